@@ -1,0 +1,89 @@
+/**
+ * Refusals: the closed list of codes that a caller can be answered with, and the error that carries
+ * one. What is not an AppError is a fault of ours and becomes 500 `internal`. The status of each code
+ * stands in http/errors.ts.
+ */
+export type ErrorCode =
+  | 'bad_json'
+  | 'bad_path'
+  | 'bad_request'
+  | 'unauthenticated'
+  | 'wrong_credential'
+  | 'token_unknown'
+  | 'token_expired'
+  | 'token_revoked'
+  | 'token_exhausted'
+  | 'token_superseded'
+  | 'signature_invalid'
+  | 'forbidden'
+  | 'https_required'
+  | 'not_found'
+  | 'device_unknown'
+  | 'command_unknown'
+  | 'token_not_found'
+  | 'apk_none'
+  | 'build_unknown'
+  | 'method_not_allowed'
+  | 'request_timeout'
+  | 'alias_mismatch'
+  | 'alias_taken'
+  | 'token_not_active'
+  | 'request_id_conflict'
+  | 'command_ended'
+  | 'build_conflict'
+  | 'device_deleted'
+  | 'body_too_large'
+  | 'unsupported_media'
+  | 'range_not_satisfiable'
+  | 'expectation_failed'
+  | 'invalid_field'
+  | 'action_unknown'
+  | 'apk_invalid'
+  | 'checksum_mismatch'
+  | 'rate_limited'
+  | 'headers_too_large'
+  | 'internal'
+  | 'transfer_encoding'
+  | 'overloaded'
+  | 'db_unavailable'
+  | 'not_provisioned'
+  | 'shutting_down'
+  | 'insufficient_storage'
+
+/** One unusable field of a request; `field` is its wire name. */
+export interface FieldError {
+  readonly field: string
+  readonly message: string
+}
+
+export interface AppErrorOptions {
+  readonly cause?: unknown
+  /** Only with 422 `invalid_field`. */
+  readonly errors?: readonly FieldError[]
+  /** Extra answer headers, such as `allow` with 405. Lower-case names. */
+  readonly headers?: Readonly<Record<string, string>>
+  /** Whole seconds for `Retry-After`; 429 and 503 get a default where it is missing. */
+  readonly retryAfterS?: number
+}
+
+/** A refusal that the caller should see. `message` becomes `detail`: it says what to do, and holds no internals. */
+export class AppError extends Error {
+  override readonly name: string = 'AppError'
+  readonly code: ErrorCode
+  readonly errors: readonly FieldError[]
+  readonly headers: Readonly<Record<string, string>>
+  readonly retryAfterS: number | undefined
+
+  constructor(code: ErrorCode, message: string, options: AppErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.errors = options.errors ?? []
+    this.headers = options.headers ?? {}
+    this.retryAfterS = options.retryAfterS
+  }
+}
+
+/** 422 `invalid_field` about one field. */
+export function invalidField(field: string, message: string): AppError {
+  return new AppError('invalid_field', `${field}: ${message}`, { errors: [{ field, message }] })
+}

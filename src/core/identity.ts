@@ -1,0 +1,30 @@
+/** Who a credential proves its bearer to be: what the guard asks the database, and what it answers. */
+
+/** What the database says of a device token whose tag is right. */
+export type DeviceVerdict =
+  | { readonly kind: 'live'; readonly deviceId: string; readonly alias: string }
+  | { readonly kind: 'superseded'; readonly deviceId: string; readonly alias: string }
+  | { readonly kind: 'deleted'; readonly deviceId: string; readonly alias: string }
+  | { readonly kind: 'unknown' }
+
+export type EnrollmentTokenStatus = 'active' | 'exhausted' | 'expired' | 'revoked'
+
+/** What the database says of an enrollment token. `alias` is the one that it is bound to, or null. */
+export type EnrollmentVerdict =
+  | {
+      readonly kind: EnrollmentTokenStatus
+      readonly tokenId: string
+      readonly alias: string | null
+    }
+  | { readonly kind: 'unknown' }
+
+export const ADMIN_SCOPES = ['admin', 'command', 'enroll', 'apk', 'metrics', 'read'] as const
+
+/** What an admin token may do; `admin` includes all others. */
+export type AdminScope = (typeof ADMIN_SCOPES)[number]
+
+/** Who fetches an APK; it decides the `source` of the download's audit row. */
+export type Downloader =
+  | { readonly source: 'enrollment'; readonly tokenId: string }
+  | { readonly source: 'ota'; readonly deviceId: string }
+  | { readonly source: 'manual'; readonly admin: string }

@@ -1,0 +1,138 @@
+/**
+ * What an endpoint is: where it is found, who may call it, what it is given and what it answers.
+ * Handlers never see `res`: they return a Reply or throw an AppError, and http/listener.ts does the rest.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Readable } from 'node:stream'
+import type { AdminScope, Downloader } from '../core/identity.ts'
+import type { Line, LineContext } from '../telemetry/events.ts'
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
+
+/** What is known of the request so far; guards and handlers fill in who it is about. */
+export interface RequestContext extends LineContext {
+  /** The ingress id: answered as `X-Request-ID`, whatever `requestId` becomes. */
+  readonly ingressId: string
+  /** The id that the lines carry; a result takes over its command's. */
+  requestId: string
+  readonly route: string
+  readonly ip: string | null
+  readonly userAgent: string | null
+  deviceId: string | null
+  alias: string | null
+  /** Name of the admin token, once proven. */
+  admin: string | null
+  /** Last 4 characters of the enrollment token's id, once known. Never more. */
+  tokenId: string | null
+}
+
+/** What every handler is given. */
+export interface RouteRequest {
+  /** Decoded path parameters by name. */
+  readonly params: Readonly<Record<string, string>>
+  readonly query: URLSearchParams
+  readonly headers: IncomingHttpHeaders
+  /** Parsed JSON (null prototype not guaranteed: read through http/fields.ts), undefined without a body. */
+  readonly body: unknown
+  /** The raw body of a route with `body: 'stream'`; it fails by its own clocks and limit. */
+  readonly upload: Readable
+  readonly context: RequestContext
+  /** Aborted when the client leaves before the answer is out. */
+  readonly signal: AbortSignal
+  /** Writes a domain event in this request's context. The terminal line is not written here. */
+  log(line: Line): void
+}
+
+/** What each guard proves, by its name. */
+export interface Proven {
+  /** Anyone. */
+  readonly open: object
+  /** A device token with the right tag, not looked up: the handler's own statement authenticates it. */
+  readonly 'device-token': { readonly tokenHash: Buffer }
+  /** A live device. */
+  readonly device: { readonly tokenHash: Buffer; readonly deviceId: string; readonly alias: string }
+  /** A well-formed enrollment token, not looked up: registration judges and consumes it atomically. */
+  readonly 'enrollment-token': { readonly tokenHash: Buffer }
+  /** An admin who has one of the route's scopes. */
+  readonly admin: { readonly admin: string }
+  /** An enrollment token that is neither expired nor revoked, a live device, or an admin with scope `apk`. */
+  readonly downloader: { readonly downloader: Downloader }
+}
+
+export type GuardName = keyof Proven
+
+interface RouteOf<G extends GuardName> {
+  readonly method: Method
+  /** Path template, such as `/admin/commands/{request_id}`; also the `route` of lines and metrics. */
+  readonly path: string
+  readonly guard: G
+  /** Largest JSON body in bytes; 0 = no body is read. `stream`: the handler reads `upload`. */
+  readonly body: number | 'stream'
+  handle(request: RouteRequest & Proven[G]): Promise<Reply>
+  /** The terminal line of a 4xx (499: the client left) where the route has one of its own. `reason` is the error code. */
+  failLine?(reason: string, statusCode: number, context: RequestContext): Line
+}
+
+export type OpenRoute = RouteOf<'open'>
+export type DeviceTokenRoute = RouteOf<'device-token'>
+export type DeviceRoute = RouteOf<'device'>
+export type EnrollmentRoute = RouteOf<'enrollment-token'>
+export type AdminRoute = RouteOf<'admin'> & {
+  /** Any one of them suffices; scope `admin` always does. */
+  readonly scopes: readonly AdminScope[]
+}
+export type DownloadRoute = RouteOf<'downloader'>
+export type Route =
+  | OpenRoute
+  | DeviceTokenRoute
+  | DeviceRoute
+  | EnrollmentRoute
+  | AdminRoute
+  | DownloadRoute
+
+interface ReplyHead {
+  readonly status: number
+  /** Lower-case names. */
+  readonly headers?: Readonly<Record<string, string>>
+  /** The terminal line where it is not `http.request`. */
+  readonly line?: Line
+}
+
+export interface JsonReply extends ReplyHead {
+  readonly kind: 'json'
+  readonly body: unknown
+}
+export interface TextReply extends ReplyHead {
+  readonly kind: 'text'
+  readonly text: string
+  readonly contentType: string
+}
+export interface EmptyReply extends ReplyHead {
+  readonly kind: 'empty'
+}
+
+/** How a streamed answer went. */
+export interface StreamEnding {
+  /** Bytes of the body handed to the socket. */
+  readonly bytesSent: number
+  /** The answer ended normally: all of the body was handed over and the connection still stood. */
+  readonly isWhole: boolean
+  /** What is logged: the answer's status, or 499 where the client left. */
+  readonly statusCode: number
+}
+
+export interface StreamReply extends Omit<ReplyHead, 'line'> {
+  readonly kind: 'stream'
+  /** The body, read only as fast as the client takes it; HEAD never starts it. Null where the status has none (304). */
+  readonly stream: AsyncIterable<Uint8Array> | null
+  /** Exact length of the body in bytes; null leaves `content-length` out (304). */
+  readonly sizeBytes: number | null
+  /** Called once, however the answer ends; gives the terminal line. */
+  ended(ending: StreamEnding): Promise<Line>
+}
+
+export type Reply = JsonReply | TextReply | EmptyReply | StreamReply
+
+export function json(status: number, body: unknown, line?: Line): JsonReply {
+  return line === undefined ? { kind: 'json', status, body } : { kind: 'json', status, body, line }
+}
