@@ -12,10 +12,12 @@ export type EnrollmentTokenStatus = 'active' | 'exhausted' | 'expired' | 'revoke
 /** What the database says of an enrollment token. `alias` is the one that it is bound to, or null. */
 export type EnrollmentVerdict =
   | {
-      readonly kind: EnrollmentTokenStatus
-      readonly tokenId: string
-      readonly alias: string | null
-    }
+      [K in EnrollmentTokenStatus]: {
+        readonly kind: K
+        readonly tokenId: string
+        readonly alias: string | null
+      }
+    }[EnrollmentTokenStatus]
   | { readonly kind: 'unknown' }
 
 export const ADMIN_SCOPES = ['admin', 'command', 'enroll', 'apk', 'metrics', 'read'] as const

@@ -1,0 +1,231 @@
+/**
+ * A command's states as decisions: what an admin is told its status is, and why it has not run.
+ *
+ * state: open → completed (a result in time) | expired (now >= expires_at) | cancelled (an admin, or the
+ * device's deletion). Nothing leaves an ended state; a result that comes later is stored and marked late.
+ *
+ * push_state, while open: waiting → sending (leased by a dispatcher) → sent | backoff → sending … | gave_up;
+ * no_token and gave_up go back to waiting when the device reports another push token; paused while the
+ * sender is misconfigured; off where no push is configured. Whatever it is, the mailbox holds the command.
+ */
+
+export type CommandState = 'open' | 'completed' | 'expired' | 'cancelled'
+
+export type PushState =
+  | 'off'
+  | 'no_token'
+  | 'waiting'
+  | 'sending'
+  | 'backoff'
+  | 'paused'
+  | 'sent'
+  | 'gave_up'
+
+export const COMMAND_STATUSES = [
+  'queued',
+  'sent',
+  'delivered',
+  'push_failed',
+  'completed',
+  'expired',
+  'cancelled',
+] as const
+
+export type CommandStatus = (typeof COMMAND_STATUSES)[number]
+
+export const OUTCOMES = ['success', 'failure', 'timeout', 'rejected'] as const
+
+export type Outcome = (typeof OUTCOMES)[number]
+
+/** What the decisions below are made from. */
+export interface CommandFacts {
+  readonly state: CommandState
+  readonly pushState: PushState
+  readonly expiresAt: Date
+  readonly deliveredAt: Date | null
+  readonly outcome: Outcome | null
+  readonly isLateResult: boolean
+  readonly nextAttemptAt: Date | null
+}
+
+export interface DeviceFacts {
+  readonly isDeleted: boolean
+  readonly lastSeenAt: Date | null
+  readonly hasPushToken: boolean
+  readonly isPushTokenDead: boolean
+}
+
+/** `now` is the database's clock: `now >= expiresAt` decides expiry, not the sweep. */
+export function stateAt(
+  command: Pick<CommandFacts, 'state' | 'expiresAt'>,
+  now: Date,
+): CommandState {
+  return command.state === 'open' && now >= command.expiresAt ? 'expired' : command.state
+}
+
+export function statusAt(
+  command: Pick<CommandFacts, 'state' | 'expiresAt' | 'pushState' | 'deliveredAt'>,
+  now: Date,
+): CommandStatus {
+  const state = stateAt(command, now)
+  if (state !== 'open') return state
+  if (command.deliveredAt !== null) return 'delivered'
+  switch (command.pushState) {
+    case 'sent':
+      return 'sent'
+    case 'gave_up':
+    case 'no_token':
+      return 'push_failed'
+    default:
+      return 'queued'
+  }
+}
+
+export type VerdictCode =
+  | 'completed'
+  | 'failed_on_device'
+  | 'ran_after_end'
+  | 'expired'
+  | 'cancelled'
+  | 'device_deleted'
+  | 'delivered_waiting_for_result'
+  | 'device_never_seen'
+  | 'push_off'
+  | 'push_misconfigured'
+  | 'push_token_dead'
+  | 'no_push_token'
+  | 'device_offline'
+  | 'push_backoff'
+  | 'pushed_waiting_for_device'
+  | 'waiting_first_push'
+
+export interface Verdict {
+  readonly code: VerdictCode
+  readonly detail: string
+}
+
+/** Why the command has not run (or that it did): the first reason that holds; `detail` names the others. */
+export function verdictAt(
+  command: CommandFacts,
+  device: DeviceFacts,
+  now: Date,
+  offlineAfterS: number,
+): Verdict {
+  const holding = RULES.filter((rule) => rule.holds({ command, device, now, offlineAfterS }))
+  const [first, ...others] = holding
+  if (first === undefined) return { code: 'waiting_first_push', detail: 'The first push is due.' }
+  const rest = others.filter((rule) => rule.code !== 'waiting_first_push').map((rule) => rule.code)
+  const also = rest.length === 0 ? '' : ` Also: ${rest.join(', ')}.`
+  return { code: first.code, detail: first.say({ command, device, now, offlineAfterS }) + also }
+}
+
+interface Facts {
+  readonly command: CommandFacts
+  readonly device: DeviceFacts
+  readonly now: Date
+  readonly offlineAfterS: number
+}
+
+interface Rule {
+  readonly code: VerdictCode
+  readonly holds: (facts: Facts) => boolean
+  readonly say: (facts: Facts) => string
+}
+
+const isOpen = ({ command, now }: Facts) => stateAt(command, now) === 'open'
+const seen = ({ device }: Facts) => device.lastSeenAt?.toISOString() ?? 'never'
+
+/** In the order of http-api.md, GET /admin/commands/{request_id}. */
+const RULES: readonly Rule[] = [
+  {
+    code: 'completed',
+    holds: ({ command }) => command.state === 'completed' && command.outcome === 'success',
+    say: () => 'The device ran it and reported success.',
+  },
+  {
+    code: 'failed_on_device',
+    holds: ({ command }) => command.state === 'completed' && command.outcome !== 'success',
+    say: ({ command }) => `The device reported ${command.outcome}: see the result.`,
+  },
+  {
+    code: 'ran_after_end',
+    holds: ({ command }) => command.isLateResult,
+    say: ({ command }) =>
+      `The device reported ${command.outcome} after the command had ended (${command.state}).`,
+  },
+  {
+    code: 'expired',
+    holds: ({ command, now }) => stateAt(command, now) === 'expired',
+    say: ({ command }) =>
+      `No result came before ${command.expiresAt.toISOString()}${command.deliveredAt === null ? '; it was never handed over' : ', though it was handed over'}.`,
+  },
+  {
+    code: 'cancelled',
+    holds: ({ command }) => command.state === 'cancelled',
+    say: () => 'It was cancelled: the timeline names by whom.',
+  },
+  {
+    code: 'device_deleted',
+    holds: ({ device }) => device.isDeleted,
+    say: () => 'The device was deleted.',
+  },
+  {
+    code: 'delivered_waiting_for_result',
+    holds: (facts) => isOpen(facts) && facts.command.deliveredAt !== null,
+    say: (facts) =>
+      `Handed over at ${facts.command.deliveredAt?.toISOString()}; no result yet. Device last seen ${seen(facts)}.`,
+  },
+  {
+    code: 'device_never_seen',
+    holds: (facts) => isOpen(facts) && facts.device.lastSeenAt === null,
+    say: () => 'The device enrolled but has never sent a heartbeat.',
+  },
+  {
+    code: 'push_off',
+    holds: (facts) => isOpen(facts) && facts.command.pushState === 'off',
+    say: () => 'No FCM credentials are configured; the next heartbeat delivers it.',
+  },
+  {
+    code: 'push_misconfigured',
+    holds: (facts) => isOpen(facts) && facts.command.pushState === 'paused',
+    say: () =>
+      'FCM refuses our credentials or project: see push.paused in the log. The next heartbeat delivers it.',
+  },
+  {
+    code: 'push_token_dead',
+    holds: (facts) => isOpen(facts) && facts.device.hasPushToken && facts.device.isPushTokenDead,
+    say: () => 'FCM calls the push token dead; the next heartbeat delivers it.',
+  },
+  {
+    code: 'no_push_token',
+    holds: (facts) => isOpen(facts) && !facts.device.hasPushToken,
+    say: () => 'The device gave no push token; the next heartbeat delivers it.',
+  },
+  {
+    code: 'device_offline',
+    holds: (facts) =>
+      isOpen(facts) &&
+      facts.device.lastSeenAt !== null &&
+      facts.now.getTime() - facts.device.lastSeenAt.getTime() > facts.offlineAfterS * 1_000,
+    say: (facts) => `No contact since ${seen(facts)}.`,
+  },
+  {
+    code: 'push_backoff',
+    holds: (facts) => isOpen(facts) && facts.command.pushState === 'backoff',
+    say: ({ command }) =>
+      `The last push failed; the next is due at ${command.nextAttemptAt?.toISOString() ?? 'once'}.`,
+  },
+  {
+    code: 'pushed_waiting_for_device',
+    holds: (facts) => isOpen(facts) && facts.command.pushState === 'sent',
+    say: (facts) => `FCM accepted it; the device was last seen ${seen(facts)}.`,
+  },
+  {
+    code: 'waiting_first_push',
+    holds: isOpen,
+    say: ({ command }) =>
+      command.pushState === 'gave_up'
+        ? 'Push gave up; the next heartbeat delivers it.'
+        : 'The push is due.',
+  },
+]

@@ -1,0 +1,16 @@
+/** RFC 3339 times from outside: `new Date` would roll 30 February to March and read '1' as 2001. */
+
+const RFC_3339 =
+  /^((?:19[7-9]|2\d\d)\d-\d{2}-\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/i
+
+/** The instant (1970 to 2999), or undefined for text that is no RFC 3339 time with a zone. */
+export function parseInstant(text: string): Date | undefined {
+  const match = RFC_3339.exec(text)
+  if (match === null) return undefined
+  const [, day = '', hour, minute, second] = match
+  const isClock = Number(hour) < 24 && Number(minute) < 60 && Number(second) < 60
+  const midnight = new Date(`${day}T00:00:00Z`)
+  const isDay = !Number.isNaN(midnight.getTime()) && midnight.toISOString().startsWith(day)
+  const instant = new Date(text.toUpperCase())
+  return isClock && isDay && !Number.isNaN(instant.getTime()) ? instant : undefined
+}

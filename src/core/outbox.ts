@@ -1,0 +1,43 @@
+/** What the dispatcher asks of the database: commands that are due for push, each under a lease. */
+import type { PushState } from './command.ts'
+
+/** A command that this replica may send, once, within the lease. */
+export interface Claim {
+  readonly requestId: string
+  readonly leaseId: string
+  readonly deviceId: string
+  readonly alias: string
+  readonly action: string
+  readonly params: Readonly<Record<string, string>>
+  readonly attempt: number
+  readonly pushFailures: number
+  readonly expiresAt: Date
+  readonly fcmToken: string
+  readonly enrollmentNo: number
+  readonly hmacSecretId: string
+}
+
+/** How an attempt went. */
+export interface AttemptRecord {
+  readonly pushState: Extract<PushState, 'sent' | 'backoff' | 'gave_up' | 'paused'>
+  readonly fcmHttpCode: number | null
+  readonly fcmStatus: string
+  /** null: no HTTP attempt was made. */
+  readonly latencyMs: number | null
+  /** null: nothing more to push. */
+  readonly retryInMs: number | null
+}
+
+export interface Outbox {
+  /** At most `limit` due commands, leased to `leaseId` for 60 s. */
+  claim(limit: number, leaseId: string): Promise<readonly Claim[]>
+  /** False: somebody else took the lease over; nothing was changed. */
+  record(claim: Claim, record: AttemptRecord): Promise<boolean>
+  /** As record, for a token that FCM calls dead: it is marked so if the device still has it; else push is due at once. */
+  recordDeadToken(
+    claim: Claim,
+    record: AttemptRecord,
+  ): Promise<'marked' | 'replaced' | 'lease_lost'>
+  /** Gives claims that were not sent back, due at once. */
+  handBack(leaseId: string, requestIds: readonly string[]): Promise<void>
+}
