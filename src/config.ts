@@ -1,5 +1,14 @@
 /** The settings of one process, parsed once from the environment; every fault in one message. Names carry units. */
+import { resolve } from 'node:path'
+import { EnvReader, shown } from './config-values.ts'
 import type { AdminScope } from './core/identity.ts'
+
+export { CONFIG_VARIABLES } from './config-values.ts'
+
+const FCM_BASE_URL = 'https://fcm.googleapis.com'
+const BUILD_TYPE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+// biome-ignore format: one list
+const COMMAND_ACTIONS = ['ping', 'launch_app', 'update', 'ring', 'reboot', 'restart_app', 'list_packages']
 
 export interface AdminToken {
   readonly name: string
@@ -71,4 +80,204 @@ export interface Config {
   readonly rateLimitApkPerSubnetPerMin: number
   readonly shutdownDrainMs: number
   readonly shutdownGraceMs: number
+}
+
+/** All that is wrong with the environment, one fault a line; never a secret's value. Exit code 78. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  readonly faults: readonly string[]
+
+  constructor(faults: readonly string[]) {
+    super(['The configuration cannot be used:', ...faults].join('\n  '))
+    this.faults = faults
+  }
+}
+
+/**
+ * Throws ConfigError. Outside production `adminTokens` and `hmacSecrets` may come out empty: first-run.ts
+ * fills them. Variables that are not ours are ignored.
+ */
+export function parseConfig(
+  env: Readonly<Record<string, string | undefined>>,
+  readFile: (path: string) => string,
+): Config {
+  const read = new EnvReader(env, readFile)
+  const isProduction = readIsProduction(read)
+  const config: Config = {
+    isProduction,
+    port: read.integer('PORT'),
+    host: read.matching('HOST', /^[A-Za-z0-9.:_-]{1,253}$/, isProduction ? '0.0.0.0' : '127.0.0.1'),
+    databaseUrl: read.databaseUrl('DATABASE_URL'),
+    migrateDatabaseUrl: read.databaseUrl('MIGRATE_DATABASE_URL'),
+    databasePoolMax: read.integer('DATABASE_POOL_MAX'),
+    isDatabasePrepared: read.flag('DATABASE_PREPARED'),
+    allowUnsafeDatabase: read.flag('ALLOW_UNSAFE_DATABASE'),
+    dataDir: resolve(read.text('DATA_DIR') ?? 'data'),
+    adminTokens: read.adminTokens(),
+    hmacSecrets: read.hmacSecrets(),
+    adminHmacSecret: read.secret('ADMIN_HMAC_SECRET'),
+    requireSignedResults: read.flag('REQUIRE_SIGNED_RESULTS'),
+    serviceAccount: read.serviceAccount(),
+    fcmBaseUrl: read.httpsUrl('FCM_BASE_URL', read.text('FCM_BASE_URL') ?? FCM_BASE_URL),
+    fcmTtlS: read.integer('FCM_TTL_S'),
+    fcmTimeoutMs: read.integer('FCM_TIMEOUT_MS'),
+    fcmRetryBaseMs: read.integer('FCM_RETRY_BASE_MS'),
+    fcmMaxInFlight: read.integer('FCM_MAX_IN_FLIGHT'),
+    fcmSelfTest: read.flag('FCM_SELF_TEST'),
+    commandActions: readCommandActions(read),
+    heartbeatDedupWindowS: read.integer('HEARTBEAT_DEDUP_WINDOW_S'),
+    heartbeatIntervalS: read.integer('HEARTBEAT_INTERVAL_S'),
+    heartbeatRetentionDays: read.integer('HEARTBEAT_RETENTION_DAYS'),
+    commandRetentionDays: read.integer('COMMAND_RETENTION_DAYS'),
+    deviceOfflineS: read.integer('DEVICE_OFFLINE_S'),
+    apkDefaultBuildType: read.matching('APK_DEFAULT_BUILD_TYPE', BUILD_TYPE, 'debug'),
+    apkMaxBytes: read.integer('APK_MAX_BYTES'),
+    apkCacheBytes: read.integer('APK_CACHE_BYTES'),
+    apkMaxDownloads: read.integer('APK_MAX_DOWNLOADS'),
+    logLevel: read.choice('LOG_LEVEL', ['DEBUG', 'INFO', 'WARN', 'ERROR', 'OFF'], 'INFO'),
+    logBufferBytes: read.integer('LOG_BUFFER_BYTES'),
+    isMetricsEnabled: read.flag('METRICS_ENABLED'),
+    metricsStatus: read.choice('METRICS_STATUS', ['coarse', 'exact'], 'coarse'),
+    requireHttps: read.flag('REQUIRE_HTTPS'),
+    trustedProxies: read.cidrs('TRUSTED_PROXIES'),
+    plaintextOkCidrs: read.cidrs('PLAINTEXT_OK_CIDRS'),
+    rateLimitTokensPerHour: read.integer('RATE_LIMIT_TOKENS_PER_HOUR'),
+    rateLimitApkPerTokenPerMin: read.integer('RATE_LIMIT_APK_PER_TOKEN_PER_MIN'),
+    rateLimitApkPerSubnetPerMin: read.integer('RATE_LIMIT_APK_PER_SUBNET_PER_MIN'),
+    shutdownDrainMs: read.integer('SHUTDOWN_DRAIN_MS', isProduction ? 5000 : 0),
+    shutdownGraceMs: read.integer('SHUTDOWN_GRACE_MS'),
+  }
+  checkTogether(config, read)
+  if (read.faults.length > 0) throw new ConfigError(read.faults)
+  return deepFreeze(config)
+}
+
+/** For the `service.start` line: every setting by its wire name, never a secret. */
+export function maskedConfig(config: Config): Record<string, unknown> {
+  return {
+    is_production: config.isProduction,
+    port: config.port,
+    host: config.host,
+    database_url: config.databaseUrl === null ? 'embedded' : maskedUrl(config.databaseUrl),
+    migrate_database_url:
+      config.migrateDatabaseUrl === null ? null : maskedUrl(config.migrateDatabaseUrl),
+    database_pool_max: config.databasePoolMax,
+    is_database_prepared: config.isDatabasePrepared,
+    allow_unsafe_database: config.allowUnsafeDatabase,
+    data_dir: config.dataDir,
+    admin_tokens: config.adminTokens.map(({ name, scopes }) => ({ name, scopes })),
+    hmac_secret_ids: config.hmacSecrets.map(({ id }) => id),
+    requires_admin_signature: config.adminHmacSecret !== null,
+    require_signed_results: config.requireSignedResults,
+    push: config.serviceAccount === null ? 'off' : 'fcm',
+    service_account:
+      config.serviceAccount === null
+        ? null
+        : {
+            project_id: config.serviceAccount.projectId,
+            client_email: config.serviceAccount.clientEmail,
+          },
+    fcm_base_url: config.fcmBaseUrl,
+    fcm_ttl_s: config.fcmTtlS,
+    fcm_timeout_ms: config.fcmTimeoutMs,
+    fcm_retry_base_ms: config.fcmRetryBaseMs,
+    fcm_max_in_flight: config.fcmMaxInFlight,
+    fcm_self_test: config.fcmSelfTest,
+    command_actions: config.commandActions,
+    heartbeat_dedup_window_s: config.heartbeatDedupWindowS,
+    heartbeat_interval_s: config.heartbeatIntervalS,
+    heartbeat_retention_days: config.heartbeatRetentionDays,
+    command_retention_days: config.commandRetentionDays,
+    device_offline_s: config.deviceOfflineS,
+    apk_default_build_type: config.apkDefaultBuildType,
+    apk_max_bytes: config.apkMaxBytes,
+    apk_cache_bytes: config.apkCacheBytes,
+    apk_max_downloads: config.apkMaxDownloads,
+    log_level: config.logLevel,
+    log_buffer_bytes: config.logBufferBytes,
+    is_metrics_enabled: config.isMetricsEnabled,
+    metrics_status: config.metricsStatus,
+    require_https: config.requireHttps,
+    trusted_proxies: config.trustedProxies,
+    plaintext_ok_cidrs: config.plaintextOkCidrs,
+    rate_limit_tokens_per_hour: config.rateLimitTokensPerHour,
+    rate_limit_apk_per_token_per_min: config.rateLimitApkPerTokenPerMin,
+    rate_limit_apk_per_subnet_per_min: config.rateLimitApkPerSubnetPerMin,
+    shutdown_drain_ms: config.shutdownDrainMs,
+    shutdown_grace_ms: config.shutdownGraceMs,
+  }
+}
+
+/** A typo must not start an embedded database on a production machine. */
+function readIsProduction(read: EnvReader): boolean {
+  const text = read.text('NODE_ENV') ?? 'development'
+  if (/^prod/i.test(text) && text !== 'production') {
+    read.fault('NODE_ENV', `${shown(text)} is not read as production; give production`)
+  }
+  return text === 'production'
+}
+
+function readCommandActions(read: EnvReader): readonly string[] {
+  const given = read.list('COMMAND_ACTIONS')
+  const unusable = given.filter((action) => !/^[a-z][a-z0-9_]{0,63}$/.test(action))
+  if (unusable.length > 0) {
+    const names = unusable.slice(0, 5).map(shown).join(', ')
+    read.fault('COMMAND_ACTIONS', `${names}: give names that match ^[a-z][a-z0-9_]{0,63}$`)
+  }
+  if (given.length > 64) read.fault('COMMAND_ACTIONS', `${given.length} actions; give at most 64`)
+  if (new Set(given).size < given.length) {
+    read.fault('COMMAND_ACTIONS', 'an action stands there twice; give each once')
+  }
+  return given.length > 0 ? given : COMMAND_ACTIONS
+}
+
+/** What is wrong only in combination. */
+function checkTogether(config: Config, read: EnvReader): void {
+  const { isProduction, databaseUrl } = config
+  if (isProduction) {
+    if (databaseUrl === null) {
+      read.missing('DATABASE_URL', 'postgres://user:password@host:5432/database')
+    }
+    if (config.adminTokens.length === 0) {
+      read.missing('ADMIN_TOKENS', 'name=secret, the secret from: openssl rand -base64 32')
+    }
+    if (config.hmacSecrets.length === 0) {
+      read.missing('HMAC_SECRET', 'a secret from: openssl rand -base64 32')
+    }
+  } else if (databaseUrl === null) {
+    if (config.migrateDatabaseUrl !== null) {
+      read.fault('MIGRATE_DATABASE_URL', 'given without DATABASE_URL; give both or none')
+    }
+    if (config.databasePoolMax > 90) {
+      read.fault('DATABASE_POOL_MAX', 'the embedded PostgreSQL takes at most 90 connections')
+    }
+  }
+  if (config.apkCacheBytes < config.apkMaxBytes) {
+    read.fault('APK_CACHE_BYTES', 'less than APK_MAX_BYTES, so the largest APK does not fit')
+  }
+  if (config.deviceOfflineS < config.heartbeatIntervalS) {
+    read.fault('DEVICE_OFFLINE_S', 'less than HEARTBEAT_INTERVAL_S: every device would be offline')
+  }
+  if (config.shutdownDrainMs >= config.shutdownGraceMs) {
+    read.fault('SHUTDOWN_DRAIN_MS', 'give less than SHUTDOWN_GRACE_MS, which is the time for all')
+  }
+}
+
+/** Without the password, and of the query only what names no secret. */
+function maskedUrl(text: string): string {
+  const url = new URL(text.replace('@/', '@localhost/'))
+  const query = ['host', 'port', 'sslmode'].flatMap((key) => {
+    const value = url.searchParams.get(key)
+    return value === null ? [] : [`${key}=${value}`]
+  })
+  const user = url.username === '' ? '' : `${url.username}@`
+  return `postgres://${user}${url.host}${url.pathname}${query.length > 0 ? '?' : ''}${query.join('&')}`
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    Object.values(value).forEach(deepFreeze)
+    Object.freeze(value)
+  }
+  return value
 }

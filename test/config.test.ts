@@ -1,0 +1,299 @@
+/** The configuration: defaults, every refusal, masking; and the secrets of a first run. */
+import { generateKeyPairSync } from 'node:crypto'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseEnv } from 'node:util'
+import t from 'tap'
+import {
+  CONFIG_VARIABLES,
+  type Config,
+  ConfigError,
+  maskedConfig,
+  parseConfig,
+} from '../src/config.ts'
+import { firstRunSecrets } from '../src/first-run.ts'
+
+const SECRET = 'abcdefghijklmnopqrstuvwxyz012345'
+const OTHER = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ012345'
+const BASE64 = '3q2+7/8AAAAAAAAAAAAAAAAAAAAAAAAAAAA='
+const PRODUCTION = {
+  NODE_ENV: 'production',
+  DATABASE_URL:
+    'postgres://fleet:pass%40word@db.example:5432/fleet?sslmode=verify-full&password=hidden',
+  ADMIN_TOKENS: `ops=${SECRET}`,
+  HMAC_SECRET: SECRET,
+}
+const PEM = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({
+  type: 'pkcs8',
+  format: 'pem',
+})
+const ACCOUNT = {
+  type: 'service_account',
+  project_id: 'fleet-1',
+  client_email: 'push@fleet-1.iam.gserviceaccount.com',
+  private_key: PEM,
+}
+
+type Env = Readonly<Record<string, string | undefined>>
+
+function parse(env: Env, files: Env = {}): Config {
+  return parseConfig(env, (path) => {
+    const content = files[path]
+    if (content === undefined) throw Object.assign(new Error('no such file'), { code: 'ENOENT' })
+    return content
+  })
+}
+
+function faults(env: Env, files: Env = {}): readonly string[] {
+  try {
+    parse(env, files)
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults
+    throw error
+  }
+  return []
+}
+
+const example = readFileSync(
+  fileURLToPath(new URL('../.env.example', import.meta.resolve('#sql/x'))),
+  'utf8',
+)
+
+t.test('.env.example names every variable that is read, with its default', async (t) => {
+  const seen = new Set<string>()
+  const recorder = new Proxy<Env>({}, { get: (_env, name) => void seen.add(String(name)) })
+  parseConfig(recorder, () => '')
+  const read = [...seen].filter((name) => !name.endsWith('_FILE')).sort()
+  const named = [...example.matchAll(/^([A-Z_]+)=/gm)].map(([, name]) => name)
+  t.same(read, [...CONFIG_VARIABLES].sort())
+  t.same([...named].sort(), read)
+  t.same(parse(parseEnv(example)), parse({}))
+  t.same([...seen].filter((name) => name.endsWith('_FILE')).length, read.length)
+})
+
+t.test('outside production the defaults are for one machine', async (t) => {
+  t.match(parse({ UNKNOWN: 'x', PORT: '' }), {
+    isProduction: false,
+    port: 8080,
+    host: '127.0.0.1',
+    databaseUrl: null,
+    dataDir: resolve('data'),
+    adminTokens: [],
+    hmacSecrets: [],
+    serviceAccount: null,
+    requireHttps: true,
+    shutdownDrainMs: 0,
+    apkMaxBytes: 209_715_200,
+  })
+})
+
+t.test('production listens everywhere and drains', async (t) => {
+  t.match(parse(PRODUCTION), {
+    isProduction: true,
+    host: '0.0.0.0',
+    shutdownDrainMs: 5000,
+    adminTokens: [{ name: 'ops', scopes: ['admin'], secret: SECRET }],
+    hmacSecrets: [{ id: 'default', secret: SECRET }],
+  })
+})
+
+t.test('production names all that is missing in one message', async (t) => {
+  t.throws(() => parse({ NODE_ENV: 'production', PORT: 'x' }), {
+    name: 'ConfigError',
+    message:
+      /PORT: [\s\S]*\n.*DATABASE_URL: missing[\s\S]*\n.*ADMIN_TOKENS: missing[\s\S]*\n.*HMAC_SECRET: missing/,
+  })
+})
+
+t.test('values that cannot be meant are refused', async (t) => {
+  const refused: readonly (readonly [name: string, value: string, fault: RegExp])[] = [
+    ['NODE_ENV', 'Production', /give production/],
+    ['PORT', '65536', /from 0 to 65535, such as 8080/],
+    ['PORT', '80.5', /cannot be meant/],
+    ['PORT', '0x50', /cannot be meant/],
+    ['PORT', ' 80', /cannot be meant/],
+    ['PORT', '-1', /cannot be meant/],
+    ['HOST', 'a b', /does not match/],
+    ['DATABASE_POOL_MAX', '91', /at most 90/],
+    ['DATABASE_URL', 'mysql://h/d', /postgres:\/\//],
+    ['DATABASE_URL', 'postgres://u:a#b@h/d', /percent-encode/],
+    ['MIGRATE_DATABASE_URL', 'postgres://h/d', /without DATABASE_URL/],
+    ['DATABASE_PREPARED', 'yes', /give true or false/],
+    ['LOG_LEVEL', 'info', /give DEBUG or INFO/],
+    ['METRICS_STATUS', 'fine', /coarse or exact/],
+    ['ADMIN_TOKENS', SECRET, /entry 1 is not name/],
+    ['ADMIN_TOKENS', 'ops=short', /entry 1 has fewer than 24/],
+    ['ADMIN_TOKENS', `ops=${SECRET}é`, /no header can carry/],
+    ['ADMIN_TOKENS', `ops=et_${SECRET}`, /begins like a device/],
+    ['ADMIN_TOKENS', `ops:root=${SECRET}`, /unknown or a double scope; give admin, command/],
+    ['ADMIN_TOKENS', `ops:read+read=${SECRET}`, /unknown or a double scope/],
+    ['ADMIN_TOKENS', `ops:=${SECRET}`, /unknown or a double scope/],
+    ['ADMIN_TOKENS', `ops=${SECRET},ops=${OTHER}`, /same name/],
+    ['ADMIN_TOKENS', `ops=${SECRET},ci=${SECRET}`, /same secret/],
+    ['ADMIN_TOKENS', `ops=${SECRET},`, /entry 2 is not name/],
+    ['HMAC_SECRET', 'short', /fewer than 24/],
+    ['HMAC_SECRET', 'key-2026=only-twenty-characters', /fewer than 24/],
+    ['HMAC_SECRET', `a=${SECRET},a=${OTHER}`, /same id/],
+    ['HMAC_SECRET', `a=${SECRET},b=${SECRET}`, /same secret/],
+    ['HMAC_SECRET', `a=${SECRET},${OTHER}`, /entry 2 of 2 is not id=secret/],
+    ['ADMIN_HMAC_SECRET', 'short', /fewer than 24/],
+    ['FCM_BASE_URL', 'http://fcm.example', /loopback only/],
+    ['FCM_BASE_URL', 'http://127.0.0.1.example', /loopback only/],
+    ['FCM_BASE_URL', 'https://u:p@fcm.example', /without user/],
+    ['FCM_BASE_URL', 'fcm.example', /give an https/],
+    ['COMMAND_ACTIONS', 'ping,Reboot', /"Reboot": give names/],
+    ['COMMAND_ACTIONS', 'ping,ping', /twice/],
+    ['COMMAND_ACTIONS', Array.from({ length: 65 }, (_, i) => `a${i}`).join(), /at most 64/],
+    ['TRUSTED_PROXIES', '10.0.0.0/33', /"10.0.0.0\/33": give CIDRs/],
+    ['TRUSTED_PROXIES', 'proxy.example', /give CIDRs/],
+    ['PLAINTEXT_OK_CIDRS', '10.0.0.1,', /give CIDRs/],
+    ['PLAINTEXT_OK_CIDRS', '::1/129', /give CIDRs/],
+    ['APK_CACHE_BYTES', '1048576', /less than APK_MAX_BYTES/],
+    ['DEVICE_OFFLINE_S', '299', /less than HEARTBEAT_INTERVAL_S/],
+    ['SHUTDOWN_DRAIN_MS', '15000', /less than SHUTDOWN_GRACE_MS/],
+    ['GOOGLE_APPLICATION_CREDENTIALS', '/none.json', /cannot be read/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', '{', /project_id of the service account/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', 'null', /client_email of the service account/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ private_key: 'x' }), /no RSA key in PEM/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ project_id: 'a/b' }), /project_id/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ token_uri: 'http://x.example' }), /token_uri/],
+  ]
+  for (const [name, value, fault] of refused) {
+    const found = faults({ [name]: value })
+    t.ok(
+      found.some((text) => text.startsWith(`${name}: `) && fault.test(text)),
+      `${name}=${value.slice(0, 40)}`,
+      { found },
+    )
+    t.notMatch(found.join(), new RegExp(`${SECRET}|${OTHER}|only-twenty|short`), 'no secret in it')
+  }
+})
+
+function account(changes: Readonly<Record<string, string>>): string {
+  return JSON.stringify({ ...ACCOUNT, ...changes })
+}
+
+t.test('admin tokens carry scopes, and secrets may hold an equals sign', async (t) => {
+  const { adminTokens } = parse({ ADMIN_TOKENS: `ops=${BASE64}, ci.bot:apk+read=${SECRET}` })
+  t.same(adminTokens, [
+    { name: 'ops', scopes: ['admin'], secret: BASE64 },
+    { name: 'ci.bot', scopes: ['apk', 'read'], secret: SECRET },
+  ])
+})
+
+t.test('HMAC_SECRET is one secret, or secrets by id', async (t) => {
+  const OLD = { id: 'default', secret: SECRET }
+  const cases: readonly (readonly [string, Config['hmacSecrets']])[] = [
+    [SECRET, [OLD]],
+    [BASE64, [{ id: 'default', secret: BASE64 }]],
+    ['abcdefghijklmnopqrstuvwxyz==', [{ id: 'default', secret: 'abcdefghijklmnopqrstuvwxyz==' }]],
+    [`k2=${BASE64}`, [{ id: 'k2', secret: BASE64 }]],
+    [`k2=${BASE64}, default=${SECRET}`, [{ id: 'k2', secret: BASE64 }, OLD]],
+  ]
+  for (const [value, secrets] of cases) t.same(parse({ HMAC_SECRET: value }).hmacSecrets, secrets)
+})
+
+t.test('any variable comes from a file, which alone may give it', async (t) => {
+  const files = { '/port': '81\n', '/secret': `${SECRET}\r\n`, '/empty': '\n' }
+  t.match(parse({ PORT_FILE: '/port', HMAC_SECRET_FILE: '/secret' }, files), {
+    port: 81,
+    hmacSecrets: [{ secret: SECRET }],
+  })
+  t.match(faults({ PORT: '80', PORT_FILE: '/port' }, files), [/both PORT and PORT_FILE/])
+  t.match(faults({ PORT_FILE: '/none' }, files), [/the file that PORT_FILE names cannot be read/])
+  t.match(faults({ PORT_FILE: '/empty' }, files), [/the file that PORT_FILE names is empty/])
+})
+
+t.test('the service account comes from either variable, with real newlines', async (t) => {
+  const escaped = JSON.stringify({ ...ACCOUNT, private_key: String(PEM).replaceAll('\n', '\\n') })
+  const expected = {
+    projectId: 'fleet-1',
+    clientEmail: ACCOUNT.client_email,
+    privateKey: PEM,
+    tokenUri: 'https://oauth2.googleapis.com/token',
+  }
+  const files = { '/sa.json': escaped }
+  t.same(parse({ FIREBASE_SERVICE_ACCOUNT_JSON: escaped }).serviceAccount, expected)
+  t.same(parse({ GOOGLE_APPLICATION_CREDENTIALS: '/sa.json' }, files).serviceAccount, expected)
+  const both = {
+    GOOGLE_APPLICATION_CREDENTIALS: '/sa.json',
+    FIREBASE_SERVICE_ACCOUNT_JSON: escaped,
+  }
+  t.match(faults(both, files), [/is given too; give one/])
+  const local = parse({ FIREBASE_SERVICE_ACCOUNT_JSON: account({ token_uri: 'http://[::1]:9/t' }) })
+  t.equal(local.serviceAccount?.tokenUri, 'http://[::1]:9/t')
+})
+
+t.test('URLs to loopback may be plain, CIDRs may be bare addresses', async (t) => {
+  t.match(
+    parse({
+      FCM_BASE_URL: 'http://localhost:9099/',
+      TRUSTED_PROXIES: '10.0.0.0/8, ::1, fd00::/8,192.0.2.1',
+      DATABASE_URL: 'postgres://fleetloop@/fleetloop?host=/run/x',
+    }),
+    {
+      fcmBaseUrl: 'http://localhost:9099',
+      trustedProxies: ['10.0.0.0/8', '::1', 'fd00::/8', '192.0.2.1'],
+    },
+  )
+})
+
+t.test('the configuration is frozen all through', async (t) => {
+  const config = parse({ ...PRODUCTION, FIREBASE_SERVICE_ACCOUNT_JSON: account({}) })
+  const parts = [config, config.adminTokens, config.adminTokens[0], config.adminTokens[0]?.scopes]
+  for (const part of [
+    ...parts,
+    config.hmacSecrets[0],
+    config.serviceAccount,
+    config.commandActions,
+  ]) {
+    t.ok(Object.isFrozen(part))
+  }
+})
+
+t.test('the masked configuration has every setting and no secret', async (t) => {
+  const config = parse({
+    ...PRODUCTION,
+    ADMIN_HMAC_SECRET: OTHER,
+    FIREBASE_SERVICE_ACCOUNT_JSON: account({}),
+  })
+  const masked = maskedConfig(config)
+  t.match(masked, {
+    database_url: 'postgres://fleet@db.example:5432/fleet?sslmode=verify-full',
+    admin_tokens: [{ name: 'ops', scopes: ['admin'] }],
+    hmac_secret_ids: ['default'],
+    requires_admin_signature: true,
+    push: 'fcm',
+    service_account: { project_id: 'fleet-1', client_email: ACCOUNT.client_email },
+  })
+  t.notMatch(JSON.stringify(masked), new RegExp(`${SECRET}|${OTHER}|word|hidden|PRIVATE`))
+  t.equal(Object.keys(masked).length, Object.keys(config).length + 1, 'each setting, and push')
+  t.match(maskedConfig(parse({})), { database_url: 'embedded', push: 'off', service_account: null })
+})
+
+t.test('a first run makes the secrets once, tells where they are and never what', async (t) => {
+  const dataDir = join(t.testdir({}), "a'b")
+  const said: string[] = []
+  const first = firstRunSecrets(parse({ DATA_DIR: dataDir }), (text) => said.push(text))
+  const [token] = first.adminTokens
+  const [hmac] = first.hmacSecrets
+
+  t.match(token, { name: 'local', scopes: ['admin'], secret: /^[\w-]{43}$/ })
+  t.match(hmac, { id: 'default', secret: /^[\w-]{43}$/ })
+  for (const name of ['admin-token', 'hmac-secret']) {
+    t.equal(statSync(join(dataDir, name)).mode & 0o777, 0o600)
+  }
+  t.match(said.join('\n'), `'${dataDir.replace("'", `'\\''`)}/admin-token'`)
+  t.notMatch(said.join('\n'), token?.secret)
+  t.ok(Object.isFrozen(first) && Object.isFrozen(first.adminTokens))
+
+  const silent = (): void => {}
+  t.same(firstRunSecrets(parse({ DATA_DIR: dataDir }), silent), first)
+  const given = parse({ DATA_DIR: dataDir, ADMIN_TOKENS: `ops=${SECRET}`, HMAC_SECRET: SECRET })
+  t.same(firstRunSecrets(given, silent), given)
+  writeFileSync(join(dataDir, 'admin-token'), '')
+  t.throws(() => firstRunSecrets(parse({ DATA_DIR: dataDir }), silent), /holds no secret/)
+  const production = parse(PRODUCTION)
+  t.equal(firstRunSecrets(production, t.fail), production, 'production makes none')
+})
