@@ -1,4 +1,12 @@
-/** placeholder: types first */
+/**
+ * The way to PostgreSQL: a bounded pool that never hangs, never crashes the process and never hands
+ * out a poisoned connection. Its time-outs and listeners answer measured traps of `pg`.
+ */
+import pg from 'pg'
+import { AppError } from '../core/errors.ts'
+import { within } from '../core/wait.ts'
+import { isUnavailable, leavesSessionSound } from './sqlstate.ts'
+
 /** One statement. `name` makes it a prepared statement (unless DATABASE_PREPARED=false) and labels its errors. */
 export interface Query {
   readonly name: string
@@ -12,10 +20,132 @@ export interface Result<Row> {
 }
 
 export interface Queryable {
+  /** Throws AppError `db_unavailable` or `overloaded` where the database is away, slow or full; else pg's own error. */
   query<Row extends object>(query: Query): Promise<Result<Row>>
 }
 
 export interface Database extends Queryable {
   /** Runs `work` in one transaction; rolls back when it throws; resolves only after a real COMMIT. */
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>
+}
+
+export interface PoolOptions {
+  readonly url: string
+  readonly maxConnections: number
+  readonly isPrepared: boolean
+  /** Statements longer than this are given up, on both sides of the connection. Default 1500. */
+  readonly queryTimeoutMs?: number
+  /** `force_generic_plan` on the hot path: custom plans chose a sequential scan of devices. */
+  readonly planCacheMode?: 'auto' | 'force_generic_plan'
+  /** Told of every failure for want of a database, and (undefined) of every success. */
+  readonly onOutcome?: (error: unknown) => void
+}
+
+/** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
+const CONNECT_TIMEOUT_MS = 500
+const QUERY_TIMEOUT_MS = 1_400
+/** Requests that may wait for a connection; one more is refused at once. */
+const MAX_WAITING = 500
+
+export class Pool implements Database {
+  readonly #pool: pg.Pool
+  readonly #isPrepared: boolean
+  readonly #onOutcome: (error: unknown) => void
+
+  constructor(options: PoolOptions) {
+    const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
+    this.#isPrepared = options.isPrepared
+    this.#onOutcome = options.onOutcome ?? (() => {})
+    this.#pool = new pg.Pool({
+      connectionString: options.url,
+      max: options.maxConnections,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      query_timeout: queryTimeoutMs,
+      keepAlive: true,
+      maxLifetimeSeconds: 900,
+      application_name: 'fleetloop',
+      // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
+      ...(options.isPrepared && {
+        statement_timeout: queryTimeoutMs - 200,
+        lock_timeout: 500,
+        idle_in_transaction_session_timeout: 5_000,
+        options: `-c plan_cache_mode=${options.planCacheMode ?? 'auto'}`,
+      }),
+    })
+    this.#pool.on('error', this.#onOutcome)
+    // A checked-out client that dies between two queries emits here, and would end the process.
+    this.#pool.on('connect', (client) => client.on('error', this.#onOutcome))
+  }
+
+  get connectionsInUse(): number {
+    return this.#pool.totalCount - this.#pool.idleCount
+  }
+
+  get waiting(): number {
+    return this.#pool.waitingCount
+  }
+
+  query<Row extends object>(query: Query): Promise<Result<Row>> {
+    return this.#withClient((client) => this.#run<Row>(client, query))
+  }
+
+  transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
+    return this.#withClient(async (client) => {
+      await client.query('begin')
+      try {
+        const value = await work({ query: (query) => this.#run(client, query) })
+        // A failed transaction answers COMMIT with ROLLBACK and no error.
+        const { command } = await client.query('commit')
+        if (command !== 'COMMIT') throw new Error(`the transaction ended in ${command}`)
+        return value
+      } catch (error) {
+        // On a connection that is lost or stuck a rollback would only wait once more.
+        if (!isUnavailable(error) || leavesSessionSound(error)) await client.query('rollback')
+        throw error
+      }
+    })
+  }
+
+  /** Waits for clients in use for at most `deadlineMs`, then leaves them to the end of the process. */
+  async close(deadlineMs: number): Promise<void> {
+    await within(this.#pool.end(), deadlineMs)
+  }
+
+  async #run<Row extends object>(client: pg.PoolClient, query: Query): Promise<Result<Row>> {
+    const { rows, rowCount } = await client.query<Row>({
+      ...(this.#isPrepared && { name: query.name }),
+      text: query.text,
+      values: [...(query.values ?? [])],
+    })
+    return { rows, rowCount: rowCount ?? 0 }
+  }
+
+  async #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    if (this.#pool.waitingCount >= MAX_WAITING) {
+      throw new AppError(
+        'overloaded',
+        'Too many requests wait for the database. Try again shortly.',
+      )
+    }
+    try {
+      const client = await this.#pool.connect()
+      try {
+        const value = await work(client)
+        client.release()
+        this.#onOutcome(undefined)
+        return value
+      } catch (error) {
+        // pg-pool's own query() would close the connection on every error, also on a mere 23505.
+        const isSound = error instanceof AppError || leavesSessionSound(error)
+        client.release(!isSound)
+        throw error
+      }
+    } catch (error) {
+      if (!isUnavailable(error)) throw error
+      this.#onOutcome(error)
+      throw new AppError('db_unavailable', 'The database does not answer. Try again shortly.', {
+        cause: error,
+      })
+    }
+  }
 }

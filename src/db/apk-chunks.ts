@@ -1,0 +1,60 @@
+/** The bytes of a build, in rows of 1 MiB: written while it is published, read as a download pulls. */
+import type { ReadAt } from '../core/zip.ts'
+import type { Queryable } from './pool.ts'
+
+/** Every row has so many bytes, but for the last. Stored builds depend on it: it can never change. */
+export const MAX_CHUNK_BYTES = 1024 * 1024
+
+/** How much a download holds in memory at once: on the wire the text form of bytea doubles it. */
+const READ_BYTES = 256 * 1024
+
+const INSERT = /* sql */ `
+  insert into apk_chunks (build_id, chunk_no, bytes) values ($1, $2, $3)`
+
+/** Storage is external, so only the asked pages of the row are read. */
+const READ = /* sql */ `
+  select substring(bytes from $3::int for $4::int) as "bytes"
+  from apk_chunks where build_id = $1 and chunk_no = $2`
+
+/** Throws where the file is shorter than `sizeBytes`. Only within the transaction that makes the build. */
+export async function insertChunks(
+  tx: Queryable,
+  buildId: string,
+  sizeBytes: number,
+  readAt: ReadAt,
+): Promise<void> {
+  for (let offset = 0; offset < sizeBytes; offset += MAX_CHUNK_BYTES) {
+    const wantedBytes = Math.min(MAX_CHUNK_BYTES, sizeBytes - offset)
+    const bytes = await readAt(offset, wantedBytes)
+    if (bytes.length !== wantedBytes) throw new Error('the spooled APK is shorter than it was')
+    const chunkNo = offset / MAX_CHUNK_BYTES
+    await tx.query({ name: 'apks.insert_chunk', text: INSERT, values: [buildId, chunkNo, bytes] })
+  }
+}
+
+/** See ApkStore.readChunks. */
+export function chunkReader(database: Queryable) {
+  return async function* readChunks(
+    build: { readonly buildId: string },
+    firstByte: number,
+    lastByte: number,
+  ): AsyncGenerator<Buffer, void, undefined> {
+    let at = firstByte
+    while (at <= lastByte) {
+      const chunkNo = Math.floor(at / MAX_CHUNK_BYTES)
+      const offset = at % MAX_CHUNK_BYTES
+      const wantedBytes = Math.min(READ_BYTES, MAX_CHUNK_BYTES - offset, lastByte - at + 1)
+      const { rows } = await database.query<{ bytes: Buffer }>({
+        name: 'apks.read_chunk',
+        text: READ,
+        values: [build.buildId, chunkNo, offset + 1, wantedBytes],
+      })
+      const bytes = rows[0]?.bytes
+      if (bytes?.length !== wantedBytes) {
+        throw new Error(`chunk ${chunkNo} of build ${build.buildId} is missing or damaged`)
+      }
+      yield bytes
+      at += wantedBytes
+    }
+  }
+}

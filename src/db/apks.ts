@@ -1,0 +1,116 @@
+/**
+ * APK builds and their bytes. A build and its 1 MiB chunks are written in one transaction, so a build
+ * without bytes cannot exist. Publishing and withdrawing write their audit row in the same transaction.
+ */
+import type { ReadAt } from '../core/zip.ts'
+import { chunkReader } from './apk-chunks.ts'
+import { type PublishOutcome, publishBuild } from './apk-publish.ts'
+import {
+  type AuditedBy,
+  type Build,
+  COLUMNS,
+  findBuild,
+  type NewBuild,
+  readBuilds,
+} from './apk-rows.ts'
+import type { Database } from './pool.ts'
+
+export type { AuditedBy, Build, NewBuild, PublishOutcome }
+
+export type WithdrawOutcome =
+  | { readonly kind: 'withdrawn'; readonly build: Build }
+  | { readonly kind: 'already_withdrawn' }
+  | { readonly kind: 'unknown' }
+
+/** One page of a list, newest first; `after` is the key of the last row already given. */
+export interface BuildPage {
+  readonly limit: number
+  readonly after: { readonly at: string; readonly id: string } | null
+}
+
+export interface ApkStore {
+  /** 503 `overloaded` where another upload of this id does not end; 507 where the database's disk is full. */
+  publish(build: NewBuild, readAt: ReadAt, by: AuditedBy): Promise<PublishOutcome>
+  /** The newest build, by version code, that is not withdrawn. */
+  latest(buildType: string): Promise<Build | undefined>
+  /** Also a withdrawn one. */
+  find(buildId: string): Promise<Build | undefined>
+  /** Withdrawn ones too. */
+  list(page: BuildPage, buildType?: string): Promise<readonly Build[]>
+  withdraw(buildId: string, by: AuditedBy): Promise<WithdrawOutcome>
+  /**
+   * The bytes from `firstByte` to `lastByte`, inclusive, read piece by piece as the consumer pulls:
+   * no connection is held in between. Throws where a piece is missing or has the wrong length.
+   */
+  readChunks(
+    build: Pick<Build, 'buildId'>,
+    firstByte: number,
+    lastByte: number,
+  ): AsyncIterable<Buffer>
+}
+
+const WITHDRAW = /* sql */ `
+  with withdrawn as (
+    update apk_builds set withdrawn_at = now(), withdrawn_by = $2
+    where build_id = $1 and withdrawn_at is null
+    returning *),
+  audited as (
+    insert into audit_log (admin, what, subject, request_id, ip, detail)
+    select withdrawn_by, 'apk.withdraw', build_id, $3, $4,
+      jsonb_build_object('build_type', build_type, 'version_code', version_code)
+    from withdrawn)
+  select build_id from withdrawn`
+
+const LATEST = /* sql */ `
+  select ${COLUMNS} from apk_builds
+  where build_type = $1 and withdrawn_at is null
+  order by version_code desc, published_at desc
+  limit 1`
+
+const LIST = /* sql */ `
+  select ${COLUMNS} from apk_builds
+  where (published_at, build_id) < ($2::timestamptz, $3)
+  order by published_at desc, build_id desc
+  limit $1`
+
+const LIST_OF_TYPE = /* sql */ `
+  select ${COLUMNS} from apk_builds
+  where (published_at, build_id) < ($2::timestamptz, $3) and build_type = $4
+  order by published_at desc, build_id desc
+  limit $1`
+
+export function apkStore(database: Database): ApkStore {
+  return {
+    publish: (build, readAt, by) => publishBuild(database, build, readAt, by),
+
+    async latest(buildType) {
+      const query = { name: 'apks.latest', text: LATEST, values: [buildType] }
+      return (await readBuilds(database, query))[0]
+    },
+
+    find: (buildId) => findBuild(database, buildId),
+
+    async list({ limit, after }, buildType) {
+      const from = [limit, after?.at ?? 'infinity', after?.id ?? '']
+      return await readBuilds(
+        database,
+        buildType === undefined
+          ? { name: 'apks.list', text: LIST, values: from }
+          : { name: 'apks.list_of_type', text: LIST_OF_TYPE, values: [...from, buildType] },
+      )
+    },
+
+    async withdraw(buildId, by) {
+      const { rowCount } = await database.query({
+        name: 'apks.withdraw',
+        text: WITHDRAW,
+        values: [buildId, by.admin, by.requestId, by.ip],
+      })
+      const build = await findBuild(database, buildId)
+      if (build === undefined) return { kind: 'unknown' }
+      return rowCount === 0 ? { kind: 'already_withdrawn' } : { kind: 'withdrawn', build }
+    },
+
+    readChunks: chunkReader(database),
+  }
+}

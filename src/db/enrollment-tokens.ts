@@ -1,0 +1,211 @@
+/** Owner of `enrollment_tokens`: issue, judge, consume, revoke, list. Status is computed, never stored. */
+import type { EnrollmentTokenStatus, EnrollmentVerdict } from '../core/identity.ts'
+import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
+import type { Database, Queryable } from './pool.ts'
+
+export interface NewEnrollmentToken {
+  readonly tokenId: string
+  readonly tokenHash: Buffer
+  /** null: unbound. */
+  readonly alias: string | null
+}
+
+export interface EnrollmentTokenRow {
+  readonly tokenId: string
+  readonly alias: string | null
+  readonly usesAllowed: number
+  readonly usesConsumed: number
+  readonly status: EnrollmentTokenStatus
+  readonly issuedAt: string
+  readonly expiresAt: string
+  readonly revokedAt: string | null
+  readonly issuedBy: string
+  readonly note: string | null
+}
+
+export interface IssueOptions {
+  readonly expiresInS: number
+  readonly usesAllowed: number
+  readonly note: string | null
+  readonly admin: string
+  readonly requestId: string
+  readonly ip: string | null
+  /** Tokens that this admin may create in a sliding hour. */
+  readonly maxPerHour: number
+}
+
+export type IssueOutcome =
+  | { readonly kind: 'issued'; readonly expiresAt: string }
+  | { readonly kind: 'rate_limited'; readonly retryAfterS: number }
+
+export interface EnrollmentTokenStore {
+  issue(tokens: readonly NewEnrollmentToken[], options: IssueOptions): Promise<IssueOutcome>
+  judge(tokenHash: Buffer): Promise<EnrollmentVerdict>
+  list(page: ListPage, status: EnrollmentTokenStatus | null): Promise<readonly EnrollmentTokenRow[]>
+  revoke(
+    tokenId: string,
+    by: Omit<AuditEntry, 'what' | 'subject' | 'detail'>,
+  ): Promise<RevokeOutcome>
+}
+
+export type RevokeOutcome = 'revoked' | 'already_revoked' | 'unknown' | 'exhausted' | 'expired'
+
+/** One rule for all: which status a row has now. Revocation is the strongest word, then time, then uses. */
+const STATUS = /* sql */ `
+  case when revoked_at is not null then 'revoked'
+       when expires_at <= now() then 'expired'
+       when uses_consumed >= uses_allowed then 'exhausted'
+       else 'active' end`
+
+/** Serialises one admin's batches, so that two at once cannot both pass the limit. */
+const LOCK_ADMIN = /* sql */ `select pg_advisory_xact_lock(hashtextextended('enroll-tokens:' || $1, 0))`
+
+const ISSUED_LAST_HOUR = /* sql */ `
+  select count(*)::int as "issued",
+    coalesce(ceil(extract(epoch from min(issued_at) + interval '1 hour' - now()))::int, 0) as "retryAfterS"
+  from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'`
+
+const INSERT_ALL = /* sql */ `
+  insert into enrollment_tokens
+    (token_id, token_hash, alias, uses_allowed, expires_at, issued_by, note, request_id)
+  select u.token_id, u.token_hash, u.alias, $4, now() + make_interval(secs => $5), $6, $7, $8
+  from unnest($1::uuid[], $2::bytea[], $3::text[]) as u(token_id, token_hash, alias)
+  returning ${timeText('expires_at')} as "expiresAt"`
+
+const JUDGE = /* sql */ `
+  select token_id as "tokenId", alias as "alias", ${STATUS} as "kind"
+  from enrollment_tokens where token_hash = $1`
+
+/** As JUDGE, and nobody else may consume or revoke it before this transaction ends. */
+const JUDGE_LOCKED = `${JUDGE} for update`
+
+const CONSUME = /* sql */ `
+  update enrollment_tokens set uses_consumed = uses_consumed + 1
+  where token_id = $1 and revoked_at is null and expires_at > now() and uses_consumed < uses_allowed`
+
+const REVOKE = /* sql */ `
+  update enrollment_tokens set revoked_at = now()
+  where token_id = $1 and revoked_at is null and expires_at > now() and uses_consumed < uses_allowed`
+
+const STATUS_OF = /* sql */ `select ${STATUS} as "status" from enrollment_tokens where token_id = $1`
+
+const LIST = /* sql */ `
+  select token_id as "tokenId", alias as "alias", uses_allowed as "usesAllowed",
+    uses_consumed as "usesConsumed", ${STATUS} as "status", ${timeText('issued_at')} as "issuedAt",
+    ${timeText('expires_at')} as "expiresAt", ${timeText('revoked_at')} as "revokedAt",
+    issued_by as "issuedBy", note as "note"
+  from enrollment_tokens
+  where (issued_at, token_id) <
+      (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    and ($4::text is null or ${STATUS} = $4)
+  order by issued_at desc, token_id desc
+  limit $1`
+
+export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
+  return {
+    issue(tokens, options) {
+      return database.transaction(async (tx) => {
+        const { admin } = options
+        await tx.query({ name: 'enrollment_tokens.lock_admin', text: LOCK_ADMIN, values: [admin] })
+        const { rows } = await tx.query<{ issued: number; retryAfterS: number }>({
+          name: 'enrollment_tokens.issued_last_hour',
+          text: ISSUED_LAST_HOUR,
+          values: [admin],
+        })
+        const { issued = 0, retryAfterS = 0 } = rows[0] ?? {}
+        if (issued + tokens.length > options.maxPerHour) {
+          return { kind: 'rate_limited', retryAfterS: Math.max(1, retryAfterS) }
+        }
+        return { kind: 'issued', expiresAt: await insertAll(tx, tokens, options) }
+      })
+    },
+
+    judge: (tokenHash) => judge(database, JUDGE, tokenHash),
+
+    async list(page, status) {
+      const { rows } = await database.query<EnrollmentTokenRow>({
+        name: 'enrollment_tokens.list',
+        text: LIST,
+        values: [page.limit, page.after?.at ?? null, page.after?.id ?? null, status],
+      })
+      return rows
+    },
+
+    revoke(tokenId, by) {
+      return database.transaction(async (tx) => {
+        const name = 'enrollment_tokens.revoke'
+        const { rowCount } = await tx.query({ name, text: REVOKE, values: [tokenId] })
+        const outcome = rowCount === 1 ? 'revoked' : await whyNotRevoked(tx, tokenId)
+        if (outcome !== 'unknown') {
+          const what = 'enrollment_token.revoke'
+          await writeAudit(tx, { ...by, what, subject: tokenId, detail: { outcome } })
+        }
+        return outcome
+      })
+    },
+  }
+}
+
+/** The verdict, with the row locked until the transaction ends. */
+export function judgeLocked(tx: Queryable, tokenHash: Buffer): Promise<EnrollmentVerdict> {
+  return judge(tx, JUDGE_LOCKED, tokenHash)
+}
+
+/** Takes one use; false where there is none left, or the token died. */
+export async function consume(tx: Queryable, tokenId: string): Promise<boolean> {
+  const name = 'enrollment_tokens.consume'
+  const { rowCount } = await tx.query({ name, text: CONSUME, values: [tokenId] })
+  return rowCount === 1
+}
+
+async function judge(
+  database: Queryable,
+  text: typeof JUDGE | typeof JUDGE_LOCKED,
+  tokenHash: Buffer,
+): Promise<EnrollmentVerdict> {
+  const { rows } = await database.query<EnrollmentVerdict>({
+    name: text === JUDGE ? 'enrollment_tokens.judge' : 'enrollment_tokens.judge_locked',
+    text,
+    values: [tokenHash],
+  })
+  return rows[0] ?? { kind: 'unknown' }
+}
+
+async function insertAll(
+  tx: Queryable,
+  tokens: readonly NewEnrollmentToken[],
+  options: IssueOptions,
+): Promise<string> {
+  const { rows } = await tx.query<{ expiresAt: string }>({
+    name: 'enrollment_tokens.insert_all',
+    text: INSERT_ALL,
+    values: [
+      tokens.map((token) => token.tokenId),
+      tokens.map((token) => token.tokenHash),
+      tokens.map((token) => token.alias),
+      options.usesAllowed,
+      options.expiresInS,
+      options.admin,
+      options.note,
+      options.requestId,
+    ],
+  })
+  const { admin, requestId, ip } = options
+  const audit = tokens.map(({ tokenId, alias }) => {
+    const detail = { alias, uses_allowed: options.usesAllowed }
+    return { admin, requestId, ip, what: 'enrollment_token.create', subject: tokenId, detail }
+  })
+  await writeAudit(tx, ...audit)
+  return rows[0]?.expiresAt ?? ''
+}
+
+async function whyNotRevoked(tx: Queryable, tokenId: string): Promise<RevokeOutcome> {
+  const { rows } = await tx.query<{ status: EnrollmentTokenStatus }>({
+    name: 'enrollment_tokens.status_of',
+    text: STATUS_OF,
+    values: [tokenId],
+  })
+  const status = rows[0]?.status
+  if (status === undefined) return 'unknown'
+  return status === 'revoked' || status === 'active' ? 'already_revoked' : status
+}

@@ -1,0 +1,44 @@
+/** What the database says of itself: which installation it is, and whether it keeps what it acknowledges. */
+import { randomUUID } from 'node:crypto'
+import type { Queryable } from './pool.ts'
+
+const INSTANCE_ID = /* sql */ `
+  with made as (
+    insert into installation (instance_id) values ($1) on conflict do nothing returning instance_id)
+  select instance_id as "instanceId" from made
+  union all
+  select instance_id from installation`
+
+const UNSAFE = /* sql */ `
+  select name || '=' || setting as "setting" from pg_settings
+  where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting = 'off'
+  order by name`
+
+const PING = /* sql */ `select 1`
+
+/** The id of this installation, made at its first start; the same on every replica. */
+export async function readInstanceId(database: Queryable): Promise<string> {
+  const read = () =>
+    database.query<{ instanceId: string }>({
+      name: 'installation.instance_id',
+      text: INSTANCE_ID,
+      values: [randomUUID()],
+    })
+  // Two replicas may make it at once: the loser's snapshot shows neither row, its second look does.
+  const row = (await read()).rows[0] ?? (await read()).rows[0]
+  if (row === undefined) throw new Error('installation holds no row')
+  return row.instanceId
+}
+
+/** Settings under which an acknowledged write may be lost, such as `fsync=off`; empty where all is well. */
+export async function unsafeSettings(database: Queryable): Promise<readonly string[]> {
+  const { rows } = await database.query<{ setting: string }>({
+    name: 'installation.unsafe_settings',
+    text: UNSAFE,
+  })
+  return rows.map((row) => row.setting)
+}
+
+export async function ping(database: Queryable): Promise<void> {
+  await database.query({ name: 'installation.ping', text: PING })
+}

@@ -1,0 +1,161 @@
+/**
+ * Brings the schema to this release: sql/NNNN_what.sql in order, forward only, each in a transaction of
+ * its own under one advisory lock, recorded with its sha256. Replicas may start at once.
+ */
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import { sleep } from '../core/wait.ts'
+
+export interface Migration {
+  readonly number: number
+  readonly name: string
+  readonly sql: string
+  /** Lower-case hex. */
+  readonly sha256: string
+  /** Its first line says `-- breaking`: the previous release must not run on it. */
+  readonly isBreaking: boolean
+}
+
+/** The schema and this release do not belong together; starting would do harm. */
+export class MigrationError extends Error {
+  override readonly name = 'MigrationError'
+}
+
+interface Applied {
+  readonly number: number
+  readonly name: string
+  readonly sha256: string
+  readonly is_breaking: boolean
+}
+
+/** Key of the advisory lock: any constant, the same in every release. */
+const LOCK_KEY = 7_311_860_294
+const LOCK_POLL_MS = 200
+const LOCK_TIMEOUT_MS = 2_000
+/** Tries of one migration that waits for a table lock; then the service gives up and is started anew. */
+const MAX_LOCK_TRIES = 30
+
+const CREATE_RECORD = /* sql */ `
+  create table if not exists schema_migrations (
+    number integer primary key,
+    name text not null,
+    sha256 text not null,
+    is_breaking boolean not null,
+    applied_at timestamptz not null default now()
+  )`
+
+/** The migrations that this release carries, from `directory` (default: the package's sql/). */
+export function readMigrations(directory?: string): readonly Migration[] {
+  const from =
+    directory ??
+    fileURLToPath(new URL('.', import.meta.resolve('#sql/0001_enrollment_and_devices.sql')))
+  const files = readdirSync(from)
+    .filter((file) => file.endsWith('.sql'))
+    .sort()
+  return files.map((file, index) => {
+    const number = Number(/^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1])
+    if (number !== index + 1) throw new MigrationError(`sql/${file}: expected number ${index + 1}`)
+    const sql = readFileSync(`${from}/${file}`, 'utf8')
+    return {
+      number,
+      name: file.slice(0, -'.sql'.length),
+      sql,
+      sha256: createHash('sha256').update(sql).digest('hex'),
+      isBreaking: sql.startsWith('-- breaking'),
+    }
+  })
+}
+
+/** Applies what is missing; returns how many were. Throws MigrationError, or pg's error where the database is away. */
+export async function migrate(url: string, migrations: readonly Migration[]): Promise<number> {
+  const client = new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: 2_000,
+    application_name: 'fleetloop-migrate',
+  })
+  client.on('error', () => {}) // a lost connection also fails the statement in flight: reported there
+  await client.connect()
+  try {
+    let appliedCount = 0
+    await locked(client, () => client.query(CREATE_RECORD))
+    for (const migration of migrations) {
+      if (await withLockRetries(() => locked(client, () => apply(client, migration)))) {
+        appliedCount += 1
+      }
+    }
+    await refuseNewer(client, migrations.length)
+    return appliedCount
+  } finally {
+    await client.end()
+  }
+}
+
+async function apply(client: pg.Client, migration: Migration): Promise<boolean> {
+  const found = await client.query<Applied>('select * from schema_migrations where number = $1', [
+    migration.number,
+  ])
+  const applied = found.rows[0]
+  if (applied !== undefined) {
+    if (applied.sha256 === migration.sha256) return false
+    throw new MigrationError(
+      `sql/${migration.name}.sql differs from ${applied.name}, which this database ran: a migration is never edited once it was applied; add a new one instead`,
+    )
+  }
+  await client.query(migration.sql)
+  await client.query(
+    'insert into schema_migrations (number, name, sha256, is_breaking) values ($1, $2, $3, $4)',
+    [migration.number, migration.name, migration.sha256, migration.isBreaking],
+  )
+  return true
+}
+
+async function refuseNewer(client: pg.Client, known: number): Promise<void> {
+  const { rows } = await client.query<Applied>(
+    'select * from schema_migrations where number > $1 and is_breaking order by number',
+    [known],
+  )
+  const first = rows[0]
+  if (first === undefined) return
+  throw new MigrationError(
+    `this database ran ${first.name}, which breaks with this release: start the release that brought it, or a later one`,
+  )
+}
+
+/** One transaction that holds the advisory lock, polled: a waiting lock would deadlock with index builds. */
+async function locked<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    await client.query('begin')
+    try {
+      await client.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`)
+      const { rows } = await client.query<{ isOurs: boolean }>(
+        'select pg_try_advisory_xact_lock($1) as "isOurs"',
+        [LOCK_KEY],
+      )
+      if (rows[0]?.isOurs === true) {
+        const value = await work()
+        const { command } = await client.query('commit')
+        if (command !== 'COMMIT') throw new Error(`the migration ended in ${command}`)
+        return value
+      }
+    } catch (error) {
+      await client.query('rollback').catch(() => {}) // the connection is gone: the first error says so
+      throw error
+    }
+    await client.query('rollback')
+    await sleep(LOCK_POLL_MS)
+  }
+}
+
+async function withLockRetries<T>(work: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await work()
+    } catch (error) {
+      const isLockTimeout = error instanceof pg.DatabaseError && error.code === '55P03'
+      if (!isLockTimeout || tries === MAX_LOCK_TRIES) throw error
+      await sleep(LOCK_POLL_MS)
+    }
+  }
+}

@@ -1,0 +1,48 @@
+/** What an error of PostgreSQL or of the way to it means to us. Classes: PostgreSQL manual, appendix A. */
+import { AppError } from '../core/errors.ts'
+
+/** The five characters of PostgreSQL's own error, or undefined (network, time-out, ours). */
+export function sqlstate(error: unknown): string | undefined {
+  const code = errorCode(error)
+  return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? code : undefined
+}
+
+/** Messages of pg and pg-pool 8.x that carry no code. */
+const LOST_CONNECTION =
+  /timeout exceeded when trying to connect|Query read timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool after calling end|Client was closed and is not queryable|connection is insecure/
+
+/** The database is away, starting, stopping, full, read-only or too slow: our trouble, worth a retry, 503. */
+export function isUnavailable(error: unknown): boolean {
+  const state = sqlstate(error)
+  if (state !== undefined) {
+    const isOurTrouble = /^(08|53|57P|58)/.test(state)
+    return isOurTrouble || ['25006', '57014', '55P03', '40001', '40P01'].includes(state)
+  }
+  const code = errorCode(error)
+  if (code !== undefined && /^(E[A-Z]+|ERR_SOCKET.*|ERR_STREAM.*)$/.test(code)) return true
+  return error instanceof Error && LOST_CONNECTION.test(error.message)
+}
+
+/** As isUnavailable, but for one statement that waited too long for a lock or lost a deadlock: the database is there. */
+export function isAway(error: unknown): boolean {
+  const state = sqlstate(error) ?? ''
+  return isUnavailable(error) && !['55P03', '57014', '40001', '40P01'].includes(state)
+}
+
+/** What a failed group of rows is worth: again as it is, in halves until the bad row stands alone, or not now. */
+export function groupFailureKind(error: unknown): 'retry' | 'poison' | 'unavailable' {
+  const cause = error instanceof AppError ? error.cause : error
+  const state = sqlstate(cause) ?? ''
+  if (state === '40001' || state === '40P01') return 'retry'
+  return /^(22|23|54)/.test(state) ? 'poison' : 'unavailable'
+}
+
+/** After these the session is sound: the connection goes back to the pool. After anything else it is closed. */
+export function leavesSessionSound(error: unknown): boolean {
+  return /^(22|23|21|40|42|44|54|55|P0)/.test(sqlstate(error) ?? '')
+}
+
+function errorCode(error: unknown): string | undefined {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined
+  return typeof error.code === 'string' ? error.code : undefined
+}

@@ -1,0 +1,82 @@
+/**
+ * Every store on its pool. The hot path has connections of its own, so that nothing an admin asks can keep
+ * a heartbeat waiting; publishing an APK has others, since its commit may take seconds.
+ */
+import { downloadStore } from './apk-downloads.ts'
+import { apkStore } from './apks.ts'
+import { auditStore } from './audit.ts'
+import { commandQueue, requestPush } from './command-queue.ts'
+import { commandResultStore } from './command-results.ts'
+import { commandStore } from './commands.ts'
+import { deviceTokenStore } from './device-tokens.ts'
+import { deviceStore } from './devices.ts'
+import { enrollmentTokenStore } from './enrollment-tokens.ts'
+import { storeHeartbeats } from './heartbeats.ts'
+import { partitions } from './partitions.ts'
+import { Pool, type PoolOptions } from './pool.ts'
+import { type Registration, register } from './registration.ts'
+
+export interface StoresOptions extends Pick<PoolOptions, 'url' | 'isPrepared' | 'onOutcome'> {
+  /** DATABASE_POOL_MAX: all pools together. */
+  readonly maxConnections: number
+  readonly dedupWindowS: number
+  readonly heartbeatRetentionDays: number
+  /** This replica, for timelines. */
+  readonly instance: string
+}
+
+/** Statements in flight on the hot path: groups form behind them. */
+export const HEARTBEAT_CONNECTIONS = 1
+/** Publishing and partitions; uploads beyond it wait their turn. */
+const SLOW_CONNECTIONS = 1
+/** Of one statement that publishes an APK or moves a partition. */
+const SLOW_TIMEOUT_MS = 30_000
+
+export type Stores = ReturnType<typeof createStores>
+
+export function createStores(options: StoresOptions) {
+  const { url, isPrepared, onOutcome, instance } = options
+  const common = { url, isPrepared, ...(onOutcome && { onOutcome }) }
+  const hot = new Pool({
+    ...common,
+    maxConnections: HEARTBEAT_CONNECTIONS,
+    planCacheMode: 'force_generic_plan',
+  })
+  const slow = new Pool({
+    ...common,
+    maxConnections: SLOW_CONNECTIONS,
+    queryTimeoutMs: SLOW_TIMEOUT_MS,
+  })
+  const main = new Pool({
+    ...common,
+    maxConnections: Math.max(2, options.maxConnections - HEARTBEAT_CONNECTIONS - SLOW_CONNECTIONS),
+  })
+  const pools = [hot, slow, main] as const
+
+  return {
+    database: main,
+    tokens: enrollmentTokenStore(main),
+    deviceTokens: deviceTokenStore(main),
+    devices: deviceStore(main),
+    register: (registration: Registration) => register(main, registration),
+    commands: commandStore(main),
+    queue: commandQueue(main, instance),
+    results: commandResultStore(main, instance),
+    audit: auditStore(main),
+    apks: apkStore(main),
+    publishing: apkStore(slow),
+    downloads: downloadStore(main),
+    partitions: partitions(slow, { retentionDays: options.heartbeatRetentionDays }),
+    storeHeartbeats: storeHeartbeats(hot, {
+      dedupWindowS: options.dedupWindowS,
+      instance,
+      requestPush: (deviceIds) => requestPush(main, deviceIds),
+    }),
+    connectionsInUse: () => pools.reduce((sum, pool) => sum + pool.connectionsInUse, 0),
+    waiting: () => pools.reduce((sum, pool) => sum + pool.waiting, 0),
+    /** Waits for statements in flight, at most so long. */
+    async close(deadlineMs: number): Promise<void> {
+      await Promise.all(pools.map((pool) => pool.close(deadlineMs)))
+    },
+  }
+}
