@@ -1,0 +1,100 @@
+/** Values of a log line as JSON text: any input gives valid JSON on one line, nothing here throws. */
+
+/** Printable ASCII but quote and backslash goes as it is; all else takes the slow road. */
+const UNUSUAL = /[^ !#-[\]-~]/
+
+/** Legal inside a JSON string, yet a terminal or a line splitter would act on them: DEL, C1, U+2028, U+2029. */
+const ESCAPED_TOO = /[\u007f-\u009f\u2028\u2029]/g
+
+/** Items of an array that are written; each gets a quarter of a string's room. */
+const MAX_ITEMS = 32
+
+const THOUSANDTHS: readonly string[] = Array.from(
+  { length: 1000 },
+  (_, thousandth) => `.${String(thousandth).padStart(3, '0')}`,
+)
+
+/** Whether the string is its own JSON text, but for the quotes around it. */
+export function isPlain(value: string): boolean {
+  return !UNUSUAL.test(value)
+}
+
+/** A quoted string of at most `most` UTF-16 units of `value`; lone surrogates become \udXXX escapes. */
+export function jsonString(value: string, most: number): string {
+  const cut = value.length > most ? cutAt(value, most) : value
+  return isPlain(cut) ? `"${cut}"` : escapeToo(JSON.stringify(cut))
+}
+
+/** The number's text; null for NaN and the infinities. */
+export function jsonNumber(value: number): string {
+  return Number.isFinite(value) ? `${value}` : 'null'
+}
+
+/** Milliseconds with 3 decimals. */
+export function jsonMilliseconds(ms: number): string {
+  // In this range a double holds the microseconds exactly enough; beyond, and below zero, plain text.
+  if (!(ms >= 0 && ms < 2_000_000)) return jsonNumber(ms)
+  const microseconds = Math.round(ms * 1000)
+  const whole = Math.floor(microseconds / 1000)
+  return `${whole}${THOUSANDTHS[microseconds - whole * 1000]}`
+}
+
+/** Any value. What JSON has no word for, a cycle or a throwing toJSON is null; a bigint is number text. */
+export function jsonValue(value: unknown, most: number): string {
+  switch (typeof value) {
+    case 'string':
+      return jsonString(value, most)
+    case 'number':
+      return jsonNumber(value)
+    case 'boolean':
+    case 'bigint':
+      return value.toString().slice(0, most)
+    case 'object':
+      return jsonObject(value, most)
+    default:
+      return 'null'
+  }
+}
+
+function jsonObject(value: object | null, most: number): string {
+  if (value === null) return 'null'
+  try {
+    if (!Array.isArray(value)) return jsonDeep(value, most)
+    const items = value
+      .slice(0, MAX_ITEMS)
+      .map((item: unknown) =>
+        typeof item === 'object' && item !== null
+          ? jsonDeep(item, most >>> 2)
+          : jsonValue(item, most >>> 2),
+      )
+    return `[${items.join(',')}]`
+  } catch {
+    return 'null'
+  }
+}
+
+/** Throws where JSON.stringify does: on a cycle, on a getter or toJSON that throws. */
+function jsonDeep(value: object, most: number): string {
+  // undefined where toJSON says so; lib.es5.d.ts denies it.
+  const text: string | undefined = JSON.stringify(value, exactBigint)
+  return text === undefined || text.length > 2 * most ? 'null' : escapeToo(text)
+}
+
+/** Inside an object JSON.stringify cannot be given number text: exact as a number, else a string. */
+function exactBigint(_key: string, value: unknown): unknown {
+  if (typeof value !== 'bigint') return value
+  return BigInt(Number(value)) === value ? Number(value) : `${value}`
+}
+
+function cutAt(value: string, most: number): string {
+  const last = value.charCodeAt(most - 1)
+  const isHighSurrogate = last >= 0xd800 && last <= 0xdbff
+  return value.slice(0, isHighSurrogate ? most - 1 : most)
+}
+
+function escapeToo(json: string): string {
+  return json.replace(
+    ESCAPED_TOO,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}

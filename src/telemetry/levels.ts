@@ -1,0 +1,13 @@
+/** The levels of the log in rank order, and counts by level. */
+import type { Level } from './events.ts'
+
+/** Ascending: the index is the rank. */
+export const LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const satisfies readonly Level[]
+
+export const RANK = { DEBUG: 0, INFO: 1, WARN: 2, ERROR: 3 } as const satisfies Record<
+  Level,
+  number
+>
+
+/** Lines by level. */
+export type LevelCounts = Readonly<Record<Level, number>>

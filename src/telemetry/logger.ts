@@ -1,0 +1,93 @@
+/** The log of the process: a line is built, appended to a bounded ring, and leaves on its own. */
+import type { Writable } from 'node:stream'
+import { BACKGROUND, type Level, type Log } from './events.ts'
+import { type LevelCounts, RANK } from './levels.ts'
+import { createLineBuilder, levelOf } from './line.ts'
+import { createLogSink } from './log-sink.ts'
+import { RingBuffer } from './ring-buffer.ts'
+
+export interface LoggerOptions {
+  /** Lines below it are not built; OFF writes nothing at all. */
+  readonly level: Level | 'OFF'
+  /** All memory that unwritten lines may take, plus a sixteenth for their lengths. */
+  readonly bufferBytes: number
+  /** 1, except in tests. */
+  readonly fd: number
+  /** The stream on `fd`, asked for only if that is a pipe, socket or terminal; by default process.stdout for 1. */
+  readonly stdout?: () => Writable
+  /** Epoch milliseconds; by default Date.now. */
+  readonly now?: () => number
+}
+
+/** Lines that report drops (`log.dropped`) appear in none of the counts: written + dropped + stored = asked for. */
+export interface LoggerStats {
+  readonly linesWritten: number
+  readonly linesDropped: LevelCounts
+  readonly fillBytes: number
+  readonly capacityBytes: number
+}
+
+/** `written` is what the descriptor has taken; `dropped` is every other line that was asked for. */
+export interface LoggerTotals {
+  readonly written: number
+  readonly dropped: number
+}
+
+export interface Logger extends Log {
+  /**
+   * Writes what is stored, for at most `deadlineMs`, then stops for good: later lines count as dropped.
+   * Never rejects. The caller exits; a stalled pipe does not hold process.exit() up.
+   */
+  close(deadlineMs: number): Promise<LoggerTotals>
+  stats(): LoggerStats
+}
+
+export function createLogger(options: LoggerOptions): Logger {
+  const build = createLineBuilder(options.now ?? Date.now)
+  const ring = new RingBuffer(options.bufferBytes)
+  const sink = createLogSink({
+    ring,
+    fd: options.fd,
+    stdout: options.stdout,
+    dropReport: (dropped, counts) =>
+      build(
+        { event: 'log.dropped', fields: { dropped, by_level: counts } },
+        'WARN',
+        BACKGROUND,
+        undefined,
+      ),
+  })
+  const lowestRank = options.level === 'OFF' ? Number.POSITIVE_INFINITY : RANK[options.level]
+
+  return {
+    write(line, context, ending) {
+      const level = levelOf(line)
+      const rank = RANK[level]
+      if (rank < lowestRank) return
+      if (ring.isClosed) {
+        ring.refuse(rank)
+        return
+      }
+      try {
+        ring.append(build(line, level, context, ending), rank)
+      } catch {
+        // Only a getter of the caller's can throw here; its line is lost, its request is not.
+        ring.refuse(rank)
+      }
+      sink.wake()
+    },
+
+    async close(deadlineMs) {
+      await sink.close(deadlineMs)
+      const { DEBUG, INFO, WARN, ERROR } = ring.linesDropped
+      return { written: ring.linesWritten, dropped: DEBUG + INFO + WARN + ERROR }
+    },
+
+    stats: () => ({
+      linesWritten: ring.linesWritten,
+      linesDropped: ring.linesDropped,
+      fillBytes: ring.fillBytes,
+      capacityBytes: ring.capacityBytes,
+    }),
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * The bounded memory between the request path and stdout: finished lines as bytes, oldest first.
+ *
+ * Vocabulary: a line *fits* or is *dropped* (the newest goes, what is stored stays); `release` says how
+ * many of the oldest bytes have left; a line counts as *written* when its last byte has left. At any
+ * time, for each level: lines appended = written + dropped + still stored.
+ */
+import type { Level } from './events.ts'
+import { type LevelCounts, RANK } from './levels.ts'
+
+/** The rank of a line that reports drops: it has the room of INFO and appears in no count. */
+export const REPORT_RANK = 4
+
+/** Most bytes that one write takes, and so the most that a forced exit can leave half-sent. */
+export const CHUNK_BYTES = 64 * 1024
+
+/** Kept free for WARN and ERROR, half of it for ERROR alone; a quarter of a small ring. */
+const RESERVE_BYTES = 256 * 1024
+
+/** The shortest line the slots are sized for; the common fields alone take 190 bytes. */
+const SHORTEST_LINE_BYTES = 64
+
+export class RingBuffer {
+  readonly capacityBytes: number
+  readonly #memory: Buffer
+  /** Highest fill, in bytes, to which a line of each rank may raise the ring. */
+  readonly #limits: readonly number[]
+  /** One entry a stored line, oldest first from #firstSlot: its bytes << 3 | its rank. */
+  readonly #slots: Uint32Array
+  #firstSlot = 0
+  #lines = 0
+  #head = 0
+  #tail = 0
+  #fillBytes = 0
+  /** Bytes of the oldest line that have left already. */
+  #goneBytes = 0
+  #written = 0
+  /** By rank. */
+  readonly #dropped = [0, 0, 0, 0, 0]
+  /** Those of #dropped that no report has named yet. */
+  readonly #unreported = [0, 0, 0, 0]
+  #unreportedTotal = 0
+  #isClosed = false
+
+  constructor(
+    capacityBytes: number,
+    reserveBytes = Math.min(RESERVE_BYTES, Math.floor(capacityBytes / 4)),
+  ) {
+    const open = capacityBytes - reserveBytes
+    const forWarn = capacityBytes - Math.floor(reserveBytes / 2)
+    this.capacityBytes = capacityBytes
+    this.#limits = [open, open, forWarn, capacityBytes, open]
+    this.#memory = Buffer.allocUnsafeSlow(capacityBytes)
+    this.#slots = new Uint32Array(Math.ceil(capacityBytes / SHORTEST_LINE_BYTES))
+  }
+
+  get fillBytes(): number {
+    return this.#fillBytes
+  }
+
+  /** Lines of which every byte has left, reports of drops not included. */
+  get linesWritten(): number {
+    return this.#written
+  }
+
+  get linesDropped(): LevelCounts {
+    return byLevel(this.#dropped)
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
+  /** Stores one finished line with its newline, as UTF-8, or counts it as dropped and answers false. */
+  append(line: string, rank: number): boolean {
+    const limit = this.#isClosed || this.#lines === this.#slots.length ? 0 : this.#limits[rank]
+    const room = (limit ?? 0) - this.#fillBytes
+    const mostBytes = line.length * 3
+    let bytes: number
+    if (mostBytes <= room && this.#head + mostBytes <= this.capacityBytes) {
+      bytes = this.#memory.write(line, this.#head)
+    } else {
+      bytes = Buffer.byteLength(line)
+      if (bytes > room) {
+        this.refuse(rank)
+        return false
+      }
+      this.#writeAcrossTheEnd(line, bytes)
+    }
+
+    const slot = this.#firstSlot + this.#lines
+    this.#slots[slot < this.#slots.length ? slot : slot - this.#slots.length] = (bytes << 3) | rank
+    this.#lines++
+    this.#fillBytes += bytes
+    this.#head += bytes
+    if (this.#head >= this.capacityBytes) this.#head -= this.capacityBytes
+    return true
+  }
+
+  /** Counts a line as dropped that was not even built. */
+  refuse(rank: number): void {
+    this.#dropped[rank] = (this.#dropped[rank] ?? 0) + 1
+    if (rank === REPORT_RANK) return
+    this.#unreported[rank] = (this.#unreported[rank] ?? 0) + 1
+    this.#unreportedTotal++
+  }
+
+  /**
+   * The oldest bytes, at most CHUNK_BYTES: whole lines wherever one fits. Empty when nothing is stored.
+   * A view, not a copy: it holds until these bytes are released.
+   */
+  oldest(): Buffer {
+    const most = Math.min(CHUNK_BYTES, this.#fillBytes, this.capacityBytes - this.#tail)
+    let bytes = -this.#goneBytes
+    for (let index = 0; index < this.#lines; index++) {
+      const next = bytes + (this.#slotAt(index) >>> 3)
+      if (next > most) break
+      bytes = next
+    }
+    return this.#memory.subarray(this.#tail, this.#tail + (bytes > 0 ? bytes : most))
+  }
+
+  /** The oldest `bytes` have left; never more than are stored. */
+  release(bytes: number): void {
+    this.#fillBytes -= bytes
+    this.#tail = (this.#tail + bytes) % this.capacityBytes
+    this.#goneBytes += bytes
+    while (this.#lines > 0) {
+      const slot = this.#slotAt(0)
+      if (this.#goneBytes < slot >>> 3) break
+      this.#goneBytes -= slot >>> 3
+      if ((slot & 7) !== REPORT_RANK) this.#written++
+      this.#removeOldest()
+    }
+    if (this.#fillBytes === 0) {
+      // Start over at the front: a ring that keeps up touches only its first pages.
+      this.#head = 0
+      this.#tail = 0
+    }
+  }
+
+  /** Appends what `report` makes of the drops not reported so far. Without room, nothing changes. */
+  reportDrops(report: (dropped: number, counts: LevelCounts) => string): void {
+    if (this.#unreportedTotal === 0) return
+    const line = report(this.#unreportedTotal, byLevel(this.#unreported))
+    if (!this.append(line, REPORT_RANK)) return
+    this.#unreported.fill(0)
+    this.#unreportedTotal = 0
+  }
+
+  /** Final: what is stored and all that comes counts as dropped. The memory stays untouched from here. */
+  close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    while (this.#lines > 0) {
+      this.refuse(this.#slotAt(0) & 7)
+      this.#removeOldest()
+    }
+    this.#fillBytes = 0
+  }
+
+  #slotAt(index: number): number {
+    const slot = this.#firstSlot + index
+    return this.#slots[slot < this.#slots.length ? slot : slot - this.#slots.length] ?? 0
+  }
+
+  #removeOldest(): void {
+    this.#lines--
+    this.#firstSlot = this.#firstSlot + 1 === this.#slots.length ? 0 : this.#firstSlot + 1
+  }
+
+  /** Near the end of the memory, where the line may have to go on at the front. */
+  #writeAcrossTheEnd(line: string, bytes: number): void {
+    const untilEnd = this.capacityBytes - this.#head
+    if (bytes <= untilEnd) {
+      this.#memory.write(line, this.#head)
+      return
+    }
+    const encoded = Buffer.from(line)
+    encoded.copy(this.#memory, this.#head, 0, untilEnd)
+    encoded.copy(this.#memory, 0, untilEnd)
+  }
+}
+
+function byLevel(counts: readonly number[]): Record<Level, number> {
+  return {
+    DEBUG: counts[RANK.DEBUG] ?? 0,
+    INFO: counts[RANK.INFO] ?? 0,
+    WARN: counts[RANK.WARN] ?? 0,
+    ERROR: counts[RANK.ERROR] ?? 0,
+  }
+}
