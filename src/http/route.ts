@@ -28,6 +28,8 @@ export interface RequestContext extends LineContext {
 
 /** What every handler is given. */
 export interface RouteRequest {
+  /** As sent: a HEAD is answered like its GET, without the body. */
+  readonly method: string
   /** Decoded path parameters by name. */
   readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams
@@ -37,10 +39,10 @@ export interface RouteRequest {
   /** The raw body of a route with `body: 'stream'`; it fails by its own clocks and limit. */
   readonly upload: Readable
   readonly context: RequestContext
-  /** Aborted when the client leaves before the answer is out. */
+  /** Aborted when the client leaves before the answer is out, or when the server stops: wait no longer. */
   readonly signal: AbortSignal
-  /** Writes a domain event in this request's context. The terminal line is not written here. */
-  log(line: Line): void
+  /** Writes a domain event in this request's context, or in that of another command. Never the terminal line. */
+  log(line: Line, requestId?: string): void
 }
 
 /** What each guard proves, by its name. */
@@ -69,8 +71,8 @@ interface RouteOf<G extends GuardName> {
   /** Largest JSON body in bytes; 0 = no body is read. `stream`: the handler reads `upload`. */
   readonly body: number | 'stream'
   handle(request: RouteRequest & Proven[G]): Promise<Reply>
-  /** The terminal line of a 4xx (499: the client left) where the route has one of its own. `reason` is the error code. */
-  failLine?(reason: string, statusCode: number, context: RequestContext): Line
+  /** The terminal line of a failure (499: the client left) where the route has one of its own; `reason` is the error code. */
+  failLine?(reason: string, statusCode: number, context: RequestContext): Line | undefined
 }
 
 export type OpenRoute = RouteOf<'open'>

@@ -1,0 +1,140 @@
+/**
+ * Where an uploaded APK waits on disk until it is checked and stored: `<dir>/<random>.part`, hashed
+ * while it is written, gone afterwards however it went. A zip's directory stands at its end, so it
+ * can only be checked whole.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { AppError } from '../core/errors.ts'
+import type { ReadAt } from '../core/zip.ts'
+import { createSlots } from './slots.ts'
+
+export interface SpoolOptions {
+  /** Absolute path; made where it is missing. */
+  readonly dir: string
+  /** Longest upload, inclusive. */
+  readonly maxBytes: number
+  /** Uploads at once: together with `maxBytes` the most that the spool takes of the disk. */
+  readonly maxUploads: number
+}
+
+/** A complete upload, valid only within the `work` that it was given to. */
+export interface SpooledFile {
+  readonly sizeBytes: number
+  /** 32 bytes. */
+  readonly sha256: Buffer
+  readonly readAt: ReadAt
+}
+
+export interface Spool {
+  /**
+   * Writes the upload, then runs `work` on the whole file. `declaredBytes`: what content-length
+   * promised, undefined where it did not. Refuses with 413, 422 `apk_invalid` (nothing sent), 503
+   * (too many uploads), 507; passes on what the upload fails with.
+   *
+   * A refused upload is left as it is, neither read on nor destroyed: destroying it would break the
+   * connection before the refusal is out.
+   */
+  receive<T>(
+    upload: Readable,
+    declaredBytes: number | undefined,
+    work: (file: SpooledFile) => Promise<T>,
+  ): Promise<T>
+}
+
+const SUFFIX = '.part'
+const NO_SPACE: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT'])
+
+/** Removes what a killed process left; answers how many files. Harmless to uploads of another live process. */
+export async function cleanSpool(dir: string): Promise<number> {
+  await mkdir(dir, { recursive: true, mode: 0o700 })
+  const left = (await readdir(dir)).filter((name) => name.endsWith(SUFFIX))
+  for (const name of left) await rm(join(dir, name), { force: true })
+  return left.length
+}
+
+export function createSpool(options: SpoolOptions): Spool {
+  const slots = createSlots(options.maxUploads)
+
+  return {
+    async receive(upload, declaredBytes, work) {
+      if (declaredBytes !== undefined && declaredBytes > options.maxBytes) throw tooLarge(options)
+      const release = slots.take()
+      if (release === undefined) {
+        throw new AppError('overloaded', 'Too many uploads at once. Send it again shortly.', {
+          retryAfterS: 10,
+        })
+      }
+      const path = join(options.dir, `${randomUUID()}${SUFFIX}`)
+      try {
+        return await withFile(path, options.dir, async (file) => {
+          const { sizeBytes, sha256 } = await write(upload, file, options)
+          return await work({ sizeBytes, sha256, readAt: readerOf(file) })
+        })
+      } finally {
+        release()
+      }
+    },
+  }
+}
+
+async function withFile<T>(path: string, dir: string, work: (file: FileHandle) => Promise<T>) {
+  const file = await withSpace(async () => {
+    await mkdir(dir, { recursive: true, mode: 0o700 })
+    return await open(path, 'wx+', 0o600)
+  })
+  try {
+    return await work(file)
+  } finally {
+    // What fails here must not undo a publication: cleanSpool() finds what is left.
+    await file.close().catch(() => {})
+    await rm(path, { force: true }).catch(() => {})
+  }
+}
+
+async function write(upload: Readable, file: FileHandle, options: SpoolOptions) {
+  const hash = createHash('sha256')
+  let sizeBytes = 0
+  const chunks: AsyncIterable<Buffer> = {
+    [Symbol.asyncIterator]: () => upload.iterator({ destroyOnReturn: false }),
+  }
+  for await (const chunk of chunks) {
+    sizeBytes += chunk.length
+    if (sizeBytes > options.maxBytes) throw tooLarge(options)
+    hash.update(chunk)
+    await withSpace(() => file.appendFile(chunk))
+  }
+  if (sizeBytes === 0) {
+    throw new AppError('apk_invalid', 'The body is empty. Send the APK itself: curl -T app.apk.')
+  }
+  return { sizeBytes, sha256: hash.digest() }
+}
+
+function readerOf(file: FileHandle): ReadAt {
+  return async (offset, length) => {
+    const bytes = Buffer.allocUnsafe(length)
+    let filled = 0
+    while (filled < length) {
+      const { bytesRead } = await file.read(bytes, filled, length - filled, offset + filled)
+      if (bytesRead === 0) break
+      filled += bytesRead
+    }
+    return filled === length ? bytes : bytes.subarray(0, filled)
+  }
+}
+
+async function withSpace<T>(step: () => Promise<T>): Promise<T> {
+  try {
+    return await step()
+  } catch (cause) {
+    const isFull = cause instanceof Error && 'code' in cause && NO_SPACE.has(cause.code)
+    if (!isFull) throw cause
+    throw new AppError('insufficient_storage', 'The disk is full. Nothing was kept.', { cause })
+  }
+}
+
+function tooLarge({ maxBytes }: SpoolOptions): AppError {
+  return new AppError('body_too_large', `An APK may have at most ${maxBytes} bytes.`)
+}

@@ -1,0 +1,108 @@
+/** Request bodies: JSON up to a limit and within a clock of our own, and uploads that fail by theirs. */
+import type { IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
+import { AppError } from '../core/errors.ts'
+
+/** All of a JSON body must arrive within this; http-api.md, data.md (`requestTimeout` is 0 for uploads' sake). */
+const JSON_TIMEOUT_MS = 10_000
+const UPLOAD_IDLE_TIMEOUT_MS = 30_000
+const UPLOAD_TIMEOUT_MS = 3_600_000
+
+/** The client left, or broke the connection, before its body was complete. */
+export class ClientGoneError extends Error {
+  override readonly name = 'ClientGoneError'
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** Parsed JSON, or undefined without a body. Refuses with 408, 413, 415 or 400 `bad_json`. */
+export async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
+  refuseEncoding(request)
+  const declaredBytes = Number(request.headers['content-length'] ?? 0)
+  if (declaredBytes > maxBytes) throw tooLarge(maxBytes)
+  const bytes = await collect(request, maxBytes)
+  if (bytes.length === 0) return undefined
+  const contentType = request.headers['content-type']
+  if (contentType !== undefined && !/^application\/json *(;|$)/i.test(contentType)) {
+    throw new AppError('unsupported_media', 'Send the body with content-type: application/json.')
+  }
+  try {
+    return JSON.parse(utf8.decode(bytes))
+  } catch (cause) {
+    throw new AppError('bad_json', 'The body is not valid JSON in UTF-8.', { cause })
+  }
+}
+
+function collect(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let sizeBytes = 0
+    const timer = setTimeout(() => fail(timedOut()), JSON_TIMEOUT_MS)
+    function fail(error: Error) {
+      done()
+      reject(error)
+    }
+    function done() {
+      clearTimeout(timer)
+      request.off('data', onData)
+      request.off('end', onEnd)
+      request.off('close', onClose)
+    }
+    function onData(chunk: Buffer) {
+      sizeBytes += chunk.length
+      if (sizeBytes > maxBytes) fail(tooLarge(maxBytes))
+      else chunks.push(chunk)
+    }
+    function onEnd() {
+      done()
+      const [first] = chunks
+      resolve(chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks, sizeBytes))
+    }
+    function onClose() {
+      fail(new ClientGoneError('the connection closed within the body'))
+    }
+    request.on('data', onData)
+    request.on('end', onEnd)
+    request.on('close', onClose)
+  })
+}
+
+/** The raw body; fails with 408 after 30 s without a byte or an hour in all, with ClientGoneError where it is cut off. */
+export function openUpload(request: IncomingMessage): Readable {
+  refuseEncoding(request)
+  return Readable.from(uploadChunks(request), { objectMode: false })
+}
+
+async function* uploadChunks(request: IncomingMessage): AsyncGenerator<Buffer> {
+  const all = setTimeout(() => request.destroy(timedOut()), UPLOAD_TIMEOUT_MS)
+  const idle = setTimeout(() => request.destroy(timedOut()), UPLOAD_IDLE_TIMEOUT_MS)
+  // A reader that refused the upload half-way never comes back for more.
+  request.once('close', () => {
+    clearTimeout(all)
+    clearTimeout(idle)
+  })
+  try {
+    for await (const chunk of request) {
+      idle.refresh()
+      yield chunk
+    }
+    if (!request.complete) throw new ClientGoneError('the upload was cut off')
+  } catch (error) {
+    if (error instanceof AppError) throw error
+    throw new ClientGoneError('the upload was cut off', { cause: error })
+  }
+}
+
+function refuseEncoding(request: IncomingMessage): void {
+  const encoding = request.headers['content-encoding']
+  if (encoding === undefined || encoding.toLowerCase() === 'identity') return
+  throw new AppError('unsupported_media', 'Send the body without content-encoding.')
+}
+
+function tooLarge(maxBytes: number): AppError {
+  return new AppError('body_too_large', `The body may have at most ${maxBytes} bytes.`)
+}
+
+function timedOut(): AppError {
+  return new AppError('request_timeout', 'The body did not arrive in time. Send it again.')
+}

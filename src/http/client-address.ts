@@ -1,0 +1,66 @@
+/** Who is at the other end: the peer, or what a trusted proxy says of it (http-api.md, HTTPS rule). */
+import type { IncomingHttpHeaders } from 'node:http'
+import { BlockList, isIP } from 'node:net'
+
+/** Addresses of a CIDR list; a bare address means itself. The list was checked by the configuration. */
+export function addressSet(cidrs: readonly string[]): (address: string) => boolean {
+  const list = new BlockList()
+  for (const cidr of cidrs) {
+    const [address = '', prefix] = cidr.split('/')
+    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4'
+    if (prefix === undefined) list.addAddress(address, family)
+    else list.addSubnet(address, Number(prefix), family)
+  }
+  return (address) => cidrs.length > 0 && list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
+}
+
+/** `::ffff:10.0.0.1` → `10.0.0.1`; null where there is no address any more. */
+export function normalAddress(address: string | undefined): string | null {
+  if (address === undefined || isIP(address) === 0) return null
+  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
+}
+
+/** The nearest hop that is no trusted proxy; the peer itself where it is none. */
+export function clientAddress(
+  peer: string | null,
+  headers: IncomingHttpHeaders,
+  isTrustedProxy: (address: string) => boolean,
+): string | null {
+  const forwarded = headers['x-forwarded-for']
+  if (peer === null || forwarded === undefined || !isTrustedProxy(peer)) return peer
+  const hops = String(forwarded).split(',')
+  let nearest = peer
+  for (const hop of hops.reverse()) {
+    const address = normalAddress(hop.trim())
+    if (address === null) break
+    nearest = address
+    if (!isTrustedProxy(address)) break
+  }
+  return nearest
+}
+
+export interface HttpsRule {
+  readonly isTrustedProxy: (address: string) => boolean
+  readonly isPlaintextOk: (address: string) => boolean
+}
+
+/** Whether the request came over HTTPS or may do without: see REQUIRE_HTTPS. */
+export function isTransportAllowed(
+  peer: string | null,
+  headers: IncomingHttpHeaders,
+  rule: HttpsRule,
+): boolean {
+  if (peer === null) return false
+  const isLoopback = peer === '::1' || peer.startsWith('127.')
+  if (!rule.isTrustedProxy(peer)) return isLoopback || rule.isPlaintextOk(peer)
+  const isForwarded =
+    headers['x-forwarded-for'] !== undefined ||
+    headers['x-forwarded-proto'] !== undefined ||
+    headers['x-forwarded-host'] !== undefined
+  if (isLoopback && !isForwarded) return true
+  // The proxy nearest to us writes last.
+  const proto = String(headers['x-forwarded-proto'] ?? 'http')
+    .split(',')
+    .at(-1)
+  return proto?.trim().toLowerCase() === 'https'
+}

@@ -1,0 +1,41 @@
+/** What is refused before any route is asked: requests that two parsers could read differently. */
+import type { IncomingMessage } from 'node:http'
+import { AppError } from '../core/errors.ts'
+
+/** Headers that count once: of two, Node silently keeps the first, a proxy may keep the second. */
+const SINGLE_HEADERS = new Set(['host', 'authorization', 'x-device-token', 'content-type'])
+
+/** The refusal, or undefined for a request that is well formed. */
+export function refuseAtEdge(request: IncomingMessage): AppError | undefined {
+  const transferEncoding = request.headers['transfer-encoding']
+  if (transferEncoding !== undefined) {
+    if (request.httpVersion !== '1.1') {
+      return new AppError('bad_request', 'Transfer-Encoding needs HTTP/1.1.')
+    }
+    if (transferEncoding.toLowerCase() !== 'chunked') {
+      return new AppError('transfer_encoding', 'The only transfer encoding served is chunked.')
+    }
+  }
+  const repeated = repeatedHeader(request.rawHeaders)
+  if (repeated !== undefined) {
+    return new AppError('bad_request', `The header ${repeated} was sent twice. Send it once.`)
+  }
+  if (request.headers.host === undefined && request.httpVersion === '1.1') {
+    return new AppError('bad_request', 'Send a Host header.')
+  }
+  if (!request.url?.startsWith('/')) {
+    return new AppError('bad_path', 'The request target must be a path that starts with a slash.')
+  }
+  return undefined
+}
+
+function repeatedHeader(rawHeaders: readonly string[]): string | undefined {
+  let seen = ''
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index]?.toLowerCase() ?? ''
+    if (!SINGLE_HEADERS.has(name)) continue
+    if (seen.includes(`${name},`)) return name
+    seen += `${name},`
+  }
+  return undefined
+}

@@ -1,0 +1,186 @@
+/**
+ * One request and its answer: what is known of it, its one terminal line and its counters.
+ *
+ * open → answered (a reply or a problem was handed to `res`) → ended (the response closed: line and
+ * counters are written). A client that leaves moves it from open or answered to ended with 499.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { AppError } from '../core/errors.ts'
+import { Denial } from '../security/denial.ts'
+import type { Line, Log } from '../telemetry/events.ts'
+import type { RouteMetrics } from '../telemetry/metrics.ts'
+import { problemOf } from './errors.ts'
+import { sendProblem, sendReply } from './respond.ts'
+import type { Reply, RequestContext, Route } from './route.ts'
+
+export interface ExchangeDeps {
+  readonly log: Log
+  /** Monotonic, milliseconds. */
+  readonly nowMs: () => number
+  readonly random: () => number
+  /** Aborted at the first moment of shutdown. */
+  readonly closing: AbortSignal
+}
+
+/** nginx's code for a client that left before the answer; only in lines and counters. */
+const CLIENT_CLOSED = 499
+const HEALTH_PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
+
+export class Exchange {
+  readonly request: IncomingMessage
+  readonly context: RequestContext
+  /** undefined: nothing in the route table fits. */
+  readonly route: Route | undefined
+  readonly #res: ServerResponse
+  readonly #deps: ExchangeDeps
+  readonly #metrics: RouteMetrics
+  readonly #startedAtMs: number
+  /** Made only for those who ask: most requests never wait. */
+  #gone: AbortController | undefined
+  #reply: Reply | undefined
+  #error: AppError | undefined
+  #bytesSent = 0
+  #isEnded = false
+
+  constructor(
+    deps: ExchangeDeps,
+    metrics: RouteMetrics,
+    request: IncomingMessage,
+    res: ServerResponse,
+    context: RequestContext,
+    route: Route | undefined,
+  ) {
+    this.#deps = deps
+    this.#metrics = metrics
+    this.#startedAtMs = deps.nowMs()
+    this.request = request
+    this.#res = res
+    this.context = context
+    this.route = route
+    res.on('error', () => {}) // a write after the client left: 'close' tells it
+    res.once('close', () => this.#closed())
+  }
+
+  /** Aborted when the client leaves before the answer is out, or when the server stops. */
+  get signal(): AbortSignal {
+    this.#gone ??= new AbortController()
+    if (this.#isEnded) this.#gone.abort()
+    return AbortSignal.any([this.#gone.signal, this.#deps.closing])
+  }
+
+  get isAnswered(): boolean {
+    return this.#res.headersSent || this.#res.destroyed
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded
+  }
+
+  /** Tells a client that waits for it to send its body. */
+  continue(): void {
+    this.#res.writeContinue()
+  }
+
+  log(line: Line, requestId = this.context.requestId): void {
+    this.#deps.log.write(line, { ...this.context, requestId })
+  }
+
+  reply(reply: Reply): void {
+    if (this.isAnswered) {
+      // Its line is written; what the reply keeps elsewhere still has to hear how it ended.
+      const ending = { bytesSent: 0, isWhole: false, statusCode: CLIENT_CLOSED }
+      if (reply.kind === 'stream') reply.ended(ending).catch(() => {})
+      return
+    }
+    this.#reply = reply
+    sendReply(this.#res, reply, this.#respondOptions(), (sizeBytes) => {
+      this.#bytesSent += sizeBytes
+    })
+  }
+
+  refuse(error: AppError): void {
+    if (this.isAnswered) return
+    this.#error = error
+    const problem = problemOf(error, this.context.ingressId, this.#deps.random)
+    sendProblem(this.#res, problem, this.#respondOptions())
+  }
+
+  #respondOptions() {
+    const { headers, complete } = this.request
+    const hasBody =
+      headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+    return {
+      requestId: this.context.ingressId,
+      isLast: (hasBody && !complete) || this.#deps.closing.aborted,
+      isHead: this.request.method === 'HEAD',
+    }
+  }
+
+  #closed(): void {
+    this.#isEnded = true
+    const isOut = this.#res.writableFinished
+    const statusCode = isOut ? this.#res.statusCode : CLIENT_CLOSED
+    this.#gone?.abort()
+    const latencyMs = this.#deps.nowMs() - this.#startedAtMs
+    this.#metrics.ended(this.request.method ?? '', statusCode, latencyMs)
+    const ending = { statusCode, latencyMs }
+    if (this.#reply?.kind !== 'stream') {
+      this.#deps.log.write(this.#terminalLine(statusCode), this.context, ending)
+      return
+    }
+    this.#reply.ended({ bytesSent: this.#bytesSent, isWhole: isOut, statusCode }).then(
+      (line) => this.#deps.log.write(line, this.context, ending),
+      (error: unknown) => this.#deps.log.write(this.#errorLine(error), this.context, ending),
+    )
+  }
+
+  #terminalLine(statusCode: number): Line {
+    const error = statusCode === CLIENT_CLOSED ? undefined : this.#error
+    if (statusCode < 400) return this.#replyLine() ?? this.#plainLine(statusCode, null)
+    const reason = statusCode === CLIENT_CLOSED ? 'client_closed' : (error?.code ?? null)
+    const failLine = this.route?.failLine?.(reason ?? String(statusCode), statusCode, this.context)
+    const denial = lineOf(error)
+    if (failLine !== undefined) {
+      if (denial !== undefined) this.log(denial)
+      return failLine
+    }
+    if (statusCode >= 500) {
+      if (denial !== undefined) this.log(denial)
+      return this.#errorLine(error)
+    }
+    return denial ?? this.#replyLine() ?? this.#plainLine(statusCode, reason)
+  }
+
+  #replyLine(): Line | undefined {
+    return this.#reply?.kind === 'stream' ? undefined : this.#reply?.line
+  }
+
+  #errorLine(error: unknown): Line {
+    const code = error instanceof AppError ? error.code : (this.#error?.code ?? 'internal')
+    const cause = error instanceof AppError ? error.cause : error
+    const stack = code === 'internal' && cause instanceof Error ? (cause.stack ?? null) : null
+    return {
+      event: 'http.error',
+      fields: { method: this.request.method ?? null, error: code, stack },
+    }
+  }
+
+  #plainLine(statusCode: number, reason: string | null): Line {
+    const level = HEALTH_PROBES.has(this.context.route)
+      ? 'DEBUG'
+      : statusCode >= 400
+        ? 'WARN'
+        : 'INFO'
+    const method = this.request.method ?? null
+    return {
+      event: 'http.request',
+      fields: { method, reason, admin: this.context.admin },
+      level,
+    }
+  }
+}
+
+/** A Denial's own line. */
+function lineOf(error: AppError | undefined): Line | undefined {
+  return error instanceof Denial ? error.line : undefined
+}

@@ -1,0 +1,133 @@
+/**
+ * unknown → typed value. The strict readers refuse with 422 `invalid_field`; what a heartbeat may send
+ * is read leniently in routes/heartbeat-body.ts.
+ */
+import { AppError, invalidField } from '../core/errors.ts'
+import { isUuid } from '../core/ids.ts'
+import { parseInstant } from '../core/instant.ts'
+
+export type Fields = Readonly<Record<string, unknown>>
+
+/** A JSON object, or 400 `bad_json`. */
+export function asObject(body: unknown): Fields {
+  if (!isObject(body)) {
+    throw new AppError(
+      'bad_json',
+      'Send a JSON object as the body, with content-type: application/json.',
+    )
+  }
+  return body
+}
+
+export function isObject(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** An own field; absent and null are both undefined. Never reaches a prototype. */
+export function field(body: Fields, name: string): unknown {
+  return Object.hasOwn(body, name) ? (body[name] ?? undefined) : undefined
+}
+
+const UNSTORABLE = /[\0\p{Surrogate}]/u
+
+/** Text that PostgreSQL can store: well-formed UTF-16 without NUL. */
+export function isStorable(text: string): boolean {
+  return !UNSTORABLE.test(text)
+}
+
+export function optionalString(
+  body: Fields,
+  name: string,
+  maxLength: number,
+  pattern?: RegExp,
+): string | undefined {
+  const value = field(body, name)
+  if (value === undefined) return undefined
+  if (typeof value !== 'string') throw invalidField(name, 'must be a string')
+  if (value.length > maxLength) throw invalidField(name, `must be at most ${maxLength} characters`)
+  if (!isStorable(value)) throw invalidField(name, 'must be valid text without NUL')
+  if (pattern !== undefined && !pattern.test(value)) {
+    throw invalidField(name, `must match ${pattern.source}`)
+  }
+  return value
+}
+
+export function requiredString(
+  body: Fields,
+  name: string,
+  maxLength: number,
+  pattern?: RegExp,
+): string {
+  const value = optionalString(body, name, maxLength, pattern)
+  if (value === undefined || value === '') throw invalidField(name, 'is required')
+  return value
+}
+
+/** A whole number within [min, max]; `fallback` where absent. */
+export function intField(
+  body: Fields,
+  name: string,
+  range: { readonly min: number; readonly max: number },
+  fallback: number,
+): number {
+  const value = field(body, name)
+  if (value === undefined) return fallback
+  if (typeof value !== 'number' || !Number.isSafeInteger(value)) {
+    throw invalidField(name, 'must be a whole number')
+  }
+  if (value < range.min || value > range.max) {
+    throw invalidField(name, `must be ${range.min} to ${range.max}`)
+  }
+  return value
+}
+
+/** A whole number in the query, or `fallback` where absent. */
+export function queryInt(
+  query: URLSearchParams,
+  name: string,
+  range: { readonly min: number; readonly max: number },
+  fallback: number,
+): number {
+  const text = query.get(name)
+  if (text === null) return fallback
+  if (!/^\d{1,15}$/.test(text)) throw invalidField(name, 'must be a whole number')
+  return intField({ [name]: Number(text) }, name, range, fallback)
+}
+
+export function queryString(
+  query: URLSearchParams,
+  name: string,
+  maxLength: number,
+  pattern?: RegExp,
+): string | undefined {
+  const text = query.get(name)
+  return text === null ? undefined : optionalString({ [name]: text }, name, maxLength, pattern)
+}
+
+export function queryEnum<T extends string>(
+  query: URLSearchParams,
+  name: string,
+  values: readonly T[],
+): T | undefined {
+  const text = query.get(name)
+  if (text === null) return undefined
+  const value = values.find((known) => known === text)
+  if (value === undefined) throw invalidField(name, `must be one of ${values.join(', ')}`)
+  return value
+}
+
+/** A UUID in the query. */
+export function queryUuid(query: URLSearchParams, name: string): string | undefined {
+  const text = query.get(name)
+  if (text !== null && !isUuid(text)) throw invalidField(name, 'must be a UUID')
+  return text ?? undefined
+}
+
+/** An RFC 3339 time in the query. */
+export function queryTime(query: URLSearchParams, name: string): Date | undefined {
+  const text = query.get(name)
+  if (text === null) return undefined
+  const instant = parseInstant(text)
+  if (instant === undefined) throw invalidField(name, 'must be a time such as 2026-01-31T09:15:00Z')
+  return instant
+}

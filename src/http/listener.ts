@@ -1,0 +1,233 @@
+/**
+ * The life of a request, the same for every route: edge checks, route, transport rule, guard, body,
+ * handler, reply. What is thrown on the way becomes the answer in one place; the exchange writes the line.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { Readable } from 'node:stream'
+import { AppError } from '../core/errors.ts'
+import { isRequestId } from '../core/ids.ts'
+import { type Match, Router } from '../router.ts'
+import { Denial } from '../security/denial.ts'
+import type { Guards } from '../security/guard.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import { ClientGoneError, openUpload, readJson } from './body.ts'
+import {
+  clientAddress,
+  type HttpsRule,
+  isTransportAllowed,
+  normalAddress,
+} from './client-address.ts'
+import { refuseAtEdge } from './edge.ts'
+import { toAppError } from './errors.ts'
+import { Exchange, type ExchangeDeps } from './exchange.ts'
+import { answerRaw } from './raw-answer.ts'
+import type { Reply, RequestContext, Route, RouteRequest } from './route.ts'
+
+export interface ListenerDeps extends ExchangeDeps {
+  readonly routes: readonly Route[]
+  readonly guards: Guards
+  readonly metrics: Pick<Metrics, 'route'>
+  readonly newId: () => string
+  /** null: plaintext is fine from anywhere (REQUIRE_HTTPS=false). */
+  readonly httpsRule: HttpsRule | null
+  readonly isTrustedProxy: (address: string) => boolean
+  /** Why nothing but health can be answered now: still starting. */
+  readonly unavailable: () => AppError | undefined
+}
+
+export interface Listener {
+  readonly server: Server
+  /** Requests that have not ended. */
+  readonly openExchanges: () => number
+}
+
+const SERVER_OPTIONS = {
+  headersTimeout: 10_000,
+  requestTimeout: 0, // it would cut a steady upload: http/body.ts has its own clocks
+  connectionsCheckingInterval: 1_000,
+  keepAliveTimeout: 75_000, // above the idle time of common load balancers
+  maxHeaderSize: 8_192,
+  requireHostHeader: false, // refused at our edge, so that the answer carries X-Request-ID
+  insecureHTTPParser: false,
+  noDelay: true,
+} as const
+const MAX_HEADERS = 64
+const MAX_USER_AGENT_LENGTH = 256
+const UNMATCHED = 'unmatched'
+/** Health probes come from inside, in plaintext, and at any time. */
+const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
+
+export function createListener(deps: ListenerDeps): Listener {
+  const router = new Router(deps.routes)
+  /** Resolved once, so that no path of a client ever makes a series. */
+  const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
+  const unmatchedMetrics = deps.metrics.route(UNMATCHED)
+  /** The exchange that a socket is busy with, for errors that Node reports by socket. */
+  const busy = new WeakMap<object, Exchange>()
+  let openExchanges = 0
+
+  function open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange {
+    const route = 'route' in match ? match.route : undefined
+    const context = newContext(request, route?.path ?? UNMATCHED)
+    const metrics = metricsOf.get(context.route) ?? unmatchedMetrics
+    const found = match.kind === 'found' ? match.route : undefined
+    const exchange = new Exchange(deps, metrics, request, res, context, found)
+    busy.set(request.socket, exchange)
+    openExchanges += 1
+    res.once('close', () => {
+      openExchanges -= 1
+    })
+    return exchange
+  }
+
+  function newContext(request: IncomingMessage, route: string): RequestContext {
+    const given = request.headers['x-request-id']
+    const id = typeof given === 'string' && isRequestId(given) ? given : deps.newId()
+    const peer = normalAddress(request.socket.remoteAddress)
+    return {
+      ingressId: id,
+      requestId: id,
+      route,
+      ip: clientAddress(peer, request.headers, deps.isTrustedProxy),
+      userAgent: request.headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH) ?? null,
+      deviceId: null,
+      alias: null,
+      admin: null,
+      tokenId: null,
+    }
+  }
+
+  async function serve(
+    request: IncomingMessage,
+    res: ServerResponse,
+    awaitsContinue: boolean,
+  ): Promise<void> {
+    const url = request.url ?? ''
+    const queryAt = url.indexOf('?')
+    const path = queryAt === -1 ? url : url.slice(0, queryAt)
+    const match = router.find(request.method ?? '', path)
+    const exchange = open(request, res, match)
+    try {
+      const refusal = refuseAtEdge(request)
+      if (refusal !== undefined) throw refusal
+      refuseTransport(request, exchange.context.route)
+      if (match.kind !== 'found') throw unmatched(match)
+      const unavailable = PROBES.has(match.route.path) ? undefined : deps.unavailable()
+      if (unavailable !== undefined) throw unavailable
+      const query = new URLSearchParams(queryAt === -1 ? '' : url.slice(queryAt + 1))
+      exchange.reply(await answer(exchange, match.route, match.params, query, awaitsContinue))
+    } catch (error) {
+      // The client is gone: nobody reads an answer, the exchange ends with 499.
+      if (error instanceof ClientGoneError) res.destroy()
+      else exchange.refuse(toAppError(error))
+    }
+  }
+
+  /** Guard, body, handler. */
+  async function answer(
+    exchange: Exchange,
+    route: Route,
+    params: Readonly<Record<string, string>>,
+    query: URLSearchParams,
+    awaitsContinue: boolean,
+  ): Promise<Reply> {
+    const { request, context } = exchange
+    const { headers } = request
+    const proceed = async (): Promise<RouteRequest> => {
+      if (awaitsContinue && route.body !== 0) exchange.continue()
+      return {
+        method: request.method ?? '',
+        params,
+        query,
+        headers,
+        body:
+          typeof route.body === 'number' && route.body > 0
+            ? await readJson(request, route.body)
+            : undefined,
+        upload: route.body === 'stream' ? openUpload(request) : Readable.from([]),
+        context,
+        get signal() {
+          return exchange.signal
+        },
+        log: (line, requestId) => exchange.log(line, requestId),
+      }
+    }
+    switch (route.guard) {
+      case 'open':
+        return route.handle(await proceed())
+      case 'device-token': {
+        const proven = await deps.guards.deviceToken(headers)
+        return route.handle({ ...(await proceed()), ...proven })
+      }
+      case 'device': {
+        const proven = await deps.guards.device(headers, context)
+        return route.handle({ ...(await proceed()), ...proven })
+      }
+      case 'enrollment-token': {
+        const proven = deps.guards.enrollmentToken(headers)
+        return route.handle({ ...(await proceed()), ...proven })
+      }
+      case 'admin': {
+        const proven = deps.guards.admin(headers, route.scopes, context)
+        return route.handle({ ...(await proceed()), ...proven })
+      }
+      case 'downloader': {
+        const proven = await deps.guards.downloader(headers, context)
+        return route.handle({ ...(await proceed()), ...proven })
+      }
+    }
+  }
+
+  function refuseTransport(request: IncomingMessage, route: string): void {
+    if (deps.httpsRule === null || PROBES.has(route)) return
+    const peer = normalAddress(request.socket.remoteAddress)
+    if (isTransportAllowed(peer, request.headers, deps.httpsRule)) return
+    throw new Denial('https_required', 'This service is served over HTTPS only.', {
+      event: 'sec.https.enforced',
+      fields: { reason: 'plaintext', token_id: null },
+    })
+  }
+
+  /** What the parser refused; no request came of it, or it broke within its body. Fires twice for some sockets. */
+  function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
+    const exchange = busy.get(socket)
+    const isCutOff = error.code === 'HPE_INVALID_EOF_STATE' || error.code === 'ECONNRESET'
+    if (exchange !== undefined && !exchange.isAnswered && !isCutOff) {
+      exchange.refuse(new AppError('bad_request', 'The request body is malformed.'))
+      socket.destroySoon()
+      return
+    }
+    if (exchange !== undefined && !exchange.isEnded) {
+      socket.destroy()
+      return
+    }
+    answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
+  }
+
+  const server = createServer(SERVER_OPTIONS)
+  server.maxHeadersCount = MAX_HEADERS
+  server.on('request', (request, res) => void serve(request, res, false))
+  server.on('checkContinue', (request, res) => void serve(request, res, true))
+  server.on('checkExpectation', (request: IncomingMessage, res: ServerResponse) => {
+    open(request, res, { kind: 'not_found' }).refuse(
+      new AppError('expectation_failed', 'The only expectation served is 100-continue.'),
+    )
+  })
+  server.on('clientError', refuseRaw)
+  server.on('connect', (_request, socket) => socket.destroy())
+  return { server, openExchanges: () => openExchanges }
+}
+
+function unmatched(match: Exclude<Match<Route>, { kind: 'found' }>): AppError {
+  switch (match.kind) {
+    case 'method_not_allowed':
+      return new AppError('method_not_allowed', `This path takes ${match.allow}.`, {
+        headers: { allow: match.allow },
+      })
+    case 'bad_path':
+      return new AppError('bad_path', 'A part of the path is not valid percent-encoded UTF-8.')
+    case 'not_found':
+      return new AppError('not_found', 'Nothing is served under this path.')
+  }
+}

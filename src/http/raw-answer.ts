@@ -1,0 +1,62 @@
+/** Answers to what never became a request (http-api.md: also those that Node would send by itself). */
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import { AppError } from '../core/errors.ts'
+import type { Line, Log } from '../telemetry/events.ts'
+import type { RouteMetrics } from '../telemetry/metrics.ts'
+import { normalAddress } from './client-address.ts'
+import { PROBLEM_CONTENT_TYPE, problemOf } from './errors.ts'
+
+export interface RawAnswerDeps {
+  readonly log: Log
+  readonly metrics: RouteMetrics
+  readonly newId: () => string
+  readonly random: () => number
+}
+
+/** Refuses on the socket itself, once, and closes it. The bytes that came are never logged: they may hold a token. */
+export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: RawAnswerDeps): void {
+  if (!socket.writable || socket.writableEnded || error.code === 'ECONNRESET') {
+    socket.destroy()
+    return
+  }
+  const requestId = deps.newId()
+  const refusal = refusalOf(error)
+  const { status, body } = problemOf(refusal, requestId, deps.random)
+  const text = JSON.stringify(body)
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
+      `x-request-id: ${requestId}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n` +
+      `connection: close\r\ncontent-type: ${PROBLEM_CONTENT_TYPE}\r\n` +
+      `content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+  )
+  socket.once('finish', () => socket.destroy())
+  deps.metrics.ended('OTHER', status, 0)
+  const line: Line = {
+    event: 'http.request',
+    fields: { method: null, reason: refusal.code, admin: null },
+    level: 'WARN',
+  }
+  const context = {
+    requestId,
+    route: 'unmatched',
+    ip: normalAddress(socket.remoteAddress),
+    userAgent: null,
+    deviceId: null,
+    alias: null,
+  }
+  deps.log.write(line, context, { statusCode: status, latencyMs: 0 })
+}
+
+function refusalOf(error: NodeJS.ErrnoException): AppError {
+  switch (error.code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new AppError('request_timeout', 'The request did not arrive in time. Send it again.')
+    case 'HPE_HEADER_OVERFLOW':
+      return new AppError('headers_too_large', 'The request head may have at most 8192 bytes.')
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return new AppError('body_too_large', 'Chunk extensions are too large.')
+    default:
+      return new AppError('bad_request', 'This is no valid HTTP/1.1 request.')
+  }
+}

@@ -1,0 +1,127 @@
+/** Writes a Reply or a Problem: the headers that every answer carries, and bodies as fast as the client reads. */
+import type { ServerResponse } from 'node:http'
+import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
+import type { JsonReply, Reply, StreamReply, TextReply } from './route.ts'
+
+/** A client that takes no byte of a streamed answer for so long is cut off. */
+const SLOW_READER_TIMEOUT_MS = 60_000
+
+export interface RespondOptions {
+  readonly requestId: string
+  /** The connection ends after this answer: shutting down, or a body was left unread. */
+  readonly isLast: boolean
+  readonly isHead: boolean
+}
+
+export function sendProblem(res: ServerResponse, problem: Problem, options: RespondOptions): void {
+  sendText(
+    res,
+    problem.status,
+    PROBLEM_CONTENT_TYPE,
+    JSON.stringify(problem.body),
+    problem.headers,
+    options,
+  )
+}
+
+/** Starts the answer. For a stream, `onBytes` is told of every chunk that was handed to the socket. */
+export function sendReply(
+  res: ServerResponse,
+  reply: Reply,
+  options: RespondOptions,
+  onBytes: (sizeBytes: number) => void,
+): void {
+  switch (reply.kind) {
+    case 'json':
+    case 'text': {
+      const [type, text] = contentOf(reply)
+      sendText(res, reply.status, type, text, reply.headers ?? {}, options)
+      return
+    }
+    case 'empty':
+      res.writeHead(reply.status, { ...commonHeaders(options), ...reply.headers }).end()
+      return
+    case 'stream':
+      sendStream(res, reply, options, onBytes)
+  }
+}
+
+function contentOf(reply: JsonReply | TextReply): readonly [string, string] {
+  return reply.kind === 'json'
+    ? ['application/json', JSON.stringify(reply.body)]
+    : [reply.contentType, reply.text]
+}
+
+function sendText(
+  res: ServerResponse,
+  status: number,
+  contentType: string,
+  text: string,
+  headers: Readonly<Record<string, string>>,
+  options: RespondOptions,
+): void {
+  res.writeHead(status, {
+    ...commonHeaders(options),
+    'content-type': contentType,
+    'content-length': Buffer.byteLength(text),
+    ...headers,
+  })
+  res.end(text)
+}
+
+function sendStream(
+  res: ServerResponse,
+  reply: StreamReply,
+  options: RespondOptions,
+  onBytes: (sizeBytes: number) => void,
+): void {
+  res.writeHead(reply.status, {
+    ...commonHeaders(options),
+    ...(reply.sizeBytes !== null && { 'content-length': reply.sizeBytes }),
+    ...reply.headers,
+  })
+  if (reply.stream === null || options.isHead) {
+    res.end()
+    return
+  }
+  res.setTimeout(SLOW_READER_TIMEOUT_MS, () => res.destroy())
+  pump(reply.stream, res, onBytes).catch((error: unknown) => {
+    // The head is out: a broken connection is the only honest answer left.
+    res.destroy(error instanceof Error ? error : new Error(String(error)))
+  })
+}
+
+async function pump(
+  stream: AsyncIterable<Uint8Array>,
+  res: ServerResponse,
+  onBytes: (sizeBytes: number) => void,
+): Promise<void> {
+  for await (const chunk of stream) {
+    if (res.destroyed) return
+    const canTakeMore = res.write(chunk)
+    onBytes(chunk.length)
+    if (!canTakeMore) await drained(res)
+  }
+  res.end()
+}
+
+function drained(res: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    function done() {
+      res.off('drain', done)
+      res.off('close', done)
+      resolve()
+    }
+    res.on('drain', done)
+    res.on('close', done)
+  })
+}
+
+function commonHeaders(options: RespondOptions): Record<string, string> {
+  return {
+    'x-request-id': options.requestId,
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    ...(options.isLast && { connection: 'close' }),
+  }
+}

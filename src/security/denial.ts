@@ -1,0 +1,81 @@
+/** Refusals that security has a line for: what the caller is told, and what the operator reads. */
+import { AppError, type AppErrorOptions, type ErrorCode } from '../core/errors.ts'
+import type { DeviceVerdict, EnrollmentVerdict } from '../core/identity.ts'
+import type { Line } from '../telemetry/events.ts'
+
+/** An AppError with its line: the terminal line of a 4xx, or one beside it where the route has its own. */
+export class Denial extends AppError {
+  override readonly name = 'Denial'
+  readonly line: Line
+
+  constructor(code: ErrorCode, message: string, line: Line, options: AppErrorOptions = {}) {
+    super(code, message, options)
+    this.line = line
+  }
+}
+
+type DeniedReason =
+  | 'missing'
+  | 'malformed'
+  | 'unknown'
+  | 'superseded'
+  | 'wrong_credential'
+  | 'scope'
+  | 'deleted'
+
+export function authDenied(code: ErrorCode, reason: DeniedReason, message: string): Denial {
+  return new Denial(code, message, { event: 'sec.auth.denied', fields: { reason, token_id: null } })
+}
+
+/** Why this device may not go on; only for a verdict that is not `live`. */
+export function refuseDevice(verdict: Exclude<DeviceVerdict, { kind: 'live' }>): Denial {
+  switch (verdict.kind) {
+    case 'superseded':
+      return authDenied(
+        'token_superseded',
+        'superseded',
+        'This device token was replaced. Enroll again.',
+      )
+    case 'deleted':
+      return authDenied('device_deleted', 'deleted', 'This device was deleted. Stop calling.')
+    case 'unknown':
+      // We issued it, so it is the database that forgot: our trouble, and never a reason to wipe a phone.
+      return new Denial(
+        'not_provisioned',
+        'This installation does not know the device yet. Keep the token and try again later.',
+        { event: 'device.unknown_to_database', fields: {} },
+        { retryAfterS: 60 },
+      )
+  }
+}
+
+/** Why this enrollment token opens nothing; `exhausted` only matters to registration. */
+export function refuseEnrollment(verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>): Denial {
+  const [code, message] = {
+    exhausted: [
+      'token_exhausted',
+      'All uses of this enrollment token are consumed. Ask for a new one.',
+    ],
+    expired: ['token_expired', 'This enrollment token has expired. Ask for a new one.'],
+    revoked: ['token_revoked', 'This enrollment token was revoked. Ask for a new one.'],
+    unknown: [
+      'token_unknown',
+      'This enrollment token is not known here. Check it, or ask for a new one.',
+    ],
+  }[verdict.kind] as [ErrorCode, string]
+  const tokenId = verdict.kind === 'unknown' ? null : verdict.tokenId.slice(-4)
+  return new Denial(code, message, {
+    event: 'sec.token.expired',
+    fields: { reason: verdict.kind, token_id: tokenId },
+  })
+}
+
+/** 429 by one of the limits; `reason` names which. */
+export function rateLimited(reason: string, tokenId: string | null, retryAfterS: number): Denial {
+  return new Denial(
+    'rate_limited',
+    `Too many requests of this kind. Try again in ${retryAfterS} s.`,
+    { event: 'sec.token.ratelimit', fields: { reason, token_id: tokenId } },
+    { retryAfterS },
+  )
+}

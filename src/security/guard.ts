@@ -1,0 +1,151 @@
+/**
+ * Headers → proven identity, or a Denial. 401 only for a credential that is proven bad: phones wipe
+ * themselves after five. Everything that is our own trouble passes through as 503.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import { AppError } from '../core/errors.ts'
+import type { AdminScope, DeviceVerdict, Downloader, EnrollmentVerdict } from '../core/identity.ts'
+import { type AdminToken, adminLookup, mayUse } from './admin-tokens.ts'
+import { authDenied, refuseDevice, refuseEnrollment } from './denial.ts'
+import { hasDeviceTag, hashToken, isEnrollmentToken, type Secret } from './tokens.ts'
+
+/** What a guard finds out on the way, for the lines of the request. */
+export interface About {
+  deviceId: string | null
+  alias: string | null
+  admin: string | null
+  /** Last 4 characters of the enrollment token's id. */
+  tokenId: string | null
+}
+
+export interface GuardDeps {
+  readonly adminTokens: readonly AdminToken[]
+  readonly hmacSecrets: readonly Secret[]
+  readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
+  readonly judgeEnrollmentToken: (tokenHash: Buffer) => Promise<EnrollmentVerdict>
+  /** False on a fresh installation, where no phone may be told that its token is bad. */
+  readonly hasDevices: () => Promise<boolean>
+}
+
+export type Guards = ReturnType<typeof createGuards>
+
+export function createGuards(deps: GuardDeps) {
+  const findAdmin = adminLookup(deps.adminTokens)
+  /** Never false again: devices are deleted by a mark, their rows stay. */
+  let hasSeenDevices = false
+
+  async function isFreshInstallation(): Promise<boolean> {
+    hasSeenDevices ||= await deps.hasDevices()
+    return !hasSeenDevices
+  }
+
+  /** A device token that we issued, not looked up. */
+  async function deviceToken(headers: IncomingHttpHeaders): Promise<{ tokenHash: Buffer }> {
+    const token = readDeviceCredential(headers)
+    if (hasDeviceTag(token, deps.hmacSecrets)) return { tokenHash: hashToken(token) }
+    if (isEnrollmentToken(token)) {
+      throw authDenied(
+        'wrong_credential',
+        'wrong_credential',
+        'This is an enrollment token. Register first, then use the device token of the answer.',
+      )
+    }
+    if (await isFreshInstallation()) throw refuseDevice({ kind: 'unknown' })
+    throw authDenied(
+      'token_unknown',
+      'unknown',
+      'This device token was not issued here. Enroll again.',
+    )
+  }
+
+  async function device(headers: IncomingHttpHeaders, about: About) {
+    const { tokenHash } = await deviceToken(headers)
+    const verdict = await deps.authenticateDevice(tokenHash)
+    if (verdict.kind !== 'unknown') {
+      about.deviceId = verdict.deviceId
+      about.alias = verdict.alias
+    }
+    if (verdict.kind !== 'live') throw refuseDevice(verdict)
+    return { tokenHash, deviceId: verdict.deviceId, alias: verdict.alias }
+  }
+
+  /** A well-formed enrollment token, not looked up. */
+  function enrollmentToken(headers: IncomingHttpHeaders): { tokenHash: Buffer } {
+    const token = readBearer(headers)
+    if (isEnrollmentToken(token)) return { tokenHash: hashToken(token) }
+    if (hasDeviceTag(token, deps.hmacSecrets)) {
+      throw authDenied(
+        'wrong_credential',
+        'wrong_credential',
+        'This is a device token. Registration takes an enrollment token.',
+      )
+    }
+    throw refuseEnrollment({ kind: 'unknown' })
+  }
+
+  function admin(
+    headers: IncomingHttpHeaders,
+    scopes: readonly AdminScope[],
+    about: About,
+  ): { admin: string } {
+    const token = readBearer(headers)
+    const found = findAdmin(token)
+    if (found === undefined) {
+      if (isEnrollmentToken(token) || hasDeviceTag(token, deps.hmacSecrets)) {
+        throw authDenied('wrong_credential', 'wrong_credential', 'This route takes an admin token.')
+      }
+      throw authDenied('token_unknown', 'unknown', 'This admin token is not known here.')
+    }
+    about.admin = found.name
+    if (!mayUse(found, scopes)) {
+      const wanted = scopes.join(' or ')
+      throw authDenied('forbidden', 'scope', `This admin token lacks the scope: ${wanted}.`)
+    }
+    return { admin: found.name }
+  }
+
+  async function downloader(
+    headers: IncomingHttpHeaders,
+    about: About,
+  ): Promise<{ downloader: Downloader }> {
+    const token = headers['x-device-token'] === undefined ? readBearer(headers) : ''
+    if (isEnrollmentToken(token)) {
+      const verdict = await deps.judgeEnrollmentToken(hashToken(token))
+      if (verdict.kind !== 'unknown') about.tokenId = verdict.tokenId.slice(-4)
+      // An exhausted token still downloads: the owner's loop ends with the APK.
+      if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
+      return { downloader: { source: 'enrollment', tokenId: verdict.tokenId } }
+    }
+    if (token === '' || token.startsWith('dt_')) {
+      const { deviceId } = await device(headers, about)
+      return { downloader: { source: 'ota', deviceId } }
+    }
+    return { downloader: { source: 'manual', ...admin(headers, ['apk'], about) } }
+  }
+
+  return { deviceToken, device, enrollmentToken, admin, downloader }
+}
+
+function readDeviceCredential(headers: IncomingHttpHeaders): string {
+  const own = headers['x-device-token']
+  if (own === undefined) return readBearer(headers)
+  if (typeof own !== 'string') {
+    throw new AppError('bad_request', 'X-Device-Token was sent twice. Send it once.')
+  }
+  if (headers.authorization !== undefined && readBearer(headers) !== own) {
+    throw new AppError('bad_request', 'Authorization and X-Device-Token differ. Send one of them.')
+  }
+  return own
+}
+
+function readBearer(headers: IncomingHttpHeaders): string {
+  const value = headers.authorization
+  if (value === undefined) {
+    throw authDenied('unauthenticated', 'missing', 'Send Authorization: Bearer <token>.')
+  }
+  const token = /^Bearer +(\S+) *$/i.exec(value)?.[1]
+  if (token === undefined) {
+    throw authDenied('unauthenticated', 'malformed', 'Authorization must read: Bearer <token>.')
+  }
+  return token
+}
