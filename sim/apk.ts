@@ -1,0 +1,64 @@
+/** Made-up APKs: zips that hold an AndroidManifest.xml, of any size and content. Development code. */
+import { createCipheriv, createHash } from 'node:crypto'
+import { crc32 } from 'node:zlib'
+
+export interface ZipEntry {
+  readonly name: string
+  readonly bytes: Uint8Array
+}
+
+const LOCAL_BYTES = 30
+const ENTRY_BYTES = 46
+const END_BYTES = 22
+const MANIFEST: ZipEntry = {
+  name: 'AndroidManifest.xml',
+  bytes: Buffer.from('<manifest package="org.example.fleetloop.sim"/>'),
+}
+const PADDING = 'assets/padding.bin'
+/** A zip of the manifest and an empty padding. */
+const MIN_BYTES = makeZip([MANIFEST, { name: PADDING, bytes: Buffer.alloc(0) }]).length
+
+/** An APK of exactly `sizeBytes` (at least 300); `seed` decides its content, the same seed makes the same bytes. */
+export function makeApk(options: { readonly sizeBytes?: number; readonly seed?: string } = {}) {
+  const { sizeBytes = 4096, seed = '' } = options
+  if (sizeBytes < MIN_BYTES) throw new RangeError(`an APK has at least ${MIN_BYTES} bytes`)
+  const bytes = makeNoise(sizeBytes - MIN_BYTES, seed)
+  return makeZip([MANIFEST, { name: PADDING, bytes }])
+}
+
+/** A zip whose entries are stored as they are. */
+export function makeZip(entries: readonly ZipEntry[], comment = ''): Buffer<ArrayBuffer> {
+  const files: Uint8Array[] = []
+  const directory: Uint8Array[] = []
+  let offset = 0
+  for (const { name, bytes } of entries) {
+    const nameBytes = Buffer.from(name)
+    const shared = Buffer.alloc(26) // from "version needed" to "extra length": the same in both headers
+    shared.writeUInt16LE(20, 0)
+    shared.writeUInt32LE(crc32(bytes), 10)
+    shared.writeUInt32LE(bytes.length, 14)
+    shared.writeUInt32LE(bytes.length, 18)
+    shared.writeUInt16LE(nameBytes.length, 22)
+    files.push(Buffer.from('PK\x03\x04', 'latin1'), shared, nameBytes, bytes)
+    const place = Buffer.alloc(ENTRY_BYTES - 4 - 2 - shared.length)
+    place.writeUInt32LE(offset, place.length - 4)
+    directory.push(Buffer.from('PK\x01\x02\x14\x00', 'latin1'), shared, place, nameBytes)
+    offset += LOCAL_BYTES + nameBytes.length + bytes.length
+  }
+  const directoryBytes = Buffer.concat(directory)
+  const end = Buffer.alloc(END_BYTES)
+  end.write('PK\x05\x06', 'latin1')
+  end.writeUInt16LE(entries.length, 8)
+  end.writeUInt16LE(entries.length, 10)
+  end.writeUInt32LE(directoryBytes.length, 12)
+  end.writeUInt32LE(offset, 16)
+  const commentBytes = Buffer.from(comment)
+  end.writeUInt16LE(commentBytes.length, 20)
+  return Buffer.concat([...files, directoryBytes, end, commentBytes])
+}
+
+/** Bytes that look random, fast to make in any size. */
+function makeNoise(sizeBytes: number, seed: string): Buffer {
+  const key = createHash('sha256').update(seed).digest()
+  return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(sizeBytes))
+}

@@ -1,0 +1,245 @@
+/**
+ * Empties the outbox: claims due commands, pushes them, records how it went. The database decides what is
+ * due and who holds it, so any number of replicas may run one.
+ *
+ * States of the sender:
+ *   running   claims as many as there are free slots, at every wake-up and every poll
+ *   paused    FCM refuses us as a whole (credentials, project, API): one command every PROBE_MS is tried,
+ *             nothing is marked dead; the first answer that is not such a refusal resumes
+ *   closed    claims nothing more; sends in flight finish and are recorded, else their leases run out
+ *
+ * A claim ends in exactly one record: sent, backoff (due again later), gave_up (the mailbox still holds
+ * it) or paused. Where the record cannot be written the lease runs out and the command is sent again,
+ * with a higher attempt.
+ */
+import { retryDelayMs } from '../core/backoff.ts'
+import { commandData } from '../core/command-message.ts'
+import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
+import { sleep, within } from '../core/wait.ts'
+import type { Line, LineContext, Log } from '../telemetry/events.ts'
+import type { FcmClient, SendOutcome } from './fcm.ts'
+
+export interface DispatcherDeps {
+  readonly outbox: Outbox
+  readonly fcm: Pick<FcmClient, 'send'>
+  /** The key that signs a device's commands; undefined where its secret is not configured. */
+  readonly commandKey: (claim: Claim) => string | undefined
+  readonly log: Log
+  readonly maxInFlight: number
+  readonly retryBaseMs: number
+  readonly newId: () => string
+  readonly random: () => number
+  readonly now: () => Date
+  /** Told when an attempt was recorded: a request may wait for it. */
+  readonly onRecorded: (requestId: string) => void
+}
+
+const POLL_MS = 500
+const PROBE_MS = 30_000
+const MAX_RETRY_MS = 60 * 60_000
+/** A record that cannot be written is tried again within its lease of 60 s. */
+const RECORD_TRIES = 10
+const RECORD_RETRY_MS = 2_000
+
+export class Dispatcher {
+  readonly #deps: DispatcherDeps
+  readonly #inFlight = new Set<Promise<void>>()
+  readonly #closing = new AbortController()
+  #poll: NodeJS.Timeout | undefined
+  #isClaiming = false
+  #isClaimWanted = false
+  /** 0: running. Else paused, and the time of the next probe. */
+  #nextProbeAtMs = 0
+
+  constructor(deps: DispatcherDeps) {
+    this.#deps = deps
+  }
+
+  get inFlight(): number {
+    return this.#inFlight.size
+  }
+
+  start(): void {
+    this.#poll = setInterval(() => this.wake(), POLL_MS)
+    this.wake()
+  }
+
+  /** There may be something due. Cheap, may be called at any time. */
+  wake(): void {
+    this.#isClaimWanted = true
+    if (!this.#isClaiming && !this.#closing.signal.aborted) void this.#claimAll()
+  }
+
+  /** Claims nothing more and waits for sends in flight; those not over in time are left to their leases. */
+  async close(deadlineMs: number): Promise<void> {
+    this.#closing.abort()
+    clearInterval(this.#poll)
+    await within(Promise.allSettled([...this.#inFlight]), deadlineMs)
+  }
+
+  async #claimAll(): Promise<void> {
+    this.#isClaiming = true
+    try {
+      while (this.#isClaimWanted && !this.#closing.signal.aborted) {
+        this.#isClaimWanted = false
+        const limit = this.#claimable()
+        if (limit === 0) break
+        const claims = await this.#deps.outbox.claim(limit, this.#deps.newId())
+        if (this.#closing.signal.aborted) {
+          await this.#handBack(claims)
+          break
+        }
+        for (const claim of claims) this.#begin(claim)
+        if (claims.length === limit) this.#isClaimWanted = true
+      }
+    } catch {
+      // The database is away: it was reported as db.unavailable, and the next poll tries again.
+    } finally {
+      this.#isClaiming = false
+    }
+  }
+
+  #claimable(): number {
+    const free = this.#deps.maxInFlight - this.#inFlight.size
+    if (this.#nextProbeAtMs === 0 || free === 0) return free
+    const nowMs = this.#deps.now().getTime()
+    if (nowMs < this.#nextProbeAtMs) return 0
+    this.#nextProbeAtMs = nowMs + PROBE_MS
+    return 1
+  }
+
+  async #handBack(claims: readonly Claim[]): Promise<void> {
+    const [first] = claims
+    if (first === undefined) return
+    const ids = claims.map((claim) => claim.requestId)
+    await this.#deps.outbox.handBack(first.leaseId, ids)
+  }
+
+  #begin(claim: Claim): void {
+    const sending = this.#send(claim).finally(() => {
+      this.#inFlight.delete(sending)
+      this.wake()
+    })
+    this.#inFlight.add(sending)
+  }
+
+  async #send(claim: Claim): Promise<void> {
+    const { fcm, now } = this.#deps
+    const hmacKey = this.#deps.commandKey(claim)
+    const outcome: SendOutcome =
+      hmacKey === undefined
+        ? { ...NO_SECRET, detail: `HMAC secret ${claim.hmacSecretId} is not configured` }
+        : await fcm.send({
+            pushToken: claim.fcmToken,
+            data: commandData({ ...claim, ts: now(), hmacKey }),
+            expiresAt: claim.expiresAt,
+          })
+    this.#pauseOrResume(outcome)
+    const record = this.#recordOf(claim, outcome)
+    // Logged before it is recorded: the message is out, whatever becomes of the record.
+    this.#log(claim, outcome, record)
+    await this.#record(claim, outcome, record)
+    this.#deps.onRecorded(claim.requestId)
+  }
+
+  #recordOf(claim: Claim, outcome: SendOutcome): AttemptRecord {
+    const { fcmHttpCode, fcmStatus } = outcome
+    const latencyMs = outcome.httpAttempts === 0 ? null : outcome.latencyMs
+    const base = { fcmHttpCode, fcmStatus, latencyMs }
+    switch (outcome.kind) {
+      case 'sent':
+        return { ...base, pushState: 'sent', retryInMs: null }
+      case 'token_dead':
+      case 'rejected':
+        return { ...base, pushState: 'gave_up', retryInMs: null }
+      case 'unauthenticated':
+      case 'misconfigured':
+        return { ...base, pushState: 'paused', retryInMs: PROBE_MS }
+      case 'retry': {
+        const retryInMs = retryDelayMs({
+          failures: claim.pushFailures + 1,
+          baseMs: this.#deps.retryBaseMs,
+          maxMs: MAX_RETRY_MS,
+          retryAfterMs: outcome.retryAfterMs,
+          random: this.#deps.random,
+        })
+        const isTooLate = this.#deps.now().getTime() + retryInMs >= claim.expiresAt.getTime()
+        return isTooLate
+          ? { ...base, pushState: 'gave_up', retryInMs: null }
+          : { ...base, pushState: 'backoff', retryInMs }
+      }
+    }
+  }
+
+  async #record(claim: Claim, outcome: SendOutcome, record: AttemptRecord): Promise<void> {
+    const { outbox } = this.#deps
+    for (let tries = 1; tries <= RECORD_TRIES; tries += 1) {
+      try {
+        if (outcome.kind !== 'token_dead') await outbox.record(claim, record)
+        else if ((await outbox.recordDeadToken(claim, record)) === 'marked') {
+          this.#write(claim, {
+            event: 'push.token_dead',
+            fields: { fcm_status: outcome.fcmStatus },
+          })
+        } else this.wake()
+        return
+      } catch {
+        // Reported as db.unavailable. Past the last try the lease runs out and another attempt follows.
+        if (tries === RECORD_TRIES || this.#closing.signal.aborted) return
+        await sleep(RECORD_RETRY_MS, this.#closing.signal)
+      }
+    }
+  }
+
+  #pauseOrResume(outcome: SendOutcome): void {
+    const isRefusedAsAWhole = outcome.kind === 'unauthenticated' || outcome.kind === 'misconfigured'
+    if (isRefusedAsAWhole && this.#nextProbeAtMs === 0) {
+      this.#nextProbeAtMs = this.#deps.now().getTime() + PROBE_MS
+      const reason = `${outcome.fcmStatus}: ${outcome.detail}`
+      this.#write(undefined, { event: 'push.paused', fields: { reason } })
+    } else if (!isRefusedAsAWhole && this.#nextProbeAtMs !== 0 && outcome.kind !== 'retry') {
+      this.#nextProbeAtMs = 0
+      this.#write(undefined, { event: 'push.resumed', fields: {} })
+    }
+  }
+
+  #log(claim: Claim, outcome: SendOutcome, record: AttemptRecord): void {
+    const attempt = {
+      action: claim.action,
+      fcm_http_code: outcome.fcmHttpCode,
+      fcm_status: outcome.fcmStatus,
+      dispatch_latency_ms: record.latencyMs,
+      attempt: claim.attempt,
+    }
+    if (outcome.kind === 'sent') {
+      this.#write(claim, { event: 'dispatch.sent', fields: attempt })
+      return
+    }
+    const isFinal = record.pushState === 'gave_up'
+    this.#write(claim, {
+      event: 'dispatch.fail',
+      fields: { ...attempt, final: isFinal, retry_in_ms: record.retryInMs },
+      level: isFinal ? 'ERROR' : 'WARN',
+    })
+  }
+
+  #write(claim: Claim | undefined, line: Line): void {
+    const context: LineContext = {
+      requestId: claim?.requestId ?? null,
+      route: null,
+      ip: null,
+      userAgent: null,
+      deviceId: claim?.deviceId ?? null,
+      alias: claim?.alias ?? null,
+    }
+    this.#deps.log.write(line, context)
+  }
+}
+
+const NO_SECRET = {
+  kind: 'misconfigured',
+  fcmHttpCode: null,
+  fcmStatus: 'NO_SECRET',
+  latencyMs: 0,
+  httpAttempts: 0,
+} as const

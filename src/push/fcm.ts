@@ -1,0 +1,178 @@
+/**
+ * One message to one device through FCM HTTP v1. Every outcome is a value: `send` never rejects. It knows nothing of
+ * commands in the database, of the sender's pause or of how many sends run at once (fetch has no cap): the dispatcher does.
+ */
+import { AccessTokenError, type AccessTokens } from './access-token.ts'
+import { classifyFcmAnswer, type FcmAnswer, noAnswer, readBody, safeText } from './fcm-answer.ts'
+
+export interface FcmMessage {
+  readonly pushToken: string
+  readonly data: Readonly<Record<string, string>>
+  /** FCM does not deliver the message after this instant. */
+  readonly expiresAt: Date
+}
+
+export type SendOutcome = FcmAnswer & {
+  /** Of the last HTTP attempt until its body was read, milliseconds; without the access token's. 0 where there was no attempt. */
+  readonly latencyMs: number
+  /** HTTP attempts: 0 (no access token, too large), 1, or 2 (after a 401). */
+  readonly httpAttempts: number
+}
+
+/** `isTemporary`: nothing is proven, it may work later. */
+export type SelfTestOutcome = 'ok' | { readonly problem: string; readonly isTemporary: boolean }
+
+export interface FcmClient {
+  send(message: FcmMessage): Promise<SendOutcome>
+  /** Asks FCM to validate a message to a made-up token: its complaint about that token proves all the rest. */
+  selfTest(): Promise<SelfTestOutcome>
+}
+
+export interface FcmClientOptions {
+  /** Without path, such as `https://fcm.googleapis.com`. */
+  readonly baseUrl: string
+  readonly projectId: string
+  readonly accessTokens: Pick<AccessTokens, 'get' | 'refresh'>
+  /** Of one HTTP attempt, milliseconds; FCM asks for at least 10 s (scale-fcm.md). */
+  readonly timeoutMs: number
+  /** Longest time that FCM keeps a message, seconds. */
+  readonly ttlS: number
+  /** Each HTTP attempt of `send`, failed ones too: its duration and `data.action`. Must not throw. */
+  readonly onHttpAttempt?: (latencyMs: number, action: string) => void
+  readonly fetch?: typeof fetch
+  readonly now?: () => Date
+}
+
+/** Keys and values of `data`, UTF-8 bytes (ErrorCode page, INVALID_ARGUMENT). */
+export const MAX_MESSAGE_BYTES = 4096
+
+/** What counts against MAX_MESSAGE_BYTES. */
+export function messageBytes(data: Readonly<Record<string, string>>): number {
+  return Object.entries(data).reduce(
+    (bytes, [name, value]) => bytes + Buffer.byteLength(name) + Buffer.byteLength(value),
+    0,
+  )
+}
+
+export function createFcmClient(options: FcmClientOptions): FcmClient {
+  const { accessTokens, timeoutMs, ttlS } = options
+  const ask = options.fetch ?? fetch
+  const now = options.now ?? (() => new Date())
+  const base = options.baseUrl.replace(/\/+$/, '')
+  const url = `${base}/v1/projects/${encodeURIComponent(options.projectId)}/messages:send`
+
+  /** One HTTP attempt; only its own clock and the network end it early. */
+  async function post(accessToken: string, body: string): Promise<FcmAnswer> {
+    try {
+      const response = await ask(url, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${accessToken}`, 'content-type': 'application/json' },
+        body,
+        redirect: 'manual',
+        signal: AbortSignal.timeout(timeoutMs),
+      })
+      return classifyFcmAnswer(
+        {
+          httpCode: response.status,
+          body: await readBody(response),
+          retryAfter: response.headers.get('retry-after'),
+        },
+        now(),
+      )
+    } catch (error) {
+      return networkAnswer(error, timeoutMs)
+    }
+  }
+
+  /** With a token that works: a refused one is replaced once. */
+  async function deliver(body: string, observe: (latencyMs: number) => void): Promise<SendOutcome> {
+    let latencyMs = 0
+    let httpAttempts = 0
+
+    async function attempt(accessToken: string): Promise<FcmAnswer> {
+      const startedAtMs = performance.now()
+      const answer = await post(accessToken, body)
+      latencyMs = performance.now() - startedAtMs
+      httpAttempts += 1
+      observe(latencyMs)
+      return answer
+    }
+
+    try {
+      const accessToken = await accessTokens.get()
+      let answer = await attempt(accessToken)
+      if (answer.kind === 'unauthenticated') {
+        answer = await attempt(await accessTokens.refresh(accessToken))
+      }
+      return { ...answer, latencyMs, httpAttempts }
+    } catch (error) {
+      return { ...tokenlessAnswer(error), latencyMs, httpAttempts }
+    }
+  }
+
+  return {
+    async send({ pushToken, data, expiresAt }) {
+      const sizeBytes = messageBytes(data)
+      if (sizeBytes > MAX_MESSAGE_BYTES) return tooLarge(sizeBytes)
+
+      const leftS = Math.floor((expiresAt.getTime() - now().getTime()) / 1000)
+      const ttl = `${Math.max(0, Math.min(ttlS, leftS))}s`
+      const body = JSON.stringify({
+        message: { token: pushToken, data, android: { priority: 'HIGH', ttl } },
+      })
+      const { action = '' } = data
+      return deliver(body, (latencyMs) => options.onHttpAttempt?.(latencyMs, action))
+    },
+
+    async selfTest() {
+      const message = { token: SELF_TEST_TOKEN, data: { action: 'self_test' } }
+      const body = JSON.stringify({ validate_only: true, message })
+      const outcome = await deliver(body, () => {})
+
+      if (outcome.kind === 'sent' || outcome.kind === 'token_dead') return 'ok'
+      const code = outcome.fcmHttpCode === null ? '' : ` (HTTP ${outcome.fcmHttpCode})`
+      return {
+        problem: `${outcome.fcmStatus}${code}: ${outcome.detail}`,
+        isTemporary: outcome.kind === 'retry',
+      }
+    },
+  }
+}
+
+/** Of nobody: FCM answers 400, "not a valid FCM registration token". */
+const SELF_TEST_TOKEN = 'fleetloop-self-test'
+
+function networkAnswer(error: unknown, timeoutMs: number): FcmAnswer {
+  if (error instanceof Error && error.name === 'TimeoutError') {
+    return noAnswer('TIMEOUT', `FCM did not answer within ${timeoutMs} ms`)
+  }
+  const cause = error instanceof Error ? (error.cause ?? error) : error // undici hides the reason in `cause`
+  return noAnswer(
+    'NETWORK',
+    `FCM is not reachable: ${cause instanceof Error ? cause.message : cause}`,
+  )
+}
+
+/** No access token, so the message was not sent or, after a 401, was not taken. */
+function tokenlessAnswer(error: unknown): FcmAnswer {
+  if (error instanceof AccessTokenError && !error.isPermanent) {
+    return noAnswer(error.status, error.message)
+  }
+  return {
+    kind: 'misconfigured',
+    fcmHttpCode: null,
+    fcmStatus: 'UNAUTHENTICATED',
+    detail: error instanceof Error ? safeText(error.message) : 'no access token',
+  }
+}
+
+function tooLarge(sizeBytes: number): SendOutcome {
+  return {
+    kind: 'rejected',
+    fcmHttpCode: null,
+    fcmStatus: 'INVALID_ARGUMENT',
+    detail: `message of ${sizeBytes} bytes, FCM takes ${MAX_MESSAGE_BYTES}`,
+    latencyMs: 0,
+    httpAttempts: 0,
+  }
+}
