@@ -1,0 +1,35 @@
+/** Opening the port, and closing it so that nobody is cut off who need not be. */
+import type { AddressInfo } from 'node:net'
+import { sleep } from './core/wait.ts'
+import type { Listener } from './http/listener.ts'
+
+const POLL_MS = 25
+
+/** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects where the port cannot be had. */
+export function listen({ server }: Listener, port: number, host: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      const address = server.address() as AddressInfo // a TCP server that listens
+      const name = address.family === 'IPv6' ? `[${address.address}]` : address.address
+      resolve(`http://${name}:${address.port}`)
+    })
+  })
+}
+
+/**
+ * Accepts no more, lets requests in flight end within the deadline, then closes every connection: one that
+ * never sent a byte, or stopped half-way, would stay open for ever (nodejs/node #63452).
+ */
+export async function stopListening(listener: Listener, deadlineMs: number): Promise<void> {
+  const { server, openExchanges } = listener
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  const deadlineAtMs = performance.now() + deadlineMs
+  while (openExchanges() > 0 && performance.now() < deadlineAtMs) {
+    server.closeIdleConnections()
+    await sleep(POLL_MS)
+  }
+  server.closeAllConnections()
+  await closed
+}

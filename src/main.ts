@@ -1,0 +1,71 @@
+/** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`. */
+import { readFileSync } from 'node:fs'
+import { ConfigError, parseConfig } from './config.ts'
+import { EmbeddedDatabaseError } from './db/embedded-user.ts'
+import { firstRunSecrets } from './first-run.ts'
+import { startServer } from './server.ts'
+import { StartError } from './startup.ts'
+import { createLogger, type Logger } from './telemetry/logger.ts'
+
+/** EX_CONFIG of sysexits.h: what is wrong is in the configuration, a restart mends nothing. */
+const EXIT_CONFIG = 78
+const EXIT_FAILURE = 1
+const LOG_CLOSE_MS = 1_000
+const CRASH_LOG_CLOSE_MS = 500
+/** Beyond SHUTDOWN_GRACE_MS something hangs that no exit code can tell of. */
+const WATCHDOG_EXTRA_MS = 500
+
+const say = (text: string) => process.stderr.write(`${text}\n`)
+
+async function main(): Promise<void> {
+  const config = firstRunSecrets(
+    parseConfig(process.env, (path) => readFileSync(path, 'utf8')),
+    say,
+  )
+  const logger = createLogger({ level: config.logLevel, bufferBytes: config.logBufferBytes, fd: 1 })
+  process.on('uncaughtException', (error) => void crash(error, logger))
+  process.on('unhandledRejection', (error) => void crash(error, logger))
+
+  const service = await startServer(config, { logger, say })
+  const stop = async (reason: string, exitCode: number) => {
+    const graceMs = config.shutdownGraceMs + WATCHDOG_EXTRA_MS
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), graceMs).unref()
+    await service.close(reason)
+    await logger.close(LOG_CLOSE_MS)
+    process.exit(exitCode)
+  }
+  process.on('SIGTERM', () => void stop('SIGTERM', 0))
+  process.on('SIGINT', () => void stop('SIGINT', 0))
+  say(`listening on ${service.origin}`)
+  await service.ready.catch(async (error: unknown) => {
+    say(describe(error))
+    await stop('start refused', exitCodeOf(error))
+  })
+}
+
+/** The state is unknown: what is logged is written, and a supervisor starts anew. */
+async function crash(error: unknown, logger: Logger): Promise<void> {
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2 * CRASH_LOG_CLOSE_MS).unref()
+  say(error instanceof Error ? (error.stack ?? error.message) : String(error))
+  await logger.close(CRASH_LOG_CLOSE_MS)
+  process.exit(EXIT_FAILURE)
+}
+
+/** Errors whose message alone says what to do. */
+function isConfiguration(error: unknown): error is Error {
+  return [ConfigError, StartError, EmbeddedDatabaseError].some((kind) => error instanceof kind)
+}
+
+function describe(error: unknown): string {
+  if (isConfiguration(error)) return error.message
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+}
+
+function exitCodeOf(error: unknown): number {
+  return isConfiguration(error) ? EXIT_CONFIG : EXIT_FAILURE
+}
+
+main().catch((error: unknown) => {
+  say(describe(error))
+  process.exit(exitCodeOf(error))
+})

@@ -1,0 +1,142 @@
+/**
+ * POST /v1/action-result: the addressed device says how a command went; the first result wins. The two
+ * /v1/devices/…/ack paths are the same operation for agents in the field.
+ */
+import { OUTCOMES, type Outcome } from '../core/command.ts'
+import { AppError, invalidField } from '../core/errors.ts'
+import { isRequestId } from '../core/ids.ts'
+import { parseInstant } from '../core/instant.ts'
+import type { CommandResultStore } from '../db/command-results.ts'
+import { asObject, type Fields, field } from '../http/fields.ts'
+import { type DeviceRoute, json, type Proven, type RouteRequest } from '../http/route.ts'
+
+export interface ActionEndedDeps {
+  readonly results: CommandResultStore
+  /** A command has ended. */
+  readonly onEnded: (requestId: string) => void
+}
+
+const MAX_TEXT_LENGTH = 2_000
+const MAX_BODY_BYTES = 64 * 1024
+const INT4_MAX = 2_147_483_647
+
+/** Words that agents in the field use; others are read as they are, whatever their case. */
+const SYNONYMS: Readonly<Record<string, Outcome>> = {
+  ok: 'success',
+  error: 'failure',
+  failed: 'failure',
+}
+
+export function actionEndedRoute(deps: ActionEndedDeps): DeviceRoute {
+  return resultRoute(deps, '/v1/action-result')
+}
+
+/** The folded form: agents with an empty id ask for /v1/devices//ack. */
+export function ackRoute(deps: ActionEndedDeps): DeviceRoute {
+  return resultRoute(deps, '/v1/devices/ack')
+}
+
+export function deviceAckRoute(deps: ActionEndedDeps): DeviceRoute {
+  return resultRoute(deps, '/v1/devices/{device_id}/ack')
+}
+
+function resultRoute(deps: ActionEndedDeps, path: string): DeviceRoute {
+  return {
+    method: 'POST',
+    path,
+    guard: 'device',
+    body: MAX_BODY_BYTES,
+    async handle(request) {
+      const addressed = request.params['device_id']
+      if (addressed !== undefined && addressed.toLowerCase() !== request.deviceId) {
+        throw new AppError('device_unknown', 'This path names another device than the token does.')
+      }
+      return ingest(deps, request, asObject(request.body))
+    },
+  }
+}
+
+async function ingest(
+  deps: ActionEndedDeps,
+  request: RouteRequest & Proven['device'],
+  body: Fields,
+) {
+  const requestId = readRequestId(body)
+  const outcome = readOutcome(body)
+  const { context } = request
+  const recorded = await deps.results.record({
+    requestId,
+    deviceId: request.deviceId,
+    outcome,
+    message: readText(body, 'message'),
+    output: readText(body, 'output'),
+    exitCode: readExitCode(body),
+    finishedAt: readFinishedAt(body),
+    httpRequestId: context.ingressId,
+  })
+  if (recorded.kind === 'unknown') {
+    throw new AppError('command_unknown', 'No command of this device has this request_id.')
+  }
+  const isDuplicate = recorded.kind === 'duplicate'
+  context.requestId = requestId
+  deps.onEnded(requestId)
+  if (recorded.kind === 'recorded' && recorded.hasExpired) {
+    request.log({
+      event: 'command.expired',
+      fields: { action: recorded.action, admin: null, reason: 'ttl' },
+    })
+  }
+  return json(
+    200,
+    { ok: true, duplicate: isDuplicate, request_id: requestId },
+    {
+      event: 'action_result.ingest',
+      fields: {
+        action: recorded.action,
+        outcome,
+        duplicate: isDuplicate,
+        late: recorded.isLate,
+        http_request_id: context.ingressId,
+      },
+    },
+  )
+}
+
+function readRequestId(body: Fields): string {
+  const id = field(body, 'request_id') ?? field(body, 'correlation_id')
+  if (id === undefined) throw invalidField('request_id', 'is required')
+  if (typeof id !== 'string' || !isRequestId(id)) {
+    throw invalidField('request_id', 'must match ^[A-Za-z0-9._:-]{1,128}$')
+  }
+  return id
+}
+
+function readOutcome(body: Fields): Outcome {
+  const word = field(body, 'outcome') ?? field(body, 'status')
+  const lower = typeof word === 'string' ? word.toLowerCase() : ''
+  const outcome = OUTCOMES.find((known) => known === lower) ?? ownSynonym(lower)
+  if (outcome === undefined) throw invalidField('outcome', `must be one of ${OUTCOMES.join(', ')}`)
+  return outcome
+}
+
+function ownSynonym(word: string): Outcome | undefined {
+  return Object.hasOwn(SYNONYMS, word) ? SYNONYMS[word] : undefined
+}
+
+/** Cut, not refused; what PostgreSQL cannot store becomes U+FFFD. */
+function readText(body: Fields, name: string): string | null {
+  const value = field(body, name)
+  if (typeof value !== 'string') return null
+  return value.slice(0, MAX_TEXT_LENGTH).replace(/[\0\p{Surrogate}]/gu, '\uFFFD')
+}
+
+function readExitCode(body: Fields): number | null {
+  const value = field(body, 'exit_code')
+  const isCode = Number.isInteger(value) && Math.abs(Number(value)) <= INT4_MAX
+  return isCode ? Number(value) : null
+}
+
+function readFinishedAt(body: Fields): Date | null {
+  const value = field(body, 'finished_at')
+  return typeof value === 'string' ? (parseInstant(value) ?? null) : null
+}

@@ -1,0 +1,75 @@
+/** /admin/apk/builds: what was published, the bytes of one build, and taking one out of service. */
+import type { ApkStore } from '../db/apks.ts'
+import { nextCursor, readPage } from '../http/page.ts'
+import { type AdminRoute, json } from '../http/route.ts'
+import { type ApkAnswerDeps, answerApk } from './apk-answer.ts'
+import {
+  auditedBy,
+  buildJson,
+  buildLine,
+  buildUnknown,
+  pathBuildId,
+  readBuildType,
+} from './apk-build-wire.ts'
+import { downloadFailLine } from './apk-download-line.ts'
+
+/** GET /admin/apk/builds: newest first, withdrawn ones too. */
+export function apkBuildsRoute(deps: { readonly apks: Pick<ApkStore, 'list'> }): AdminRoute {
+  return {
+    method: 'GET',
+    path: '/admin/apk/builds',
+    guard: 'admin',
+    scopes: ['apk', 'read'],
+    body: 0,
+    async handle({ query }) {
+      const page = readPage(query)
+      const buildType = readBuildType(query)
+
+      const builds = await deps.apks.list(page, buildType)
+
+      const keys = builds.map((build) => ({ at: build.publishedAt, id: build.buildId }))
+      return json(200, { builds: builds.map(buildJson), next_cursor: nextCursor(keys, page) })
+    },
+  }
+}
+
+/** GET /admin/apk/builds/{build_id}/download: one build's bytes, also when a newer one is out; not a withdrawn one's. */
+export function apkBuildDownloadRoute(
+  deps: ApkAnswerDeps & { readonly apks: Pick<ApkStore, 'find'> },
+): AdminRoute {
+  return {
+    method: 'GET',
+    path: '/admin/apk/builds/{build_id}/download',
+    guard: 'admin',
+    scopes: ['apk', 'read'],
+    body: 0,
+    async handle(request) {
+      const build = await deps.apks.find(pathBuildId(request.params))
+      if (build === undefined || build.withdrawnAt !== null) throw buildUnknown()
+
+      return await answerApk(deps, request, build, { source: 'manual', admin: request.admin })
+    },
+    failLine: downloadFailLine,
+  }
+}
+
+/** DELETE /admin/apk/builds/{build_id}: no one is given it from now on. Its id stays taken, its rows stay for the record. */
+export function apkBuildWithdrawRoute(deps: {
+  readonly apks: Pick<ApkStore, 'withdraw'>
+}): AdminRoute {
+  return {
+    method: 'DELETE',
+    path: '/admin/apk/builds/{build_id}',
+    guard: 'admin',
+    scopes: ['apk'],
+    body: 0,
+    async handle(request) {
+      const outcome = await deps.apks.withdraw(pathBuildId(request.params), auditedBy(request))
+      if (outcome.kind === 'unknown') throw buildUnknown()
+      if (outcome.kind === 'withdrawn') {
+        request.log(buildLine('apk.withdraw', outcome.build, request.admin))
+      }
+      return { kind: 'empty', status: 204 }
+    },
+  }
+}

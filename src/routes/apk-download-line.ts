@@ -1,0 +1,65 @@
+/** The terminal lines of a download: how it went, or why there was none. */
+import type { Downloader } from '../core/identity.ts'
+import type { Build } from '../db/apks.ts'
+import type { RequestContext, RouteRequest, StreamEnding } from '../http/route.ts'
+
+type Line = Parameters<RouteRequest['log']>[0]
+
+/** Why a download failed. */
+export interface Failure {
+  readonly reason: string
+  readonly isOurs: boolean
+}
+
+/** `failure` undefined: the answer ended normally. */
+export function endLine(
+  build: Build,
+  { source }: Downloader,
+  { tokenId }: RequestContext,
+  bytesSent: number,
+  failure: Failure | undefined,
+): Line {
+  const fields = {
+    build_id: build.buildId,
+    version_code: build.versionCode,
+    version_name: build.versionName,
+    build_type: build.buildType,
+    token_id: tokenId,
+    source,
+    bytes_sent: bytesSent,
+  }
+  if (failure === undefined) return { event: 'apk.download', fields }
+  const level = failure.isOurs ? 'ERROR' : 'WARN'
+  return { event: 'apk.download.fail', fields: { ...fields, reason: failure.reason }, level }
+}
+
+/** The line of a download that was refused before there was an answer to give. */
+export function downloadFailLine(
+  reason: string,
+  statusCode: number,
+  { admin, deviceId, tokenId }: RequestContext,
+): Line {
+  return {
+    event: 'apk.download.fail',
+    fields: {
+      build_id: null,
+      version_code: null,
+      version_name: null,
+      build_type: null,
+      token_id: tokenId,
+      source: admin ? 'manual' : deviceId ? 'ota' : tokenId ? 'enrollment' : null,
+      bytes_sent: null,
+      reason,
+    },
+    level: statusCode >= 500 ? 'ERROR' : 'WARN',
+  }
+}
+
+/** Of a HEAD, which downloads nothing. */
+export function headLine({ isWhole }: StreamEnding, { admin }: RequestContext): Line {
+  return {
+    event: 'http.request',
+    fields: { method: 'HEAD', reason: isWhole ? null : 'client_closed', admin },
+    level: isWhole ? 'INFO' : 'WARN',
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The record of one download: its place among those at once, its row in apk_download_events, its
+ * counter and its terminal line.
+ *
+ * begun (the row stands, before the first byte) → ended (row completed, place given back). `completed`
+ * means that the client now has the file's last byte: 304, 416, a part before the end and a broken
+ * connection are not.
+ */
+import { AppError } from '../core/errors.ts'
+import type { Downloader } from '../core/identity.ts'
+import type { DownloadStore } from '../db/apk-downloads.ts'
+import type { Build } from '../db/apks.ts'
+import type { RouteRequest, StreamEnding, StreamReply } from '../http/route.ts'
+import { endLine, type Failure } from './apk-download-line.ts'
+
+export interface DownloadRecordDeps {
+  readonly downloads: DownloadStore
+  /** Makes the id of a row: a UUID. */
+  readonly newId: () => string
+  /** A place among the downloads at once, given back by the call that it answers; undefined: all are taken. */
+  readonly takeSlot: () => (() => void) | undefined
+  /** The cell of apk_download_total. */
+  readonly apkDownload: (buildType: string, source: Downloader['source']) => { add(): void }
+}
+
+/** What is about to be answered. */
+export interface Answer {
+  readonly status: number
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string>>
+  /** Starts the body; null where the status has none. */
+  readonly body: (() => AsyncIterable<Uint8Array>) | null
+  /** Length of the body; null where the status has none. */
+  readonly sizeBytes: number | null
+  /** How much of the body is the file's: all of it, or nothing. */
+  readonly fileBytes: number
+  /** First byte of a 206; null with any other. */
+  readonly rangeStart: number | null
+  /** A whole answer leaves the client with the file's last byte. */
+  readonly reachesEnd: boolean
+  /** Why the download fails although the answer is given. */
+  readonly reason: string | null
+}
+
+/** Writes the row; from then on `ended` completes it. Throws 503 `overloaded` where too many downloads run. */
+export async function beginDownload(
+  deps: DownloadRecordDeps,
+  { context, signal }: RouteRequest,
+  build: Build,
+  downloader: Downloader,
+  answer: Answer,
+): Promise<Pick<StreamReply, 'stream' | 'ended'>> {
+  const eventId = deps.newId()
+  const release = answer.fileBytes > 0 ? takeSlot(deps) : () => {}
+  let fault: unknown
+
+  async function ended({ bytesSent, isWhole }: StreamEnding) {
+    release()
+    const isCompleted = isWhole && answer.reachesEnd
+    const fileBytesSent = answer.fileBytes > 0 ? bytesSent : 0
+    const isRecorded = await complete(deps.downloads, eventId, fileBytesSent, isCompleted)
+    // The counter equals the number of completed rows: a row that could not be completed is not counted.
+    if (isCompleted && isRecorded) deps.apkDownload(build.buildType, downloader.source).add()
+    return endLine(build, downloader, context, fileBytesSent, failureOf(answer, isWhole, fault))
+  }
+
+  try {
+    await deps.downloads.begin({
+      eventId,
+      buildId: build.buildId,
+      downloader,
+      ip: context.ip,
+      requestId: context.requestId,
+      statusCode: answer.status,
+      rangeStart: answer.rangeStart,
+    })
+  } catch (error) {
+    release()
+    throw error
+  }
+  if (signal.aborted) {
+    // The client left meanwhile, so nothing is answered and nobody else would end this row.
+    await ended({ bytesSent: 0, isWhole: false, statusCode: 499 })
+    signal.throwIfAborted()
+  }
+  const stream =
+    answer.body &&
+    noticing(answer.body, (error) => {
+      fault = error
+    })
+  return { stream, ended }
+}
+
+function takeSlot(deps: DownloadRecordDeps): () => void {
+  const release = deps.takeSlot()
+  if (release !== undefined) return release
+  throw new AppError('overloaded', 'Too many downloads at once. Try again shortly.', {
+    retryAfterS: 10,
+  })
+}
+
+/** False where the database stayed away; the pool has told of it then. */
+async function complete(
+  downloads: DownloadStore,
+  eventId: string,
+  bytesSent: number,
+  isCompleted: boolean,
+): Promise<boolean> {
+  try {
+    await downloads.complete(eventId, bytesSent, isCompleted)
+    return true
+  } catch (error) {
+    if (error instanceof AppError) return false
+    throw error
+  }
+}
+
+function failureOf(answer: Answer, isWhole: boolean, fault: unknown): Failure | undefined {
+  if (fault !== undefined) {
+    return { reason: fault instanceof AppError ? fault.code : 'internal', isOurs: true }
+  }
+  if (!isWhole) return { reason: 'client_closed', isOurs: false }
+  return answer.reason === null ? undefined : { reason: answer.reason, isOurs: false }
+}
+
+/** Tells of what the source fails with: to the connection it looks like a client that left. */
+async function* noticing(
+  start: () => AsyncIterable<Uint8Array>,
+  onFault: (error: unknown) => void,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* start()
+  } catch (error) {
+    onFault(error)
+    throw error
+  }
+}

@@ -1,0 +1,32 @@
+/** GET /v1/apk/download-latest: the newest build, for whoever enrolls, updates or looks. Never consumes a use of a token. */
+import { AppError } from '../core/errors.ts'
+import type { ApkStore } from '../db/apks.ts'
+import type { DownloadRoute } from '../http/route.ts'
+import { type ApkAnswerDeps, answerApk } from './apk-answer.ts'
+import { readBuildType } from './apk-build-wire.ts'
+import { downloadFailLine } from './apk-download-line.ts'
+
+export function apkDownloadRoute(
+  deps: ApkAnswerDeps & {
+    readonly apks: Pick<ApkStore, 'latest'>
+    readonly defaultBuildType: string
+  },
+): DownloadRoute {
+  return {
+    method: 'GET',
+    path: '/v1/apk/download-latest',
+    guard: 'downloader',
+    body: 0,
+    async handle(request) {
+      const buildType = readBuildType(request.query) ?? deps.defaultBuildType
+
+      const build = await deps.apks.latest(buildType)
+      if (build === undefined) {
+        throw new AppError('apk_none', `No build of type ${buildType} is published.`)
+      }
+
+      return await answerApk(deps, request, build, request.downloader)
+    },
+    failLine: downloadFailLine,
+  }
+}

@@ -1,0 +1,35 @@
+/** GET /admin/audit: who did what, newest first. */
+import type { AuditStore } from '../db/audit.ts'
+import { queryString, queryTime } from '../http/fields.ts'
+import { nextCursor, readPage } from '../http/page.ts'
+import { type AdminRoute, json } from '../http/route.ts'
+
+/** audit_id is a bigint: its decimal digits. */
+const isAuditId = (id: string) => /^\d{1,18}$/.test(id)
+
+export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
+  return {
+    method: 'GET',
+    path: '/admin/audit',
+    guard: 'admin',
+    scopes: ['admin', 'read'],
+    body: 0,
+    async handle({ query }) {
+      const page = readPage(query, isAuditId)
+      const rows = await deps.audit.list(page, {
+        since: queryTime(query, 'since') ?? null,
+        admin: queryString(query, 'admin', 64) ?? null,
+      })
+      const audit = rows.map((row) => ({
+        at: row.at,
+        admin: row.admin,
+        what: row.what,
+        subject: row.subject,
+        request_id: row.requestId,
+        ip: row.ip,
+        detail: row.detail,
+      }))
+      return json(200, { audit, next_cursor: nextCursor(rows, page) })
+    },
+  }
+}

@@ -1,0 +1,197 @@
+/** POST /admin/command: a command is durable first, then pushed; the answer waits a little for the first push. */
+import { createHash } from 'node:crypto'
+import { isReservedParamName } from '../core/command-message.ts'
+import { AppError, invalidField } from '../core/errors.ts'
+import { isAlias, isRequestId, isUuid } from '../core/ids.ts'
+import { readUntil } from '../core/keyed-signal.ts'
+import type { CommandRow, CommandStore, DeviceRef } from '../db/commands.ts'
+import {
+  asObject,
+  type Fields,
+  field,
+  intField,
+  isObject,
+  isStorable,
+  queryInt,
+  requiredString,
+} from '../http/fields.ts'
+import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
+import { acceptedJson } from './command-wire.ts'
+
+export interface CommandDeps {
+  readonly commands: Pick<CommandStore, 'accept' | 'find'>
+  /** COMMAND_ACTIONS. */
+  readonly actions: readonly string[]
+  readonly isPushOn: boolean
+  readonly instance: string
+  readonly wakeDispatcher: () => void
+  /** Resolves at news of the command, at the latest after `timeoutMs`. */
+  readonly news: (requestId: string, timeoutMs: number, signal: AbortSignal) => Promise<void>
+  readonly nowMs: () => number
+}
+
+const TTL_S = { min: 30, max: 604_800 } as const
+const DEFAULT_TTL_S = 86_400
+const WAIT_MS = { min: 0, max: 10_000 } as const
+const DEFAULT_WAIT_MS = 1_500
+const PARAM_NAME = /^[a-z][a-z0-9_]{0,63}$/
+const MAX_PARAMS_BYTES = 3_000
+
+export function commandRoute(deps: CommandDeps): AdminRoute {
+  return {
+    method: 'POST',
+    path: '/admin/command',
+    guard: 'admin',
+    scopes: ['command'],
+    body: 16 * 1024,
+    async handle(request) {
+      const body = asObject(request.body)
+      const { context, admin } = request
+      const device = readDevice(body)
+      const action = readAction(body, deps.actions)
+      const params = readParams(body)
+      const key = readKey(body, request)
+      const waitMs = queryInt(request.query, 'wait_ms', WAIT_MS, DEFAULT_WAIT_MS)
+
+      const outcome = await deps.commands.accept(device, {
+        requestId: key.id,
+        action,
+        params,
+        contentHash: contentHash(action, params),
+        admin,
+        ttlS: intField(body, 'ttl_s', TTL_S, DEFAULT_TTL_S),
+        ip: context.ip,
+        instance: deps.instance,
+        isPushOn: deps.isPushOn,
+      })
+      if (!('command' in outcome)) throw refusal(outcome.kind, key)
+
+      const { command, kind } = outcome
+      context.requestId = command.requestId
+      context.deviceId = command.deviceId
+      context.alias = command.alias
+      if (kind === 'repeated') return json(200, acceptedJson(command, true))
+
+      request.log({
+        event: 'dispatch.request',
+        fields: {
+          action,
+          fcm_http_code: null,
+          fcm_status: null,
+          dispatch_latency_ms: null,
+          admin,
+        },
+      })
+      deps.wakeDispatcher()
+      const latest = await firstAttempt(deps, command, waitMs, request.signal)
+      return json(202, acceptedJson(latest, false))
+    },
+  }
+}
+
+/** The command after its first push attempt, or as it stands when the wait is over. */
+function firstAttempt(
+  deps: CommandDeps,
+  command: CommandRow,
+  waitMs: number,
+  signal: AbortSignal,
+): Promise<CommandRow> {
+  if (waitMs === 0 || !isFirstPushPending(command)) return Promise.resolve(command)
+  return readUntil({
+    read: async () => (await deps.commands.find(command.requestId)) ?? command,
+    isDone: (latest) => !isFirstPushPending(latest),
+    waitMs,
+    news: (timeoutMs) => deps.news(command.requestId, timeoutMs, signal),
+    signal,
+    nowMs: deps.nowMs,
+  })
+}
+
+function isFirstPushPending(command: CommandRow): boolean {
+  return (
+    command.state === 'open' && (command.pushState === 'waiting' || command.pushState === 'sending')
+  )
+}
+
+interface Key {
+  readonly id: string
+  /** False: the ingress request_id took its place. */
+  readonly isGiven: boolean
+}
+
+function readKey(body: Fields, request: RouteRequest): Key {
+  const given = field(body, 'request_id') ?? request.headers['idempotency-key']
+  if (given === undefined) return { id: request.context.ingressId, isGiven: false }
+  if (typeof given !== 'string' || !isRequestId(given)) {
+    throw invalidField('request_id', 'must match ^[A-Za-z0-9._:-]{1,128}$')
+  }
+  return { id: given, isGiven: true }
+}
+
+function refusal(kind: 'conflict' | 'device_unknown' | 'device_deleted', key: Key): AppError {
+  switch (kind) {
+    case 'conflict':
+      return new AppError(
+        'request_id_conflict',
+        key.isGiven
+          ? `Another command has the request_id ${key.id}. Send a new one for a new command.`
+          : `A command already has the X-Request-ID ${key.id} as its request_id. Send a new X-Request-ID, or a request_id in the body.`,
+      )
+    case 'device_unknown':
+      return new AppError('device_unknown', 'No device has this id or alias.')
+    case 'device_deleted':
+      return new AppError('device_deleted', 'This device was deleted.')
+  }
+}
+
+function readDevice(body: Fields): DeviceRef {
+  const deviceId = field(body, 'device_id')
+  const alias = field(body, 'alias')
+  if ((deviceId === undefined) === (alias === undefined)) {
+    throw invalidField('device_id', 'give either device_id or alias')
+  }
+  if (deviceId !== undefined && (typeof deviceId !== 'string' || !isUuid(deviceId))) {
+    throw invalidField('device_id', 'must be a UUID')
+  }
+  if (alias !== undefined && (typeof alias !== 'string' || !isAlias(alias))) {
+    throw invalidField('alias', 'must match ^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$')
+  }
+  return { deviceId: deviceId ?? null, alias: alias ?? null }
+}
+
+function readAction(body: Fields, actions: readonly string[]): string {
+  const action = requiredString(body, 'action', 64)
+  if (actions.includes(action)) return action
+  throw new AppError('action_unknown', `action must be one of ${actions.join(', ')}.`, {
+    errors: [{ field: 'action', message: `must be one of ${actions.join(', ')}` }],
+  })
+}
+
+function readParams(body: Fields): Readonly<Record<string, string>> {
+  const params = field(body, 'params')
+  if (params === undefined) return {}
+  if (!isObject(params)) throw invalidField('params', 'must be an object of strings')
+  let sizeBytes = 0
+  const entries = Object.entries(params).map(([name, value]) => {
+    if (!PARAM_NAME.test(name)) {
+      throw invalidField(`params.${name.slice(0, 64)}`, `names must match ${PARAM_NAME.source}`)
+    }
+    if (isReservedParamName(name)) throw invalidField(`params.${name}`, 'is a reserved name')
+    if (typeof value !== 'string') throw invalidField(`params.${name}`, 'must be a string')
+    if (!isStorable(value)) throw invalidField(`params.${name}`, 'must be valid text without NUL')
+    sizeBytes += Buffer.byteLength(name) + Buffer.byteLength(value)
+    return [name, value] as const
+  })
+  if (sizeBytes > MAX_PARAMS_BYTES) {
+    throw invalidField('params', `may have at most ${MAX_PARAMS_BYTES} bytes in all`)
+  }
+  return Object.fromEntries(entries)
+}
+
+/** The same action with the same params in any order is the same content. */
+function contentHash(action: string, params: Readonly<Record<string, string>>): Buffer {
+  const sorted = Object.entries(params).sort(([a], [b]) => (a < b ? -1 : 1))
+  return createHash('sha256')
+    .update(JSON.stringify([action, sorted]))
+    .digest()
+}

@@ -1,0 +1,122 @@
+/** GET and DELETE /admin/commands…: at which stage a command stands and why, lists, cancellation. */
+import { COMMAND_STATUSES, stateAt } from '../core/command.ts'
+import { AppError } from '../core/errors.ts'
+import { isRequestId } from '../core/ids.ts'
+import { readUntil } from '../core/keyed-signal.ts'
+import type { CommandRow, CommandStore } from '../db/commands.ts'
+import { queryEnum, queryInt, queryString, queryUuid } from '../http/fields.ts'
+import { nextCursor, readPage } from '../http/page.ts'
+import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
+import { commandJson, storyJson } from './command-wire.ts'
+
+export interface ReadCommandDeps {
+  readonly commands: Pick<CommandStore, 'find' | 'timeline'>
+  /** DEVICE_OFFLINE_S. */
+  readonly offlineAfterS: number
+  readonly news: (requestId: string, timeoutMs: number, signal: AbortSignal) => Promise<void>
+  readonly nowMs: () => number
+}
+
+const COMMAND_PATH = '/admin/commands/{request_id}'
+const WAIT_MS = { min: 0, max: 30_000 } as const
+
+export function readCommandRoute(deps: ReadCommandDeps): AdminRoute {
+  return {
+    method: 'GET',
+    path: COMMAND_PATH,
+    guard: 'admin',
+    scopes: ['command', 'read'],
+    body: 0,
+    async handle(request) {
+      const requestId = commandId(request)
+      const command = await readUntil({
+        read: async () => known(await deps.commands.find(requestId)),
+        isDone: (row) => stateAt(row, row.now) !== 'open',
+        waitMs: queryInt(request.query, 'wait_ms', WAIT_MS, 0),
+        news: (timeoutMs) => deps.news(requestId, timeoutMs, request.signal),
+        signal: request.signal,
+        nowMs: deps.nowMs,
+      })
+      const timeline = await deps.commands.timeline(requestId)
+      return json(200, storyJson(command, timeline, deps.offlineAfterS))
+    },
+  }
+}
+
+export function listCommandsRoute(deps: {
+  readonly commands: Pick<CommandStore, 'list'>
+}): AdminRoute {
+  return {
+    method: 'GET',
+    path: '/admin/commands',
+    guard: 'admin',
+    scopes: ['command', 'read'],
+    body: 0,
+    async handle({ query }) {
+      const page = readPage(query)
+      const rows = await deps.commands.list(page, {
+        deviceId: queryUuid(query, 'device_id') ?? null,
+        status: queryEnum(query, 'status', COMMAND_STATUSES) ?? null,
+        action: queryString(query, 'action', 64) ?? null,
+      })
+      const keys = rows.map((row) => ({ at: row.createdAtKey, id: row.requestId }))
+      return json(200, { commands: rows.map(commandJson), next_cursor: nextCursor(keys, page) })
+    },
+  }
+}
+
+export interface CancelCommandDeps {
+  readonly commands: Pick<CommandStore, 'cancel' | 'find'>
+  readonly instance: string
+  /** A command has ended. */
+  readonly onEnded: (requestId: string) => void
+}
+
+export function cancelCommandRoute(deps: CancelCommandDeps): AdminRoute {
+  return {
+    method: 'DELETE',
+    path: COMMAND_PATH,
+    guard: 'admin',
+    scopes: ['command'],
+    body: 0,
+    async handle(request) {
+      const requestId = commandId(request)
+      const { context, admin } = request
+      const outcome = await deps.commands.cancel(requestId, {
+        admin,
+        requestId: context.requestId,
+        ip: context.ip,
+        instance: deps.instance,
+      })
+      const command = known(await deps.commands.find(requestId))
+      if (outcome === 'ended') {
+        const state = stateAt(command, command.now)
+        throw new AppError('command_ended', `This command is ${state} already.`)
+      }
+      context.deviceId = command.deviceId
+      context.alias = command.alias
+      deps.onEnded(requestId)
+      const { action } = command
+      request.log(
+        { event: 'command.cancelled', fields: { action, admin, reason: 'admin' } },
+        requestId,
+      )
+      return json(200, commandJson(command))
+    },
+  }
+}
+
+function commandId(request: RouteRequest): string {
+  const requestId = request.params['request_id'] ?? ''
+  if (!isRequestId(requestId)) throw commandUnknown()
+  return requestId
+}
+
+function known(command: CommandRow | undefined): CommandRow {
+  if (command === undefined) throw commandUnknown()
+  return command
+}
+
+function commandUnknown(): AppError {
+  return new AppError('command_unknown', 'No command has this request_id.')
+}

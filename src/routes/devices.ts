@@ -1,0 +1,126 @@
+/** GET and DELETE /admin/devices…: the fleet with its last status; never a secret. */
+import { AppError } from '../core/errors.ts'
+import { isUuid } from '../core/ids.ts'
+import type { DeviceRow, DeviceStore } from '../db/devices.ts'
+import { queryInt, queryString } from '../http/fields.ts'
+import { nextCursor, readPage } from '../http/page.ts'
+import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
+
+const DEVICE_PATH = '/admin/devices/{device_id}'
+const OFFLINE_FOR_S = { min: 0, max: 31_536_000 } as const
+
+export function listDevicesRoute(deps: {
+  readonly devices: Pick<DeviceStore, 'list'>
+}): AdminRoute {
+  return {
+    method: 'GET',
+    path: '/admin/devices',
+    guard: 'admin',
+    scopes: ['read'],
+    body: 0,
+    async handle({ query }) {
+      const page = readPage(query, isUuid)
+      const offlineForS = query.has('offline_for_s')
+        ? queryInt(query, 'offline_for_s', OFFLINE_FOR_S, 0)
+        : null
+      const alias = queryString(query, 'alias', 64) ?? null
+      const rows = await deps.devices.list(page, { alias, offlineForS })
+      const keys = rows.map((row) => ({ at: row.createdAt, id: row.deviceId }))
+      return json(200, { devices: rows.map(deviceJson), next_cursor: nextCursor(keys, page) })
+    },
+  }
+}
+
+export function readDeviceRoute(deps: { readonly devices: Pick<DeviceStore, 'find'> }): AdminRoute {
+  return {
+    method: 'GET',
+    path: DEVICE_PATH,
+    guard: 'admin',
+    scopes: ['read'],
+    body: 0,
+    async handle(request) {
+      const device = await deps.devices.find(deviceId(request))
+      if (device === undefined) throw deviceUnknown()
+      return json(200, deviceJson(device))
+    },
+  }
+}
+
+export interface DeleteDeviceDeps {
+  readonly devices: Pick<DeviceStore, 'delete'>
+  readonly instance: string
+  /** A command has ended. */
+  readonly onEnded: (requestId: string) => void
+}
+
+export function deleteDeviceRoute(deps: DeleteDeviceDeps): AdminRoute {
+  return {
+    method: 'DELETE',
+    path: DEVICE_PATH,
+    guard: 'admin',
+    scopes: ['admin'],
+    body: 0,
+    async handle(request) {
+      const id = deviceId(request)
+      const { context, admin } = request
+      const outcome = await deps.devices.delete(id, {
+        admin,
+        requestId: context.requestId,
+        ip: context.ip,
+        instance: deps.instance,
+      })
+      if (outcome.kind === 'unknown') throw deviceUnknown()
+      if (outcome.kind === 'deleted') {
+        context.deviceId = id
+        context.alias = outcome.alias
+        for (const { requestId, action } of outcome.cancelled) {
+          const fields = { action, admin, reason: 'device_deleted' }
+          request.log({ event: 'command.cancelled', fields }, requestId)
+          deps.onEnded(requestId)
+        }
+        request.log({ event: 'device.delete', fields: { admin } })
+      }
+      return { kind: 'empty', status: 204 }
+    },
+  }
+}
+
+function deviceId(request: RouteRequest): string {
+  const id = request.params['device_id'] ?? ''
+  if (!isUuid(id)) throw deviceUnknown()
+  return id.toLowerCase()
+}
+
+function deviceUnknown(): AppError {
+  return new AppError('device_unknown', 'No device has this id.')
+}
+
+function deviceJson(device: DeviceRow) {
+  return {
+    device_id: device.deviceId,
+    alias: device.alias,
+    hardware_id: device.hardwareId,
+    enrollment_no: device.enrollmentNo,
+    created_at: device.createdAt,
+    enrolled_at: device.enrolledAt,
+    deleted_at: device.deletedAt,
+    model: device.model,
+    manufacturer: device.manufacturer,
+    android_version: device.androidVersion,
+    sdk_int: device.sdkInt,
+    push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
+    last_seen_at: device.lastSeenAt,
+    last_status: {
+      status: device.status,
+      battery_pct: device.batteryPct,
+      network_type: device.networkType,
+      uptime_s: device.uptimeS === null ? null : Number(device.uptimeS),
+      plugged: device.isPlugged,
+      temp_c: device.tempC,
+      signal_dbm: device.signalDbm,
+      ram_used_mb: device.ramUsedMb,
+      app_version: device.appVersion,
+      agent_version: device.agentVersion,
+    },
+  }
+}

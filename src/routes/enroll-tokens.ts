@@ -1,0 +1,164 @@
+/** POST, GET and DELETE /v1/enroll-tokens: admins issue, list and revoke enrollment tokens. */
+import { AppError, invalidField } from '../core/errors.ts'
+import { isAlias, isUuid } from '../core/ids.ts'
+import type { EnrollmentTokenStore, NewEnrollmentToken } from '../db/enrollment-tokens.ts'
+import {
+  asObject,
+  type Fields,
+  field,
+  intField,
+  optionalString,
+  queryEnum,
+} from '../http/fields.ts'
+import { nextCursor, readPage } from '../http/page.ts'
+import { type AdminRoute, json } from '../http/route.ts'
+import type { IssuedToken } from '../security/tokens.ts'
+
+export interface CreateEnrollTokensDeps {
+  readonly tokens: Pick<EnrollmentTokenStore, 'issue'>
+  readonly issueEnrollmentToken: () => IssuedToken
+  readonly newId: () => string
+  /** Tokens that one admin may create in a sliding hour. */
+  readonly maxPerHour: number
+  readonly rateLimited: (retryAfterS: number) => Error
+}
+
+const PATH = '/v1/enroll-tokens'
+const TOKEN_PATH = '/v1/enroll-tokens/{token_id}'
+const MAX_BATCH = 100
+const STATUSES = ['active', 'exhausted', 'expired', 'revoked'] as const
+
+export function createEnrollTokensRoute(deps: CreateEnrollTokensDeps): AdminRoute {
+  return {
+    method: 'POST',
+    path: PATH,
+    guard: 'admin',
+    scopes: ['enroll'],
+    body: 16 * 1024,
+    async handle(request) {
+      const body = asObject(request.body)
+      const aliases = readAliases(body)
+      const expiresInS = intField(body, 'expires_in_sec', { min: 60, max: 2_592_000 }, 2_700)
+      const usesAllowed = intField(body, 'uses_allowed', { min: 1, max: 1_000 }, 1)
+      const note = optionalString(body, 'note', 500) ?? null
+
+      const made = aliases.map((alias) => {
+        const { token, hash } = deps.issueEnrollmentToken()
+        const row: NewEnrollmentToken = { tokenId: deps.newId(), tokenHash: hash, alias }
+        return { token, row }
+      })
+      const { admin, context } = request
+      const outcome = await deps.tokens.issue(
+        made.map(({ row }) => row),
+        {
+          expiresInS,
+          usesAllowed,
+          note,
+          admin,
+          requestId: context.requestId,
+          ip: context.ip,
+          maxPerHour: deps.maxPerHour,
+        },
+      )
+      if (outcome.kind === 'rate_limited') throw deps.rateLimited(outcome.retryAfterS)
+
+      for (const { row } of made) {
+        const tokenId = row.tokenId.slice(-4)
+        request.log({
+          event: 'sec.token.create',
+          fields: { reason: null, token_id: tokenId, admin },
+        })
+      }
+      const tokens = made.map(({ token, row }) => ({
+        token_id: row.tokenId,
+        alias: row.alias,
+        token,
+        expires_at: outcome.expiresAt,
+        uses_allowed: usesAllowed,
+      }))
+      return json(201, { tokens })
+    },
+  }
+}
+
+export function listEnrollTokensRoute(deps: {
+  readonly tokens: Pick<EnrollmentTokenStore, 'list'>
+}): AdminRoute {
+  return {
+    method: 'GET',
+    path: PATH,
+    guard: 'admin',
+    scopes: ['enroll', 'read'],
+    body: 0,
+    async handle({ query }) {
+      const page = readPage(query, isUuid)
+      const status = queryEnum(query, 'status', STATUSES) ?? null
+      const rows = await deps.tokens.list(page, status)
+      const tokens = rows.map((row) => ({
+        token_id: row.tokenId,
+        alias: row.alias,
+        status: row.status,
+        uses_allowed: row.usesAllowed,
+        uses_consumed: row.usesConsumed,
+        issued_at: row.issuedAt,
+        expires_at: row.expiresAt,
+        revoked_at: row.revokedAt,
+        issued_by: row.issuedBy,
+        note: row.note,
+      }))
+      const keys = rows.map((row) => ({ at: row.issuedAt, id: row.tokenId }))
+      return json(200, { tokens, next_cursor: nextCursor(keys, page) })
+    },
+  }
+}
+
+export function revokeEnrollTokenRoute(deps: {
+  readonly tokens: Pick<EnrollmentTokenStore, 'revoke'>
+}): AdminRoute {
+  return {
+    method: 'DELETE',
+    path: TOKEN_PATH,
+    guard: 'admin',
+    scopes: ['enroll'],
+    body: 0,
+    async handle(request) {
+      const { context, admin } = request
+      const tokenId = request.params['token_id'] ?? ''
+      const outcome = isUuid(tokenId)
+        ? await deps.tokens.revoke(tokenId, {
+            admin,
+            requestId: context.requestId,
+            ip: context.ip,
+          })
+        : 'unknown'
+      switch (outcome) {
+        case 'unknown':
+          throw new AppError('token_not_found', 'No enrollment token has this id.')
+        case 'exhausted':
+        case 'expired':
+          throw new AppError('token_not_active', `This enrollment token is ${outcome} already.`)
+        case 'revoked':
+        case 'already_revoked':
+          request.log({
+            event: 'sec.token.revoke',
+            fields: { reason: null, token_id: tokenId.slice(-4), admin },
+          })
+          return { kind: 'empty', status: 204 }
+      }
+    },
+  }
+}
+
+function readAliases(body: Fields): readonly (string | null)[] {
+  const list = field(body, 'aliases')
+  if (!Array.isArray(list) || list.length < 1 || list.length > MAX_BATCH) {
+    throw invalidField('aliases', `must be a list of 1 to ${MAX_BATCH} aliases; null for unbound`)
+  }
+  const aliases = list.map((alias: unknown) => {
+    if (alias === null || (typeof alias === 'string' && isAlias(alias))) return alias
+    throw invalidField('aliases', 'each must match ^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$ or be null')
+  })
+  const bound = aliases.filter((alias) => alias !== null)
+  if (new Set(bound).size < bound.length) throw invalidField('aliases', 'names an alias twice')
+  return aliases
+}

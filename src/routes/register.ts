@@ -1,0 +1,121 @@
+/** POST /v1/register: an enrollment token becomes a device and its token, atomically; a lost answer can be asked for again. */
+import { AppError, invalidField } from '../core/errors.ts'
+import type { EnrollmentVerdict } from '../core/identity.ts'
+import type { Enrolled, Registration, RegistrationOutcome } from '../db/registration.ts'
+import { asObject, type Fields, intField, optionalString } from '../http/fields.ts'
+import { type EnrollmentRoute, json, type RequestContext } from '../http/route.ts'
+import type { IssuedToken } from '../security/tokens.ts'
+
+export interface RegisterDeps {
+  readonly register: (registration: Registration) => Promise<RegistrationOutcome>
+  readonly refuseEnrollment: (verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>) => Error
+  readonly issueDeviceToken: () => IssuedToken
+  /** Which HMAC_SECRET new enrollments are signed with. */
+  readonly hmacSecretId: string
+  readonly commandKey: (enrolled: Enrolled) => string
+  readonly newId: () => string
+  readonly now: () => Date
+  readonly heartbeatIntervalS: number
+  readonly instanceId: () => string | null
+}
+
+const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+const MAX_TEXT_LENGTH = 128
+const MAX_FCM_TOKEN_LENGTH = 4_096
+
+export function registerRoute(deps: RegisterDeps): EnrollmentRoute {
+  return {
+    method: 'POST',
+    path: '/v1/register',
+    guard: 'enrollment-token',
+    body: 16 * 1024,
+    async handle(request) {
+      const body = asObject(request.body)
+      const { context } = request
+      request.log({ event: 'register.request', fields: { token_id: null, result: null } })
+      const issued = deps.issueDeviceToken()
+      const outcome = await deps.register({
+        ...readDescription(body),
+        enrollmentTokenHash: request.tokenHash,
+        alias: optionalString(body, 'alias', 64, ALIAS) ?? null,
+        newDeviceId: deps.newId(),
+        deviceTokenHash: issued.hash,
+        hmacSecretId: deps.hmacSecretId,
+        requestId: context.requestId,
+        ip: context.ip,
+      })
+      const enrolled = accepted(outcome, context, deps)
+      context.deviceId = enrolled.deviceId
+      context.alias = enrolled.alias
+      const reason = enrolled.kind === 'reissued' ? 'reissue' : null
+      request.log({
+        event: 'sec.token.consume',
+        fields: { reason, token_id: context.tokenId, admin: null },
+      })
+      return json(
+        enrolled.kind === 'created' ? 201 : 200,
+        {
+          device_id: enrolled.deviceId,
+          alias: enrolled.alias,
+          device_token: issued.token,
+          hmac_key: deps.commandKey(enrolled),
+          heartbeat_interval_s: deps.heartbeatIntervalS,
+          server_time: deps.now().toISOString(),
+          instance_id: deps.instanceId(),
+        },
+        {
+          event: 'register.success',
+          fields: { token_id: context.tokenId, result: enrolled.kind },
+        },
+      )
+    },
+    failLine(reason, statusCode, context) {
+      if (statusCode >= 500) return undefined
+      return { event: 'register.fail', fields: { token_id: context.tokenId, result: reason } }
+    },
+  }
+}
+
+/** The enrolled device; throws the refusal that the outcome asks for. */
+function accepted(
+  outcome: RegistrationOutcome,
+  context: RequestContext,
+  deps: Pick<RegisterDeps, 'refuseEnrollment'>,
+): Enrolled {
+  if (outcome.kind === 'refused') {
+    const { verdict } = outcome
+    if (verdict.kind !== 'unknown') context.tokenId = verdict.tokenId.slice(-4)
+    throw deps.refuseEnrollment(verdict)
+  }
+  context.tokenId = outcome.tokenId.slice(-4)
+  switch (outcome.kind) {
+    case 'alias_missing':
+      throw invalidField('alias', 'is required: this enrollment token is bound to no alias')
+    case 'alias_mismatch':
+      throw new AppError(
+        'alias_mismatch',
+        `This enrollment token is bound to ${outcome.boundAlias}. Register that alias, or leave it out.`,
+      )
+    case 'alias_taken':
+      throw new AppError(
+        'alias_taken',
+        `A live device holds ${outcome.alias}. Re-enroll it with a token bound to that alias, or delete it.`,
+      )
+    default:
+      return outcome
+  }
+}
+
+function readDescription(body: Fields) {
+  const text = (name: string) => optionalString(body, name, MAX_TEXT_LENGTH) ?? null
+  const sdkInt = intField(body, 'sdk_int', { min: 0, max: 10_000 }, 0)
+  return {
+    hardwareId: text('hardware_id'),
+    fcmToken: optionalString(body, 'fcm_token', MAX_FCM_TOKEN_LENGTH) || null,
+    appVersion: text('app_version'),
+    model: text('model'),
+    manufacturer: text('manufacturer'),
+    androidVersion: text('android_version'),
+    sdkInt: sdkInt === 0 ? null : sdkInt,
+  }
+}

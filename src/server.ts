@@ -1,0 +1,301 @@
+/** Composition root: makes each part once, from the configuration, and hands it to those who use it. */
+import { randomBytes, randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { createSlots } from './apk/slots.ts'
+import { cleanSpool, createSpool } from './apk/spool.ts'
+import { type Config, maskedConfig } from './config.ts'
+import { commandData, commandKey } from './core/command-message.ts'
+import { AppError } from './core/errors.ts'
+import { GroupCommit } from './core/group-commit.ts'
+import { createUuidV7 } from './core/ids.ts'
+import { KeyedSignal } from './core/keyed-signal.ts'
+import { sleep, within } from './core/wait.ts'
+import { DatabaseHealth } from './db/health.ts'
+import type { HeartbeatAnswer, HeartbeatItem } from './db/heartbeats.ts'
+import { ping } from './db/installation.ts'
+import { groupFailureKind } from './db/sqlstate.ts'
+import { createStores, HEARTBEAT_CONNECTIONS } from './db/stores.ts'
+import { addressSet } from './http/client-address.ts'
+import { createListener } from './http/listener.ts'
+import { listen, stopListening } from './listening.ts'
+import { createMaintenance } from './maintenance.ts'
+import { routeTable } from './routes/index.ts'
+import { rateLimited, refuseDevice, refuseEnrollment } from './security/denial.ts'
+import { createGuards } from './security/guard.ts'
+import { issueDeviceToken, issueEnrollmentToken } from './security/tokens.ts'
+import { createSender } from './sender.ts'
+import { openDatabase, prepareDatabase, StartError } from './startup.ts'
+import { BACKGROUND, type Line } from './telemetry/events.ts'
+import type { Logger } from './telemetry/logger.ts'
+import { createMetrics } from './telemetry/metrics.ts'
+import { PROMETHEUS_CONTENT_TYPE } from './telemetry/prometheus.ts'
+
+/** What the process gives the service besides its configuration. */
+export interface Edges {
+  readonly logger: Logger
+  /** Notes for people, on stderr. */
+  readonly say: (text: string) => void
+}
+
+export interface Service {
+  /** Such as `http://127.0.0.1:8080`. */
+  readonly origin: string
+  /** Resolves when requests are served; rejects with StartError where they must not be. */
+  readonly ready: Promise<void>
+  /** Stops in order; `reason` goes into `service.stop`. A second call skips the drain. The logger stays open. */
+  close(reason: string): Promise<void>
+}
+
+/** Of one heartbeat, from its arrival to its answer. */
+const HEARTBEAT_DEADLINE_MS = 1_800
+const MAX_GROUP = 256
+const MAX_QUEUED_GROUPS = 4
+/** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
+const MAX_UPLOADS = 4
+/** How long `service.start` waits to name the installation. */
+const START_LINE_WAIT_MS = 1_500
+/** Of SHUTDOWN_GRACE_MS, kept for what follows the requests in flight. */
+const CLOSE_RESERVE_MS = 4_000
+
+/** Listens as soon as it can; `ready` tells when the database was prepared. */
+export async function startServer(config: Config, edges: Edges): Promise<Service> {
+  const startedAtMs = performance.now()
+  const nowMs = () => performance.now()
+  const now = () => new Date()
+  const newId = createUuidV7(Date.now)
+  const version = readVersion()
+  const instance = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`
+  const { logger } = edges
+  const background = (line: Line) => logger.write(line, BACKGROUND)
+  const closing = new AbortController()
+  const health = new DatabaseHealth(background, nowMs)
+  const state = { instanceId: null as string | null, isAnnounced: false, isPrepared: false }
+
+  const opened = await openDatabase(config, edges.say)
+  const stores = createStores({
+    url: opened.url,
+    isPrepared: config.isDatabasePrepared,
+    onOutcome: health.observe,
+    maxConnections: config.databasePoolMax,
+    dedupWindowS: config.heartbeatDedupWindowS,
+    heartbeatRetentionDays: config.heartbeatRetentionDays,
+    instance,
+  })
+  const heartbeats = new GroupCommit<HeartbeatItem, HeartbeatAnswer>({
+    flush: stores.storeHeartbeats,
+    failureKind: groupFailureKind,
+    maxGroup: MAX_GROUP,
+    maxQueuedGroups: MAX_QUEUED_GROUPS,
+    maxInFlight: HEARTBEAT_CONNECTIONS,
+    deadlineMs: HEARTBEAT_DEADLINE_MS,
+    nowMs,
+  })
+  const changed = new KeyedSignal()
+  const onChanged = (requestId: string) => changed.notify(requestId)
+  const maintenance = createMaintenance({
+    partitions: stores.partitions,
+    queue: stores.queue,
+    commandRetentionDays: config.commandRetentionDays,
+    log: logger,
+    onEnded: onChanged,
+  })
+  const metrics = createMetrics({
+    actions: config.commandActions,
+    statusMode: config.metricsStatus,
+    version,
+    gauges: {
+      logLinesDropped: () => logger.stats().linesDropped,
+      logRingBytes: () => logger.stats().fillBytes,
+      heartbeatQueueDepth: () => heartbeats.queued,
+      dbPoolInUse: stores.connectionsInUse,
+      dbPoolWaiting: stores.waiting,
+      commandsWaiting: () => maintenance.commandsWaiting,
+    },
+  })
+
+  const secrets = new Map(config.hmacSecrets.map(({ id, secret }) => [id, secret]))
+  /** undefined: a secret that the configuration lacks; start-up refuses that, unless another replica has it. */
+  const keyOf = (device: { hmacSecretId: string; deviceId: string; enrollmentNo: number }) => {
+    const secret = secrets.get(device.hmacSecretId)
+    return secret && commandKey(secret, device.deviceId, device.enrollmentNo)
+  }
+  const knownKeyOf = (device: Parameters<typeof keyOf>[0]) => {
+    const key = keyOf(device)
+    if (key === undefined) throw new Error(`HMAC secret ${device.hmacSecretId} is not configured`)
+    return key
+  }
+  const sender = createSender(config, {
+    outbox: stores.queue,
+    commandKey: keyOf,
+    log: logger,
+    newId,
+    random: Math.random,
+    now,
+    observeLatency: (latencyMs, action) => metrics.fcmDispatchLatency(action).observe(latencyMs),
+    onRecorded: onChanged,
+  })
+
+  const guards = createGuards({
+    adminTokens: config.adminTokens,
+    hmacSecrets: config.hmacSecrets,
+    authenticateDevice: stores.deviceTokens.authenticate,
+    judgeEnrollmentToken: stores.tokens.judge,
+    hasDevices: stores.devices.exist,
+  })
+  const [signingSecret] = config.hmacSecrets
+  if (signingSecret === undefined) throw new StartError('HMAC_SECRET is missing.')
+  const downloadSlots = createSlots(config.apkMaxDownloads)
+  const spoolDir = join(config.dataDir, 'spool')
+  await cleanSpool(spoolDir)
+
+  const routes = routeTable({
+    ...stores,
+    readChunks: stores.apks.readChunks,
+    apks: { ...stores.apks, publish: stores.publishing.publish },
+    heartbeats,
+    refuseDevice,
+    refuseEnrollment,
+    rateLimited: (retryAfterS) => rateLimited('tokens_per_hour', null, retryAfterS),
+    issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),
+    issueEnrollmentToken: () => issueEnrollmentToken(randomBytes),
+    hmacSecretId: signingSecret.id,
+    commandKey: knownKeyOf,
+    sign: (device, command) =>
+      commandData({
+        ...command,
+        deviceId: device.deviceId,
+        ts: now(),
+        hmacKey: knownKeyOf(device),
+      }),
+    newId,
+    now,
+    nowMs,
+    instance,
+    instanceId: () => state.instanceId,
+    version,
+    heartbeatIntervalS: config.heartbeatIntervalS,
+    ingested: metrics.heartbeatsIngested,
+    dedupHits: metrics.heartbeatsDedupHits,
+    onEnded: onChanged,
+    wakeDispatcher: () => sender?.dispatcher.wake(),
+    isPushOn: sender !== undefined,
+    actions: config.commandActions,
+    offlineAfterS: config.deviceOfflineS,
+    news: (requestId, timeoutMs, signal) => changed.wait(requestId, timeoutMs, signal),
+    maxPerHour: config.rateLimitTokensPerHour,
+    takeSlot: downloadSlots.take,
+    apkDownload: metrics.apkDownload,
+    defaultBuildType: config.apkDefaultBuildType,
+    spool: createSpool({ dir: spoolDir, maxBytes: config.apkMaxBytes, maxUploads: MAX_UPLOADS }),
+    isMetricsEnabled: config.isMetricsEnabled,
+    metricsContentType: PROMETHEUS_CONTENT_TYPE,
+    render: metrics.render,
+    unready: async () => {
+      if (closing.signal.aborted) return { service: 'stopping' }
+      if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
+      const isAnswering = await ping(stores.database).then(
+        () => true,
+        () => false,
+      )
+      return isAnswering ? {} : { database: 'does not answer' }
+    },
+  })
+  const isTrustedProxy = addressSet(config.trustedProxies)
+  const isPlaintextOk = addressSet(config.plaintextOkCidrs)
+  const listener = createListener({
+    routes,
+    guards,
+    metrics,
+    log: logger,
+    newId,
+    nowMs,
+    random: Math.random,
+    closing: closing.signal,
+    httpsRule: config.requireHttps ? { isTrustedProxy, isPlaintextOk } : null,
+    isTrustedProxy,
+    unavailable: () =>
+      state.isPrepared
+        ? undefined
+        : new AppError('db_unavailable', 'The service is starting. Try again shortly.'),
+  })
+  const origin = await listen(listener, config.port, config.host)
+  const ready = start()
+  ready.catch(() => {}) // for a caller that only closes
+
+  function announce(): void {
+    if (state.isAnnounced) return
+    state.isAnnounced = true
+    const masked = { ...maskedConfig(config), push: sender === undefined ? 'off' : 'on' }
+    const { instanceId } = state
+    background({
+      event: 'service.start',
+      fields: { version, instance_id: instanceId, config: masked },
+    })
+  }
+
+  async function start(): Promise<void> {
+    await sender?.selfTest()
+    const preparing = prepareDatabase({
+      config,
+      databaseUrl: opened.url,
+      database: stores.database,
+      devices: stores.devices,
+      observe: health.observe,
+      identified(instanceId) {
+        state.instanceId = instanceId
+        announce()
+      },
+      makePartitions: maintenance.partitionsOnce,
+      closing: closing.signal,
+    })
+    // A database that is away must not keep the operator from reading how we were started.
+    await within(preparing, START_LINE_WAIT_MS)
+    announce()
+    await preparing
+    state.isPrepared = true
+    maintenance.start()
+    sender?.dispatcher.start()
+    const startupMs = performance.now() - startedAtMs
+    background({ event: 'service.ready', fields: { startup_ms: startupMs } })
+  }
+
+  const drain = new AbortController()
+  async function stop(reason: string): Promise<void> {
+    const closingAtMs = performance.now()
+    closing.abort()
+    // Still serving, so that a balancer that learns from /readyz sends no request to a closed port.
+    await sleep(config.shutdownDrainMs, drain.signal)
+    const leftMs = config.shutdownGraceMs - (performance.now() - closingAtMs)
+    await stopListening(listener, Math.max(0, leftMs - CLOSE_RESERVE_MS))
+    await Promise.all([
+      heartbeats.close(),
+      sender?.dispatcher.close(CLOSE_RESERVE_MS / 2),
+      maintenance.stop(),
+    ])
+    await stores.close(CLOSE_RESERVE_MS / 4)
+    metrics.close()
+    await opened.close()
+    const drainedMs = performance.now() - closingAtMs
+    background({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
+  }
+  let stopping: Promise<void> | undefined
+
+  return {
+    origin,
+    ready,
+    close(reason) {
+      if (stopping === undefined) stopping = stop(reason)
+      else drain.abort()
+      return stopping
+    },
+  }
+}
+
+function readVersion(): string {
+  const text = readFileSync(fileURLToPath(import.meta.resolve('#package.json')), 'utf8')
+  const { version }: { version: string } = JSON.parse(text)
+  return version
+}

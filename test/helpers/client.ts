@@ -1,0 +1,53 @@
+/** One HTTP request of a test, and its whole answer. */
+
+export interface CallOptions {
+  /** Bearer token; null sends none. */
+  readonly token?: string | null
+  /** Sent as JSON. */
+  readonly body?: unknown
+  /** Sent as it is. */
+  readonly raw?: string | Uint8Array
+  readonly headers?: Readonly<Record<string, string>>
+}
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Headers
+  readonly text: string
+  readonly bytes: Uint8Array
+  /** Parsed JSON; undefined where the answer is none. Untyped: tests read what the contract names. */
+  // biome-ignore lint/suspicious/noExplicitAny: a test asserts on it
+  readonly body: any
+  /** X-Request-ID of the answer. */
+  readonly requestId: string
+}
+
+export async function call(
+  origin: string,
+  method: string,
+  path: string,
+  options: CallOptions = {},
+): Promise<Answer> {
+  const payload = options.raw ?? (options.body === undefined ? null : JSON.stringify(options.body))
+  const response = await fetch(origin + path, {
+    method,
+    headers: {
+      ...(options.token != null && { authorization: `Bearer ${options.token}` }),
+      ...(options.body !== undefined && { 'content-type': 'application/json' }),
+      ...options.headers,
+    },
+    body: payload,
+    redirect: 'manual',
+  })
+  const bytes = new Uint8Array(await response.arrayBuffer())
+  const text = Buffer.from(bytes).toString('utf8')
+  const isJson = /json/.test(response.headers.get('content-type') ?? '') && text !== ''
+  return {
+    status: response.status,
+    headers: response.headers,
+    text,
+    bytes,
+    body: isJson ? JSON.parse(text) : undefined,
+    requestId: response.headers.get('x-request-id') ?? '',
+  }
+}

@@ -1,0 +1,33 @@
+/** A database of its own for each test file, cloned from the migrated template. */
+import { randomBytes } from 'node:crypto'
+import pg from 'pg'
+import type { Test } from 'tap'
+import { readCluster, urlOf } from './cluster.ts'
+
+/** Dropped at the end of `t`. */
+export async function createDatabase(t: Test): Promise<string> {
+  const cluster = readCluster()
+  const name = `test_${randomBytes(6).toString('hex')}`
+  await admin(cluster.url, `create database ${name} template ${cluster.template}`)
+  t.teardown(() => admin(cluster.url, `drop database if exists ${name} with (force)`))
+  return urlOf(cluster, name)
+}
+
+/** A client of the database, ended with `t`. */
+export async function connect(t: Test, url: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: url })
+  client.on('error', () => {}) // the database may be dropped first
+  await client.connect()
+  t.teardown(() => client.end())
+  return client
+}
+
+async function admin(url: string, sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
+}

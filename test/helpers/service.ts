@@ -1,0 +1,112 @@
+/** The service as a real process (build/src/main.js) on a database of its own, and a client for it. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+import { type Answer, type CallOptions, call } from './client.ts'
+import { createDatabase } from './database.ts'
+import { Lines } from './lines.ts'
+
+export const ADMIN = 'test-admin-token-0123456789abcdef'
+const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url))
+
+export interface Running {
+  readonly origin: string
+  readonly databaseUrl: string
+  readonly dataDir: string
+  readonly process: ChildProcess
+  readonly lines: Lines
+  /** All of stderr so far. */
+  readonly stderr: () => string
+  /** One request with the admin's token, or another, or none. */
+  call(method: string, path: string, options?: CallOptions): Promise<Answer>
+  /** SIGTERM, then the exit code. Repeatable. */
+  stop(): Promise<number | null>
+  /** A device enrolled through the API, with a token bound to its alias. */
+  enroll(alias: string, body?: Readonly<Record<string, unknown>>): Promise<Enrolled>
+}
+
+export interface Enrolled {
+  readonly deviceId: string
+  readonly token: string
+  readonly hmacKey: string
+  readonly enrollmentToken: string
+}
+
+export interface StartOptions {
+  readonly env?: Readonly<Record<string, string>>
+  /** Another replica on the database of a running one. */
+  readonly databaseUrl?: string
+}
+
+/** Started and ready; stopped at the end of `t`. */
+export async function startService(t: Test, options: StartOptions = {}): Promise<Running> {
+  const databaseUrl = options.databaseUrl ?? (await createDatabase(t))
+  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-data-'))
+  t.teardown(() => rmSync(dataDir, { recursive: true, force: true }))
+  const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      PATH: process.env['PATH'],
+      PORT: '0',
+      DATABASE_URL: databaseUrl,
+      DATA_DIR: dataDir,
+      ADMIN_TOKENS: `tester=${ADMIN}`,
+      HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+      ...options.env,
+    },
+  })
+  let stderr = ''
+  child.stderr.setEncoding('utf8')
+  child.stderr.on('data', (text: string) => {
+    stderr += text
+  })
+  const lines = new Lines(child.stdout)
+  const exited = once(child, 'exit')
+  const stop = async () => {
+    child.kill('SIGTERM')
+    const [code] = await exited
+    return code as number | null // 'exit' gives the code first
+  }
+  t.teardown(stop)
+  try {
+    await lines.waitFor((line) => line.event === 'service.ready', 'service.ready')
+  } catch (error) {
+    throw new Error(`${String(error)}\nstderr:\n${stderr}`)
+  }
+  const origin = /listening on (\S+)/.exec(stderr)?.[1] ?? ''
+  const running: Running = {
+    origin,
+    databaseUrl,
+    dataDir,
+    process: child,
+    lines,
+    stderr: () => stderr,
+    call: (method, path, call_) => call(origin, method, path, { token: ADMIN, ...call_ }),
+    stop,
+    enroll: (alias, body) => enroll(running, alias, body),
+  }
+  return running
+}
+
+async function enroll(
+  service: Running,
+  alias: string,
+  body: Readonly<Record<string, unknown>> = {},
+): Promise<Enrolled> {
+  const made = await service.call('POST', '/v1/enroll-tokens', { body: { aliases: [alias] } })
+  const enrollmentToken: string = made.body.tokens[0].token
+  const registered = await service.call('POST', '/v1/register', { token: enrollmentToken, body })
+  if (registered.status !== 201 && registered.status !== 200) {
+    throw new Error(`registration answered ${registered.status} ${registered.text}`)
+  }
+  return {
+    deviceId: registered.body.device_id,
+    token: registered.body.device_token,
+    hmacKey: registered.body.hmac_key,
+    enrollmentToken,
+  }
+}
