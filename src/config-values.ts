@@ -1,7 +1,7 @@
 /** Reads single variables of the environment into typed values and gathers every fault; config.ts composes them. */
 import { createPrivateKey } from 'node:crypto'
 import { BlockList, isIP } from 'node:net'
-import type { AdminToken, HmacSecret, ServiceAccount } from './config.ts'
+import type { AdminToken, HmacSecret, ServiceAccount } from './config-types.ts'
 import { ADMIN_SCOPES, type AdminScope } from './core/identity.ts'
 
 /** Whole numbers: default, least, greatest (both inclusive). Units end the names. */

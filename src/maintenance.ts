@@ -10,6 +10,8 @@ import { BACKGROUND, type Log } from './telemetry/events.ts'
 export interface MaintenanceDeps {
   readonly partitions: Partitions
   readonly queue: Pick<CommandQueue, 'expire' | 'prune' | 'countWaiting'>
+  /** Forgets accepted signatures whose time is over. */
+  readonly pruneSignatures: () => Promise<void>
   readonly commandRetentionDays: number
   readonly log: Log
   /** A command has ended. */
@@ -62,6 +64,7 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
   }
 
   async function prune(): Promise<void> {
+    await deps.pruneSignatures()
     while ((await deps.queue.prune(deps.commandRetentionDays, BATCH)) === BATCH);
   }
 

@@ -6,13 +6,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createSlots } from './apk/slots.ts'
 import { cleanSpool, createSpool } from './apk/spool.ts'
-import { type Config, maskedConfig } from './config.ts'
+import type { Config } from './config.ts'
 import { commandData, commandKey } from './core/command-message.ts'
 import { AppError } from './core/errors.ts'
 import { GroupCommit } from './core/group-commit.ts'
 import { createUuidV7 } from './core/ids.ts'
 import { KeyedSignal } from './core/keyed-signal.ts'
-import { sleep, within } from './core/wait.ts'
 import { DatabaseHealth } from './db/health.ts'
 import type { HeartbeatAnswer, HeartbeatItem } from './db/heartbeats.ts'
 import { ping } from './db/installation.ts'
@@ -20,14 +19,16 @@ import { groupFailureKind } from './db/sqlstate.ts'
 import { createStores, HEARTBEAT_CONNECTIONS } from './db/stores.ts'
 import { addressSet } from './http/client-address.ts'
 import { createListener } from './http/listener.ts'
-import { listen, stopListening } from './listening.ts'
+import { type LifecycleDeps, type ServiceState, start, stop } from './lifecycle.ts'
+import { listen } from './listening.ts'
 import { createMaintenance } from './maintenance.ts'
 import { routeTable } from './routes/index.ts'
 import { rateLimited, refuseDevice, refuseEnrollment } from './security/denial.ts'
 import { createGuards } from './security/guard.ts'
+import { createSignatures, SIGNATURE_WINDOW_S } from './security/signature.ts'
 import { issueDeviceToken, issueEnrollmentToken } from './security/tokens.ts'
 import { createSender } from './sender.ts'
-import { openDatabase, prepareDatabase, StartError } from './startup.ts'
+import { type OpenedDatabase, openDatabase, StartError } from './startup.ts'
 import { BACKGROUND, type Line } from './telemetry/events.ts'
 import type { Logger } from './telemetry/logger.ts'
 import { createMetrics } from './telemetry/metrics.ts'
@@ -55,14 +56,25 @@ const MAX_GROUP = 256
 const MAX_QUEUED_GROUPS = 4
 /** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
 const MAX_UPLOADS = 4
-/** How long `service.start` waits to name the installation. */
-const START_LINE_WAIT_MS = 1_500
-/** Of SHUTDOWN_GRACE_MS, kept for what follows the requests in flight. */
-const CLOSE_RESERVE_MS = 4_000
 
 /** Listens as soon as it can; `ready` tells when the database was prepared. */
 export async function startServer(config: Config, edges: Edges): Promise<Service> {
   const startedAtMs = performance.now()
+  const opened = await openDatabase(config, edges.say)
+  try {
+    return await compose(config, edges, opened, startedAtMs)
+  } catch (error) {
+    await opened.close()
+    throw error
+  }
+}
+
+async function compose(
+  config: Config,
+  edges: Edges,
+  opened: OpenedDatabase,
+  startedAtMs: number,
+): Promise<Service> {
   const nowMs = () => performance.now()
   const now = () => new Date()
   const newId = createUuidV7(Date.now)
@@ -72,9 +84,8 @@ export async function startServer(config: Config, edges: Edges): Promise<Service
   const background = (line: Line) => logger.write(line, BACKGROUND)
   const closing = new AbortController()
   const health = new DatabaseHealth(background, nowMs)
-  const state = { instanceId: null as string | null, isAnnounced: false, isPrepared: false }
+  const state: ServiceState = { instanceId: null, isPrepared: false }
 
-  const opened = await openDatabase(config, edges.say)
   const stores = createStores({
     url: opened.url,
     isPrepared: config.isDatabasePrepared,
@@ -98,6 +109,7 @@ export async function startServer(config: Config, edges: Edges): Promise<Service
   const maintenance = createMaintenance({
     partitions: stores.partitions,
     queue: stores.queue,
+    pruneSignatures: () => stores.signatures.prune(3 * SIGNATURE_WINDOW_S),
     commandRetentionDays: config.commandRetentionDays,
     log: logger,
     onEnded: onChanged,
@@ -145,6 +157,12 @@ export async function startServer(config: Config, edges: Edges): Promise<Service
     judgeEnrollmentToken: stores.tokens.judge,
     hasDevices: stores.devices.exist,
   })
+  const signatures = createSignatures({
+    adminSecret: config.adminHmacSecret,
+    requireSignedResults: config.requireSignedResults,
+    remember: stores.signatures.remember,
+    now,
+  })
   const [signingSecret] = config.hmacSecrets
   if (signingSecret === undefined) throw new StartError('HMAC_SECRET is missing.')
   const downloadSlots = createSlots(config.apkMaxDownloads)
@@ -159,6 +177,7 @@ export async function startServer(config: Config, edges: Edges): Promise<Service
     refuseDevice,
     refuseEnrollment,
     rateLimited: (retryAfterS) => rateLimited('tokens_per_hour', null, retryAfterS),
+    verifyResult: (request, device) => signatures.verifyResult(request, () => knownKeyOf(device)),
     issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),
     issueEnrollmentToken: () => issueEnrollmentToken(randomBytes),
     hmacSecretId: signingSecret.id,
@@ -208,6 +227,7 @@ export async function startServer(config: Config, edges: Edges): Promise<Service
   const listener = createListener({
     routes,
     guards,
+    verifyAdmin: signatures.verifyAdmin,
     metrics,
     log: logger,
     newId,
@@ -222,73 +242,39 @@ export async function startServer(config: Config, edges: Edges): Promise<Service
         : new AppError('db_unavailable', 'The service is starting. Try again shortly.'),
   })
   const origin = await listen(listener, config.port, config.host)
-  const ready = start()
+
+  const life: LifecycleDeps = {
+    config,
+    version,
+    startedAtMs,
+    state,
+    closing,
+    log: background,
+    databaseUrl: opened.url,
+    database: stores.database,
+    devices: stores.devices,
+    observe: health.observe,
+    listener,
+    sender,
+    maintenance,
+    heartbeats,
+    async closeRest(deadlineMs) {
+      await stores.close(deadlineMs)
+      metrics.close()
+      await opened.close()
+    },
+  }
+  const ready = start(life)
   ready.catch(() => {}) // for a caller that only closes
-
-  function announce(): void {
-    if (state.isAnnounced) return
-    state.isAnnounced = true
-    const masked = { ...maskedConfig(config), push: sender === undefined ? 'off' : 'on' }
-    const { instanceId } = state
-    background({
-      event: 'service.start',
-      fields: { version, instance_id: instanceId, config: masked },
-    })
-  }
-
-  async function start(): Promise<void> {
-    await sender?.selfTest()
-    const preparing = prepareDatabase({
-      config,
-      databaseUrl: opened.url,
-      database: stores.database,
-      devices: stores.devices,
-      observe: health.observe,
-      identified(instanceId) {
-        state.instanceId = instanceId
-        announce()
-      },
-      makePartitions: maintenance.partitionsOnce,
-      closing: closing.signal,
-    })
-    // A database that is away must not keep the operator from reading how we were started.
-    await within(preparing, START_LINE_WAIT_MS)
-    announce()
-    await preparing
-    state.isPrepared = true
-    maintenance.start()
-    sender?.dispatcher.start()
-    const startupMs = performance.now() - startedAtMs
-    background({ event: 'service.ready', fields: { startup_ms: startupMs } })
-  }
-
-  const drain = new AbortController()
-  async function stop(reason: string): Promise<void> {
-    const closingAtMs = performance.now()
-    closing.abort()
-    // Still serving, so that a balancer that learns from /readyz sends no request to a closed port.
-    await sleep(config.shutdownDrainMs, drain.signal)
-    const leftMs = config.shutdownGraceMs - (performance.now() - closingAtMs)
-    await stopListening(listener, Math.max(0, leftMs - CLOSE_RESERVE_MS))
-    await Promise.all([
-      heartbeats.close(),
-      sender?.dispatcher.close(CLOSE_RESERVE_MS / 2),
-      maintenance.stop(),
-    ])
-    await stores.close(CLOSE_RESERVE_MS / 4)
-    metrics.close()
-    await opened.close()
-    const drainedMs = performance.now() - closingAtMs
-    background({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
-  }
+  const skipDrain = new AbortController()
   let stopping: Promise<void> | undefined
 
   return {
     origin,
     ready,
     close(reason) {
-      if (stopping === undefined) stopping = stop(reason)
-      else drain.abort()
+      if (stopping !== undefined) skipDrain.abort()
+      stopping ??= stop(life, reason, skipDrain.signal)
       return stopping
     },
   }

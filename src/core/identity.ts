@@ -1,8 +1,16 @@
 /** Who a credential proves its bearer to be: what the guard asks the database, and what it answers. */
 
+/** A device whose token holds, and what its command key is made from. */
+export interface LiveDevice {
+  readonly deviceId: string
+  readonly alias: string
+  readonly enrollmentNo: number
+  readonly hmacSecretId: string
+}
+
 /** What the database says of a device token whose tag is right. */
 export type DeviceVerdict =
-  | { readonly kind: 'live'; readonly deviceId: string; readonly alias: string }
+  | ({ readonly kind: 'live' } & LiveDevice)
   | { readonly kind: 'superseded'; readonly deviceId: string; readonly alias: string }
   | { readonly kind: 'deleted'; readonly deviceId: string; readonly alias: string }
   | { readonly kind: 'unknown' }

@@ -9,6 +9,7 @@ export interface DeviceTokenStore {
 
 const JUDGE = /* sql */ `
   select t.device_id as "deviceId", d.alias as "alias", t.first_used_at is null as "isNew",
+    d.enrollment_no as "enrollmentNo", d.hmac_secret_id as "hmacSecretId",
     case when d.deleted_at is not null then 'deleted'
          when t.dead_at is not null then 'superseded'
          else 'live' end as "kind"

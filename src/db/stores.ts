@@ -15,6 +15,7 @@ import { storeHeartbeats } from './heartbeats.ts'
 import { partitions } from './partitions.ts'
 import { Pool, type PoolOptions } from './pool.ts'
 import { type Registration, register } from './registration.ts'
+import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions extends Pick<PoolOptions, 'url' | 'isPrepared' | 'onOutcome'> {
   /** DATABASE_POOL_MAX: all pools together. */
@@ -66,6 +67,7 @@ export function createStores(options: StoresOptions) {
     apks: apkStore(main),
     publishing: apkStore(slow),
     downloads: downloadStore(main),
+    signatures: usedSignatures(main),
     partitions: partitions(slow, { retentionDays: options.heartbeatRetentionDays }),
     storeHeartbeats: storeHeartbeats(hot, {
       dedupWindowS: options.dedupWindowS,

@@ -15,22 +15,43 @@ export class ClientGoneError extends Error {
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-/** Parsed JSON, or undefined without a body. Refuses with 408, 413, 415 or 400 `bad_json`. */
-export async function readJson(request: IncomingMessage, maxBytes: number): Promise<unknown> {
-  refuseEncoding(request)
-  const declaredBytes = Number(request.headers['content-length'] ?? 0)
-  if (declaredBytes > maxBytes) throw tooLarge(maxBytes)
-  const bytes = await collect(request, maxBytes)
-  if (bytes.length === 0) return undefined
-  const contentType = request.headers['content-type']
+/**
+ * Refuses by the head alone, before a client that waits for `100 Continue` sends a byte: 413, 415. `maxBytes`
+ * undefined: an upload, whose route knows its limit.
+ */
+export function refuseBody(request: IncomingMessage, maxBytes: number | undefined): void {
+  const { headers } = request
+  const encoding = headers['content-encoding']
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+    throw new AppError('unsupported_media', 'Send the body without content-encoding.')
+  }
+  if (maxBytes === undefined || !hasBody(request)) return
+  if (Number(headers['content-length'] ?? 0) > maxBytes) throw tooLarge(maxBytes)
+  const contentType = headers['content-type']
   if (contentType !== undefined && !/^application\/json *(;|$)/i.test(contentType)) {
     throw new AppError('unsupported_media', 'Send the body with content-type: application/json.')
   }
+}
+
+/** Whether the head announces a body. */
+export function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
+/** Parsed JSON, or undefined where there are no bytes; 400 `bad_json`. */
+export function parseJson(bytes: Buffer): unknown {
+  if (bytes.length === 0) return undefined
   try {
     return JSON.parse(utf8.decode(bytes))
   } catch (cause) {
     throw new AppError('bad_json', 'The body is not valid JSON in UTF-8.', { cause })
   }
+}
+
+/** The whole body; refuses with 408 and 413. */
+export function readBytes(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  if (!hasBody(request)) return Promise.resolve(Buffer.alloc(0))
+  return collect(request, maxBytes)
 }
 
 function collect(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
@@ -64,12 +85,12 @@ function collect(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
     request.on('data', onData)
     request.on('end', onEnd)
     request.on('close', onClose)
+    if (request.destroyed) onClose()
   })
 }
 
 /** The raw body; fails with 408 after 30 s without a byte or an hour in all, with ClientGoneError where it is cut off. */
 export function openUpload(request: IncomingMessage): Readable {
-  refuseEncoding(request)
   return Readable.from(uploadChunks(request), { objectMode: false })
 }
 
@@ -91,12 +112,6 @@ async function* uploadChunks(request: IncomingMessage): AsyncGenerator<Buffer> {
     if (error instanceof AppError) throw error
     throw new ClientGoneError('the upload was cut off', { cause: error })
   }
-}
-
-function refuseEncoding(request: IncomingMessage): void {
-  const encoding = request.headers['content-encoding']
-  if (encoding === undefined || encoding.toLowerCase() === 'identity') return
-  throw new AppError('unsupported_media', 'Send the body without content-encoding.')
 }
 
 function tooLarge(maxBytes: number): AppError {

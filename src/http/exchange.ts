@@ -9,6 +9,7 @@ import { AppError } from '../core/errors.ts'
 import { Denial } from '../security/denial.ts'
 import type { Line, Log } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
+import { hasBody } from './body.ts'
 import { problemOf } from './errors.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
@@ -106,12 +107,10 @@ export class Exchange {
   }
 
   #respondOptions() {
-    const { headers, complete } = this.request
-    const hasBody =
-      headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+    const isUnread = hasBody(this.request) && !this.request.complete
     return {
       requestId: this.context.ingressId,
-      isLast: (hasBody && !complete) || this.#deps.closing.aborted,
+      isLast: isUnread || this.#deps.closing.aborted,
       isHead: this.request.method === 'HEAD',
     }
   }

@@ -2,6 +2,7 @@
  * The life of a request, the same for every route: edge checks, route, transport rule, guard, body,
  * handler, reply. What is thrown on the way becomes the answer in one place; the exchange writes the line.
  */
+import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
@@ -10,8 +11,9 @@ import { isRequestId } from '../core/ids.ts'
 import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
+import type { SignedRequest } from '../security/signature.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { ClientGoneError, openUpload, readJson } from './body.ts'
+import { ClientGoneError, openUpload, parseJson, readBytes, refuseBody } from './body.ts'
 import {
   clientAddress,
   type HttpsRule,
@@ -27,6 +29,8 @@ import type { Reply, RequestContext, Route, RouteRequest } from './route.ts'
 export interface ListenerDeps extends ExchangeDeps {
   readonly routes: readonly Route[]
   readonly guards: Guards
+  /** Throws where an admin's change must be signed and is not. */
+  readonly verifyAdmin: (request: SignedRequest) => Promise<void>
   readonly metrics: Pick<Metrics, 'route'>
   readonly newId: () => string
   /** null: plaintext is fine from anywhere (REQUIRE_HTTPS=false). */
@@ -55,6 +59,7 @@ const SERVER_OPTIONS = {
 const MAX_HEADERS = 64
 const MAX_USER_AGENT_LENGTH = 256
 const UNMATCHED = 'unmatched'
+const NO_BYTES = Buffer.alloc(0)
 /** Health probes come from inside, in plaintext, and at any time. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
 
@@ -135,20 +140,25 @@ export function createListener(deps: ListenerDeps): Listener {
     const { request, context } = exchange
     const { headers } = request
     const proceed = async (): Promise<RouteRequest> => {
-      if (awaitsContinue && route.body !== 0) exchange.continue()
+      if (route.body !== 0) {
+        refuseBody(request, route.body === 'stream' ? undefined : route.body)
+        if (awaitsContinue) exchange.continue()
+      }
+      const isJson = typeof route.body === 'number' && route.body > 0
+      const bytes = isJson ? await readBytes(request, Number(route.body)) : NO_BYTES
       return {
         method: request.method ?? '',
         params,
         query,
         headers,
-        body:
-          typeof route.body === 'number' && route.body > 0
-            ? await readJson(request, route.body)
-            : undefined,
+        body: parseJson(bytes),
         upload: route.body === 'stream' ? openUpload(request) : Readable.from([]),
         context,
         get signal() {
           return exchange.signal
+        },
+        get signed() {
+          return signedRequest(request, bytes)
         },
         log: (line, requestId) => exchange.log(line, requestId),
       }
@@ -170,7 +180,9 @@ export function createListener(deps: ListenerDeps): Listener {
       }
       case 'admin': {
         const proven = deps.guards.admin(headers, route.scopes, context)
-        return route.handle({ ...(await proceed()), ...proven })
+        const given = await proceed()
+        await deps.verifyAdmin(given.signed)
+        return route.handle({ ...given, ...proven })
       }
       case 'downloader': {
         const proven = await deps.guards.downloader(headers, context)
@@ -217,6 +229,22 @@ export function createListener(deps: ListenerDeps): Listener {
   server.on('clientError', refuseRaw)
   server.on('connect', (_request, socket) => socket.destroy())
   return { server, openExchanges: () => openExchanges }
+}
+
+/** What X-Signature covers. */
+function signedRequest(request: IncomingMessage, bytes: Buffer): SignedRequest {
+  const { headers } = request
+  const text = (name: string) => String(headers[name] ?? '')
+  return {
+    header: headers['x-signature'] === undefined ? undefined : text('x-signature'),
+    method: request.method ?? '',
+    url: request.url ?? '',
+    requestIdHeader: text('x-request-id'),
+    bodySha256:
+      request.method === 'PUT'
+        ? text('x-apk-sha256').toLowerCase()
+        : createHash('sha256').update(bytes).digest('hex'),
+  }
 }
 
 function unmatched(match: Exclude<Match<Route>, { kind: 'found' }>): AppError {

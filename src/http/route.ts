@@ -4,7 +4,8 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'
-import type { AdminScope, Downloader } from '../core/identity.ts'
+import type { AdminScope, Downloader, LiveDevice } from '../core/identity.ts'
+import type { SignedRequest } from '../security/signature.ts'
 import type { Line, LineContext } from '../telemetry/events.ts'
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
@@ -39,6 +40,8 @@ export interface RouteRequest {
   /** The raw body of a route with `body: 'stream'`; it fails by its own clocks and limit. */
   readonly upload: Readable
   readonly context: RequestContext
+  /** What an X-Signature of this request covers. */
+  readonly signed: SignedRequest
   /** Aborted when the client leaves before the answer is out, or when the server stops: wait no longer. */
   readonly signal: AbortSignal
   /** Writes a domain event in this request's context, or in that of another command. Never the terminal line. */
@@ -52,7 +55,7 @@ export interface Proven {
   /** A device token with the right tag, not looked up: the handler's own statement authenticates it. */
   readonly 'device-token': { readonly tokenHash: Buffer }
   /** A live device. */
-  readonly device: { readonly tokenHash: Buffer; readonly deviceId: string; readonly alias: string }
+  readonly device: LiveDevice & { readonly tokenHash: Buffer }
   /** A well-formed enrollment token, not looked up: registration judges and consumes it atomically. */
   readonly 'enrollment-token': { readonly tokenHash: Buffer }
   /** An admin who has one of the route's scopes. */

@@ -4,13 +4,16 @@
  */
 import { OUTCOMES, type Outcome } from '../core/command.ts'
 import { AppError, invalidField } from '../core/errors.ts'
+import type { LiveDevice } from '../core/identity.ts'
 import { isRequestId } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
 import type { CommandResultStore } from '../db/command-results.ts'
 import { asObject, type Fields, field } from '../http/fields.ts'
 import { type DeviceRoute, json, type Proven, type RouteRequest } from '../http/route.ts'
 
-export interface ActionEndedDeps {
+export interface ActionResultDeps {
+  /** Throws for a signature that does not hold, or lacks where it is required. */
+  readonly verifyResult: (request: RouteRequest['signed'], device: LiveDevice) => void
   readonly results: CommandResultStore
   /** A command has ended. */
   readonly onEnded: (requestId: string) => void
@@ -27,26 +30,27 @@ const SYNONYMS: Readonly<Record<string, Outcome>> = {
   failed: 'failure',
 }
 
-export function actionEndedRoute(deps: ActionEndedDeps): DeviceRoute {
+export function actionEndedRoute(deps: ActionResultDeps): DeviceRoute {
   return resultRoute(deps, '/v1/action-result')
 }
 
 /** The folded form: agents with an empty id ask for /v1/devices//ack. */
-export function ackRoute(deps: ActionEndedDeps): DeviceRoute {
+export function ackRoute(deps: ActionResultDeps): DeviceRoute {
   return resultRoute(deps, '/v1/devices/ack')
 }
 
-export function deviceAckRoute(deps: ActionEndedDeps): DeviceRoute {
+export function deviceAckRoute(deps: ActionResultDeps): DeviceRoute {
   return resultRoute(deps, '/v1/devices/{device_id}/ack')
 }
 
-function resultRoute(deps: ActionEndedDeps, path: string): DeviceRoute {
+function resultRoute(deps: ActionResultDeps, path: string): DeviceRoute {
   return {
     method: 'POST',
     path,
     guard: 'device',
     body: MAX_BODY_BYTES,
     async handle(request) {
+      deps.verifyResult(request.signed, request)
       const addressed = request.params['device_id']
       if (addressed !== undefined && addressed.toLowerCase() !== request.deviceId) {
         throw new AppError('device_unknown', 'This path names another device than the token does.')
@@ -57,7 +61,7 @@ function resultRoute(deps: ActionEndedDeps, path: string): DeviceRoute {
 }
 
 async function ingest(
-  deps: ActionEndedDeps,
+  deps: ActionResultDeps,
   request: RouteRequest & Proven['device'],
   body: Fields,
 ) {

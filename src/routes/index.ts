@@ -6,7 +6,7 @@
  */
 import type { Route } from '../http/route.ts'
 import {
-  type ActionEndedDeps,
+  type ActionResultDeps,
   ackRoute,
   actionEndedRoute,
   deviceAckRoute,
@@ -47,7 +47,7 @@ type Deps<F extends (deps: never) => Route> = Parameters<F>[0]
 /** All that any endpoint uses; each factory takes only its own part. */
 export type RouteDeps = RegisterDeps &
   HeartbeatDeps &
-  ActionEndedDeps &
+  ActionResultDeps &
   Deps<typeof fcmTokenRoute> &
   ApkAnswerDeps &
   Deps<typeof apkDownloadRoute> &

@@ -66,7 +66,7 @@ export function createGuards(deps: GuardDeps) {
       about.alias = verdict.alias
     }
     if (verdict.kind !== 'live') throw refuseDevice(verdict)
-    return { tokenHash, deviceId: verdict.deviceId, alias: verdict.alias }
+    return { ...verdict, tokenHash }
   }
 
   /** A well-formed enrollment token, not looked up. */

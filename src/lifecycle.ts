@@ -1,0 +1,105 @@
+/**
+ * How the service begins and ends, in order (the parts are made in server.ts).
+ *
+ * listening → service.start (installation known, or the database is slow to come) → prepared → service.ready
+ * closing: /readyz 503, `Connection: close`, still serving (SHUTDOWN_DRAIN_MS) → no new connections, requests
+ * in flight end → groups drain, sends in flight are recorded → pools → embedded database → service.stop
+ */
+import { type Config, maskedConfig } from './config.ts'
+import { sleep, within } from './core/wait.ts'
+import type { Listener } from './http/listener.ts'
+import { stopListening } from './listening.ts'
+import type { Maintenance } from './maintenance.ts'
+import type { Sender } from './sender.ts'
+import { prepareDatabase, type StartupDeps } from './startup.ts'
+import type { Line } from './telemetry/events.ts'
+
+/** What changes in the life of a process, and who reads it: the routes. */
+export interface ServiceState {
+  /** null until the database was first reached. */
+  instanceId: string | null
+  isPrepared: boolean
+}
+
+export interface LifecycleDeps
+  extends Pick<StartupDeps, 'databaseUrl' | 'database' | 'devices' | 'observe'> {
+  readonly config: Config
+  readonly version: string
+  readonly startedAtMs: number
+  readonly state: ServiceState
+  readonly closing: AbortController
+  /** Writes a line that belongs to no request. */
+  readonly log: (line: Line) => void
+  readonly listener: Listener
+  readonly sender: Sender | undefined
+  readonly maintenance: Maintenance
+  readonly heartbeats: { close(): Promise<void> }
+  /** Ends what is left, in order, each within the time given: pools, gauges, embedded database. */
+  readonly closeRest: (deadlineMs: number) => Promise<void>
+}
+
+/** How long `service.start` waits to name the installation. */
+const START_LINE_WAIT_MS = 1_500
+/** Of SHUTDOWN_GRACE_MS, kept for what follows the requests in flight. */
+const CLOSE_RESERVE_MS = 4_000
+
+/** Resolves when requests are served; rejects with StartError where they must not be. */
+export async function start(deps: LifecycleDeps): Promise<void> {
+  let isAnnounced = false
+  function announce(): void {
+    if (isAnnounced) return
+    isAnnounced = true
+    const push = deps.sender === undefined ? 'off' : 'on'
+    deps.log({
+      event: 'service.start',
+      fields: {
+        version: deps.version,
+        instance_id: deps.state.instanceId,
+        config: { ...maskedConfig(deps.config), push },
+      },
+    })
+  }
+
+  await deps.sender?.selfTest()
+  const preparing = prepareDatabase({
+    ...deps,
+    identified(instanceId) {
+      deps.state.instanceId = instanceId
+      announce()
+    },
+    makePartitions: deps.maintenance.partitionsOnce,
+    closing: deps.closing.signal,
+  })
+  // A database that is away must not keep the operator from reading how we were started.
+  await within(preparing, START_LINE_WAIT_MS)
+  announce()
+  await preparing
+  deps.state.isPrepared = true
+  deps.maintenance.start()
+  deps.sender?.dispatcher.start()
+  const startupMs = performance.now() - deps.startedAtMs
+  deps.log({ event: 'service.ready', fields: { startup_ms: startupMs } })
+}
+
+/** `reason` goes into `service.stop`; aborting `skipDrain` goes on to the end at once. */
+export async function stop(
+  deps: LifecycleDeps,
+  reason: string,
+  skipDrain: AbortSignal,
+): Promise<void> {
+  const { config } = deps
+  const closingAtMs = performance.now()
+  deps.closing.abort()
+  // Still serving, so that a balancer that learns from /readyz sends no request to a closed port.
+  await sleep(config.shutdownDrainMs, skipDrain)
+  const leftMs = config.shutdownGraceMs - (performance.now() - closingAtMs)
+  await stopListening(deps.listener, Math.max(0, leftMs - CLOSE_RESERVE_MS))
+  await Promise.all([
+    deps.heartbeats.close(),
+    deps.sender?.dispatcher.close(CLOSE_RESERVE_MS / 2),
+    deps.maintenance.stop(),
+  ])
+  await deps.closeRest(CLOSE_RESERVE_MS / 4)
+  const drainedMs = performance.now() - closingAtMs
+  deps.log({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
+}

@@ -1,0 +1,102 @@
+/**
+ * X-Signature: t=<unix seconds>,v1=<hex>: HMAC-SHA256 over what a request is (http-api.md, Signatures).
+ * Admins sign with ADMIN_HMAC_SECRET, devices their results with their hmac_key.
+ */
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import { Denial } from './denial.ts'
+
+/** What is signed, as it came over the wire. */
+export interface SignedRequest {
+  /** The X-Signature header. */
+  readonly header: string | undefined
+  readonly method: string
+  /** Raw path with query. */
+  readonly url: string
+  /** The X-Request-ID header, empty where there is none. */
+  readonly requestIdHeader: string
+  /** Lower-case hex SHA-256 of the body; of a PUT, what X-APK-SHA256 promises. */
+  readonly bodySha256: string
+}
+
+export type SignatureVerdict =
+  | { readonly kind: 'valid'; readonly signature: Buffer }
+  | { readonly kind: 'invalid'; readonly reason: SignatureFault }
+
+type SignatureFault = 'missing' | 'malformed' | 'stale' | 'replayed' | 'mismatch'
+
+/** A signature holds so long before and after its own time. */
+export const SIGNATURE_WINDOW_S = 120
+
+const HEADER = /^t=(\d{1,12}),v1=([0-9a-f]{64})$/
+
+export function checkSignature(
+  request: SignedRequest,
+  key: string,
+  nowS: number,
+): SignatureVerdict {
+  if (request.header === undefined) return { kind: 'invalid', reason: 'missing' }
+  const match = HEADER.exec(request.header)
+  if (match === null) return { kind: 'invalid', reason: 'malformed' }
+  const [, timeS = '', hex = ''] = match
+  if (Math.abs(nowS - Number(timeS)) > SIGNATURE_WINDOW_S) {
+    return { kind: 'invalid', reason: 'stale' }
+  }
+  const { method, url, requestIdHeader, bodySha256 } = request
+  const text = [timeS, method, url, requestIdHeader, bodySha256].join('\n')
+  const expected = createHmac('sha256', key).update(text).digest()
+  const signature = Buffer.from(hex, 'hex')
+  return timingSafeEqual(expected, signature)
+    ? { kind: 'valid', signature }
+    : { kind: 'invalid', reason: 'mismatch' }
+}
+
+export interface SignatureRules {
+  /** ADMIN_HMAC_SECRET; null: admin requests need no signature. */
+  readonly adminSecret: string | null
+  /** REQUIRE_SIGNED_RESULTS. */
+  readonly requireSignedResults: boolean
+  /** False: the same signature was accepted before, by any replica. */
+  readonly remember: (signature: Buffer) => Promise<boolean>
+  readonly now: () => Date
+}
+
+export interface Signatures {
+  /** Throws a Denial unless the admin's change is signed, freshly and for the first time. */
+  verifyAdmin(request: SignedRequest): Promise<void>
+  /** Throws a Denial for a wrong signature, or a missing one where it is required. A repeat is the route's duplicate. */
+  verifyResult(request: SignedRequest, hmacKey: () => string): void
+}
+
+export function createSignatures(rules: SignatureRules): Signatures {
+  const nowS = () => Math.floor(rules.now().getTime() / 1_000)
+  return {
+    async verifyAdmin(request) {
+      if (rules.adminSecret === null || request.method === 'GET' || request.method === 'HEAD') {
+        return
+      }
+      const verdict = checkSignature(request, rules.adminSecret, nowS())
+      if (verdict.kind === 'invalid') throw signatureInvalid(verdict.reason)
+      if (!(await rules.remember(verdict.signature))) throw signatureInvalid('replayed')
+    },
+
+    verifyResult(request, hmacKey) {
+      if (request.header === undefined && !rules.requireSignedResults) return
+      const verdict = checkSignature(request, hmacKey(), nowS())
+      if (verdict.kind === 'invalid') throw signatureInvalid(verdict.reason)
+    },
+  }
+}
+
+function signatureInvalid(reason: SignatureFault): Denial {
+  const message = {
+    missing: 'Sign the request: X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256>.',
+    malformed: 'X-Signature must read t=<unix seconds>,v1=<64 lower-case hex digits>.',
+    stale: `The signature's time is more than ${SIGNATURE_WINDOW_S} s off. Check your clock and sign anew.`,
+    replayed: 'This signature was accepted before. Sign each request anew.',
+    mismatch: 'The signature does not fit the request and the secret.',
+  }[reason]
+  return new Denial('signature_invalid', message, {
+    event: 'sec.hmac.invalid',
+    fields: { reason, token_id: null },
+  })
+}

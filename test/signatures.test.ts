@@ -1,0 +1,113 @@
+/** Signed admin changes and signed results (http-api.md, Signatures). */
+import { createHash, createHmac } from 'node:crypto'
+import t from 'tap'
+import { makeApk } from '../sim/apk.ts'
+import { startService } from './helpers/service.ts'
+
+const SECRET = 'test-admin-hmac-secret-0123456789'
+
+interface Signed {
+  readonly method: string
+  readonly path: string
+  readonly body: string
+  readonly requestId?: string
+  readonly key?: string
+  readonly atS?: number
+  readonly sha256?: string
+}
+
+/** Written from http-api.md, not from the code. */
+function sign(request: Signed): Readonly<Record<string, string>> {
+  const t = request.atS ?? Math.floor(Date.now() / 1_000)
+  const bodyHash = request.sha256 ?? createHash('sha256').update(request.body).digest('hex')
+  const text = `${t}\n${request.method}\n${request.path}\n${request.requestId ?? ''}\n${bodyHash}`
+  const v1 = createHmac('sha256', request.key ?? SECRET)
+    .update(text)
+    .digest('hex')
+  return {
+    'x-signature': `t=${t},v1=${v1}`,
+    'content-type': 'application/json',
+    ...(request.requestId && { 'x-request-id': request.requestId }),
+  }
+}
+
+t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', async (t) => {
+  const service = await startService(t, { env: { ADMIN_HMAC_SECRET: SECRET } })
+  const path = '/v1/enroll-tokens'
+  const body = '{"aliases":["S1"]}'
+  const good = sign({ method: 'POST', path, body, requestId: 'sig-1' })
+
+  const accepted = await service.call('POST', path, { raw: body, headers: good })
+  t.equal(accepted.status, 201, accepted.text)
+
+  const now = Math.floor(Date.now() / 1_000)
+  const faults: readonly (readonly [string, string, Readonly<Record<string, string>>])[] = [
+    ['replayed', body, good],
+    ['missing', body, { 'content-type': 'application/json' }],
+    ['malformed', body, { ...good, 'x-signature': 't=now,v1=abc' }],
+    ['mismatch', '{"aliases":["S2"]}', sign({ method: 'POST', path, body })],
+    ['mismatch', body, sign({ method: 'POST', path: `${path}?x=1`, body })],
+    ['stale', body, sign({ method: 'POST', path, body, atS: now - 200 })],
+    ['stale', body, sign({ method: 'POST', path, body, atS: now + 200 })],
+  ]
+  for (const [index, [reason, raw, headers]] of faults.entries()) {
+    const requestId = headers['x-request-id'] ?? `fault-${index}`
+    const answer = await service.call('POST', path, {
+      raw,
+      headers: { 'x-request-id': requestId, ...headers },
+    })
+    t.match(answer, { status: 401, body: { code: 'signature_invalid' } }, reason)
+    await service.lines.waitFor(
+      (line) => line.event === 'sec.hmac.invalid' && line['reason'] === reason,
+      reason,
+    )
+  }
+  t.equal((await service.call('GET', path)).status, 200, 'reading needs none')
+
+  const apk = makeApk({ sizeBytes: 1_000 })
+  const sha256 = createHash('sha256').update(apk).digest('hex')
+  const put = '/admin/apk/builds/b1?version_code=1'
+  const headers = {
+    ...sign({ method: 'PUT', path: put, body: '', sha256 }),
+    'x-apk-sha256': sha256,
+  }
+  t.equal((await service.call('PUT', put, { raw: apk, headers })).status, 201)
+})
+
+t.test('a signature is accepted once across replicas', async (t) => {
+  const first = await startService(t, { env: { ADMIN_HMAC_SECRET: SECRET } })
+  const second = await startService(t, {
+    env: { ADMIN_HMAC_SECRET: SECRET },
+    databaseUrl: first.databaseUrl,
+  })
+  const body = '{"aliases":[null]}'
+  const headers = sign({ method: 'POST', path: '/v1/enroll-tokens', body })
+  const answers = await Promise.all(
+    [first, second, first, second].map((service) =>
+      service.call('POST', '/v1/enroll-tokens', { raw: body, headers }),
+    ),
+  )
+  t.same(answers.map((answer) => answer.status).sort(), [201, 401, 401, 401])
+})
+
+t.test('a result is checked when it is signed, and must be where that is required', async (t) => {
+  const service = await startService(t)
+  const strict = await startService(t, {
+    env: { REQUIRE_SIGNED_RESULTS: 'true' },
+    databaseUrl: service.databaseUrl,
+  })
+  const device = await service.enroll('R1')
+  const path = '/v1/action-result'
+  const command = { alias: 'R1', action: 'ping', request_id: 'signed-1' }
+  t.equal((await service.call('POST', '/admin/command', { body: command })).status, 202)
+  const body = '{"request_id":"signed-1","outcome":"success"}'
+  const report = (to: typeof service, headers: Readonly<Record<string, string>>) =>
+    to.call('POST', path, { token: device.token, raw: body, headers })
+
+  const wrong = sign({ method: 'POST', path, body, key: 'another key' })
+  t.match(await report(service, wrong), { status: 401, body: { code: 'signature_invalid' } })
+  t.match(await report(strict, { 'content-type': 'application/json' }), { status: 401 })
+  const right = sign({ method: 'POST', path, body, key: device.hmacKey })
+  t.match(await report(strict, right), { status: 200, body: { duplicate: false } })
+  t.match(await report(strict, right), { status: 200, body: { duplicate: true } })
+})
