@@ -11,7 +11,10 @@ import { createDatabase } from './database.ts'
 import { Lines } from './lines.ts'
 
 export const ADMIN = 'test-admin-token-0123456789abcdef'
-const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url))
+/** FLEETLOOP_TEST_MAIN: another build, such as a production install. */
+const MAIN =
+  process.env['FLEETLOOP_TEST_MAIN'] ??
+  fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
 export interface Running {
   readonly origin: string

@@ -1,0 +1,130 @@
+/** Bytes on a socket: requests that fetch would never send, and the answers exactly as they come. */
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import type { Test } from 'tap'
+
+export interface RawAnswer {
+  readonly status: number
+  /** By lower-case name. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly text: string
+  /** Parsed JSON; undefined where the answer is none. */
+  // biome-ignore lint/suspicious/noExplicitAny: a test asserts on it
+  readonly body: any
+  /** X-Request-ID. */
+  readonly requestId: string
+}
+
+export class RawConnection {
+  readonly answers: RawAnswer[] = []
+  readonly #socket: Socket
+  readonly #waiting = new Set<() => void>()
+  #rest = Buffer.alloc(0)
+  #isClosed = false
+
+  constructor(socket: Socket) {
+    this.#socket = socket
+    socket.on('data', (bytes: Buffer) => this.#take(bytes))
+    socket.on('error', () => {}) // a reset is also a close
+    socket.on('close', () => {
+      this.#isClosed = true
+      this.#wake()
+    })
+  }
+
+  write(bytes: string | Uint8Array): void {
+    this.#socket.write(bytes)
+  }
+
+  /** Leaves at once, without a farewell. */
+  destroy(): void {
+    this.#socket.destroy()
+  }
+
+  /** The answer number `count` (from 1) of this connection, informational ones included. */
+  async answer(count = 1): Promise<RawAnswer> {
+    await this.#until(() => this.answers.length >= count, `answer ${count}`)
+    const answer = this.answers[count - 1]
+    if (answer === undefined) throw new Error(`answer ${count} did not come before the close`)
+    return answer
+  }
+
+  /** Resolves when the server has closed the connection. */
+  closed(): Promise<void> {
+    return this.#until(() => this.#isClosed, 'the close')
+  }
+
+  #until(holds: () => boolean, what: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(look)
+        reject(new Error(`${what} did not come; so far: ${JSON.stringify(this.answers)}`))
+      }, 20_000)
+      const look = () => {
+        if (!holds() && !this.#isClosed) return
+        clearTimeout(timer)
+        this.#waiting.delete(look)
+        resolve()
+      }
+      this.#waiting.add(look)
+      look()
+    })
+  }
+
+  #wake(): void {
+    for (const look of this.#waiting) look()
+  }
+
+  #take(bytes: Buffer): void {
+    this.#rest = Buffer.concat([this.#rest, bytes])
+    for (;;) {
+      const headEnd = this.#rest.indexOf('\r\n\r\n')
+      if (headEnd === -1) return
+      const [first = '', ...lines] = this.#rest.toString('latin1', 0, headEnd).split('\r\n')
+      const headers = Object.fromEntries(
+        lines.map((line) => {
+          const colon = line.indexOf(':')
+          return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()]
+        }),
+      )
+      const end = headEnd + 4 + Number(headers['content-length'] ?? 0)
+      if (this.#rest.length < end) return
+      const text = this.#rest.toString('utf8', headEnd + 4, end)
+      this.#rest = this.#rest.subarray(end)
+      this.answers.push({
+        status: Number(/^HTTP\/1\.1 (\d{3})/.exec(first)?.[1]),
+        headers,
+        text,
+        body: /json/.test(headers['content-type'] ?? '') ? JSON.parse(text) : undefined,
+        requestId: headers['x-request-id'] ?? '',
+      })
+      this.#wake()
+    }
+  }
+}
+
+/** Closed at the end of `t`. */
+export async function openRaw(t: Test, origin: string): Promise<RawConnection> {
+  const { hostname, port } = new URL(origin)
+  const socket = connect(Number(port), hostname)
+  t.teardown(() => socket.destroy())
+  await once(socket, 'connect')
+  return new RawConnection(socket)
+}
+
+/** Writes `bytes` on a connection of its own and gives the first answer. */
+export async function sendRaw(
+  t: Test,
+  origin: string,
+  bytes: string | Uint8Array,
+): Promise<RawAnswer> {
+  const connection = await openRaw(t, origin)
+  connection.write(bytes)
+  return connection.answer()
+}
+
+/** A request head with the lines given, `Host` unless one of them is `Host`, and its end. */
+export function head(requestLine: string, ...lines: readonly string[]): string {
+  const host = lines.some((line) => /^host:/i.test(line)) ? [] : ['Host: test']
+  return [requestLine, ...host, ...lines, '', ''].join('\r\n')
+}

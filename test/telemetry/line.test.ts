@@ -1,0 +1,190 @@
+/** One line: valid JSON whatever comes in, keys in the contract's order. */
+import t from 'tap'
+import { BACKGROUND, EVENTS, type EventName, type Line } from '../../src/telemetry/events.ts'
+import { createLineBuilder, levelOf } from '../../src/telemetry/line.ts'
+
+const COMMON = [
+  'ts',
+  'level',
+  'event',
+  'request_id',
+  'route',
+  'ip',
+  'user_agent',
+  'device_id',
+  'alias',
+  'status_code',
+  'latency_ms',
+]
+const NOW = Date.UTC(2026, 0, 31, 9, 15, 27, 42)
+const build = createLineBuilder(() => NOW)
+
+/** Hostile values have types that Line excludes; so do bugs. */
+const lineOf = (event: EventName, fields: Record<string, unknown>) => ({ event, fields }) as Line
+
+const request = (reason: unknown) => lineOf('http.request', { method: 'GET', reason, admin: null })
+
+function parsed(text: string): Record<string, unknown> {
+  if (text.indexOf('\n') !== text.length - 1) throw new Error('not exactly one line')
+  return JSON.parse(text)
+}
+
+t.test('a heartbeat reads exactly as the contract says', async (t) => {
+  const text = build(
+    {
+      event: 'heartbeat.ingest',
+      fields: { status: 'ok', battery_pct: 80, network_type: 'wifi', uptime_s: 5, ignored: ['x'] },
+    },
+    'INFO',
+    {
+      requestId: 'r-1',
+      route: '/v1/heartbeat',
+      ip: '10.0.0.12',
+      userAgent: 'okhttp/4.11.0',
+      deviceId: 'd-1',
+      alias: null,
+    },
+    { statusCode: 200, latencyMs: 1.23456 },
+  )
+  t.equal(
+    text,
+    '{"ts":"2026-01-31T09:15:27.042Z","level":"INFO","event":"heartbeat.ingest","request_id":"r-1",' +
+      '"route":"/v1/heartbeat","ip":"10.0.0.12","user_agent":"okhttp/4.11.0","device_id":"d-1",' +
+      '"alias":null,"status_code":200,"latency_ms":1.235,"status":"ok","battery_pct":80,' +
+      '"network_type":"wifi","uptime_s":5,"ignored":["x"]}\n',
+  )
+})
+
+t.test('every event has the common fields, then its own, all null where not known', async (t) => {
+  for (const event of Object.keys(EVENTS) as EventName[]) {
+    const line = lineOf(event, { secret: 'never' })
+    const record = parsed(build(line, levelOf(line), BACKGROUND, undefined))
+    t.same(Object.keys(record), [...COMMON, ...Object.keys(EVENTS[event].fields)], event)
+    t.equal(record['level'], EVENTS[event].levels[0])
+    t.same(
+      Object.values(record).slice(3),
+      Object.values(record)
+        .slice(3)
+        .map(() => null),
+    )
+  }
+})
+
+t.test('any string comes back as it went in', async (t) => {
+  const everyUnit = Array.from({ length: 0x10000 / 256 }, (_, block) =>
+    String.fromCharCode(...Array.from({ length: 256 }, (_, unit) => block * 256 + unit)),
+  )
+  for (const text of [
+    '',
+    '"',
+    '\\',
+    '\n\r\t\0',
+    '\u2028\u2029',
+    '\ud800',
+    '\udc00x',
+    '😀',
+    ...everyUnit,
+  ]) {
+    const line = build(request(text), 'WARN', { ...BACKGROUND, alias: text }, undefined)
+    const record = parsed(Buffer.from(line).toString())
+    t.ok(
+      record['reason'] === text && record['alias'] === text,
+      `from U+${text.charCodeAt(0).toString(16)}`,
+    )
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: their absence is the point
+    t.notMatch(line, /[\0-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]/, 'nothing that a terminal acts on')
+  }
+})
+
+t.test('what JSON cannot say becomes null or number text', async (t) => {
+  const cycle: Record<string, unknown> = {}
+  cycle['self'] = cycle
+  const array: unknown[] = []
+  array.push(array)
+  const cases: [unknown, unknown][] = [
+    [undefined, null],
+    [Number.NaN, null],
+    [Number.POSITIVE_INFINITY, null],
+    [Symbol('s'), null],
+    [() => 1, null],
+    [12n, 12],
+    [true, true],
+    [-0, 0],
+    [1e21, 1e21],
+    [cycle, null],
+    [array, null],
+    [
+      { a: 1n, b: 2n ** 64n + 1n, c: Number.NaN },
+      { a: 1, b: '18446744073709551617', c: null },
+    ],
+    [
+      ['a', undefined, '"', { b: ['\u2028'] }],
+      ['a', null, '"', { b: ['\u2028'] }],
+    ],
+    [{ toJSON: () => undefined }, null],
+    [
+      {
+        toJSON: () => {
+          throw new Error('no')
+        },
+      },
+      null,
+    ],
+  ]
+  for (const [value, expected] of cases) {
+    const record = parsed(build(request(value), 'WARN', BACKGROUND, undefined))
+    t.same(record['reason'], expected, String(record['reason']))
+  }
+})
+
+t.test('latencies have three decimals', async (t) => {
+  const cases: [number, string][] = [
+    [0, '0.000'],
+    [0.0004, '0.000'],
+    [0.9996, '1.000'],
+    [12.5, '12.500'],
+    [1_999_999.9994, '1999999.999'],
+    [5_000_000.25, '5000000.25'],
+    [-1, '-1'],
+    [Number.NaN, 'null'],
+  ]
+  for (const [latencyMs, expected] of cases) {
+    const line = build(request(null), 'INFO', BACKGROUND, { statusCode: 200, latencyMs })
+    t.match(line, `"latency_ms":${expected},`)
+    const own = lineOf('db.recovered', { down_ms: latencyMs })
+    t.match(build(own, 'INFO', BACKGROUND, undefined), `"down_ms":${expected}}`)
+  }
+})
+
+t.test('strings are cut: the user agent at 256, never through a pair of surrogates', async (t) => {
+  const cut = (userAgent: string) =>
+    parsed(build(request(null), 'INFO', { ...BACKGROUND, userAgent }, undefined))['user_agent']
+  t.equal(cut('a'.repeat(256)), 'a'.repeat(256))
+  t.equal(cut('a'.repeat(257)), 'a'.repeat(256))
+  t.equal(cut(`${'a'.repeat(255)}😀`), 'a'.repeat(255))
+  t.equal(cut(`${'a'.repeat(254)}😀b`), `${'a'.repeat(254)}😀`)
+})
+
+t.test('no line is longer than 64 KiB', async (t) => {
+  const hostile = ['\0', '€', 'a', '\ud800'].map((text) => text.repeat(100_000))
+  for (const text of hostile) {
+    const context = { ...BACKGROUND, requestId: text, route: text, userAgent: text, alias: text }
+    for (const value of [text, [text, text], Array(1000).fill(text), { text }]) {
+      const fields = { method: value, error: value, stack: value }
+      const line = build(lineOf('http.error', fields), 'ERROR', context, undefined)
+      t.ok(Buffer.byteLength(line) < 65_536)
+      t.same(Object.keys(parsed(line)), [...COMMON, 'method', 'error', 'stack'])
+    }
+  }
+})
+
+t.test('the timestamp follows the clock, forwards and backwards', async (t) => {
+  const instants = [NOW, NOW, NOW + 1, NOW + 958, NOW + 957, NOW - 86_400_000, 0, -1, Number.NaN]
+  let index = 0
+  const ticking = createLineBuilder(() => instants[index] ?? 0)
+  for (; index < instants.length; index++) {
+    const at = instants[index] ?? 0
+    const expected = new Date(Number.isNaN(at) ? 0 : at).toISOString()
+    t.equal(parsed(ticking(request(null), 'INFO', BACKGROUND, undefined))['ts'], expected)
+  }
+})

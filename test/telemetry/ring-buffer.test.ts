@@ -1,0 +1,160 @@
+/** The ring's promises: bounded in bytes, reserves by level, and no line unaccounted for. */
+import t from 'tap'
+import { LEVELS, RANK } from '../../src/telemetry/levels.ts'
+import { CHUNK_BYTES, REPORT_RANK, RingBuffer } from '../../src/telemetry/ring-buffer.ts'
+
+const line = (bytes: number, text = 'x') => `${text.padEnd(bytes - 1, '.')}\n`
+
+/** Takes everything out, in steps of at most `step` bytes. */
+function drain(ring: RingBuffer, step = Number.POSITIVE_INFINITY): string {
+  const parts: Buffer[] = []
+  while (ring.fillBytes > 0) {
+    const oldest = ring.oldest()
+    const part = Buffer.from(oldest.subarray(0, Math.min(step, oldest.length)))
+    parts.push(part)
+    ring.release(part.length)
+  }
+  return Buffer.concat(parts).toString()
+}
+
+t.test('a full ring drops the newest, INFO first, then WARN, then ERROR', async (t) => {
+  const ring = new RingBuffer(1000, 400)
+  const fits = (level: keyof typeof RANK) => {
+    let lines = 0
+    while (ring.append(line(100), RANK[level])) lines++
+    return lines
+  }
+  t.equal(fits('INFO'), 6, 'INFO leaves the reserve alone')
+  t.equal(fits('DEBUG'), 0)
+  t.equal(fits('WARN'), 2, 'WARN takes half of the reserve')
+  t.equal(fits('ERROR'), 2, 'ERROR takes the rest')
+  t.equal(ring.fillBytes, 1000)
+  t.same(ring.linesDropped, { DEBUG: 1, INFO: 1, WARN: 1, ERROR: 1 })
+  t.equal(drain(ring), line(100).repeat(10))
+  t.equal(ring.linesWritten, 10)
+})
+
+t.test('a line of exactly the free bytes fits, one byte more does not', async (t) => {
+  for (const text of ['a', 'ä', '€', '😀']) {
+    const exact = `${text.repeat(100)}\n`
+    const bytes = Buffer.byteLength(exact)
+    const ring = new RingBuffer(bytes, 0)
+    t.notOk(ring.append(`${exact}.`, RANK.INFO), `${bytes + 1} bytes`)
+    t.ok(ring.append(exact, RANK.INFO), `${bytes} bytes`)
+    t.equal(drain(ring), exact)
+  }
+})
+
+t.test('lines go round the end of the memory unbroken', async (t) => {
+  const ring = new RingBuffer(700, 0)
+  let sent = ''
+  let received = ''
+  for (let n = 0; n < 500; n++) {
+    const text = line(64 + (n % 37), `${n} ä€😀`)
+    sent += text
+    t.ok(ring.append(text, RANK.INFO))
+    if (n % 3 === 2) received += drain(ring, 1 + (n % 90))
+    else if (n % 3 === 1) {
+      const oldest = ring.oldest()
+      received += oldest.toString()
+      ring.release(oldest.length)
+    }
+  }
+  t.equal(received + drain(ring), sent)
+  t.equal(ring.linesWritten, 500)
+})
+
+t.test('a chunk holds whole lines and at most 64 KiB; a longer line goes in pieces', async (t) => {
+  const ring = new RingBuffer(4 * CHUNK_BYTES, 0)
+  for (let n = 0; n < 100; n++) ring.append(line(1000), RANK.INFO)
+  t.equal(ring.oldest().length, 65_000)
+  ring.release(64_500)
+  t.equal(ring.linesWritten, 64)
+  t.equal(ring.oldest().length, 35_500, 'the rest of a started line comes first')
+  drain(ring)
+  ring.append(line(CHUNK_BYTES + 10), RANK.INFO)
+  t.equal(ring.oldest().length, CHUNK_BYTES)
+  ring.release(CHUNK_BYTES)
+  t.equal(ring.linesWritten, 100)
+  t.equal(ring.oldest().length, 10)
+})
+
+t.test('written + dropped + stored is what was appended, for any sequence', async (t) => {
+  // A fixed linear congruential generator: the same 200 000 steps on every run.
+  let seed = 42
+  const random = (below: number) => {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((seed / 2 ** 32) * below)
+  }
+  const ring = new RingBuffer(20_000)
+  const appended = [0, 0, 0, 0]
+  let reported = 0
+  let wrong = 0
+  for (let step = 0; step < 200_000; step++) {
+    if (random(3) > 0) {
+      const rank = random(4)
+      ring.append(line(64 + random(400)), rank)
+      appended[rank] = (appended[rank] ?? 0) + 1
+    } else {
+      ring.release(random(ring.oldest().length + 1))
+      ring.reportDrops((dropped, counts) => {
+        if (ring.fillBytes > 10_000) return line(100_000)
+        reported += dropped
+        if (LEVELS.reduce((sum, level) => sum + counts[level], 0) !== dropped) wrong++
+        return line(100)
+      })
+    }
+    if (ring.fillBytes < 0 || ring.fillBytes > ring.capacityBytes) wrong++
+  }
+  t.equal(wrong, 0)
+  t.ok(ring.fillBytes > 0)
+  const dropped = LEVELS.reduce((sum, level) => sum + ring.linesDropped[level], 0)
+  ring.reportDrops((rest) => {
+    t.equal(reported + rest, dropped, 'each drop is reported once')
+    return line(100_000)
+  })
+  ring.close()
+  const total = LEVELS.reduce((sum, level) => sum + ring.linesDropped[level], 0)
+  t.equal(
+    ring.linesWritten + total,
+    appended.reduce((sum, lines) => sum + lines, 0),
+  )
+})
+
+t.test(
+  'a report that finds no room is made again, and counts neither as written nor dropped',
+  async (t) => {
+    const ring = new RingBuffer(300, 0)
+    ring.append(line(300), RANK.INFO)
+    ring.append(line(64), RANK.WARN)
+    const seen: number[] = []
+    const report = (dropped: number) => {
+      seen.push(dropped)
+      return line(100)
+    }
+    ring.reportDrops(report)
+    ring.append(line(64), RANK.ERROR)
+    ring.release(300)
+    ring.reportDrops(report)
+    ring.reportDrops(report)
+    t.same(seen, [1, 2])
+    t.equal(ring.fillBytes, 100)
+    drain(ring)
+    t.equal(ring.linesWritten, 1)
+    ring.append(line(200), REPORT_RANK)
+    ring.close()
+    t.same(ring.linesDropped, { DEBUG: 0, INFO: 0, WARN: 1, ERROR: 1 })
+  },
+)
+
+t.test('a closed ring counts what it held and what still comes as dropped', async (t) => {
+  const ring = new RingBuffer(1000)
+  ring.append(line(100), RANK.INFO)
+  ring.append(line(100), RANK.INFO)
+  ring.release(150)
+  ring.close()
+  t.notOk(ring.append(line(100), RANK.ERROR))
+  t.equal(ring.oldest().length, 0)
+  t.equal(ring.linesWritten, 1, 'a torn line is not written')
+  t.same(ring.linesDropped, { DEBUG: 0, INFO: 1, WARN: 0, ERROR: 1 })
+})
