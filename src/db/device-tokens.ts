@@ -16,6 +16,10 @@ const JUDGE = /* sql */ `
   from device_tokens t join devices d using (device_id)
   where t.token_hash = $1`
 
+/** Siblings of one enrollment are used one after the other, as in the heartbeat's group statement. */
+const LOCK_STATUS = /* sql */ `
+  select from device_status where device_id = $1 for no key update`
+
 /** The same rule stands in the heartbeat's group statement. */
 const FIRST_USE = /* sql */ `
   with used as (
@@ -45,23 +49,28 @@ const ANY_USED = /* sql */ `
 export function deviceTokenStore(database: Database): DeviceTokenStore {
   return {
     async authenticate(tokenHash) {
-      const { rows } = await database.query<DeviceVerdict & { isNew: boolean }>({
-        name: 'device_tokens.judge',
-        text: JUDGE,
-        values: [tokenHash],
+      const verdict = await judge(database, tokenHash)
+      if (verdict.kind !== 'live' || !verdict.isNew) return verdict
+      return database.transaction(async (tx) => {
+        const name = 'device_tokens.lock_status'
+        await tx.query({ name, text: LOCK_STATUS, values: [verdict.deviceId] })
+        await tx.query({ name: 'device_tokens.first_use', text: FIRST_USE, values: [tokenHash] })
+        // A sibling may have been first: what it left counts.
+        return judge(tx, tokenHash)
       })
-      const row = rows[0]
-      if (row === undefined) return { kind: 'unknown' }
-      if (row.kind === 'live' && row.isNew) {
-        await database.query({
-          name: 'device_tokens.first_use',
-          text: FIRST_USE,
-          values: [tokenHash],
-        })
-      }
-      return row
     },
   }
+}
+
+type Judged = DeviceVerdict & { readonly isNew?: boolean }
+
+async function judge(database: Queryable, tokenHash: Buffer): Promise<Judged> {
+  const { rows } = await database.query<Judged>({
+    name: 'device_tokens.judge',
+    text: JUDGE,
+    values: [tokenHash],
+  })
+  return rows[0] ?? { kind: 'unknown' }
 }
 
 export interface NewDeviceToken {

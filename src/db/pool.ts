@@ -33,7 +33,7 @@ export interface PoolOptions {
   readonly url: string
   readonly maxConnections: number
   readonly isPrepared: boolean
-  /** Statements longer than this are given up, on both sides of the connection. Default 1500. */
+  /** Statements longer than this are given up, on both sides of the connection. Default QUERY_TIMEOUT_MS. */
   readonly queryTimeoutMs?: number
   /** `force_generic_plan` on the hot path: custom plans chose a sequential scan of devices. */
   readonly planCacheMode?: 'auto' | 'force_generic_plan'
@@ -42,8 +42,8 @@ export interface PoolOptions {
 }
 
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
-const CONNECT_TIMEOUT_MS = 500
-const QUERY_TIMEOUT_MS = 1_400
+const CONNECT_TIMEOUT_MS = 800
+const QUERY_TIMEOUT_MS = 1_100
 /** Requests that may wait for a connection; one more is refused at once. */
 const MAX_WAITING = 500
 

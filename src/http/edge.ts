@@ -5,8 +5,13 @@ import { AppError } from '../core/errors.ts'
 /** Headers that count once: of two, Node silently keeps the first, a proxy may keep the second. */
 const SINGLE_HEADERS = new Set(['host', 'authorization', 'x-device-token', 'content-type'])
 
+const MAX_HEADERS = 64
+
 /** The refusal, or undefined for a request that is well formed. */
 export function refuseAtEdge(request: IncomingMessage): AppError | undefined {
+  if (request.rawHeaders.length > 2 * MAX_HEADERS) {
+    return new AppError('headers_too_large', `A request may have at most ${MAX_HEADERS} headers.`)
+  }
   const transferEncoding = request.headers['transfer-encoding']
   if (transferEncoding !== undefined) {
     if (request.httpVersion !== '1.1') {

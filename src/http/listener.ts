@@ -3,9 +3,8 @@
  * handler, reply. What is thrown on the way becomes the answer in one place; the exchange writes the line.
  */
 import { createHash } from 'node:crypto'
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { Readable } from 'node:stream'
 import { AppError } from '../core/errors.ts'
 import { isRequestId } from '../core/ids.ts'
 import { type Match, Router } from '../router.ts'
@@ -56,7 +55,6 @@ const SERVER_OPTIONS = {
   insecureHTTPParser: false,
   noDelay: true,
 } as const
-const MAX_HEADERS = 64
 const MAX_USER_AGENT_LENGTH = 256
 const UNMATCHED = 'unmatched'
 const NO_BYTES = Buffer.alloc(0)
@@ -120,8 +118,8 @@ export function createListener(deps: ListenerDeps): Listener {
       if (match.kind !== 'found') throw unmatched(match)
       const unavailable = PROBES.has(match.route.path) ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
-      const query = new URLSearchParams(queryAt === -1 ? '' : url.slice(queryAt + 1))
-      exchange.reply(await answer(exchange, match.route, match.params, query, awaitsContinue))
+      const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
+      exchange.reply(await answer(exchange, match.route, match.params, search, awaitsContinue))
     } catch (error) {
       // The client is gone: nobody reads an answer, the exchange ends with 499.
       if (error instanceof ClientGoneError) res.destroy()
@@ -134,11 +132,12 @@ export function createListener(deps: ListenerDeps): Listener {
     exchange: Exchange,
     route: Route,
     params: Readonly<Record<string, string>>,
-    query: URLSearchParams,
+    search: string,
     awaitsContinue: boolean,
   ): Promise<Reply> {
     const { request, context } = exchange
     const { headers } = request
+    // Getters, made only for those who ask: so what is proven is assigned, never spread.
     const proceed = async (): Promise<RouteRequest> => {
       if (route.body !== 0) {
         refuseBody(request, route.body === 'stream' ? undefined : route.body)
@@ -149,10 +148,14 @@ export function createListener(deps: ListenerDeps): Listener {
       return {
         method: request.method ?? '',
         params,
-        query,
+        get query() {
+          return new URLSearchParams(search)
+        },
         headers,
         body: parseJson(bytes),
-        upload: route.body === 'stream' ? openUpload(request) : Readable.from([]),
+        get upload() {
+          return openUpload(request)
+        },
         context,
         get signal() {
           return exchange.signal
@@ -168,25 +171,25 @@ export function createListener(deps: ListenerDeps): Listener {
         return route.handle(await proceed())
       case 'device-token': {
         const proven = await deps.guards.deviceToken(headers)
-        return route.handle({ ...(await proceed()), ...proven })
+        return route.handle(Object.assign(await proceed(), proven))
       }
       case 'device': {
         const proven = await deps.guards.device(headers, context)
-        return route.handle({ ...(await proceed()), ...proven })
+        return route.handle(Object.assign(await proceed(), proven))
       }
       case 'enrollment-token': {
         const proven = deps.guards.enrollmentToken(headers)
-        return route.handle({ ...(await proceed()), ...proven })
+        return route.handle(Object.assign(await proceed(), proven))
       }
       case 'admin': {
         const proven = deps.guards.admin(headers, route.scopes, context)
         const given = await proceed()
         await deps.verifyAdmin(given.signed)
-        return route.handle({ ...given, ...proven })
+        return route.handle(Object.assign(given, proven))
       }
       case 'downloader': {
         const proven = await deps.guards.downloader(headers, context)
-        return route.handle({ ...(await proceed()), ...proven })
+        return route.handle(Object.assign(await proceed(), proven))
       }
     }
   }
@@ -218,7 +221,7 @@ export function createListener(deps: ListenerDeps): Listener {
   }
 
   const server = createServer(SERVER_OPTIONS)
-  server.maxHeadersCount = MAX_HEADERS
+  server.maxHeadersCount = 0 // Node would drop the rest in silence, a credential among them: http/edge.ts refuses
   server.on('request', (request, res) => void serve(request, res, false))
   server.on('checkContinue', (request, res) => void serve(request, res, true))
   server.on('checkExpectation', (request: IncomingMessage, res: ServerResponse) => {
@@ -227,7 +230,15 @@ export function createListener(deps: ListenerDeps): Listener {
     )
   })
   server.on('clientError', refuseRaw)
-  server.on('connect', (_request, socket) => socket.destroy())
+  server.on('connect', (request, socket) => {
+    // Node lets go of this socket: it has no answer and no listener of its own any more.
+    const res = new ServerResponse(request)
+    res.shouldKeepAlive = false
+    res.assignSocket(request.socket)
+    res.once('finish', () => request.socket.destroySoon())
+    socket.on('error', () => {})
+    void serve(request, res, false)
+  })
   return { server, openExchanges: () => openExchanges }
 }
 

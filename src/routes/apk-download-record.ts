@@ -45,7 +45,7 @@ export interface Answer {
 /** Writes the row; from then on `ended` completes it. Throws 503 `overloaded` where too many downloads run. */
 export async function beginDownload(
   deps: DownloadRecordDeps,
-  { context, signal }: RouteRequest,
+  { context }: RouteRequest,
   build: Build,
   downloader: Downloader,
   answer: Answer,
@@ -77,11 +77,6 @@ export async function beginDownload(
   } catch (error) {
     release()
     throw error
-  }
-  if (signal.aborted) {
-    // The client left meanwhile, so nothing is answered and nobody else would end this row.
-    await ended({ bytesSent: 0, isWhole: false, statusCode: 499 })
-    signal.throwIfAborted()
   }
   const stream =
     answer.body &&

@@ -11,6 +11,8 @@ export interface ReadHeartbeat {
   readonly heartbeat: Heartbeat
   /** Wire names, such as `battery.pct`. */
   readonly ignored: readonly string[]
+  /** The wire name of the time that `reportedAt` was read from. */
+  readonly reportedAtField: string
 }
 
 /** A usable value, or undefined. */
@@ -20,6 +22,8 @@ const MAX_VERSION_LENGTH = 64
 const MAX_NETWORK_TYPE_LENGTH = 32
 const MAX_FCM_TOKEN_LENGTH = 4_096
 const MAX_UPTIME_S = 4_000_000_000
+const MAX_RAM_MB = 10_000_000
+const TIME_FIELDS = ['ts', 'timestamp_utc'] as const
 
 export function readHeartbeat(body: Fields): ReadHeartbeat {
   const ignored: string[] = []
@@ -44,21 +48,22 @@ export function readHeartbeat(body: Fields): ReadHeartbeat {
     isPlugged: first(readBoolean, 'plugged', 'battery.charging'),
     tempC: first(decimal(-100, 200), 'temp_c', 'battery.temperature_c'),
     signalDbm: first(whole(-200, 100), 'signal_dbm'),
-    ramUsedMb: first(whole(0, 10_000_000), 'ram_used_mb') ?? ramUsedMb(first),
+    ramUsedMb: first(whole(0, MAX_RAM_MB), 'ram_used_mb') ?? ramUsedMb(first),
     appVersion: first(text(MAX_VERSION_LENGTH), 'app_version'),
     agentVersion: first(text(MAX_VERSION_LENGTH), 'agent_version'),
     fcmToken: first(text(MAX_FCM_TOKEN_LENGTH), 'fcm_token'),
-    reportedAt: first(readInstant, 'ts', 'timestamp_utc'),
+    reportedAt: first(readInstant, ...TIME_FIELDS),
     pingRequestId:
       field(body, 'is_ping_response') === true ? first(readRequestId, 'ping_request_id') : null,
   }
-  return { heartbeat, ignored }
+  const reportedAtField = TIME_FIELDS.find((path) => readInstant(at(body, path)) !== undefined)
+  return { heartbeat, ignored, reportedAtField: reportedAtField ?? TIME_FIELDS[0] }
 }
 
 function ramUsedMb(first: (read: Reader<number>, path: string) => number | null): number | null {
-  const total = first(whole(0, 10_000_000), 'memory.total_ram_mb')
-  const available = first(whole(0, 10_000_000), 'memory.avail_ram_mb')
-  return total !== null && available !== null && available <= total ? total - available : null
+  const total = first(whole(0, MAX_RAM_MB), 'memory.total_ram_mb')
+  const available = first(whole(0, total ?? MAX_RAM_MB), 'memory.avail_ram_mb')
+  return total !== null && available !== null ? total - available : null
 }
 
 /** `battery.pct` reads one level down; own keys only, so that no prototype is ever reached. */
@@ -75,8 +80,10 @@ function whole(min: number, max: number): Reader<number> {
     typeof value === 'number' && value >= min && value <= max ? Math.trunc(value) : undefined
 }
 
+/** As the column holds it, float4: PostgreSQL refuses 1e-300 as out of range, and the whole heartbeat with it. */
 function decimal(min: number, max: number): Reader<number> {
-  return (value) => (typeof value === 'number' && value >= min && value <= max ? value : undefined)
+  return (value) =>
+    typeof value === 'number' && value >= min && value <= max ? Math.fround(value) : undefined
 }
 
 function text(maxLength: number): Reader<string> {

@@ -50,7 +50,7 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
       else deps.ingested.add()
 
       const ignored = [...read.ignored]
-      if (answer.isClockIgnored) ignored.push(nameOfTime(request.body))
+      if (answer.isClockIgnored) ignored.push(read.reportedAtField)
       if (!(await recordPing(deps, request, read, answer))) ignored.push('ping_request_id')
       return json(
         200,
@@ -74,10 +74,6 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
       )
     },
   }
-}
-
-function nameOfTime(body: unknown): string {
-  return typeof asObject(body)['ts'] === 'string' ? 'ts' : 'timestamp_utc'
 }
 
 /** A heartbeat that answers a ping is its result too. False: no such command of this device. */
