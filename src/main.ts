@@ -26,21 +26,29 @@ async function main(): Promise<void> {
   process.on('uncaughtException', (error) => void crash(error, logger))
   process.on('unhandledRejection', (error) => void crash(error, logger))
 
-  const service = await startServer(config, { logger, say })
+  const starting = startServer(config, { logger, say })
+  let isStopping = false
+  /** Also while the service still starts: what was begun (an embedded PostgreSQL) is ended. */
   const stop = async (reason: string, exitCode: number) => {
+    isStopping = true
     const graceMs = config.shutdownGraceMs + WATCHDOG_EXTRA_MS
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), graceMs).unref()
-    await service.close(reason)
+    const service = await starting.catch(() => undefined) // a failed start has ended what it began
+    await service?.close(reason)
     await logger.close(LOG_CLOSE_MS)
     process.exit(exitCode)
   }
   process.on('SIGTERM', () => void stop('SIGTERM', 0))
   process.on('SIGINT', () => void stop('SIGINT', 0))
-  say(`listening on ${service.origin}`)
-  await service.ready.catch(async (error: unknown) => {
+  try {
+    const service = await starting
+    say(`listening on ${service.origin}`)
+    await service.ready
+  } catch (error) {
+    if (isStopping) return // by a signal: its exit code counts
     say(describe(error))
     await stop('start refused', exitCodeOf(error))
-  })
+  }
 }
 
 /** The state is unknown: what is logged is written, and a supervisor starts anew. */

@@ -87,9 +87,9 @@ t.test('the whole loop runs with one single-use enrollment token', async (t) => 
   const { rows } = await db.query('select * from apk_download_events')
   t.match(rows, [{ source: 'enrollment', build_id: 'b1', completed: true, request_id: 'apk-1' }])
 
-  const story_lines = service.lines.all.filter((line) => line['request_id'] === 'cmd-1')
+  const storyLines = service.lines.all.filter((line) => line['request_id'] === 'cmd-1')
   t.same(
-    story_lines.map((line) => line.event).sort(),
+    storyLines.map((line) => line.event).sort(),
     ['action_result.ingest', 'dispatch.request', 'dispatch.sent', 'http.request'],
     'one request_id tells the whole story',
   )
@@ -100,6 +100,14 @@ t.test('the whole loop runs with one single-use enrollment token', async (t) => 
     device_id: device.deviceId,
     alias: 'D01',
   })
+  const terminal = service.lines.all.filter((line) => line['status_code'] !== null)
+  const ends = (route: string) =>
+    terminal.filter((line) => line['route'] === route).map((line) => line.event)
+  t.same(ends('/v1/register'), ['register.success'], 'one terminal line each')
+  t.same(ends('/v1/heartbeat'), ['heartbeat.ingest'])
+  t.same(ends('/admin/command'), ['http.request'])
+  t.same(ends('/v1/action-result'), ['action_result.ingest'])
+  t.same(ends('/v1/apk/download-latest'), ['apk.download'])
   for (const line of service.lines.all) {
     t.same(Object.keys(line).slice(0, COMMON.length), COMMON, `${line.event} has the common keys`)
   }

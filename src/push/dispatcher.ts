@@ -144,7 +144,8 @@ export class Dispatcher {
 
   #recordOf(claim: Claim, outcome: SendOutcome): AttemptRecord {
     const { fcmHttpCode, fcmStatus } = outcome
-    const latencyMs = outcome.httpAttempts === 0 ? null : outcome.latencyMs
+    const latencyMs =
+      outcome.httpAttempts === 0 ? null : Math.round(outcome.latencyMs * 1_000) / 1_000
     const base = { fcmHttpCode, fcmStatus, latencyMs }
     switch (outcome.kind) {
       case 'sent':

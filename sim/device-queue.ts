@@ -1,0 +1,84 @@
+/** A phone's durable queue: what it has to tell, oldest first, kept through every failure (fixtures/agent/README.md). */
+
+export interface QueueItem {
+  readonly kind: 'heartbeat' | 'result'
+  readonly path: string
+  /** JSON, as it was when the item was made. */
+  readonly body: string
+  readonly queuedAtMs: number
+}
+
+interface Entry {
+  readonly item: QueueItem
+  failures: number
+  dueAtMs: number
+  isUnderWay: boolean
+}
+
+export const MAX_ITEMS = 500
+const MAX_AGE_MS = 24 * 3_600_000
+const FIRST_RETRY_MS = 2_000
+const MAX_RETRY_MS = 300_000
+const JITTER = 0.25
+
+/** The wait after the failure number `failures` (from 1), milliseconds; `random` is 0 to 1. */
+export function retryDelayMs(failures: number, random: number): number {
+  return Math.min(FIRST_RETRY_MS * 2 ** (failures - 1), MAX_RETRY_MS) * (1 + JITTER * random)
+}
+
+export class DeviceQueue {
+  /** Lost because the queue was full, the oldest first. */
+  dropped = 0
+  /** Given up after 24 h. */
+  expired = 0
+  readonly #entries: Entry[] = []
+
+  get length(): number {
+    return this.#entries.length
+  }
+
+  /** When the first item that is not under way may be sent, epoch milliseconds; Infinity while there is none. */
+  get dueAtMs(): number {
+    const waiting = this.#entries.filter(({ isUnderWay }) => !isUnderWay)
+    return Math.min(...waiting.map(({ dueAtMs }) => dueAtMs))
+  }
+
+  add(item: QueueItem): void {
+    this.#entries.push({ item, failures: 0, dueAtMs: item.queuedAtMs, isUnderWay: false })
+    if (this.#entries.length <= MAX_ITEMS) return
+    this.#entries.shift()
+    this.dropped += 1
+  }
+
+  /** The oldest item that is due and not in `tried`. It stays in the queue: two drains at once get the same ones. */
+  next(nowMs: number, tried: ReadonlySet<QueueItem>): QueueItem | undefined {
+    this.#forgetOld(nowMs)
+    const entry = this.#entries.find(({ item, dueAtMs }) => dueAtMs <= nowMs && !tried.has(item))
+    if (entry !== undefined) entry.isUnderWay = true
+    return entry?.item
+  }
+
+  remove(item: QueueItem): void {
+    const index = this.#indexOf(item)
+    if (index !== -1) this.#entries.splice(index, 1)
+  }
+
+  failed(item: QueueItem, nowMs: number, random: number): void {
+    const entry = this.#entries[this.#indexOf(item)]
+    if (entry === undefined) return // the other drain delivered it
+    entry.isUnderWay = false
+    entry.failures += 1
+    entry.dueAtMs = nowMs + retryDelayMs(entry.failures, random)
+  }
+
+  #indexOf(item: QueueItem): number {
+    return this.#entries.findIndex((entry) => entry.item === item)
+  }
+
+  #forgetOld(nowMs: number): void {
+    while ((this.#entries[0]?.item.queuedAtMs ?? nowMs) < nowMs - MAX_AGE_MS) {
+      this.#entries.shift()
+      this.expired += 1
+    }
+  }
+}
