@@ -62,23 +62,30 @@ interface DeviceRow {
 /** A lost answer is given again at most so often (http-api.md, lost answer). */
 const MAX_REISSUES = 5
 
-const LOCK_STATUS = /* sql */ `
-  select from device_status
-  where device_id = (select device_id from devices where alias = $1 and deleted_at is null)
-  for no key update`
-
+/** device_status first, then devices: the order in which heartbeats lock them. */
 const LOCK_DEVICE = /* sql */ `
-  select device_id as "deviceId", enrollment_no as "enrollmentNo", enrolled_by as "enrolledBy",
-    hardware_id as "hardwareId", reissues as "reissues", hmac_secret_id as "hmacSecretId"
-  from devices where alias = $1 and deleted_at is null for update`
+  with status as materialized (
+    select device_id from device_status
+    where device_id = (select device_id from devices where alias = $1 and deleted_at is null)
+    for no key update)
+  select d.device_id as "deviceId", d.enrollment_no as "enrollmentNo", d.enrolled_by as "enrolledBy",
+    d.hardware_id as "hardwareId", d.reissues as "reissues", d.hmac_secret_id as "hmacSecretId"
+  from devices d
+  where d.device_id = (select device_id from status) and d.alias = $1 and d.deleted_at is null
+  for update of d`
 
-const INSERT_DEVICE = /* sql */ `
-  insert into devices (device_id, alias, hardware_id, enrollment_no, enrolled_by, hmac_secret_id,
-    fcm_token, fcm_token_at, app_version, model, manufacturer, android_version, sdk_int, request_id)
-  values ($1, $2, $3, 1, $4, $5, $6, case when $6::text is not null then now() end, $7, $8, $9, $10, $11, $12)
-  on conflict (alias) where deleted_at is null do nothing`
-
-const INSERT_STATUS = /* sql */ `insert into device_status (device_id) values ($1)`
+/** The device, its status row and its first token. No row: another registration made the alias meanwhile. */
+const CREATE = /* sql */ `
+  with device as (
+    insert into devices (device_id, alias, hardware_id, enrollment_no, enrolled_by, hmac_secret_id,
+      fcm_token, fcm_token_at, app_version, model, manufacturer, android_version, sdk_int, request_id)
+    values ($1, $2, $3, 1, $4, $5, $6, case when $6::text is not null then now() end, $7, $8, $9, $10, $11, $12)
+    on conflict (alias) where deleted_at is null do nothing
+    returning device_id),
+  status as (
+    insert into device_status (device_id) select device_id from device)
+  insert into device_tokens (token_hash, device_id, enrollment_no, request_id)
+  select $13, device_id, 1, $12 from device`
 
 const RE_ENROLL = /* sql */ `
   update devices set enrollment_no = enrollment_no + 1, enrolled_by = $2, enrolled_at = now(),
@@ -151,7 +158,6 @@ interface Step {
 }
 
 async function lockDevice(tx: Queryable, alias: string): Promise<DeviceRow | undefined> {
-  await tx.query({ name: 'registration.lock_status', text: LOCK_STATUS, values: [alias] })
   const { rows } = await tx.query<DeviceRow>({
     name: 'registration.lock_device',
     text: LOCK_DEVICE,
@@ -180,14 +186,15 @@ async function reissue(tx: Queryable, device: DeviceRow, step: Step): Promise<En
     text: REISSUE,
     values: [device.deviceId, step.registration.requestId],
   })
-  return finish(tx, 'reissued', device.deviceId, device.enrollmentNo, device.hmacSecretId, step)
+  await addToken(tx, device.deviceId, device.enrollmentNo, step)
+  return audited(tx, step, { ...device, kind: 'reissued' })
 }
 
 async function create(tx: Queryable, step: Step): Promise<Enrolled> {
   const { registration } = step
   const { rowCount } = await tx.query({
-    name: 'registration.insert_device',
-    text: INSERT_DEVICE,
+    name: 'registration.create',
+    text: CREATE,
     values: [
       registration.newDeviceId,
       step.alias,
@@ -201,12 +208,16 @@ async function create(tx: Queryable, step: Step): Promise<Enrolled> {
       registration.androidVersion,
       registration.sdkInt,
       registration.requestId,
+      registration.deviceTokenHash,
     ],
   })
   if (rowCount === 0) throw new AliasRaceError('the alias was taken meanwhile')
-  const deviceId = registration.newDeviceId
-  await tx.query({ name: 'registration.insert_status', text: INSERT_STATUS, values: [deviceId] })
-  return finish(tx, 'created', deviceId, 1, registration.hmacSecretId, step)
+  return audited(tx, step, {
+    kind: 'created',
+    deviceId: registration.newDeviceId,
+    enrollmentNo: 1,
+    hmacSecretId: registration.hmacSecretId,
+  })
 }
 
 async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<Enrolled> {
@@ -230,32 +241,34 @@ async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<E
   })
   const enrollmentNo = rows[0]?.enrollmentNo ?? device.enrollmentNo + 1
   await killDeviceTokens(tx, device.deviceId, 're_enrolled')
+  await addToken(tx, device.deviceId, enrollmentNo, step)
   const { hmacSecretId } = registration
-  const enrolled = await finish(
-    tx,
-    're_enrolled',
-    device.deviceId,
-    enrollmentNo,
-    hmacSecretId,
-    step,
-  )
+  const enrolled = { ...device, enrollmentNo, hmacSecretId, kind: 're_enrolled' } as const
+  const outcome = await audited(tx, step, enrolled)
   if (registration.fcmToken !== null) await requestPush(tx, [device.deviceId])
-  return enrolled
+  return outcome
 }
 
-async function finish(
+function addToken(tx: Queryable, deviceId: string, enrollmentNo: number, { registration }: Step) {
+  const { deviceTokenHash: tokenHash, requestId } = registration
+  return insertDeviceToken(tx, { tokenHash, deviceId, enrollmentNo, requestId })
+}
+
+async function audited(
   tx: Queryable,
-  kind: Enrolled['kind'],
-  deviceId: string,
-  enrollmentNo: number,
-  hmacSecretId: string,
   { tokenId, alias, registration }: Step,
+  done: Omit<Enrolled, 'tokenId' | 'alias'>,
 ): Promise<Enrolled> {
+  const { kind, deviceId, enrollmentNo, hmacSecretId } = done
   const { requestId, ip } = registration
-  const tokenHash = registration.deviceTokenHash
-  await insertDeviceToken(tx, { tokenHash, deviceId, enrollmentNo, requestId })
-  const what = `device.${kind}`
   const detail = { alias, token_id: tokenId, enrollment_no: enrollmentNo }
-  await writeAudit(tx, { admin: null, what, subject: deviceId, requestId, ip, detail })
+  await writeAudit(tx, {
+    admin: null,
+    what: `device.${kind}`,
+    subject: deviceId,
+    requestId,
+    ip,
+    detail,
+  })
   return { kind, tokenId, deviceId, alias, enrollmentNo, hmacSecretId }
 }
