@@ -97,7 +97,7 @@ function curlLine(origin: string, { method, path, headers = {}, body }: HttpRequ
   const token = headers['authorization']?.replace(/^Bearer /, '')
   if (token !== undefined) parts.push(`-H "Authorization: Bearer ${tokenName(token)}"`)
   for (const [name, value] of Object.entries(headers)) {
-    if (name.startsWith('x-')) parts.push(`-H "${name}: ${value}"`)
+    if (name.startsWith('x-') || name === 'content-type') parts.push(`-H "${name}: ${value}"`)
   }
   if (typeof body === 'string') parts.push(`-d '${shortened(withoutSecrets(body))}'`)
   else if (body !== undefined) parts.push('-T app.apk')

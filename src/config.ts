@@ -7,7 +7,8 @@ export type { Config, ServiceAccount } from './config-types.ts'
 export { CONFIG_VARIABLES } from './config-values.ts'
 
 const FCM_BASE_URL = 'https://fcm.googleapis.com'
-const BUILD_TYPE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+/** As routes/apk-build-wire.ts reads it from a query. */
+const BUILD_TYPE = /^[a-z0-9][a-z0-9_-]{0,31}$/i
 // biome-ignore format: one list
 const COMMAND_ACTIONS = ['ping', 'launch_app', 'update', 'ring', 'reboot', 'restart_app', 'list_packages']
 

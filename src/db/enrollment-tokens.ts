@@ -60,9 +60,12 @@ const STATUS = /* sql */ `
 /** Serialises one admin's batches, so that two at once cannot both pass the limit. */
 const LOCK_ADMIN = /* sql */ `select pg_advisory_xact_lock(hashtextextended('enroll-tokens:' || $1, 0))`
 
+/** $2: how many may stand when the batch is issued; the batch fits when the others are an hour old. */
 const ISSUED_LAST_HOUR = /* sql */ `
   select count(*)::int as "issued",
-    coalesce(ceil(extract(epoch from min(issued_at) + interval '1 hour' - now()))::int, 0) as "retryAfterS"
+    coalesce(ceil(extract(epoch from
+      (array_agg(issued_at order by issued_at))[count(*) - $2::int] + interval '1 hour' - now()))::int,
+      3600) as "retryAfterS"
   from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'`
 
 const INSERT_ALL = /* sql */ `
@@ -106,14 +109,15 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
     issue(tokens, options) {
       return database.transaction(async (tx) => {
         const { admin } = options
+        const room = options.maxPerHour - tokens.length
         await tx.query({ name: 'enrollment_tokens.lock_admin', text: LOCK_ADMIN, values: [admin] })
         const { rows } = await tx.query<{ issued: number; retryAfterS: number }>({
           name: 'enrollment_tokens.issued_last_hour',
           text: ISSUED_LAST_HOUR,
-          values: [admin],
+          values: [admin, room],
         })
         const { issued = 0, retryAfterS = 0 } = rows[0] ?? {}
-        if (issued + tokens.length > options.maxPerHour) {
+        if (issued > room) {
           return { kind: 'rate_limited', retryAfterS: Math.max(1, retryAfterS) }
         }
         return { kind: 'issued', expiresAt: await insertAll(tx, tokens, options) }
@@ -136,10 +140,8 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
         const name = 'enrollment_tokens.revoke'
         const { rowCount } = await tx.query({ name, text: REVOKE, values: [tokenId] })
         const outcome = rowCount === 1 ? 'revoked' : await whyNotRevoked(tx, tokenId)
-        if (outcome !== 'unknown') {
-          const what = 'enrollment_token.revoke'
-          await writeAudit(tx, { ...by, what, subject: tokenId, detail: { outcome } })
-        }
+        const what = 'enrollment_token.revoke'
+        await writeAudit(tx, { ...by, what, subject: tokenId, detail: { outcome } })
         return outcome
       })
     },

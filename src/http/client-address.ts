@@ -53,10 +53,7 @@ export function isTransportAllowed(
   if (peer === null) return false
   const isLoopback = peer === '::1' || peer.startsWith('127.')
   if (!rule.isTrustedProxy(peer)) return isLoopback || rule.isPlaintextOk(peer)
-  const isForwarded =
-    headers['x-forwarded-for'] !== undefined ||
-    headers['x-forwarded-proto'] !== undefined ||
-    headers['x-forwarded-host'] !== undefined
+  const isForwarded = Object.keys(headers).some((name) => name.startsWith('x-forwarded-'))
   if (isLoopback && !isForwarded) return true
   // The proxy nearest to us writes last.
   const proto = String(headers['x-forwarded-proto'] ?? 'http')

@@ -123,7 +123,7 @@ export function revokeEnrollTokenRoute(deps: {
     body: 0,
     async handle(request) {
       const { context, admin } = request
-      const tokenId = request.params['token_id'] ?? ''
+      const tokenId = (request.params['token_id'] ?? '').toLowerCase()
       const outcome = isUuid(tokenId)
         ? await deps.tokens.revoke(tokenId, {
             admin,

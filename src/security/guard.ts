@@ -116,11 +116,12 @@ export function createGuards(deps: GuardDeps) {
       if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
       return { downloader: { source: 'enrollment', tokenId: verdict.tokenId } }
     }
-    if (token === '' || token.startsWith('dt_')) {
-      const { deviceId } = await device(headers, about)
-      return { downloader: { source: 'ota', deviceId } }
+    if (findAdmin(token) !== undefined) {
+      return { downloader: { source: 'manual', ...admin(headers, ['apk'], about) } }
     }
-    return { downloader: { source: 'manual', ...admin(headers, ['apk'], about) } }
+    // Whatever else it is, a phone may have sent it: a fresh installation must not call it bad.
+    const { deviceId } = await device(headers, about)
+    return { downloader: { source: 'ota', deviceId } }
   }
 
   return { deviceToken, device, enrollmentToken, admin, downloader }

@@ -1,0 +1,174 @@
+/** The README's tour, typed in exactly as it stands there: a copy of the project, npm start, one bash. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { type Block, blocksOf, sectionOf } from '../helpers/markdown.ts'
+
+const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
+/** What a fresh clone holds that the tour needs; tests are left out. */
+const SOURCES = ['src', 'sql', 'sim', 'package.json', 'tsconfig.json', 'tsconfig.build.json']
+const DEADLINE_MS = 60_000
+
+const missing = ['bash', 'curl', 'jq'].filter((tool) => spawnSync(tool, ['--version']).error)
+
+interface Step {
+  readonly command: Block
+  /** What the README says that it prints. */
+  readonly output: string
+}
+
+/** Each command with the output block behind it, if that follows. */
+function stepsOf(blocks: readonly Block[]): readonly Step[] {
+  return blocks.flatMap((command, index) => {
+    if (command.language !== 'sh') return []
+    const next = blocks[index + 1]
+    const output = next === undefined || next.language === 'sh' ? '' : next.text
+    return [{ command, output }]
+  })
+}
+
+/**
+ * Only what differs from run to run: ids (numbered in the order of their appearance, so that the same one
+ * is the same), secrets, signatures, times, latencies, the directory and the port. All else must be equal.
+ */
+function normalizer(): (text: string) => string {
+  const ids = new Map<string, string>()
+  const idOf = (id: string) => {
+    if (!ids.has(id)) ids.set(id, `<id ${ids.size + 1}>`)
+    return ids.get(id) ?? id
+  }
+  return (text) =>
+    text
+      .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, idOf)
+      .replace(/("hmac2?": ")[0-9a-f]{64}"/g, '$1<signature>"')
+      .replace(/\b([ed]t_)?[A-Za-z0-9_-]{43}(?=")/g, '$1<secret>')
+      .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z/g, '<time>')
+      .replace(/,\d+(\.\d+)?(?=\])/g, ',<ms>')
+      .replace(/(\/[\w.-]+)+(?=\/data\/)/g, '<directory>')
+      .replace(/127\.0\.0\.1:\d+/g, '127.0.0.1:<port>')
+      .trimEnd()
+}
+
+function copyProject(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-readme-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  for (const name of SOURCES) cpSync(join(ROOT, name), join(directory, name), { recursive: true })
+  symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'))
+  return directory
+}
+
+/** The reader's shell: tap would have every process that a test spawns load its modules (NODE_OPTIONS). */
+const BASH = ['-u', 'NODE_OPTIONS', 'bash'] as const
+
+/** The environment without what npm and tap add to it. */
+function readersEnv(more: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+  const { PATH, HOME, TMPDIR } = process.env
+  return { PATH, HOME, TMPDIR, ...more }
+}
+
+/** Both streams of a process, as far as they came. */
+function gather(child: ChildProcess): { out: string; err: string } {
+  const texts = { out: '', err: '' }
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    texts.out += text
+  })
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    texts.err += text
+  })
+  return texts
+}
+
+/** Runs the blocks in one bash; answers what each printed, and the status of its last command. */
+async function runAll(blocks: readonly string[], cwd: string, env: NodeJS.ProcessEnv) {
+  const mark = (index: number) => `printf '\\n@@ %s %s @@\\n' ${index} "$?"\n`
+  const script = blocks.map((text, index) => text + mark(index)).join('')
+  const child = spawn('env', BASH, { cwd, env })
+  const texts = gather(child)
+  child.stdin.end(script)
+  await once(child, 'close')
+  const parts = texts.out.split(/\n@@ \d+ (\d+) @@\n/)
+  return blocks.map((_, index) => ({
+    printed: parts[2 * index] ?? '',
+    status: Number(parts[2 * index + 1]),
+    errors: texts.err,
+  }))
+}
+
+t.test(
+  'the tour prints what the README says',
+  { skip: missing.length > 0 && `needs ${missing.join(', ')}` },
+  async (t) => {
+    const [start, ...steps] = stepsOf(blocksOf(sectionOf(README, 'Five-minute tour')))
+    if (start === undefined) throw new Error('the tour has no blocks')
+    t.equal(start.command.rest, 'start')
+    const directory = copyProject(t)
+
+    // A process group of its own, so that it can be sent what Ctrl-C sends.
+    const service = spawn('env', [...BASH, '-c', start.command.text], {
+      cwd: directory,
+      env: readersEnv({ PORT: '0' }),
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const exited = once(service, 'exit')
+    const texts = gather(service)
+    const logFile = join(directory, 'fleetloop.log')
+    const log = () => (existsSync(logFile) ? readFileSync(logFile, 'utf8') : '')
+    const hasEnded = () => service.exitCode !== null || service.signalCode !== null
+    const interrupt = async () => {
+      if (!hasEnded() && service.pid !== undefined) process.kill(-service.pid, 'SIGINT')
+      await exited
+    }
+    t.teardown(interrupt)
+    const logged = async (event: string) => {
+      const deadlineAtMs = performance.now() + DEADLINE_MS
+      while (!log().includes(`"event":"${event}"`)) {
+        if (performance.now() > deadlineAtMs) throw new Error(`no ${event}; stderr:\n${texts.err}`)
+        await wait(50)
+      }
+    }
+    await logged('service.ready')
+    const normalStart = normalizer()
+    t.equal(normalStart(texts.err), normalStart(start.output), 'what the start says on stderr')
+
+    const origin = /listening on (\S+)/.exec(texts.err)?.[1] ?? ''
+    const env = readersEnv({ FLEETLOOP_URL: origin })
+    const results = await runAll(
+      steps.map((step) => step.command.text),
+      directory,
+      env,
+    )
+    const normalPrinted = normalizer()
+    const normalExpected = normalizer()
+    for (const [index, { command, output }] of steps.entries()) {
+      const result = results[index]
+      const title = command.text.trimEnd().split('\n').at(-1) ?? ''
+      const printed = normalPrinted(result?.printed ?? '')
+      const expected = normalExpected(output)
+      t.same({ status: result?.status, printed }, { status: 0, printed: expected }, title)
+      if (result?.status !== 0) t.comment(result?.errors ?? '')
+    }
+
+    await interrupt()
+    await logged('service.stop')
+    const lines = log().trimEnd().split('\n')
+    t.equal(JSON.parse(lines.at(-1) ?? '').event, 'service.stop', 'Ctrl-C drains and stops')
+    t.doesNotThrow(() => lines.map((line) => JSON.parse(line)), 'the log holds only JSON')
+  },
+)
+
+t.test('what the README names is there', async (t) => {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  for (const [, script = ''] of README.matchAll(/npm run (?:-s )?([a-z]+)/g)) {
+    t.ok(script in scripts, `npm run ${script}`)
+  }
+  for (const [, path = ''] of README.matchAll(/\]\(([^)#]+)\)/g)) {
+    t.ok(readFileSync(join(ROOT, path)).length > 0, path)
+  }
+})

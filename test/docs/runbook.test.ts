@@ -1,0 +1,153 @@
+/** The runbook says what the code says, and each of its commands that is marked to be run works. */
+import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { makeApk } from '../../sim/apk.ts'
+import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
+import { STATUS } from '../../src/http/errors.ts'
+import { EVENTS } from '../../src/telemetry/events.ts'
+import { connect } from '../helpers/database.ts'
+import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { ADMIN, type Running, startService } from '../helpers/service.ts'
+
+const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
+const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
+const RUNBOOK = read('RUNBOOK.md')
+const missing = ['bash', 'curl', 'jq'].filter((tool) => spawnSync(tool, ['--version']).error)
+
+t.test('the table of events is the vocabulary', async (t) => {
+  const table = tableOf(sectionOf(RUNBOOK, 'Events')).map(([event = '', level, fields = '']) => ({
+    event: codesOf(event)[0],
+    levels: level?.split(', '),
+    fields: codesOf(fields),
+  }))
+  const vocabulary = Object.entries(EVENTS).map(([event, shape]) => ({
+    event,
+    levels: [...shape.levels],
+    fields: Object.keys(shape.fields),
+  }))
+  t.same(table, vocabulary)
+})
+
+t.test('each bound stands in the code with that size', async (t) => {
+  const rows = tableOf(sectionOf(RUNBOOK, 'Bounds'))
+  t.ok(rows.length > 40)
+  for (const [what, size = '', where = ''] of rows) {
+    const [code = ''] = codesOf(size)
+    const [path = ''] = codesOf(where)
+    // To the end of the number: `= 1` is not `= 10`.
+    const pattern = new RegExp(`${escaped(code)}(?![\\w*. ]*\\d)`)
+    t.ok(pattern.test(read(path)), `${what}: ${code} in ${path}`)
+  }
+})
+
+t.test('each 5xx code is explained', async (t) => {
+  const explained = tableOf(sectionOf(RUNBOOK, 'Each 5xx')).map(([code = '']) => code)
+  const codes = Object.entries(STATUS).filter(([, status]) => status >= 500)
+  t.same(
+    explained,
+    codes.map(([code, status]) => `${status} \`${code}\``),
+  )
+})
+
+t.test('settings without effect are named, and no others', async (t) => {
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.ts') && !/^config[\w-]*\.ts$/.test(path))
+    .map((path) => read(join('src', path)))
+    .join('\n')
+  const unused = Object.keys(parseConfig({}, () => ''))
+    .filter((key) => !new RegExp(`\\b${key}\\b`).test(sources))
+    .map((key) => key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase())
+  const sentence = /^Read but without effect in this release: .*$/m.exec(RUNBOOK)?.[0] ?? ''
+  t.same(codesOf(sentence).toSorted(), unused.toSorted())
+  for (const name of codesOf(sentence)) t.ok(CONFIG_VARIABLES.includes(name), name)
+})
+
+t.test('links lead somewhere', async (t) => {
+  const anchors = [...RUNBOOK.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
+    title
+      .toLowerCase()
+      .replace(/[^\w -]/g, '')
+      .replaceAll(' ', '-'),
+  )
+  for (const [, target = ''] of RUNBOOK.matchAll(/\]\(([^)]+)\)/g)) {
+    if (target.startsWith('#')) t.ok(anchors.includes(target.slice(1)), target)
+    else t.ok(read(target) !== '', target)
+  }
+})
+
+t.test('the table of metrics is what a scrape shows', async (t) => {
+  const service = await startService(t)
+  await live(service)
+  const { text } = await service.call('GET', '/metrics')
+  const families = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = '', type = '']) => ({
+    name,
+    type,
+    labels: labelsOf(text, name),
+  }))
+  const table = tableOf(sectionOf(RUNBOOK, 'Metrics')).map(([name = '', type, labels = '']) => ({
+    name: codesOf(name)[0],
+    type,
+    labels: codesOf(labels),
+  }))
+  t.same(table, families)
+})
+
+t.test(
+  'each command that is marked to be run works',
+  { skip: missing.length > 0 && `needs ${missing.join(', ')}` },
+  async (t) => {
+    const service = await startService(t)
+    await live(service)
+    const db = await connect(t, service.databaseUrl)
+    const log = join(service.dataDir, 'fleetloop.log')
+    writeFileSync(log, `${service.lines.raw.join('\n')}\n`)
+    const { PATH } = process.env
+    const env = { PATH, URL: service.origin, ADMIN, LOG: log, ID: 'ring-1', ALIAS: 'D01' }
+    const marked = blocksOf(RUNBOOK).filter((block) => block.rest.startsWith('run'))
+    t.ok(marked.length > 20)
+    for (const { language, rest, text, line } of marked) {
+      const expected = /^run prints (.+)$/.exec(rest)?.[1]
+      if (expected === undefined) throw new Error(`RUNBOOK.md:${line}: run prints what?`)
+      const title = `RUNBOOK.md:${line} prints ${expected}`
+      if (language === 'sql') {
+        t.match(JSON.stringify((await db.query(text)).rows), expected, title)
+        continue
+      }
+      const options = { input: `set -o pipefail\n${text}`, env, encoding: 'utf8' } as const
+      const { status, stdout, stderr } = spawnSync('bash', options)
+      t.same({ status, stderr }, { status: 0, stderr: '' }, `${title}, and nothing else`)
+      t.match(stdout, expected, title)
+    }
+  },
+)
+
+/** The owner's loop, with a few refusals: each command of the runbook has something to find. */
+async function live(service: Running): Promise<void> {
+  const build = '/admin/apk/builds/b7?version_code=7'
+  await service.call('PUT', build, { raw: makeApk() })
+  const { token, enrollmentToken } = await service.enroll('D01')
+  await service.call('POST', '/v1/heartbeat', { token, body: { battery_pct: 87 } })
+  await service.call('POST', '/v1/heartbeat', { token: 'dt_wrong', body: {} })
+  await service.call('POST', '/admin/command', {
+    body: { alias: 'D01', action: 'ring', request_id: 'ring-1' },
+  })
+  const result = { request_id: 'ring-1', outcome: 'success' }
+  await service.call('POST', '/v1/action-result', { token, body: result })
+  await service.call('GET', '/v1/apk/download-latest', { token: enrollmentToken })
+  await service.lines.waitFor((line) => line.event === 'apk.download')
+}
+
+/** Of the first sample of a family, without `le`. */
+function labelsOf(text: string, family: string): readonly string[] {
+  const sample = new RegExp(`^${family}(?:_bucket)?\\{(.*)\\} `, 'm').exec(text)?.[1] ?? ''
+  return [...sample.matchAll(/(\w+)="/g)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== 'le')
+}
+
+function escaped(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+}
