@@ -90,8 +90,9 @@ export async function stop(
   const { config } = deps
   const closingAtMs = performance.now()
   deps.closing.abort()
-  // Still serving, so that a balancer that learns from /readyz sends no request to a closed port.
-  await sleep(config.shutdownDrainMs, skipDrain)
+  // Still serving, so that a balancer that learns from /readyz sends no request to a closed port; it never
+  // sent one to a service that never was ready.
+  if (deps.state.isPrepared) await sleep(config.shutdownDrainMs, skipDrain)
   const leftMs = config.shutdownGraceMs - (performance.now() - closingAtMs)
   await stopListening(deps.listener, Math.max(0, leftMs - CLOSE_RESERVE_MS))
   await Promise.all([

@@ -4,6 +4,7 @@ import { sleep } from './core/wait.ts'
 import type { Listener } from './http/listener.ts'
 
 const POLL_MS = 25
+const ENDINGS_MS = 1_000
 
 /** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects where the port cannot be had. */
 export function listen({ server }: Listener, port: number, host: string): Promise<string> {
@@ -19,17 +20,28 @@ export function listen({ server }: Listener, port: number, host: string): Promis
 }
 
 /**
- * Accepts no more, lets requests in flight end within the deadline, then closes every connection: one that
- * never sent a byte, or stopped half-way, would stay open for ever (nodejs/node #63452).
+ * Accepts no more, lets requests in flight end within the deadline, answers 503 to what is left, then closes
+ * every connection: one that never sent a byte, or stopped half-way, would stay open for ever (nodejs/node
+ * #63452). Resolves when every request has its line.
  */
 export async function stopListening(listener: Listener, deadlineMs: number): Promise<void> {
-  const { server, openExchanges } = listener
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  const closed = new Promise<void>((resolve) => listener.server.close(() => resolve()))
+  if (!(await emptied(listener, deadlineMs))) {
+    listener.refuseOpen()
+    await sleep(POLL_MS)
+  }
+  listener.server.closeAllConnections()
+  await closed
+  // An exchange ends a turn after its connection, a download one statement later still.
+  await emptied(listener, ENDINGS_MS)
+}
+
+/** Whether no request was open any more before the deadline. */
+async function emptied({ server, openExchanges }: Listener, deadlineMs: number): Promise<boolean> {
   const deadlineAtMs = performance.now() + deadlineMs
   while (openExchanges() > 0 && performance.now() < deadlineAtMs) {
     server.closeIdleConnections()
     await sleep(POLL_MS)
   }
-  server.closeAllConnections()
-  await closed
+  return openExchanges() === 0
 }

@@ -41,6 +41,7 @@ async function readAll<Row>(t: Test, path: string, name: string, limit: number):
     const after: string = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`
     const { body } = await get(`${path}${path.includes('?') ? '&' : '?'}limit=${limit}${after}`)
     t.ok(body[name].length <= limit)
+    t.ok(cursor === null || body[name].length > 0, 'a cursor leads to rows')
     rows.push(...body[name])
     cursor = body.next_cursor
   } while (cursor !== null)

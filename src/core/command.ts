@@ -144,7 +144,7 @@ const RULES: readonly Rule[] = [
   },
   {
     code: 'failed_on_device',
-    holds: ({ command }) => command.state === 'completed' && command.outcome !== 'success',
+    holds: ({ command }) => command.outcome !== null && command.outcome !== 'success',
     say: ({ command }) => `The device reported ${command.outcome}: see the result.`,
   },
   {

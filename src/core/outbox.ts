@@ -38,6 +38,6 @@ export interface Outbox {
     claim: Claim,
     record: AttemptRecord,
   ): Promise<'marked' | 'replaced' | 'lease_lost'>
-  /** Gives claims that were not sent back, due at once. */
-  handBack(leaseId: string, requestIds: readonly string[]): Promise<void>
+  /** Gives claims back that this replica holds no longer, due at once; what was recorded meanwhile stays. */
+  handBack(claims: readonly Claim[]): Promise<void>
 }

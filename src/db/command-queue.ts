@@ -54,34 +54,41 @@ const CLAIM = /* sql */ `
     hmac_secret_id as "hmacSecretId"
   from claimed where fcm_token is not null`
 
-/** Fenced by the lease alone. A command that ended meanwhile keeps its state; only how the push went is noted. */
+/**
+ * Fenced by the lease alone. A command that ended meanwhile keeps its state; only how the push went is noted.
+ * An open one whose device has another push token since is due at once: that token was not pushed to.
+ */
 const RECORD = /* sql */ `
-  with recorded as (
-    update commands set push_state = $3, fcm_http_code = $4, fcm_status = $5,
-      push_failures = case when $3 = 'sent' then 0 else push_failures + 1 end,
-      next_attempt_at = case when state = 'open' then now() + make_interval(secs => $6::float8 / 1000) end,
+  with device as materialized (
+    select d.fcm_token <> $10 and d.fcm_token_died_at is null as is_replaced
+    from devices d where d.device_id = $11 for share),
+  recorded as (
+    update commands c set
+      push_state = case when c.state = 'open' and d.is_replaced then 'waiting' else $3 end,
+      fcm_http_code = $4, fcm_status = $5,
+      push_failures = case when $3 = 'sent' then 0 else c.push_failures + 1 end,
+      next_attempt_at = case when c.state = 'open' then
+        case when d.is_replaced then now() else now() + make_interval(secs => $6::float8 / 1000) end end,
       lease_id = null, lease_until = null
-    where request_id = $1 and lease_id = $2
-    returning request_id, next_attempt_at, attempt)
-  insert into command_events (request_id, stage, code, detail, instance)
-  select request_id, case when $3 = 'sent' then 'push_sent' else 'push_failed' end, $5,
-    jsonb_build_object('attempt', $9::int, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
-      'retry_at', next_attempt_at), $8
-  from recorded`
+    from device d where c.request_id = $1 and c.lease_id = $2
+    returning c.request_id, c.next_attempt_at, c.state = 'open' and d.is_replaced as is_replaced),
+  told as (
+    insert into command_events (request_id, stage, code, detail, instance)
+    select request_id, case when $3 = 'sent' then 'push_sent' else 'push_failed' end, $5,
+      jsonb_build_object('attempt', $9::int, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
+        'retry_at', next_attempt_at), $8
+    from recorded)
+  select is_replaced as "isReplaced" from recorded`
 
 const MARK_DEAD = /* sql */ `
   update devices set fcm_token_died_at = now()
   where device_id = $1 and fcm_token = $2 and fcm_token_died_at is null`
 
-const HAS_OTHER_TOKEN = /* sql */ `
-  select exists (
-    select from devices
-    where device_id = $1 and fcm_token <> $2 and fcm_token_died_at is null and deleted_at is null) as "hasOther"`
-
 const HAND_BACK = /* sql */ `
   update commands set push_state = 'waiting', next_attempt_at = now(), lease_id = null, lease_until = null
-  where lease_id = $1 and request_id in (
-    select request_id from commands where request_id = any ($2::text[]) and lease_id = $1 and state = 'open'
+  where request_id in (
+    select request_id from commands
+    where request_id = any ($2::text[]) and lease_id = any ($1::uuid[]) and state = 'open'
     order by request_id for update)`
 
 const REQUEST_PUSH = /* sql */ `
@@ -126,8 +133,12 @@ const COUNT_WAITING = /* sql */ `
   select count(*)::int as "waiting" from commands where state = 'open' and next_attempt_at is not null`
 
 export function commandQueue(database: Database, instance: string): CommandQueue {
-  async function record(tx: Queryable, claim: Claim, attempt: AttemptRecord): Promise<boolean> {
-    const { rowCount } = await tx.query({
+  async function record(
+    tx: Queryable,
+    claim: Claim,
+    attempt: AttemptRecord,
+  ): Promise<{ readonly isReplaced: boolean } | undefined> {
+    const { rows } = await tx.query<{ isReplaced: boolean }>({
       name: 'command_queue.record',
       text: RECORD,
       values: [
@@ -140,9 +151,11 @@ export function commandQueue(database: Database, instance: string): CommandQueue
         attempt.latencyMs,
         instance,
         claim.attempt,
+        claim.fcmToken,
+        claim.deviceId,
       ],
     })
-    return rowCount === 1
+    return rows[0]
   }
 
   return {
@@ -155,27 +168,22 @@ export function commandQueue(database: Database, instance: string): CommandQueue
       return rows
     },
 
-    record: (claim, attempt) => record(database, claim, attempt),
+    async record(claim, attempt) {
+      return (await record(database, claim, attempt)) !== undefined
+    },
 
     recordDeadToken(claim, attempt) {
       return database.transaction(async (tx) => {
         const values = [claim.deviceId, claim.fcmToken]
         await tx.query({ name: 'command_queue.mark_dead', text: MARK_DEAD, values })
-        const name = 'command_queue.has_other_token'
-        const { rows } = await tx.query<{ hasOther: boolean }>({
-          name,
-          text: HAS_OTHER_TOKEN,
-          values,
-        })
-        const isReplaced = rows[0]?.hasOther === true
-        const next = isReplaced ? ({ pushState: 'backoff', retryInMs: 0 } as const) : {}
-        if (!(await record(tx, claim, { ...attempt, ...next }))) return 'lease_lost'
-        return isReplaced ? 'replaced' : 'marked'
+        const recorded = await record(tx, claim, attempt)
+        if (recorded === undefined) return 'lease_lost'
+        return recorded.isReplaced ? 'replaced' : 'marked'
       })
     },
 
-    async handBack(leaseId, requestIds) {
-      const values = [leaseId, requestIds]
+    async handBack(claims) {
+      const values = [claims.map((claim) => claim.leaseId), claims.map((claim) => claim.requestId)]
       await database.query({ name: 'command_queue.hand_back', text: HAND_BACK, values })
     },
 

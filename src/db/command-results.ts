@@ -45,13 +45,15 @@ const RECORD = /* sql */ `
       ended_at = coalesce(c.ended_at, now()), next_attempt_at = null
     from target t where c.request_id = t.request_id
     returning c.request_id, c.action, c.late_result, t.state = 'open' and c.state = 'expired' as has_expired),
-  expired as (
-    insert into command_events (request_id, stage, instance)
-    select request_id, 'expired', $9 from recorded where has_expired),
   told as (
     insert into command_events (request_id, stage, code, detail, instance)
-    select request_id, 'result', $3, jsonb_build_object('late', late_result, 'http_request_id', $8::text), $9
-    from recorded)
+    select request_id, stage, code, detail, $9 from (
+      select request_id, 1 as nth, 'expired' as stage, null as code, null::jsonb as detail
+      from recorded where has_expired
+      union all
+      select request_id, 2, 'result', $3, jsonb_build_object('late', late_result, 'http_request_id', $8::text)
+      from recorded) step
+    order by nth)
   select action as "action", late_result as "isLate", has_expired as "hasExpired" from recorded`
 
 const EXISTING = /* sql */ `

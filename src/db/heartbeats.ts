@@ -1,7 +1,7 @@
 /**
  * The hot path: one statement for a whole group of heartbeats. It authenticates by token hash, locks,
- * deduplicates, stores, updates the last status, takes a new push token, marks a token's first use, hands
- * over open commands and answers each row. Autocommit: answered means durable.
+ * deduplicates, stores, updates the last status, takes a new push token (which makes open commands due for
+ * push), marks a token's first use, hands over open commands and answers each row. Autocommit: answered means durable.
  */
 import type { Heartbeat } from '../core/heartbeat.ts'
 import type { DeviceVerdict } from '../core/identity.ts'
@@ -43,7 +43,9 @@ const HAND_OVER_AGAIN_S = 30
 
 /**
  * Traps, each measured: sibling CTEs share one snapshot, so all flows by RETURNING; a device that is twice
- * in the group is reduced to one row before any update; device_status rows are locked first and in order.
+ * in the group is reduced to one row before any update; device_status rows are locked first and in order,
+ * and so are commands. What a snapshot said of them is asked again of the locked row: another replica may
+ * have handed them over meanwhile.
  */
 const STORE_GROUP = /* sql */ `
 with clock as materialized (select now() as t),
@@ -97,15 +99,14 @@ described as (
   from live l
   where l.newest = 1 and s.device_id = l.device_id
     and (l.old_effective_at is null or l.effective_at >= l.old_effective_at)),
-pushable as materialized (
-  select distinct on (device_id) device_id, fcm_token, effective_at from live
-  where fcm_token is not null and fcm_token is distinct from old_fcm_token
-    and (old_effective_at is null or effective_at >= old_effective_at)
-    and (old_fcm_token_at is null or effective_at >= old_fcm_token_at)
+reported as materialized (
+  select distinct on (device_id) device_id, fcm_token, effective_at, old_fcm_token, old_fcm_token_at from live
+  where fcm_token is not null and (old_effective_at is null or effective_at >= old_effective_at)
   order by device_id, effective_at desc, ord desc),
 push_token as (
   update devices d set fcm_token = p.fcm_token, fcm_token_at = p.effective_at, fcm_token_died_at = null
-  from pushable p
+  from (select * from reported where fcm_token is distinct from old_fcm_token
+          and (old_fcm_token_at is null or effective_at >= old_fcm_token_at)) p
   where d.device_id = p.device_id and d.fcm_token is distinct from p.fcm_token
     and (d.fcm_token_at is null or p.effective_at >= d.fcm_token_at)
   returning d.device_id),
@@ -130,10 +131,29 @@ due as materialized (
         where p.device_id = l.device_id and p.ping_request_id is not null))
     order by k.created_at, k.request_id limit ${MAX_COMMANDS}) k
   where l.nth = 1),
-handed as (
-  update commands c set attempt = c.attempt + 1, delivered_at = now(), deliveries = c.deliveries + 1
-  from due where c.request_id = due.request_id and c.state = 'open'
-  returning c.request_id, c.device_id, c.action, c.params, c.attempt, c.deliveries, c.expires_at, c.created_at),
+renewed as materialized (
+  select k.request_id from push_token p
+  cross join lateral (
+    select request_id from commands k
+    where k.device_id = p.device_id and k.state = 'open' and k.push_state <> 'off') k),
+mail as materialized (
+  select c.request_id, r.request_id is not null and c.lease_id is null as is_renewed,
+    d.request_id is not null
+      and (c.delivered_at is null or c.delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s') as is_due
+  from commands c left join due d using (request_id) left join renewed r using (request_id)
+  where c.state = 'open' and c.request_id = any (array(
+    select request_id from due union select request_id from renewed))
+  order by c.request_id for no key update of c),
+reached as (
+  update commands c set attempt = c.attempt + m.is_due::int, deliveries = c.deliveries + m.is_due::int,
+    delivered_at = case when m.is_due then now() else c.delivered_at end,
+    push_state = case when m.is_renewed then 'waiting' else c.push_state end,
+    push_failures = case when m.is_renewed then 0 else c.push_failures end,
+    next_attempt_at = case when m.is_renewed then now() else c.next_attempt_at end
+  from mail m where c.request_id = m.request_id and (m.is_due or m.is_renewed)
+  returning c.request_id, c.device_id, c.action, c.params, c.attempt, c.deliveries, c.expires_at, c.created_at,
+    m.is_due),
+handed as (select * from reached where is_due),
 told as (
   insert into command_events (request_id, stage, detail, instance)
   select request_id, 'delivered', jsonb_build_object('attempt', attempt), $17 from handed where deliveries = 1),
@@ -145,12 +165,11 @@ select w.verdict as "kind", w.device_id as "deviceId", w.alias as "alias",
   w.enrollment_no as "enrollmentNo", w.hmac_secret_id as "hmacSecretId",
   not w.is_clock_good and w.reported_at is not null as "isClockIgnored",
   $16::int <> 0 and l.nth is not null and (l.nth > 1 or h.device_id is null) as "isDeduped",
-  m.commands as "commands", p.device_id is not null as "hasNewPushToken"
+  m.commands as "commands"
 from who w
 left join live l using (ord)
 left join (select distinct device_id from history) h on h.device_id = l.device_id
 left join mailbox m on m.device_id = l.device_id and l.nth = 1
-left join push_token p on p.device_id = l.device_id and l.nth = 1
 order by w.ord`
 
 interface CommandJson extends Omit<OpenCommand, 'expiresAt'> {
@@ -160,7 +179,6 @@ interface CommandJson extends Omit<OpenCommand, 'expiresAt'> {
 type GroupRow = Omit<StoredHeartbeat, 'commands'> & {
   readonly kind: HeartbeatAnswer['kind']
   readonly commands: readonly CommandJson[] | null
-  readonly hasNewPushToken: boolean
 }
 
 export interface HeartbeatStoreOptions {
@@ -168,8 +186,6 @@ export interface HeartbeatStoreOptions {
   readonly dedupWindowS: number
   /** The replica, for the timeline of a hand-over. */
   readonly instance: string
-  /** Makes the open commands of devices with a new push token due. */
-  readonly requestPush: (deviceIds: readonly string[]) => Promise<void>
 }
 
 /** Stores one group; answers in the order of the items. */
@@ -202,8 +218,6 @@ export function storeHeartbeats(
         options.instance,
       ],
     })
-    const renewed = rows.filter((row) => row.hasNewPushToken).map((row) => row.deviceId)
-    if (renewed.length > 0) await options.requestPush(renewed)
     return rows.map(answerOf)
   }
 }

@@ -22,7 +22,8 @@ export const PARTITION_DAYS_AHEAD = 7
 const LOCK_KEY = '7311860295'
 const DROP_TRIES = 5
 
-const TRY_LOCK = /* sql */ `select pg_try_advisory_xact_lock(${LOCK_KEY}) as "isOurs"`
+/** Waits: two replicas that skip what the other is at would each leave days to the other. */
+const LOCK = /* sql */ `select pg_advisory_xact_lock(${LOCK_KEY})`
 const SHORT_LOCK_TIMEOUT = /* sql */ `set local lock_timeout = '200ms'`
 
 const EXISTING = /* sql */ `
@@ -93,11 +94,11 @@ async function attempt(names: readonly string[], step: (partition: string) => Pr
   return { done, failed }
 }
 
-/** Rows of that day which fell into the net are moved in the same transaction. False: another replica is at it. */
+/** Rows of that day which fell into the net are moved in the same transaction. False: another replica made it. */
 function create(database: Database, partition: string): Promise<boolean> {
   const from = `${partition.slice(11, 15)}-${partition.slice(15, 17)}-${partition.slice(17, 19)}`
   const range = `'${from} 00:00:00+00'::timestamptz`
-  return whenOurs(database, async (tx) => {
+  return inTurn(database, async (tx) => {
     if ((await existingPartitions(tx)).includes(partition)) return false
     const steps = [
       `create table ${partition} (like heartbeats including all)`,
@@ -113,13 +114,14 @@ function create(database: Database, partition: string): Promise<boolean> {
   })
 }
 
-/** A DROP waits for readers and blocks every later query behind it: so it waits briefly, several times. */
+/** A DROP waits for readers and blocks every later query behind it: so it waits briefly, several times. False: gone already. */
 async function drop(database: Database, partition: string): Promise<boolean> {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await whenOurs(database, async (tx) => {
+      return await inTurn(database, async (tx) => {
+        if (!(await existingPartitions(tx)).includes(partition)) return false
         await tx.query({ name: '', text: SHORT_LOCK_TIMEOUT })
-        await tx.query({ name: '', text: `drop table if exists ${partition}` })
+        await tx.query({ name: '', text: `drop table ${partition}` })
         return true
       })
     } catch (error) {
@@ -129,13 +131,10 @@ async function drop(database: Database, partition: string): Promise<boolean> {
   }
 }
 
-function whenOurs(database: Database, work: (tx: Queryable) => Promise<boolean>): Promise<boolean> {
+function inTurn<T>(database: Database, work: (tx: Queryable) => Promise<T>): Promise<T> {
   return database.transaction(async (tx) => {
-    const { rows } = await tx.query<{ isOurs: boolean }>({
-      name: 'partitions.lock',
-      text: TRY_LOCK,
-    })
-    return rows[0]?.isOurs === true && work(tx)
+    await tx.query({ name: 'partitions.lock', text: LOCK })
+    return work(tx)
   })
 }
 

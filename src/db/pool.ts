@@ -44,6 +44,7 @@ export interface PoolOptions {
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
 const CONNECT_TIMEOUT_MS = 800
 const QUERY_TIMEOUT_MS = 1_100
+const IDLE_TIMEOUT_MS = 300_000
 /** Requests that may wait for a connection; one more is refused at once. */
 const MAX_WAITING = 500
 
@@ -61,6 +62,8 @@ export class Pool implements Database {
       max: options.maxConnections,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       query_timeout: queryTimeoutMs,
+      // The default of 10 s would open a new connection, and prepare anew, for nearly every quiet fleet's heartbeat.
+      idleTimeoutMillis: IDLE_TIMEOUT_MS,
       keepAlive: true,
       maxLifetimeSeconds: 900,
       application_name: 'fleetloop',

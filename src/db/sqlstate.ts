@@ -1,10 +1,10 @@
 /** What an error of PostgreSQL or of the way to it means to us. Classes: PostgreSQL manual, appendix A. */
 import { AppError } from '../core/errors.ts'
 
-/** The five characters of PostgreSQL's own error, or undefined (network, time-out, ours). */
+/** The five characters of PostgreSQL's own error, a digit among them (EPIPE is none); undefined for network, time-out, ours. */
 export function sqlstate(error: unknown): string | undefined {
   const code = errorCode(error)
-  return code !== undefined && /^[0-9A-Z]{5}$/.test(code) ? code : undefined
+  return code !== undefined && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
 }
 
 /** Messages of pg and pg-pool 8.x that carry no code. */
@@ -15,8 +15,9 @@ const LOST_CONNECTION =
 export function isUnavailable(error: unknown): boolean {
   const state = sqlstate(error)
   if (state !== undefined) {
-    const isOurTrouble = /^(08|53|57P|58)/.test(state)
-    return isOurTrouble || ['25006', '57014', '55P03', '40001', '40P01'].includes(state)
+    // 28, 3D and 55000: it lets nobody in (password, no such database, allow_connections=false).
+    const isOurTrouble = /^(08|28|3D|53|57P|58)/.test(state)
+    return isOurTrouble || ['25006', '55000', '57014', '55P03', '40001', '40P01'].includes(state)
   }
   const code = errorCode(error)
   if (code !== undefined && /^(E[A-Z]+|ERR_SOCKET.*|ERR_STREAM.*)$/.test(code)) return true

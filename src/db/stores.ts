@@ -5,7 +5,7 @@
 import { downloadStore } from './apk-downloads.ts'
 import { apkStore } from './apks.ts'
 import { auditStore } from './audit.ts'
-import { commandQueue, requestPush } from './command-queue.ts'
+import { commandQueue } from './command-queue.ts'
 import { commandResultStore } from './command-results.ts'
 import { commandStore } from './commands.ts'
 import { deviceTokenStore } from './device-tokens.ts'
@@ -72,7 +72,6 @@ export function createStores(options: StoresOptions) {
     storeHeartbeats: storeHeartbeats(hot, {
       dedupWindowS: options.dedupWindowS,
       instance,
-      requestPush: (deviceIds) => requestPush(main, deviceIds),
     }),
     connectionsInUse: () => pools.reduce((sum, pool) => sum + pool.connectionsInUse, 0),
     waiting: () => pools.reduce((sum, pool) => sum + pool.waiting, 0),

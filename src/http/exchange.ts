@@ -21,6 +21,8 @@ export interface ExchangeDeps {
   readonly random: () => number
   /** Aborted at the first moment of shutdown. */
   readonly closing: AbortSignal
+  /** Told once the terminal line is written. */
+  readonly ended: (exchange: Exchange) => void
 }
 
 /** nginx's code for a client that left before the answer; only in lines and counters. */
@@ -42,6 +44,7 @@ export class Exchange {
   #error: AppError | undefined
   #bytesSent = 0
   #isEnded = false
+  #isLast = false
 
   constructor(
     deps: ExchangeDeps,
@@ -77,6 +80,12 @@ export class Exchange {
     return this.#isEnded
   }
 
+  /** Nothing that follows on this connection can be read. */
+  closeAfterAnswer(): void {
+    this.#isLast = true
+    this.#res.once('close', () => this.request.socket.destroySoon())
+  }
+
   /** Tells a client that waits for it to send its body. */
   continue(): void {
     this.#res.writeContinue()
@@ -110,7 +119,7 @@ export class Exchange {
     const isUnread = hasBody(this.request) && !this.request.complete
     return {
       requestId: this.context.ingressId,
-      isLast: isUnread || this.#deps.closing.aborted,
+      isLast: this.#isLast || isUnread || this.#deps.closing.aborted,
       isHead: this.request.method === 'HEAD',
     }
   }
@@ -123,14 +132,17 @@ export class Exchange {
     const latencyMs = this.#deps.nowMs() - this.#startedAtMs
     this.#metrics.ended(this.request.method ?? '', statusCode, latencyMs)
     const ending = { statusCode, latencyMs }
+    const end = (line: Line) => {
+      this.#deps.log.write(line, this.context, ending)
+      this.#deps.ended(this)
+    }
     if (this.#reply?.kind !== 'stream') {
-      this.#deps.log.write(this.#terminalLine(statusCode), this.context, ending)
+      end(this.#terminalLine(statusCode))
       return
     }
-    this.#reply.ended({ bytesSent: this.#bytesSent, isWhole: isOut, statusCode }).then(
-      (line) => this.#deps.log.write(line, this.context, ending),
-      (error: unknown) => this.#deps.log.write(this.#errorLine(error), this.context, ending),
-    )
+    this.#reply
+      .ended({ bytesSent: this.#bytesSent, isWhole: isOut, statusCode })
+      .then(end, (error: unknown) => end(this.#errorLine(error)))
   }
 
   #terminalLine(statusCode: number): Line {

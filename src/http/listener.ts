@@ -25,7 +25,7 @@ import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { answerRaw } from './raw-answer.ts'
 import type { Reply, RequestContext, Route, RouteRequest } from './route.ts'
 
-export interface ListenerDeps extends ExchangeDeps {
+export interface ListenerDeps extends Omit<ExchangeDeps, 'ended'> {
   readonly routes: readonly Route[]
   readonly guards: Guards
   /** Throws where an admin's change must be signed and is not. */
@@ -41,8 +41,10 @@ export interface ListenerDeps extends ExchangeDeps {
 
 export interface Listener {
   readonly server: Server
-  /** Requests that have not ended. */
+  /** Requests that have no terminal line yet. */
   readonly openExchanges: () => number
+  /** 503 `shutting_down` to every request that has no answer yet. */
+  readonly refuseOpen: () => void
 }
 
 const SERVER_OPTIONS = {
@@ -68,19 +70,17 @@ export function createListener(deps: ListenerDeps): Listener {
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
   /** The exchange that a socket is busy with, for errors that Node reports by socket. */
   const busy = new WeakMap<object, Exchange>()
-  let openExchanges = 0
+  const openExchanges = new Set<Exchange>()
+  const exchangeDeps = { ...deps, ended: (exchange: Exchange) => openExchanges.delete(exchange) }
 
   function open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange {
     const route = 'route' in match ? match.route : undefined
     const context = newContext(request, route?.path ?? UNMATCHED)
     const metrics = metricsOf.get(context.route) ?? unmatchedMetrics
     const found = match.kind === 'found' ? match.route : undefined
-    const exchange = new Exchange(deps, metrics, request, res, context, found)
+    const exchange = new Exchange(exchangeDeps, metrics, request, res, context, found)
     busy.set(request.socket, exchange)
-    openExchanges += 1
-    res.once('close', () => {
-      openExchanges -= 1
-    })
+    openExchanges.add(exchange)
     return exchange
   }
 
@@ -204,20 +204,21 @@ export function createListener(deps: ListenerDeps): Listener {
     })
   }
 
-  /** What the parser refused; no request came of it, or it broke within its body. Fires twice for some sockets. */
+  /** What the parser refused: no request, a broken body, or garbage behind a request. Fires twice for some sockets. */
   function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
     const exchange = busy.get(socket)
-    const isCutOff = error.code === 'HPE_INVALID_EOF_STATE' || error.code === 'ECONNRESET'
-    if (exchange !== undefined && !exchange.isAnswered && !isCutOff) {
-      exchange.refuse(new AppError('bad_request', 'The request body is malformed.'))
+    if (exchange === undefined || exchange.isEnded) {
+      answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
+    } else if (error.code === 'HPE_INVALID_EOF_STATE' || error.code === 'ECONNRESET') {
+      socket.destroy() // cut off: nobody reads an answer
+    } else if (exchange.request.complete) {
+      exchange.closeAfterAnswer() // what it did may be durable: it gets its own answer
+    } else {
+      if (!exchange.isAnswered) {
+        exchange.refuse(new AppError('bad_request', 'The request body is malformed.'))
+      }
       socket.destroySoon()
-      return
     }
-    if (exchange !== undefined && !exchange.isEnded) {
-      socket.destroy()
-      return
-    }
-    answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
   }
 
   const server = createServer(SERVER_OPTIONS)
@@ -239,7 +240,15 @@ export function createListener(deps: ListenerDeps): Listener {
     socket.on('error', () => {})
     void serve(request, res, false)
   })
-  return { server, openExchanges: () => openExchanges }
+  return {
+    server,
+    openExchanges: () => openExchanges.size,
+    refuseOpen() {
+      for (const exchange of openExchanges) {
+        exchange.refuse(new AppError('shutting_down', 'This server is stopping. Try again.'))
+      }
+    },
+  }
 }
 
 /** What X-Signature covers. */

@@ -14,6 +14,7 @@ export interface PageKey {
 }
 
 export interface Page {
+  /** Rows to read: one more than the page shows, which tells whether there is a next page. */
   readonly limit: number
   /** null: the first page. */
   readonly after: PageKey | null
@@ -26,14 +27,26 @@ export function readPage(
 ): Page {
   const limit = queryInt(query, 'limit', { min: 1, max: MAX_LIMIT }, DEFAULT_LIMIT)
   const cursor = query.get('cursor')
-  return { limit, after: cursor === null ? null : decode(cursor, isId) }
+  return { limit: limit + 1, after: cursor === null ? null : decode(cursor, isId) }
 }
 
-/** The cursor of the next page; null where `keys` are fewer than were asked for. */
-export function nextCursor(keys: readonly PageKey[], page: Page): string | null {
-  const last = keys.at(-1)
-  if (last === undefined || keys.length < page.limit) return null
-  return Buffer.from(JSON.stringify([last.at, last.id])).toString('base64url')
+export interface PageRows<Row> {
+  readonly rows: readonly Row[]
+  /** null at the end. */
+  readonly nextCursor: string | null
+}
+
+/** The rows to show of those that were read, and the way to the next page. */
+export function pageOf<Row>(
+  read: readonly Row[],
+  page: Page,
+  keyOf: (row: Row) => PageKey,
+): PageRows<Row> {
+  const rows = read.slice(0, page.limit - 1)
+  const last = rows.at(-1)
+  if (last === undefined || read.length < page.limit) return { rows, nextCursor: null }
+  const { at, id } = keyOf(last)
+  return { rows, nextCursor: Buffer.from(JSON.stringify([at, id])).toString('base64url') }
 }
 
 function decode(cursor: string, isId: (id: string) => boolean): PageKey {

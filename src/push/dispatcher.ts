@@ -6,7 +6,7 @@
  *   running   claims as many as there are free slots, at every wake-up and every poll
  *   paused    FCM refuses us as a whole (credentials, project, API): one command every PROBE_MS is tried,
  *             nothing is marked dead; the first answer that is not such a refusal resumes
- *   closed    claims nothing more; sends in flight finish and are recorded, else their leases run out
+ *   closed    claims nothing more; sends in flight finish and are recorded, else their leases go back
  *
  * A claim ends in exactly one record: sent, backoff (due again later), gave_up (the mailbox still holds
  * it) or paused. Where the record cannot be written the lease runs out and the command is sent again,
@@ -32,6 +32,8 @@ export interface DispatcherDeps {
   readonly now: () => Date
   /** Told when an attempt was recorded: a request may wait for it. */
   readonly onRecorded: (requestId: string) => void
+  /** While paused, one command is tried so often. Default 30 s. */
+  readonly probeMs?: number
 }
 
 const POLL_MS = 500
@@ -43,9 +45,11 @@ const RECORD_RETRY_MS = 2_000
 
 export class Dispatcher {
   readonly #deps: DispatcherDeps
-  readonly #inFlight = new Set<Promise<void>>()
+  readonly #probeMs: number
+  readonly #inFlight = new Map<Claim, Promise<void>>()
   readonly #closing = new AbortController()
   #poll: NodeJS.Timeout | undefined
+  #claiming = Promise.resolve()
   #isClaiming = false
   #isClaimWanted = false
   /** 0: running. Else paused, and the time of the next probe. */
@@ -53,10 +57,16 @@ export class Dispatcher {
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps
+    this.#probeMs = deps.probeMs ?? PROBE_MS
   }
 
   get inFlight(): number {
     return this.#inFlight.size
+  }
+
+  /** FCM refuses us as a whole: what is due waits for a probe that succeeds. */
+  get isPaused(): boolean {
+    return this.#nextProbeAtMs !== 0
   }
 
   start(): void {
@@ -67,14 +77,15 @@ export class Dispatcher {
   /** There may be something due. Cheap, may be called at any time. */
   wake(): void {
     this.#isClaimWanted = true
-    if (!this.#isClaiming && !this.#closing.signal.aborted) void this.#claimAll()
+    if (!this.#isClaiming && !this.#closing.signal.aborted) this.#claiming = this.#claimAll()
   }
 
-  /** Claims nothing more and waits for sends in flight; those not over in time are left to their leases. */
+  /** Claims nothing more and waits for sends in flight; those not over in time are due again at once, for others. */
   async close(deadlineMs: number): Promise<void> {
     this.#closing.abort()
     clearInterval(this.#poll)
-    await within(Promise.allSettled([...this.#inFlight]), deadlineMs)
+    await within(Promise.allSettled([this.#claiming, ...this.#inFlight.values()]), deadlineMs)
+    await this.#handBack([...this.#inFlight.keys()])
   }
 
   async #claimAll(): Promise<void> {
@@ -89,6 +100,9 @@ export class Dispatcher {
           await this.#handBack(claims)
           break
         }
+        if (this.#nextProbeAtMs !== 0 && claims.length > 0) {
+          this.#nextProbeAtMs = this.#deps.now().getTime() + this.#probeMs
+        }
         for (const claim of claims) this.#begin(claim)
         if (claims.length === limit) this.#isClaimWanted = true
       }
@@ -102,25 +116,19 @@ export class Dispatcher {
   #claimable(): number {
     const free = this.#deps.maxInFlight - this.#inFlight.size
     if (this.#nextProbeAtMs === 0 || free === 0) return free
-    const nowMs = this.#deps.now().getTime()
-    if (nowMs < this.#nextProbeAtMs) return 0
-    this.#nextProbeAtMs = nowMs + PROBE_MS
-    return 1
+    return this.#deps.now().getTime() < this.#nextProbeAtMs ? 0 : 1
   }
 
   async #handBack(claims: readonly Claim[]): Promise<void> {
-    const [first] = claims
-    if (first === undefined) return
-    const ids = claims.map((claim) => claim.requestId)
-    await this.#deps.outbox.handBack(first.leaseId, ids)
+    if (claims.length > 0) await this.#deps.outbox.handBack(claims).catch(() => {})
   }
 
   #begin(claim: Claim): void {
     const sending = this.#send(claim).finally(() => {
-      this.#inFlight.delete(sending)
+      this.#inFlight.delete(claim)
       this.wake()
     })
-    this.#inFlight.add(sending)
+    this.#inFlight.set(claim, sending)
   }
 
   async #send(claim: Claim): Promise<void> {
@@ -155,7 +163,7 @@ export class Dispatcher {
         return { ...base, pushState: 'gave_up', retryInMs: null }
       case 'unauthenticated':
       case 'misconfigured':
-        return { ...base, pushState: 'paused', retryInMs: PROBE_MS }
+        return { ...base, pushState: 'paused', retryInMs: this.#probeMs }
       case 'retry': {
         const retryInMs = retryDelayMs({
           failures: claim.pushFailures + 1,
@@ -195,7 +203,7 @@ export class Dispatcher {
   #pauseOrResume(outcome: SendOutcome): void {
     const isRefusedAsAWhole = outcome.kind === 'unauthenticated' || outcome.kind === 'misconfigured'
     if (isRefusedAsAWhole && this.#nextProbeAtMs === 0) {
-      this.#nextProbeAtMs = this.#deps.now().getTime() + PROBE_MS
+      this.#nextProbeAtMs = this.#deps.now().getTime() + this.#probeMs
       const reason = `${outcome.fcmStatus}: ${outcome.detail}`
       this.#write(undefined, { event: 'push.paused', fields: { reason } })
     } else if (!isRefusedAsAWhole && this.#nextProbeAtMs !== 0 && outcome.kind !== 'retry') {

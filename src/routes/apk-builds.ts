@@ -1,6 +1,6 @@
 /** /admin/apk/builds: what was published, the bytes of one build, and taking one out of service. */
 import type { ApkStore } from '../db/apks.ts'
-import { nextCursor, readPage } from '../http/page.ts'
+import { pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json } from '../http/route.ts'
 import { type ApkAnswerDeps, answerApk } from './apk-answer.ts'
 import {
@@ -25,10 +25,10 @@ export function apkBuildsRoute(deps: { readonly apks: Pick<ApkStore, 'list'> }):
       const page = readPage(query)
       const buildType = readBuildType(query)
 
-      const builds = await deps.apks.list(page, buildType)
+      const read = await deps.apks.list(page, buildType)
 
-      const keys = builds.map((build) => ({ at: build.publishedAt, id: build.buildId }))
-      return json(200, { builds: builds.map(buildJson), next_cursor: nextCursor(keys, page) })
+      const shown = pageOf(read, page, (build) => ({ at: build.publishedAt, id: build.buildId }))
+      return json(200, { builds: shown.rows.map(buildJson), next_cursor: shown.nextCursor })
     },
   }
 }

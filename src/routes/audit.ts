@@ -1,7 +1,7 @@
 /** GET /admin/audit: who did what, newest first. */
 import type { AuditStore } from '../db/audit.ts'
 import { queryString, queryTime } from '../http/fields.ts'
-import { nextCursor, readPage } from '../http/page.ts'
+import { pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json } from '../http/route.ts'
 
 /** audit_id is a bigint: its decimal digits. */
@@ -16,10 +16,11 @@ export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
     body: 0,
     async handle({ query }) {
       const page = readPage(query, isAuditId)
-      const rows = await deps.audit.list(page, {
+      const read = await deps.audit.list(page, {
         since: queryTime(query, 'since') ?? null,
         admin: queryString(query, 'admin', 64) ?? null,
       })
+      const { rows, nextCursor } = pageOf(read, page, (row) => row)
       const audit = rows.map((row) => ({
         at: row.at,
         admin: row.admin,
@@ -29,7 +30,7 @@ export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
         ip: row.ip,
         detail: row.detail,
       }))
-      return json(200, { audit, next_cursor: nextCursor(rows, page) })
+      return json(200, { audit, next_cursor: nextCursor })
     },
   }
 }

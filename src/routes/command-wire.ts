@@ -2,6 +2,13 @@
 import { statusAt, verdictAt } from '../core/command.ts'
 import type { CommandEventRow, CommandRow } from '../db/commands.ts'
 
+/** What waits for a sender that is paused is paused itself, though no push of its own has failed. */
+export function pausedWith(command: CommandRow, isPushPaused: boolean): CommandRow {
+  const isWaiting = command.pushState === 'waiting' || command.pushState === 'backoff'
+  const isHeld = isPushPaused && command.state === 'open' && isWaiting
+  return isHeld ? { ...command, pushState: 'paused' } : command
+}
+
 /** What POST /admin/command answers with. */
 export function acceptedJson(command: CommandRow, isDuplicate: boolean) {
   return {

@@ -16,13 +16,15 @@ import {
   requiredString,
 } from '../http/fields.ts'
 import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
-import { acceptedJson } from './command-wire.ts'
+import { acceptedJson, pausedWith } from './command-wire.ts'
 
 export interface CommandDeps {
   readonly commands: Pick<CommandStore, 'accept' | 'find'>
   /** COMMAND_ACTIONS. */
   readonly actions: readonly string[]
   readonly isPushOn: boolean
+  /** FCM refuses this replica as a whole. */
+  readonly isPushPaused: () => boolean
   readonly instance: string
   readonly wakeDispatcher: () => void
   /** Resolves at news of the command, at the latest after `timeoutMs`. */
@@ -70,7 +72,8 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
       context.requestId = command.requestId
       context.deviceId = command.deviceId
       context.alias = command.alias
-      if (kind === 'repeated') return json(200, acceptedJson(command, true))
+      if (kind === 'repeated')
+        return json(200, acceptedJson(pausedWith(command, deps.isPushPaused()), true))
 
       request.log({
         event: 'dispatch.request',
@@ -96,9 +99,11 @@ function firstAttempt(
   waitMs: number,
   signal: AbortSignal,
 ): Promise<CommandRow> {
-  if (waitMs === 0 || !isFirstPushPending(command)) return Promise.resolve(command)
+  const asItStands = (row: CommandRow) => pausedWith(row, deps.isPushPaused())
+  const first = asItStands(command)
+  if (waitMs === 0 || !isFirstPushPending(first)) return Promise.resolve(first)
   return readUntil({
-    read: async () => (await deps.commands.find(command.requestId)) ?? command,
+    read: async () => asItStands((await deps.commands.find(command.requestId)) ?? command),
     isDone: (latest) => !isFirstPushPending(latest),
     waitMs,
     news: (timeoutMs) => deps.news(command.requestId, timeoutMs, signal),

@@ -5,14 +5,16 @@ import { isRequestId } from '../core/ids.ts'
 import { readUntil } from '../core/keyed-signal.ts'
 import type { CommandRow, CommandStore } from '../db/commands.ts'
 import { queryEnum, queryInt, queryString, queryUuid } from '../http/fields.ts'
-import { nextCursor, readPage } from '../http/page.ts'
+import { pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
-import { commandJson, storyJson } from './command-wire.ts'
+import { commandJson, pausedWith, storyJson } from './command-wire.ts'
 
 export interface ReadCommandDeps {
   readonly commands: Pick<CommandStore, 'find' | 'timeline'>
   /** DEVICE_OFFLINE_S. */
   readonly offlineAfterS: number
+  /** FCM refuses this replica as a whole. */
+  readonly isPushPaused: () => boolean
   readonly news: (requestId: string, timeoutMs: number, signal: AbortSignal) => Promise<void>
   readonly nowMs: () => number
 }
@@ -38,13 +40,15 @@ export function readCommandRoute(deps: ReadCommandDeps): AdminRoute {
         nowMs: deps.nowMs,
       })
       const timeline = await deps.commands.timeline(requestId)
-      return json(200, storyJson(command, timeline, deps.offlineAfterS))
+      const asItStands = pausedWith(command, deps.isPushPaused())
+      return json(200, storyJson(asItStands, timeline, deps.offlineAfterS))
     },
   }
 }
 
 export function listCommandsRoute(deps: {
   readonly commands: Pick<CommandStore, 'list'>
+  readonly isPushPaused: () => boolean
 }): AdminRoute {
   return {
     method: 'GET',
@@ -54,13 +58,18 @@ export function listCommandsRoute(deps: {
     body: 0,
     async handle({ query }) {
       const page = readPage(query)
-      const rows = await deps.commands.list(page, {
+      const read = await deps.commands.list(page, {
         deviceId: queryUuid(query, 'device_id') ?? null,
         status: queryEnum(query, 'status', COMMAND_STATUSES) ?? null,
         action: queryString(query, 'action', 64) ?? null,
       })
-      const keys = rows.map((row) => ({ at: row.createdAtKey, id: row.requestId }))
-      return json(200, { commands: rows.map(commandJson), next_cursor: nextCursor(keys, page) })
+      const { rows, nextCursor } = pageOf(read, page, (row) => ({
+        at: row.createdAtKey,
+        id: row.requestId,
+      }))
+      const isPaused = deps.isPushPaused()
+      const commands = rows.map((row) => commandJson(pausedWith(row, isPaused)))
+      return json(200, { commands, next_cursor: nextCursor })
     },
   }
 }

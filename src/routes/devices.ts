@@ -3,7 +3,7 @@ import { AppError } from '../core/errors.ts'
 import { isUuid } from '../core/ids.ts'
 import type { DeviceRow, DeviceStore } from '../db/devices.ts'
 import { queryInt, queryString } from '../http/fields.ts'
-import { nextCursor, readPage } from '../http/page.ts'
+import { pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
 
 const DEVICE_PATH = '/admin/devices/{device_id}'
@@ -24,9 +24,9 @@ export function listDevicesRoute(deps: {
         ? queryInt(query, 'offline_for_s', OFFLINE_FOR_S, 0)
         : null
       const alias = queryString(query, 'alias', 64) ?? null
-      const rows = await deps.devices.list(page, { alias, offlineForS })
-      const keys = rows.map((row) => ({ at: row.createdAt, id: row.deviceId }))
-      return json(200, { devices: rows.map(deviceJson), next_cursor: nextCursor(keys, page) })
+      const read = await deps.devices.list(page, { alias, offlineForS })
+      const shown = pageOf(read, page, (row) => ({ at: row.createdAt, id: row.deviceId }))
+      return json(200, { devices: shown.rows.map(deviceJson), next_cursor: shown.nextCursor })
     },
   }
 }

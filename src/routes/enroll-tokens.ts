@@ -10,7 +10,7 @@ import {
   optionalString,
   queryEnum,
 } from '../http/fields.ts'
-import { nextCursor, readPage } from '../http/page.ts'
+import { pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json } from '../http/route.ts'
 import type { IssuedToken } from '../security/tokens.ts'
 
@@ -93,7 +93,11 @@ export function listEnrollTokensRoute(deps: {
     async handle({ query }) {
       const page = readPage(query, isUuid)
       const status = queryEnum(query, 'status', STATUSES) ?? null
-      const rows = await deps.tokens.list(page, status)
+      const read = await deps.tokens.list(page, status)
+      const { rows, nextCursor } = pageOf(read, page, (row) => ({
+        at: row.issuedAt,
+        id: row.tokenId,
+      }))
       const tokens = rows.map((row) => ({
         token_id: row.tokenId,
         alias: row.alias,
@@ -106,8 +110,7 @@ export function listEnrollTokensRoute(deps: {
         issued_by: row.issuedBy,
         note: row.note,
       }))
-      const keys = rows.map((row) => ({ at: row.issuedAt, id: row.tokenId }))
-      return json(200, { tokens, next_cursor: nextCursor(keys, page) })
+      return json(200, { tokens, next_cursor: nextCursor })
     },
   }
 }

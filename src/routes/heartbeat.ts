@@ -99,6 +99,12 @@ async function recordPing(
   if (outcome.kind === 'unknown') return false
   deps.onEnded(requestId)
   const { action, isLate } = outcome
+  if (outcome.kind === 'recorded' && outcome.hasExpired) {
+    request.log(
+      { event: 'command.expired', fields: { action, admin: null, reason: 'ttl' } },
+      requestId,
+    )
+  }
   const isDuplicate = outcome.kind === 'duplicate'
   const line = {
     event: 'action_result.ingest',

@@ -1,0 +1,160 @@
+/** The schema on a real database: in order, once, whole or not at all, and never backwards. */
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type pg from 'pg'
+import t, { type Test } from 'tap'
+import { type Migration, migrate, readMigrations } from '../../src/db/migrate.ts'
+import { readCluster, urlOf } from '../helpers/cluster.ts'
+import { connect } from '../helpers/database.ts'
+
+/** The key of migrate.ts: whoever holds it, migrates. */
+const LOCK_KEY = 7_311_860_294
+
+async function emptyDatabase(t: Test): Promise<string> {
+  const cluster = readCluster()
+  const name = `test_${randomBytes(6).toString('hex')}`
+  const admin = await connect(t, cluster.url)
+  await admin.query(`create database ${name}`)
+  t.teardown(() => admin.query(`drop database if exists ${name} with (force)`))
+  return urlOf(cluster, name)
+}
+
+function migration(number: number, sql: string, name = `m${number}`): Migration {
+  const sha256 = createHash('sha256').update(sql).digest('hex')
+  return { number, name, sql, sha256, isBreaking: sql.startsWith('-- breaking') }
+}
+
+async function applied(db: pg.Client) {
+  const { rows } = await db.query(
+    'select number, name, sha256, is_breaking from schema_migrations order by number',
+  )
+  return rows
+}
+
+const FIRST = migration(1, 'create table a (x integer)')
+const SECOND = migration(2, 'create table b (x integer); insert into b values (1)')
+
+t.test('each migration is applied once, in order, and recorded', async (t) => {
+  const url = await emptyDatabase(t)
+  const db = await connect(t, url)
+  t.equal(await migrate(url, [FIRST]), 1)
+  t.equal(await migrate(url, [FIRST, SECOND]), 1)
+  t.equal(await migrate(url, [FIRST, SECOND]), 0)
+  t.same(
+    await applied(db),
+    [FIRST, SECOND].map(({ number, name, sha256 }) => ({
+      number,
+      name,
+      sha256,
+      is_breaking: false,
+    })),
+  )
+  t.same((await db.query('select x from b')).rows, [{ x: 1 }])
+})
+
+t.test('our own migrations make the schema, and again nothing', async (t) => {
+  const url = await emptyDatabase(t)
+  const own = readMigrations()
+  t.equal(await migrate(url, own), own.length)
+  t.equal(await migrate(url, own), 0)
+  t.same(
+    own.map(({ number }) => number),
+    own.map((_, index) => index + 1),
+  )
+})
+
+t.test('a migration that fails leaves nothing behind', async (t) => {
+  const url = await emptyDatabase(t)
+  const db = await connect(t, url)
+  const broken = migration(2, 'create table b (x integer); create table a (x integer)')
+  await t.rejects(migrate(url, [FIRST, broken]), { code: '42P07' })
+  t.match(await applied(db), [{ number: 1 }])
+  t.same((await db.query(`select to_regclass('b') as b`)).rows, [{ b: null }])
+  t.equal(await migrate(url, [FIRST, SECOND]), 1, 'once mended it goes on')
+})
+
+t.test('a migration that was edited after it ran is refused by name', async (t) => {
+  const url = await emptyDatabase(t)
+  await migrate(url, [FIRST, SECOND])
+  const edited = migration(1, 'create table a (x bigint)', 'm1')
+  await t.rejects(migrate(url, [edited, SECOND]), { name: 'MigrationError', message: /m1/ })
+})
+
+t.test('a newer schema is refused only where it breaks with this release', async (t) => {
+  const url = await emptyDatabase(t)
+  await migrate(url, [FIRST, SECOND])
+  t.equal(await migrate(url, [FIRST]), 0, 'the previous release restarts')
+  const breaking = migration(3, '-- breaking: a is gone\ndrop table a')
+  await migrate(url, [FIRST, SECOND, breaking])
+  await t.rejects(migrate(url, [FIRST, SECOND]), { name: 'MigrationError', message: /m3/ })
+  t.equal(await migrate(url, [FIRST, SECOND, breaking]), 0)
+})
+
+t.test('replicas that start at once apply each migration once', async (t) => {
+  const url = await emptyDatabase(t)
+  const own = readMigrations()
+  const counts = await Promise.all(Array.from({ length: 4 }, () => migrate(url, own)))
+  t.equal(
+    counts.reduce((sum, count) => sum + count, 0),
+    own.length,
+  )
+  t.equal((await applied(await connect(t, url))).length, own.length)
+})
+
+t.test('the lock is asked for again and again, never waited for', async (t) => {
+  const url = await emptyDatabase(t)
+  const db = await connect(t, url)
+  await db.query('select pg_advisory_lock($1)', [LOCK_KEY])
+  const migrating = migrate(url, [FIRST])
+  const isPolled = async () => {
+    const { rows } = await db.query(
+      `select count(*) filter (where wait_event_type = 'Lock')::int as waiting, count(*)::int as all
+       from pg_stat_activity where datname = current_database() and application_name = 'fleetloop-migrate'`,
+    )
+    t.equal(rows[0].waiting, 0)
+    return rows[0].all === 1
+  }
+  while (!(await isPolled()));
+  t.same((await db.query(`select to_regclass('a') as a`)).rows, [{ a: null }])
+  await db.query('select pg_advisory_unlock($1)', [LOCK_KEY])
+  t.equal(await migrating, 1)
+})
+
+t.test('a table that is locked is tried again', async (t) => {
+  const url = await emptyDatabase(t)
+  const db = await connect(t, url)
+  await migrate(url, [FIRST])
+  await db.query('begin')
+  await db.query('lock table a in access exclusive mode')
+  const migrating = migrate(url, [FIRST, migration(2, 'alter table a add column y integer')])
+  const other = await connect(t, url)
+  const tries = async () => {
+    const { rows } = await other.query(
+      `select count(distinct xact_start)::int as tries from pg_stat_activity
+       where application_name = 'fleetloop-migrate' and datname = current_database()
+         and wait_event_type = 'Lock'`,
+    )
+    return rows[0].tries
+  }
+  while ((await tries()) === 0); // it waits for the table
+  while ((await tries()) !== 0); // and gave up, for now
+  await db.query('commit')
+  t.equal(await migrating, 1)
+})
+
+t.test('files must be numbered without a gap', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-sql-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  const write = (file: string, text: string) => writeFileSync(join(directory, file), text)
+  write('0001_first.sql', 'select 1')
+  write('0002_second.sql', '-- breaking\nselect 2')
+  write('notes.txt', 'no migration')
+  t.match(readMigrations(directory), [
+    { number: 1, name: '0001_first', sql: 'select 1', isBreaking: false },
+    { number: 2, name: '0002_second', isBreaking: true },
+  ])
+  write('0004_fourth.sql', 'select 4')
+  t.throws(() => readMigrations(directory), { name: 'MigrationError', message: /0004_fourth/ })
+})

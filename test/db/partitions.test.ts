@@ -1,0 +1,152 @@
+/** The days of the heartbeat history on a real database: ahead, behind, the net, and several replicas. */
+import t, { type Test } from 'tap'
+import { type PartitionChanges, partitions } from '../../src/db/partitions.ts'
+import { Pool } from '../../src/db/pool.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+
+const RETENTION_DAYS = 7
+
+async function prepare(t: Test) {
+  const url = await createDatabase(t)
+  const db = await connect(t, url)
+  // The database's own days, as it names its partitions.
+  const day = async (offset: number): Promise<string> => {
+    const { rows } = await db.query(
+      `select to_char((now() at time zone 'UTC')::date + $1::int, 'YYYYMMDD') as day`,
+      [offset],
+    )
+    return rows[0].day
+  }
+  const existing = async (): Promise<readonly string[]> => {
+    const { rows } = await db.query(
+      `select inhrelid::regclass::text as name from pg_inherits
+       where inhparent = 'heartbeats'::regclass order by 1`,
+    )
+    return rows.map((row) => row.name)
+  }
+  const days = (from: number, to: number) =>
+    Promise.all(
+      Array.from(
+        { length: to - from + 1 },
+        async (_, index) => `heartbeats_${await day(from + index)}`,
+      ),
+    )
+  const replica = () => {
+    const pool = new Pool({ url, maxConnections: 1, isPrepared: true, queryTimeoutMs: 30_000 })
+    t.teardown(() => pool.close(5_000))
+    return partitions(pool, { retentionDays: RETENTION_DAYS })
+  }
+  const insert = (bucket: string, seq = 0) =>
+    db.query(
+      `insert into heartbeats (bucket, device_id, seq, received_at, status, request_id)
+       values (${bucket}, gen_random_uuid(), $1, now(), 'ok', 'r1')`,
+      [seq],
+    )
+  return { db, day, days, existing, replica, insert }
+}
+
+t.test('today and 7 days ahead are made, once', async (t) => {
+  const { db, days, existing, replica, insert } = await prepare(t)
+  const expected = await days(0, 7)
+  t.same(await replica().maintain(), { created: expected, dropped: [], failed: [] })
+  t.same(await existing(), [...expected, 'heartbeats_default'].sort())
+  t.same(await replica().maintain(), { created: [], dropped: [], failed: [] })
+  await insert('now()')
+  await insert(`date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' + interval '1 day'`)
+  await insert(
+    `date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' + interval '1 day - 1 microsecond'`,
+  )
+  const { rows } = await db.query(
+    'select tableoid::regclass::text as name from heartbeats order by 1',
+  )
+  t.same(
+    rows.map((row) => row.name),
+    [expected[0], expected[0], expected[1]],
+    'midnight UTC is the first instant of its day',
+  )
+})
+
+t.test('rows in the net move into their day', async (t) => {
+  const { db, days, replica, insert } = await prepare(t)
+  for (let seq = 0; seq < 50; seq += 1) await insert(`now() + interval '${seq % 3} days'`, seq)
+  await insert(`now() - interval '2 days'`, 99)
+  const before = await db.query('select * from heartbeats order by seq')
+  t.equal((await db.query('select from heartbeats_default')).rowCount, 51)
+  t.same((await replica().maintain()).failed, [])
+  const after = await db.query('select * from heartbeats order by seq')
+  t.same(after.rows, before.rows, 'none is lost or changed')
+  const left = await db.query('select seq from heartbeats_default')
+  t.same(left.rows, [{ seq: 99 }], 'a day that nobody makes stays in the net')
+  const [today] = await days(0, 0)
+  t.equal((await db.query(`select from ${today}`)).rowCount, 17)
+})
+
+t.test('whole days beyond the retention are dropped', async (t) => {
+  const { db, day, days, existing, replica, insert } = await prepare(t)
+  for (const offset of [-40, -RETENTION_DAYS - 1, -RETENTION_DAYS, -1]) {
+    const [from, to] = [await day(offset), await day(offset + 1)]
+    await db.query(
+      `create table heartbeats_${from} partition of heartbeats
+       for values from ('${from} 00:00:00+00') to ('${to} 00:00:00+00')`,
+    )
+    await insert(`now() + interval '${offset} days'`)
+  }
+  const gone = [
+    ...(await days(-40, -40)),
+    ...(await days(-RETENTION_DAYS - 1, -RETENTION_DAYS - 1)),
+  ]
+  const { dropped, failed } = await replica().maintain()
+  t.same(dropped, gone)
+  t.same(failed, [])
+  const left = await existing()
+  for (const name of gone) t.notOk(left.includes(name))
+  const kept = [...(await days(-RETENTION_DAYS, -RETENTION_DAYS)), ...(await days(-1, 7))]
+  t.same(left, [...kept, 'heartbeats_default'].sort())
+  t.equal((await db.query('select from heartbeats')).rowCount, 2)
+})
+
+t.test('a reader that will not end keeps its day and nothing else', async (t) => {
+  const { db, day, days, existing, replica } = await prepare(t)
+  const [from, to] = [await day(-30), await day(-29)]
+  await db.query(
+    `create table heartbeats_${from} partition of heartbeats
+     for values from ('${from} 00:00:00+00') to ('${to} 00:00:00+00')`,
+  )
+  await db.query('begin')
+  await db.query(`select from heartbeats_${from}`)
+  const changes = await replica().maintain()
+  t.same(changes.created, await days(0, 7))
+  t.match(changes, { dropped: [], failed: [{ partition: `heartbeats_${from}` }] })
+  await db.query('commit')
+  t.same((await replica().maintain()).dropped, [`heartbeats_${from}`], 'the next turn drops it')
+  t.notOk((await existing()).includes(`heartbeats_${from}`))
+})
+
+t.test('replicas that race miss no day, do none twice and fail at none', async (t) => {
+  const { db, day, days, existing, replica, insert } = await prepare(t)
+  const replicas = [replica(), replica(), replica()]
+  const expected = [...(await days(0, 7)), 'heartbeats_default'].sort()
+  const [from, to] = [await day(-30), await day(-29)]
+  for (let round = 0; round < 20; round += 1) {
+    for (const name of await existing()) {
+      if (name !== 'heartbeats_default') await db.query(`drop table ${name}`)
+    }
+    await db.query(
+      `create table heartbeats_${from} partition of heartbeats
+       for values from ('${from} 00:00:00+00') to ('${to} 00:00:00+00')`,
+    )
+    await insert('now()', round)
+    const all = await Promise.all(replicas.map((each) => each.maintain()))
+    t.same(
+      all.flatMap(({ failed }) => failed),
+      [],
+    )
+    t.same(done(all, 'created'), await days(0, 7), 'each day is reported once')
+    t.same(done(all, 'dropped'), [`heartbeats_${from}`])
+    t.same(await existing(), expected)
+  }
+})
+
+function done(all: readonly PartitionChanges[], which: 'created' | 'dropped'): readonly string[] {
+  return all.flatMap((changes) => changes[which]).sort()
+}

@@ -1,0 +1,194 @@
+/** The way to PostgreSQL under bad input, lost connections, time-outs and overload. */
+import t, { type Test } from 'tap'
+import { Pool, type PoolOptions } from '../../src/db/pool.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+
+async function prepare(t: Test, options: Partial<PoolOptions> = {}) {
+  const url = await createDatabase(t)
+  const outcomes: unknown[] = []
+  const pool = new Pool({
+    url,
+    maxConnections: 1,
+    isPrepared: true,
+    onOutcome: (error) => outcomes.push(error),
+    ...options,
+  })
+  t.teardown(() => pool.close(5_000))
+  const db = await connect(t, url)
+  await db.query('create table things (id integer primary key)')
+  const pid = async (): Promise<number> => {
+    const { rows } = await pool.query<{ pid: number }>(sql('select pg_backend_pid() as pid'))
+    return rows[0]?.pid ?? 0
+  }
+  const kill = (backend: number) => db.query('select pg_terminate_backend($1, 10000)', [backend])
+  return { url, pool, db, pid, kill, outcomes }
+}
+
+function sql(text: string, values: readonly unknown[] = []) {
+  return { name: '', text, values }
+}
+
+t.test('bad input costs no connection', async (t) => {
+  const { pool, pid } = await prepare(t)
+  const first = await pid()
+  await pool.query(sql('insert into things values (1)'))
+  for (const [text, code] of [
+    ['insert into things values (1)', '23505'],
+    ['insert into things values (null)', '23502'],
+    [`select 'x'::uuid`, '22P02'],
+    ['select 1/0', '22012'],
+    ['select * from nowhere', '42P01'],
+    [`do $$ begin raise exception 'no'; end $$`, 'P0001'],
+  ] as const) {
+    await t.rejects(pool.query(sql(text)), { code }, code)
+    t.equal(await pid(), first, `the connection stays after ${code}`)
+    await t.rejects(
+      pool.transaction((tx) => tx.query(sql(text))),
+      { code },
+    )
+    t.equal(await pid(), first, `and after a transaction with ${code}`)
+  }
+})
+
+t.test('a transaction is kept whole or not at all', async (t) => {
+  const { pool, db } = await prepare(t)
+  const value = await pool.transaction(async (tx) => {
+    await tx.query(sql('insert into things values (1)'))
+    return 'kept'
+  })
+  t.equal(value, 'kept')
+  const fault = new Error('changed my mind')
+  const refused = pool.transaction(async (tx) => {
+    await tx.query(sql('insert into things values (2)'))
+    throw fault
+  })
+  await t.rejects(refused, fault)
+  t.same((await db.query('select id from things')).rows, [{ id: 1 }])
+})
+
+t.test('a COMMIT that answers ROLLBACK is an error', async (t) => {
+  const { pool, db } = await prepare(t)
+  const swallowed = pool.transaction(async (tx) => {
+    await tx.query(sql('insert into things values (1)'))
+    await tx.query(sql('select 1/0')).catch(() => {})
+    return 'acknowledged'
+  })
+  await t.rejects(swallowed, { message: /ROLLBACK/ })
+  t.equal((await db.query('select from things')).rowCount, 0)
+  t.equal((await pool.query(sql('select 1'))).rowCount, 1, 'the next query works')
+})
+
+t.test('a connection killed while idle costs nobody a query for long', async (t) => {
+  const { pool, pid, kill } = await prepare(t)
+  const first = await pid()
+  await kill(first)
+  // The pool may not have heard yet: then the query says so, and the next one works.
+  await pool.query(sql('select 1')).catch((error) => t.match(error, { code: 'db_unavailable' }))
+  t.not(await pid(), first)
+})
+
+t.test('a connection killed within a transaction is db_unavailable', async (t) => {
+  const { pool, db, pid, kill } = await prepare(t)
+  const first = await pid()
+  const lost = pool.transaction(async (tx) => {
+    await tx.query(sql('insert into things values (1)'))
+    await kill(first) // idle in transaction: pg would end the process
+    await tx.query(sql('insert into things values (2)'))
+  })
+  await t.rejects(lost, { name: 'AppError', code: 'db_unavailable' })
+  t.not(await pid(), first)
+  t.equal((await db.query('select from things')).rowCount, 0)
+})
+
+t.test('a connection killed before its COMMIT is db_unavailable', async (t) => {
+  const { pool, pid, kill } = await prepare(t)
+  const first = await pid()
+  const lost = pool.transaction(async () => {
+    await kill(first)
+    return 'acknowledged'
+  })
+  await t.rejects(lost, { code: 'db_unavailable' })
+  t.not(await pid(), first)
+})
+
+t.test('a connection killed within a query is db_unavailable', async (t) => {
+  const { pool, db, pid, kill, outcomes } = await prepare(t)
+  const first = await pid()
+  const lost = pool.query(sql('select pg_sleep(60)'))
+  const isSleeping = async () => {
+    const { rows } = await db.query(`select 1 from pg_stat_activity where wait_event = 'PgSleep'`)
+    return rows.length > 0
+  }
+  while (!(await isSleeping()));
+  await Promise.all([t.rejects(lost, { code: 'db_unavailable' }), kill(first)])
+  t.ok(
+    outcomes.some((outcome) => outcome instanceof Error),
+    'the health watch was told',
+  )
+  t.not(await pid(), first)
+  t.equal(outcomes.at(-1), undefined, 'and of the return')
+})
+
+t.test('what takes too long is given up, and its connection with it', async (t) => {
+  const { pool, db, pid } = await prepare(t, { queryTimeoutMs: 500 })
+  const first = await pid()
+  await t.rejects(pool.query(sql('select pg_sleep(60)')), { code: 'db_unavailable' })
+  t.not(await pid(), first)
+  await db.query('begin')
+  await db.query('lock table things')
+  await t.rejects(pool.query(sql('select from things')), { code: 'db_unavailable' }, 'a lock')
+  await db.query('commit')
+  t.equal((await pool.query(sql('select from things'))).rowCount, 0, 'the next query works')
+})
+
+t.test('a server that does not answer is given up on our side', async (t) => {
+  const { pool, pid, db } = await prepare(t, { queryTimeoutMs: 500, isPrepared: false })
+  const first = await pid()
+  // Without statement_timeout (PgBouncer) only our own clock ends it.
+  await t.rejects(pool.query(sql('select pg_sleep(60)')), { code: 'db_unavailable' })
+  t.not(await pid(), first, 'the poisoned connection is not handed out again')
+  await db.query('select pg_terminate_backend($1)', [first])
+})
+
+t.test('a database that lets nobody in is db_unavailable', async (t) => {
+  const { url } = await prepare(t)
+  const nowhere = (change: (target: URL) => void) => {
+    const target = new URL(url)
+    change(target)
+    return target.href
+  }
+  const away = [
+    nowhere((target) => {
+      target.pathname = '/no_such_database'
+    }),
+    nowhere((target) => {
+      target.username = 'nobody_of_that_name'
+    }),
+    'postgres://localhost:1/postgres',
+    'postgres://host.invalid/postgres',
+  ]
+  for (const [index, target] of away.entries()) {
+    const pool = new Pool({ url: target, maxConnections: 1, isPrepared: true })
+    await t.rejects(pool.query(sql('select 1')), { code: 'db_unavailable' }, `${index}`)
+    await pool.close(1_000)
+  }
+})
+
+t.test('waiting has a bound: one more is refused at once', async (t) => {
+  const { pool, db } = await prepare(t)
+  await db.query('begin')
+  await db.query('lock table things')
+  const first = pool.query(sql('select from things'))
+  const waiting = Array.from({ length: 500 }, () => pool.query(sql('select 1')))
+  const settled = Promise.allSettled([first, ...waiting])
+  await t.rejects(pool.query(sql('select 1')), { name: 'AppError', code: 'overloaded' })
+  await t.rejects(
+    pool.transaction(async () => {}),
+    { code: 'overloaded' },
+  )
+  t.equal(pool.waiting, 500)
+  await db.query('commit')
+  await settled
+  t.equal(pool.waiting, 0)
+  t.equal((await pool.query(sql('select 1'))).rowCount, 1)
+})

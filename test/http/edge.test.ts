@@ -1,0 +1,288 @@
+/** What never becomes a route's business: every refusal is answered, logged once and counted once. */
+import t, { type Test } from 'tap'
+import { head, openRaw, sendRaw } from '../helpers/raw.ts'
+import { ADMIN, type Running, startService } from '../helpers/service.ts'
+
+const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
+const TLS_HELLO = Buffer.from('16030100c8010000c40303', 'hex')
+const H2_PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
+
+interface Case {
+  readonly title: string
+  readonly bytes: string | Uint8Array
+  readonly status: number
+  readonly code: string
+  /** Of the terminal line. */
+  readonly route?: string
+}
+
+const GET = 'GET /v1/nowhere HTTP/1.1'
+const BEAT = 'POST /v1/heartbeat HTTP/1.1'
+
+const REFUSED: readonly Case[] = [
+  { title: 'garbage', bytes: 'hello\r\n\r\n', status: 400, code: 'bad_request' },
+  { title: 'a TLS hello', bytes: TLS_HELLO, status: 400, code: 'bad_request' },
+  { title: 'an HTTP/2 preface', bytes: H2_PREFACE, status: 400, code: 'bad_request' },
+  {
+    title: 'no Host',
+    bytes: `${GET}\r\n\r\n`,
+    status: 400,
+    code: 'bad_request',
+  },
+  {
+    title: 'two Hosts',
+    bytes: head(GET, 'Host: a', 'Host: b'),
+    status: 400,
+    code: 'bad_request',
+  },
+  {
+    title: 'two Authorizations',
+    bytes: head('GET /admin/devices HTTP/1.1', AUTHORIZED, 'authorization: Bearer other'),
+    status: 400,
+    code: 'bad_request',
+    route: '/admin/devices',
+  },
+  {
+    title: 'two device tokens',
+    bytes: head(BEAT, 'X-Device-Token: a', 'x-device-token: b', 'Content-Length: 0'),
+    status: 400,
+    code: 'bad_request',
+    route: '/v1/heartbeat',
+  },
+  {
+    title: 'an absolute-form target',
+    bytes: head('GET http://test/healthz HTTP/1.1'),
+    status: 400,
+    code: 'bad_path',
+  },
+  { title: 'OPTIONS *', bytes: head('OPTIONS * HTTP/1.1'), status: 400, code: 'bad_path' },
+  { title: 'CONNECT', bytes: head('CONNECT a:443 HTTP/1.1'), status: 400, code: 'bad_path' },
+  { title: 'an unknown method', bytes: head('BREW / HTTP/1.1'), status: 400, code: 'bad_request' },
+  {
+    title: 'a known method on a path without it',
+    bytes: head('TRACE /v1/heartbeat HTTP/1.1'),
+    status: 405,
+    code: 'method_not_allowed',
+    route: '/v1/heartbeat',
+  },
+  { title: 'an unknown path', bytes: head(GET), status: 404, code: 'not_found' },
+  {
+    title: 'HTTP/1.0 with Transfer-Encoding',
+    bytes: `${head('POST /v1/heartbeat HTTP/1.0', 'Transfer-Encoding: chunked')}0\r\n\r\n`,
+    status: 400,
+    code: 'bad_request',
+    route: '/v1/heartbeat',
+  },
+  {
+    title: 'Transfer-Encoding: gzip, chunked',
+    bytes: `${head(BEAT, 'Transfer-Encoding: gzip, chunked')}0\r\n\r\n`,
+    status: 501,
+    code: 'transfer_encoding',
+    route: '/v1/heartbeat',
+  },
+  {
+    title: 'Content-Length beside Transfer-Encoding',
+    bytes: `${head(BEAT, 'Content-Length: 4', 'Transfer-Encoding: chunked')}0\r\n\r\n${head(GET)}`,
+    status: 400,
+    code: 'bad_request',
+  },
+  {
+    title: 'two Content-Lengths',
+    bytes: `${head(BEAT, 'Content-Length: 0', 'Content-Length: 5')}hello${head(GET)}`,
+    status: 400,
+    code: 'bad_request',
+  },
+  {
+    title: 'a Content-Length that is no number',
+    bytes: `${head(BEAT, 'Content-Length: +1')}x`,
+    status: 400,
+    code: 'bad_request',
+  },
+  {
+    title: 'a folded header',
+    bytes: head(GET, 'X-A: 1', ' 2'),
+    status: 400,
+    code: 'bad_request',
+  },
+  { title: 'bare line feeds', bytes: `${GET}\nHost: a\n\n`, status: 400, code: 'bad_request' },
+  {
+    title: 'a header name with a space',
+    bytes: head(BEAT, 'Transfer-Encoding : chunked'),
+    status: 400,
+    code: 'bad_request',
+  },
+  {
+    title: 'a head above 8 KiB',
+    bytes: head(GET, `X-Large: ${'a'.repeat(9 * 1024)}`),
+    status: 431,
+    code: 'headers_too_large',
+  },
+  {
+    title: 'too many headers',
+    bytes: head(GET, ...Array.from({ length: 200 }, (_, index) => `X-${index}: a`)),
+    status: 431,
+    code: 'headers_too_large',
+  },
+  {
+    title: 'an unknown expectation',
+    bytes: head(GET, 'Expect: the-unexpected'),
+    status: 417,
+    code: 'expectation_failed',
+  },
+  {
+    title: 'a broken chunk',
+    bytes: `${head('POST /v1/enroll-tokens HTTP/1.1', AUTHORIZED, 'Transfer-Encoding: chunked')}zz\r\n`,
+    status: 400,
+    code: 'bad_request',
+    route: '/v1/enroll-tokens',
+  },
+  {
+    title: 'a parameter that is no UTF-8',
+    bytes: head('GET /admin/devices/%ff HTTP/1.1', AUTHORIZED),
+    status: 400,
+    code: 'bad_path',
+  },
+]
+
+t.test('every refusal at the edge is answered, logged once and counted once', async (t) => {
+  const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
+  for (const { title, bytes, status, code, route } of REFUSED) {
+    await t.test(title, async (t) => {
+      const connection = await openRaw(t, service.origin)
+      connection.write(bytes)
+      const answer = await connection.answer()
+      t.equal(answer.status, status)
+      t.match(answer.headers, {
+        'content-type': 'application/problem+json',
+        'x-content-type-options': 'nosniff',
+        'cache-control': 'no-store',
+      })
+      t.match(answer.requestId, UUID_V7)
+      t.match(answer.body, {
+        type: 'about:blank',
+        title: String,
+        status,
+        code,
+        detail: String,
+        request_id: answer.requestId,
+      })
+      t.notOk('server' in answer.headers)
+      if (status === 405) t.equal(answer.headers['allow'], 'POST')
+      const line = await service.lines.terminalOf(answer.requestId)
+      t.match(line, {
+        event: status === 501 ? 'http.error' : 'http.request',
+        level: status === 501 ? 'ERROR' : 'WARN',
+        status_code: status,
+        route: route ?? 'unmatched',
+        ip: '127.0.0.1',
+      })
+      t.equal(line[status === 501 ? 'error' : 'reason'], code)
+      t.type(line['latency_ms'], 'number')
+      const elsewhere = await sendRaw(t, service.origin, head('GET /healthz HTTP/1.1'))
+      t.equal(elsewhere.status, 200, 'another connection is served')
+      connection.destroy()
+      t.equal(connection.answers.length, 1, 'no smuggled request was answered')
+    })
+  }
+  await countersEqualLines(t, service)
+})
+
+t.test('a following request on the same connection is its own', async (t) => {
+  const service = await startService(t)
+  const connection = await openRaw(t, service.origin)
+  connection.write(head(GET, 'X-Request-ID: first'))
+  connection.write(head('POST /v1/heartbeat HTTP/1.1', 'X-Request-ID: second', 'Content-Length: 0'))
+  connection.write(head(GET, 'Expect: nothing', 'X-Request-ID: third'))
+  connection.write(head('HEAD /healthz HTTP/1.1', 'X-Request-ID: fourth', 'Connection: close'))
+  await connection.answer(3)
+  t.same(
+    connection.answers.slice(0, 3).map((answer) => [answer.status, answer.requestId]),
+    [
+      [404, 'first'],
+      [401, 'second'],
+      [417, 'third'],
+    ],
+  )
+})
+
+t.test('garbage after a served request is refused on its own', async (t) => {
+  const service = await startService(t)
+  const connection = await openRaw(t, service.origin)
+  connection.write(head(GET, 'X-Request-ID: before'))
+  t.match(await connection.answer(1), { status: 404, requestId: 'before' })
+  connection.write('garbage\r\n\r\n')
+  const refusal = await connection.answer(2)
+  t.match(refusal, { status: 400, body: { code: 'bad_request' }, requestId: UUID_V7 })
+  await connection.closed()
+  t.match(await service.lines.terminalOf('before'), { status_code: 404 })
+  t.match(await service.lines.terminalOf(refusal.requestId), { status_code: 400 })
+  t.equal(connection.answers.length, 2)
+})
+
+t.test('garbage behind a request in flight does not take its answer away', async (t) => {
+  const service = await startService(t)
+  const device = await service.enroll('behind')
+  const body = JSON.stringify({ battery_pct: 50 })
+  const connection = await openRaw(t, service.origin)
+  const request = head(
+    'POST /v1/heartbeat HTTP/1.1',
+    `Authorization: Bearer ${device.token}`,
+    'Content-Type: application/json',
+    `Content-Length: ${body.length}`,
+  )
+  connection.write(`${request}${body}\x00\x01garbage\r\n\r\n`)
+  const answer = await connection.answer()
+  t.match(answer, { status: 200, body: { ok: true }, headers: { connection: 'close' } })
+  await connection.closed()
+})
+
+t.test('hostile paths make no series and no second line', async (t) => {
+  const service = await startService(t)
+  const paths = [
+    '/"};drop{a="b"} 1',
+    '/%22%0a',
+    '//',
+    '/%',
+    '/%ff',
+    '/../../etc/passwd',
+    '/\u2028',
+    `/${'a'.repeat(4_000)}`,
+    '/v1/heartbeat/',
+    '/v1/heartbeat%00',
+    '/V1/HEARTBEAT',
+    '/__proto__',
+    '/constructor/prototype',
+  ]
+  for (const path of paths) {
+    const answer = await sendRaw(
+      t,
+      service.origin,
+      head(`GET ${path.replaceAll(' ', '%20')} HTTP/1.1`, `X-Request-ID: h-${paths.indexOf(path)}`),
+    )
+    t.ok([400, 404].includes(answer.status), `${encodeURI(path).slice(0, 40)}: ${answer.status}`)
+    const line = await service.lines.terminalOf(answer.requestId)
+    t.equal(line['route'], 'unmatched')
+  }
+  const metrics = await service.call('GET', '/metrics')
+  const series = metrics.text.match(/^http_requests_total\{.*\}/gm) ?? []
+  t.same(series.sort(), [
+    'http_requests_total{route="unmatched",method="GET",status_code="4xx"}',
+    'http_requests_total{route="unmatched",method="OTHER",status_code="4xx"}', // the parser's refusals
+  ])
+})
+
+/** All terminal lines so far against all requests counted so far. */
+async function countersEqualLines(t: Test, service: Running): Promise<void> {
+  await service.call('GET', '/healthz', { headers: { 'x-request-id': 'fence' } })
+  await service.lines.terminalOf('fence')
+  const metrics = await service.call('GET', '/metrics')
+  const counted = [...metrics.text.matchAll(/^http_requests_total\{.*\} (\d+)$/gm)]
+  const sum = counted.reduce((total, [, value]) => total + Number(value), 0)
+  const ends = service.lines.all.filter(
+    (line) => line['status_code'] !== null && line.event !== 'metrics.scrape',
+  )
+  t.equal(sum, ends.length, 'as many requests counted as terminal lines')
+  const ids = ends.map((line) => line['request_id'])
+  t.equal(new Set(ids).size, ids.length, 'one terminal line each')
+}

@@ -1,0 +1,255 @@
+/** A database that is away or slow: always 503 with Retry-After, never 401, and back by itself. */
+import { once } from 'node:events'
+import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { readCluster } from '../helpers/cluster.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+import { type Enrolled, type Running, startService } from '../helpers/service.ts'
+
+interface Ask {
+  readonly method: string
+  readonly path: string
+  readonly token?: string
+  readonly body?: unknown
+  /** Where the database answers. */
+  readonly status: number
+}
+
+/** One of every kind of request, each with a credential that is good. */
+function asks(device: Enrolled): readonly Ask[] {
+  const { token, enrollmentToken } = device
+  const path = '/v1/apk/download-latest'
+  return [
+    { method: 'POST', path: '/v1/heartbeat', token, body: {}, status: 200 },
+    {
+      method: 'POST',
+      path: '/v1/action-result',
+      token,
+      body: { request_id: 'none', outcome: 'ok' },
+      status: 404,
+    },
+    {
+      method: 'POST',
+      path: '/v1/devices/ack',
+      token,
+      body: { request_id: 'none', status: 'OK' },
+      status: 404,
+    },
+    {
+      method: 'POST',
+      path: '/v1/devices/fcm-token',
+      token,
+      body: { fcm_token: 'p1' },
+      status: 200,
+    },
+    { method: 'POST', path: '/v1/register', token: enrollmentToken, body: {}, status: 401 },
+    { method: 'GET', path, token, status: 404 },
+    { method: 'GET', path, token: enrollmentToken, status: 404 },
+    { method: 'GET', path, status: 404 },
+    { method: 'POST', path: '/v1/enroll-tokens', body: { aliases: ['D99'] }, status: 201 },
+    { method: 'GET', path: '/v1/enroll-tokens', status: 200 },
+    { method: 'POST', path: '/admin/command', body: { alias: 'D01', action: 'ping' }, status: 202 },
+    { method: 'GET', path: '/admin/commands', status: 200 },
+    { method: 'GET', path: '/admin/commands/none', status: 404 },
+    { method: 'DELETE', path: '/admin/commands/none', status: 404 },
+    { method: 'GET', path: '/admin/devices', status: 200 },
+    { method: 'GET', path: `/admin/devices/${device.deviceId}`, status: 200 },
+    { method: 'GET', path: '/admin/apk/builds', status: 200 },
+    { method: 'GET', path: '/admin/audit', status: 200 },
+  ]
+}
+
+function ask(service: Running, { method, path, token, body }: Ask) {
+  return service.call(method, path, {
+    ...(token !== undefined && { token }),
+    ...(body !== undefined && { body }),
+  })
+}
+
+/** A client of another database of the cluster, and the name of the service's. */
+async function operator(t: Test, service: Running) {
+  const admin = await connect(t, readCluster().url)
+  const database = pg.escapeIdentifier(new URL(service.databaseUrl).pathname.slice(1))
+  return {
+    /** Nobody gets in, and all who are in are thrown out. */
+    async takeAway() {
+      await admin.query(`alter database ${database} with allow_connections false`)
+      await admin.query(
+        `select pg_terminate_backend(pid, 10000) from pg_stat_activity
+         where quote_ident(datname) = quote_ident($1)`,
+        [new URL(service.databaseUrl).pathname.slice(1)],
+      )
+    },
+    bringBack: () => admin.query(`alter database ${database} with allow_connections true`),
+  }
+}
+
+t.test('a database that is away is 503 for everyone, and back without a restart', async (t) => {
+  const service = await startService(t)
+  const device = await service.enroll('D01')
+  const { takeAway, bringBack } = await operator(t, service)
+  for (const each of asks(device)) {
+    t.equal((await ask(service, each)).status, each.status, `before: ${each.method} ${each.path}`)
+  }
+
+  await takeAway()
+  for (let round = 0; round < 3; round += 1) {
+    const answers = await Promise.all(asks(device).map((each) => ask(service, each)))
+    for (const [index, answer] of answers.entries()) {
+      const { method, path } = asks(device)[index] ?? {}
+      t.match(answer, { status: 503, body: { code: 'db_unavailable' } }, `${method} ${path}`)
+      t.match(answer.headers.get('retry-after'), /^[1-9]\d*$/)
+      t.match(await service.lines.terminalOf(answer.requestId), {
+        level: 'ERROR',
+        status_code: 503,
+      })
+    }
+    t.equal((await service.call('GET', '/healthz')).status, 200)
+    const ready = await service.call('GET', '/readyz')
+    t.match(ready, { status: 503, body: { reasons: { database: String } } })
+  }
+  t.equal(service.lines.of('db.unavailable').length, 1, 'one line for the whole episode')
+  t.match(service.lines.of('db.unavailable')[0], { level: 'ERROR', error: String })
+  t.equal(service.lines.of('db.recovered').length, 0)
+
+  await bringBack()
+  for (const each of asks(device)) {
+    t.match(await ask(service, each), { status: each.status }, `after: ${each.method} ${each.path}`)
+  }
+  t.equal((await service.call('GET', '/readyz')).status, 200)
+  t.match(await service.lines.waitFor((line) => line.event === 'db.recovered'), {
+    level: 'INFO',
+    down_ms: Number,
+  })
+  t.equal(service.lines.of('db.recovered').length, 1)
+  t.equal(service.lines.of('db.unavailable').length, 1)
+  t.equal(service.process.exitCode, null, 'the same process')
+
+  await takeAway()
+  t.equal((await ask(service, { method: 'GET', path: '/admin/audit', status: 200 })).status, 503)
+  await bringBack()
+  t.equal((await ask(service, { method: 'GET', path: '/admin/audit', status: 200 })).status, 200)
+  t.equal(service.lines.of('db.unavailable').length, 2, 'the next episode has its own line')
+  t.equal(await service.stop(), 0)
+})
+
+t.test('no phone is told that its token is bad while its connections die', async (t) => {
+  const service = await startService(t)
+  const devices = await Promise.all(
+    Array.from({ length: 5 }, (_, index) => service.enroll(`D${index}`)),
+  )
+  const admin = await connect(t, readCluster().url)
+  const statuses = new Map<number, number>()
+  let isOver = false
+  const beating = devices.map(async ({ token }) => {
+    while (!isOver) {
+      const { status } = await service.call('POST', '/v1/heartbeat', { token, body: {} })
+      statuses.set(status, (statuses.get(status) ?? 0) + 1)
+    }
+  })
+  for (let round = 0; round < 20; round += 1) {
+    const before = service.lines.all.length
+    await admin.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [
+      new URL(service.databaseUrl).pathname.slice(1),
+    ])
+    await service.lines.waitFor(() => service.lines.all.length > before + 20)
+  }
+  isOver = true
+  await Promise.all(beating)
+  for (const status of statuses.keys()) t.ok([200, 503].includes(status), `${status}`)
+  t.ok((statuses.get(200) ?? 0) > 0)
+})
+
+t.test('a table that is locked is 503 and no outage', async (t) => {
+  const service = await startService(t)
+  const device = await service.enroll('D01')
+  const db = await connect(t, service.databaseUrl)
+  await db.query('begin')
+  await db.query('lock table devices, device_status, device_tokens in access exclusive mode')
+  for (const each of asks(device).slice(0, 6)) {
+    const answer = await ask(service, each)
+    t.match(answer, { status: 503 }, `${each.method} ${each.path}`)
+    t.ok(answer.headers.get('retry-after'))
+  }
+  t.equal((await service.call('GET', '/readyz')).status, 200, 'the database is there')
+  await db.query('commit')
+  const beat = { method: 'POST', path: '/v1/heartbeat', token: device.token, body: {}, status: 200 }
+  t.equal((await ask(service, beat)).status, 200)
+  t.equal(service.lines.of('db.unavailable').length, 0)
+})
+
+t.test('a database that goes silent is 503 in bounded time', async (t) => {
+  const line = await lineTo(t, await createDatabase(t))
+  const service = await startService(t, { databaseUrl: line.url })
+  const device = await service.enroll('D01')
+  line.freeze()
+  for (let round = 0; round < 2; round += 1) {
+    const answers = await Promise.all(asks(device).map((each) => ask(service, each)))
+    for (const [index, { status, body, headers }] of answers.entries()) {
+      const { method, path } = asks(device)[index] ?? {}
+      t.match(
+        { status, code: body.code },
+        { status: 503, code: /^(db_unavailable|overloaded)$/ },
+        `${method} ${path}`,
+      )
+      t.ok(headers.get('retry-after'))
+    }
+    t.equal((await service.call('GET', '/healthz')).status, 200)
+    t.equal((await service.call('GET', '/readyz')).status, 503)
+  }
+  t.equal(service.lines.of('db.unavailable').length, 1)
+  line.thaw()
+  for (const each of asks(device)) {
+    t.match(await ask(service, each), { status: each.status }, `after: ${each.method} ${each.path}`)
+  }
+  await service.lines.waitFor((each) => each.event === 'db.recovered')
+  line.freeze()
+  t.equal(await service.stop(), 0, 'nor does it hold up the end')
+})
+
+/** A TCP line to the database that can be frozen: open, accepting, and silent. */
+async function lineTo(t: Test, url: string) {
+  const target = new URL(url)
+  const directory = target.searchParams.get('host')
+  const port = Number(target.port || 5432)
+  const sockets = new Set<Socket>()
+  let isFrozen = false
+  const server = createServer((client) => {
+    const backend = directory?.startsWith('/')
+      ? connectTo(`${directory}/.s.PGSQL.${port}`)
+      : connectTo(port, directory ?? target.hostname)
+    for (const [from, to] of [
+      [client, backend],
+      [backend, client],
+    ] as const) {
+      sockets.add(from)
+      from.pipe(to)
+      from.on('error', () => {})
+      from.on('close', () => {
+        sockets.delete(from)
+        to.destroy()
+      })
+      if (isFrozen) from.pause()
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  target.searchParams.delete('host')
+  target.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  return {
+    url: target.href,
+    freeze() {
+      isFrozen = true
+      for (const socket of sockets) socket.pause()
+    },
+    thaw() {
+      isFrozen = false
+      for (const socket of sockets) socket.resume()
+    },
+  }
+}

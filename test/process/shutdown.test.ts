@@ -1,0 +1,177 @@
+/** The end of the process: requests in flight finish, nobody who is silent holds it up, the log is whole. */
+import { once } from 'node:events'
+import t, { type Test } from 'tap'
+import { connect } from '../helpers/database.ts'
+import { head, openRaw } from '../helpers/raw.ts'
+import { ADMIN, type Running, startService } from '../helpers/service.ts'
+
+const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
+
+/** stdout was written to its end. */
+async function endsWith(t: Test, service: Running, reason: string): Promise<void> {
+  if (!service.process.stdout?.readableEnded)
+    await once(service.process.stdout ?? service.process, 'end')
+  const last = service.lines.all.at(-1)
+  t.match(last, { event: 'service.stop', reason, drained_ms: Number, route: null })
+  t.equal(service.lines.of('service.stop').length, 1)
+}
+
+t.test('requests in flight are finished', async (t) => {
+  const service = await startService(t)
+  const device = await service.enroll('D01')
+  await service.call('POST', '/admin/command', {
+    body: { alias: 'D01', action: 'ping', request_id: 'c1' },
+  })
+  const waiting = await openRaw(t, service.origin)
+  const path = '/admin/commands/c1?wait_ms=30000'
+  waiting.write(head(`GET ${path} HTTP/1.1`, AUTHORIZED, 'X-Request-ID: waiting'))
+  const body = '{"status":"ok"}'
+  const beating = await openRaw(t, service.origin)
+  beating.write(
+    head(
+      'POST /v1/heartbeat HTTP/1.1',
+      `Authorization: Bearer ${device.token}`,
+      `Content-Length: ${body.length}`,
+      'X-Request-ID: beat',
+      'Expect: 100-continue',
+    ),
+  )
+  t.equal((await beating.answer(1)).status, 100, 'its request is in flight')
+  service.process.kill('SIGTERM')
+  t.match(await waiting.answer(), {
+    status: 200,
+    body: { request_id: 'c1' },
+    headers: { connection: 'close' },
+  })
+  beating.write(body) // only now: the waiting one's end says that the signal has come
+  t.match(await beating.answer(2), {
+    status: 200,
+    body: { ok: true, deduped: false },
+    headers: { connection: 'close' },
+  })
+  t.equal(await service.stop(), 0)
+  await endsWith(t, service, 'SIGTERM')
+  t.match(await service.lines.terminalOf('beat'), { event: 'heartbeat.ingest', status_code: 200 })
+  t.match(await service.lines.terminalOf('waiting'), { status_code: 200 })
+  const db = await connect(t, service.databaseUrl)
+  t.equal((await db.query('select from heartbeats')).rowCount, 1)
+})
+
+t.test('it serves while it drains, and a second signal skips that', async (t) => {
+  const env = { SHUTDOWN_DRAIN_MS: '20000', SHUTDOWN_GRACE_MS: '30000' }
+  const service = await startService(t, { env })
+  const device = await service.enroll('D01')
+  const beat = (): ReturnType<Running['call']> =>
+    service.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
+  t.equal((await beat()).headers.get('connection'), 'keep-alive')
+  service.process.kill('SIGTERM')
+  let ready = await service.call('GET', '/readyz')
+  while (ready.status === 200) ready = await service.call('GET', '/readyz')
+  t.match(ready, { status: 503, body: { reasons: Object } })
+  t.ok(ready.headers.get('retry-after'))
+  t.equal(ready.headers.get('connection'), 'close')
+  for (const [answer, status] of [
+    [await beat(), 200],
+    [await service.call('GET', '/healthz'), 200],
+    [await service.call('GET', '/admin/devices'), 200],
+    [await service.call('GET', '/v1/nowhere'), 404],
+    [await service.call('GET', '/admin/devices', { token: null }), 401],
+  ] as const) {
+    t.equal(answer.status, status)
+    t.equal(answer.headers.get('connection'), 'close')
+  }
+  const garbage = await openRaw(t, service.origin)
+  garbage.write('hello\r\n\r\n')
+  t.match(await garbage.answer(), { status: 400, headers: { connection: 'close' } })
+  t.equal(await service.stop(), 0, 'the second signal')
+  const stop = service.lines.of('service.stop')[0]
+  t.ok(Number(stop?.['drained_ms']) < 20_000, 'the drain was skipped')
+})
+
+t.test('the drain ends by itself', async (t) => {
+  const service = await startService(t, { env: { SHUTDOWN_DRAIN_MS: '300' } })
+  t.equal(await service.stop(), 0)
+  await endsWith(t, service, 'SIGTERM')
+  t.ok(Number(service.lines.of('service.stop')[0]?.['drained_ms']) >= 300)
+})
+
+t.test('silent and half-sent connections hold nothing up', async (t) => {
+  const service = await startService(t, { env: { SHUTDOWN_GRACE_MS: '6000' } })
+  const device = await service.enroll('D01')
+  const bearer = `Authorization: Bearer ${device.token}`
+  const beat = 'POST /v1/heartbeat HTTP/1.1'
+  const sent = [
+    '',
+    'GET /hea',
+    `${beat}\r\nHost: a\r\nX-Half:`,
+    `${head(beat, bearer, 'Content-Length: 100', 'X-Request-ID: half-1')}{"sta`,
+    `${head(beat, bearer, 'Transfer-Encoding: chunked', 'X-Request-ID: half-2')}5\r\n{"st`,
+    head('GET /healthz HTTP/1.1'), // idle after its answer
+  ]
+  const connections = []
+  for (const bytes of sent) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(bytes)
+    connections.push(connection)
+  }
+  await connections.at(-1)?.answer()
+  t.equal(await service.stop(), 0)
+  await endsWith(t, service, 'SIGTERM')
+  await Promise.all(connections.map((connection) => connection.closed()))
+  for (const [index, id] of [
+    [3, 'half-1'],
+    [4, 'half-2'],
+  ] as const) {
+    t.match(
+      await connections[index]?.answer(),
+      {
+        status: 503,
+        requestId: id,
+        body: { code: 'shutting_down' },
+        headers: { 'retry-after': /\d/ },
+      },
+      'who was half-way is told to come back',
+    )
+    const ends = service.lines.all.filter(
+      (line) => line['request_id'] === id && line['status_code'] !== null,
+    )
+    t.match(ends, [{ event: 'http.error', status_code: 503, error: 'shutting_down' }])
+    t.equal(ends.length, 1, `one terminal line of ${id}`)
+  }
+})
+
+t.test('every heartbeat that was acknowledged is kept', async (t) => {
+  const service = await startService(t, {
+    env: { HEARTBEAT_DEDUP_WINDOW_S: '0', SHUTDOWN_DRAIN_MS: '200' },
+  })
+  const devices = await Promise.all(
+    Array.from({ length: 8 }, (_, index) => service.enroll(`D${index}`)),
+  )
+  const statuses: number[] = []
+  const beating = devices.map(async ({ token }) => {
+    for (;;) {
+      const answer = await service
+        .call('POST', '/v1/heartbeat', { token, body: { status: 'ok' } })
+        .catch(() => undefined)
+      if (answer === undefined) return // the port is closed
+      statuses.push(answer.status)
+    }
+  })
+  await service.lines.waitFor(() => service.lines.of('heartbeat.ingest').length > 50)
+  t.equal(await service.stop(), 0)
+  await Promise.all(beating)
+  await endsWith(t, service, 'SIGTERM')
+  t.same([...new Set(statuses)], [200], 'nothing but 200 until the port closed')
+  const db = await connect(t, service.databaseUrl)
+  const { rowCount } = await db.query('select from heartbeats')
+  t.ok((rowCount ?? 0) >= statuses.length, `${rowCount} kept, ${statuses.length} acknowledged`)
+  t.equal(service.lines.of('heartbeat.ingest').length, rowCount, 'one line each')
+})
+
+t.test('SIGINT ends it alike', async (t) => {
+  const service = await startService(t)
+  service.process.kill('SIGINT')
+  const [code] = await once(service.process, 'exit')
+  t.equal(code, 0)
+  await endsWith(t, service, 'SIGINT')
+})

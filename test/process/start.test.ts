@@ -1,0 +1,259 @@
+/** The beginning of the process: what it refuses to start on, and what it waits for. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { makeServiceAccount } from '../../sim/service-account.ts'
+import { readMigrations } from '../../src/db/migrate.ts'
+import { call } from '../helpers/client.ts'
+import { readCluster, urlOf } from '../helpers/cluster.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+import { Lines } from '../helpers/lines.ts'
+import { ADMIN, startService } from '../helpers/service.ts'
+
+const MAIN =
+  process.env['FLEETLOOP_TEST_MAIN'] ?? fileURLToPath(new URL('../../src/main.js', import.meta.url))
+const EX_CONFIG = 78
+
+interface Launched {
+  readonly process: ChildProcess
+  readonly lines: Lines
+  readonly stderr: () => string
+  readonly exit: Promise<number | null>
+  /** Resolves when the port is open. */
+  origin(): Promise<string>
+}
+
+/** The process, ready or not; killed at the end of `t`. */
+function launch(t: Test, env: Readonly<Record<string, string>>): Launched {
+  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-data-'))
+  const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: process.env['PATH'], PORT: '0', DATA_DIR: dataDir, ...env },
+  })
+  let text = ''
+  child.stderr.setEncoding('utf8')
+  child.stderr.on('data', (more: string) => {
+    text += more
+  })
+  const exit = once(child, 'close').then(([code]) => code as number | null) // 'close' gives the code first
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exit
+    rmSync(dataDir, { recursive: true, force: true })
+  })
+  return {
+    process: child,
+    lines: new Lines(child.stdout),
+    stderr: () => text,
+    exit,
+    async origin() {
+      for (;;) {
+        const found = /listening on (\S+)/.exec(text)?.[1]
+        if (found !== undefined) return found
+        await once(child.stderr, 'data')
+      }
+    },
+  }
+}
+
+function settings(databaseUrl: string): Record<string, string> {
+  return {
+    DATABASE_URL: databaseUrl,
+    ADMIN_TOKENS: `tester=${ADMIN}`,
+    HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+  }
+}
+
+/** A database that is not there yet; created empty, and dropped at the end of `t`. */
+async function absentDatabase(t: Test) {
+  const name = `test_${randomBytes(6).toString('hex')}`
+  const admin = await connect(t, readCluster().url)
+  t.teardown(() => admin.query(`drop database if exists ${name} with (force)`))
+  return {
+    url: urlOf(readCluster(), name),
+    create: () => admin.query(`create database ${name}`),
+  }
+}
+
+/** Exit code 78 and no request served; gives what was said. */
+async function refused(t: Test, env: Readonly<Record<string, string>>): Promise<string> {
+  const launched = launch(t, env)
+  t.equal(await launched.exit, EX_CONFIG, launched.stderr())
+  t.equal(launched.lines.of('service.ready').length, 0)
+  t.notMatch(launched.stderr(), /\n +at /, 'a message, no stack')
+  return launched.stderr()
+}
+
+t.test('production without its settings names all that is missing, at once', async (t) => {
+  const said = await refused(t, { NODE_ENV: 'production' })
+  for (const name of ['DATABASE_URL', 'ADMIN_TOKENS', 'HMAC_SECRET']) t.match(said, name)
+  const rest = await refused(t, {
+    ...settings('postgres://localhost/x'),
+    NODE_ENV: 'production',
+    HMAC_SECRET: '',
+  })
+  t.match(rest, 'HMAC_SECRET')
+  t.notMatch(rest, 'ADMIN_TOKENS')
+})
+
+t.test('a migration that was edited after it ran is refused', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const db = await connect(t, databaseUrl)
+  await db.query(`update schema_migrations set sha256 = 'other' where number = 2`)
+  t.match(await refused(t, settings(databaseUrl)), /0002_\w+\.sql/)
+})
+
+t.test('a newer schema is refused only where it breaks with this release', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const db = await connect(t, databaseUrl)
+  await db.query(`insert into schema_migrations values (9998, '9998_additive', 'x', false)`)
+  await startService(t, { databaseUrl })
+  await db.query(`insert into schema_migrations values (9999, '9999_breaking', 'x', true)`)
+  t.match(await refused(t, settings(databaseUrl)), '9999_breaking')
+})
+
+t.test('a database that may lose acknowledged writes is refused', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const db = await connect(t, databaseUrl)
+  const name = new URL(databaseUrl).pathname.slice(1)
+  await db.query(`alter database ${name} set synchronous_commit = off`)
+  const said = await refused(t, settings(databaseUrl))
+  t.match(said, 'synchronous_commit')
+  t.match(said, 'ALLOW_UNSAFE_DATABASE')
+  await startService(t, { databaseUrl, env: { ALLOW_UNSAFE_DATABASE: 'true' } })
+})
+
+t.test('an HMAC secret that devices still use may not be dropped', async (t) => {
+  const [old, fresh] = [`old=${'o'.repeat(32)}`, `new=${'n'.repeat(32)}`]
+  const first = await startService(t, { env: { HMAC_SECRET: old } })
+  const device = await first.enroll('D01')
+  const { databaseUrl } = first
+  t.equal(await first.stop(), 0)
+  const said = await refused(t, { ...settings(databaseUrl), HMAC_SECRET: fresh })
+  t.match(said, /\bold\b/)
+  t.notMatch(said, 'o'.repeat(32))
+  const rotated = await startService(t, {
+    databaseUrl,
+    env: { HMAC_SECRET: `${fresh},${old}` },
+  })
+  const beat = await rotated.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
+  t.equal(beat.status, 200, 'its token and key go on')
+})
+
+t.test('a database that is away at the start is waited for', async (t) => {
+  const { url, create } = await absentDatabase(t)
+  const launched = launch(t, settings(url))
+  const origin = await launched.origin()
+  const start = await launched.lines.waitFor((line) => line.event === 'service.start')
+  t.match(start, { instance_id: null, config: { push: 'off' } })
+  t.equal((await call(origin, 'GET', '/healthz')).status, 200)
+  t.match(await call(origin, 'GET', '/readyz'), {
+    status: 503,
+    body: { reasons: { database: String } },
+  })
+  for (const [path, token] of [
+    ['/admin/devices', ADMIN],
+    ['/metrics', ADMIN],
+    ['/admin/devices', 'wrong'],
+    ['/v1/apk/download-latest', `et_${'a'.repeat(43)}`],
+    ['/v1/apk/download-latest', `dt_${'a'.repeat(43)}`],
+  ] as const) {
+    const answer = await call(origin, 'GET', path, { token })
+    t.match(
+      answer,
+      { status: 503, body: { code: 'db_unavailable' } },
+      `${path} ${token.slice(0, 3)}`,
+    )
+    t.ok(answer.headers.get('retry-after'))
+  }
+  t.equal((await call(origin, 'GET', '/v1/nowhere')).status, 404)
+  t.equal(launched.lines.of('db.unavailable').length, 1)
+
+  await create()
+  await launched.lines.waitFor((line) => line.event === 'service.ready')
+  t.equal((await call(origin, 'GET', '/readyz')).status, 200)
+  t.equal((await call(origin, 'GET', '/admin/devices', { token: ADMIN })).status, 200)
+  t.equal(launched.lines.of('db.recovered').length, 1)
+  t.equal(launched.lines.of('service.start').length, 1)
+  launched.process.kill('SIGTERM')
+  t.equal(await launched.exit, 0)
+})
+
+t.test('a signal ends the wait for a database', async (t) => {
+  const launched = launch(t, {
+    ...settings('postgres://127.0.0.1:1/nowhere'),
+    SHUTDOWN_DRAIN_MS: '12000',
+  })
+  await launched.lines.waitFor((line) => line.event === 'service.start')
+  launched.process.kill('SIGTERM')
+  t.equal(await launched.exit, 0)
+  const last = launched.lines.all.at(-1)
+  t.match(last, { event: 'service.stop', reason: 'SIGTERM' })
+  t.ok(Number(last?.['drained_ms']) < 12_000, 'nobody was ever sent here: no drain')
+})
+
+t.test('replicas that start at once on an empty database are one installation', async (t) => {
+  const { url, create } = await absentDatabase(t)
+  await create()
+  const replicas = [1, 2, 3].map(() => launch(t, settings(url)))
+  const ids = new Set<unknown>()
+  for (const { lines, origin } of replicas) {
+    await lines.waitFor((line) => line.event === 'service.ready')
+    t.equal((await call(await origin(), 'GET', '/readyz')).status, 200)
+    ids.add((await call(await origin(), 'GET', '/healthz')).body.instance_id)
+  }
+  t.equal(ids.size, 1, 'one instance_id')
+  const db = await connect(t, url)
+  const { rows } = await db.query('select number from schema_migrations order by number')
+  t.same(
+    rows.map((row) => row.number),
+    readMigrations().map(({ number }) => number),
+  )
+  const made = replicas.flatMap(({ lines }) => lines.of('partition.create'))
+  t.equal(made.length, 8, 'each partition was made once')
+  t.equal(replicas.flatMap(({ lines }) => lines.of('partition.fail')).length, 0)
+})
+
+t.test('the configuration is logged once, and no secret anywhere', async (t) => {
+  const account = await makeServiceAccount({ tokenUri: 'http://127.0.0.1:1/token' })
+  const secrets = {
+    admin: `second-admin-${'a'.repeat(24)}`,
+    hmac: `hmac-${'h'.repeat(32)}`,
+    signing: `admin-hmac-${'s'.repeat(32)}`,
+    password: `password-${'p'.repeat(16)}`,
+  }
+  const databaseUrl = new URL(await createDatabase(t))
+  databaseUrl.password = secrets.password
+  const service = await startService(t, {
+    databaseUrl: databaseUrl.href,
+    env: {
+      ADMIN_TOKENS: `tester=${ADMIN},second:read=${secrets.admin}`,
+      HMAC_SECRET: secrets.hmac,
+      ADMIN_HMAC_SECRET: secrets.signing,
+      FIREBASE_SERVICE_ACCOUNT_JSON: account.json,
+      FCM_BASE_URL: 'http://127.0.0.1:1',
+      LOG_LEVEL: 'DEBUG',
+    },
+  })
+  await service.call('GET', '/admin/devices', { token: secrets.admin })
+  await service.call('GET', '/admin/devices', { token: secrets.hmac })
+  t.equal(await service.stop(), 0)
+  const starts = service.lines.of('service.start')
+  t.equal(starts.length, 1)
+  t.match(starts[0], { version: String, instance_id: String, config: { push: 'on' } })
+  const printed = `${service.lines.raw.join('\n')}\n${service.stderr()}`
+  const key: string = JSON.parse(account.json).private_key
+  for (const [name, secret] of Object.entries({ ...secrets, ADMIN, key: key.slice(40, 100) })) {
+    t.notOk(printed.includes(secret), `${name} is not printed`)
+    t.notOk(
+      printed.includes(JSON.stringify(secret).slice(1, -1)),
+      `${name} is not printed, escaped`,
+    )
+  }
+  t.match(printed, 'tester', 'names are')
+})

@@ -1,0 +1,249 @@
+/** The shape of the tree: who may import whom, small files, and a route table that says where things are. */
+import { spawnSync } from 'node:child_process'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { startService } from './helpers/service.ts'
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const SRC = join(ROOT, 'src')
+const MAX_LINES = 300
+
+/** http-api.md, in its order. */
+const CONTRACT = [
+  'POST /v1/register',
+  'POST /v1/heartbeat',
+  'POST /v1/action-result',
+  'POST /v1/devices/{device_id}/ack',
+  'POST /v1/devices/ack',
+  'POST /v1/devices/fcm-token',
+  'GET /v1/apk/download-latest',
+  'POST /v1/enroll-tokens',
+  'GET /v1/enroll-tokens',
+  'DELETE /v1/enroll-tokens/{token_id}',
+  'POST /admin/command',
+  'GET /admin/commands/{request_id}',
+  'GET /admin/commands',
+  'DELETE /admin/commands/{request_id}',
+  'GET /admin/devices',
+  'GET /admin/devices/{device_id}',
+  'DELETE /admin/devices/{device_id}',
+  'PUT /admin/apk/builds/{build_id}',
+  'GET /admin/apk/builds',
+  'GET /admin/apk/builds/{build_id}/download',
+  'DELETE /admin/apk/builds/{build_id}',
+  'GET /admin/audit',
+  'GET /healthz',
+  'GET /readyz',
+  'GET /metrics',
+]
+
+/** `folder/file` under src, what it must not import, and what it may. */
+const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: readonly string[] }[] =
+  [
+    ...['core', 'telemetry'].map((folder) => ({
+      file: `${folder}/x.ts`,
+      refused: [
+        `import { a } from '../db/pool.ts'`,
+        `import { a } from '../http/route.ts'`,
+        `import type { A } from '../server.ts'`,
+        `import { a } from '../../sim/apk.ts'`,
+        `import pg from 'pg'`,
+        `import { JWT } from 'google-auth-library'`,
+      ],
+      allowed: [`import { a } from './a.ts'`, `import { randomBytes } from 'node:crypto'`],
+    })),
+    {
+      file: 'http/x.ts',
+      refused: [
+        `import { a } from '../db/pool.ts'`,
+        `import type { A } from '../routes/index.ts'`,
+        `import { a } from '../apk/spool.ts'`,
+        `import { a } from '../push/fcm.ts'`,
+        `import { a } from '../config.ts'`,
+        `import { a } from '../../sim/apk.ts'`,
+        `import pg from 'pg'`,
+        `import { JWT } from 'google-auth-library'`,
+      ],
+      allowed: [
+        `import { Router } from '../router.ts'`,
+        `import { a } from '../core/errors.ts'`,
+        `import { a } from '../security/denial.ts'`,
+        `import type { Log } from '../telemetry/events.ts'`,
+      ],
+    },
+    {
+      file: 'routes/x.ts',
+      refused: [
+        `import { a } from '../db/commands.ts'`,
+        `import { QUERY } from '../db/commands.ts'`,
+        `import { a } from '../push/fcm.ts'`,
+        `import { a } from '../security/guard.ts'`,
+        `import { a } from '../apk/spool.ts'`,
+        `import type { A } from '../telemetry/events.ts'`,
+        `import type { A } from '../config.ts'`,
+        `import { a } from '../../sim/apk.ts'`,
+        `import pg from 'pg'`,
+        `import { JWT } from 'google-auth-library'`,
+      ],
+      allowed: [
+        `import { json } from '../http/route.ts'`,
+        `import { AppError } from '../core/errors.ts'`,
+        `import type { CommandRow } from '../db/commands.ts'`,
+      ],
+    },
+    ...['push', 'security', 'apk'].map((folder) => ({
+      file: `${folder}/x.ts`,
+      refused: [
+        ...['routes', 'http', 'db', 'push', 'security', 'apk']
+          .filter((other) => other !== folder)
+          .map((other) => `import type { A } from '../${other}/a.ts'`),
+        `import { a } from '../telemetry/logger.ts'`,
+        `import type { A } from '../config.ts'`,
+        `import { a } from '../../sim/apk.ts'`,
+        `import pg from 'pg'`,
+      ],
+      allowed: [
+        `import { a } from '../core/errors.ts'`,
+        `import type { Log } from '../telemetry/events.ts'`,
+      ],
+    })),
+    {
+      file: 'db/x.ts',
+      refused: [
+        ...['routes', 'http', 'push', 'security', 'apk'].map(
+          (other) => `import type { A } from '../${other}/a.ts'`,
+        ),
+        `import { a } from '../telemetry/logger.ts'`,
+        `import type { A } from '../config.ts'`,
+        `import { a } from '../../sim/apk.ts'`,
+        `import { JWT } from 'google-auth-library'`,
+      ],
+      allowed: [
+        `import pg from 'pg'`,
+        `import { a } from '../core/wait.ts'`,
+        `import type { Line } from '../telemetry/events.ts'`,
+      ],
+    },
+  ]
+
+function sources(folder: string): readonly string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) return sources(path)
+    return entry.name.endsWith('.ts') ? [path] : []
+  })
+}
+
+/** Biome over planted files, with the project's own rules: which rule complained about which file. */
+function lint(t: Test, files: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-lint-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  for (const name of ['biome.json', 'package.json']) {
+    copyFileSync(join(ROOT, name), join(directory, name))
+  }
+  for (const [file, text] of files) {
+    mkdirSync(join(directory, dirname(file)), { recursive: true })
+    writeFileSync(join(directory, file), text)
+  }
+  const biome = join(ROOT, 'node_modules/@biomejs/biome/bin/biome')
+  const only = ['style/noRestrictedImports', 'suspicious/noConsole'].map((rule) => `--only=${rule}`)
+  const { stdout } = spawnSync(
+    process.execPath,
+    [biome, 'lint', ...only, '--reporter=github', '--max-diagnostics=none', '.'],
+    { cwd: directory, encoding: 'utf8' },
+  )
+  const found = stdout.matchAll(/title=lint\/\w+\/(\w+),file=[^,]*?\/((?:src|sim)\/[^,]+),/g)
+  return new Map([...found].map(([, rule = '', file = '']) => [file, rule]))
+}
+
+t.test(`no file is longer than ${MAX_LINES} lines`, async (t) => {
+  for (const path of sources(SRC)) {
+    const lines = readFileSync(path, 'utf8').trimEnd().split('\n').length
+    t.ok(lines <= MAX_LINES, `${relative(SRC, path)}: ${lines}`)
+  }
+})
+
+t.test('imports that the layers forbid are refused by the linter', async (t) => {
+  const planted = new Map<string, string>()
+  const cases = IMPORTS.flatMap(({ file, refused, allowed }) => {
+    const plant = (statement: string, index: number, isAllowed: boolean) => {
+      const path = `src/${file.replace('x.ts', `${isAllowed ? 'allowed' : 'refused'}-${index}.ts`)}`
+      planted.set(path, `${statement}\n`)
+      return { path, statement, isAllowed }
+    }
+    return [
+      ...refused.map((statement, index) => plant(statement, index, false)),
+      ...allowed.map((statement, index) => plant(statement, index, true)),
+    ]
+  })
+  const found = lint(t, planted)
+  for (const { path, statement, isAllowed } of cases) {
+    const expected = isAllowed ? undefined : 'noRestrictedImports'
+    t.equal(found.get(path), expected, `${dirname(path)}: ${statement}`)
+  }
+})
+
+t.test('console is refused under src', async (t) => {
+  const text = `console.log('x')\n`
+  const under = ['', 'core/', 'db/', 'http/', 'routes/', 'push/', 'security/', 'telemetry/', 'apk/']
+  const files = under.map((folder) => `src/${folder}planted.ts`)
+  const found = lint(t, new Map(files.map((file) => [file, text])))
+  for (const file of files) t.equal(found.get(file), 'noConsole', file)
+})
+
+t.test('what the linter cannot see holds as well', async (t) => {
+  const IMPORT = /^(?:import|export) (type )?(?:([^'";]*?) from )?'([^']+)'/gm
+  const broken: string[] = []
+  for (const path of sources(SRC)) {
+    const file = relative(SRC, path)
+    for (const [, isType, names = '', from = ''] of readFileSync(path, 'utf8').matchAll(IMPORT)) {
+      // Nobody imports development code; the router imports nothing of ours.
+      const isFree =
+        !/(^|\/)(sim|test|bench)\//.test(from) && !/^router\.ts \./.test(`${file} ${from}`)
+      // Routes take only types from these, classes (which look like types to the linter) included.
+      const mustBeType = /^routes\/\S+ \.\.\/(db|push|security|apk)\//.test(`${file} ${from}`)
+      const values = names
+        .replace(/[{}]/g, '')
+        .split(',')
+        .map((name) => name.trim())
+      const isOnlyTypes = isType || values.every((name) => name === '' || name.startsWith('type '))
+      if (!isFree || (mustBeType && !isOnlyTypes))
+        broken.push(`${file} imports ${names} from ${from}`)
+    }
+  }
+  t.same(broken, [])
+})
+
+t.test('the route table is the contract, and names the file of each route', async (t) => {
+  const table = readFileSync(join(SRC, 'routes/index.ts'), 'utf8')
+  const rows = [...table.matchAll(/\/\/ +(GET|POST|PUT|DELETE) +(\/\S+) +([a-z-]+\.ts)$/gm)]
+  t.same(rows.map(([, method, path]) => `${method} ${path}`).sort(), [...CONTRACT].sort())
+  for (const [, method, path = '', file = ''] of rows) {
+    const source = join(SRC, 'routes', file)
+    if (!t.ok(existsSync(source), `${file} is there`)) continue
+    t.ok(readFileSync(source, 'utf8').includes(`'${path}'`), `${file} serves ${method} ${path}`)
+  }
+})
+
+t.test('every route of the contract is served, and asks for its credential', async (t) => {
+  const service = await startService(t)
+  for (const route of CONTRACT) {
+    const [method = '', template = ''] = route.split(' ')
+    const path = template.replace(/\{\w+\}/g, '017f22e2-79b0-7cc3-98c4-dc0c0c07398f')
+    const { status, requestId } = await service.call(method, path, { token: null })
+    t.equal(status, /healthz|readyz/.test(path) ? 200 : 401, route)
+    if (status === 401) t.equal((await service.lines.terminalOf(requestId))['route'], template)
+  }
+})
