@@ -50,6 +50,7 @@ export class GroupCommit<Item, Answer> {
   #isClosed = false
   #sweeper: NodeJS.Timeout | undefined
   #drained: (() => void) | undefined
+  #closed: Promise<void> | undefined
 
   constructor(options: GroupCommitOptions<Item, Answer>) {
     this.#options = options
@@ -79,13 +80,14 @@ export class GroupCommit<Item, Answer> {
     })
   }
 
-  /** Refuses further items and resolves when all that were added have settled. */
+  /** Refuses further items and resolves when all that were added have settled. Repeatable. */
   close(): Promise<void> {
     this.#isClosed = true
-    return new Promise((resolve) => {
+    this.#closed ??= new Promise((resolve) => {
       this.#drained = resolve
-      this.#settleIfIdle()
     })
+    this.#settleIfIdle()
+    return this.#closed
   }
 
   /** One turn later, so that all items of this turn of the event loop share the statement. */

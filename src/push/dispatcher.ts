@@ -245,8 +245,10 @@ export class Dispatcher {
   }
 }
 
+/** This device's secret is another replica's: it may send, so the command waits and the sender goes on. */
 const NO_SECRET = {
-  kind: 'misconfigured',
+  kind: 'retry',
+  retryAfterMs: null,
   fcmHttpCode: null,
   fcmStatus: 'NO_SECRET',
   latencyMs: 0,

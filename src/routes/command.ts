@@ -72,8 +72,9 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
       context.requestId = command.requestId
       context.deviceId = command.deviceId
       context.alias = command.alias
-      if (kind === 'repeated')
+      if (kind === 'repeated') {
         return json(200, acceptedJson(pausedWith(command, deps.isPushPaused()), true))
+      }
 
       request.log({
         event: 'dispatch.request',

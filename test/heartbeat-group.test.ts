@@ -1,0 +1,146 @@
+/** Heartbeats of many phones share a statement: each is judged, stored and answered as if it were alone. */
+import { randomBytes } from 'node:crypto'
+import t from 'tap'
+import { issueDeviceToken } from '../src/security/tokens.ts'
+import { connect } from './helpers/database.ts'
+import { type Enrolled, startService } from './helpers/service.ts'
+
+const SECRET = { id: 'default', secret: 'test-hmac-secret-0123456789abcdef' }
+
+// Window 0: every heartbeat is stored, so that each test reads back what it sent.
+const service = await startService(t, { env: { HEARTBEAT_DEDUP_WINDOW_S: '0' } })
+const db = await connect(t, service.databaseUrl)
+let enrolled = 0
+const enroll = () => service.enroll(`G${++enrolled}`)
+
+function beat({ token }: Pick<Enrolled, 'token'>, raw: string, requestId?: string) {
+  return service.call('POST', '/v1/heartbeat', {
+    token,
+    raw,
+    headers: {
+      'content-type': 'application/json',
+      ...(requestId !== undefined && { 'x-request-id': requestId }),
+    },
+  })
+}
+
+async function batteriesOf({ deviceId }: Enrolled): Promise<readonly (number | null)[]> {
+  const text = 'select battery_pct from heartbeats where device_id = $1 order by battery_pct'
+  return (await db.query(text, [deviceId])).rows.map((row) => row.battery_pct)
+}
+
+t.test('one phone’s bytes never fail the heartbeat of another', async (t) => {
+  const odd = [
+    '{"app_version":"a\\u0000b","fcm_token":"\\u0000"}',
+    '{"network_type":"\\ud800","agent_version":"\\udfff\\ud83d"}',
+    '{"temp_c":1e-300,"battery_pct":1e999}',
+    '{"is_ping_response":true,"ping_request_id":"\\u0000"}',
+    '{"ts":"2026-01-01T00:00:00.123456789+14:00","timestamp_utc":"\\ud800"}',
+  ]
+  const devices: Enrolled[] = []
+  while (devices.length < 20) devices.push(await enroll())
+  const answers = await Promise.all(
+    devices.map((device, i) => beat(device, odd[i] ?? `{"battery_pct":${i}}`)),
+  )
+  t.same(
+    answers.map((answer) => answer.status),
+    devices.map(() => 200),
+  )
+  for (const [i, device] of devices.entries()) {
+    t.same(await batteriesOf(device), [odd[i] === undefined ? i : null])
+  }
+})
+
+t.test(
+  'without a window all heartbeats of one device are stored, also within one group',
+  async (t) => {
+    const device = await enroll()
+    const sent = Array.from({ length: 30 }, (_, i) => beat(device, `{"battery_pct":${i}}`))
+    for (const answer of await Promise.all(sent)) t.equal(answer.body.deduped, false)
+    t.same(
+      await batteriesOf(device),
+      Array.from({ length: 30 }, (_, i) => i),
+    )
+  },
+)
+
+t.test('each token of a mixed group gets its own answer', async (t) => {
+  const live = await service.enroll('mixed-live')
+  const replaced = await service.enroll('mixed-replaced')
+  const deleted = await service.enroll('mixed-deleted')
+  await service.enroll('mixed-replaced')
+  await service.call('DELETE', `/admin/devices/${deleted.deviceId}`)
+  const forgotten = issueDeviceToken(SECRET, randomBytes)
+  const expected: [token: string, status: number, code: string | undefined][] = [
+    [live.token, 200, undefined],
+    [replaced.token, 401, 'token_superseded'],
+    [deleted.token, 410, 'device_deleted'],
+    [forgotten.token, 503, 'not_provisioned'],
+    [`${forgotten.token.slice(0, -1)}_`, 401, 'token_unknown'],
+    [live.enrollmentToken, 401, 'wrong_credential'],
+  ]
+  const sent = Array.from({ length: 4 }, () => expected).flat()
+  const answers = await Promise.all(sent.map(([token], i) => beat({ token }, '{}', `mixed-${i}`)))
+  for (const [i, answer] of answers.entries()) {
+    const [, status, code] = sent[i] ?? []
+    t.same([answer.status, answer.body.code], [status, code], `mixed-${i}`)
+    t.equal(answer.headers.has('retry-after'), status === 503)
+  }
+  t.equal((await batteriesOf(live)).length, 4)
+  t.same(await batteriesOf(replaced), [])
+  t.same(await batteriesOf(deleted), [])
+  t.match(await service.lines.terminalOf('mixed-1'), {
+    event: 'sec.auth.denied',
+    level: 'WARN',
+    reason: 'superseded',
+    device_id: replaced.deviceId,
+    alias: 'mixed-replaced',
+  })
+  t.match(await service.lines.terminalOf('mixed-2'), {
+    event: 'sec.auth.denied',
+    reason: 'deleted',
+    device_id: deleted.deviceId,
+  })
+  t.match(await service.lines.terminalOf('mixed-3'), { event: 'http.error', status_code: 503 })
+  await service.lines.waitFor(
+    (line) => line.event === 'device.unknown_to_database' && line['request_id'] === 'mixed-3',
+  )
+})
+
+t.test('the first use of a re-issued token kills its siblings', async (t) => {
+  const first = await service.enroll('reissued')
+  const again = await service.call('POST', '/v1/register', {
+    token: first.enrollmentToken,
+    body: {},
+  })
+  t.equal(again.status, 200)
+  t.match(await beat({ token: again.body.device_token }, '{}'), { status: 200 })
+  t.match(await beat(first, '{}'), { status: 401, body: { code: 'token_superseded' } })
+  t.match(await beat({ token: again.body.device_token }, '{}'), { status: 200 })
+  const { rows } = await db.query(
+    `select dead_reason, first_used_at is not null as used from device_tokens
+     where device_id = $1 order by issued_at`,
+    [first.deviceId],
+  )
+  t.same(rows, [
+    { dead_reason: 'superseded', used: false },
+    { dead_reason: null, used: true },
+  ])
+})
+
+t.test(
+  'a heartbeat that the database keeps waiting is refused for now, never as proven bad',
+  async (t) => {
+    const device = await service.enroll('blocked')
+    const holder = await connect(t, service.databaseUrl)
+    await holder.query('begin')
+    const lock = 'select from device_status where device_id = $1 for update'
+    await holder.query(lock, [device.deviceId])
+    const answer = await beat(device, '{}')
+    t.match(answer, { status: 503, body: { code: 'db_unavailable' } })
+    t.ok(answer.headers.has('retry-after'))
+    await holder.query('rollback')
+    t.same(await batteriesOf(device), [])
+    t.match(await beat(device, '{}'), { status: 200 })
+  },
+)

@@ -1,0 +1,269 @@
+/** Which of several heartbeats counts: the window of dedup, the device's clock, its push token, two replicas. */
+import t from 'tap'
+import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { connect } from './helpers/database.ts'
+import { type Enrolled, type Running, startService } from './helpers/service.ts'
+
+const fcm = await startFcmStandIn()
+t.teardown(() => fcm.close())
+const env = {
+  HEARTBEAT_DEDUP_WINDOW_S: '86400', // a day: no test sees its end
+  FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
+  FCM_BASE_URL: fcm.baseUrl,
+}
+const service = await startService(t, { env })
+const replica = await startService(t, { env, databaseUrl: service.databaseUrl })
+const db = await connect(t, service.databaseUrl)
+
+const beat = (device: Enrolled, body: object, requestId?: string, on: Running = service) =>
+  on.call('POST', '/v1/heartbeat', {
+    token: device.token,
+    body,
+    headers: requestId === undefined ? {} : { 'x-request-id': requestId },
+  })
+
+async function row(table: 'devices' | 'device_status', { deviceId }: Enrolled) {
+  return (await db.query(`select * from ${table} where device_id = $1`, [deviceId])).rows[0]
+}
+
+const history = async ({ deviceId }: Enrolled) =>
+  (await db.query('select * from heartbeats where device_id = $1', [deviceId])).rows
+
+async function count(name: string): Promise<number> {
+  const { text } = await service.call('GET', '/metrics')
+  const line = text.split('\n').find((one) => one.startsWith(`${name} `))
+  return Number(line?.slice(name.length + 1) ?? 0)
+}
+
+/** Minutes from now, as a phone writes it. */
+const inMinutes = (minutes: number) => new Date(Date.now() + minutes * 60_000).toISOString()
+
+/** Opens a command that FCM is asked to push once; gives its id. */
+async function command(device: Enrolled, requestId: string): Promise<string> {
+  const body = { device_id: device.deviceId, action: 'ping', request_id: requestId }
+  t.equal((await service.call('POST', '/admin/command?wait_ms=10000', { body })).status, 202)
+  return requestId
+}
+
+t.test('ten heartbeats within a window store one row and count exactly', async (t) => {
+  const device = await service.enroll('window')
+  const served = 'http_requests_total{route="/v1/heartbeat",method="POST",status_code="200"}'
+  const names = [served, 'heartbeats_ingested_total', 'heartbeats_dedup_hits_total'] as const
+  const before = await Promise.all(names.map(count))
+  const sent = Array.from({ length: 10 }, (_, i) => beat(device, { battery_pct: i }, `ten-${i}`))
+  const answers = await Promise.all(sent)
+  t.equal(answers.filter((answer) => answer.body.deduped === false).length, 1)
+  t.equal(answers.filter((answer) => answer.body.deduped === true).length, 9)
+  const rows = await history(device)
+  t.equal(rows.length, 1)
+  const stored = answers.findIndex((answer) => !answer.body.deduped)
+  t.match(rows, [{ battery_pct: stored, request_id: `ten-${stored}`, seq: 0 }])
+
+  const lines = await Promise.all(answers.map((_, i) => service.lines.terminalOf(`ten-${i}`)))
+  t.equal(lines.filter((line) => line.event === 'heartbeat.ingest').length, 1)
+  const deduped = lines.filter((line) => line.event === 'heartbeat.dedup')
+  t.equal(deduped.length, 9)
+  for (const line of deduped) {
+    const own = ['status', 'battery_pct', 'network_type', 'uptime_s', 'ignored']
+    t.same(Object.keys(line).slice(11), own)
+  }
+  const after = await Promise.all(names.map(count))
+  t.same(
+    after.map((value, i) => value - (before[i] ?? 0)),
+    [10, 1, 9],
+  )
+})
+
+t.test('a deduped heartbeat still updates the last status', async (t) => {
+  const device = await service.enroll('deduped')
+  await beat(device, { battery_pct: 50, app_version: '1' })
+  const first = await row('device_status', device)
+  const answer = await beat(device, { battery_pct: 49, status: 'error' }, 'deduped-2')
+  t.match(answer.body, { deduped: true })
+  const second = await row('device_status', device)
+  t.match(second, { battery_pct: 49, status: 'error', app_version: null, request_id: 'deduped-2' })
+  t.ok(second.last_seen_at > first.last_seen_at)
+  t.match(await history(device), [{ battery_pct: 50, status: 'ok' }])
+})
+
+t.test('a time within the last 24 h decides which heartbeat describes the device', async (t) => {
+  const device = await service.enroll('clock')
+  const recent = inMinutes(-5)
+  t.same((await beat(device, { ts: recent, battery_pct: 80 })).body.ignored, [])
+  const first = await row('device_status', device)
+  t.same(first.effective_at, new Date(recent))
+
+  const older = await beat(device, { timestamp_utc: inMinutes(-23 * 60), battery_pct: 10 })
+  t.same(older.body.ignored, [], 'a usable time, though it loses')
+  const second = await row('device_status', device)
+  t.match(second, { battery_pct: 80, effective_at: first.effective_at })
+  t.ok(second.last_seen_at > first.last_seen_at, 'it was seen all the same')
+
+  await beat(device, { ts: recent, battery_pct: 79 })
+  t.match(await row('device_status', device), { battery_pct: 79 }, 'one that is not older wins')
+})
+
+t.test('a time in the future or past 24 h gives way to the receive time', async (t) => {
+  for (const minutes of [5, 365 * 24 * 60, -24 * 60 - 1, -365 * 24 * 60]) {
+    const device = await service.enroll(`clock${minutes}`)
+    await beat(device, { ts: inMinutes(-1), battery_pct: 1 })
+    const reportedAt = inMinutes(minutes)
+    const answer = await beat(device, { timestamp_utc: reportedAt, battery_pct: 2 })
+    t.same([answer.status, answer.body.ignored], [200, ['timestamp_utc']], reportedAt)
+    const status = await row('device_status', device)
+    t.equal(status.battery_pct, 2)
+    t.same(status.effective_at, status.last_seen_at)
+  }
+})
+
+t.test('the device’s time is kept as data', async (t) => {
+  const device = await service.enroll('reported')
+  const reportedAt = inMinutes(-25 * 60)
+  await beat(device, { ts: reportedAt })
+  t.same((await history(device))[0].reported_at, new Date(reportedAt))
+})
+
+t.test('a heartbeat brings a push token unless it is older', async (t) => {
+  const device = await service.enroll('push-age')
+  const cases: [minutes: number, fcmToken: string | undefined, kept: string][] = [
+    [-5, 'age-1', 'age-1'],
+    [-10, 'age-0', 'age-1'],
+    [-1, undefined, 'age-1'],
+    [-3, 'age-2', 'age-1'], // newer than the token, older than the last status
+    [-1, 'age-3', 'age-3'],
+    [5, 'age-4', 'age-4'], // no usable time: received last
+  ]
+  for (const [minutes, fcm_token, kept] of cases) {
+    await beat(device, { ts: inMinutes(minutes), fcm_token })
+    t.match(await row('devices', device), { fcm_token: kept }, `${minutes} ${fcm_token}`)
+  }
+  const enrolled = await service.enroll('push-enrolled', { fcm_token: 'enrolled-1' })
+  await beat(enrolled, { ts: inMinutes(-5), fcm_token: 'enrolled-0' })
+  t.match(await row('devices', enrolled), { fcm_token: 'enrolled-1' }, 'registered later than that')
+})
+
+t.test('in one group too the newest heartbeat decides the push token', async (t) => {
+  const devices: Enrolled[] = []
+  while (devices.length < 10) devices.push(await service.enroll(`pair${devices.length}`))
+  await Promise.all(devices.map((device) => beat(device, { ts: inMinutes(-9), fcm_token: 'now' })))
+  const sent = devices.flatMap((device) => [
+    beat(device, { ts: inMinutes(-1), fcm_token: 'now' }),
+    beat(device, { ts: inMinutes(-3), fcm_token: 'before' }),
+  ])
+  await Promise.all(sent)
+  for (const device of devices) t.match(await row('devices', device), { fcm_token: 'now' })
+})
+
+t.test('a dead push token is remembered, and another one takes over', async (t) => {
+  const device = await service.enroll('dead-token', { fcm_token: 'dead-1' })
+  const id = await command(device, 'dead-token-cmd')
+  const read = async () => (await service.call('GET', `/admin/commands/${id}`)).body
+  t.match(await read(), { status: 'push_failed', push: { state: 'gave_up', attempts: 1 } })
+  t.ok((await row('devices', device)).fcm_token_died_at)
+
+  const same = await beat(device, { fcm_token: 'dead-1' })
+  t.match(same.body.commands, [{ request_id: id, attempt: '2' }])
+  t.match(await row('devices', device), { fcm_token: 'dead-1', fcm_token_died_at: Date })
+  t.equal((await read()).push.state, 'gave_up', 'nothing is pushed to it')
+
+  fcm.register('dead-2', () => {})
+  t.match(await beat(device, { fcm_token: 'dead-2' }), { status: 200 })
+  t.match(await row('devices', device), { fcm_token: 'dead-2', fcm_token_died_at: null })
+  const send = await fcm.waitForSend(({ pushToken }) => pushToken === 'dead-2')
+  t.match(send.data, { request_id: id, attempt: '3' })
+})
+
+t.test('a new push token and the hand-over of a command meet in one heartbeat', async (t) => {
+  const device = await service.enroll('both-ways')
+  const id = await command(device, 'both-ways-cmd')
+  fcm.register('both-ways-1', () => {})
+  const answer = await beat(device, { fcm_token: 'both-ways-1' })
+  t.match(answer.body.commands, [{ request_id: id, attempt: '1' }])
+  const send = await fcm.waitForSend(({ pushToken }) => pushToken === 'both-ways-1')
+  t.match(send.data, { request_id: id, attempt: '2' })
+})
+
+t.test('the push token route replaces always, also the dead one by itself', async (t) => {
+  const device = await service.enroll('route', { fcm_token: 'route-1' })
+  const id = await command(device, 'route-cmd')
+  t.ok((await row('devices', device)).fcm_token_died_at)
+  fcm.register('route-1', () => {})
+  const give = (body: object) =>
+    service.call('POST', '/v1/devices/fcm-token', { token: device.token, body })
+  t.match(await give({ fcm_token: 'route-1' }), { status: 200, body: { ok: true } })
+  const send = await fcm.waitForSend(
+    ({ pushToken, data }) => pushToken === 'route-1' && data['attempt'] === '2',
+  )
+  t.match(send.data, { request_id: id })
+  t.match(await row('devices', device), { fcm_token: 'route-1', fcm_token_died_at: null })
+  t.match(await give({ fcm_token: 'x'.repeat(4_096) }), { status: 200 })
+  for (const body of [{}, { fcm_token: '' }, { fcm_token: 7 }, { fcm_token: 'x'.repeat(4_097) }]) {
+    t.match(await give(body), { status: 422, body: { code: 'invalid_field' } })
+  }
+})
+
+t.test('two replicas that race for one window store one row', async (t) => {
+  for (let i = 0; i < 10; i += 1) {
+    const device = await service.enroll(`race${i}`)
+    const answers = await Promise.all([
+      beat(device, {}, `race${i}-a`, service),
+      beat(device, {}, `race${i}-b`, replica),
+    ])
+    t.same(answers.map(({ body }) => body.deduped).sort(), [false, true])
+    t.equal((await history(device)).length, 1)
+  }
+})
+
+t.test('two replicas that race hand a command over once', async (t) => {
+  for (let i = 0; i < 10; i += 1) {
+    const device = await service.enroll(`hand${i}`)
+    const id = await command(device, `hand${i}-cmd`)
+    const answers = await Promise.all([
+      beat(device, {}, `hand${i}-a`, service),
+      beat(device, {}, `hand${i}-b`, replica),
+    ])
+    t.match(
+      answers.flatMap(({ body }) => body.commands),
+      [{ request_id: id, attempt: '1' }],
+    )
+    const text = 'select attempt, deliveries from commands where request_id = $1'
+    t.same((await db.query(text, [id])).rows, [{ attempt: 1, deliveries: 1 }])
+  }
+})
+
+t.test('of tokens that are first used at once exactly one stays', async (t) => {
+  const device = await service.enroll('siblings')
+  const tokens = [device.token]
+  while (tokens.length < 5) {
+    const { enrollmentToken: token } = device
+    const again = await service.call('POST', '/v1/register', { token, body: {} })
+    tokens.push(again.body.device_token)
+  }
+  await Promise.all(
+    tokens.map((token, i) =>
+      beat({ ...device, token }, {}, `first-${i}`, i % 2 ? service : replica),
+    ),
+  )
+  const later: number[] = []
+  for (const token of tokens) later.push((await beat({ ...device, token }, {})).status)
+  t.same(later.sort(), [200, 401, 401, 401, 401])
+})
+
+t.test('push tokens that come by every way at once never stand in each other’s way', async (t) => {
+  const device = await service.enroll('every-way')
+  for (let i = 0; i < 8; i += 1) await command(device, `every-way-${i}`)
+  for (let i = 0; i < 40; i += 1) fcm.register(`way-${i}`, () => {})
+  const sent = Array.from({ length: 40 }, (_, i) => {
+    const on = i % 2 ? service : replica
+    const body = { fcm_token: `way-${i}` }
+    const path = i % 4 < 2 ? '/v1/heartbeat' : '/v1/devices/fcm-token'
+    return on.call('POST', path, { token: device.token, body })
+  })
+  for (const answer of await Promise.all(sent)) t.equal(answer.status, 200, answer.text)
+  const { fcm_token } = await row('devices', device)
+  for (let i = 0; i < 8; i += 1) {
+    const isIt = (send: { pushToken: string; data: Readonly<Record<string, string>> }) =>
+      send.pushToken === fcm_token && send.data['request_id'] === `every-way-${i}`
+    t.ok(await fcm.waitForSend(isIt), 'the token that stayed got every command')
+  }
+})
