@@ -3,21 +3,8 @@ import t from 'tap'
 import { makeApk } from '../sim/apk.ts'
 import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { connect } from './helpers/database.ts'
+import { COMMON_KEYS } from './helpers/lines.ts'
 import { startService } from './helpers/service.ts'
-
-const COMMON = [
-  'ts',
-  'level',
-  'event',
-  'request_id',
-  'route',
-  'ip',
-  'user_agent',
-  'device_id',
-  'alias',
-  'status_code',
-  'latency_ms',
-]
 
 t.test('the whole loop runs with one single-use enrollment token', async (t) => {
   const fcm = await startFcmStandIn()
@@ -109,7 +96,11 @@ t.test('the whole loop runs with one single-use enrollment token', async (t) => 
   t.same(ends('/v1/action-result'), ['action_result.ingest'])
   t.same(ends('/v1/apk/download-latest'), ['apk.download'])
   for (const line of service.lines.all) {
-    t.same(Object.keys(line).slice(0, COMMON.length), COMMON, `${line.event} has the common keys`)
+    t.same(
+      Object.keys(line).slice(0, COMMON_KEYS.length),
+      COMMON_KEYS,
+      `${line.event} has the common keys`,
+    )
   }
 
   const metrics = await service.call('GET', '/metrics')

@@ -1,6 +1,21 @@
 /** The log lines of a service under test, as they come. */
 import type { Readable } from 'node:stream'
 
+/** On every line, in this order (telemetry.md, common fields). */
+export const COMMON_KEYS: readonly string[] = [
+  'ts',
+  'level',
+  'event',
+  'request_id',
+  'route',
+  'ip',
+  'user_agent',
+  'device_id',
+  'alias',
+  'status_code',
+  'latency_ms',
+]
+
 /** One parsed line; every common field and the event's own. */
 export type LogLine = Readonly<Record<string, unknown>> & { readonly event: string }
 

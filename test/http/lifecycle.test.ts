@@ -1,23 +1,11 @@
 /** The life of a request: its id, its body, its one line, and a client that leaves before the answer. */
 import t, { type Test } from 'tap'
 import { connect } from '../helpers/database.ts'
+import { COMMON_KEYS } from '../helpers/lines.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
-const COMMON = [
-  'ts',
-  'level',
-  'event',
-  'request_id',
-  'route',
-  'ip',
-  'user_agent',
-  'device_id',
-  'alias',
-  'status_code',
-  'latency_ms',
-]
 const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
 const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
 const KIB = 1024
@@ -71,7 +59,7 @@ t.test('every line has the common keys in their order, and a cut user agent', as
     })
   }
   for (const line of service.lines.all) {
-    t.same(Object.keys(line).slice(0, COMMON.length), COMMON, line.event)
+    t.same(Object.keys(line).slice(0, COMMON_KEYS.length), COMMON_KEYS, line.event)
     const isTerminal = line['status_code'] !== null
     t.equal(line['latency_ms'] !== null, isTerminal, 'latency with a status')
     t.match(line['ts'], /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)

@@ -2,20 +2,8 @@
 import t from 'tap'
 import { BACKGROUND, EVENTS, type EventName, type Line } from '../../src/telemetry/events.ts'
 import { createLineBuilder, levelOf } from '../../src/telemetry/line.ts'
+import { COMMON_KEYS } from '../helpers/lines.ts'
 
-const COMMON = [
-  'ts',
-  'level',
-  'event',
-  'request_id',
-  'route',
-  'ip',
-  'user_agent',
-  'device_id',
-  'alias',
-  'status_code',
-  'latency_ms',
-]
 const NOW = Date.UTC(2026, 0, 31, 9, 15, 27, 42)
 const build = createLineBuilder(() => NOW)
 
@@ -59,7 +47,7 @@ t.test('every event has the common fields, then its own, all null where not know
   for (const event of Object.keys(EVENTS) as EventName[]) {
     const line = lineOf(event, { secret: 'never' })
     const record = parsed(build(line, levelOf(line), BACKGROUND, undefined))
-    t.same(Object.keys(record), [...COMMON, ...Object.keys(EVENTS[event].fields)], event)
+    t.same(Object.keys(record), [...COMMON_KEYS, ...Object.keys(EVENTS[event].fields)], event)
     t.equal(record['level'], EVENTS[event].levels[0])
     t.same(
       Object.values(record).slice(3),
@@ -173,7 +161,7 @@ t.test('no line is longer than 64 KiB', async (t) => {
       const fields = { method: value, error: value, stack: value }
       const line = build(lineOf('http.error', fields), 'ERROR', context, undefined)
       t.ok(Buffer.byteLength(line) < 65_536)
-      t.same(Object.keys(parsed(line)), [...COMMON, 'method', 'error', 'stack'])
+      t.same(Object.keys(parsed(line)), [...COMMON_KEYS, 'method', 'error', 'stack'])
     }
   }
 })
