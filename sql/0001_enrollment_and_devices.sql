@@ -7,6 +7,12 @@ create table installation (
   created_at timestamptz not null default now()
 );
 
+create table hmac_secrets (
+  -- Which HMAC_SECRETs this installation was run with: a start with another value under a used id is refused.
+  secret_id text primary key,
+  fingerprint bytea not null
+);
+
 create table enrollment_tokens (
   token_id uuid primary key,
   token_hash bytea not null unique check (octet_length(token_hash) = 32),

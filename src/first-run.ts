@@ -73,7 +73,7 @@ function readSecret(path: string): string | undefined {
   }
   if (/^[\x21-\x7e]{24,}$/.test(secret)) return secret
   throw new Error(
-    `${path} holds no secret of at least 24 characters: restore it, or delete it to have a new one made`,
+    `${path} holds no secret of at least 24 characters: restore it; with another HMAC secret no enrolled phone is known any more`,
   )
 }
 

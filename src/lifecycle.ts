@@ -22,7 +22,7 @@ export interface ServiceState {
 }
 
 export interface LifecycleDeps
-  extends Pick<StartupDeps, 'databaseUrl' | 'database' | 'devices' | 'observe'> {
+  extends Pick<StartupDeps, 'databaseUrl' | 'database' | 'secrets' | 'observe'> {
   readonly config: Config
   readonly version: string
   readonly startedAtMs: number
@@ -40,8 +40,8 @@ export interface LifecycleDeps
 
 /** How long `service.start` waits to name the installation. */
 const START_LINE_WAIT_MS = 1_500
-/** Of SHUTDOWN_GRACE_MS, kept for what follows the requests in flight. */
-const CLOSE_RESERVE_MS = 4_000
+/** What follows the requests in flight gets a third of the time left, at most this much. */
+const MAX_CLOSE_MS = 4_000
 
 /** Resolves when requests are served; rejects with StartError where they must not be. */
 export async function start(deps: LifecycleDeps): Promise<void> {
@@ -94,13 +94,15 @@ export async function stop(
   // sent one to a service that never was ready.
   if (deps.state.isPrepared) await sleep(config.shutdownDrainMs, skipDrain)
   const leftMs = config.shutdownGraceMs - (performance.now() - closingAtMs)
-  await stopListening(deps.listener, Math.max(0, leftMs - CLOSE_RESERVE_MS))
-  await Promise.all([
+  const closeMs = Math.min(MAX_CLOSE_MS, Math.max(0, leftMs) / 3)
+  await stopListening(deps.listener, Math.max(0, leftMs - closeMs))
+  const drained = Promise.all([
     deps.heartbeats.close(),
-    deps.sender?.dispatcher.close(CLOSE_RESERVE_MS / 2),
+    deps.sender?.dispatcher.close(closeMs / 2),
     deps.maintenance.stop(),
   ])
-  await deps.closeRest(CLOSE_RESERVE_MS / 4)
+  await within(drained, closeMs / 2)
+  await within(deps.closeRest(closeMs / 4), closeMs / 2)
   const drainedMs = performance.now() - closingAtMs
   deps.log({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
 }

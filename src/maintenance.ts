@@ -2,6 +2,7 @@
  * What the service does by itself, on every replica, each task safe beside the others: heartbeat partitions
  * ahead and retention, expiry of commands, pruning of ended ones, and the number of those that wait.
  */
+import { AppError } from './core/errors.ts'
 import { type Periodic, startPeriodic } from './core/periodic.ts'
 import type { CommandQueue } from './db/command-queue.ts'
 import type { Partitions } from './db/partitions.ts'
@@ -14,6 +15,10 @@ export interface MaintenanceDeps {
   readonly pruneSignatures: () => Promise<void>
   readonly commandRetentionDays: number
   readonly log: Log
+  /** Whether db.unavailable has been said already. */
+  readonly isDatabaseDown: () => boolean
+  /** How often commands are counted and expired. Default SWEEP_MS. */
+  readonly sweepMs?: number
   /** A command has ended. */
   readonly onEnded: (requestId: string) => void
 }
@@ -35,6 +40,7 @@ const BATCH = 500
 export function createMaintenance(deps: MaintenanceDeps): Maintenance {
   let commandsWaiting = 0
   let tasks: readonly Periodic[] = []
+  let isStopping = false
 
   async function partitionsOnce(): Promise<void> {
     const { created, dropped, failed } = await deps.partitions.maintain()
@@ -51,7 +57,7 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
 
   async function sweep(): Promise<void> {
     commandsWaiting = await deps.queue.countWaiting()
-    for (;;) {
+    while (!isStopping) {
       const expired = await deps.queue.expire(BATCH)
       for (const { requestId, deviceId, alias, action, admin } of expired) {
         const context = { ...BACKGROUND, requestId, deviceId, alias }
@@ -65,21 +71,41 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
 
   async function prune(): Promise<void> {
     await deps.pruneSignatures()
-    while ((await deps.queue.prune(deps.commandRetentionDays, BATCH)) === BATCH);
+    while (!isStopping) {
+      if ((await deps.queue.prune(deps.commandRetentionDays, BATCH)) < BATCH) return
+    }
+  }
+
+  /** One line when a task begins to fail, unless the database is known to be away; its next turn comes anyway. */
+  function reported(task: string, run: () => Promise<void>) {
+    let isFailing = false
+    const watched = async () => {
+      await run()
+      isFailing = false
+    }
+    const onError = (error: unknown) => {
+      if (!isFailing && !deps.isDatabaseDown()) {
+        const cause = error instanceof AppError ? (error.cause ?? error) : error
+        const text = cause instanceof Error ? cause.message : String(cause)
+        const fields = { error: `maintenance ${task}: ${text}` }
+        deps.log.write({ event: 'db.unavailable', fields }, BACKGROUND)
+      }
+      isFailing = true
+    }
+    return [watched, onError] as const
   }
 
   return {
     partitionsOnce,
     start() {
-      // A failing task has been reported as db.unavailable or as the partition's own line; its next turn comes.
-      const ignore = () => {}
       tasks = [
-        startPeriodic(SWEEP_MS, sweep, ignore),
-        startPeriodic(PARTITIONS_MS, partitionsOnce, ignore),
-        startPeriodic(PRUNE_MS, prune, ignore),
+        startPeriodic(deps.sweepMs ?? SWEEP_MS, ...reported('sweep', sweep)),
+        startPeriodic(PARTITIONS_MS, ...reported('partitions', partitionsOnce)),
+        startPeriodic(PRUNE_MS, ...reported('prune', prune)),
       ]
     },
     async stop() {
+      isStopping = true
       await Promise.all(tasks.map((task) => task.stop()))
     },
     get commandsWaiting() {

@@ -112,6 +112,7 @@ async function compose(
     pruneSignatures: () => stores.signatures.prune(3 * SIGNATURE_WINDOW_S),
     commandRetentionDays: config.commandRetentionDays,
     log: logger,
+    isDatabaseDown: () => health.isDown,
     onEnded: onChanged,
   })
   const metrics = createMetrics({
@@ -182,13 +183,12 @@ async function compose(
     issueEnrollmentToken: () => issueEnrollmentToken(randomBytes),
     hmacSecretId: signingSecret.id,
     commandKey: knownKeyOf,
-    sign: (device, command) =>
-      commandData({
-        ...command,
-        deviceId: device.deviceId,
-        ts: now(),
-        hmacKey: knownKeyOf(device),
-      }),
+    sign(device, command) {
+      const hmacKey = keyOf(device)
+      if (hmacKey === undefined) return undefined
+      return commandData({ ...command, deviceId: device.deviceId, ts: now(), hmacKey })
+    },
+    heartbeatDeadlineMs: HEARTBEAT_DEADLINE_MS,
     newId,
     now,
     nowMs,
@@ -253,8 +253,8 @@ async function compose(
     log: background,
     databaseUrl: opened.url,
     database: stores.database,
-    devices: stores.devices,
-    observe: health.observe,
+    secrets: stores.secrets,
+    observe: health.report,
     listener,
     sender,
     maintenance,

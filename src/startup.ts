@@ -1,12 +1,13 @@
 /** From a reachable database to one that this release may serve from; refuses where serving would lose something. */
 import type { Config } from './config.ts'
 import { sleep } from './core/wait.ts'
-import type { DeviceStore } from './db/devices.ts'
 import { startEmbedded } from './db/embedded.ts'
+import type { HmacSecretStore } from './db/hmac-secrets.ts'
 import { readInstanceId, unsafeSettings } from './db/installation.ts'
 import { MigrationError, migrate, readMigrations } from './db/migrate.ts'
 import type { Database } from './db/pool.ts'
 import { isUnavailable } from './db/sqlstate.ts'
+import { secretFingerprint } from './security/tokens.ts'
 
 /** The service must not start like this; the message says what to change. main.ts exits with 78 (EX_CONFIG). */
 export class StartError extends Error {
@@ -17,8 +18,8 @@ export interface StartupDeps {
   readonly config: Config
   readonly databaseUrl: string
   readonly database: Database
-  readonly devices: Pick<DeviceStore, 'secretIdsInUse'>
-  /** Told of a database that is away (and of its return). */
+  readonly secrets: HmacSecretStore
+  /** Told why the start does not get on (and, undefined, that it does). */
   readonly observe: (error: unknown) => void
   /** Told once the schema is in and the installation is known. */
   readonly identified: (instanceId: string) => void
@@ -52,7 +53,7 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
       await migrate(deps.config.migrateDatabaseUrl ?? deps.databaseUrl, migrations)
       deps.identified(await readInstanceId(deps.database))
       await refuseUnsafeSettings(deps)
-      await refuseDroppedSecrets(deps)
+      await refuseOtherSecrets(deps)
       await deps.makePartitions()
       deps.observe(undefined)
       return
@@ -76,11 +77,20 @@ async function refuseUnsafeSettings({ config, database }: StartupDeps): Promise<
   )
 }
 
-async function refuseDroppedSecrets({ config, devices }: StartupDeps): Promise<void> {
-  const known = new Set(config.hmacSecrets.map((secret) => secret.id))
-  const dropped = (await devices.secretIdsInUse()).filter((id) => !known.has(id))
-  if (dropped.length === 0) return
-  throw new StartError(
-    `HMAC_SECRET lacks ${dropped.join(', ')}, which live devices' command keys were made with. Add it back after the first one: HMAC_SECRET="new=…,${dropped[0]}=…".`,
-  )
+async function refuseOtherSecrets({ config, secrets }: StartupDeps): Promise<void> {
+  const configured = config.hmacSecrets.map((secret) => ({
+    id: secret.id,
+    fingerprint: secretFingerprint(secret),
+  }))
+  const { dropped, changed } = await secrets.check(configured)
+  if (dropped.length > 0) {
+    throw new StartError(
+      `HMAC_SECRET lacks ${dropped.join(', ')}, which live devices' keys were made with. Add it back after the first one: HMAC_SECRET="new=…,${dropped[0]}=…".`,
+    )
+  }
+  if (changed.length > 0) {
+    throw new StartError(
+      `HMAC_SECRET has another value for ${changed.join(', ')} than live devices' tokens and keys were made with: every phone would be refused. Put the old value back; a new secret needs an id of its own in front: HMAC_SECRET="new=…,${changed[0]}=<old value>".`,
+    )
+  }
 }

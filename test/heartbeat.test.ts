@@ -183,6 +183,12 @@ t.test('memory that does not add up is named', async (t) => {
   t.same(answer.body.ignored, ['memory.avail_ram_mb'])
 })
 
+t.test('what stands where an object belongs is named', async (t) => {
+  const device = await enroll()
+  const body = { battery: 5, system: 'x', network: [], memory: null }
+  t.same((await beat(device, body)).body.ignored, ['battery', 'system', 'network'])
+})
+
 t.test('the time that was used is the one that is named', async (t) => {
   const device = await enroll()
   const answer = await beat(device, { ts: 'yesterday', timestamp_utc: '2020-01-01T00:00:00Z' })

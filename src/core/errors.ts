@@ -60,6 +60,8 @@ export interface AppErrorOptions {
   readonly cause?: unknown
   /** Only with 422 `invalid_field`. */
   readonly errors?: readonly FieldError[]
+  /** Extra members of the problem, such as the `reasons` of /readyz. */
+  readonly extra?: Readonly<Record<string, unknown>>
   /** Extra answer headers, such as `allow` with 405. Lower-case names. */
   readonly headers?: Readonly<Record<string, string>>
   /** Whole seconds for `Retry-After`; 429 and 503 get a default where it is missing. */
@@ -71,6 +73,7 @@ export class AppError extends Error {
   override readonly name: string = 'AppError'
   readonly code: ErrorCode
   readonly errors: readonly FieldError[]
+  readonly extra: Readonly<Record<string, unknown>>
   readonly headers: Readonly<Record<string, string>>
   readonly retryAfterS: number | undefined
 
@@ -78,6 +81,7 @@ export class AppError extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.errors = options.errors ?? []
+    this.extra = options.extra ?? {}
     this.headers = options.headers ?? {}
     this.retryAfterS = options.retryAfterS
   }

@@ -14,6 +14,14 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
+/** As `work` settles; after `ms` rejects with `refusal()`, while the work goes on. */
+export function inTime<T>(work: Promise<T>, ms: number, refusal: () => Error): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(refusal()), ms)
+    work.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}
+
 /** Waits for `work`, at most `ms`; rejects as it does when it fails within that time. */
 export async function within(work: Promise<unknown>, ms: number): Promise<void> {
   const over = new AbortController()

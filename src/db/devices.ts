@@ -48,8 +48,6 @@ export interface DeviceStore {
   delete(deviceId: string, by: DeletedBy): Promise<DeleteOutcome>
   /** Whether any device was ever enrolled here. */
   exist(): Promise<boolean>
-  /** Ids of the server secrets that live devices' command keys were made with. */
-  secretIdsInUse(): Promise<readonly string[]>
 }
 
 export type DeletedBy = Omit<AuditEntry, 'what' | 'subject' | 'detail'> & {
@@ -96,9 +94,6 @@ const SET_PUSH_TOKEN = /* sql */ `
   where device_id = $1 and deleted_at is null`
 
 const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
-
-const SECRETS_IN_USE = /* sql */ `
-  select distinct hmac_secret_id as "id" from devices where deleted_at is null`
 
 const LOCK_STATUS = /* sql */ `
   select from device_status where device_id = $1 for no key update`
@@ -170,14 +165,6 @@ export function deviceStore(database: Database): DeviceStore {
         text: EXIST,
       })
       return rows[0]?.doExist === true
-    },
-
-    async secretIdsInUse() {
-      const { rows } = await database.query<{ id: string }>({
-        name: 'devices.secrets_in_use',
-        text: SECRETS_IN_USE,
-      })
-      return rows.map((row) => row.id)
     },
   }
 }

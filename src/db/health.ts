@@ -23,6 +23,12 @@ export class DatabaseHealth {
     else if (isAway(error)) this.#down(error)
   }
 
+  /** As observe, for a start that does not get on: whatever the error, it is told. */
+  readonly report = (error: unknown): void => {
+    if (error === undefined) this.#up()
+    else this.#down(error)
+  }
+
   #down(error: unknown): void {
     if (this.#downSinceMs !== undefined) return
     this.#downSinceMs = this.#nowMs()

@@ -35,6 +35,8 @@ export interface PoolOptions {
   readonly isPrepared: boolean
   /** Statements longer than this are given up, on both sides of the connection. Default QUERY_TIMEOUT_MS. */
   readonly queryTimeoutMs?: number
+  /** Longest wait for a connection. Default CONNECT_TIMEOUT_MS. */
+  readonly connectTimeoutMs?: number
   /** `force_generic_plan` on the hot path: custom plans chose a sequential scan of devices. */
   readonly planCacheMode?: 'auto' | 'force_generic_plan'
   /** Told of every failure for want of a database, and (undefined) of every success. */
@@ -51,16 +53,20 @@ const MAX_WAITING = 500
 export class Pool implements Database {
   readonly #pool: pg.Pool
   readonly #isPrepared: boolean
+  readonly #maxConnections: number
+  /** Connections that a statement holds; those still being opened are not counted. */
+  #inUse = 0
   readonly #onOutcome: (error: unknown) => void
 
   constructor(options: PoolOptions) {
     const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
     this.#isPrepared = options.isPrepared
+    this.#maxConnections = options.maxConnections
     this.#onOutcome = options.onOutcome ?? (() => {})
     this.#pool = new pg.Pool({
       connectionString: options.url,
       max: options.maxConnections,
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
       query_timeout: queryTimeoutMs,
       // The default of 10 s would open a new connection, and prepare anew, for nearly every quiet fleet's heartbeat.
       idleTimeoutMillis: IDLE_TIMEOUT_MS,
@@ -123,15 +129,22 @@ export class Pool implements Database {
     return { rows, rowCount: rowCount ?? 0 }
   }
 
+  /** A wait for our own connections, all of them busy, says nothing about the database. */
+  async #connect(): Promise<pg.PoolClient> {
+    try {
+      return await this.#pool.connect()
+    } catch (error) {
+      throw this.#inUse >= this.#maxConnections ? overloaded(error) : error
+    }
+  }
+
   async #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     if (this.#pool.waitingCount >= MAX_WAITING) {
-      throw new AppError(
-        'overloaded',
-        'Too many requests wait for the database. Try again shortly.',
-      )
+      throw overloaded()
     }
     try {
-      const client = await this.#pool.connect()
+      const client = await this.#connect()
+      this.#inUse += 1
       try {
         const value = await work(client)
         client.release()
@@ -142,6 +155,8 @@ export class Pool implements Database {
         const isSound = error instanceof AppError || leavesSessionSound(error)
         client.release(!isSound)
         throw error
+      } finally {
+        this.#inUse -= 1
       }
     } catch (error) {
       if (!isUnavailable(error)) throw error
@@ -151,4 +166,9 @@ export class Pool implements Database {
       })
     }
   }
+}
+
+function overloaded(cause?: unknown): AppError {
+  const message = 'Too many requests wait for the database. Try again shortly.'
+  return new AppError('overloaded', message, { cause })
 }

@@ -12,6 +12,7 @@ import { deviceTokenStore } from './device-tokens.ts'
 import { deviceStore } from './devices.ts'
 import { enrollmentTokenStore } from './enrollment-tokens.ts'
 import { storeHeartbeats } from './heartbeats.ts'
+import { hmacSecretStore } from './hmac-secrets.ts'
 import { partitions } from './partitions.ts'
 import { Pool, type PoolOptions } from './pool.ts'
 import { type Registration, register } from './registration.ts'
@@ -47,6 +48,7 @@ export function createStores(options: StoresOptions) {
     ...common,
     maxConnections: SLOW_CONNECTIONS,
     queryTimeoutMs: SLOW_TIMEOUT_MS,
+    connectTimeoutMs: SLOW_TIMEOUT_MS,
   })
   const main = new Pool({
     ...common,
@@ -59,6 +61,7 @@ export function createStores(options: StoresOptions) {
     tokens: enrollmentTokenStore(main),
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
+    secrets: hmacSecretStore(main),
     register: (registration: Registration) => register(main, registration),
     commands: commandStore(main),
     queue: commandQueue(main, instance),

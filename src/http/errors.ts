@@ -85,6 +85,7 @@ export function problemOf(error: AppError, requestId: string, random: () => numb
       detail: error.message,
       request_id: requestId,
       ...(error.errors.length > 0 && { errors: error.errors }),
+      ...error.extra,
     },
   }
 }

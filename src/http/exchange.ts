@@ -39,7 +39,7 @@ export class Exchange {
   readonly #metrics: RouteMetrics
   readonly #startedAtMs: number
   /** Made only for those who ask: most requests never wait. */
-  #gone: AbortController | undefined
+  #waiting: AbortController | undefined
   #reply: Reply | undefined
   #error: AppError | undefined
   #bytesSent = 0
@@ -67,9 +67,14 @@ export class Exchange {
 
   /** Aborted when the client leaves before the answer is out, or when the server stops. */
   get signal(): AbortSignal {
-    this.#gone ??= new AbortController()
-    if (this.#isEnded) this.#gone.abort()
-    return AbortSignal.any([this.#gone.signal, this.#deps.closing])
+    this.#waiting ??= new AbortController()
+    if (this.#isEnded || this.#deps.closing.aborted) this.#waiting.abort()
+    return this.#waiting.signal
+  }
+
+  /** The server stops: what the handler waits for is not waited for any more. */
+  stopWaiting(): void {
+    this.#waiting?.abort()
   }
 
   get isAnswered(): boolean {
@@ -128,7 +133,7 @@ export class Exchange {
     this.#isEnded = true
     const isOut = this.#res.writableFinished
     const statusCode = isOut ? this.#res.statusCode : CLIENT_CLOSED
-    this.#gone?.abort()
+    this.#waiting?.abort()
     const latencyMs = this.#deps.nowMs() - this.#startedAtMs
     this.#metrics.ended(this.request.method ?? '', statusCode, latencyMs)
     const ending = { statusCode, latencyMs }
@@ -159,7 +164,8 @@ export class Exchange {
       if (denial !== undefined) this.log(denial)
       return this.#errorLine(error)
     }
-    return denial ?? this.#replyLine() ?? this.#plainLine(statusCode, reason)
+    const own = statusCode === CLIENT_CLOSED ? undefined : this.#replyLine()
+    return denial ?? own ?? this.#plainLine(statusCode, reason)
   }
 
   #replyLine(): Line | undefined {

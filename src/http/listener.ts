@@ -71,6 +71,10 @@ export function createListener(deps: ListenerDeps): Listener {
   /** The exchange that a socket is busy with, for errors that Node reports by socket. */
   const busy = new WeakMap<object, Exchange>()
   const openExchanges = new Set<Exchange>()
+  // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
+  deps.closing.addEventListener('abort', () => {
+    for (const exchange of openExchanges) exchange.stopWaiting()
+  })
   const exchangeDeps = { ...deps, ended: (exchange: Exchange) => openExchanges.delete(exchange) }
 
   function open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange {

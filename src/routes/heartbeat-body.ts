@@ -18,6 +18,8 @@ export interface ReadHeartbeat {
 /** A usable value, or undefined. */
 type Reader<T> = (value: unknown) => T | undefined
 
+/** The nested shape's objects. */
+const CONTAINERS = ['battery', 'system', 'network', 'memory']
 const MAX_VERSION_LENGTH = 64
 const MAX_NETWORK_TYPE_LENGTH = 32
 const MAX_FCM_TOKEN_LENGTH = 4_096
@@ -40,6 +42,10 @@ export function readHeartbeat(body: Fields): ReadHeartbeat {
     return null
   }
 
+  for (const name of CONTAINERS) {
+    const value = field(body, name)
+    if (value !== undefined && !isObject(value)) ignored.push(name)
+  }
   const heartbeat: Heartbeat = {
     status: first(readStatus, 'status') ?? 'ok',
     batteryPct: first(whole(0, 100), 'battery_pct', 'battery.pct'),

@@ -1,6 +1,8 @@
 /** POST /v1/heartbeat: a device says that it lives, and empties its mailbox. Answers once the heartbeat is durable. */
+import { AppError } from '../core/errors.ts'
 import type { GroupCommit } from '../core/group-commit.ts'
 import type { DeviceVerdict } from '../core/identity.ts'
+import { inTime } from '../core/wait.ts'
 import type { CommandResultStore } from '../db/command-results.ts'
 import type {
   HeartbeatAnswer,
@@ -16,8 +18,15 @@ export interface HeartbeatDeps {
   readonly heartbeats: Pick<GroupCommit<HeartbeatItem, HeartbeatAnswer>, 'add'>
   readonly results: CommandResultStore
   readonly refuseDevice: (verdict: Exclude<DeviceVerdict, { kind: 'live' }>) => Error
-  /** The command as FCM would have carried it, signed for this device. */
-  readonly sign: (device: StoredHeartbeat, command: OpenCommand) => Readonly<Record<string, string>>
+  /** The command as FCM would have carried it, signed for this device; undefined where its secret is not configured. */
+  readonly sign: (
+    device: StoredHeartbeat,
+    command: OpenCommand,
+  ) => Readonly<Record<string, string>> | undefined
+  /** From the arrival of a heartbeat to its answer. */
+  readonly heartbeatDeadlineMs: number
+  /** Monotonic. */
+  readonly nowMs: () => number
   readonly heartbeatIntervalS: number
   readonly ingested: { add(): void }
   readonly dedupHits: { add(): void }
@@ -32,6 +41,7 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
     guard: 'device-token',
     body: 64 * 1024,
     async handle(request) {
+      const deadlineAtMs = deps.nowMs() + deps.heartbeatDeadlineMs
       const read = readHeartbeat(asObject(request.body))
       const { heartbeat } = read
       const { context, tokenHash } = request
@@ -51,14 +61,20 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
 
       const ignored = [...read.ignored]
       if (answer.isClockIgnored) ignored.push(read.reportedAtField)
-      if (!(await recordPing(deps, request, read, answer))) ignored.push('ping_request_id')
+      if (heartbeat.pingRequestId !== null) {
+        const ping = recordPing(deps, request, heartbeat.pingRequestId, read, answer)
+        const isOurs = await inTime(ping, deadlineAtMs - deps.nowMs(), pingTooSlow)
+        if (!isOurs) ignored.push('ping_request_id')
+      }
       return json(
         200,
         {
           ok: true,
           deduped: answer.isDeduped,
           next_heartbeat_s: deps.heartbeatIntervalS,
-          commands: answer.commands.map((command) => deps.sign(answer, command)),
+          commands: answer.commands
+            .map((command) => deps.sign(answer, command))
+            .filter((command) => command !== undefined),
           ignored,
         },
         {
@@ -76,15 +92,18 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
   }
 }
 
+function pingTooSlow(): AppError {
+  return new AppError('db_unavailable', 'The ping answer was not stored in time. Send it again.')
+}
+
 /** A heartbeat that answers a ping is its result too. False: no such command of this device. */
 async function recordPing(
   deps: HeartbeatDeps,
   request: RouteRequest,
+  requestId: string,
   { heartbeat }: ReadHeartbeat,
   device: StoredHeartbeat,
 ): Promise<boolean> {
-  const requestId = heartbeat.pingRequestId
-  if (requestId === null) return true
   const { ingressId } = request.context
   const outcome = await deps.results.record({
     requestId,

@@ -1,6 +1,6 @@
 /** GET /healthz, /readyz and /metrics: what a supervisor, a balancer and Prometheus ask. */
-import type { AdminRoute, OpenRoute } from '../http/route.ts'
-import { json } from '../http/route.ts'
+import { AppError } from '../core/errors.ts'
+import { type AdminRoute, json, type OpenRoute } from '../http/route.ts'
 
 export interface HealthzDeps {
   /** null until the database was first reached. */
@@ -21,7 +21,7 @@ export function healthzRoute(deps: HealthzDeps): OpenRoute {
   }
 }
 
-/** A dependency that keeps the service from serving, and why. */
+/** What keeps the service from serving, and why: `service` while it stops, else the dependency. */
 export type Unready = Readonly<Record<string, string>>
 
 /** 200 when requests would succeed, else 503 with a reason per dependency. */
@@ -34,10 +34,8 @@ export function readyzRoute(deps: { readonly unready: () => Promise<Unready> }):
     async handle() {
       const reasons = await deps.unready()
       if (Object.keys(reasons).length === 0) return json(200, { status: 'ready' })
-      return {
-        ...json(503, { status: 'not_ready', reasons }),
-        headers: { 'retry-after': '1' },
-      }
+      const code = 'service' in reasons ? 'shutting_down' : 'db_unavailable'
+      throw new AppError(code, 'Send no requests here now.', { extra: { reasons }, retryAfterS: 1 })
     },
   }
 }

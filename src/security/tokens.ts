@@ -18,6 +18,7 @@ export interface Secret {
 }
 
 const TAG_CONTEXT = 'device-token:v1:'
+const FINGERPRINT_CONTEXT = 'secret-fingerprint:v1'
 const DEVICE_RANDOM_BYTES = 26
 const TAG_BYTES = 6
 const ENROLLMENT_RANDOM_BYTES = 32
@@ -42,6 +43,11 @@ export function issueDeviceToken(
   const random = randomBytes(DEVICE_RANDOM_BYTES)
   const token = `dt_${Buffer.concat([random, tag(secret, random)]).toString('base64url')}`
   return { token, hash: hashToken(token) }
+}
+
+/** Tells whether a secret is still the one it was; nothing of it can be read from this. 32 bytes. */
+export function secretFingerprint({ secret }: Secret): Buffer {
+  return createHmac('sha256', secret).update(FINGERPRINT_CONTEXT).digest()
 }
 
 export function isEnrollmentToken(token: string): boolean {

@@ -192,3 +192,25 @@ t.test('waiting has a bound: one more is refused at once', async (t) => {
   t.equal(pool.waiting, 0)
   t.equal((await pool.query(sql('select 1'))).rowCount, 1)
 })
+
+t.test(
+  'a wait for our own connections is overload, and no word against the database',
+  async (t) => {
+    const { pool, outcomes } = await prepare(t, { connectTimeoutMs: 50, queryTimeoutMs: 30_000 })
+    await pool.query(sql('select 1'))
+    let release = () => {}
+    const held = pool.transaction(
+      () =>
+        new Promise<void>((resolve) => {
+          release = resolve
+        }),
+    )
+    await t.rejects(pool.query(sql('select 1')), { code: 'overloaded' })
+    release()
+    await held
+    t.same(
+      outcomes.filter((error) => error !== undefined),
+      [],
+    )
+  },
+)

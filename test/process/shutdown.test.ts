@@ -67,7 +67,9 @@ t.test('it serves while it drains, and a second signal skips that', async (t) =>
   service.process.kill('SIGTERM')
   let ready = await service.call('GET', '/readyz')
   while (ready.status === 200) ready = await service.call('GET', '/readyz')
-  t.match(ready, { status: 503, body: { reasons: Object } })
+  t.match(ready, { status: 503, body: { code: 'shutting_down', reasons: Object } })
+  const line = await service.lines.terminalOf(ready.requestId)
+  t.match(line, { event: 'http.error', error: 'shutting_down', stack: null })
   t.ok(ready.headers.get('retry-after'))
   t.equal(ready.headers.get('connection'), 'close')
   for (const [answer, status] of [

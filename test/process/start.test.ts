@@ -145,6 +145,19 @@ t.test('an HMAC secret that devices still use may not be dropped', async (t) => 
   t.equal(beat.status, 200, 'its token and key go on')
 })
 
+t.test('an HMAC secret that devices still use may not come back as another', async (t) => {
+  const first = await startService(t, { env: { HMAC_SECRET: 'o'.repeat(32) } })
+  const device = await first.enroll('D01')
+  const { databaseUrl } = first
+  t.equal(await first.stop(), 0)
+  const said = await refused(t, { ...settings(databaseUrl), HMAC_SECRET: 'n'.repeat(32) })
+  t.match(said, 'another value')
+  t.notMatch(said, /o{24}|n{24}/)
+  const again = await startService(t, { databaseUrl, env: { HMAC_SECRET: 'o'.repeat(32) } })
+  const beat = await again.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
+  t.equal(beat.status, 200, 'put back, the phone goes on')
+})
+
 t.test('a database that is away at the start is waited for', async (t) => {
   const { url, create } = await absentDatabase(t)
   const launched = launch(t, settings(url))
@@ -154,7 +167,7 @@ t.test('a database that is away at the start is waited for', async (t) => {
   t.equal((await call(origin, 'GET', '/healthz')).status, 200)
   t.match(await call(origin, 'GET', '/readyz'), {
     status: 503,
-    body: { reasons: { database: String } },
+    body: { code: 'db_unavailable', reasons: { database: String } },
   })
   for (const [path, token] of [
     ['/admin/devices', ADMIN],
