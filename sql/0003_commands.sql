@@ -41,6 +41,7 @@ create index commands_due on commands (next_attempt_at, request_id)
 create index commands_mailbox on commands (device_id, created_at, request_id) where state = 'open';
 create index commands_expiry on commands (expires_at) where state = 'open';
 create index commands_newest on commands (created_at desc, request_id desc);
+create index commands_of_state on commands (state, created_at desc, request_id desc);
 create index commands_of_device on commands (device_id, created_at desc, request_id desc);
 
 create table command_events (

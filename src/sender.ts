@@ -2,9 +2,8 @@
 import type { Config, ServiceAccount } from './config.ts'
 import { type AccessTokens, createAccessTokens } from './push/access-token.ts'
 import { Dispatcher, type DispatcherDeps } from './push/dispatcher.ts'
-import { createFcmClient, type FcmClient } from './push/fcm.ts'
+import { createFcmClient } from './push/fcm.ts'
 import { StartError } from './startup.ts'
-import { BACKGROUND } from './telemetry/events.ts'
 
 export interface SenderDeps
   extends Pick<
@@ -16,7 +15,7 @@ export interface SenderDeps
 
 export interface Sender {
   readonly dispatcher: Dispatcher
-  /** Throws StartError for a key that cannot sign; with FCM_SELF_TEST what FCM thinks of us becomes a line. */
+  /** Throws StartError for a key that cannot sign. FCM itself is asked once the dispatcher starts, where FCM_SELF_TEST wants it. */
   selfTest(): Promise<void>
 }
 
@@ -42,14 +41,9 @@ export function createSender(config: Config, deps: SenderDeps): Sender | undefin
     fcm,
     maxInFlight: config.fcmMaxInFlight,
     retryBaseMs: config.fcmRetryBaseMs,
+    ...(config.fcmSelfTest && { selfTest: fcm.selfTest }),
   })
-  return {
-    dispatcher,
-    async selfTest() {
-      await provesItsKey(accessTokens, serviceAccount)
-      if (config.fcmSelfTest) await reportSelfTest(fcm, deps)
-    },
-  }
+  return { dispatcher, selfTest: () => provesItsKey(accessTokens, serviceAccount) }
 }
 
 async function provesItsKey(tokens: AccessTokens, account: ServiceAccount): Promise<void> {
@@ -61,11 +55,4 @@ async function provesItsKey(tokens: AccessTokens, account: ServiceAccount): Prom
       { cause },
     )
   }
-}
-
-async function reportSelfTest(fcm: FcmClient, deps: SenderDeps): Promise<void> {
-  const outcome = await fcm.selfTest()
-  if (outcome === 'ok') return
-  const reason = `self-test: ${outcome.problem}`
-  deps.log.write({ event: 'push.paused', fields: { reason } }, BACKGROUND)
 }

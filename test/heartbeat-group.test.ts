@@ -137,10 +137,48 @@ t.test(
     const lock = 'select from device_status where device_id = $1 for update'
     await holder.query(lock, [device.deviceId])
     const answer = await beat(device, '{}')
-    t.match(answer, { status: 503, body: { code: 'db_unavailable' } })
+    t.match(answer, { status: 503, body: { code: 'overloaded' } })
     t.ok(answer.headers.has('retry-after'))
     await holder.query('rollback')
     t.same(await batteriesOf(device), [])
     t.match(await beat(device, '{}'), { status: 200 })
   },
 )
+
+t.test('a device that is locked is refused alone, and the others wait for it once', async (t) => {
+  const devices: Enrolled[] = []
+  while (devices.length < 64) devices.push(await enroll())
+  const blocked = new Set([devices[10], devices[11], devices[50]])
+  const holder = await connect(t, service.databaseUrl)
+  await holder.query('begin')
+  const lock = 'select from device_status where device_id = any ($1) for update'
+  await holder.query(lock, [[...blocked].map((device) => device?.deviceId)])
+  for (let round = 0; round < 3; round += 1) {
+    const answers = await Promise.all(devices.map((device) => beat(device, '{}')))
+    for (const [i, device] of devices.entries()) {
+      const answer = answers[i]
+      t.equal(answer?.status, blocked.has(device) ? 503 : 200, `${i}`)
+      if (blocked.has(device)) t.equal(answer?.body.code, 'overloaded')
+      t.equal(answer?.headers.has('retry-after'), blocked.has(device))
+    }
+  }
+  await holder.query('rollback')
+  for (const device of devices) {
+    t.equal((await batteriesOf(device)).length, blocked.has(device) ? 0 : 3)
+    t.match(await beat(device, '{}'), { status: 200 })
+  }
+})
+
+t.test('a table that is locked fails the group once, not each of its halves', async (t) => {
+  const devices = [await enroll(), await enroll(), await enroll(), await enroll()]
+  const holder = await connect(t, service.databaseUrl)
+  for (const table of ['device_status', 'heartbeats', 'commands']) {
+    await holder.query(`begin; lock table ${table} in access exclusive mode`)
+    const answers = await Promise.all(devices.map((device) => beat(device, '{}')))
+    for (const answer of answers) {
+      t.match(answer, { status: 503, body: { code: 'db_unavailable' } }, table)
+    }
+    await holder.query('rollback')
+  }
+  t.match(await beat({ token: devices[0]?.token ?? '' }, '{}'), { status: 200 })
+})

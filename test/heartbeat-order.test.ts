@@ -173,6 +173,25 @@ t.test('a dead push token is remembered, and another one takes over', async (t) 
   t.match(send.data, { request_id: id, attempt: '3' })
 })
 
+t.test('a registration that is asked for again brings its push token too', async (t) => {
+  const device = await service.enroll('again-push', { model: 'R4S', app_version: '1' })
+  const id = await command(device, 'again-push-cmd')
+  fcm.register('again-push-1', () => {})
+  const body = { fcm_token: 'again-push-1', app_version: '2', sdk_int: 33 }
+  const { enrollmentToken: token } = device
+  t.match(await service.call('POST', '/v1/register', { token, body }), { status: 200 })
+  const send = await fcm.waitForSend(({ pushToken }) => pushToken === 'again-push-1')
+  t.match(send.data, { request_id: id })
+  t.match(await row('devices', device), {
+    fcm_token: 'again-push-1',
+    fcm_token_at: Date,
+    model: 'R4S',
+    app_version: '2',
+    sdk_int: 33,
+    enrollment_no: 1,
+  })
+})
+
 t.test('a new push token and the hand-over of a command meet in one heartbeat', async (t) => {
   const device = await service.enroll('both-ways')
   const id = await command(device, 'both-ways-cmd')

@@ -4,8 +4,8 @@
  * state: open → completed (a result in time) | expired (now >= expires_at) | cancelled (an admin, or the
  * device's deletion). Nothing leaves an ended state; a result that comes later is stored and marked late.
  *
- * push_state, while open: waiting → sending (leased by a dispatcher) → sent | backoff → sending … | gave_up;
- * no_token and gave_up go back to waiting when the device reports another push token; paused while the
+ * push_state, while open: waiting → sending (leased by a dispatcher) → sent | backoff → sending … | gave_up |
+ * no_token; no_token and gave_up go back to waiting when the device reports another push token; paused while the
  * sender is misconfigured; off where no push is configured. Whatever it is, the mailbox holds the command.
  */
 

@@ -1,7 +1,7 @@
 /** What the dispatcher asks of the database: commands that are due for push, each under a lease. */
 import type { PushState } from './command.ts'
 
-/** A command that this replica may send, once, within the lease. */
+/** A command that this replica may send, once, within the lease; or has to record as one without a push token. */
 export interface Claim {
   readonly requestId: string
   readonly leaseId: string
@@ -12,7 +12,8 @@ export interface Claim {
   readonly attempt: number
   readonly pushFailures: number
   readonly expiresAt: Date
-  readonly fcmToken: string
+  /** null: the device had no live one. Nothing is sent, and neither attempt nor push_attempts was raised. */
+  readonly fcmToken: string | null
   readonly enrollmentNo: number
   readonly hmacSecretId: string
 }
@@ -26,6 +27,8 @@ export interface AttemptRecord {
   readonly latencyMs: number | null
   /** null: nothing more to push. */
   readonly retryInMs: number | null
+  /** Why it failed, for the timeline; null where it did not. Bounded, free of secrets. */
+  readonly reason: string | null
 }
 
 export interface Outbox {
@@ -38,6 +41,8 @@ export interface Outbox {
     claim: Claim,
     record: AttemptRecord,
   ): Promise<'marked' | 'replaced' | 'lease_lost'>
+  /** For a claim without a push token: one that came since makes the command due at once. */
+  recordNoToken(claim: Claim): Promise<'no_token' | 'due' | 'lease_lost'>
   /** Gives claims back that this replica holds no longer, due at once; what was recorded meanwhile stays. */
   handBack(claims: readonly Claim[]): Promise<void>
 }

@@ -59,7 +59,7 @@ const WITHDRAW = /* sql */ `
     select withdrawn_by, 'apk.withdraw', build_id, $3, $4,
       jsonb_build_object('build_type', build_type, 'version_code', version_code)
     from withdrawn)
-  select build_id from withdrawn`
+  select ${COLUMNS} from withdrawn`
 
 const LATEST = /* sql */ `
   select ${COLUMNS} from apk_builds
@@ -101,14 +101,12 @@ export function apkStore(database: Database): ApkStore {
     },
 
     async withdraw(buildId, by) {
-      const { rowCount } = await database.query({
-        name: 'apks.withdraw',
-        text: WITHDRAW,
-        values: [buildId, by.admin, by.requestId, by.ip],
-      })
-      const build = await findBuild(database, buildId)
-      if (build === undefined) return { kind: 'unknown' }
-      return rowCount === 0 ? { kind: 'already_withdrawn' } : { kind: 'withdrawn', build }
+      const values = [buildId, by.admin, by.requestId, by.ip]
+      const query = { name: 'apks.withdraw', text: WITHDRAW, values }
+      const [build] = await readBuilds(database, query)
+      if (build !== undefined) return { kind: 'withdrawn', build }
+      const isKnown = (await findBuild(database, buildId)) !== undefined
+      return { kind: isKnown ? 'already_withdrawn' : 'unknown' }
     },
 
     readChunks: chunkReader(database),

@@ -19,10 +19,13 @@ export interface CommandQueue extends Outbox {
   countWaiting(): Promise<number>
 }
 
-/** Longer than the slowest send: token 12 s, FCM 12 s, the database. */
+/** Longer than the slowest send, 54 s: twice, since a 401 is tried again, a token in 12 s and FCM_TIMEOUT_MS of at most 15 s. */
 const LEASE_S = 60
 
-/** MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. */
+/**
+ * MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
+ * snapshot's: one may have come since. So a command without is leased too, and RECORD_NO_TOKEN decides.
+ */
 const CLAIM = /* sql */ `
   with due as materialized (
     select request_id from commands
@@ -36,23 +39,20 @@ const CLAIM = /* sql */ `
     from due u join commands k using (request_id) join devices d using (device_id)),
   claimed as (
     update commands c set
-      push_state = case when t.fcm_token is null then 'no_token' else 'sending' end,
+      push_state = 'sending',
       attempt = c.attempt + (t.fcm_token is not null)::int,
       push_attempts = c.push_attempts + (t.fcm_token is not null)::int,
-      lease_id = case when t.fcm_token is not null then $2::uuid end,
-      lease_until = case when t.fcm_token is not null then now() + make_interval(secs => ${LEASE_S}) end,
-      next_attempt_at = case when t.fcm_token is not null then now() + make_interval(secs => ${LEASE_S}) end
+      lease_id = $2::uuid,
+      lease_until = now() + make_interval(secs => ${LEASE_S}),
+      next_attempt_at = now() + make_interval(secs => ${LEASE_S})
     from target t where c.request_id = t.request_id
     returning c.request_id, c.device_id, c.action, c.params, c.attempt, c.push_failures, c.expires_at,
-      t.alias, t.fcm_token, t.enrollment_no, t.hmac_secret_id),
-  untold as (
-    insert into command_events (request_id, stage, instance)
-    select request_id, 'no_push_token', $3 from claimed where fcm_token is null)
+      t.alias, t.fcm_token, t.enrollment_no, t.hmac_secret_id)
   select request_id as "requestId", $2::uuid as "leaseId", device_id as "deviceId", alias as "alias",
     action as "action", params as "params", attempt as "attempt", push_failures as "pushFailures",
     expires_at as "expiresAt", fcm_token as "fcmToken", enrollment_no as "enrollmentNo",
     hmac_secret_id as "hmacSecretId"
-  from claimed where fcm_token is not null`
+  from claimed`
 
 /**
  * Fenced by the lease alone. A command that ended meanwhile keeps its state; only how the push went is noted.
@@ -76,9 +76,26 @@ const RECORD = /* sql */ `
     insert into command_events (request_id, stage, code, detail, instance)
     select request_id, case when $3 = 'sent' then 'push_sent' else 'push_failed' end, $5,
       jsonb_build_object('attempt', $9::int, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
-        'retry_at', next_attempt_at), $8
+        'retry_at', next_attempt_at) || jsonb_strip_nulls(jsonb_build_object('reason', $12::text)), $8
     from recorded)
   select is_replaced as "isReplaced" from recorded`
+
+/** Fenced as RECORD. The locked row of the device decides: what commits after it finds the lease gone. */
+const RECORD_NO_TOKEN = /* sql */ `
+  with device as materialized (
+    select d.fcm_token is not null and d.fcm_token_died_at is null as is_reachable
+    from devices d where d.device_id = $3 for share),
+  recorded as (
+    update commands c set
+      push_state = case when c.state = 'open' and d.is_reachable then 'waiting' else 'no_token' end,
+      next_attempt_at = case when c.state = 'open' and d.is_reachable then now() end,
+      lease_id = null, lease_until = null
+    from device d where c.request_id = $1 and c.lease_id = $2
+    returning c.request_id, c.push_state, c.state),
+  told as (
+    insert into command_events (request_id, stage, instance)
+    select request_id, 'no_push_token', $4 from recorded where state = 'open' and push_state = 'no_token')
+  select case push_state when 'waiting' then 'due' else push_state end as "outcome" from recorded`
 
 const MARK_DEAD = /* sql */ `
   update devices set fcm_token_died_at = now()
@@ -102,7 +119,9 @@ const CANCEL_ALL_OF = /* sql */ `
   with ended as (
     update commands set state = 'cancelled', ended_at = now(), next_attempt_at = null
     where request_id in (
-      select request_id from commands where device_id = $1 and state = 'open' order by request_id for update)
+      select request_id from commands
+      where device_id = $1 and state = 'open' and expires_at > now()
+      order by request_id for update)
     returning request_id, action),
   told as (
     insert into command_events (request_id, stage, code, detail, instance)
@@ -153,6 +172,7 @@ export function commandQueue(database: Database, instance: string): CommandQueue
         claim.attempt,
         claim.fcmToken,
         claim.deviceId,
+        attempt.reason,
       ],
     })
     return rows[0]
@@ -163,7 +183,7 @@ export function commandQueue(database: Database, instance: string): CommandQueue
       const { rows } = await database.query<Claim>({
         name: 'command_queue.claim',
         text: CLAIM,
-        values: [limit, leaseId, instance],
+        values: [limit, leaseId],
       })
       return rows
     },
@@ -180,6 +200,15 @@ export function commandQueue(database: Database, instance: string): CommandQueue
         if (recorded === undefined) return 'lease_lost'
         return recorded.isReplaced ? 'replaced' : 'marked'
       })
+    },
+
+    async recordNoToken(claim) {
+      const { rows } = await database.query<{ outcome: 'no_token' | 'due' }>({
+        name: 'command_queue.record_no_token',
+        text: RECORD_NO_TOKEN,
+        values: [claim.requestId, claim.leaseId, claim.deviceId, instance],
+      })
+      return rows[0]?.outcome ?? 'lease_lost'
     },
 
     async handBack(claims) {
@@ -226,7 +255,7 @@ export interface CancelledAll {
   readonly instance: string
 }
 
-/** Cancels all open commands of a device that is being deleted. */
+/** Cancels all open commands of a device that is being deleted; what is past its time expires, by the sweep. */
 export async function cancelAllOf(
   tx: Queryable,
   deviceId: string,

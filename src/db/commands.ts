@@ -1,7 +1,10 @@
 /** Owner of `commands` for admins: accept, read, list, cancel. Push is in command-queue.ts, results in command-results.ts. */
-import type { CommandState, Outcome, PushState } from '../core/command.ts'
-import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
+import { type AuditEntry, type ListPage, writeAudit } from './audit.ts'
+import { type CommandFilter, listCommands } from './command-lists.ts'
+import { COLUMNS, type CommandRow, JOINED } from './command-rows.ts'
 import type { Database, Queryable } from './pool.ts'
+
+export type { CommandFilter, CommandRow }
 
 export interface NewCommand {
   readonly requestId: string
@@ -28,42 +31,6 @@ export type AcceptOutcome =
   | { readonly kind: 'conflict' }
   | { readonly kind: 'device_unknown' | 'device_deleted' }
 
-/** A command with what its verdict needs to know of its device. Dates are instants; `now` is the database's. */
-export interface CommandRow {
-  readonly requestId: string
-  readonly deviceId: string
-  readonly alias: string
-  readonly action: string
-  readonly params: Readonly<Record<string, string>>
-  readonly admin: string
-  readonly state: CommandState
-  readonly createdAt: Date
-  /** Sort key of lists, microseconds. */
-  readonly createdAtKey: string
-  readonly expiresAt: Date
-  readonly endedAt: Date | null
-  readonly attempt: number
-  readonly pushState: PushState
-  readonly pushAttempts: number
-  readonly fcmHttpCode: number | null
-  readonly fcmStatus: string | null
-  readonly nextAttemptAt: Date | null
-  readonly deliveredAt: Date | null
-  readonly deliveries: number
-  readonly outcome: Outcome | null
-  readonly resultMessage: string | null
-  readonly resultOutput: string | null
-  readonly resultExitCode: number | null
-  readonly resultFinishedAt: Date | null
-  readonly resultAt: Date | null
-  readonly isLateResult: boolean
-  readonly isDeleted: boolean
-  readonly lastSeenAt: Date | null
-  readonly hasPushToken: boolean
-  readonly isPushTokenDead: boolean
-  readonly now: Date
-}
-
 export interface CommandEventRow {
   readonly at: Date
   readonly stage: string
@@ -72,14 +39,9 @@ export interface CommandEventRow {
   readonly instance: string
 }
 
-export interface CommandFilter {
-  readonly deviceId: string | null
-  /** As core/command.ts names them. */
-  readonly status: string | null
-  readonly action: string | null
-}
-
-export type CancelOutcome = 'cancelled' | 'ended' | 'unknown'
+export type CancelOutcome =
+  | { readonly kind: 'cancelled' | 'ended'; readonly command: CommandRow }
+  | { readonly kind: 'unknown' }
 export type CancelledBy = Omit<AuditEntry, 'what' | 'subject' | 'detail'> & {
   readonly instance: string
 }
@@ -118,48 +80,14 @@ const ACCEPT = /* sql */ `
   select request_id, 'accepted', jsonb_build_object('admin', $6::text), $8 from made`
 
 const HASH = /* sql */ `
-  select device_id as "deviceId", request_hash as "requestHash" from commands where request_id = $1`
-
-const COLUMNS = /* sql */ `
-  c.request_id as "requestId", c.device_id as "deviceId", d.alias as "alias", c.action as "action",
-  c.params as "params", c.admin as "admin", c.state as "state", c.created_at as "createdAt",
-  ${timeText('c.created_at')} as "createdAtKey", c.expires_at as "expiresAt", c.ended_at as "endedAt",
-  c.attempt as "attempt", c.push_state as "pushState", c.push_attempts as "pushAttempts",
-  c.fcm_http_code as "fcmHttpCode", c.fcm_status as "fcmStatus", c.next_attempt_at as "nextAttemptAt",
-  c.delivered_at as "deliveredAt", c.deliveries as "deliveries", c.outcome as "outcome",
-  c.result_message as "resultMessage", c.result_output as "resultOutput",
-  c.result_exit_code as "resultExitCode", c.result_finished_at as "resultFinishedAt",
-  c.result_at as "resultAt", c.late_result as "isLateResult", d.deleted_at is not null as "isDeleted",
-  s.last_seen_at as "lastSeenAt", d.fcm_token is not null as "hasPushToken",
-  d.fcm_token_died_at is not null as "isPushTokenDead", now() as "now"`
-
-const JOINED = /* sql */ `
-  commands c join devices d using (device_id) join device_status s using (device_id)`
+  select c.device_id as "deviceId", d.alias as "alias", c.request_hash as "requestHash"
+  from commands c join devices d using (device_id) where c.request_id = $1`
 
 const FIND = /* sql */ `select ${COLUMNS} from ${JOINED} where c.request_id = $1`
 
 const TIMELINE = /* sql */ `
   select at as "at", stage as "stage", code as "code", detail as "detail", instance as "instance"
   from command_events where request_id = $1 order by event_id`
-
-/** The status of core/command.ts, so that a page holds what its filter says. */
-const STATUS = /* sql */ `
-  case when c.state <> 'open' then c.state
-       when c.expires_at <= now() then 'expired'
-       when c.delivered_at is not null then 'delivered'
-       when c.push_state = 'sent' then 'sent'
-       when c.push_state in ('gave_up', 'no_token') then 'push_failed'
-       else 'queued' end`
-
-const PAGE = /* sql */ `
-  and (c.created_at, c.request_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::text, ''))
-  and ($4::text is null or ${STATUS} = $4)
-  and ($5::text is null or c.action = $5)
-  order by c.created_at desc, c.request_id desc
-  limit $1`
-
-const LIST_ALL = /* sql */ `select ${COLUMNS} from ${JOINED} where true ${PAGE}`
-const LIST_OF_DEVICE = /* sql */ `select ${COLUMNS} from ${JOINED} where c.device_id = $6 ${PAGE}`
 
 const CANCEL = /* sql */ `
   with ended as (
@@ -186,24 +114,7 @@ export function commandStore(database: Database): CommandStore {
       return rows
     },
 
-    async list(page, filter) {
-      const values = [
-        page.limit,
-        page.after?.at ?? null,
-        page.after?.id ?? null,
-        filter.status,
-        filter.action,
-      ]
-      const query =
-        filter.deviceId === null
-          ? { name: 'commands.list_all', text: LIST_ALL, values }
-          : {
-              name: 'commands.list_of_device',
-              text: LIST_OF_DEVICE,
-              values: [...values, filter.deviceId],
-            }
-      return (await database.query<CommandRow>(query)).rows
-    },
+    list: (page, filter) => listCommands(database, page, filter),
 
     cancel(requestId, by) {
       return database.transaction(async (tx) => {
@@ -213,12 +124,12 @@ export function commandStore(database: Database): CommandStore {
           text: CANCEL,
           values: [requestId, admin, instance],
         })
-        if (rowCount === 0) {
-          return (await find(tx, requestId)) === undefined ? 'unknown' : 'ended'
-        }
+        const command = await find(tx, requestId)
+        if (command === undefined) return { kind: 'unknown' }
+        if (rowCount === 0) return { kind: 'ended', command }
         const what = 'command.cancel'
         await writeAudit(tx, { admin, requestId: by.requestId, ip, what, subject: requestId })
-        return 'cancelled'
+        return { kind: 'cancelled', command }
       })
     },
   }
@@ -233,7 +144,11 @@ async function accept(tx: Queryable, ref: DeviceRef, command: NewCommand): Promi
   const device = devices[0]
   // A repeat is answered also when its device was deleted since.
   const known = await knownHash(tx, command.requestId)
-  if (known !== undefined) return repeat(tx, known, device?.deviceId, command)
+  if (known !== undefined) {
+    // By alias a deleted device is not found, and its alias may be another's since.
+    const isSame = device === undefined ? known.alias === ref.alias : isOf(known, device)
+    return repeat(tx, known, isSame, command)
+  }
   if (device === undefined) return { kind: 'device_unknown' }
   if (device.isDeleted) return { kind: 'device_deleted' }
 
@@ -254,7 +169,8 @@ async function accept(tx: Queryable, ref: DeviceRef, command: NewCommand): Promi
   })
   if (rowCount === 0) {
     const raced = await knownHash(tx, command.requestId)
-    return raced === undefined ? { kind: 'conflict' } : repeat(tx, raced, device.deviceId, command)
+    if (raced === undefined) return { kind: 'conflict' }
+    return repeat(tx, raced, isOf(raced, device), command)
   }
   const detail = { device_id: device.deviceId, action: command.action, ttl_s: command.ttlS }
   const { admin, requestId, ip } = command
@@ -266,6 +182,7 @@ async function accept(tx: Queryable, ref: DeviceRef, command: NewCommand): Promi
 
 interface Known {
   readonly deviceId: string
+  readonly alias: string
   readonly requestHash: Buffer
 }
 
@@ -275,13 +192,17 @@ async function knownHash(tx: Queryable, requestId: string): Promise<Known | unde
   return rows[0]
 }
 
+function isOf(known: Known, device: { readonly deviceId: string }): boolean {
+  return known.deviceId === device.deviceId
+}
+
 async function repeat(
   tx: Queryable,
   known: Known,
-  deviceId: string | undefined,
+  isSameDevice: boolean,
   command: NewCommand,
 ): Promise<AcceptOutcome> {
-  const isSame = known.deviceId === deviceId && known.requestHash.equals(command.contentHash)
+  const isSame = isSameDevice && known.requestHash.equals(command.contentHash)
   const row = isSame ? await find(tx, command.requestId) : undefined
   return row === undefined ? { kind: 'conflict' } : { kind: 'repeated', command: row }
 }

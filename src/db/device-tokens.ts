@@ -20,22 +20,31 @@ const JUDGE = /* sql */ `
 const LOCK_STATUS = /* sql */ `
   select from device_status where device_id = $1 for no key update`
 
-/** The same rule stands in the heartbeat's group statement. */
+/** Of one enrollment the used token stays, else this one. The same rule stands in the heartbeat's group statement. */
 const FIRST_USE = /* sql */ `
-  with used as (
-    update device_tokens set first_used_at = now()
-    where token_hash = $1 and first_used_at is null and dead_at is null
-    returning token_hash, device_id, enrollment_no)
-  update device_tokens t set dead_at = now(), dead_reason = 'superseded'
-  from used u
-  where t.device_id = u.device_id and t.enrollment_no = u.enrollment_no
-    and t.token_hash <> u.token_hash and t.dead_at is null`
+  with held as materialized (
+    select s.token_hash, s.first_used_at
+    from device_tokens t join device_tokens s using (device_id, enrollment_no)
+    where t.token_hash = $1 and t.dead_at is null and s.dead_at is null
+    order by s.token_hash for no key update of s),
+  heir as materialized (
+    select token_hash from held where first_used_at is not null or token_hash = $1
+    order by first_used_at limit 1)
+  update device_tokens t set
+    first_used_at = case when t.token_hash = x.token_hash then now() end,
+    dead_at = case when t.token_hash <> x.token_hash then now() end,
+    dead_reason = case when t.token_hash <> x.token_hash then 'superseded' end
+  from held h, heir x
+  where t.token_hash = h.token_hash and t.first_used_at is null`
 
 const INSERT = /* sql */ `
   insert into device_tokens (token_hash, device_id, enrollment_no, request_id)
   values ($1, $2, $3, $4)`
 
+/** A new version of device_status, too: a heartbeat that waits for it learns that its look at the token is old. */
 const KILL_ALL = /* sql */ `
+  with status as (
+    update device_status set request_id = request_id where device_id = $1)
   update device_tokens set dead_at = now(), dead_reason = $2
   where token_hash in (
     select token_hash from device_tokens where device_id = $1 and dead_at is null

@@ -1,4 +1,6 @@
 /** Owner of `devices` beyond enrollment: push tokens, lists for admins, deletion. */
+
+import type { LiveDevice } from '../core/identity.ts'
 import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
 import { cancelAllOf, requestPush } from './command-queue.ts'
 import { killDeviceTokens } from './device-tokens.ts'
@@ -43,8 +45,15 @@ export interface DeviceStore {
   list(page: ListPage, filter: DeviceFilter): Promise<readonly DeviceRow[]>
   /** Deleted devices are found too. */
   find(deviceId: string): Promise<DeviceRow | undefined>
-  /** A token given by this route always replaces the old one; open commands become due for push again. */
-  setPushToken(deviceId: string, fcmToken: string, requestId: string): Promise<void>
+  /**
+   * A token given by its own route always replaces the old one; open commands become due for push again. False:
+   * the device was enrolled anew or deleted since its token was judged, and nothing is changed.
+   */
+  setPushToken(
+    device: Pick<LiveDevice, 'deviceId' | 'enrollmentNo'>,
+    fcmToken: string,
+    requestId: string,
+  ): Promise<boolean>
   delete(deviceId: string, by: DeletedBy): Promise<DeleteOutcome>
   /** Whether any device was ever enrolled here. */
   exist(): Promise<boolean>
@@ -91,7 +100,7 @@ const FIND = /* sql */ `
 
 const SET_PUSH_TOKEN = /* sql */ `
   update devices set fcm_token = $2, fcm_token_at = now(), fcm_token_died_at = null, request_id = $3
-  where device_id = $1 and deleted_at is null`
+  where device_id = $1 and enrollment_no = $4 and deleted_at is null`
 
 const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
 
@@ -122,11 +131,16 @@ export function deviceStore(database: Database): DeviceStore {
 
     find: (deviceId) => find(database, deviceId),
 
-    async setPushToken(deviceId, fcmToken, requestId) {
-      await database.transaction(async (tx) => {
-        const values = [deviceId, fcmToken, requestId]
-        await tx.query({ name: 'devices.set_push_token', text: SET_PUSH_TOKEN, values })
+    setPushToken({ deviceId, enrollmentNo }, fcmToken, requestId) {
+      return database.transaction(async (tx) => {
+        const { rowCount } = await tx.query({
+          name: 'devices.set_push_token',
+          text: SET_PUSH_TOKEN,
+          values: [deviceId, fcmToken, requestId, enrollmentNo],
+        })
+        if (rowCount === 0) return false
         await requestPush(tx, [deviceId])
+        return true
       })
     },
 

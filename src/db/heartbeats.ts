@@ -3,9 +3,11 @@
  * deduplicates, stores, updates the last status, takes a new push token (which makes open commands due for
  * push), marks a token's first use, hands over open commands and answers each row. Autocommit: answered means durable.
  */
+import { AppError } from '../core/errors.ts'
 import type { Heartbeat } from '../core/heartbeat.ts'
 import type { DeviceVerdict } from '../core/identity.ts'
 import type { Queryable } from './pool.ts'
+import { sqlstate } from './sqlstate.ts'
 
 export interface HeartbeatItem {
   readonly tokenHash: Buffer
@@ -46,6 +48,10 @@ const HAND_OVER_AGAIN_S = 30
  * in the group is reduced to one row before any update; device_status rows are locked first and in order,
  * and so are commands. What a snapshot said of them is asked again of the locked row: another replica may
  * have handed them over meanwhile.
+ *
+ * The snapshot is older than the lock that was waited for. So a token is judged once more, as locked (`held`), where
+ * it is `doubtful`: never used, or its device_status has another version by now, as whoever ends a used token
+ * sees to (device-tokens.ts). Of an enrollment the used token is `heir`, else the first here; its siblings end.
  */
 const STORE_GROUP = /* sql */ `
 with clock as materialized (select now() as t),
@@ -56,18 +62,37 @@ input as materialized (
     with ordinality as u(token_hash, reported_at, status, battery_pct, network_type, uptime_s, plugged,
       temp_c, signal_dbm, ram_used_mb, app_version, agent_version, fcm_token, ping_request_id, request_id, ord)),
 who as materialized (
-  select i.*, c.t as received_at, t.device_id, t.enrollment_no, t.first_used_at, d.alias, d.hmac_secret_id,
-    d.fcm_token as old_fcm_token, d.fcm_token_at as old_fcm_token_at,
+  select i.*, c.t as received_at, t.device_id, t.enrollment_no, t.first_used_at, s.xmin as version,
+    d.alias, d.hmac_secret_id, d.fcm_token as old_fcm_token, d.fcm_token_at as old_fcm_token_at,
     case when t.device_id is null then 'unknown' when d.deleted_at is not null then 'deleted'
       when t.dead_at is not null then 'superseded' else 'stored' end as verdict,
     coalesce(i.reported_at between c.t - interval '24 h' and c.t, false) as is_clock_good
   from input i cross join clock c
   left join device_tokens t using (token_hash)
-  left join devices d on d.device_id = t.device_id),
+  left join devices d on d.device_id = t.device_id
+  left join device_status s on s.device_id = t.device_id),
 locked as materialized (
-  select s.device_id, s.effective_at from device_status s
+  select s.device_id, s.effective_at, s.xmin as version from device_status s
   where s.device_id = any (array(select w.device_id from who w where w.verdict = 'stored'))
   order by s.device_id for no key update),
+doubtful as materialized (
+  select w.token_hash, w.device_id, w.enrollment_no, w.first_used_at is null as is_fresh
+  from who w join locked l using (device_id)
+  where w.verdict = 'stored' and (w.first_used_at is null or w.version <> l.version)),
+held as materialized (
+  select t.* from device_tokens t where t.token_hash = any (array(
+    select token_hash from doubtful union all
+    select s.token_hash from doubtful b join device_tokens s using (device_id, enrollment_no) where b.is_fresh))
+  order by t.token_hash for no key update),
+heir as materialized (
+  select distinct on (h.device_id, h.enrollment_no) h.token_hash, h.device_id, h.enrollment_no, w.received_at
+  from held h left join who w using (token_hash)
+  where h.dead_at is null and (h.first_used_at is not null or w.ord is not null)
+  order by h.device_id, h.enrollment_no, h.first_used_at, w.ord),
+fate as materialized (
+  select h.token_hash, case when x.token_hash is not null then 'stored'
+    when h.dead_reason = 'device_deleted' then 'deleted' else 'superseded' end as verdict
+  from held h left join heir x using (token_hash)),
 live as materialized (
   select w.*, l.effective_at as old_effective_at,
     case when w.is_clock_good then w.reported_at else w.received_at end as effective_at,
@@ -76,8 +101,8 @@ live as materialized (
     row_number() over (partition by w.device_id order by w.ord) as nth,
     row_number() over (partition by w.device_id
       order by case when w.is_clock_good then w.reported_at else w.received_at end desc, w.ord desc) as newest
-  from who w join locked l using (device_id)
-  where w.verdict = 'stored'),
+  from who w join locked l using (device_id) left join fate f using (token_hash)
+  where w.verdict = 'stored' and coalesce(f.verdict, 'stored') = 'stored'),
 history as (
   insert into heartbeats (bucket, device_id, seq, received_at, reported_at, status, battery_pct, network_type,
     uptime_s, plugged, temp_c, signal_dbm, ram_used_mb, app_version, agent_version, request_id)
@@ -100,27 +125,24 @@ described as (
   where l.newest = 1 and s.device_id = l.device_id
     and (l.old_effective_at is null or l.effective_at >= l.old_effective_at)),
 reported as materialized (
-  select distinct on (device_id) device_id, fcm_token, effective_at, old_fcm_token, old_fcm_token_at from live
+  select distinct on (device_id) * from live
   where fcm_token is not null and (old_effective_at is null or effective_at >= old_effective_at)
   order by device_id, effective_at desc, ord desc),
 push_token as (
   update devices d set fcm_token = p.fcm_token, fcm_token_at = p.effective_at, fcm_token_died_at = null
   from (select * from reported where fcm_token is distinct from old_fcm_token
           and (old_fcm_token_at is null or effective_at >= old_fcm_token_at)) p
-  where d.device_id = p.device_id and d.fcm_token is distinct from p.fcm_token
+  where d.device_id = p.device_id and d.enrollment_no = p.enrollment_no and d.deleted_at is null
+    and d.fcm_token is distinct from p.fcm_token
     and (d.fcm_token_at is null or p.effective_at >= d.fcm_token_at)
   returning d.device_id),
 first_use as (
-  update device_tokens t set first_used_at = l.received_at
-  from (select distinct on (device_id, enrollment_no) token_hash, received_at from live
-        where first_used_at is null order by device_id, enrollment_no, ord) l
-  where t.token_hash = l.token_hash and t.first_used_at is null and t.dead_at is null
-  returning t.token_hash, t.device_id, t.enrollment_no),
+  update device_tokens t set first_used_at = x.received_at
+  from heir x where t.token_hash = x.token_hash and t.first_used_at is null),
 siblings as (
   update device_tokens t set dead_at = now(), dead_reason = 'superseded'
-  from first_use f
-  where t.device_id = f.device_id and t.enrollment_no = f.enrollment_no
-    and t.token_hash <> f.token_hash and t.dead_at is null),
+  from heir x where t.device_id = x.device_id and t.enrollment_no = x.enrollment_no
+    and t.token_hash <> x.token_hash and t.dead_at is null),
 due as materialized (
   select k.request_id from live l
   cross join lateral (
@@ -161,12 +183,13 @@ mailbox as (
   select device_id, json_agg(json_build_object('requestId', request_id, 'action', action, 'params', params,
     'attempt', attempt, 'expiresAt', expires_at) order by created_at, request_id) as commands
   from handed group by device_id)
-select w.verdict as "kind", w.device_id as "deviceId", w.alias as "alias",
+select coalesce(f.verdict, w.verdict) as "kind", w.device_id as "deviceId", w.alias as "alias",
   w.enrollment_no as "enrollmentNo", w.hmac_secret_id as "hmacSecretId",
   not w.is_clock_good and w.reported_at is not null as "isClockIgnored",
   $16::int <> 0 and l.nth is not null and (l.nth > 1 or h.device_id is null) as "isDeduped",
   m.commands as "commands"
 from who w
+left join fate f using (token_hash)
 left join live l using (ord)
 left join (select distinct device_id from history) h on h.device_id = l.device_id
 left join mailbox m on m.device_id = l.device_id and l.nth = 1
@@ -188,12 +211,54 @@ export interface HeartbeatStoreOptions {
   readonly instance: string
 }
 
-/** Stores one group; answers in the order of the items. */
+/** Items whose device_status row somebody else holds; waits for none. */
+const HELD_BY_OTHERS = /* sql */ `
+with mine as materialized (
+  select i.ord, t.device_id from unnest($1::bytea[]) with ordinality as i(token_hash, ord)
+  join device_tokens t using (token_hash) where t.dead_at is null),
+free as materialized (
+  select s.device_id from device_status s where s.device_id = any (array(select device_id from mine))
+  for no key update skip locked)
+select ord::int as "ord" from mine where device_id not in (select device_id from free)`
+
+/**
+ * Stores one group; answers in the order of the items. A group that waited too long for a row fails with
+ * `overloaded`, to be split; of its halves, those with a locked device fail at once: the group waits only once.
+ */
 export function storeHeartbeats(
   database: Queryable,
   options: HeartbeatStoreOptions,
 ): (items: readonly HeartbeatItem[]) => Promise<readonly HeartbeatAnswer[]> {
+  const locked = new WeakMap<HeartbeatItem, AppError>()
+
   return async (items) => {
+    const known = items.map((item) => locked.get(item)).find((error) => error !== undefined)
+    if (known !== undefined) throw known
+    try {
+      return await storeGroup(items)
+    } catch (error) {
+      if (!(error instanceof AppError) || sqlstate(error.cause) !== '55P03') throw error
+      const { cause } = error
+      const refusal = new AppError('overloaded', 'This device is busy. Try again.', { cause })
+      const held = await heldByOthers(items)
+      for (const item of held) locked.set(item, refusal)
+      if (held.length > 0) throw refusal
+      // The row is free again; or it is another lock, and the group fails as one.
+      return storeGroup(items)
+    }
+  }
+
+  async function heldByOthers(items: readonly HeartbeatItem[]): Promise<readonly HeartbeatItem[]> {
+    const { rows } = await database.query<{ ord: number }>({
+      name: 'heartbeats.held_by_others',
+      text: HELD_BY_OTHERS,
+      values: [items.map((item) => item.tokenHash)],
+    })
+    const held = new Set(rows.map(({ ord }) => ord))
+    return items.filter((_, index) => held.has(index + 1))
+  }
+
+  async function storeGroup(items: readonly HeartbeatItem[]): Promise<readonly HeartbeatAnswer[]> {
     const column = <T>(read: (item: HeartbeatItem) => T) => items.map(read)
     const { rows } = await database.query<GroupRow>({
       name: 'heartbeats.store_group',

@@ -37,6 +37,8 @@ export interface PoolOptions {
   readonly queryTimeoutMs?: number
   /** Longest wait for a connection. Default CONNECT_TIMEOUT_MS. */
   readonly connectTimeoutMs?: number
+  /** Longest wait for a row or a table. Default LOCK_TIMEOUT_MS. */
+  readonly lockTimeoutMs?: number
   /** `force_generic_plan` on the hot path: custom plans chose a sequential scan of devices. */
   readonly planCacheMode?: 'auto' | 'force_generic_plan'
   /** Told of every failure for want of a database, and (undefined) of every success. */
@@ -46,6 +48,7 @@ export interface PoolOptions {
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
 const CONNECT_TIMEOUT_MS = 800
 const QUERY_TIMEOUT_MS = 1_100
+const LOCK_TIMEOUT_MS = 500
 const IDLE_TIMEOUT_MS = 300_000
 /** Requests that may wait for a connection; one more is refused at once. */
 const MAX_WAITING = 500
@@ -76,7 +79,7 @@ export class Pool implements Database {
       // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
       ...(options.isPrepared && {
         statement_timeout: queryTimeoutMs - 200,
-        lock_timeout: 500,
+        lock_timeout: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
         idle_in_transaction_session_timeout: 5_000,
         options: `-c plan_cache_mode=${options.planCacheMode ?? 'auto'}`,
       }),

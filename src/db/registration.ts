@@ -100,7 +100,14 @@ const RE_ENROLL = /* sql */ `
   returning enrollment_no as "enrollmentNo"`
 
 const REISSUE = /* sql */ `
-  update devices set reissues = reissues + 1, request_id = $2 where device_id = $1`
+  update devices set reissues = reissues + 1,
+    fcm_token = coalesce($2, fcm_token),
+    fcm_token_at = case when $2::text is not null then now() else fcm_token_at end,
+    fcm_token_died_at = case when $2::text is not null then null else fcm_token_died_at end,
+    app_version = coalesce($3, app_version), model = coalesce($4, model),
+    manufacturer = coalesce($5, manufacturer), android_version = coalesce($6, android_version),
+    sdk_int = coalesce($7, sdk_int), request_id = $8
+  where device_id = $1`
 
 /** Thrown to undo the consumed use; never leaves this file. */
 class AliasRaceError extends Error {
@@ -181,13 +188,25 @@ async function isLostAnswer(
 }
 
 async function reissue(tx: Queryable, device: DeviceRow, step: Step): Promise<Enrolled> {
+  const { registration } = step
   await tx.query({
     name: 'registration.reissue',
     text: REISSUE,
-    values: [device.deviceId, step.registration.requestId],
+    values: [
+      device.deviceId,
+      registration.fcmToken,
+      registration.appVersion,
+      registration.model,
+      registration.manufacturer,
+      registration.androidVersion,
+      registration.sdkInt,
+      registration.requestId,
+    ],
   })
   await addToken(tx, device.deviceId, device.enrollmentNo, step)
-  return audited(tx, step, { ...device, kind: 'reissued' })
+  const outcome = await audited(tx, step, { ...device, kind: 'reissued' })
+  if (registration.fcmToken !== null) await requestPush(tx, [device.deviceId])
+  return outcome
 }
 
 async function create(tx: Queryable, step: Step): Promise<Enrolled> {

@@ -35,6 +35,8 @@ export function groupFailureKind(error: unknown): 'retry' | 'poison' | 'unavaila
   const cause = error instanceof AppError ? error.cause : error
   const state = sqlstate(cause) ?? ''
   if (state === '40001' || state === '40P01') return 'retry'
+  // heartbeats.ts knows which devices are locked: the others are stored without them.
+  if (state === '55P03' && error instanceof AppError && error.code === 'overloaded') return 'poison'
   return /^(22|23|54)/.test(state) ? 'poison' : 'unavailable'
 }
 

@@ -29,6 +29,8 @@ export interface StoresOptions extends Pick<PoolOptions, 'url' | 'isPrepared' | 
 
 /** Statements in flight on the hot path: groups form behind them. */
 export const HEARTBEAT_CONNECTIONS = 1
+/** Longest wait for a device that another transaction holds: the whole group waits with it. */
+const HEARTBEAT_LOCK_TIMEOUT_MS = 400
 /** Publishing and partitions; uploads beyond it wait their turn. */
 const SLOW_CONNECTIONS = 1
 /** Of one statement that publishes an APK or moves a partition. */
@@ -42,6 +44,7 @@ export function createStores(options: StoresOptions) {
   const hot = new Pool({
     ...common,
     maxConnections: HEARTBEAT_CONNECTIONS,
+    lockTimeoutMs: HEARTBEAT_LOCK_TIMEOUT_MS,
     planCacheMode: 'force_generic_plan',
   })
   const slow = new Pool({

@@ -4,12 +4,13 @@
  *
  * States of the sender:
  *   running   claims as many as there are free slots, at every wake-up and every poll
- *   paused    FCM refuses us as a whole (credentials, project, API): one command every PROBE_MS is tried,
- *             nothing is marked dead; the first answer that is not such a refusal resumes
+ *   paused    FCM refuses us as a whole (credentials, project, API; told by a send or the self-test): one
+ *             command every PROBE_MS is tried, nothing is marked dead; the first answer of FCM that is not
+ *             such a refusal resumes
  *   closed    claims nothing more; sends in flight finish and are recorded, else their leases go back
  *
  * A claim ends in exactly one record: sent, backoff (due again later), gave_up (the mailbox still holds
- * it) or paused. Where the record cannot be written the lease runs out and the command is sent again,
+ * it), paused or, without a push token and unsent, no_token. Where the record cannot be written the lease runs out and the command is sent again,
  * with a higher attempt.
  */
 import { retryDelayMs } from '../core/backoff.ts'
@@ -17,7 +18,7 @@ import { commandData } from '../core/command-message.ts'
 import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
 import { sleep, within } from '../core/wait.ts'
 import type { Line, LineContext, Log } from '../telemetry/events.ts'
-import type { FcmClient, SendOutcome } from './fcm.ts'
+import type { FcmClient, FcmMessage, SendOutcome } from './fcm.ts'
 
 export interface DispatcherDeps {
   readonly outbox: Outbox
@@ -34,6 +35,8 @@ export interface DispatcherDeps {
   readonly onRecorded: (requestId: string) => void
   /** While paused, one command is tried so often. Default 30 s. */
   readonly probeMs?: number
+  /** Asked once, at the start and beside the sends: a lasting problem pauses the sender. */
+  readonly selfTest?: FcmClient['selfTest']
 }
 
 const POLL_MS = 500
@@ -72,6 +75,7 @@ export class Dispatcher {
   start(): void {
     this.#poll = setInterval(() => this.wake(), POLL_MS)
     this.wake()
+    void this.#selfTest()
   }
 
   /** There may be something due. Cheap, may be called at any time. */
@@ -100,7 +104,7 @@ export class Dispatcher {
           await this.#handBack(claims)
           break
         }
-        if (this.#nextProbeAtMs !== 0 && claims.length > 0) {
+        if (this.#nextProbeAtMs !== 0 && claims.some(({ fcmToken }) => fcmToken !== null)) {
           this.#nextProbeAtMs = this.#deps.now().getTime() + this.#probeMs
         }
         for (const claim of claims) this.#begin(claim)
@@ -124,21 +128,23 @@ export class Dispatcher {
   }
 
   #begin(claim: Claim): void {
-    const sending = this.#send(claim).finally(() => {
+    const { fcmToken } = claim
+    const work = fcmToken === null ? this.#recordNoToken(claim) : this.#send(claim, fcmToken)
+    const sending = work.finally(() => {
       this.#inFlight.delete(claim)
       this.wake()
     })
     this.#inFlight.set(claim, sending)
   }
 
-  async #send(claim: Claim): Promise<void> {
+  async #send(claim: Claim, pushToken: FcmMessage['pushToken']): Promise<void> {
     const { fcm, now } = this.#deps
     const hmacKey = this.#deps.commandKey(claim)
     const outcome: SendOutcome =
       hmacKey === undefined
         ? { ...NO_SECRET, detail: `HMAC secret ${claim.hmacSecretId} is not configured` }
         : await fcm.send({
-            pushToken: claim.fcmToken,
+            pushToken,
             data: commandData({ ...claim, ts: now(), hmacKey }),
             expiresAt: claim.expiresAt,
           })
@@ -154,7 +160,8 @@ export class Dispatcher {
     const { fcmHttpCode, fcmStatus } = outcome
     const latencyMs =
       outcome.httpAttempts === 0 ? null : Math.round(outcome.latencyMs * 1_000) / 1_000
-    const base = { fcmHttpCode, fcmStatus, latencyMs }
+    const reason = outcome.kind === 'sent' ? null : outcome.detail
+    const base = { fcmHttpCode, fcmStatus, latencyMs, reason }
     switch (outcome.kind) {
       case 'sent':
         return { ...base, pushState: 'sent', retryInMs: null }
@@ -182,15 +189,23 @@ export class Dispatcher {
 
   async #record(claim: Claim, outcome: SendOutcome, record: AttemptRecord): Promise<void> {
     const { outbox } = this.#deps
+    await this.#untilWritten(async () => {
+      if (outcome.kind !== 'token_dead') await outbox.record(claim, record)
+      else if ((await outbox.recordDeadToken(claim, record)) === 'marked') {
+        this.#write(claim, { event: 'push.token_dead', fields: { fcm_status: outcome.fcmStatus } })
+      } else this.wake()
+    })
+  }
+
+  async #recordNoToken(claim: Claim): Promise<void> {
+    await this.#untilWritten(() => this.#deps.outbox.recordNoToken(claim))
+    this.#deps.onRecorded(claim.requestId)
+  }
+
+  async #untilWritten(write: () => Promise<unknown>): Promise<void> {
     for (let tries = 1; tries <= RECORD_TRIES; tries += 1) {
       try {
-        if (outcome.kind !== 'token_dead') await outbox.record(claim, record)
-        else if ((await outbox.recordDeadToken(claim, record)) === 'marked') {
-          this.#write(claim, {
-            event: 'push.token_dead',
-            fields: { fcm_status: outcome.fcmStatus },
-          })
-        } else this.wake()
+        await write()
         return
       } catch {
         // Reported as db.unavailable. Past the last try the lease runs out and another attempt follows.
@@ -200,16 +215,28 @@ export class Dispatcher {
     }
   }
 
+  async #selfTest(): Promise<void> {
+    const outcome = await this.#deps.selfTest?.()
+    if (outcome === undefined || outcome === 'ok' || outcome.isTemporary) return
+    if (!this.#closing.signal.aborted) this.#pause(`self-test: ${outcome.problem}`)
+  }
+
   #pauseOrResume(outcome: SendOutcome): void {
-    const isRefusedAsAWhole = outcome.kind === 'unauthenticated' || outcome.kind === 'misconfigured'
-    if (isRefusedAsAWhole && this.#nextProbeAtMs === 0) {
-      this.#nextProbeAtMs = this.#deps.now().getTime() + this.#probeMs
-      const reason = `${outcome.fcmStatus}: ${outcome.detail}`
-      this.#write(undefined, { event: 'push.paused', fields: { reason } })
-    } else if (!isRefusedAsAWhole && this.#nextProbeAtMs !== 0 && outcome.kind !== 'retry') {
-      this.#nextProbeAtMs = 0
-      this.#write(undefined, { event: 'push.resumed', fields: {} })
+    if (outcome.kind === 'unauthenticated' || outcome.kind === 'misconfigured') {
+      this.#pause(`${outcome.fcmStatus}: ${outcome.detail}`)
+      return
     }
+    // What FCM was not asked, or may not have read, proves nothing.
+    const isTaken = outcome.kind !== 'retry' && outcome.httpAttempts > 0
+    if (!isTaken || this.#nextProbeAtMs === 0) return
+    this.#nextProbeAtMs = 0
+    this.#write(undefined, { event: 'push.resumed', fields: {} })
+  }
+
+  #pause(reason: string): void {
+    if (this.#nextProbeAtMs !== 0) return
+    this.#nextProbeAtMs = this.#deps.now().getTime() + this.#probeMs
+    this.#write(undefined, { event: 'push.paused', fields: { reason } })
   }
 
   #log(claim: Claim, outcome: SendOutcome, record: AttemptRecord): void {
@@ -245,12 +272,12 @@ export class Dispatcher {
   }
 }
 
-/** This device's secret is another replica's: it may send, so the command waits and the sender goes on. */
+/** This device's secret is another replica's: it may send, so the command waits and the sender goes on. FCM was not asked. */
 const NO_SECRET = {
   kind: 'retry',
   retryAfterMs: null,
   fcmHttpCode: null,
-  fcmStatus: 'NO_SECRET',
+  fcmStatus: 'FAILED_PRECONDITION',
   latencyMs: 0,
   httpAttempts: 0,
 } as const

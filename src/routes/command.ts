@@ -93,24 +93,32 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
   }
 }
 
-/** The command after its first push attempt, or as it stands when the wait is over. */
-function firstAttempt(
+/** The command after its first push attempt, or as last known when the wait is over or the database is away: it is durable. */
+async function firstAttempt(
   deps: CommandDeps,
   command: CommandRow,
   waitMs: number,
   signal: AbortSignal,
 ): Promise<CommandRow> {
   const asItStands = (row: CommandRow) => pausedWith(row, deps.isPushPaused())
-  const first = asItStands(command)
-  if (waitMs === 0 || !isFirstPushPending(first)) return Promise.resolve(first)
-  return readUntil({
-    read: async () => asItStands((await deps.commands.find(command.requestId)) ?? command),
-    isDone: (latest) => !isFirstPushPending(latest),
-    waitMs,
-    news: (timeoutMs) => deps.news(command.requestId, timeoutMs, signal),
-    signal,
-    nowMs: deps.nowMs,
-  })
+  let latest = asItStands(command)
+  if (waitMs === 0 || !isFirstPushPending(latest)) return latest
+  try {
+    return await readUntil({
+      async read() {
+        latest = asItStands((await deps.commands.find(command.requestId)) ?? command)
+        return latest
+      },
+      isDone: (row) => !isFirstPushPending(row),
+      waitMs,
+      news: (timeoutMs) => deps.news(command.requestId, timeoutMs, signal),
+      signal,
+      nowMs: deps.nowMs,
+    })
+  } catch {
+    // A failed answer would be repeated, without a key as another command. The pool reported the database.
+    return latest
+  }
 }
 
 function isFirstPushPending(command: CommandRow): boolean {

@@ -75,7 +75,7 @@ export function listCommandsRoute(deps: {
 }
 
 export interface CancelCommandDeps {
-  readonly commands: Pick<CommandStore, 'cancel' | 'find'>
+  readonly commands: Pick<CommandStore, 'cancel'>
   readonly instance: string
   /** A command has ended. */
   readonly onEnded: (requestId: string) => void
@@ -97,8 +97,9 @@ export function cancelCommandRoute(deps: CancelCommandDeps): AdminRoute {
         ip: context.ip,
         instance: deps.instance,
       })
-      const command = known(await deps.commands.find(requestId))
-      if (outcome === 'ended') {
+      if (outcome.kind === 'unknown') throw commandUnknown()
+      const { command } = outcome
+      if (outcome.kind === 'ended') {
         const state = stateAt(command, command.now)
         throw new AppError('command_ended', `This command is ${state} already.`)
       }

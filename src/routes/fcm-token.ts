@@ -5,6 +5,7 @@ import { type DeviceRoute, json } from '../http/route.ts'
 
 export interface FcmTokenDeps {
   readonly devices: Pick<DeviceStore, 'setPushToken'>
+  readonly refuseDevice: (verdict: { kind: 'superseded'; deviceId: string; alias: string }) => Error
   /** Something may be due for push now. */
   readonly wakeDispatcher: () => void
 }
@@ -19,7 +20,10 @@ export function fcmTokenRoute(deps: FcmTokenDeps): DeviceRoute {
     body: 16 * 1024,
     async handle(request) {
       const fcmToken = requiredString(asObject(request.body), 'fcm_token', MAX_FCM_TOKEN_LENGTH)
-      await deps.devices.setPushToken(request.deviceId, fcmToken, request.context.requestId)
+      const { deviceId, alias, enrollmentNo, context } = request
+      const device = { deviceId, enrollmentNo }
+      const isSet = await deps.devices.setPushToken(device, fcmToken, context.requestId)
+      if (!isSet) throw deps.refuseDevice({ kind: 'superseded', deviceId, alias })
       deps.wakeDispatcher()
       return json(200, { ok: true })
     },

@@ -1,0 +1,146 @@
+/** The sender's pause: what begins it, what is tried meanwhile, and what alone ends it. */
+import t from 'tap'
+import { startReplicas, until } from '../helpers/replicas.ts'
+import { startService } from '../helpers/service.ts'
+
+const { fcm, service, db, replica, enroll, command, row, tokenDied, attemptsOf, isPush } =
+  await startReplicas(t)
+
+for (const [mode, httpCode, fcmStatus] of [
+  ['forbidden', 403, 'PERMISSION_DENIED'],
+  ['not_found', 404, 'NOT_FOUND'],
+  ['unauthenticated', 401, 'UNAUTHENTICATED'],
+] as const) {
+  t.test(`${httpCode} without an FcmError: the sender pauses, probes and resumes`, async (t) => {
+    fcm.setMode({ fcm: mode })
+    t.teardown(() => fcm.setMode({ fcm: 'ok' }))
+    const { deviceId } = await enroll()
+    const ids: string[] = []
+    while (ids.length < 4) ids.push(await command(deviceId))
+    const clock = { nowMs: Date.now() }
+    const { dispatcher, lines, eventsOf } = replica(t, {
+      maxInFlight: 1,
+      probeMs: 1,
+      now: () => new Date(clock.nowMs),
+    })
+    const failures = async (count: number) => {
+      await until(() => eventsOf('dispatch.fail').length >= count)
+      await until(() => dispatcher.inFlight === 0)
+    }
+    dispatcher.start()
+    await failures(1)
+    t.match(lines[0], { event: 'push.paused', fields: { reason: new RegExp(`^${fcmStatus}: `) } })
+    t.match(lines[1], {
+      event: 'dispatch.fail',
+      level: 'WARN',
+      fields: {
+        fcm_http_code: httpCode,
+        fcm_status: fcmStatus,
+        attempt: 1,
+        final: false,
+        retry_in_ms: 1,
+      },
+    })
+    t.match(await row(ids[0] ?? ''), { push_state: 'paused', fcm_status: fcmStatus })
+    const { body } = await service.call('GET', `/admin/commands/${ids[0]}?wait_ms=0`)
+    t.match(body.verdict, { code: 'device_never_seen', detail: /Also: push_misconfigured/ })
+
+    for (let probe = 2; probe <= 3; probe += 1) {
+      clock.nowMs += 1
+      await until(() => {
+        dispatcher.wake()
+        return eventsOf('dispatch.fail').length === probe
+      })
+      await failures(probe)
+      for (let i = 0; i < 20; i += 1) dispatcher.wake()
+      t.equal(dispatcher.inFlight, 0, 'one at a time, until the next is due')
+    }
+    t.equal(eventsOf('push.paused').length, 1)
+
+    fcm.setMode({ fcm: 'ok' })
+    clock.nowMs += 1
+    for (const id of ids) {
+      await until(async () => {
+        dispatcher.wake()
+        return (await row(id)).push_state === 'sent'
+      })
+    }
+    t.equal(eventsOf('push.resumed').length, 1)
+    t.equal(eventsOf('dispatch.fail').length, 3)
+    t.same(eventsOf('push.token_dead'), [])
+    const text = 'select fcm_token_died_at from devices where device_id = $1'
+    t.same((await db.query(text, [deviceId])).rows, [{ fcm_token_died_at: null }])
+  })
+}
+
+t.test('a probe that FCM never saw does not resume', async (t) => {
+  fcm.setMode({ fcm: 'forbidden' })
+  t.teardown(() => fcm.setMode({ fcm: 'ok' }))
+  const { deviceId } = await enroll()
+  const first = await command(deviceId)
+  const clock = { nowMs: Date.now() }
+  const now = () => new Date(clock.nowMs)
+  // Far enough that only the clock below makes a probe due, and that the first command is not one.
+  const { dispatcher, eventsOf } = replica(t, { probeMs: 1_000_000, now })
+  dispatcher.wake()
+  await until(isPush(first, 'paused'))
+
+  const tooLarge = await command(deviceId)
+  const params = JSON.stringify({ note: 'x'.repeat(5_000) })
+  await db.query('update commands set params = $2 where request_id = $1', [tooLarge, params])
+  const tokenless = await enroll()
+  const untold = await command(tokenless.deviceId)
+  await tokenDied(tokenless.deviceId)
+  const last = await command(deviceId)
+  fcm.setMode({ fcm: 'ok' })
+
+  clock.nowMs += 1_000_000
+  dispatcher.wake()
+  await until(isPush(tooLarge, 'gave_up'))
+  await until(() => dispatcher.inFlight === 0)
+  t.same(eventsOf('push.resumed'), [])
+  t.equal(dispatcher.isPaused, true)
+  t.match(await row(untold), { push_state: 'waiting' }, 'one at a time')
+
+  clock.nowMs += 1_000_000
+  dispatcher.wake()
+  await until(isPush(last, 'sent'))
+  t.match(await row(untold), { push_state: 'no_token' }, 'and one that is not sent is no probe')
+  t.equal(eventsOf('push.resumed').length, 1)
+  t.same(attemptsOf(tooLarge), [])
+})
+
+const SELF_TEST = {
+  FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
+  FCM_BASE_URL: fcm.baseUrl,
+  FCM_SELF_TEST: 'true',
+}
+
+t.test('a self-test that FCM refuses pauses the sender once the service is ready', async (t) => {
+  fcm.setMode({ fcm: 'forbidden' })
+  t.teardown(() => fcm.setMode({ fcm: 'ok' }))
+  const tested = await startService(t, { env: SELF_TEST })
+  const paused = await tested.lines.waitFor((line) => line.event === 'push.paused')
+  t.match(paused, { level: 'ERROR', reason: /^self-test: PERMISSION_DENIED \(HTTP 403\): / })
+  const events = tested.lines.all.map(({ event }) => event)
+  t.ok(events.indexOf('service.ready') < events.indexOf('push.paused'))
+
+  fcm.register('self-tested', () => {})
+  await tested.enroll('S1', { fcm_token: 'self-tested' })
+  const body = { alias: 'S1', action: 'ping', request_id: 'self-tested' }
+  t.match(await tested.call('POST', '/admin/command', { body }), {
+    status: 202,
+    body: { status: 'queued', push: { state: 'paused', attempts: 0 } },
+  })
+})
+
+t.test('a self-test without an answer delays no start and pauses nothing', async (t) => {
+  fcm.revokeAccessTokens()
+  const before = fcm.requests.token
+  fcm.setMode({ token: 'hang' })
+  t.teardown(() => fcm.setMode({ token: 'ok' }))
+  const tested = await startService(t, { env: SELF_TEST })
+  await until(() => fcm.requests.token > before)
+  t.same(tested.lines.of('push.paused'), [])
+  t.equal(await tested.stop(), 0, 'nor the end')
+})

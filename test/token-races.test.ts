@@ -1,0 +1,201 @@
+/** Requests that wait while somebody changes what their token is worth: they are judged by what holds afterwards. */
+import { createHash } from 'node:crypto'
+import t from 'tap'
+import { deviceTokenStore } from '../src/db/device-tokens.ts'
+import { deviceStore } from '../src/db/devices.ts'
+import { type HeartbeatItem, storeHeartbeats } from '../src/db/heartbeats.ts'
+import { Pool } from '../src/db/pool.ts'
+import { connect } from './helpers/database.ts'
+import { type Enrolled, startService } from './helpers/service.ts'
+
+const service = await startService(t)
+const db = await connect(t, service.databaseUrl)
+const watcher = await connect(t, service.databaseUrl)
+
+/** As a replica has it, with a longer wait for locks: a slow machine fails no test. */
+function pool(): Pool {
+  const one = new Pool({
+    url: service.databaseUrl,
+    isPrepared: true,
+    maxConnections: 1,
+    lockTimeoutMs: 30_000,
+    queryTimeoutMs: 40_000,
+    planCacheMode: 'force_generic_plan',
+  })
+  t.teardown(() => one.close(1_000))
+  return one
+}
+
+const options = { dedupWindowS: 10, instance: 'test' }
+const pools = [pool(), pool()] as const
+const stores = pools.map((one) => storeHeartbeats(one, options))
+const devices = deviceStore(pools[0])
+const hash = (token: string) => createHash('sha256').update(token).digest()
+
+function item(token: string, fcmToken: string | null = null): HeartbeatItem {
+  const heartbeat = {
+    reportedAt: null,
+    status: 'ok',
+    batteryPct: null,
+    networkType: null,
+    uptimeS: null,
+    isPlugged: null,
+    tempC: null,
+    signalDbm: null,
+    ramUsedMb: null,
+    appVersion: null,
+    agentVersion: null,
+    fcmToken,
+    pingRequestId: null,
+  } as const
+  return { tokenHash: hash(token), heartbeat, requestId: 'race' }
+}
+
+/** The kinds of the answers to one group. */
+async function group(items: readonly HeartbeatItem[], replica: 0 | 1 = 0) {
+  return ((await stores[replica]?.(items)) ?? []).map(({ kind }) => kind)
+}
+
+async function again({ enrollmentToken: token }: Enrolled): Promise<string> {
+  return (await service.call('POST', '/v1/register', { token, body: {} })).body.device_token
+}
+
+/** Resolves when so many sessions wait for a lock. */
+async function waiting(count: number): Promise<void> {
+  const text = `select count(*)::int as n from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'`
+  while ((await watcher.query(text)).rows[0].n < count) {}
+}
+
+const STATUS = 'select from device_status where device_id = $1 for no key update'
+
+/** Holds what `lock` names, has each of `asks` wait in this order, lets go, and gives their answers. */
+async function inTurn<Answers extends readonly unknown[]>(
+  [lock, id]: readonly [lock: string, id: string],
+  ...asks: { readonly [K in keyof Answers]: () => Promise<Answers[K]> }
+): Promise<Answers> {
+  await db.query('begin')
+  await db.query(lock, [id])
+  const asked: Promise<unknown>[] = []
+  for (const ask of asks) {
+    asked.push(ask())
+    await waiting(asked.length)
+  }
+  await db.query('commit')
+  return Promise.all(asked) as unknown as Answers // in the order of asks
+}
+
+async function row({ deviceId }: Enrolled) {
+  return (await db.query('select * from devices where device_id = $1', [deviceId])).rows[0]
+}
+
+t.test('a token that is used while its sibling is made stays, and the sibling ends', async (t) => {
+  const device = await service.enroll('sibling')
+  const [second, first] = await inTurn(
+    [STATUS, device.deviceId],
+    () => again(device),
+    () => group([item(device.token)]),
+  )
+  t.same(first, ['stored'])
+  t.same(await group([item(second)]), ['superseded'])
+  t.same(await group([item(device.token)]), ['stored'])
+  t.match(await deviceTokenStore(pools[0]).authenticate(hash(second)), { kind: 'superseded' })
+})
+
+t.test('so it is where another route uses the sibling', async (t) => {
+  const device = await service.enroll('sibling-route')
+  const [second] = await inTurn(
+    [STATUS, device.deviceId],
+    () => again(device),
+    () => group([item(device.token)]),
+  )
+  const { authenticate } = deviceTokenStore(pools[0])
+  t.match(await authenticate(hash(second)), { kind: 'superseded' })
+  t.match(await authenticate(hash(device.token)), { kind: 'live' })
+  t.match(await authenticate(hash(second)), { kind: 'superseded' })
+})
+
+t.test('a sibling that waits for a first use which did not see it ends too', async (t) => {
+  const device = await service.enroll('sibling-late')
+  const body = { alias: 'sibling-late', action: 'ping', request_id: 'late-cmd' }
+  t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
+  const holder = await connect(t, service.databaseUrl)
+  await holder.query('begin')
+  await holder.query("select from commands where request_id = 'late-cmd' for update")
+
+  let first: Promise<unknown> | undefined
+  const [second] = await inTurn(
+    [STATUS, device.deviceId],
+    () => again(device),
+    async () => {
+      first = group([item(device.token)]) // beyond the status row, the command keeps it
+    },
+  )
+  await waiting(1)
+  const late = group([item(second)], 1)
+  await waiting(2)
+  await holder.query('commit')
+  t.same([await first, await late], [['stored'], ['superseded']])
+  t.same(await group([item(device.token)]), ['stored'])
+})
+
+t.test('a heartbeat behind a re-enrollment is superseded and changes nothing', async (t) => {
+  const device = await service.enroll('behind', { fcm_token: 'old' })
+  t.same(await group([item(device.token)]), ['stored'])
+  const [enrolled, late] = await inTurn(
+    [STATUS, device.deviceId],
+    () => service.enroll('behind', { fcm_token: 'new' }),
+    () => group([item(device.token, 'late')]),
+  )
+  t.same(late, ['superseded'])
+  t.match(await row(device), { fcm_token: 'new', enrollment_no: 2 })
+  t.same(await group([item(enrolled.token)]), ['stored'])
+})
+
+t.test('a heartbeat behind a deletion is deleted and brings no push token', async (t) => {
+  for (const isUsed of [true, false]) {
+    const device = await service.enroll('gone', { fcm_token: 'old' })
+    if (isUsed) t.same(await group([item(device.token)]), ['stored'])
+    const other = await service.enroll(`beside-${isUsed}`)
+    const [, late] = await inTurn(
+      [STATUS, device.deviceId],
+      () => service.call('DELETE', `/admin/devices/${device.deviceId}`),
+      () => group([item(device.token, 'late'), item(other.token)]),
+    )
+    t.same(late, ['deleted', 'stored'])
+    t.match(await row(device), { fcm_token: null, deleted_at: Date })
+  }
+})
+
+t.test('a heartbeat behind one of the same token on another replica is stored', async (t) => {
+  const device = await service.enroll('twice')
+  for (const _ of ['first use', 'used']) {
+    const answers = await inTurn(
+      [STATUS, device.deviceId],
+      () => group([item(device.token)], 0),
+      () => group([item(device.token)], 1),
+    )
+    t.same(answers, [['stored'], ['stored']])
+  }
+})
+
+t.test(
+  'of never-used siblings in one group the first stays, the others are superseded',
+  async (t) => {
+    const device = await service.enroll('one-group')
+    const tokens = [await again(device), device.token, await again(device)]
+    const items = [...tokens, ...tokens].map((token) => item(token))
+    const expected = ['stored', 'superseded', 'superseded']
+    t.same(await group(items), [...expected, ...expected])
+    t.same(await group(items), [...expected, ...expected])
+  },
+)
+
+t.test('a push token for an enrollment that was replaced meanwhile changes nothing', async (t) => {
+  const device = await service.enroll('replaced', { fcm_token: 'old' })
+  const { deviceId } = device
+  t.notOk(await devices.setPushToken({ deviceId, enrollmentNo: 2 }, 'late', 'race'))
+  t.match(await row(device), { fcm_token: 'old' })
+  t.ok(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'new', 'race'))
+  t.match(await row(device), { fcm_token: 'new' })
+})
