@@ -19,6 +19,7 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { type EmbeddedDatabase, startEmbedded } from '../../src/db/embedded.ts'
+import { isAlive } from '../../src/db/embedded-user.ts'
 
 const FIXTURE = `./fixtures/embedded-owner${extname(fileURLToPath(import.meta.url))}`
 /** Every character that a shell, a URL or PostgreSQL's list syntax could trip over. */
@@ -46,14 +47,6 @@ async function query(url: string, text: string): Promise<readonly Record<string,
     return (await client.query(text)).rows
   } finally {
     await client.end()
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
   }
 }
 
@@ -103,14 +96,14 @@ t.test('a second owner is refused while the first lives', async (t) => {
     name: 'EmbeddedDatabaseError',
     message: new RegExp(`another process \\(pid ${process.pid}\\) uses this DATA_DIR`),
   })
-  t.ok(first && isRunning(first.pid), 'the first is not disturbed')
+  t.ok(first && isAlive(first.pid), 'the first is not disturbed')
 })
 
 t.test('data outlives stop and start; what a killed initdb left is removed', async (t) => {
   const [first] = open
   await first?.stop()
   await first?.stop()
-  t.notOk(first && isRunning(first.pid))
+  t.notOk(first && isAlive(first.pid))
   mkdirSync(join(dataDir, 'postgres.new-abc'))
 
   const database = await start()
@@ -128,7 +121,7 @@ t.test('after kill -9 of the owner the next start adopts its PostgreSQL', async 
   await query(owner.url, `insert into kept values ('second')`)
   owner.child.kill('SIGKILL')
   await owner.exited
-  t.ok(isRunning(owner.pid), 'PostgreSQL outlives its owner')
+  t.ok(isAlive(owner.pid), 'PostgreSQL outlives its owner')
 
   const database = await start()
 
@@ -145,7 +138,7 @@ t.test('after stop the process has nothing left that keeps it alive', async (t) 
   const owner = await startOwner(t, dataDir)
   owner.child.stdin.end()
   t.same(await owner.exited, [0, null])
-  t.notOk(isRunning(owner.pid))
+  t.notOk(isAlive(owner.pid))
 })
 
 t.test('of three starts at once one holds', async (t) => {
