@@ -29,14 +29,17 @@ export function isUuid(text: string): boolean {
 }
 
 /** `request_id` and `build_id`: http-api.md, common rules. */
-const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
+export const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export function isRequestId(text: string): boolean {
   return REQUEST_ID.test(text)
 }
 
-const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+export const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
 export function isAlias(text: string): boolean {
   return ALIAS.test(text)
 }
+
+/** UTF-16 units of a push token, by whichever way it comes (http-api.md, fcm-token). */
+export const MAX_FCM_TOKEN_LENGTH = 4_096

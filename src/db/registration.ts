@@ -187,21 +187,18 @@ async function isLostAnswer(
   )
 }
 
+/** The values that all three statements take in this order: push token, description, request_id. */
+function described(registration: Registration) {
+  const { fcmToken, appVersion, model, manufacturer, androidVersion, sdkInt } = registration
+  return [fcmToken, appVersion, model, manufacturer, androidVersion, sdkInt, registration.requestId]
+}
+
 async function reissue(tx: Queryable, device: DeviceRow, step: Step): Promise<Enrolled> {
   const { registration } = step
   await tx.query({
     name: 'registration.reissue',
     text: REISSUE,
-    values: [
-      device.deviceId,
-      registration.fcmToken,
-      registration.appVersion,
-      registration.model,
-      registration.manufacturer,
-      registration.androidVersion,
-      registration.sdkInt,
-      registration.requestId,
-    ],
+    values: [device.deviceId, ...described(registration)],
   })
   await addToken(tx, device.deviceId, device.enrollmentNo, step)
   const outcome = await audited(tx, step, { ...device, kind: 'reissued' })
@@ -220,13 +217,7 @@ async function create(tx: Queryable, step: Step): Promise<Enrolled> {
       registration.hardwareId,
       step.tokenId,
       registration.hmacSecretId,
-      registration.fcmToken,
-      registration.appVersion,
-      registration.model,
-      registration.manufacturer,
-      registration.androidVersion,
-      registration.sdkInt,
-      registration.requestId,
+      ...described(registration),
       registration.deviceTokenHash,
     ],
   })
@@ -249,13 +240,7 @@ async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<E
       step.tokenId,
       registration.hmacSecretId,
       registration.hardwareId,
-      registration.fcmToken,
-      registration.appVersion,
-      registration.model,
-      registration.manufacturer,
-      registration.androidVersion,
-      registration.sdkInt,
-      registration.requestId,
+      ...described(registration),
     ],
   })
   const enrollmentNo = rows[0]?.enrollmentNo ?? device.enrollmentNo + 1

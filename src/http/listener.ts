@@ -57,7 +57,6 @@ const SERVER_OPTIONS = {
   insecureHTTPParser: false,
   noDelay: true,
 } as const
-const MAX_USER_AGENT_LENGTH = 256
 const UNMATCHED = 'unmatched'
 const NO_BYTES = Buffer.alloc(0)
 /** Health probes come from inside, in plaintext, and at any time. */
@@ -97,7 +96,7 @@ export function createListener(deps: ListenerDeps): Listener {
       requestId: id,
       route,
       ip: clientAddress(peer, request.headers, deps.isTrustedProxy),
-      userAgent: request.headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH) ?? null,
+      userAgent: request.headers['user-agent'] ?? null, // cut where a line is built
       deviceId: null,
       alias: null,
       admin: null,

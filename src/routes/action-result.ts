@@ -5,7 +5,7 @@
 import { OUTCOMES, type Outcome } from '../core/command.ts'
 import { AppError, invalidField } from '../core/errors.ts'
 import type { LiveDevice } from '../core/identity.ts'
-import { isRequestId } from '../core/ids.ts'
+import { isRequestId, REQUEST_ID } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
 import type { CommandResultStore } from '../db/command-results.ts'
 import { asObject, type Fields, field } from '../http/fields.ts'
@@ -110,7 +110,7 @@ function readRequestId(body: Fields): string {
   const id = field(body, 'request_id') ?? field(body, 'correlation_id')
   if (id === undefined) throw invalidField('request_id', 'is required')
   if (typeof id !== 'string' || !isRequestId(id)) {
-    throw invalidField('request_id', 'must match ^[A-Za-z0-9._:-]{1,128}$')
+    throw invalidField('request_id', `must match ${REQUEST_ID.source}`)
   }
   return id
 }

@@ -1,7 +1,7 @@
 /** PUT /admin/apk/builds/{build_id}: an APK as the raw body, spooled, checked, then stored whole or not at all. */
 import type { Spool } from '../apk/spool.ts'
 import { AppError, invalidField } from '../core/errors.ts'
-import { isRequestId } from '../core/ids.ts'
+import { isRequestId, REQUEST_ID } from '../core/ids.ts'
 import { checkApk } from '../core/zip.ts'
 import type { ApkStore, NewBuild } from '../db/apks.ts'
 import { queryString } from '../http/fields.ts'
@@ -67,7 +67,7 @@ function readDescription(
 ): Omit<NewBuild, 'sha256' | 'sizeBytes'> {
   const { build_id: buildId = '' } = params
   if (!isRequestId(buildId)) {
-    throw invalidField('build_id', 'must match ^[A-Za-z0-9._:-]{1,128}$')
+    throw invalidField('build_id', `must match ${REQUEST_ID.source}`)
   }
   return {
     buildId,

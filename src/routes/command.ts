@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { isReservedParamName } from '../core/command-message.ts'
 import { AppError, invalidField } from '../core/errors.ts'
-import { isAlias, isRequestId, isUuid } from '../core/ids.ts'
+import { ALIAS, isAlias, isRequestId, isUuid, REQUEST_ID } from '../core/ids.ts'
 import { readUntil } from '../core/keyed-signal.ts'
 import type { CommandRow, CommandStore, DeviceRef } from '../db/commands.ts'
 import {
@@ -137,7 +137,7 @@ function readKey(body: Fields, request: RouteRequest): Key {
   const given = field(body, 'request_id') ?? request.headers['idempotency-key']
   if (given === undefined) return { id: request.context.ingressId, isGiven: false }
   if (typeof given !== 'string' || !isRequestId(given)) {
-    throw invalidField('request_id', 'must match ^[A-Za-z0-9._:-]{1,128}$')
+    throw invalidField('request_id', `must match ${REQUEST_ID.source}`)
   }
   return { id: given, isGiven: true }
 }
@@ -168,7 +168,7 @@ function readDevice(body: Fields): DeviceRef {
     throw invalidField('device_id', 'must be a UUID')
   }
   if (alias !== undefined && (typeof alias !== 'string' || !isAlias(alias))) {
-    throw invalidField('alias', 'must match ^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$')
+    throw invalidField('alias', `must match ${ALIAS.source}`)
   }
   return { deviceId: deviceId ?? null, alias: alias ?? null }
 }

@@ -1,6 +1,6 @@
 /** POST, GET and DELETE /v1/enroll-tokens: admins issue, list and revoke enrollment tokens. */
 import { AppError, invalidField } from '../core/errors.ts'
-import { isAlias, isUuid } from '../core/ids.ts'
+import { ALIAS, isAlias, isUuid } from '../core/ids.ts'
 import type { EnrollmentTokenStore, NewEnrollmentToken } from '../db/enrollment-tokens.ts'
 import {
   asObject,
@@ -159,7 +159,7 @@ function readAliases(body: Fields): readonly (string | null)[] {
   }
   const aliases = list.map((alias: unknown) => {
     if (alias === null || (typeof alias === 'string' && isAlias(alias))) return alias
-    throw invalidField('aliases', 'each must match ^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$ or be null')
+    throw invalidField('aliases', `each must match ${ALIAS.source} or be null`)
   })
   const bound = aliases.filter((alias) => alias !== null)
   if (new Set(bound).size < bound.length) throw invalidField('aliases', 'names an alias twice')

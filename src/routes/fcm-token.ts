@@ -1,4 +1,5 @@
 /** POST /v1/devices/fcm-token: a device tells its push token; it replaces the old one, dead or not. */
+import { MAX_FCM_TOKEN_LENGTH } from '../core/ids.ts'
 import type { DeviceStore } from '../db/devices.ts'
 import { asObject, requiredString } from '../http/fields.ts'
 import { type DeviceRoute, json } from '../http/route.ts'
@@ -9,8 +10,6 @@ export interface FcmTokenDeps {
   /** Something may be due for push now. */
   readonly wakeDispatcher: () => void
 }
-
-const MAX_FCM_TOKEN_LENGTH = 4_096
 
 export function fcmTokenRoute(deps: FcmTokenDeps): DeviceRoute {
   return {

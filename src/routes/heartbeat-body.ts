@@ -3,7 +3,7 @@
  * name goes into `ignored`; a phone is never refused for one odd field (http-api.md, heartbeat).
  */
 import { HEARTBEAT_STATUSES, type Heartbeat } from '../core/heartbeat.ts'
-import { isRequestId } from '../core/ids.ts'
+import { isRequestId, MAX_FCM_TOKEN_LENGTH } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
 import { type Fields, field, isObject, isStorable } from '../http/fields.ts'
 
@@ -22,7 +22,6 @@ type Reader<T> = (value: unknown) => T | undefined
 const CONTAINERS = ['battery', 'system', 'network', 'memory']
 const MAX_VERSION_LENGTH = 64
 const MAX_NETWORK_TYPE_LENGTH = 32
-const MAX_FCM_TOKEN_LENGTH = 4_096
 const MAX_UPTIME_S = 4_000_000_000
 const MAX_RAM_MB = 10_000_000
 const TIME_FIELDS = ['ts', 'timestamp_utc'] as const

@@ -1,6 +1,7 @@
 /** POST /v1/register: an enrollment token becomes a device and its token, atomically; a lost answer can be asked for again. */
 import { AppError, invalidField } from '../core/errors.ts'
 import type { EnrollmentVerdict } from '../core/identity.ts'
+import { ALIAS, MAX_FCM_TOKEN_LENGTH } from '../core/ids.ts'
 import type { Enrolled, Registration, RegistrationOutcome } from '../db/registration.ts'
 import { asObject, type Fields, intField, optionalString } from '../http/fields.ts'
 import { type EnrollmentRoute, json, type RequestContext } from '../http/route.ts'
@@ -19,9 +20,7 @@ export interface RegisterDeps {
   readonly instanceId: () => string | null
 }
 
-const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 const MAX_TEXT_LENGTH = 128
-const MAX_FCM_TOKEN_LENGTH = 4_096
 
 export function registerRoute(deps: RegisterDeps): EnrollmentRoute {
   return {
