@@ -1,42 +1,23 @@
-/** Values of a log line as JSON text: any input gives valid JSON on one line, nothing here throws. */
+/**
+ * Values of a log line as JSON text: any input gives valid JSON on one line, nothing here throws. All of it is
+ * ASCII, the rest as \uXXXX: what reaches the descriptor is what was counted, and no terminal acts on it.
+ */
 
-/** Printable ASCII but quote and backslash goes as it is; all else takes the slow road. */
-const UNUSUAL = /[^ !#-[\]-~]/
-
-/** Legal inside a JSON string, yet a terminal or a line splitter would act on them: DEL, C1, U+2028, U+2029. */
-const ESCAPED_TOO = /[\u007f-\u009f\u2028\u2029]/g
+/** What JSON.stringify leaves as it is, beyond printable ASCII. */
+const ESCAPED_TOO = /[\u007f-\uffff]/g
 
 /** Items of an array that are written; each gets a quarter of a string's room. */
 const MAX_ITEMS = 32
 
-const THOUSANDTHS: readonly string[] = Array.from(
-  { length: 1000 },
-  (_, thousandth) => `.${String(thousandth).padStart(3, '0')}`,
-)
-
-/** Whether the string is its own JSON text, but for the quotes around it. */
-export function isPlain(value: string): boolean {
-  return !UNUSUAL.test(value)
-}
-
 /** A quoted string of at most `most` UTF-16 units of `value`; lone surrogates become \udXXX escapes. */
 export function jsonString(value: string, most: number): string {
   const cut = value.length > most ? cutAt(value, most) : value
-  return isPlain(cut) ? `"${cut}"` : escapeToo(JSON.stringify(cut))
+  return escapeToo(JSON.stringify(cut))
 }
 
 /** The number's text; null for NaN and the infinities. */
 export function jsonNumber(value: number): string {
   return Number.isFinite(value) ? `${value}` : 'null'
-}
-
-/** Milliseconds with 3 decimals. */
-export function jsonMilliseconds(ms: number): string {
-  // In this range a double holds the microseconds exactly enough; beyond, and below zero, plain text.
-  if (!(ms >= 0 && ms < 2_000_000)) return jsonNumber(ms)
-  const microseconds = Math.round(ms * 1000)
-  const whole = Math.floor(microseconds / 1000)
-  return `${whole}${THOUSANDTHS[microseconds - whole * 1000]}`
 }
 
 /** Any value. What JSON has no word for, a cycle or a throwing toJSON is null; a bigint is number text. */

@@ -7,53 +7,64 @@ import {
   type Line,
   type LineContext,
 } from './events.ts'
-import { isPlain, jsonMilliseconds, jsonNumber, jsonString, jsonValue } from './json.ts'
+import { JsonWriter } from './json-writer.ts'
 import { createTimestamp } from './timestamp.ts'
 
 /** UTF-16 units: the contract's number. */
 const MAX_USER_AGENT = 256
 /** UTF-16 units of any other string: a stack trace fits. */
 const MAX_STRING = 8192
-/** Its place in a line that would be longer than MAX_LINE with it. */
+/** Its place in a line that would be longer than MAX_LINE_BYTES with it. */
 const SHORT_STRING = 256
-/** UTF-16 units, at most 3 bytes each: every line stays below 64 KiB. */
-const MAX_LINE = 20_000
+/** A line fits into one chunk of the sink. */
+export const MAX_LINE_BYTES = 60_000
 
-/** The pieces of text in front of a value. */
-interface Key {
-  readonly key: string
-  readonly keyQuote: string
-  readonly keyNull: string
-}
-
-interface Field extends Key {
+interface Field {
   readonly name: string
+  /** `,"name":` */
+  readonly key: Uint8Array
+  readonly keyNull: Uint8Array
   readonly isMilliseconds: boolean
+  /** Left out, not null, where it has no value. */
+  readonly isOptional: boolean
 }
 
 interface Template {
   readonly defaultLevel: Level
   /** The text between the timestamp and the value of request_id. */
-  readonly prefixes: Readonly<Record<Level, string>>
+  readonly prefixes: Readonly<Record<Level, Uint8Array>>
   readonly fields: readonly Field[]
 }
 
-/** Builds the text of a line, newline included. */
+/** Writes a line, newline included, and answers its bytes. Never throws, whatever the fields hold. */
 export type LineBuilder = (
   line: Line,
   level: Level,
   context: LineContext,
   ending: Ending | undefined,
-) => string
+) => number
 
-/** `now` answers epoch milliseconds. The builder never throws, whatever the fields hold. */
-export function createLineBuilder(now: () => number): LineBuilder {
+/** Lines go to the front of `draft` (at least MAX_LINE_BYTES), each over the one before. `now` answers epoch milliseconds. */
+export function createLineBuilder(draft: Uint8Array, now: () => number): LineBuilder {
   const timestamp = createTimestamp()
+  const json = new JsonWriter(draft.subarray(0, MAX_LINE_BYTES))
 
   return (line, level, context, ending) => {
-    const head = `{"ts":"${timestamp(now())}${TEMPLATES[line.event].prefixes[level]}`
-    const text = head + rest(line, context, ending, MAX_STRING)
-    return text.length <= MAX_LINE ? text : head + rest(line, context, ending, SHORT_STRING)
+    const { prefixes, fields } = TEMPLATES[line.event]
+    const ts = timestamp(now())
+    let mostChars = MAX_STRING
+    do {
+      json.restart()
+      json.raw(TS)
+      json.string(ts, MAX_STRING)
+      json.raw(prefixes[level])
+      writeContext(json, context, mostChars)
+      writeEnding(json, ending)
+      writeFields(json, fields, line.fields, mostChars)
+      json.raw(END)
+      mostChars -= MAX_STRING - SHORT_STRING
+    } while (json.isCut && mostChars === SHORT_STRING)
+    return json.sizeBytes
   }
 }
 
@@ -62,53 +73,67 @@ export function levelOf(line: Line): Level {
   return line.level ?? TEMPLATES[line.event].defaultLevel
 }
 
-function rest(
-  line: Line,
-  context: LineContext,
-  ending: Ending | undefined,
-  mostChars: number,
-): string {
-  let text = nullable(context.requestId, mostChars)
-  text = member(text, ROUTE, context.route, mostChars)
-  text = member(text, IP, context.ip, mostChars)
-  text = member(text, USER_AGENT, context.userAgent, MAX_USER_AGENT)
-  text = member(text, DEVICE_ID, context.deviceId, mostChars)
-  text = member(text, ALIAS, context.alias, mostChars)
-  text += endingText(ending)
+function writeContext(json: JsonWriter, context: LineContext, mostChars: number): void {
+  writeText(json, REQUEST_ID, context.requestId, mostChars)
+  writeText(json, ROUTE, context.route, mostChars)
+  writeText(json, IP, context.ip, mostChars)
+  writeText(json, USER_AGENT, context.userAgent, MAX_USER_AGENT)
+  writeText(json, DEVICE_ID, context.deviceId, mostChars)
+  writeText(json, ALIAS, context.alias, mostChars)
+}
 
-  const values: Readonly<Record<string, unknown>> = line.fields
-  for (const field of TEMPLATES[line.event].fields) {
-    const value = values[field.name]
-    if (typeof value === 'string' || value === null) text = member(text, field, value, mostChars)
-    else if (typeof value !== 'number') text += field.key + jsonValue(value, mostChars)
-    else text += field.key + (field.isMilliseconds ? jsonMilliseconds(value) : jsonNumber(value))
+function writeEnding(json: JsonWriter, ending: Ending | undefined): void {
+  if (ending === undefined) {
+    json.raw(NO_ENDING)
+    return
   }
-  return `${text}}\n`
+  json.raw(STATUS_CODE.key)
+  json.number(ending.statusCode)
+  json.raw(LATENCY_MS.key)
+  json.milliseconds(ending.latencyMs)
 }
 
-/** `text` and one more member; each concatenation saved here is a few percent of a line's cost. */
-function member(text: string, key: Key, value: string | null, mostChars: number): string {
-  if (typeof value !== 'string') return text + key.keyNull
-  if (isPlain(value) && value.length <= mostChars) return `${text}${key.keyQuote}${value}"`
-  return text + key.key + jsonString(value, mostChars)
+function writeFields(
+  json: JsonWriter,
+  fields: readonly Field[],
+  values: Readonly<Record<string, unknown>>,
+  mostChars: number,
+): void {
+  for (const field of fields) {
+    const value = values[field.name]
+    if (typeof value === 'string' || value === null || value === undefined) {
+      if (!field.isOptional || typeof value === 'string') writeText(json, field, value, mostChars)
+      continue
+    }
+    json.raw(field.key)
+    if (typeof value !== 'number') json.value(value, mostChars)
+    else if (field.isMilliseconds) json.milliseconds(value)
+    else json.number(value)
+  }
 }
 
-function nullable(value: string | null, mostChars: number): string {
-  return typeof value === 'string' ? jsonString(value, mostChars) : 'null'
+function writeText(json: JsonWriter, field: Field, value: unknown, mostChars: number): void {
+  if (typeof value !== 'string') {
+    json.raw(field.keyNull)
+    return
+  }
+  json.raw(field.key)
+  json.string(value, mostChars)
 }
 
-function endingText(ending: Ending | undefined): string {
-  if (ending === undefined) return ',"status_code":null,"latency_ms":null'
-  return `,"status_code":${jsonNumber(ending.statusCode)},"latency_ms":${jsonMilliseconds(ending.latencyMs)}`
-}
-
-function keyOf(name: string): Key {
-  return { key: `,"${name}":`, keyQuote: `,"${name}":"`, keyNull: `,"${name}":null` }
+function fieldOf(name: string, kind = 'string'): Field {
+  return {
+    name,
+    key: Buffer.from(`,"${name}":`),
+    keyNull: Buffer.from(`,"${name}":null`),
+    isMilliseconds: kind === 'number',
+    isOptional: kind === 'count',
+  }
 }
 
 function template(event: EventName): Template {
   const shape = EVENTS[event]
-  const prefix = (level: Level) => `","level":"${level}","event":"${event}","request_id":`
+  const prefix = (level: Level) => Buffer.from(`,"level":"${level}","event":"${event}"`)
   return {
     defaultLevel: shape.levels[0],
     prefixes: {
@@ -117,19 +142,21 @@ function template(event: EventName): Template {
       WARN: prefix('WARN'),
       ERROR: prefix('ERROR'),
     },
-    fields: Object.entries(shape.fields).map(([name, kind]) => ({
-      name,
-      ...keyOf(name),
-      isMilliseconds: kind === 'number',
-    })),
+    fields: Object.entries(shape.fields).map(([name, kind]) => fieldOf(name, kind)),
   }
 }
 
-const ROUTE = keyOf('route')
-const IP = keyOf('ip')
-const USER_AGENT = keyOf('user_agent')
-const DEVICE_ID = keyOf('device_id')
-const ALIAS = keyOf('alias')
+const TS = Buffer.from('{"ts":')
+const END = Buffer.from('}\n')
+const REQUEST_ID = fieldOf('request_id')
+const ROUTE = fieldOf('route')
+const IP = fieldOf('ip')
+const USER_AGENT = fieldOf('user_agent')
+const DEVICE_ID = fieldOf('device_id')
+const ALIAS = fieldOf('alias')
+const STATUS_CODE = fieldOf('status_code')
+const LATENCY_MS = fieldOf('latency_ms')
+const NO_ENDING = Buffer.concat([STATUS_CODE.keyNull, LATENCY_MS.keyNull])
 
 const TEMPLATES = Object.fromEntries(
   // Object.keys forgets what the keys are; EVENTS is a constant with exactly these.

@@ -2,14 +2,14 @@
 import type { Writable } from 'node:stream'
 import { BACKGROUND, type Level, type Log } from './events.ts'
 import { type LevelCounts, RANK } from './levels.ts'
-import { createLineBuilder, levelOf } from './line.ts'
+import { createLineBuilder, levelOf, MAX_LINE_BYTES } from './line.ts'
 import { createLogSink } from './log-sink.ts'
 import { RingBuffer } from './ring-buffer.ts'
 
 export interface LoggerOptions {
   /** Lines below it are not built; OFF writes nothing at all. */
   readonly level: Level | 'OFF'
-  /** All memory that unwritten lines may take, plus a sixteenth for their lengths. */
+  /** All memory that unwritten lines may take, plus a sixteenth for their lengths and one line. */
   readonly bufferBytes: number
   /** 1, except in tests. */
   readonly fd: number
@@ -43,8 +43,8 @@ export interface Logger extends Log {
 }
 
 export function createLogger(options: LoggerOptions): Logger {
-  const build = createLineBuilder(options.now ?? Date.now)
-  const ring = new RingBuffer(options.bufferBytes)
+  const ring = new RingBuffer(options.bufferBytes, MAX_LINE_BYTES)
+  const build = createLineBuilder(ring.draft, options.now ?? Date.now)
   const sink = createLogSink({
     ring,
     fd: options.fd,

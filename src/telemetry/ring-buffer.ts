@@ -22,6 +22,9 @@ const SHORTEST_LINE_BYTES = 64
 
 export class RingBuffer {
   readonly capacityBytes: number
+  /** Where the next line is written before `append`. */
+  readonly draft: Buffer
+  /** The ring, then the draft. */
   readonly #memory: Buffer
   /** Highest fill, in bytes, to which a line of each rank may raise the ring. */
   readonly #limits: readonly number[]
@@ -44,13 +47,15 @@ export class RingBuffer {
 
   constructor(
     capacityBytes: number,
+    draftBytes: number,
     reserveBytes = Math.min(RESERVE_BYTES, Math.floor(capacityBytes / 4)),
   ) {
     const open = capacityBytes - reserveBytes
     const forWarn = capacityBytes - Math.floor(reserveBytes / 2)
     this.capacityBytes = capacityBytes
     this.#limits = [open, open, forWarn, capacityBytes, open]
-    this.#memory = Buffer.allocUnsafeSlow(capacityBytes)
+    this.#memory = Buffer.allocUnsafeSlow(capacityBytes + draftBytes)
+    this.draft = this.#memory.subarray(capacityBytes)
     this.#slots = new Uint32Array(Math.ceil(capacityBytes / SHORTEST_LINE_BYTES))
   }
 
@@ -71,21 +76,19 @@ export class RingBuffer {
     return this.#isClosed
   }
 
-  /** Stores one finished line with its newline, as UTF-8, or counts it as dropped and answers false. */
-  append(line: string, rank: number): boolean {
+  /** Stores the first `bytes` of the draft, a line with its newline, or counts it as dropped and answers false. */
+  append(bytes: number, rank: number): boolean {
     const limit = this.#isClosed || this.#lines === this.#slots.length ? 0 : this.#limits[rank]
-    const room = (limit ?? 0) - this.#fillBytes
-    const mostBytes = line.length * 3
-    let bytes: number
-    if (mostBytes <= room && this.#head + mostBytes <= this.capacityBytes) {
-      bytes = this.#memory.write(line, this.#head)
-    } else {
-      bytes = Buffer.byteLength(line)
-      if (bytes > room) {
-        this.refuse(rank)
-        return false
-      }
-      this.#writeAcrossTheEnd(line, bytes)
+    if (this.#fillBytes + bytes > (limit ?? 0)) {
+      this.refuse(rank)
+      return false
+    }
+    // One memory for both, because copyWithin alone copies without an allocation.
+    const { capacityBytes } = this
+    const untilEnd = Math.min(bytes, capacityBytes - this.#head)
+    this.#memory.copyWithin(this.#head, capacityBytes, capacityBytes + untilEnd)
+    if (untilEnd < bytes) {
+      this.#memory.copyWithin(0, capacityBytes + untilEnd, capacityBytes + bytes)
     }
 
     const slot = this.#firstSlot + this.#lines
@@ -139,11 +142,11 @@ export class RingBuffer {
     }
   }
 
-  /** Appends what `report` makes of the drops not reported so far. Without room, nothing changes. */
-  reportDrops(report: (dropped: number, counts: LevelCounts) => string): void {
+  /** Appends what `report` drafts of the drops not reported so far. Without room, nothing changes. */
+  reportDrops(report: (dropped: number, counts: LevelCounts) => number): void {
     if (this.#unreportedTotal === 0) return
-    const line = report(this.#unreportedTotal, byLevel(this.#unreported))
-    if (!this.append(line, REPORT_RANK)) return
+    const bytes = report(this.#unreportedTotal, byLevel(this.#unreported))
+    if (!this.append(bytes, REPORT_RANK)) return
     this.#unreported.fill(0)
     this.#unreportedTotal = 0
   }
@@ -167,18 +170,6 @@ export class RingBuffer {
   #removeOldest(): void {
     this.#lines--
     this.#firstSlot = this.#firstSlot + 1 === this.#slots.length ? 0 : this.#firstSlot + 1
-  }
-
-  /** Near the end of the memory, where the line may have to go on at the front. */
-  #writeAcrossTheEnd(line: string, bytes: number): void {
-    const untilEnd = this.capacityBytes - this.#head
-    if (bytes <= untilEnd) {
-      this.#memory.write(line, this.#head)
-      return
-    }
-    const encoded = Buffer.from(line)
-    encoded.copy(this.#memory, this.#head, 0, untilEnd)
-    encoded.copy(this.#memory, 0, untilEnd)
   }
 }
 

@@ -1,7 +1,8 @@
 /** The ring's promises: bounded in bytes, reserves by level, and no line unaccounted for. */
 import t from 'tap'
 import { LEVELS, RANK } from '../../src/telemetry/levels.ts'
-import { CHUNK_BYTES, REPORT_RANK, RingBuffer } from '../../src/telemetry/ring-buffer.ts'
+import { CHUNK_BYTES, REPORT_RANK, type RingBuffer } from '../../src/telemetry/ring-buffer.ts'
+import { append, createRing } from './fixtures/ring.ts'
 
 const line = (bytes: number, text = 'x') => `${text.padEnd(bytes - 1, '.')}\n`
 
@@ -18,10 +19,10 @@ function drain(ring: RingBuffer, step = Number.POSITIVE_INFINITY): string {
 }
 
 t.test('a full ring drops the newest, INFO first, then WARN, then ERROR', async (t) => {
-  const ring = new RingBuffer(1000, 400)
+  const ring = createRing(1000, 400)
   const fits = (level: keyof typeof RANK) => {
     let lines = 0
-    while (ring.append(line(100), RANK[level])) lines++
+    while (append(ring, line(100), RANK[level])) lines++
     return lines
   }
   t.equal(fits('INFO'), 6, 'INFO leaves the reserve alone')
@@ -38,21 +39,21 @@ t.test('a line of exactly the free bytes fits, one byte more does not', async (t
   for (const text of ['a', 'ä', '€', '😀']) {
     const exact = `${text.repeat(100)}\n`
     const bytes = Buffer.byteLength(exact)
-    const ring = new RingBuffer(bytes, 0)
-    t.notOk(ring.append(`${exact}.`, RANK.INFO), `${bytes + 1} bytes`)
-    t.ok(ring.append(exact, RANK.INFO), `${bytes} bytes`)
+    const ring = createRing(bytes, 0)
+    t.notOk(append(ring, `${exact}.`, RANK.INFO), `${bytes + 1} bytes`)
+    t.ok(append(ring, exact, RANK.INFO), `${bytes} bytes`)
     t.equal(drain(ring), exact)
   }
 })
 
 t.test('lines go round the end of the memory unbroken', async (t) => {
-  const ring = new RingBuffer(700, 0)
+  const ring = createRing(700, 0)
   let sent = ''
   let received = ''
   for (let n = 0; n < 500; n++) {
     const text = line(64 + (n % 37), `${n} ä€😀`)
     sent += text
-    t.ok(ring.append(text, RANK.INFO))
+    t.ok(append(ring, text, RANK.INFO))
     if (n % 3 === 2) received += drain(ring, 1 + (n % 90))
     else if (n % 3 === 1) {
       const oldest = ring.oldest()
@@ -65,14 +66,14 @@ t.test('lines go round the end of the memory unbroken', async (t) => {
 })
 
 t.test('a chunk holds whole lines and at most 64 KiB; a longer line goes in pieces', async (t) => {
-  const ring = new RingBuffer(4 * CHUNK_BYTES, 0)
-  for (let n = 0; n < 100; n++) ring.append(line(1000), RANK.INFO)
+  const ring = createRing(4 * CHUNK_BYTES, 0)
+  for (let n = 0; n < 100; n++) append(ring, line(1000), RANK.INFO)
   t.equal(ring.oldest().length, 65_000)
   ring.release(64_500)
   t.equal(ring.linesWritten, 64)
   t.equal(ring.oldest().length, 35_500, 'the rest of a started line comes first')
   drain(ring)
-  ring.append(line(CHUNK_BYTES + 10), RANK.INFO)
+  append(ring, line(CHUNK_BYTES + 10), RANK.INFO)
   t.equal(ring.oldest().length, CHUNK_BYTES)
   ring.release(CHUNK_BYTES)
   t.equal(ring.linesWritten, 100)
@@ -86,22 +87,22 @@ t.test('written + dropped + stored is what was appended, for any sequence', asyn
     seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
     return Math.floor((seed / 2 ** 32) * below)
   }
-  const ring = new RingBuffer(20_000)
+  const ring = createRing(20_000)
   const appended = [0, 0, 0, 0]
   let reported = 0
   let wrong = 0
   for (let step = 0; step < 200_000; step++) {
     if (random(3) > 0) {
       const rank = random(4)
-      ring.append(line(64 + random(400)), rank)
+      append(ring, line(64 + random(400)), rank)
       appended[rank] = (appended[rank] ?? 0) + 1
     } else {
       ring.release(random(ring.oldest().length + 1))
       ring.reportDrops((dropped, counts) => {
-        if (ring.fillBytes > 10_000) return line(100_000)
+        if (ring.fillBytes > 10_000) return ring.draft.write(line(100_000))
         reported += dropped
         if (LEVELS.reduce((sum, level) => sum + counts[level], 0) !== dropped) wrong++
-        return line(100)
+        return ring.draft.write(line(100))
       })
     }
     if (ring.fillBytes < 0 || ring.fillBytes > ring.capacityBytes) wrong++
@@ -111,7 +112,7 @@ t.test('written + dropped + stored is what was appended, for any sequence', asyn
   const dropped = LEVELS.reduce((sum, level) => sum + ring.linesDropped[level], 0)
   ring.reportDrops((rest) => {
     t.equal(reported + rest, dropped, 'each drop is reported once')
-    return line(100_000)
+    return ring.draft.write(line(100_000))
   })
   ring.close()
   const total = LEVELS.reduce((sum, level) => sum + ring.linesDropped[level], 0)
@@ -124,16 +125,16 @@ t.test('written + dropped + stored is what was appended, for any sequence', asyn
 t.test(
   'a report that finds no room is made again, and counts neither as written nor dropped',
   async (t) => {
-    const ring = new RingBuffer(300, 0)
-    ring.append(line(300), RANK.INFO)
-    ring.append(line(64), RANK.WARN)
+    const ring = createRing(300, 0)
+    append(ring, line(300), RANK.INFO)
+    append(ring, line(64), RANK.WARN)
     const seen: number[] = []
     const report = (dropped: number) => {
       seen.push(dropped)
-      return line(100)
+      return ring.draft.write(line(100))
     }
     ring.reportDrops(report)
-    ring.append(line(64), RANK.ERROR)
+    append(ring, line(64), RANK.ERROR)
     ring.release(300)
     ring.reportDrops(report)
     ring.reportDrops(report)
@@ -141,19 +142,19 @@ t.test(
     t.equal(ring.fillBytes, 100)
     drain(ring)
     t.equal(ring.linesWritten, 1)
-    ring.append(line(200), REPORT_RANK)
+    append(ring, line(200), REPORT_RANK)
     ring.close()
     t.same(ring.linesDropped, { DEBUG: 0, INFO: 0, WARN: 1, ERROR: 1 })
   },
 )
 
 t.test('a closed ring counts what it held and what still comes as dropped', async (t) => {
-  const ring = new RingBuffer(1000)
-  ring.append(line(100), RANK.INFO)
-  ring.append(line(100), RANK.INFO)
+  const ring = createRing(1000)
+  append(ring, line(100), RANK.INFO)
+  append(ring, line(100), RANK.INFO)
   ring.release(150)
   ring.close()
-  t.notOk(ring.append(line(100), RANK.ERROR))
+  t.notOk(append(ring, line(100), RANK.ERROR))
   t.equal(ring.oldest().length, 0)
   t.equal(ring.linesWritten, 1, 'a torn line is not written')
   t.same(ring.linesDropped, { DEBUG: 0, INFO: 1, WARN: 0, ERROR: 1 })
