@@ -6,6 +6,7 @@
  * in flight end → groups drain, sends in flight are recorded → pools → embedded database → service.stop
  */
 import { type Config, maskedConfig } from './config.ts'
+import type { AtFailpoint } from './core/failpoint.ts'
 import { sleep, within } from './core/wait.ts'
 import type { Listener } from './http/listener.ts'
 import { stopListening } from './listening.ts'
@@ -34,6 +35,7 @@ export interface LifecycleDeps
   readonly sender: Sender | undefined
   readonly maintenance: Maintenance
   readonly heartbeats: { close(): Promise<void> }
+  readonly failpoint?: AtFailpoint | undefined
   /** Ends what is left, in order, each within the time given: pools, gauges, embedded database. */
   readonly closeRest: (deadlineMs: number) => Promise<void>
 }
@@ -96,6 +98,7 @@ export async function stop(
   const leftMs = config.shutdownGraceMs - (performance.now() - closingAtMs)
   const closeMs = Math.min(MAX_CLOSE_MS, Math.max(0, leftMs) / 3)
   await stopListening(deps.listener, Math.max(0, leftMs - closeMs))
+  deps.failpoint?.('mid_shutdown')
   const drained = Promise.all([
     deps.heartbeats.close(),
     deps.sender?.dispatcher.close(closeMs / 2),

@@ -8,7 +8,7 @@ import { StartError } from './startup.ts'
 export interface SenderDeps
   extends Pick<
     DispatcherDeps,
-    'outbox' | 'commandKey' | 'log' | 'newId' | 'random' | 'now' | 'onRecorded'
+    'outbox' | 'commandKey' | 'log' | 'newId' | 'random' | 'now' | 'onRecorded' | 'failpoint'
   > {
   readonly observeLatency: (latencyMs: number, action: string) => void
 }

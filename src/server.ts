@@ -9,6 +9,7 @@ import { cleanSpool, createSpool } from './apk/spool.ts'
 import type { Config } from './config.ts'
 import { commandData, commandKey } from './core/command-message.ts'
 import { AppError } from './core/errors.ts'
+import type { AtFailpoint } from './core/failpoint.ts'
 import { GroupCommit } from './core/group-commit.ts'
 import { createUuidV7 } from './core/ids.ts'
 import { KeyedSignal } from './core/keyed-signal.ts'
@@ -31,7 +32,7 @@ import { createSender } from './sender.ts'
 import { type OpenedDatabase, openDatabase, StartError } from './startup.ts'
 import { BACKGROUND, type Line } from './telemetry/events.ts'
 import type { Logger } from './telemetry/logger.ts'
-import { createMetrics } from './telemetry/metrics.ts'
+import type { createMetrics } from './telemetry/metrics.ts'
 import { PROMETHEUS_CONTENT_TYPE } from './telemetry/prometheus.ts'
 
 /** What the process gives the service besides its configuration. */
@@ -39,6 +40,8 @@ export interface Edges {
   readonly logger: Logger
   /** Notes for people, on stderr. */
   readonly say: (text: string) => void
+  readonly createMetrics: typeof createMetrics
+  readonly failpoint?: AtFailpoint
 }
 
 export interface Service {
@@ -80,7 +83,7 @@ async function compose(
   const newId = createUuidV7(Date.now)
   const version = readVersion()
   const instance = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`
-  const { logger } = edges
+  const { logger, failpoint } = edges
   const background = (line: Line) => logger.write(line, BACKGROUND)
   const closing = new AbortController()
   const health = new DatabaseHealth(background, nowMs)
@@ -94,9 +97,14 @@ async function compose(
     dedupWindowS: config.heartbeatDedupWindowS,
     heartbeatRetentionDays: config.heartbeatRetentionDays,
     instance,
+    failpoint,
   })
   const heartbeats = new GroupCommit<HeartbeatItem, HeartbeatAnswer>({
-    flush: stores.storeHeartbeats,
+    flush(group) {
+      const stored = stores.storeHeartbeats(group)
+      if (failpoint !== undefined) setImmediate(failpoint, 'mid_group')
+      return stored
+    },
     failureKind: groupFailureKind,
     maxGroup: MAX_GROUP,
     maxQueuedGroups: MAX_QUEUED_GROUPS,
@@ -115,7 +123,7 @@ async function compose(
     isDatabaseDown: () => health.isDown,
     onEnded: onChanged,
   })
-  const metrics = createMetrics({
+  const metrics = edges.createMetrics({
     actions: config.commandActions,
     statusMode: config.metricsStatus,
     version,
@@ -149,6 +157,7 @@ async function compose(
     now,
     observeLatency: (latencyMs, action) => metrics.fcmDispatchLatency(action).observe(latencyMs),
     onRecorded: onChanged,
+    failpoint,
   })
 
   const guards = createGuards({
@@ -237,6 +246,7 @@ async function compose(
     closing: closing.signal,
     httpsRule: config.requireHttps ? { isTrustedProxy, isPlaintextOk } : null,
     isTrustedProxy,
+    failpoint,
     unavailable: () =>
       state.isPrepared
         ? undefined
@@ -259,6 +269,7 @@ async function compose(
     sender,
     maintenance,
     heartbeats,
+    failpoint,
     async closeRest(deadlineMs) {
       await stores.close(deadlineMs)
       metrics.close()

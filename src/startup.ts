@@ -9,7 +9,7 @@ import type { Database } from './db/pool.ts'
 import { isUnavailable } from './db/sqlstate.ts'
 import { secretFingerprint } from './security/tokens.ts'
 
-/** The service must not start like this; the message says what to change. main.ts exits with 78 (EX_CONFIG). */
+/** The service must not start like this; the message says what to change. process.ts exits with 78 (EX_CONFIG). */
 export class StartError extends Error {
   override readonly name = 'StartError'
 }

@@ -4,6 +4,7 @@
  */
 import pg from 'pg'
 import { AppError } from '../core/errors.ts'
+import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
 import { isUnavailable, leavesSessionSound } from './sqlstate.ts'
 
@@ -41,6 +42,7 @@ export interface PoolOptions {
   readonly lockTimeoutMs?: number
   /** `force_generic_plan` on the hot path: custom plans chose a sequential scan of devices. */
   readonly planCacheMode?: 'auto' | 'force_generic_plan'
+  readonly failpoint?: AtFailpoint | undefined
   /** Told of every failure for want of a database, and (undefined) of every success. */
   readonly onOutcome?: (error: unknown) => void
 }
@@ -57,6 +59,7 @@ export class Pool implements Database {
   readonly #pool: pg.Pool
   readonly #isPrepared: boolean
   readonly #maxConnections: number
+  readonly #failpoint: AtFailpoint | undefined
   /** Connections that a statement holds; those still being opened are not counted. */
   #inUse = 0
   readonly #onOutcome: (error: unknown) => void
@@ -84,6 +87,7 @@ export class Pool implements Database {
         options: `-c plan_cache_mode=${options.planCacheMode ?? 'auto'}`,
       }),
     })
+    this.#failpoint = options.failpoint
     this.#pool.on('error', this.#onOutcome)
     // A checked-out client that dies between two queries emits here, and would end the process.
     this.#pool.on('connect', (client) => client.on('error', this.#onOutcome))
@@ -106,6 +110,7 @@ export class Pool implements Database {
       await client.query('begin')
       try {
         const value = await work({ query: (query) => this.#run(client, query) })
+        this.#failpoint?.('before_commit')
         // A failed transaction answers COMMIT with ROLLBACK and no error.
         const { command } = await client.query('commit')
         if (command !== 'COMMIT') throw new Error(`the transaction ended in ${command}`)

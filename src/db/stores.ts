@@ -18,7 +18,8 @@ import { Pool, type PoolOptions } from './pool.ts'
 import { type Registration, register } from './registration.ts'
 import { usedSignatures } from './used-signatures.ts'
 
-export interface StoresOptions extends Pick<PoolOptions, 'url' | 'isPrepared' | 'onOutcome'> {
+export interface StoresOptions
+  extends Pick<PoolOptions, 'url' | 'isPrepared' | 'onOutcome' | 'failpoint'> {
   /** DATABASE_POOL_MAX: all pools together. */
   readonly maxConnections: number
   readonly dedupWindowS: number
@@ -40,7 +41,8 @@ export type Stores = ReturnType<typeof createStores>
 
 export function createStores(options: StoresOptions) {
   const { url, isPrepared, onOutcome, instance } = options
-  const common = { url, isPrepared, ...(onOutcome && { onOutcome }) }
+  const { failpoint } = options
+  const common = { url, isPrepared, failpoint, ...(onOutcome && { onOutcome }) }
   const hot = new Pool({
     ...common,
     maxConnections: HEARTBEAT_CONNECTIONS,

@@ -10,7 +10,9 @@ import { Denial } from '../security/denial.ts'
 import type { Line, Log } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { hasBody } from './body.ts'
+import type { ErrorLimit } from './error-limit.ts'
 import { problemOf } from './errors.ts'
+import { closeWithSocket } from './queued-answer.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 
@@ -21,6 +23,7 @@ export interface ExchangeDeps {
   readonly random: () => number
   /** Aborted at the first moment of shutdown. */
   readonly closing: AbortSignal
+  readonly errorLimit: ErrorLimit
   /** Told once the terminal line is written. */
   readonly ended: (exchange: Exchange) => void
 }
@@ -63,6 +66,7 @@ export class Exchange {
     this.route = route
     res.on('error', () => {}) // a write after the client left: 'close' tells it
     res.once('close', () => this.#closed())
+    if (res.socket === null) closeWithSocket(res, request.socket) // another answer's turn comes first
   }
 
   /** Aborted when the client leaves before the answer is out, or when the server stops. */
@@ -137,8 +141,8 @@ export class Exchange {
     const latencyMs = this.#deps.nowMs() - this.#startedAtMs
     this.#metrics.ended(this.request.method ?? '', statusCode, latencyMs)
     const ending = { statusCode, latencyMs }
-    const end = (line: Line) => {
-      this.#deps.log.write(line, this.context, ending)
+    const end = (line: Line | undefined) => {
+      if (line !== undefined) this.#deps.log.write(line, this.context, ending)
       this.#deps.ended(this)
     }
     if (this.#reply?.kind !== 'stream') {
@@ -150,7 +154,8 @@ export class Exchange {
       .then(end, (error: unknown) => end(this.#errorLine(error)))
   }
 
-  #terminalLine(statusCode: number): Line {
+  /** undefined: there were too many like it. */
+  #terminalLine(statusCode: number): Line | undefined {
     const error = statusCode === CLIENT_CLOSED ? undefined : this.#error
     if (statusCode < 400) return this.#replyLine() ?? this.#plainLine(statusCode, null)
     const reason = statusCode === CLIENT_CLOSED ? 'client_closed' : (error?.code ?? null)
@@ -172,13 +177,20 @@ export class Exchange {
     return this.#reply?.kind === 'stream' ? undefined : this.#reply?.line
   }
 
-  #errorLine(error: unknown): Line {
+  #errorLine(error: unknown): Line | undefined {
     const code = error instanceof AppError ? error.code : (this.#error?.code ?? 'internal')
+    const suppressed = this.#deps.errorLimit(code)
+    if (suppressed === undefined) return undefined
     const cause = error instanceof AppError ? error.cause : error
     const stack = code === 'internal' && cause instanceof Error ? (cause.stack ?? null) : null
     return {
       event: 'http.error',
-      fields: { method: this.request.method ?? null, error: code, stack },
+      fields: {
+        method: this.request.method ?? null,
+        error: code,
+        stack,
+        suppressed: suppressed || null,
+      },
     }
   }
 

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { AppError } from '../core/errors.ts'
+import type { AtFailpoint } from '../core/failpoint.ts'
 import { isRequestId } from '../core/ids.ts'
 import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
@@ -20,18 +21,20 @@ import {
   normalAddress,
 } from './client-address.ts'
 import { refuseAtEdge } from './edge.ts'
+import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { answerRaw } from './raw-answer.ts'
 import type { Reply, RequestContext, Route, RouteRequest } from './route.ts'
 
-export interface ListenerDeps extends Omit<ExchangeDeps, 'ended'> {
+export interface ListenerDeps extends Omit<ExchangeDeps, 'ended' | 'errorLimit'> {
   readonly routes: readonly Route[]
   readonly guards: Guards
   /** Throws where an admin's change must be signed and is not. */
   readonly verifyAdmin: (request: SignedRequest) => Promise<void>
   readonly metrics: Pick<Metrics, 'route'>
   readonly newId: () => string
+  readonly failpoint?: AtFailpoint | undefined
   /** null: plaintext is fine from anywhere (REQUIRE_HTTPS=false). */
   readonly httpsRule: HttpsRule | null
   readonly isTrustedProxy: (address: string) => boolean
@@ -74,7 +77,11 @@ export function createListener(deps: ListenerDeps): Listener {
   deps.closing.addEventListener('abort', () => {
     for (const exchange of openExchanges) exchange.stopWaiting()
   })
-  const exchangeDeps = { ...deps, ended: (exchange: Exchange) => openExchanges.delete(exchange) }
+  const exchangeDeps: ExchangeDeps = {
+    ...deps,
+    errorLimit: createErrorLimit(deps.nowMs),
+    ended: (exchange) => openExchanges.delete(exchange),
+  }
 
   function open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange {
     const route = 'route' in match ? match.route : undefined
@@ -122,7 +129,9 @@ export function createListener(deps: ListenerDeps): Listener {
       const unavailable = PROBES.has(match.route.path) ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
-      exchange.reply(await answer(exchange, match.route, match.params, search, awaitsContinue))
+      const reply = await answer(exchange, match.route, match.params, search, awaitsContinue)
+      deps.failpoint?.('after_commit_before_reply')
+      exchange.reply(reply)
     } catch (error) {
       // The client is gone: nobody reads an answer, the exchange ends with 499.
       if (error instanceof ClientGoneError) res.destroy()

@@ -3,22 +3,27 @@
  * due and who holds it, so any number of replicas may run one.
  *
  * States of the sender:
- *   running   claims as many as there are free slots, at every wake-up and every poll
+ *   running   claims as many as there are free slots (send-limit.ts: fewer during and after an outage), at every
+ *             wake-up and every poll
  *   paused    FCM refuses us as a whole (credentials, project, API; told by a send or the self-test): one
  *             command every PROBE_MS is tried, nothing is marked dead; the first answer of FCM that is not
- *             such a refusal resumes
+ *             such a refusal resumes, with few slots at first
  *   closed    claims nothing more; sends in flight finish and are recorded, else their leases go back
  *
  * A claim ends in exactly one record: sent, backoff (due again later), gave_up (the mailbox still holds
- * it), paused or, without a push token and unsent, no_token. Where the record cannot be written the lease runs out and the command is sent again,
- * with a higher attempt.
+ * it), paused or, without a push token and unsent, no_token. Where the record cannot be written the lease runs out
+ * and the command is sent again, with a higher attempt. While too many tokens are called dead at once
+ * (dead-token-valve.ts) none is marked and their commands back off.
  */
-import { retryDelayMs } from '../core/backoff.ts'
 import { commandData } from '../core/command-message.ts'
+import type { AtFailpoint } from '../core/failpoint.ts'
 import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
 import { sleep, within } from '../core/wait.ts'
 import type { Line, LineContext, Log } from '../telemetry/events.ts'
+import { lineOf, recordOf } from './attempt.ts'
+import { DeadTokenValve } from './dead-token-valve.ts'
 import type { FcmClient, FcmMessage, SendOutcome } from './fcm.ts'
+import { SendLimit } from './send-limit.ts'
 
 export interface DispatcherDeps {
   readonly outbox: Outbox
@@ -33,6 +38,7 @@ export interface DispatcherDeps {
   readonly now: () => Date
   /** Told when an attempt was recorded: a request may wait for it. */
   readonly onRecorded: (requestId: string) => void
+  readonly failpoint?: AtFailpoint | undefined
   /** While paused, one command is tried so often. Default 30 s. */
   readonly probeMs?: number
   /** Asked once, at the start and beside the sends: a lasting problem pauses the sender. */
@@ -41,7 +47,6 @@ export interface DispatcherDeps {
 
 const POLL_MS = 500
 const PROBE_MS = 30_000
-const MAX_RETRY_MS = 60 * 60_000
 /** A record that cannot be written is tried again within its lease of 60 s. */
 const RECORD_TRIES = 10
 const RECORD_RETRY_MS = 2_000
@@ -49,6 +54,9 @@ const RECORD_RETRY_MS = 2_000
 export class Dispatcher {
   readonly #deps: DispatcherDeps
   readonly #probeMs: number
+  readonly #limit: SendLimit
+  readonly #valve = new DeadTokenValve()
+  #isValveShut = false
   readonly #inFlight = new Map<Claim, Promise<void>>()
   readonly #closing = new AbortController()
   #poll: NodeJS.Timeout | undefined
@@ -61,6 +69,7 @@ export class Dispatcher {
   constructor(deps: DispatcherDeps) {
     this.#deps = deps
     this.#probeMs = deps.probeMs ?? PROBE_MS
+    this.#limit = new SendLimit(deps.maxInFlight)
   }
 
   get inFlight(): number {
@@ -100,6 +109,7 @@ export class Dispatcher {
         const limit = this.#claimable()
         if (limit === 0) break
         const claims = await this.#deps.outbox.claim(limit, this.#deps.newId())
+        if (claims.length > 0) this.#deps.failpoint?.('after_claim')
         if (this.#closing.signal.aborted) {
           await this.#handBack(claims)
           break
@@ -118,9 +128,10 @@ export class Dispatcher {
   }
 
   #claimable(): number {
-    const free = this.#deps.maxInFlight - this.#inFlight.size
+    const nowMs = this.#deps.now().getTime()
+    const free = Math.max(0, this.#limit.at(nowMs) - this.#inFlight.size)
     if (this.#nextProbeAtMs === 0 || free === 0) return free
-    return this.#deps.now().getTime() < this.#nextProbeAtMs ? 0 : 1
+    return nowMs < this.#nextProbeAtMs ? 0 : 1
   }
 
   async #handBack(claims: readonly Claim[]): Promise<void> {
@@ -140,7 +151,7 @@ export class Dispatcher {
   async #send(claim: Claim, pushToken: FcmMessage['pushToken']): Promise<void> {
     const { fcm, now } = this.#deps
     const hmacKey = this.#deps.commandKey(claim)
-    const outcome: SendOutcome =
+    const answered: SendOutcome =
       hmacKey === undefined
         ? { ...NO_SECRET, detail: `HMAC secret ${claim.hmacSecretId} is not configured` }
         : await fcm.send({
@@ -148,43 +159,41 @@ export class Dispatcher {
             data: commandData({ ...claim, ts: now(), hmacKey }),
             expiresAt: claim.expiresAt,
           })
-    this.#pauseOrResume(outcome)
-    const record = this.#recordOf(claim, outcome)
+    this.#deps.failpoint?.('after_fcm_before_record')
+    this.#pauseOrResume(answered)
+    const outcome = this.#judged(answered)
+    const record = recordOf(claim, outcome, { ...this.#deps, probeMs: this.#probeMs })
     // Logged before it is recorded: the message is out, whatever becomes of the record.
-    this.#log(claim, outcome, record)
+    this.#write(claim, lineOf(claim, outcome, record))
     await this.#record(claim, outcome, record)
     this.#deps.onRecorded(claim.requestId)
   }
 
-  #recordOf(claim: Claim, outcome: SendOutcome): AttemptRecord {
-    const { fcmHttpCode, fcmStatus } = outcome
-    const latencyMs =
-      outcome.httpAttempts === 0 ? null : Math.round(outcome.latencyMs * 1_000) / 1_000
-    const reason = outcome.kind === 'sent' ? null : outcome.detail
-    const base = { fcmHttpCode, fcmStatus, latencyMs, reason }
-    switch (outcome.kind) {
-      case 'sent':
-        return { ...base, pushState: 'sent', retryInMs: null }
-      case 'token_dead':
-      case 'rejected':
-        return { ...base, pushState: 'gave_up', retryInMs: null }
-      case 'unauthenticated':
-      case 'misconfigured':
-        return { ...base, pushState: 'paused', retryInMs: this.#probeMs }
-      case 'retry': {
-        const retryInMs = retryDelayMs({
-          failures: claim.pushFailures + 1,
-          baseMs: this.#deps.retryBaseMs,
-          maxMs: MAX_RETRY_MS,
-          retryAfterMs: outcome.retryAfterMs,
-          random: this.#deps.random,
-        })
-        const isTooLate = this.#deps.now().getTime() + retryInMs >= claim.expiresAt.getTime()
-        return isTooLate
-          ? { ...base, pushState: 'gave_up', retryInMs: null }
-          : { ...base, pushState: 'backoff', retryInMs }
-      }
+  /** The outcome as it is to be recorded, after limit and valve have heard of it. */
+  #judged(outcome: SendOutcome): SendOutcome {
+    const nowMs = this.#deps.now().getTime()
+    const isDead = outcome.kind === 'token_dead'
+    const isThrough = isDead || outcome.kind === 'sent' || outcome.kind === 'rejected'
+    if (outcome.httpAttempts > 0 && (isThrough || outcome.kind === 'retry')) {
+      this.#limit.ended(isThrough, nowMs)
     }
+    if (isThrough && outcome.httpAttempts > 0) this.#valve.answered(isDead, nowMs)
+    const why = this.#valve.shutBecause(nowMs)
+    this.#tellValve(why)
+    if (!isDead || why === undefined) return outcome
+    const detail = `push token kept, ${why}`
+    return { ...outcome, kind: 'retry', retryAfterMs: null, detail }
+  }
+
+  #tellValve(why: string | undefined): void {
+    const isShut = why !== undefined
+    if (isShut === this.#isValveShut) return
+    this.#isValveShut = isShut
+    // Sends go on; what is paused is the marking, and that an operator has to know.
+    if (isShut) {
+      const reason = `token clearing only: ${why}`
+      this.#write(undefined, { event: 'push.paused', fields: { reason } })
+    } else this.#write(undefined, { event: 'push.resumed', fields: {} })
   }
 
   async #record(claim: Claim, outcome: SendOutcome, record: AttemptRecord): Promise<void> {
@@ -230,6 +239,7 @@ export class Dispatcher {
     const isTaken = outcome.kind !== 'retry' && outcome.httpAttempts > 0
     if (!isTaken || this.#nextProbeAtMs === 0) return
     this.#nextProbeAtMs = 0
+    this.#limit.ramp(this.#deps.now().getTime())
     this.#write(undefined, { event: 'push.resumed', fields: {} })
   }
 
@@ -237,26 +247,6 @@ export class Dispatcher {
     if (this.#nextProbeAtMs !== 0) return
     this.#nextProbeAtMs = this.#deps.now().getTime() + this.#probeMs
     this.#write(undefined, { event: 'push.paused', fields: { reason } })
-  }
-
-  #log(claim: Claim, outcome: SendOutcome, record: AttemptRecord): void {
-    const attempt = {
-      action: claim.action,
-      fcm_http_code: outcome.fcmHttpCode,
-      fcm_status: outcome.fcmStatus,
-      dispatch_latency_ms: record.latencyMs,
-      attempt: claim.attempt,
-    }
-    if (outcome.kind === 'sent') {
-      this.#write(claim, { event: 'dispatch.sent', fields: attempt })
-      return
-    }
-    const isFinal = record.pushState === 'gave_up'
-    this.#write(claim, {
-      event: 'dispatch.fail',
-      fields: { ...attempt, final: isFinal, retry_in_ms: record.retryInMs },
-      level: isFinal ? 'ERROR' : 'WARN',
-    })
   }
 
   #write(claim: Claim | undefined, line: Line): void {

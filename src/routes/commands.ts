@@ -31,8 +31,14 @@ export function readCommandRoute(deps: ReadCommandDeps): AdminRoute {
     body: 0,
     async handle(request) {
       const requestId = commandId(request)
+      const { context } = request
       const command = await readUntil({
-        read: async () => known(await deps.commands.find(requestId)),
+        async read() {
+          const row = known(await deps.commands.find(requestId))
+          context.deviceId = row.deviceId
+          context.alias = row.alias
+          return row
+        },
         isDone: (row) => stateAt(row, row.now) !== 'open',
         waitMs: queryInt(request.query, 'wait_ms', WAIT_MS, 0),
         news: (timeoutMs) => deps.news(requestId, timeoutMs, request.signal),

@@ -41,6 +41,8 @@ export function readDeviceRoute(deps: { readonly devices: Pick<DeviceStore, 'fin
     async handle(request) {
       const device = await deps.devices.find(deviceId(request))
       if (device === undefined) throw deviceUnknown()
+      request.context.deviceId = device.deviceId
+      request.context.alias = device.alias
       return json(200, deviceJson(device))
     },
   }

@@ -8,6 +8,8 @@ export type Level = 'DEBUG' | 'INFO' | 'WARN' | 'ERROR'
 interface Kinds {
   string: string
   integer: number
+  /** A positive integer; the field is left out, not null, where there is none. */
+  count: number
   number: number
   boolean: boolean
   strings: readonly string[]
@@ -115,7 +117,7 @@ export const EVENTS = {
   },
   'http.error': {
     levels: ['ERROR'],
-    fields: { method: 'string', error: 'string', stack: 'string' },
+    fields: { method: 'string', error: 'string', stack: 'string', suppressed: 'count' },
   },
   'service.start': {
     levels: ['INFO'],

@@ -1,0 +1,91 @@
+/** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`. */
+import { readFileSync } from 'node:fs'
+import { ConfigError, parseConfig } from './config.ts'
+import { EmbeddedDatabaseError } from './db/embedded-user.ts'
+import { firstRunSecrets } from './first-run.ts'
+import { type Edges, startServer } from './server.ts'
+import { StartError } from './startup.ts'
+import { createLogger, type Logger } from './telemetry/logger.ts'
+import { createMetrics } from './telemetry/metrics.ts'
+
+/** EX_CONFIG of sysexits.h: what is wrong is in the configuration, a restart mends nothing. */
+const EXIT_CONFIG = 78
+const EXIT_FAILURE = 1
+const LOG_CLOSE_MS = 1_000
+const CRASH_LOG_CLOSE_MS = 500
+/** Beyond SHUTDOWN_GRACE_MS something hangs that no exit code can tell of. */
+const WATCHDOG_EXTRA_MS = 500
+
+const say = (text: string) => process.stderr.write(`${text}\n`)
+
+/** Runs the service until a signal ends the process. `parts` are what benches and tests put in the place of ours. */
+export function runProcess(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>> = {}): void {
+  run(parts).catch((error: unknown) => {
+    say(describe(error))
+    process.exit(exitCodeOf(error))
+  })
+}
+
+async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): Promise<void> {
+  const config = firstRunSecrets(
+    parseConfig(process.env, (path) => readFileSync(path, 'utf8')),
+    say,
+  )
+  const logger = createLogger({ level: config.logLevel, bufferBytes: config.logBufferBytes, fd: 1 })
+  process.on('uncaughtException', (error) => void crash(error, logger))
+  process.on('unhandledRejection', (error) => void crash(error, logger))
+
+  const starting = startServer(config, { logger, say, createMetrics, ...parts })
+  let isStopping = false
+  /** Also while the service still starts: what was begun (an embedded PostgreSQL) is ended. */
+  const stop = async (reason: string, exitCode: number) => {
+    isStopping = true
+    const graceMs = config.shutdownGraceMs + WATCHDOG_EXTRA_MS
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), graceMs).unref()
+    const service = await starting.catch(() => undefined) // a failed start has ended what it began
+    await service?.close(reason)
+    await closeLog(logger, LOG_CLOSE_MS)
+    process.exit(exitCode)
+  }
+  process.on('SIGTERM', () => void stop('SIGTERM', 0))
+  process.on('SIGINT', () => void stop('SIGINT', 0))
+  try {
+    const service = await starting
+    say(`listening on ${service.origin}`)
+    await service.ready
+  } catch (error) {
+    if (isStopping) return // by a signal: its exit code counts
+    say(describe(error))
+    await stop('start refused', exitCodeOf(error))
+  }
+}
+
+/** The state is unknown: what is logged is written, and a supervisor starts anew. */
+async function crash(error: unknown, logger: Logger): Promise<void> {
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2 * CRASH_LOG_CLOSE_MS).unref()
+  say(error instanceof Error ? (error.stack ?? error.message) : String(error))
+  await closeLog(logger, CRASH_LOG_CLOSE_MS)
+  process.exit(EXIT_FAILURE)
+}
+
+/** What nobody read can be told on stderr only; not on a terminal, where Ctrl-S would hold up the exit. */
+async function closeLog(logger: Logger, deadlineMs: number): Promise<void> {
+  const { written, dropped } = await logger.close(deadlineMs)
+  if (dropped > 0 && process.stderr.isTTY !== true) {
+    say(`log: ${written} lines written, ${dropped} dropped`)
+  }
+}
+
+/** Errors whose message alone says what to do. */
+function isConfiguration(error: unknown): error is Error {
+  return [ConfigError, StartError, EmbeddedDatabaseError].some((kind) => error instanceof kind)
+}
+
+function describe(error: unknown): string {
+  if (isConfiguration(error)) return error.message
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+}
+
+function exitCodeOf(error: unknown): number {
+  return isConfiguration(error) ? EXIT_CONFIG : EXIT_FAILURE
+}

@@ -1,0 +1,64 @@
+/** What is recorded and logged of one attempt to push a command. */
+import { retryDelayMs } from '../core/backoff.ts'
+import type { AttemptRecord, Claim } from '../core/outbox.ts'
+import type { Line } from '../telemetry/events.ts'
+import type { SendOutcome } from './fcm.ts'
+
+export interface RetryOptions {
+  readonly retryBaseMs: number
+  /** While the sender is paused, its commands wait this long. */
+  readonly probeMs: number
+  readonly random: () => number
+  readonly now: () => Date
+}
+
+/** The longest wait of our own between two attempts. */
+const MAX_RETRY_MS = 60 * 60_000
+
+export function recordOf(claim: Claim, outcome: SendOutcome, options: RetryOptions): AttemptRecord {
+  const { fcmHttpCode, fcmStatus } = outcome
+  const latencyMs =
+    outcome.httpAttempts === 0 ? null : Math.round(outcome.latencyMs * 1_000) / 1_000
+  const reason = outcome.kind === 'sent' ? null : outcome.detail
+  const base = { fcmHttpCode, fcmStatus, latencyMs, reason }
+  switch (outcome.kind) {
+    case 'sent':
+      return { ...base, pushState: 'sent', retryInMs: null }
+    case 'token_dead':
+    case 'rejected':
+      return { ...base, pushState: 'gave_up', retryInMs: null }
+    case 'unauthenticated':
+    case 'misconfigured':
+      return { ...base, pushState: 'paused', retryInMs: options.probeMs }
+    case 'retry': {
+      const retryInMs = retryDelayMs({
+        failures: claim.pushFailures + 1,
+        baseMs: options.retryBaseMs,
+        maxMs: MAX_RETRY_MS,
+        retryAfterMs: outcome.retryAfterMs,
+        random: options.random,
+      })
+      const isTooLate = options.now().getTime() + retryInMs >= claim.expiresAt.getTime()
+      return isTooLate
+        ? { ...base, pushState: 'gave_up', retryInMs: null }
+        : { ...base, pushState: 'backoff', retryInMs }
+    }
+  }
+}
+
+export function lineOf(claim: Claim, outcome: SendOutcome, record: AttemptRecord): Line {
+  const attempt = {
+    action: claim.action,
+    fcm_http_code: outcome.fcmHttpCode,
+    fcm_status: outcome.fcmStatus,
+    dispatch_latency_ms: record.latencyMs,
+    attempt: claim.attempt,
+  }
+  if (outcome.kind === 'sent') return { event: 'dispatch.sent', fields: attempt }
+  const isFinal = record.pushState === 'gave_up'
+  return {
+    event: 'dispatch.fail',
+    fields: { ...attempt, final: isFinal, retry_in_ms: record.retryInMs },
+    level: isFinal ? 'ERROR' : 'WARN',
+  }
+}

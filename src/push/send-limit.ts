@@ -1,0 +1,53 @@
+/**
+ * How many pushes may be under way at once. FCM asks senders not to come back at full speed after an outage
+ * (scale-fcm.md: ramp from 0 to the full rate over at least 60 s, 1/5/10/25/50/75/100 %).
+ *
+ * States:
+ *   open     the most at once; FAILURES_IN_A_ROW sends that FCM or the way to it failed -> failing
+ *   failing  the ramp's first step; the first send that gets through -> ramping
+ *   ramping  a step more every STEP_MS, then open; FAILURES_IN_A_ROW again -> failing
+ */
+
+/** By chance, with half of all sends failing, once in a million. */
+const FAILURES_IN_A_ROW = 20
+const STEPS = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75] as const
+const STEP_MS = 10_000
+
+export class SendLimit {
+  readonly #most: number
+  #failures = 0
+  /** 0: open. Infinity: failing. Else when the ramp began, epoch milliseconds. */
+  #rampSinceMs = 0
+
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  /** How a send ended: FCM took a message, or judged it; else it failed and may pass. */
+  ended(isThrough: boolean, nowMs: number): void {
+    if (isThrough) {
+      this.#failures = 0
+      if (this.#rampSinceMs === Number.POSITIVE_INFINITY) this.ramp(nowMs)
+      return
+    }
+    this.#failures++
+    if (this.#failures === FAILURES_IN_A_ROW) this.#rampSinceMs = Number.POSITIVE_INFINITY
+  }
+
+  /** An outage is over: begins with the first step. */
+  ramp(nowMs: number): void {
+    this.#failures = 0
+    this.#rampSinceMs = nowMs
+  }
+
+  /** At least 1. */
+  at(nowMs: number): number {
+    if (this.#rampSinceMs === 0) return this.#most
+    // A clock that went back starts the ramp over; while failing, nothing has passed since Infinity.
+    const passedMs = Math.max(0, nowMs - this.#rampSinceMs)
+    const step = STEPS[Math.floor(passedMs / STEP_MS)]
+    if (step !== undefined) return Math.max(1, Math.floor(this.#most * step))
+    this.#rampSinceMs = 0
+    return this.#most
+  }
+}
