@@ -1,0 +1,152 @@
+/** The lines of commands without push: accepted, answered, expired, cancelled. Each is under the command's id. */
+import t from 'tap'
+import { connect } from '../helpers/database.ts'
+import { startService } from '../helpers/service.ts'
+import { about, end, inside, story, theme } from './helpers.ts'
+
+const { compare, compareOnly } = theme(t, 'commands')
+const service = await startService(t)
+const db = await connect(t, service.databaseUrl)
+const device = { ...(await service.enroll('D01')), alias: 'D01' }
+const COMMAND = '/admin/command'
+const COMMAND_ROUTE = '/admin/commands/{request_id}'
+const RESULT = '/v1/action-result'
+
+const command = (request_id: string, alias = 'D01') =>
+  service.call('POST', COMMAND, { body: { alias, action: 'ring', request_id } })
+const report = (request_id: string, outcome: string, token = device.token) =>
+  service.call('POST', RESULT, { token, body: { request_id, outcome } })
+/** Ends its time without touching its state: the sweep does, or a result that comes first. */
+const expire = (id: string) =>
+  db.query(
+    `update commands set created_at = now() - interval '2 h', expires_at = now() - interval '1 s'
+     where request_id = $1`,
+    [id],
+  )
+
+t.test('accepted: two lines, both under the command’s id', async (t) => {
+  const answer = await command('accepted')
+  t.equal(answer.status, 202)
+  t.not(answer.requestId, 'accepted', 'the header is the ingress id')
+  const at = inside('accepted', COMMAND, device)
+  const nothing = { fcm_http_code: null, fcm_status: null, dispatch_latency_ms: null }
+  const own = { action: 'ring', ...nothing, admin: 'tester' }
+  await compareOnly(t, service, 'dispatch.request', 'INFO', at, own)
+  t.same(
+    (await story(service, 'accepted')).map(({ event }) => event),
+    ['dispatch.request', 'http.request'],
+  )
+  t.same(await eventsUnder(answer.requestId), [], 'nothing under the ingress id')
+})
+
+t.test('a result, and the same again', async (t) => {
+  await command('answered')
+  for (const duplicate of [false, true]) {
+    const answer = await report('answered', 'FAILED')
+    const line = await service.lines.terminalOf(answer.requestId)
+    const at = { ...end(answer, RESULT, device), request_id: 'answered' }
+    const own = { action: 'ring', outcome: 'failure', duplicate, late: false }
+    const http_request_id = answer.requestId
+    compare(t, line, 'action_result.ingest', 'INFO', at, { ...own, http_request_id })
+    t.same(await eventsUnder(answer.requestId), [], 'nothing else under the ingress id')
+  }
+})
+
+t.test('each operation that takes a result writes the same line', async (t) => {
+  for (const [path, route] of [
+    ['/v1/devices/ack', '/v1/devices/ack'],
+    [`/v1/devices/${device.deviceId}/ack`, '/v1/devices/{device_id}/ack'],
+  ] as const) {
+    const id = `ack:${route}`.replace(/[^\w:]/g, '.')
+    await command(id)
+    const body = { correlation_id: id, status: 'OK' }
+    const answer = await service.call('POST', path, { token: device.token, body })
+    t.equal(answer.status, 200)
+    const at = { ...end(answer, route, device), request_id: id }
+    const own = { action: 'ring', outcome: 'success', duplicate: false, late: false }
+    const http_request_id = answer.requestId
+    await compareOnly(t, service, 'action_result.ingest', 'INFO', at, { ...own, http_request_id })
+  }
+})
+
+t.test('a ping answered by a heartbeat has its line beside the heartbeat’s', async (t) => {
+  await command('pinged')
+  const body = { is_ping_response: true, ping_request_id: 'pinged' }
+  const answer = await service.call('POST', '/v1/heartbeat', { token: device.token, body })
+  const at = inside('pinged', '/v1/heartbeat', device)
+  const own = { action: 'ring', outcome: 'success', duplicate: false, late: false }
+  const http_request_id = answer.requestId
+  await compareOnly(t, service, 'action_result.ingest', 'INFO', at, { ...own, http_request_id })
+  t.match(await service.lines.waitFor((line) => line['request_id'] === http_request_id), {
+    event: 'heartbeat.ingest',
+    status_code: 200,
+  })
+})
+
+t.test('a refused result stays under the ingress id', async (t) => {
+  const other = { ...(await service.enroll('D02')), alias: 'D02' }
+  await command('foreign')
+  const before = (await eventsUnder('foreign')).length
+  const answer = await report('foreign', 'success', other.token)
+  t.equal(answer.status, 404)
+  t.match(await story(service, answer.requestId), [
+    { event: 'http.request', request_id: answer.requestId, reason: 'command_unknown' },
+  ])
+  t.equal((await eventsUnder('foreign')).length, before, 'no line in another command’s story')
+})
+
+t.test('the sweep ends what is over', async (t) => {
+  await command('swept')
+  await expire('swept')
+  const own = { action: 'ring', admin: 'tester', reason: 'ttl' }
+  const at = about('swept', 'D01', device)
+  await compareOnly(t, service, 'command.expired', 'WARN', at, own)
+})
+
+t.test('a late result', async (t) => {
+  await command('late')
+  await expire('late')
+  const answer = await report('late', 'success')
+  t.equal(answer.status, 200)
+  const at = { ...end(answer, RESULT, device), request_id: 'late' }
+  const own = { action: 'ring', outcome: 'success', duplicate: false, late: true }
+  const http_request_id = answer.requestId
+  await compareOnly(t, service, 'action_result.ingest', 'INFO', at, { ...own, http_request_id })
+  // By the sweep, or by the result where that came first.
+  const expired = await service.lines.waitFor(
+    (line) => line.event === 'command.expired' && line['request_id'] === 'late',
+  )
+  t.match(expired, { level: 'WARN', device_id: device.deviceId, alias: 'D01', reason: 'ttl' })
+})
+
+t.test('cancelled by an admin: under the command’s id, beside the request’s own', async (t) => {
+  await command('cancelled')
+  const answer = await service.call('DELETE', '/admin/commands/cancelled')
+  t.equal(answer.status, 200)
+  const at = inside('cancelled', COMMAND_ROUTE, device)
+  const own = { action: 'ring', admin: 'tester', reason: 'admin' }
+  await compareOnly(t, service, 'command.cancelled', 'INFO', at, own)
+  const ended = await service.lines.terminalOf(answer.requestId)
+  t.match(ended, { event: 'http.request', device_id: device.deviceId, alias: 'D01' })
+})
+
+t.test('cancelled with its device', async (t) => {
+  const gone = { ...(await service.enroll('D03')), alias: 'D03' }
+  await command('with-device-1', 'D03')
+  await command('with-device-2', 'D03')
+  await service.call('DELETE', `/admin/devices/${gone.deviceId}`)
+  const own = { action: 'ring', admin: 'tester', reason: 'device_deleted' }
+  for (const id of ['with-device-1', 'with-device-2']) {
+    const at = inside(id, '/admin/devices/{device_id}', gone)
+    await compareOnly(t, service, 'command.cancelled', 'INFO', at, own)
+  }
+})
+
+/** The events under an id, once all requests so far have ended. */
+async function eventsUnder(requestId: string): Promise<readonly string[]> {
+  const fence = await service.call('GET', '/v1/nowhere')
+  await service.lines.terminalOf(fence.requestId)
+  return service.lines.all
+    .filter((line) => line['request_id'] === requestId)
+    .map(({ event }) => event)
+}

@@ -1,0 +1,77 @@
+/** The lines of heartbeats, and of devices that are deleted or forgotten. */
+import t from 'tap'
+import { connect } from '../helpers/database.ts'
+import { startService } from '../helpers/service.ts'
+import { end, inside, story, theme } from './helpers.ts'
+
+const { compare, compareOnly } = theme(t, 'devices')
+const service = await startService(t)
+const db = await connect(t, service.databaseUrl)
+const HEARTBEAT = '/v1/heartbeat'
+
+const beat = (token: string, body: object, headers = {}) =>
+  service.call('POST', HEARTBEAT, { token, body, headers })
+
+t.test('a heartbeat that is stored, and one inside its window', async (t) => {
+  const device = { ...(await service.enroll('D01')), alias: 'D01' }
+  const body = { status: 'warn', battery_pct: 87, network_type: 'wifi', uptime_s: 12_345 }
+  const own = { ...body, ignored: null }
+  const stored = await beat(device.token, body)
+  const storedAt = end(stored, HEARTBEAT, device)
+  await compareOnly(t, service, 'heartbeat.ingest', 'INFO', storedAt, own)
+  const again = await beat(device.token, body)
+  const againAt = end(again, HEARTBEAT, device)
+  await compareOnly(t, service, 'heartbeat.dedup', 'INFO', againAt, own)
+  for (const { requestId } of [stored, again]) {
+    t.equal((await story(service, requestId)).length, 1, 'its only line')
+  }
+})
+
+t.test('a heartbeat without usable values', async (t) => {
+  const device = { ...(await service.enroll('D02')), alias: 'D02' }
+  const unusable = { battery_pct: 'full', network_type: 7, uptime_s: -1, ts: 'yesterday' }
+  const stored = await beat(device.token, unusable)
+  t.equal(stored.body.ignored.length, 4)
+  const nothing = { battery_pct: null, network_type: null, uptime_s: null }
+  const own = { status: 'ok', ...nothing, ignored: stored.body.ignored }
+  const at = end(stored, HEARTBEAT, device)
+  await compareOnly(t, service, 'heartbeat.ingest', 'INFO', at, own)
+})
+
+t.test('a fielded agent’s heartbeat says the same', async (t) => {
+  const device = { ...(await service.enroll('D03')), alias: 'D03' }
+  const answer = await beat(device.token, {
+    device_id: '',
+    battery: { pct: 85.0 },
+    system: { uptime_seconds: 1.2345678e7 },
+    network: { transport: 'cellular' },
+  })
+  const own = { status: 'ok', battery_pct: 85, network_type: 'cellular', uptime_s: 12_345_678 }
+  const at = end(answer, HEARTBEAT, device)
+  await compareOnly(t, service, 'heartbeat.ingest', 'INFO', at, { ...own, ignored: null })
+})
+
+t.test('a device that is deleted has one line beside the request’s own', async (t) => {
+  const device = { ...(await service.enroll('gone')), alias: 'gone' }
+  const deleted = await service.call('DELETE', `/admin/devices/${device.deviceId}`)
+  t.equal(deleted.status, 204)
+  const at = inside(deleted.requestId, '/admin/devices/{device_id}', device)
+  await compareOnly(t, service, 'device.delete', 'INFO', at, { admin: 'tester' })
+  t.same(
+    (await story(service, deleted.requestId)).map(({ event }) => event),
+    ['device.delete', 'http.request'],
+  )
+})
+
+t.test('a token that we issued and the database forgot is our fault', async (t) => {
+  const { token, deviceId } = await service.enroll('forgotten')
+  await db.query('delete from device_tokens where device_id = $1', [deviceId])
+  const answer = await beat(token, {})
+  t.match(answer, { status: 503, body: { code: 'not_provisioned' } })
+  const [told, ended, ...more] = await story(service, answer.requestId)
+  t.same(more, [])
+  if (told === undefined || ended === undefined) throw new Error('a line is missing')
+  const at = inside(answer.requestId, HEARTBEAT)
+  compare(t, told, 'device.unknown_to_database', 'ERROR', at, {})
+  t.match(ended, { event: 'http.error', level: 'ERROR', error: 'not_provisioned', stack: null })
+})

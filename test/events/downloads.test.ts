@@ -1,0 +1,179 @@
+/** The lines of builds and downloads. A download ends in exactly one of its own, however it ends. */
+import { once } from 'node:events'
+import { connect as connectTo } from 'node:net'
+import t, { type Test } from 'tap'
+import { makeApk } from '../../sim/apk.ts'
+import type { Answer, CallOptions } from '../helpers/client.ts'
+import { connect } from '../helpers/database.ts'
+import { head } from '../helpers/raw.ts'
+import { ADMIN, startService } from '../helpers/service.ts'
+import { end, inside, isCount, story, theme, type Value } from './helpers.ts'
+
+const { compare, compareOnly } = theme(t, 'downloads')
+const LATEST = '/v1/apk/download-latest'
+const BUILD_ROUTE = '/admin/apk/builds/{build_id}'
+const DOWNLOAD_ROUTE = '/admin/apk/builds/{build_id}/download'
+const APK = makeApk({ sizeBytes: 4_000 })
+const BUILD = { build_id: 'b7', version_code: 7, version_name: '1.7', build_type: 'debug' }
+const NO_BUILD = { build_id: null, version_code: null, version_name: null, build_type: null }
+
+const service = await startService(t)
+const db = await connect(t, service.databaseUrl)
+const device = { ...(await service.enroll('D01')), alias: 'D01' }
+const issued = await service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['D02'] } })
+const { token: enrollmentToken, token_id: id } = issued.body.tokens[0]
+const tokenId = String(id).slice(-4)
+/** Who asks, and what the line says of them. */
+const CALLERS = {
+  enrollment: { options: { token: enrollmentToken }, token_id: tokenId, known: {} },
+  ota: { options: { token: device.token }, token_id: null, known: device },
+  manual: { options: { token: ADMIN }, token_id: null, known: {} },
+} as const
+
+const get = (path: string, options: CallOptions = {}) => service.call('GET', path, options)
+
+/** The failed download's only line of its own; what else the request wrote comes back. */
+async function compareFailure(
+  t: Test,
+  answer: Pick<Answer, 'requestId' | 'status'>,
+  reason: string,
+  own: Readonly<Record<keyof typeof BUILD, Value>> & {
+    readonly token_id: Value
+    readonly source: Value
+    readonly bytes_sent: Value
+  },
+  options: { readonly route?: string; readonly known?: object; readonly isOurs?: boolean } = {},
+) {
+  const { route = LATEST, known = {}, isOurs = false } = options
+  const lines = await story(service, answer.requestId)
+  const line = lines.at(-1)
+  if (line === undefined) throw new Error('no line')
+  const level = isOurs ? 'ERROR' : 'WARN'
+  compare(t, line, 'apk.download.fail', level, end(answer, route, known), { ...own, reason })
+  return lines.slice(0, -1)
+}
+
+const nothing = (source: string | null, token_id: string | null = null) => ({
+  ...NO_BUILD,
+  token_id,
+  source,
+  bytes_sent: null,
+})
+
+t.test('nothing to give', async (t) => {
+  for (const [source, { options, token_id, known }] of Object.entries(CALLERS)) {
+    const answer = await get(LATEST, options)
+    const own = nothing(source, token_id)
+    t.same(await compareFailure(t, answer, 'apk_none', own, { known }), [])
+  }
+  const unknown = await get('/admin/apk/builds/b6/download')
+  const route = DOWNLOAD_ROUTE
+  t.same(await compareFailure(t, unknown, 'build_unknown', nothing('manual'), { route }), [])
+})
+
+t.test('a build is published', async (t) => {
+  const path = '/admin/apk/builds/b7?version_code=7&version_name=1.7'
+  const answer = await service.call('PUT', path, { raw: APK })
+  t.equal(answer.status, 201, answer.text)
+  const own = { ...BUILD, admin: 'tester' }
+  const at = inside(answer.requestId, BUILD_ROUTE)
+  await compareOnly(t, service, 'apk.publish', 'INFO', at, own)
+  const again = await service.call('PUT', path, { raw: APK })
+  t.same(
+    (await story(service, again.requestId)).map(({ event }) => event),
+    ['http.request'],
+    'the same again publishes nothing',
+  )
+})
+
+t.test('downloads that end normally', async (t) => {
+  const whole = await get(LATEST)
+  const etag = whole.headers.get('etag') ?? ''
+  const shapes = [
+    { headers: {}, status: 200, bytes_sent: APK.length },
+    { headers: { range: 'bytes=100-' }, status: 206, bytes_sent: APK.length - 100 },
+    { headers: { range: 'bytes=0-9' }, status: 206, bytes_sent: 10 },
+    { headers: { 'if-none-match': etag }, status: 304, bytes_sent: 0 },
+  ]
+  for (const [source, { options, token_id, known }] of Object.entries(CALLERS)) {
+    for (const { headers, status, bytes_sent } of shapes) {
+      const answer = await get(LATEST, { ...options, headers })
+      t.equal(answer.status, status)
+      const at = end(answer, LATEST, known)
+      const own = { ...BUILD, token_id, source, bytes_sent }
+      await compareOnly(t, service, 'apk.download', 'INFO', at, own)
+      t.equal((await story(service, answer.requestId)).length, 1)
+    }
+  }
+  const named = await get('/admin/apk/builds/b7/download')
+  const at = end(named, DOWNLOAD_ROUTE)
+  const own = { ...BUILD, token_id: null, source: 'manual', bytes_sent: APK.length }
+  await compareOnly(t, service, 'apk.download', 'INFO', at, own)
+})
+
+t.test('downloads that are refused', async (t) => {
+  const beyond = await get(LATEST, { headers: { range: 'bytes=999999-' } })
+  t.equal(beyond.status, 416)
+  const manual = { ...BUILD, token_id: null, source: 'manual', bytes_sent: 0 }
+  t.same(await compareFailure(t, beyond, 'range_not_satisfiable', manual), [])
+
+  const none = await get(LATEST, { token: null })
+  const [missing, ...more] = await compareFailure(t, none, 'unauthenticated', nothing(null))
+  t.match(missing, { event: 'sec.auth.denied', reason: 'missing', status_code: null })
+  t.same(more, [])
+
+  const made = await service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['D03'] } })
+  const { token, token_id: revokedId } = made.body.tokens[0]
+  await service.call('DELETE', `/v1/enroll-tokens/${revokedId}`)
+  const last4 = String(revokedId).slice(-4)
+  const revoked = await get(LATEST, { token })
+  const own = nothing('enrollment', last4)
+  const [dead, ...rest] = await compareFailure(t, revoked, 'token_revoked', own)
+  t.match(dead, { event: 'sec.token.expired', reason: 'revoked', token_id: last4 })
+  t.same(rest, [])
+})
+
+t.test('a client that leaves half-way', async (t) => {
+  const apk = makeApk({ sizeBytes: 16 * 1024 * 1024 })
+  const path = '/admin/apk/builds/large?version_code=1&build_type=large'
+  t.equal((await service.call('PUT', path, { raw: apk })).status, 201)
+  const { hostname, port } = new URL(service.origin)
+  const socket = connectTo(Number(port), hostname)
+  t.teardown(() => socket.destroy())
+  const request = `GET ${LATEST}?build_type=large HTTP/1.1`
+  const bearer = `Authorization: Bearer ${device.token}`
+  socket.write(head(request, bearer, 'User-Agent: node', 'X-Request-ID: cut'))
+  await once(socket, 'data')
+  socket.destroy()
+  const build = { build_id: 'large', version_code: 1, version_name: null, build_type: 'large' }
+  const isPart = (value: unknown) => isCount(value) && Number(value) < apk.length
+  const own = { ...build, token_id: null, source: 'ota', bytes_sent: isPart }
+  const answer = { requestId: 'cut', status: 499 }
+  t.same(await compareFailure(t, answer, 'client_closed', own, { known: device }), [])
+})
+
+t.test('our own trouble is ERROR', async (t) => {
+  await db.query('begin')
+  await db.query('lock table apk_builds in access exclusive mode')
+  const away = await get(LATEST)
+  await db.query('commit')
+  t.equal(away.status, 503)
+  const options = { isOurs: true }
+  t.same(await compareFailure(t, away, 'db_unavailable', nothing('manual'), options), [])
+
+  await db.query('alter table apk_builds rename to apk_builds_away')
+  const broken = await get(LATEST)
+  await db.query('alter table apk_builds_away rename to apk_builds')
+  t.equal(broken.status, 500)
+  t.same(await compareFailure(t, broken, 'internal', nothing('manual'), options), [])
+})
+
+t.test('a build is withdrawn', async (t) => {
+  const answer = await service.call('DELETE', '/admin/apk/builds/b7')
+  t.equal(answer.status, 204)
+  const at = inside(answer.requestId, BUILD_ROUTE)
+  const own = { ...BUILD, admin: 'tester' }
+  await compareOnly(t, service, 'apk.withdraw', 'INFO', at, own)
+  const again = await service.call('DELETE', '/admin/apk/builds/b7')
+  t.equal((await story(service, again.requestId)).length, 1, 'and only once')
+})

@@ -1,0 +1,166 @@
+/** The lines of registrations and enrollment tokens. */
+import t from 'tap'
+import { connect } from '../helpers/database.ts'
+import { head, openRaw } from '../helpers/raw.ts'
+import { startService } from '../helpers/service.ts'
+import { end, inside, story, theme } from './helpers.ts'
+
+const { compare, compareOnly } = theme(t, 'registration')
+const service = await startService(t, { env: { RATE_LIMIT_TOKENS_PER_HOUR: '20' } })
+const db = await connect(t, service.databaseUrl)
+const REGISTER = '/v1/register'
+const TOKENS = '/v1/enroll-tokens'
+
+async function issue(alias: string | null, body: object = {}) {
+  const answer = await service.call('POST', TOKENS, { body: { aliases: [alias], ...body } })
+  const { token, token_id: id } = answer.body.tokens[0]
+  return { token: String(token), id: String(id), tokenId: String(id).slice(-4), answer }
+}
+
+const register = (token: string | null, body: object = {}) =>
+  service.call('POST', REGISTER, { token, body })
+
+t.test('a token is made and revoked, each with one line beside the request’s own', async (t) => {
+  const { id, tokenId, answer } = await issue('made')
+  const made = { reason: null, token_id: tokenId, admin: 'tester' }
+  const context = inside(answer.requestId, TOKENS)
+  await compareOnly(t, service, 'sec.token.create', 'INFO', context, made)
+  t.equal((await story(service, answer.requestId)).at(-1)?.event, 'http.request')
+
+  const revoked = await service.call('DELETE', `${TOKENS}/${id}`)
+  const route = '/v1/enroll-tokens/{token_id}'
+  const at = inside(revoked.requestId, route)
+  await compareOnly(t, service, 'sec.token.revoke', 'INFO', at, made)
+})
+
+t.test('created, reissued, re-enrolled', async (t) => {
+  const first = await issue('D01')
+  const second = await issue('D01')
+  const results = [
+    { token: first, result: 'created', status: 201, reason: null },
+    { token: first, result: 'reissued', status: 200, reason: 'reissue' },
+    { token: second, result: 're_enrolled', status: 200, reason: null },
+  ] as const
+  for (const { token, result, status, reason } of results) {
+    const answer = await register(token.token)
+    t.equal(answer.status, status)
+    const { requestId } = answer
+    const device = { deviceId: answer.body.device_id, alias: 'D01' }
+    const token_id = token.tokenId
+    const arrived = inside(requestId, REGISTER)
+    const known = inside(requestId, REGISTER, device)
+    const nothing = { token_id: null, result: null }
+    await compareOnly(t, service, 'register.request', 'INFO', arrived, nothing)
+    const consumed = { reason, token_id, admin: null }
+    await compareOnly(t, service, 'sec.token.consume', 'INFO', known, consumed)
+    const ended = end(answer, REGISTER, device)
+    await compareOnly(t, service, 'register.success', 'INFO', ended, { token_id, result })
+    t.same(
+      (await story(service, requestId)).map(({ event }) => event),
+      ['register.request', 'sec.token.consume', 'register.success'],
+    )
+  }
+})
+
+t.test('a dead token: what it is, and the end of the request', async (t) => {
+  const expired = await issue('expired')
+  await db.query(
+    `update enrollment_tokens set issued_at = now() - interval '2 h', expires_at = now() - interval '1 h'
+     where token_id = $1`,
+    [expired.id],
+  )
+  const revoked = await issue('revoked')
+  await service.call('DELETE', `${TOKENS}/${revoked.id}`)
+  const exhausted = await issue('exhausted')
+  const { body } = await register(exhausted.token)
+  await service.call('POST', '/v1/heartbeat', { token: body.device_token, body: {} })
+  const cases = [
+    ['expired', expired.token, expired.tokenId],
+    ['revoked', revoked.token, revoked.tokenId],
+    ['exhausted', exhausted.token, exhausted.tokenId],
+    ['unknown', `et_${'a'.repeat(43)}`, null],
+    ['unknown', 'anything', null],
+  ] as const
+  for (const [reason, token, token_id] of cases) {
+    const answer = await register(token)
+    t.equal(answer.status, 401, reason)
+    const at = inside(answer.requestId, REGISTER)
+    await compareOnly(t, service, 'sec.token.expired', 'WARN', at, { reason, token_id })
+    const failed = { token_id, result: `token_${reason}` }
+    await compareOnly(t, service, 'register.fail', 'WARN', end(answer, REGISTER), failed)
+    const isRead = token !== 'anything' // what can be no token is refused before the body
+    t.same(
+      (await story(service, answer.requestId)).map(({ event }) => event),
+      [...(isRead ? ['register.request'] : []), 'sec.token.expired', 'register.fail'],
+    )
+  }
+})
+
+t.test('a refusal of the route has only the two lines of a registration', async (t) => {
+  const bound = await issue('bound')
+  const unbound = await issue(null)
+  const cases = [
+    [await register(bound.token, { alias: 'other' }), 'alias_mismatch', bound.tokenId],
+    [await register(unbound.token, { alias: 'D01' }), 'alias_taken', unbound.tokenId],
+  ] as const
+  for (const [answer, result, token_id] of cases) {
+    const ended = end(answer, REGISTER)
+    await compareOnly(t, service, 'register.fail', 'WARN', ended, { token_id, result })
+    t.same(
+      (await story(service, answer.requestId)).map(({ event }) => event),
+      ['register.request', 'register.fail'],
+    )
+  }
+})
+
+t.test('what is refused before its body is read has no register.request', async (t) => {
+  const { token } = await issue('unread')
+  const headers = { 'content-type': 'application/json' }
+  const bad = await service.call('POST', REGISTER, { token, raw: '{', headers })
+  const own = { token_id: null, result: 'bad_json' }
+  await compareOnly(t, service, 'register.fail', 'WARN', end(bad, REGISTER), own)
+  t.same(
+    (await story(service, bad.requestId)).map(({ event }) => event),
+    ['register.fail'],
+  )
+
+  const none = await register(null)
+  const missing = { token_id: null, result: 'unauthenticated' }
+  await compareOnly(t, service, 'register.fail', 'WARN', end(none, REGISTER), missing)
+  t.same(
+    (await story(service, none.requestId)).map(({ event, reason }) => [event, reason]),
+    [
+      ['sec.auth.denied', 'missing'],
+      ['register.fail', undefined],
+    ],
+  )
+
+  const leaving = await openRaw(t, service.origin)
+  leaving.write(
+    head(
+      `POST ${REGISTER} HTTP/1.1`,
+      `Authorization: Bearer ${token}`,
+      'User-Agent: node',
+      'X-Request-ID: left',
+      'Expect: 100-continue',
+      'Content-Length: 9',
+    ),
+  )
+  await leaving.answer() // 100: its request is in flight
+  leaving.destroy()
+  const left = end({ requestId: 'left', status: 499 }, REGISTER)
+  const gone = { token_id: null, result: 'client_closed' }
+  await compareOnly(t, service, 'register.fail', 'WARN', left, gone)
+})
+
+t.test('who asks for too many tokens an hour', async (t) => {
+  const aliases = Array.from({ length: 20 }, (_, index) => `many-${index}`)
+  const answer = await service.call('POST', TOKENS, { body: { aliases } })
+  t.equal(answer.status, 429)
+  const lines = await story(service, answer.requestId)
+  t.equal(lines.length, 1)
+  const own = { reason: 'tokens_per_hour', token_id: null }
+  for (const line of lines) {
+    compare(t, line, 'sec.token.ratelimit', 'WARN', end(answer, TOKENS), own)
+  }
+})

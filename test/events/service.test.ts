@@ -1,0 +1,122 @@
+/** The lines of the service itself: its life, its database, its partitions and its own log. */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import t from 'tap'
+import { readCluster } from '../helpers/cluster.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+import { head, openRaw } from '../helpers/raw.ts'
+import { startService } from '../helpers/service.ts'
+import { BACKGROUND, isDuration, theme } from './helpers.ts'
+
+const { compare, compareOnly } = theme(t, 'service')
+const PACKAGE = fileURLToPath(import.meta.resolve('#package.json'))
+
+t.test('a life: started, ready, stopped', async (t) => {
+  const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8'))
+  for (const reason of ['SIGTERM', 'SIGINT'] as const) {
+    const service = await startService(t)
+    const { instance_id } = (await service.call('GET', '/healthz')).body
+    const isOurs = (value: unknown) => isConfigOf(value, service.dataDir)
+    const own = { version, instance_id, config: isOurs }
+    await compareOnly(t, service, 'service.start', 'INFO', BACKGROUND, own)
+    const ready = { startup_ms: isDuration }
+    await compareOnly(t, service, 'service.ready', 'INFO', BACKGROUND, ready)
+    service.process.kill(reason)
+    const stopped = { reason, drained_ms: isDuration }
+    await compareOnly(t, service, 'service.stop', 'INFO', BACKGROUND, stopped)
+    await service.stop()
+    t.equal(service.lines.all[0]?.event, 'service.start', 'the first line')
+    t.equal(service.lines.all.at(-1)?.event, 'service.stop', 'the last line')
+  }
+})
+
+/** What the tests' settings say of themselves; config.ts knows the rest. */
+function isConfigOf(value: unknown, dataDir: string): boolean {
+  const config = new Map(Object.entries(Object(value)))
+  return (
+    config.get('data_dir') === dataDir &&
+    config.get('log_level') === 'INFO' &&
+    config.get('push') === 'off' &&
+    JSON.stringify(config.get('admin_tokens')) === '[{"name":"tester","scopes":["admin"]}]' &&
+    [...config.keys()].every((key) => /^[a-z][a-z0-9_]*$/.test(key))
+  )
+}
+
+t.test('a database that goes away and comes back', async (t) => {
+  const service = await startService(t)
+  const admin = await connect(t, readCluster().url)
+  const name = new URL(service.databaseUrl).pathname.slice(1)
+  const allow = (isAllowed: boolean) =>
+    admin.query(
+      `alter database ${pg.escapeIdentifier(name)} with allow_connections ${String(isAllowed)}`,
+    )
+  await allow(false)
+  await admin.query(
+    'select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = $1',
+    [name],
+  )
+  t.equal((await service.call('GET', '/admin/devices')).status, 503)
+  await compareOnly(t, service, 'db.unavailable', 'ERROR', BACKGROUND, { error: /\S/ })
+  await allow(true)
+  t.equal((await service.call('GET', '/admin/devices')).status, 200)
+  await compareOnly(t, service, 'db.recovered', 'INFO', BACKGROUND, { down_ms: isDuration })
+})
+
+t.test('days are made ahead and dropped by retention, and what fails is told', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const db = await connect(t, databaseUrl)
+  const dayAt = async (offset: number): Promise<string> => {
+    const text = `select to_char((now() at time zone 'UTC')::date + $1::int, 'YYYYMMDD') as day`
+    return (await db.query(text, [offset])).rows[0].day
+  }
+  for (const offset of [-40, -30]) {
+    const [from, to] = [await dayAt(offset), await dayAt(offset + 1)]
+    await db.query(
+      `create table heartbeats_${from} partition of heartbeats
+       for values from ('${from} 00:00:00+00') to ('${to} 00:00:00+00')`,
+    )
+  }
+  const [dropped, held] = [`heartbeats_${await dayAt(-40)}`, `heartbeats_${await dayAt(-30)}`]
+  await db.query('begin')
+  await db.query(`select from ${held}`) // a reader that will not end
+  const service = await startService(t, { databaseUrl })
+  await db.query('commit')
+
+  const made = service.lines.of('partition.create')
+  t.equal(made.length, 8)
+  for (const [index, line] of made.entries()) {
+    const own = { partition: `heartbeats_${await dayAt(index)}`, error: null }
+    compare(t, line, 'partition.create', 'INFO', BACKGROUND, own)
+  }
+  const gone = { partition: dropped, error: null }
+  await compareOnly(t, service, 'partition.drop', 'INFO', BACKGROUND, gone)
+  const failed = { partition: held, error: /\S/ }
+  await compareOnly(t, service, 'partition.fail', 'ERROR', BACKGROUND, failed)
+})
+
+t.test('a reader that stops costs lines, and each of them is counted', async (t) => {
+  const service = await startService(t, { env: { LOG_BUFFER_BYTES: '65536' } })
+  const { stdout } = service.process
+  if (stdout === null) throw new Error('stdout is not ours')
+  stdout.pause()
+  const requests = 3_000
+  const connection = await openRaw(t, service.origin)
+  const request = head('GET /v1/nowhere HTTP/1.1', `User-Agent: ${'a'.repeat(256)}`)
+  connection.write(request.repeat(requests))
+  await connection.answer(requests)
+  stdout.resume()
+
+  const droppedSoFar = () =>
+    service.lines.of('log.dropped').reduce((sum, line) => sum + Number(line['dropped']), 0)
+  const read = () => service.lines.of('http.request').length
+  await service.lines.waitFor(() => read() + droppedSoFar() === requests, 'every line or its count')
+  t.ok(droppedSoFar() > 0)
+  for (const line of service.lines.of('log.dropped')) {
+    const dropped = Number(line['dropped'])
+    const isCounts = (value: unknown) =>
+      JSON.stringify(value) === JSON.stringify({ DEBUG: 0, INFO: 0, WARN: dropped, ERROR: 0 })
+    const own = { dropped, by_level: isCounts }
+    compare(t, line, 'log.dropped', 'WARN', BACKGROUND, own)
+  }
+})
