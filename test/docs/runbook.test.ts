@@ -4,13 +4,13 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { makeApk } from '../../sim/apk.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import { EVENTS } from '../../src/telemetry/events.ts'
 import { connect } from '../helpers/database.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
-import { ADMIN, type Running, startService } from '../helpers/service.ts'
+import { liveANight } from '../helpers/night.ts'
+import { ADMIN } from '../helpers/service.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
@@ -79,8 +79,7 @@ t.test('links lead somewhere', async (t) => {
 })
 
 t.test('the table of metrics is what a scrape shows', async (t) => {
-  const service = await startService(t)
-  await live(service)
+  const { service } = await liveANight(t)
   const { text } = await service.call('GET', '/metrics')
   const families = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = '', type = '']) => ({
     name,
@@ -99,15 +98,30 @@ t.test(
   'each command that is marked to be run works',
   { skip: missing.length > 0 && `needs ${missing.join(', ')}` },
   async (t) => {
-    const service = await startService(t)
-    await live(service)
+    const { service, deviceId } = await liveANight(t)
     const db = await connect(t, service.databaseUrl)
     const log = join(service.dataDir, 'fleetloop.log')
     writeFileSync(log, `${service.lines.raw.join('\n')}\n`)
     const { PATH } = process.env
-    const env = { PATH, URL: service.origin, ADMIN, LOG: log, ID: 'ring-1', ALIAS: 'D01' }
+    const env = {
+      PATH,
+      URL: service.origin,
+      ADMIN,
+      LOG: log,
+      ID: 'ring-1',
+      ALIAS: 'D01',
+      DEVICE: deviceId,
+    }
+    const bash = (text: string) => {
+      const input = `set -o pipefail\n${text}`
+      const options = { input, env, cwd: service.dataDir, encoding: 'utf8' } as const
+      return spawnSync('bash', options)
+    }
+    const [setUp] = blocksOf(RUNBOOK)
+    const [setDevice = ''] = /^DEVICE=.*$/m.exec(setUp?.text ?? '') ?? []
+    t.equal(bash(`${setDevice}\necho "$DEVICE"`).stdout.trim(), deviceId, setDevice)
     const marked = blocksOf(RUNBOOK).filter((block) => block.rest.startsWith('run'))
-    t.ok(marked.length > 20)
+    t.ok(marked.length > 25)
     for (const { language, rest, text, line } of marked) {
       const expected = /^run prints (.+)$/.exec(rest)?.[1]
       if (expected === undefined) throw new Error(`RUNBOOK.md:${line}: run prints what?`)
@@ -116,29 +130,12 @@ t.test(
         t.match(JSON.stringify((await db.query(text)).rows), expected, title)
         continue
       }
-      const options = { input: `set -o pipefail\n${text}`, env, encoding: 'utf8' } as const
-      const { status, stdout, stderr } = spawnSync('bash', options)
+      const { status, stdout, stderr } = bash(text)
       t.same({ status, stderr }, { status: 0, stderr: '' }, `${title}, and nothing else`)
       t.match(stdout, expected, title)
     }
   },
 )
-
-/** The owner's loop, with a few refusals: each command of the runbook has something to find. */
-async function live(service: Running): Promise<void> {
-  const build = '/admin/apk/builds/b7?version_code=7'
-  await service.call('PUT', build, { raw: makeApk() })
-  const { token, enrollmentToken } = await service.enroll('D01')
-  await service.call('POST', '/v1/heartbeat', { token, body: { battery_pct: 87 } })
-  await service.call('POST', '/v1/heartbeat', { token: 'dt_wrong', body: {} })
-  await service.call('POST', '/admin/command', {
-    body: { alias: 'D01', action: 'ring', request_id: 'ring-1' },
-  })
-  const result = { request_id: 'ring-1', outcome: 'success' }
-  await service.call('POST', '/v1/action-result', { token, body: result })
-  await service.call('GET', '/v1/apk/download-latest', { token: enrollmentToken })
-  await service.lines.waitFor((line) => line.event === 'apk.download')
-}
 
 /** Of the first sample of a family, without `le`. */
 function labelsOf(text: string, family: string): readonly string[] {

@@ -1,4 +1,5 @@
-/** One HTTP request of a test, and its whole answer. */
+/** One HTTP request of a test, and its whole answer. The secrets in both are remembered. */
+import { rememberBody, rememberHeaders, rememberSecret } from './secrets.ts'
 
 export interface CallOptions {
   /** Bearer token; null sends none. */
@@ -28,6 +29,9 @@ export async function call(
   path: string,
   options: CallOptions = {},
 ): Promise<Answer> {
+  rememberSecret(options.token)
+  rememberHeaders(options.headers)
+  rememberBody(options.body)
   const payload = options.raw ?? (options.body === undefined ? null : JSON.stringify(options.body))
   const response = await fetch(origin + path, {
     method,
@@ -42,12 +46,14 @@ export async function call(
   const bytes = new Uint8Array(await response.arrayBuffer())
   const text = Buffer.from(bytes).toString('utf8')
   const isJson = /json/.test(response.headers.get('content-type') ?? '') && text !== ''
+  const body = isJson ? JSON.parse(text) : undefined
+  rememberBody(body)
   return {
     status: response.status,
     headers: response.headers,
     text,
     bytes,
-    body: isJson ? JSON.parse(text) : undefined,
+    body,
     requestId: response.headers.get('x-request-id') ?? '',
   }
 }

@@ -36,6 +36,11 @@ export class Lines {
     })
   }
 
+  /** All that came, an unfinished last line too. */
+  get text(): string {
+    return [...this.raw, this.#rest].join('\n')
+  }
+
   /** All lines of one event so far. */
   of(event: string): readonly LogLine[] {
     return this.all.filter((line) => line.event === event)

@@ -9,6 +9,7 @@ import type { Test } from 'tap'
 import { type Answer, type CallOptions, call } from './client.ts'
 import { createDatabase } from './database.ts'
 import { Lines } from './lines.ts'
+import { leaksIn, rememberSettings } from './secrets.ts'
 
 export const ADMIN = 'test-admin-token-0123456789abcdef'
 /** FLEETLOOP_TEST_MAIN: another build, such as a production install. */
@@ -25,7 +26,7 @@ export interface Running {
   readonly stderr: () => string
   /** One request with the admin's token, or another, or none. */
   call(method: string, path: string, options?: CallOptions): Promise<Answer>
-  /** SIGTERM, then the exit code. Repeatable. */
+  /** SIGTERM, then the exit code. The test fails where a secret stands in what it wrote. Repeatable. */
   stop(): Promise<number | null>
   /** A device enrolled through the API, with a token bound to its alias. */
   enroll(alias: string, body?: Readonly<Record<string, unknown>>): Promise<Enrolled>
@@ -49,17 +50,19 @@ export async function startService(t: Test, options: StartOptions = {}): Promise
   const databaseUrl = options.databaseUrl ?? (await createDatabase(t))
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-data-'))
   t.teardown(() => rmSync(dataDir, { recursive: true, force: true }))
+  const env = {
+    PATH: process.env['PATH'],
+    PORT: '0',
+    DATABASE_URL: databaseUrl,
+    DATA_DIR: dataDir,
+    ADMIN_TOKENS: `tester=${ADMIN}`,
+    HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+    ...options.env,
+  }
+  rememberSettings(env)
   const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: {
-      PATH: process.env['PATH'],
-      PORT: '0',
-      DATABASE_URL: databaseUrl,
-      DATA_DIR: dataDir,
-      ADMIN_TOKENS: `tester=${ADMIN}`,
-      HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
-      ...options.env,
-    },
+    env,
   })
   let stderr = ''
   child.stderr.setEncoding('utf8')
@@ -67,10 +70,22 @@ export async function startService(t: Test, options: StartOptions = {}): Promise
     stderr += text
   })
   const lines = new Lines(child.stdout)
+  // Where the test itself breaks, no teardown runs.
+  const kill = () => child.kill('SIGKILL')
+  process.once('exit', kill)
+  child.once('exit', () => process.off('exit', kill))
   const exited = once(child, 'exit')
+  const closed = once(child, 'close')
   const stop = async () => {
     child.kill('SIGTERM')
     const [code] = await exited
+    child.stdout.resume() // a test may have stopped reading; the rest is judged too
+    await closed
+    const leaks = leaksIn(`${lines.text}\n${stderr}`)
+    if (leaks.length > 0) {
+      process.stderr.write(`${leaks.join('\n')}\n`) // after its end a test fails without saying why
+      t.fail('secrets stand in what the service wrote')
+    }
     return code as number | null // 'exit' gives the code first
   }
   t.teardown(stop)

@@ -1,0 +1,91 @@
+/**
+ * Every secret that this test file gave to a service or got from one, and how it may look where it must not stand:
+ * in nothing that a service writes (R11). Files are processes of their own, so one book serves all services of a file.
+ */
+import { createHash } from 'node:crypto'
+
+/** Shorter ones are made-up words of a test, such as `x`. */
+const MIN_LENGTH = 16
+/** Tests name push tokens after their phones, and those names may be logged; real ones have 140 characters and more. */
+const MIN_PUSH_TOKEN_LENGTH = 32
+/** Enrollment, device and Google access tokens, whoever handed them out. */
+const TOKEN = /(?:[ed]t_[A-Za-z0-9_-]{43}|ya29\.[A-Za-z0-9_-]{16,})/g
+/** Of those a piece is already too much: parsers quote ten characters of what they do not understand. */
+const PIECE_LENGTH = 10
+/** Under these names a body holds a secret. */
+const SECRET_NAMES = new Set(['token', 'device_token', 'hmac_key', 'access_token'])
+const SECRET_SETTINGS = /TOKENS|SECRET/
+const KEY_SETTING = 'FIREBASE_SERVICE_ACCOUNT_JSON'
+
+const known = new Set<string>()
+
+export function rememberSecret(secret: unknown): void {
+  if (typeof secret === 'string' && secret.length >= MIN_LENGTH) known.add(secret)
+}
+
+/** The secrets in a JSON body, at any depth. */
+export function rememberBody(body: unknown): void {
+  if (typeof body !== 'object' || body === null) return
+  for (const [name, value] of Object.entries(body)) {
+    if (SECRET_NAMES.has(name)) rememberSecret(value)
+    if (name === 'fcm_token' && String(value).length >= MIN_PUSH_TOKEN_LENGTH) rememberSecret(value)
+    rememberBody(value)
+  }
+}
+
+/** `Authorization`, `X-Device-Token` and `X-Signature`. */
+export function rememberHeaders(headers: Readonly<Record<string, string>> = {}): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (/^authorization$/i.test(name)) rememberSecret(value.replace(/^\w+ +/, ''))
+    if (/^x-device-token$/i.test(name)) rememberSecret(value)
+    if (/^x-signature$/i.test(name)) rememberSecret(/v1=(.*)/.exec(value)?.[1])
+  }
+}
+
+/** What a service is started with. */
+export function rememberSettings(settings: Readonly<Record<string, string | undefined>>): void {
+  for (const [name, value = ''] of Object.entries(settings)) {
+    if (name === KEY_SETTING) rememberKey(value)
+    else if (SECRET_SETTINGS.test(name)) {
+      for (const one of value.split(',')) rememberSecret(one.replace(/^[^=]*=(?=.)/, ''))
+    } else if (/^postgres(ql)?:/.test(value)) {
+      rememberSecret(decodeURIComponent(new URL(value).password))
+    }
+  }
+}
+
+/** Each line by itself: in JSON the line ends are escaped. */
+function rememberKey(serviceAccountJson: string): void {
+  const pem = /"private_key": ?"([^"]*)"/.exec(serviceAccountJson)?.[1] ?? ''
+  for (const line of pem.split(String.raw`\n`)) if (!line.startsWith('-')) rememberSecret(line)
+}
+
+/** How a secret may stand in a text: as it is, a token's beginning, or as the hex of it or of the bytes it encodes. */
+function formsOf(secret: string): readonly string[] {
+  const hexOf = (encoding: 'utf8' | 'base64url') => Buffer.from(secret, encoding).toString('hex')
+  const isEncoded = /^[A-Za-z0-9_-]+$/.test(secret)
+  const shown = secret.search(TOKEN) === 0 ? secret.slice(0, PIECE_LENGTH) : secret
+  return [shown, hexOf('utf8'), ...(isEncoded ? [hexOf('base64url')] : [])]
+}
+
+function hashesOf(secret: string): readonly string[] {
+  const hash = createHash('sha256').update(secret).digest()
+  return [hash.toString('hex'), hash.toString('base64url'), hash.toString('base64')]
+}
+
+export function rememberedSecrets(): readonly string[] {
+  return [...known]
+}
+
+/** What of all this stands in `text`, each with its surroundings; hashes too, but where they may be stored. */
+export function leaksIn(text: string, allowed?: 'hashes'): readonly string[] {
+  const leaked = [...text.matchAll(TOKEN)].map(([token]) => token)
+  for (const secret of known) {
+    const forms = [...formsOf(secret), ...(allowed === 'hashes' ? [] : hashesOf(secret))]
+    for (const form of forms) if (text.includes(form)) leaked.push(form)
+  }
+  return [...new Set(leaked)].map((form) => {
+    const at = text.indexOf(form)
+    return text.slice(Math.max(0, at - 200), at + form.length + 40)
+  })
+}
