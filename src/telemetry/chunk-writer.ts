@@ -1,8 +1,10 @@
 /** How bytes reach a file descriptor without ever blocking the event loop: one chunk at a time. */
-import { fstatSync, write } from 'node:fs'
+import { constants, fstatSync, openSync, write } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
 import { isatty, WriteStream } from 'node:tty'
+
+const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants
 
 /**
  * Called once per chunk, never before `write` returned. `goneBytes` have left, fewer than the chunk
@@ -18,10 +20,12 @@ export interface ChunkWriter {
 }
 
 /**
- * The writer that fits `fd`. Regular files and devices: asynchronous fs.write. Pipes, sockets and
- * terminals: a stream, because fs.write on a full pipe parks a libuv thread and process.exit() then
- * hangs for ever. (libuv writes to a terminal synchronously on Linux; nothing here can change that.)
- * `onLost` is called when the reader leaves, also between writes. Never throws.
+ * The writer that fits `fd`. Regular files and devices: asynchronous fs.write. Pipes and sockets: a
+ * stream, because fs.write on a full pipe parks a libuv thread and process.exit() then hangs for ever.
+ * Terminals: fs.write on a non-blocking descriptor of our own, because Node writes to them
+ * synchronously, and Ctrl-S would stop the event loop. Where the terminal cannot be opened anew
+ * (another user's after su, no /proc) it is Node's stream, and Ctrl-S does stop the service.
+ * `onLost` is called when a stream's reader leaves, also between writes. Never throws.
  */
 export function openChunkWriter(
   fd: number,
@@ -30,7 +34,10 @@ export function openChunkWriter(
 ): ChunkWriter {
   try {
     const stats = fstatSync(fd)
-    if (!stats.isFIFO() && !stats.isSocket() && !isatty(fd)) return fileWriter(fd)
+    const isTerminal = isatty(fd)
+    if (!stats.isFIFO() && !stats.isSocket() && !isTerminal) return fileWriter(fd)
+    const ownFd = isTerminal ? openTerminal(fd) : undefined
+    if (ownFd !== undefined) return fileWriter(ownFd)
     return streamWriter(stream?.() ?? openStream(fd), onLost)
   } catch (thrown) {
     return brokenWriter(thrown)
@@ -47,9 +54,22 @@ function fileWriter(fd: number): ChunkWriter {
   }
 }
 
+/** O_NONBLOCK belongs to an opening: one of our own changes nothing for the shell on the same terminal. */
+function openTerminal(fd: number): number | undefined {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY)
+  } catch {
+    return undefined
+  }
+}
+
 /** process.stdout for fd 1: a second handle on the same descriptor would fight over it. */
 function openStream(fd: number): Writable {
-  if (fd === 1) return process.stdout
+  if (fd === 1) {
+    if (process.stdout instanceof Socket) return process.stdout
+    // Of a datagram socket Node makes a stream that loses everything and reports success.
+    throw new Error('stdout is no stream')
+  }
   if (isatty(fd)) return new WriteStream(fd)
   return new Socket({ fd, readable: false, writable: true })
 }

@@ -2,9 +2,10 @@
  * Moves the ring's bytes to a file descriptor, one chunk (at most 64 KiB) in flight, and reports gaps.
  *
  * States of LogSink:
- *   idle       nothing stored, nothing in flight; wake() -> scheduled
- *   scheduled  a setImmediate will pump, so that one turn of the event loop costs one write
- *   writing    one chunk in flight; all gone -> writing the next, or idle when the ring is empty
+ *   idle       nothing stored, nothing in flight; wake() -> gathering
+ *   gathering  a timer will write, so that the lines of GATHER_MS share one system call; much stored -> scheduled
+ *   scheduled  a setImmediate will write
+ *   writing    one chunk in flight; gone, and much stored -> writing the next; little -> gathering; nothing -> idle
  *   waiting    the last write failed for a while (disk full, EAGAIN); a timer -> writing
  *   dead       final: reader gone, descriptor closed, or close() is through. The ring is closed,
  *              every line still stored or yet to come counts as dropped
@@ -15,20 +16,22 @@
 import type { Writable } from 'node:stream'
 import { type ChunkWriter, openChunkWriter } from './chunk-writer.ts'
 import type { LevelCounts } from './levels.ts'
-import type { RingBuffer } from './ring-buffer.ts'
+import { CHUNK_BYTES, type RingBuffer } from './ring-buffer.ts'
 
 /** Failures of a descriptor that may work again; all others are final. */
 const PASSING = new Set(['EAGAIN', 'ENOSPC', 'EDQUOT', 'EIO'])
 const EAGAIN_RETRY_MS = 20
 const RETRY_MS = 1000
+/** A write for each turn of the event loop was a twentieth of the service's CPU (bench/RESULTS.md, F3). */
+const GATHER_MS = 10
 
 export interface LogSinkOptions {
   readonly ring: RingBuffer
   readonly fd: number
   /** The stream on `fd` if that is a pipe, socket or terminal; undefined: process.stdout for 1, else a new one. */
   readonly stdout?: (() => Writable) | undefined
-  /** The finished line, newline included, that reports a gap. */
-  readonly dropReport: (dropped: number, counts: LevelCounts) => string
+  /** Drafts the line, newline included, that reports a gap; answers its bytes. */
+  readonly dropReport: (dropped: number, counts: LevelCounts) => number
 }
 
 export function createLogSink(options: LogSinkOptions): LogSink {
@@ -42,8 +45,11 @@ export class LogSink {
   readonly #dropReport: LogSinkOptions['dropReport']
   readonly #writer: ChunkWriter
   readonly #retryMs: number
-  #state: 'idle' | 'scheduled' | 'writing' | 'waiting' | 'dead' = 'idle'
-  #retry: NodeJS.Timeout | undefined
+  /** Stored bytes that are not gathered any longer. */
+  readonly #muchBytes: number
+  #state: 'idle' | 'gathering' | 'scheduled' | 'writing' | 'waiting' | 'dead' = 'idle'
+  /** Of gathering and waiting. */
+  #timer: NodeJS.Timeout | undefined
   #closed: Promise<void> | undefined
   #settle = (): void => {}
 
@@ -54,6 +60,7 @@ export class LogSink {
     retryMs = RETRY_MS,
   ) {
     this.#ring = ring
+    this.#muchBytes = Math.min(CHUNK_BYTES, ring.capacityBytes / 4)
     this.#dropReport = dropReport
     this.#retryMs = retryMs
     this.#writer = openWriter(() => this.#die())
@@ -61,9 +68,9 @@ export class LogSink {
 
   /** To be called after every append, stored or dropped. Costs a comparison while lines are moving. */
   wake(): void {
-    if (this.#state !== 'idle') return
-    this.#state = 'scheduled'
-    setImmediate(this.#pump)
+    if (this.#state === 'idle') this.#gather()
+    if (this.#state !== 'gathering' || this.#ring.fillBytes < this.#muchBytes) return
+    this.#schedule()
   }
 
   /** Settles, never rejects, once nothing is stored any more or `deadlineMs` have passed; a second call joins the first. */
@@ -78,14 +85,13 @@ export class LogSink {
         resolve()
       }
       if (this.#state === 'dead') this.#settle()
-      if (this.#state === 'waiting') this.#pump()
-      this.wake()
+      else if (this.#state !== 'writing' && this.#state !== 'scheduled') this.#schedule()
     })
     return this.#closed
   }
 
   readonly #pump = (): void => {
-    clearTimeout(this.#retry)
+    clearTimeout(this.#timer)
     if (this.#state === 'dead') return
     this.#ring.reportDrops(this.#dropReport)
     if (this.#ring.fillBytes > 0) {
@@ -101,7 +107,10 @@ export class LogSink {
     if (this.#state === 'dead') return
     this.#ring.release(error === null ? goneBytes : 0)
     if (error === null && goneBytes > 0) {
-      this.#pump()
+      const { fillBytes } = this.#ring
+      const isLittle = fillBytes > 0 && fillBytes < this.#muchBytes
+      if (isLittle && this.#closed === undefined) this.#gather()
+      else this.#pump()
       return
     }
     const code = error === null ? 'EAGAIN' : (error.code ?? '')
@@ -111,12 +120,23 @@ export class LogSink {
     }
     this.#state = 'waiting'
     const delayMs = code === 'EAGAIN' ? Math.min(EAGAIN_RETRY_MS, this.#retryMs) : this.#retryMs
-    this.#retry = setTimeout(this.#pump, delayMs).unref()
+    this.#timer = setTimeout(this.#pump, delayMs).unref()
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer)
+    this.#state = 'scheduled'
+    setImmediate(this.#pump)
+  }
+
+  #gather(): void {
+    this.#state = 'gathering'
+    this.#timer = setTimeout(this.#pump, GATHER_MS)
   }
 
   #die(): void {
     this.#state = 'dead'
-    clearTimeout(this.#retry)
+    clearTimeout(this.#timer)
     this.#ring.close()
     this.#settle()
   }

@@ -8,8 +8,8 @@ import t from 'tap'
 import type { ChunkWriter, Wrote } from '../../src/telemetry/chunk-writer.ts'
 import { RANK } from '../../src/telemetry/levels.ts'
 import { LogSink } from '../../src/telemetry/log-sink.ts'
-import { RingBuffer } from '../../src/telemetry/ring-buffer.ts'
 import type { FloodOrders, FloodReport } from './fixtures/flood.ts'
+import { append, createRing } from './fixtures/ring.ts'
 
 const FLOOD = fileURLToPath(new URL('./fixtures/flood.js', import.meta.url))
 const ORDERS: FloodOrders = { lines: 20_000, bufferBytes: 1 << 20, deadlineMs: 20_000 }
@@ -222,7 +222,7 @@ t.test('short writes, EAGAIN and a disk that was full lose and repeat nothing', 
   const alive = setInterval(() => {}, TIMELY_MS)
   t.teardown(() => clearInterval(alive))
   const line = (text: string) => `${text.padEnd(99)}\n`
-  const ring = new RingBuffer(10_000, 0)
+  const ring = createRing(10_000, 0)
   let written = ''
   let turn = 0
   const failures = ['EAGAIN', 'ENOSPC', 'EDQUOT', 'EIO']
@@ -239,15 +239,20 @@ t.test('short writes, EAGAIN and a disk that was full lose and repeat nothing', 
     wrote(null, part.length)
     if (ring.fillBytes === 0) finish()
   })
-  const sink = new LogSink(ring, (dropped) => line(`dropped ${dropped}`), writer, 1)
+  const sink = new LogSink(
+    ring,
+    (dropped) => ring.draft.write(line(`dropped ${dropped}`)),
+    writer,
+    1,
+  )
   let sent = ''
   for (let n = 0; n < 100; n++) {
     const text = line(`${n}`)
     sent += text
-    ring.append(text, RANK.INFO)
+    append(ring, text, RANK.INFO)
     sink.wake()
   }
-  ring.append(line('one too many'), RANK.INFO)
+  append(ring, line('one too many'), RANK.INFO)
   await finished
   t.equal(written, sent + line('dropped 1'))
   await sink.close(TIMELY_MS)
@@ -255,41 +260,41 @@ t.test('short writes, EAGAIN and a disk that was full lose and repeat nothing', 
 })
 
 t.test('close is bounded by its deadline, joins itself and ends the sink', async (t) => {
-  const ring = new RingBuffer(10_000)
+  const ring = createRing(10_000)
   const sink = new LogSink(
     ring,
-    () => '',
+    () => 0,
     scripted(() => {}),
     1,
   )
-  ring.append('x'.repeat(99), RANK.INFO)
+  append(ring, 'x'.repeat(99), RANK.INFO)
   sink.wake()
   const closed = sink.close(1)
   t.equal(sink.close(TIMELY_MS), closed)
   await closed
-  t.notOk(ring.append('x'.repeat(99), RANK.ERROR))
+  t.notOk(append(ring, 'x'.repeat(99), RANK.ERROR))
   t.same(ring.linesDropped, { DEBUG: 0, INFO: 1, WARN: 0, ERROR: 1 })
 })
 
 t.test('close on an empty ring settles at once; on a full disk after one more try', async (t) => {
   const empty = new LogSink(
-    new RingBuffer(1000),
-    () => '',
+    createRing(1000),
+    () => 0,
     scripted(() => {}),
   )
   await empty.close(TIMELY_MS)
-  const ring = new RingBuffer(1000)
+  const ring = createRing(1000)
   const noSpace = Object.assign(new Error('full'), { code: 'ENOSPC' })
   let tries = 0
   const full = new LogSink(
     ring,
-    () => '',
+    () => 0,
     scripted((_chunk, wrote) => {
       tries++
       wrote(noSpace, 0)
     }),
   )
-  ring.append('x'.repeat(99), RANK.INFO)
+  append(ring, 'x'.repeat(99), RANK.INFO)
   await full.close(TIMELY_MS)
   t.equal(tries, 1)
   t.equal(ring.linesDropped.INFO, 1)
