@@ -1,0 +1,9 @@
+/** What all benches share: how figures are put together. */
+
+/** The middle of the sorted figures, the mean of the two middle ones where their number is even; NaN of none. */
+export function median(figures: readonly number[]): number {
+  const sorted = [...figures].sort((a, b) => a - b)
+  const middle = sorted.length / 2
+  const [low, high] = [sorted[Math.ceil(middle) - 1], sorted[Math.floor(middle)]]
+  return ((low ?? Number.NaN) + (high ?? Number.NaN)) / 2
+}

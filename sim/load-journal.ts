@@ -1,0 +1,22 @@
+/** The ids that a server has acknowledged, one a line: what a drill holds against the database afterwards. */
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
+
+export interface LoadJournal {
+  /** In the kernel when it returns, so a kill of this process loses none. `id` has no line break. */
+  acknowledge(id: string): void
+  close(): void
+}
+
+/** Appends to `path`, which is made where it is missing. */
+export function openJournal(path: string): LoadJournal {
+  const fd = openSync(path, 'a')
+  return {
+    acknowledge: (id) => void writeSync(fd, `${id}\n`),
+    close: () => closeSync(fd),
+  }
+}
+
+/** Whole lines only: one cut off by a kill was not yet acknowledged to anybody. */
+export function readJournal(path: string): readonly string[] {
+  return readFileSync(path, 'utf8').split('\n').slice(0, -1)
+}
