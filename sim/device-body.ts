@@ -73,7 +73,8 @@ export function registrationBody(alias: string, pushToken: string | null): strin
 /** For POST /v1/action-result. */
 export function resultBody(command: CommandData, result: RunResult, finishedAt: Date): string {
   const { request_id, action } = command
-  return gson({ request_id, action, ...result, finished_at: finishedAt.toISOString() })
+  const { outcome, message } = result
+  return gson({ request_id, action, outcome, message, finished_at: finishedAt.toISOString() })
 }
 
 /** For POST /v1/devices/{device_id}/ack, as the fielded agent sends it. */

@@ -1,11 +1,17 @@
 /** A phone's commands: each message is checked, each request_id runs once, a repeat reports the stored result again. */
 import { verifyCommandData } from '../src/core/command-message.ts'
+import { asJsonObject } from './http.ts'
 
 export type CommandData = Readonly<Record<string, string>>
+
+/** When and how often a phone reports a result; `afterMs` is how late. */
+export type Report = 'now' | 'twice' | 'never' | { readonly afterMs: number }
 
 export interface RunResult {
   readonly outcome: 'success' | 'failure' | 'timeout' | 'rejected'
   readonly message: string
+  /** Default `now`. It holds for the command: the late and the silent stay so when the message comes again. */
+  readonly report?: Report
 }
 
 /** What the phone does when it is told to; what it throws is a failure. */
@@ -24,6 +30,24 @@ interface Done {
 
 /** Results remembered; a command lives for a week at most, so older ones never come again. */
 const MAX_REMEMBERED = 1_000
+
+/** When the phone sends the result of what it took, epoch milliseconds; empty where it never does. */
+export function reportTimesMs(taken: Taken): readonly number[] {
+  if (!('result' in taken)) return []
+  const { kind, result, finishedAtMs } = taken
+  const { report = 'now' } = result
+  if (report === 'never') return []
+  if (typeof report === 'object') return kind === 'ran' ? [finishedAtMs + report.afterMs] : []
+  return report === 'twice' && kind === 'ran' ? [finishedAtMs, finishedAtMs] : [finishedAtMs]
+}
+
+/** Only its texts: what is no string cannot be signed, and the signature check will say so. */
+export function asCommandData(value: unknown): CommandData {
+  const entries = Object.entries(asJsonObject(value) ?? {})
+  return Object.fromEntries(
+    entries.flatMap(([name, text]) => (typeof text === 'string' ? [[name, text]] : [])),
+  )
+}
 
 export class DeviceCommands {
   readonly #run: Run

@@ -6,6 +6,8 @@ export interface QueueItem {
   /** JSON, as it was when the item was made. */
   readonly body: string
   readonly queuedAtMs: number
+  /** The command that it answers. */
+  readonly requestId: string | null
 }
 
 interface Entry {
@@ -43,8 +45,9 @@ export class DeviceQueue {
     return Math.min(...waiting.map(({ dueAtMs }) => dueAtMs))
   }
 
-  add(item: QueueItem): void {
-    this.#entries.push({ item, failures: 0, dueAtMs: item.queuedAtMs, isUnderWay: false })
+  /** `dueAtMs`: not sent before. */
+  add(item: QueueItem, dueAtMs = item.queuedAtMs): void {
+    this.#entries.push({ item, failures: 0, dueAtMs, isUnderWay: false })
     if (this.#entries.length <= MAX_ITEMS) return
     this.#entries.shift()
     this.dropped += 1

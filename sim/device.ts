@@ -7,21 +7,28 @@
  */
 import { type FetchedApk, fetchApk } from './device-apk.ts'
 import { ackBody, heartbeatBody, registrationBody, resultBody } from './device-body.ts'
-import { type CommandData, DeviceCommands, type Run, type RunResult } from './device-commands.ts'
+import {
+  asCommandData,
+  type CommandData,
+  DeviceCommands,
+  type RunResult,
+  reportTimesMs,
+  type Taken,
+} from './device-commands.ts'
 import { type DeviceCounts, zeroCounts } from './device-counts.ts'
+import { type Channel, DEFAULT_HABITS, type DeviceListener, type Habits } from './device-habits.ts'
 import { DeviceQueue, type QueueItem } from './device-queue.ts'
-import { asJsonObject, bodyOf, type HttpAnswer, jsonHeaders, type Send, textOf } from './http.ts'
-
-export interface Habits {
-  readonly shape: 'flat' | 'nested'
-  /** Asks for `//v1/heartbeat`. */
-  readonly hasDoubleSlash: boolean
-  /** `ack`: as the fielded agent, a ping by the next heartbeat and all else by /v1/devices/{device_id}/ack. */
-  readonly reportsBy: 'action-result' | 'ack'
-  /** Of the alarm; the first one rings after a random part of it. */
-  readonly heartbeatIntervalS: number
-  readonly pushToken: string | null
-}
+import { signatureOf } from './device-signature.ts'
+import {
+  bodyOf,
+  type HttpAnswer,
+  type HttpRequest,
+  isSuccess,
+  jsonHeaders,
+  requestIdOf,
+  type Send,
+  textOf,
+} from './http.ts'
 
 export interface DeviceOptions {
   readonly alias: string
@@ -31,18 +38,14 @@ export interface DeviceOptions {
   /** 0 inclusive to 1 exclusive. */
   readonly random: () => number
   readonly habits?: Partial<Habits>
-  /** Default: everything succeeds. */
-  readonly run?: Run
+  /** What it does when it is told to; what that throws is a failure. Default: everything succeeds. */
+  readonly run?: (command: CommandData, device: Device) => RunResult | Promise<RunResult>
+  readonly listener?: DeviceListener
 }
 
-const HABITS: Habits = {
-  shape: 'nested',
-  hasDoubleSlash: false,
-  reportsBy: 'action-result',
-  heartbeatIntervalS: 600,
-  pushToken: null,
-}
 const MAX_UNAUTHORIZED = 5
+/** At once. Those under way also send what is queued meanwhile. */
+const MAX_DRAINS = 2
 const COUNT_OF = {
   ran: 'commandsRun',
   repeated: 'commandsRepeated',
@@ -62,15 +65,16 @@ export class Device {
   readonly #bootedAtMs: number
   #identity: Identity | null = null
   #unauthorizedInARow = 0
-  #alarmAtMs: number
+  #alarmAtMs = Number.POSITIVE_INFINITY
+  #drains = 0
 
   constructor(options: DeviceOptions) {
-    this.alias = options.alias
-    this.habits = { ...HABITS, ...options.habits }
+    const { alias, habits, nowMs, random, run = succeed } = options
+    this.alias = alias
+    this.habits = { ...DEFAULT_HABITS, ...habits }
     this.#options = options
-    this.#commands = new DeviceCommands(options.run ?? succeed, options.nowMs)
-    this.#bootedAtMs = options.nowMs() - 86_400_000 * options.random()
-    this.#alarmAtMs = options.nowMs() + this.#intervalMs * options.random()
+    this.#commands = new DeviceCommands((command) => run(command, this), nowMs)
+    this.#bootedAtMs = nowMs() - 86_400_000 * random()
   }
 
   /** null: not enrolled, or wiped. */
@@ -78,9 +82,13 @@ export class Device {
     return this.#identity?.deviceId ?? null
   }
 
-  /** Epoch milliseconds: its next alarm, or the first retry that is due. */
+  /**
+   * Epoch milliseconds: its next alarm, or the first retry that is due (while a drain is under way, that sees to it).
+   * Infinity until it is enrolled: the alarm is set then, and rings on, wiped or not.
+   */
   get nextWakeAtMs(): number {
-    return this.#identity === null ? this.#alarmAtMs : Math.min(this.#alarmAtMs, this.queue.dueAtMs)
+    const canDrain = this.#identity !== null && this.#drains === 0
+    return canDrain ? Math.min(this.#alarmAtMs, this.queue.dueAtMs) : this.#alarmAtMs
   }
 
   /** Takes the identity that a 200 or 201 brings. Asking again with the same token is how a lost answer is mended. */
@@ -99,15 +107,21 @@ export class Device {
         hmacKey: textOf(body, 'hmac_key'),
       }
       this.#unauthorizedInARow = 0
+      this.#setAlarm(this.#options.random())
     }
     return answer
   }
 
   /** The alarm rings where it is due; then the queue is drained. */
   async wake(): Promise<void> {
-    if (this.#options.nowMs() < this.#alarmAtMs) return this.drain()
-    this.#alarmAtMs = this.#options.nowMs() + this.#intervalMs
-    return this.beat()
+    const { nowMs, random } = this.#options
+    const { alarmJitter, parallelDrains } = this.habits
+    if (nowMs() >= this.#alarmAtMs) {
+      this.#setAlarm(1 + alarmJitter * (2 * random() - 1))
+      this.#queueHeartbeat(null)
+    }
+    const drains = random() < parallelDrains ? [this.drain(), this.drain()] : [this.drain()]
+    await Promise.all(drains)
   }
 
   /** One more heartbeat, and all that waits. */
@@ -119,23 +133,26 @@ export class Device {
   /** A push message arrives. Never rejects. */
   async receive(data: CommandData): Promise<void> {
     this.counts.commandsByPush += 1
-    await this.#take(data)
+    await this.#take(data, 'push')
     await this.drain()
   }
 
   /**
    * Tries every due item once, oldest first, stopping at no failure, and what its answers bring. Two at once send
-   * things twice, as in the field. Never rejects.
+   * things twice, as in the field; a third returns at once. Never rejects.
    */
   async drain(): Promise<void> {
+    if (this.#drains === MAX_DRAINS) return
+    this.#drains += 1
     const tried = new Set<QueueItem>()
     for (;;) {
       const identity = this.#identity
       const item = identity && this.queue.next(this.#options.nowMs(), tried)
-      if (!identity || !item) return
+      if (!identity || !item) break
       tried.add(item)
       await this.#attempt(item, identity)
     }
+    this.#drains -= 1
   }
 
   /** With the enrollment token where one is given, else with its own. */
@@ -144,15 +161,15 @@ export class Device {
     return fetchApk(this.#options.send, token, USER_AGENT)
   }
 
-  get #intervalMs(): number {
-    return this.habits.heartbeatIntervalS * 1_000
+  /** `part` of the interval from now. */
+  #setAlarm(part: number): void {
+    this.#alarmAtMs = this.#options.nowMs() + 1_000 * this.habits.heartbeatIntervalS * part
   }
 
-  async #attempt(item: QueueItem, { deviceToken }: Identity): Promise<void> {
+  async #attempt(item: QueueItem, identity: Identity): Promise<void> {
     const { send, nowMs, random } = this.#options
-    const headers = { ...jsonHeaders(deviceToken), 'user-agent': USER_AGENT }
-    const request = { method: 'POST', path: item.path, headers, body: item.body } as const
-    const answer = await send(request).catch(() => undefined)
+    this.counts[item.kind === 'heartbeat' ? 'heartbeatsSent' : 'resultsSent'] += 1
+    const answer = await send(this.#requestOf(item, identity)).catch(() => undefined)
 
     if (answer !== undefined) this.#countUnauthorized(answer.status)
     if (answer === undefined || !isSuccess(answer)) {
@@ -160,7 +177,16 @@ export class Device {
       return
     }
     this.queue.remove(item)
-    await (item.kind === 'heartbeat' ? this.#emptyMailbox(answer) : this.#resultAccepted(answer))
+    if (item.kind === 'heartbeat') await this.#heartbeatAccepted(item, answer, identity)
+    else this.#resultAccepted(item, answer)
+  }
+
+  #requestOf({ kind, path, body }: QueueItem, { deviceToken, hmacKey }: Identity): HttpRequest {
+    const headers = { ...jsonHeaders(deviceToken), 'user-agent': USER_AGENT }
+    const request = { method: 'POST', path, headers, body } as const
+    if (kind !== 'result' || !this.habits.signsResults) return request
+    const signature = signatureOf(request, hmacKey, this.#options.nowMs())
+    return { ...request, headers: { ...headers, 'x-signature': signature } }
   }
 
   #countUnauthorized(status: number): void {
@@ -170,39 +196,59 @@ export class Device {
     this.counts.wiped += 1
   }
 
-  async #emptyMailbox(answer: HttpAnswer): Promise<void> {
+  async #heartbeatAccepted(
+    { requestId }: QueueItem,
+    answer: HttpAnswer,
+    { deviceId }: Identity,
+  ): Promise<void> {
+    const { listener } = this.#options
+    const { commands, deduped, ignored } = bodyOf(answer)
+    const isDeduped = deduped === true
+    const httpRequestId = requestIdOf(answer)
     this.counts.heartbeatsAccepted += 1
-    const { commands } = bodyOf(answer)
+    if (isDeduped) this.counts.heartbeatsDeduped += 1
+    listener?.onHeartbeat({ deviceId, httpRequestId, isDeduped })
+    const isPingTaken = !(Array.isArray(ignored) && ignored.includes('ping_request_id'))
+    if (requestId !== null && isPingTaken) {
+      listener?.onResult({ requestId, httpRequestId, isDuplicate: null })
+    }
     for (const command of Array.isArray(commands) ? commands : []) {
       this.counts.commandsByMailbox += 1
-      await this.#take(asCommandData(command))
+      await this.#take(asCommandData(command), 'mailbox')
     }
   }
 
-  #resultAccepted(answer: HttpAnswer): void {
+  #resultAccepted({ requestId }: QueueItem, answer: HttpAnswer): void {
+    const isDuplicate = bodyOf(answer)['duplicate'] === true
     this.counts.resultsAccepted += 1
-    if (bodyOf(answer)['duplicate'] === true) this.counts.resultsDuplicate += 1
+    if (isDuplicate) this.counts.resultsDuplicate += 1
+    if (requestId === null) return
+    this.#options.listener?.onResult({ requestId, httpRequestId: requestIdOf(answer), isDuplicate })
   }
 
-  async #take(data: CommandData): Promise<void> {
+  async #take(data: CommandData, by: Channel): Promise<void> {
     if (this.#identity === null) return
     const taken = await this.#commands.take(data, this.#identity)
     this.counts[COUNT_OF[taken.kind]] += 1
-    if ('result' in taken) this.#queueResult(data, taken.result, taken.finishedAtMs)
+    for (const dueAtMs of reportTimesMs(taken)) this.#queueResult(data, taken, dueAtMs)
+    this.#options.listener?.onCommand({ requestId: data['request_id'] ?? '', by, kind: taken.kind })
   }
 
-  #queueResult(data: CommandData, result: RunResult, finishedAtMs: number): void {
+  #queueResult(data: CommandData, taken: Taken, dueAtMs: number): void {
+    if (!('result' in taken)) return
+    const { result, finishedAtMs } = taken
     const isAgent = this.habits.reportsBy === 'ack'
+    const { request_id: requestId = '' } = data
     if (isAgent && data['action'] === 'ping' && result.outcome === 'success') {
-      this.#queueHeartbeat(data['request_id'] ?? null)
+      this.#queueHeartbeat(requestId, dueAtMs)
       return
     }
     const path = isAgent ? `/v1/devices/${this.deviceId ?? ''}/ack` : '/v1/action-result'
     const body = (isAgent ? ackBody : resultBody)(data, result, new Date(finishedAtMs))
-    this.#queueItem('result', path, body)
+    this.#queueItem({ kind: 'result', path, body, requestId }, dueAtMs)
   }
 
-  #queueHeartbeat(pingRequestId: string | null): void {
+  #queueHeartbeat(pingRequestId: string | null, dueAtMs?: number): void {
     const { nowMs, random } = this.#options
     const { shape, hasDoubleSlash, pushToken } = this.habits
     const body = heartbeatBody(shape, {
@@ -218,11 +264,13 @@ export class Device {
       pushToken,
       pingRequestId,
     })
-    this.#queueItem('heartbeat', hasDoubleSlash ? '//v1/heartbeat' : '/v1/heartbeat', body)
+    this.counts.heartbeatsMade += 1
+    const path = hasDoubleSlash ? '//v1/heartbeat' : '/v1/heartbeat'
+    this.#queueItem({ kind: 'heartbeat', path, body, requestId: pingRequestId }, dueAtMs)
   }
 
-  #queueItem(kind: QueueItem['kind'], path: string, body: string): void {
-    this.queue.add({ kind, path, body, queuedAtMs: this.#options.nowMs() })
+  #queueItem(item: Omit<QueueItem, 'queuedAtMs'>, dueAtMs?: number): void {
+    this.queue.add({ ...item, queuedAtMs: this.#options.nowMs() }, dueAtMs)
   }
 }
 
@@ -232,16 +280,5 @@ interface Identity {
   readonly hmacKey: string
 }
 
-const succeed: Run = ({ action = '' }) => ({ outcome: 'success', message: `${action} done` })
-
-function isSuccess({ status }: HttpAnswer): boolean {
-  return status >= 200 && status < 300
-}
-
-/** What is no string cannot be signed: the signature check will say so. */
-function asCommandData(value: unknown): CommandData {
-  const entries = Object.entries(asJsonObject(value) ?? {})
-  return Object.fromEntries(
-    entries.flatMap(([name, text]) => (typeof text === 'string' ? [[name, text]] : [])),
-  )
-}
+const succeed = ({ action = '' }: CommandData) =>
+  ({ outcome: 'success', message: `${action} done` }) as const

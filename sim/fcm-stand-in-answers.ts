@@ -22,6 +22,7 @@ export const FCM_MODES = [
   'internal', // 500
   'bad_gateway', // 502 with an HTML body
   'unavailable', // 503
+  'gateway_timeout', // 504 with an HTML body
   'accept_then_reset', // delivered, and the connection is reset before the answer
   'hang', // not delivered, no answer
 ] as const
@@ -104,4 +105,5 @@ export const CANNED: Readonly<
   unavailable: googleError(503, 'UNAVAILABLE', 'The service is currently unavailable.', {
     errorCode: 'UNAVAILABLE',
   }),
+  gateway_timeout: { status: 504, text: '<!DOCTYPE html><title>Error 504 (Timeout)!!1</title>' },
 }

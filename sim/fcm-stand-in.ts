@@ -3,6 +3,7 @@
  * hands messages to simulated devices, and fails on demand. Development code: tests, the demo and drills.
  * Its journal keeps every send; a message is written there, and handed over, before it is answered.
  */
+import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import {
   type Answer,
@@ -63,11 +64,13 @@ export interface FcmStandIn {
 
 const MAX_REQUEST_BYTES = 64 * 1024
 
+/** `port`: default any free one. Rejects where it is taken. */
 export async function startFcmStandIn(
-  options: { readonly projectId?: string; readonly keyPair?: KeyPair } = {},
+  options: { readonly projectId?: string; readonly keyPair?: KeyPair; readonly port?: number } = {},
 ): Promise<FcmStandIn> {
   const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  server.listen(options.port ?? 0, '127.0.0.1')
+  await once(server, 'listening')
   const address = server.address()
   const port = typeof address === 'object' && address !== null ? address.port : 0
   const baseUrl = `http://127.0.0.1:${port}`

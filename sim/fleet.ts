@@ -1,12 +1,14 @@
 /** Many simulated phones against one origin: enroll all, let them live, and count what the service answered. */
 import { setMaxListeners } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
-import { Device, type DeviceOptions, type Habits } from './device.ts'
+import { Device, type DeviceOptions } from './device.ts'
 import { type DeviceCounts, sumCounts } from './device-counts.ts'
+import type { Habits } from './device-habits.ts'
 import type { FcmStandIn } from './fcm-stand-in.ts'
-import { asJsonObject, bodyOf, type HttpRequest, jsonHeaders, type Send, textOf } from './http.ts'
+import { asJsonObject, bodyOf, jsonHeaders, type Send, textOf } from './http.ts'
 
-export interface FleetOptions extends Pick<DeviceOptions, 'send' | 'nowMs' | 'random' | 'run'> {
+export interface FleetOptions
+  extends Pick<DeviceOptions, 'send' | 'nowMs' | 'random' | 'run' | 'listener'> {
   readonly aliases: readonly string[]
   /** What sets the phone with this index apart. */
   readonly habitsOf?: (index: number) => Partial<Habits>
@@ -15,8 +17,6 @@ export interface FleetOptions extends Pick<DeviceOptions, 'send' | 'nowMs' | 'ra
 }
 
 export interface FleetReport {
-  /** Answers by what was asked and what came: `POST /v1/heartbeat 200`, `… 401 token_unknown`, `… no answer`. */
-  readonly answers: Readonly<Record<string, number>>
   readonly counts: DeviceCounts
   readonly enrolled: number
   /** Items in the phones' queues, and those lost to a full queue or to age. */
@@ -26,11 +26,17 @@ export interface FleetReport {
 
 export interface Fleet {
   readonly devices: readonly Device[]
-  /** Each phone with the token of its alias; at most `atOnce` (20) at a time. A refusal only shows in the report. */
-  enroll(tokens: ReadonlyMap<string, string>, atOnce?: number): Promise<void>
+  /**
+   * Each phone that is not enrolled yet, with the token of its alias; at most `atOnce` (20) at a time, no further one
+   * once `signal` aborts. A refusal only shows in what `send` brings.
+   */
+  enroll(
+    tokens: ReadonlyMap<string, string>,
+    options?: { readonly atOnce?: number; readonly signal?: AbortSignal },
+  ): Promise<void>
   /** One heartbeat of each phone, all at once. */
   beat(): Promise<void>
-  /** Alarms and retries in real time, until `signal` aborts and the requests under way have ended. */
+  /** Alarms and retries in real time, until `signal` aborts: no push is taken any more, what is under way is ended. */
   live(signal: AbortSignal): Promise<void>
   report(): FleetReport
 }
@@ -39,14 +45,20 @@ const MAX_BATCH = 100
 const POLL_MS = 1_000
 
 export function createFleet(options: FleetOptions): Fleet {
-  const answers = new Map<string, number>()
-  const send = countingSend(options.send, answers)
+  const underWay = new Set<Promise<void>>()
+  let isOver = false
+  const track = (work: Promise<void>) => {
+    const tracked = work.finally(() => underWay.delete(tracked))
+    underWay.add(tracked)
+  }
   const devices = options.aliases.map((alias, index) => {
     const pushToken = options.push === undefined ? null : `sim-push-token-${alias}`
     const habits = { pushToken, ...options.habitsOf?.(index) }
-    const device = new Device({ ...options, alias, send, habits })
+    const device = new Device({ ...options, alias, habits })
     if (habits.pushToken !== null) {
-      options.push?.register(habits.pushToken, (data) => void device.receive(data))
+      options.push?.register(habits.pushToken, (data) => {
+        if (!isOver) track(device.receive(data))
+      })
     }
     return device
   })
@@ -54,13 +66,15 @@ export function createFleet(options: FleetOptions): Fleet {
   return {
     devices,
 
-    async enroll(tokens, atOnce = 20) {
-      const waiting = [...devices]
+    async enroll(tokens, { atOnce = 20, signal } = {}) {
+      const waiting = devices.filter((device) => device.deviceId === null)
       const enrollNext = async (): Promise<void> => {
-        for (let device = waiting.shift(); device !== undefined; device = waiting.shift()) {
+        while (signal?.aborted !== true) {
+          const device = waiting.shift()
+          if (device === undefined) return
           const token = tokens.get(device.alias)
           if (token === undefined) throw new Error(`no enrollment token for ${device.alias}`)
-          await device.register(token).catch(() => {}) // counted as `no answer`
+          await device.register(token).catch(() => {}) // no answer: it stays unenrolled
         }
       }
       await Promise.all(Array.from({ length: atOnce }, enrollNext))
@@ -72,12 +86,13 @@ export function createFleet(options: FleetOptions): Fleet {
 
     async live(signal) {
       setMaxListeners(0, signal) // each phone waits on it
-      await Promise.all(devices.map((device) => liveOf(device, options.nowMs, signal)))
+      await Promise.all(devices.map((device) => liveOf(device, options.nowMs, signal, track)))
+      isOver = true
+      while (underWay.size > 0) await Promise.all(underWay)
     },
 
     report() {
       return {
-        answers: Object.fromEntries([...answers].sort(([a], [b]) => (a < b ? -1 : 1))),
         counts: sumCounts(devices.map((device) => device.counts)),
         enrolled: devices.filter((device) => device.deviceId !== null).length,
         queued: sum(devices, ({ queue }) => queue.length),
@@ -87,63 +102,55 @@ export function createFleet(options: FleetOptions): Fleet {
   }
 }
 
-/** Single-use enrollment tokens bound to the aliases, by alias; in batches, as an admin gets them. */
+/**
+ * Single-use enrollment tokens bound to the aliases, by alias; in batches, as an admin gets them. With `phonesPerToken`
+ * above 1 so many phones share an unbound one: an admin may make only so many tokens an hour.
+ */
 export async function issueEnrollmentTokens(
   send: Send,
   adminToken: string,
   aliases: readonly string[],
+  phonesPerToken = 1,
 ): Promise<ReadonlyMap<string, string>> {
   const issued = new Map<string, string>()
-  for (let start = 0; start < aliases.length; start += MAX_BATCH) {
+  for (const batch of chunksOf(chunksOf(aliases, phonesPerToken), MAX_BATCH)) {
+    const bound = batch.map(([alias = null]) => (phonesPerToken === 1 ? alias : null))
     const answer = await send({
       method: 'POST',
       path: '/v1/enroll-tokens',
       headers: jsonHeaders(adminToken),
-      body: JSON.stringify({ aliases: aliases.slice(start, start + MAX_BATCH) }),
+      body: JSON.stringify({ aliases: bound, uses_allowed: phonesPerToken }),
     })
-    const { tokens } = bodyOf(answer)
+    const { tokens, code } = bodyOf(answer)
     if (answer.status !== 201 || !Array.isArray(tokens)) {
-      throw new Error(`enrollment tokens were answered with ${answer.status}`)
+      throw new Error(`enrollment tokens were answered with ${answer.status} ${code ?? ''}`.trim())
     }
-    for (const made of tokens) {
-      const token = asJsonObject(made) ?? {}
-      issued.set(textOf(token, 'alias'), textOf(token, 'token'))
+    for (const [index, sharers] of batch.entries()) {
+      const token = textOf(asJsonObject(tokens[index]) ?? {}, 'token')
+      for (const alias of sharers) issued.set(alias, token)
     }
   }
   return issued
 }
 
-async function liveOf(device: Device, nowMs: () => number, signal: AbortSignal): Promise<void> {
+function chunksOf<T>(items: readonly T[], size: number): readonly (readonly T[])[] {
+  const count = Math.ceil(items.length / size)
+  return Array.from({ length: count }, (_, index) => items.slice(index * size, (index + 1) * size))
+}
+
+async function liveOf(
+  device: Device,
+  nowMs: () => number,
+  signal: AbortSignal,
+  track: (work: Promise<void>) => void,
+): Promise<void> {
   while (!signal.aborted) {
     const untilWakeMs = device.nextWakeAtMs - nowMs()
     // A push in between may bring an earlier retry, hence the bound.
     await wait(Math.min(Math.max(1, untilWakeMs), POLL_MS), undefined, { signal }).catch(() => {})
-    if (!signal.aborted && nowMs() >= device.nextWakeAtMs) await device.wake()
+    // The alarm rings also while a drain hangs, as in the field: it is not awaited here.
+    if (!signal.aborted && nowMs() >= device.nextWakeAtMs) track(device.wake())
   }
-}
-
-function countingSend(send: Send, answers: Map<string, number>): Send {
-  const count = (request: HttpRequest, what: string) => {
-    const key = `${request.method} ${nameOf(request.path)} ${what}`
-    answers.set(key, (answers.get(key) ?? 0) + 1)
-  }
-  return async (request) => {
-    try {
-      const answer = await send(request)
-      const code = answer.status < 400 ? '' : textOf(bodyOf(answer), 'code')
-      count(request, `${answer.status} ${code}`.trimEnd())
-      return answer
-    } catch (error) {
-      count(request, 'no answer')
-      throw error
-    }
-  }
-}
-
-/** The route, so that the report stays short. */
-function nameOf(path: string): string {
-  const plain = path.replace(/\?.*/, '').replace(/\/{2,}/g, '/')
-  return plain.replace(/^\/v1\/devices\/[^/]+\/ack$/, '/v1/devices/{device_id}/ack')
 }
 
 function sum<T>(items: readonly T[], of: (item: T) => number): number {

@@ -86,6 +86,15 @@ export function textOf(object: JsonObject, name: string): string {
   return typeof value === 'string' ? value : ''
 }
 
+export function isSuccess({ status }: HttpAnswer): boolean {
+  return status >= 200 && status < 300
+}
+
+/** X-Request-ID; empty where there is none. */
+export function requestIdOf({ headers }: HttpAnswer): string {
+  return String(headers['x-request-id'] ?? '')
+}
+
 export function jsonHeaders(token: string): Record<string, string> {
   return { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
 }

@@ -47,7 +47,7 @@ async function enroll(stage: Stage): Promise<ReadonlyMap<string, string>> {
   const tokens = await issueEnrollmentTokens(recorder.send, stage.adminToken, ALIASES)
   await showAll(stage, 'admin')
 
-  await fleet.enroll(tokens, 1)
+  await fleet.enroll(tokens, { atOnce: 1 })
   const [first, ...others] = recorder.take()
   await show(stage, 'D01', first)
   const codes = others.map(({ answer }) => answer.status).join(' ')
