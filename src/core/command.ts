@@ -46,6 +46,10 @@ export interface CommandFacts {
   readonly outcome: Outcome | null
   readonly isLateResult: boolean
   readonly nextAttemptAt: Date | null
+  /** Of its last push; null where none was answered. */
+  readonly fcmHttpCode: number | null
+  /** Of its last push; null where there was none. */
+  readonly fcmStatus: string | null
 }
 
 export interface DeviceFacts {
@@ -135,6 +139,13 @@ interface Rule {
 const isOpen = ({ command, now }: Facts) => stateAt(command, now) === 'open'
 const seen = ({ device }: Facts) => device.lastSeenAt?.toISOString() ?? 'never'
 
+/** How FCM answered, in its words: a sentence to go behind another, or nothing. */
+function lastPush({ command }: Facts): string {
+  const { fcmHttpCode, fcmStatus } = command
+  if (fcmStatus === null) return ''
+  return ` Its last push: ${fcmHttpCode === null ? '' : `${fcmHttpCode} `}${fcmStatus}.`
+}
+
 /** In the order of http-api.md, GET /admin/commands/{request_id}. */
 const RULES: readonly Rule[] = [
   {
@@ -188,13 +199,14 @@ const RULES: readonly Rule[] = [
   {
     code: 'push_misconfigured',
     holds: (facts) => isOpen(facts) && facts.command.pushState === 'paused',
-    say: () =>
-      'FCM refuses our credentials or project: see push.paused in the log. The next heartbeat delivers it.',
+    say: (facts) =>
+      `FCM refuses our credentials or project: see push.paused in the log. The next heartbeat delivers it.${lastPush(facts)}`,
   },
   {
     code: 'push_token_dead',
     holds: (facts) => isOpen(facts) && facts.device.hasPushToken && facts.device.isPushTokenDead,
-    say: () => 'FCM calls the push token dead; the next heartbeat delivers it.',
+    say: (facts) =>
+      `FCM calls the push token dead; the next heartbeat delivers it.${lastPush(facts)}`,
   },
   {
     code: 'no_push_token',
@@ -212,8 +224,8 @@ const RULES: readonly Rule[] = [
   {
     code: 'push_backoff',
     holds: (facts) => isOpen(facts) && facts.command.pushState === 'backoff',
-    say: ({ command }) =>
-      `The last push failed; the next is due at ${command.nextAttemptAt?.toISOString() ?? 'once'}.`,
+    say: (facts) =>
+      `The last push failed; the next is due at ${facts.command.nextAttemptAt?.toISOString() ?? 'once'}.${lastPush(facts)}`,
   },
   {
     code: 'pushed_waiting_for_device',
@@ -223,9 +235,9 @@ const RULES: readonly Rule[] = [
   {
     code: 'waiting_first_push',
     holds: isOpen,
-    say: ({ command }) =>
-      command.pushState === 'gave_up'
-        ? 'Push gave up; the next heartbeat delivers it.'
+    say: (facts) =>
+      facts.command.pushState === 'gave_up'
+        ? `Push gave up; the next heartbeat delivers it.${lastPush(facts)}`
         : 'The push is due.',
   },
 ]

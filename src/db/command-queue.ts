@@ -25,11 +25,13 @@ const LEASE_S = 60
 /**
  * MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
  * snapshot's: one may have come since. So a command without is leased too, and RECORD_NO_TOKEN decides.
+ * The time left is compared so that no index holds it: for `expires_at > now()` the planner reads all that is open
+ * by commands_expiry, due or not.
  */
 const CLAIM = /* sql */ `
   with due as materialized (
     select request_id from commands
-    where state = 'open' and next_attempt_at <= now() and expires_at > now()
+    where state = 'open' and next_attempt_at <= now() and expires_at - now() > interval '0'
     order by next_attempt_at, request_id
     limit $1
     for update skip locked),
@@ -115,12 +117,13 @@ const REQUEST_PUSH = /* sql */ `
     where device_id = any ($1::uuid[]) and state = 'open' and push_state <> 'off' and lease_id is null
     order by request_id for update)`
 
+/** The time left is compared as in CLAIM. */
 const CANCEL_ALL_OF = /* sql */ `
   with ended as (
     update commands set state = 'cancelled', ended_at = now(), next_attempt_at = null
     where request_id in (
       select request_id from commands
-      where device_id = $1 and state = 'open' and expires_at > now()
+      where device_id = $1 and state = 'open' and expires_at - now() > interval '0'
       order by request_id for update)
     returning request_id, action),
   told as (

@@ -21,6 +21,8 @@ const sent: CommandFacts = {
   outcome: null,
   isLateResult: false,
   nextAttemptAt: null,
+  fcmHttpCode: null,
+  fcmStatus: null,
 }
 const alive: DeviceFacts = {
   isDeleted: false,
@@ -146,4 +148,19 @@ t.test('a verdict says since when, until when', async (t) => {
   t.match(detail({}), agoS(60).toISOString())
   t.match(detail({ deliveredAt: agoS(9) }), agoS(9).toISOString())
   t.match(detail(over), agoS(1).toISOString())
+})
+
+t.test('a verdict names how FCM answered where that is the reason', async (t) => {
+  const detail = (command: Partial<CommandFacts>, device: Partial<DeviceFacts> = {}) =>
+    verdictAt({ ...sent, ...command }, { ...alive, ...device }, NOW, OFFLINE_AFTER_S).detail
+  const quota = { fcmHttpCode: 429, fcmStatus: 'QUOTA_EXCEEDED' }
+  const timeout = { fcmHttpCode: null, fcmStatus: 'TIMEOUT' }
+  t.match(detail({ pushState: 'backoff', ...quota }), /Its last push: 429 QUOTA_EXCEEDED\.$/)
+  t.match(detail({ pushState: 'backoff', ...timeout }), /Its last push: TIMEOUT\.$/)
+  t.match(detail({ pushState: 'gave_up', ...timeout }), /Its last push: TIMEOUT\.$/)
+  t.match(detail({ pushState: 'paused', ...quota }), /429 QUOTA_EXCEEDED\.$/)
+  t.match(detail({ pushState: 'gave_up', ...quota }, { isPushTokenDead: true }), /429 QUOTA/)
+  for (const pushState of ['paused', 'backoff', 'gave_up', 'waiting'] as const) {
+    t.notMatch(detail({ pushState }), 'last push:', 'nothing was tried')
+  }
 })

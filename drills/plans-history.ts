@@ -1,0 +1,70 @@
+/** Commands of a fleet that has run for long: nearly all of them have ended, each with its story, and a few are open. */
+import type pg from 'pg'
+
+export const DEVICES = 5_000
+/** Open commands; the first half is due for push, the rest waits for its time. */
+export const OPEN = 500
+/** An action that 1 in so many commands has; the others are pings. */
+export const RARE_ACTION = { name: 'reboot', oneIn: 5_000 } as const
+/** Rows of one statement, so that no fill needs more memory than another. */
+const BATCH = 100_000
+
+/** The id of the n-th device, from 1. */
+export const deviceId = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`
+
+/** Its SHA-256 is the hash of the n-th device's token. */
+export const tokenText = (n: number) => `${TOKEN}${n}`
+const TOKEN = 'device-token-'
+
+/** The devices and their open commands, into an empty database. As a superuser: no foreign key is checked. */
+export async function fillFleet(db: pg.Client): Promise<void> {
+  await db.query('set session_replication_role = replica')
+  const statements = [
+    `insert into enrollment_tokens (token_id, token_hash, uses_allowed, expires_at, issued_by, request_id)
+     values ('${deviceId(0)}', sha256('x'), 1, now(), 'drill', 'r')`,
+    `insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, fcm_token, fcm_token_at)
+     select ${ID}, 'D' || n, 1, '${deviceId(0)}', 'default', 'r', 'push-' || n, now() - interval '1 day'
+     from generate_series(1, ${DEVICES}) n`,
+    `insert into device_status (device_id, request_id, last_seen_at, effective_at)
+     select device_id, request_id, now() - interval '1 hour', now() - interval '1 hour' from devices`,
+    `insert into device_tokens (token_hash, device_id, enrollment_no, first_used_at, request_id)
+     select sha256(convert_to('${TOKEN}' || n, 'UTF8')), ${ID}, 1, now(), 'r'
+     from generate_series(1, ${DEVICES}) n`,
+    `insert into commands (request_id, device_id, action, params, request_hash, admin, created_at, expires_at,
+       push_state, next_attempt_at)
+     select 'open-' || n, ${ID}, 'ping', '{}', '', 'drill', now() - make_interval(secs => n),
+       now() + interval '1 day', case when n <= ${OPEN / 2} then 'waiting' else 'backoff' end,
+       now() + case when n <= ${OPEN / 2} then '-1 s' else '1 hour' end::interval
+     from generate_series(1, ${OPEN}) n`,
+    `insert into command_events (request_id, stage, instance)
+     select request_id, 'accepted', 'drill' from commands`,
+  ]
+  for (const statement of statements) await db.query(statement)
+}
+
+/** Ended commands numbered from `from` to `to`, both included, older by a minute each; then the statistics of all. */
+export async function fillEnded(db: pg.Client, from: number, to: number): Promise<void> {
+  for (let first = from; first <= to; first += BATCH) {
+    const last = Math.min(to, first + BATCH - 1)
+    await db.query(
+      `insert into commands (request_id, device_id, action, params, request_hash, admin, state, created_at,
+         expires_at, ended_at, push_state, attempt, push_attempts, fcm_http_code, fcm_status, outcome, result_at)
+       select 'done-' || n, ${ID}, case when n % ${RARE_ACTION.oneIn} = 0 then '${RARE_ACTION.name}' else 'ping' end,
+         '{"note":"as an admin sent it"}', sha256(convert_to(n::text, 'UTF8')), 'drill',
+         case n % 20 when 0 then 'cancelled' when 1 then 'expired' else 'completed' end,
+         ${CREATED}, ${CREATED} + interval '1 day', ${CREATED} + interval '1 min', 'sent', 1, 1, 200, 'OK',
+         case when n % 20 > 1 then 'success' end, case when n % 20 > 1 then ${CREATED} + interval '1 min' end
+       from generate_series(${first}, ${last}) n`,
+    )
+    await db.query(
+      `insert into command_events (request_id, at, stage, code, instance)
+       select 'done-' || n, ${CREATED}, stage, null, 'drill'
+       from generate_series(${first}, ${last}) n, unnest(array['accepted', 'push_sent', 'result']) stage`,
+    )
+  }
+  await db.query('vacuum (analyze)')
+}
+
+/** Of the n-th row. */
+const ID = `('00000000-0000-4000-8000-' || lpad(((n - 1) % ${DEVICES} + 1)::text, 12, '0'))::uuid`
+const CREATED = `now() - interval '1 hour' - make_interval(mins => n)`

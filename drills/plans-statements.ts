@@ -1,0 +1,248 @@
+/** The statements of the service that must not slow down as commands pile up, each as the service asks it. */
+import { createHash, randomUUID } from 'node:crypto'
+import type { Heartbeat } from '../src/core/heartbeat.ts'
+import type { Claim } from '../src/core/outbox.ts'
+import type { CommandFilter } from '../src/db/command-lists.ts'
+import { commandQueue } from '../src/db/command-queue.ts'
+import { commandResultStore } from '../src/db/command-results.ts'
+import { commandStore } from '../src/db/commands.ts'
+import { deviceStore } from '../src/db/devices.ts'
+import { storeHeartbeats } from '../src/db/heartbeats.ts'
+import type { Database } from '../src/db/pool.ts'
+import type { Explained, PlanMode } from './plans-explain.ts'
+import { deviceId, OPEN, RARE_ACTION, tokenText } from './plans-history.ts'
+
+export interface Statement {
+  readonly title: string
+  /** Where the service knows: the hot path asks for generic plans. */
+  readonly modes: readonly PlanMode[]
+  readonly run: (database: Database) => Promise<unknown>
+  /** The index of commands or their events that must serve it; null: whichever the planner likes. */
+  readonly index: string | null
+  /** Rows of commands and their events that it may read at most, however many have ended. */
+  readonly mostRows: number
+}
+
+const BOTH: readonly PlanMode[] = ['custom', 'generic']
+const PAGE = 51
+/** The ended commands of the rare action among a million. */
+const RARE = 1_000_000 / RARE_ACTION.oneIn
+const GROUP = 64
+/** The planner may read all that is open, in small fleets above all: that is bounded by what the fleet has to do. */
+const ALL_OPEN = OPEN + 10
+const CLAIMED = 64
+const NO_FILTER: CommandFilter = { deviceId: null, status: null, action: null }
+const BY = { admin: 'drill', requestId: 'r', ip: null, instance: 'drill' }
+const RESULT = {
+  outcome: 'success',
+  message: null,
+  output: null,
+  exitCode: null,
+  finishedAt: null,
+  httpRequestId: 'r',
+} as const
+const ATTEMPT = { fcmHttpCode: 200, fcmStatus: 'OK', latencyMs: 1, retryInMs: null, reason: null }
+
+export const claim: Statement = {
+  title: 'claim',
+  modes: BOTH,
+  run: (database) => commandQueue(database, 'drill').claim(CLAIMED, randomUUID()),
+  index: 'commands_due',
+  mostRows: 3 * CLAIMED,
+}
+
+/** What is wrong with how it ran; empty where nothing is. */
+export function faultsOf(statement: Statement, explained: readonly Explained[]): readonly string[] {
+  const faults: string[] = []
+  const { index, mostRows } = statement
+  for (const { name, seqScans } of explained) {
+    if (seqScans.length > 0) faults.push(`${name} reads all of ${seqScans.join(', ')}`)
+  }
+  if (index !== null && !explained.some(({ indexes }) => indexes.has(index))) {
+    faults.push(`${index} is not used`)
+  }
+  const rows = rowsOf(explained)
+  if (rows > mostRows) faults.push(`${rows} rows read, ${mostRows} allowed`)
+  return faults
+}
+
+/** All that its statements read. */
+export const rowsOf = (explained: readonly Explained[]) =>
+  explained.reduce((sum, { rowsRead }) => sum + rowsRead, 0)
+
+export const STATEMENTS: readonly Statement[] = [
+  claim,
+  {
+    title: 'record of an attempt',
+    modes: BOTH,
+    run: (database) =>
+      commandQueue(database, 'drill').record(claimOf('open-1'), { ...ATTEMPT, pushState: 'sent' }),
+    index: 'commands_pkey',
+    mostRows: 3,
+  },
+  {
+    title: 'hand-back',
+    modes: BOTH,
+    run: (database) =>
+      commandQueue(database, 'drill').handBack([claimOf('open-1'), claimOf('open-2')]),
+    index: 'commands_pkey',
+    mostRows: ALL_OPEN,
+  },
+  {
+    title: 'expiry sweep',
+    modes: BOTH,
+    run: (database) => commandQueue(database, 'drill').expire(500),
+    index: 'commands_expiry',
+    mostRows: 10,
+  },
+  {
+    title: 'mailbox: hand-over in a group of heartbeats',
+    modes: ['generic'],
+    run: (database) =>
+      storeHeartbeats(database, { dedupWindowS: 10, instance: 'drill' })(group(null)),
+    index: 'commands_mailbox',
+    mostRows: 6 * GROUP + ALL_OPEN,
+  },
+  {
+    title: 'mailbox: new push tokens in a group of heartbeats',
+    modes: ['generic'],
+    run: (database) =>
+      storeHeartbeats(database, { dedupWindowS: 10, instance: 'drill' })(group('new')),
+    index: 'commands_mailbox',
+    mostRows: 6 * GROUP + ALL_OPEN,
+  },
+  {
+    title: 'a new push token makes commands due',
+    modes: BOTH,
+    run: (database) =>
+      deviceStore(database).setPushToken({ deviceId: deviceId(1), enrollmentNo: 1 }, 'new', 'r'),
+    index: 'commands_mailbox',
+    mostRows: 10,
+  },
+  {
+    title: 'result',
+    modes: BOTH,
+    run: (database) =>
+      commandResultStore(database, 'drill').record({
+        ...RESULT,
+        requestId: 'open-1',
+        deviceId: deviceId(1),
+      }),
+    index: 'commands_pkey',
+    mostRows: 3,
+  },
+  {
+    title: 'accept',
+    modes: BOTH,
+    run: (database) =>
+      commandStore(database).accept(
+        { deviceId: null, alias: 'D1' },
+        {
+          ...BY,
+          requestId: 'made',
+          action: 'ping',
+          params: {},
+          contentHash: createHash('sha256').digest(),
+          ttlS: 60,
+          isPushOn: true,
+        },
+      ),
+    index: 'commands_pkey',
+    mostRows: 10,
+  },
+  {
+    title: 'one command',
+    modes: BOTH,
+    run: (database) => commandStore(database).find('done-1'),
+    index: 'commands_pkey',
+    mostRows: 3,
+  },
+  {
+    title: 'timeline',
+    modes: BOTH,
+    run: (database) => commandStore(database).timeline('done-1'),
+    index: 'command_events_story',
+    mostRows: 3,
+  },
+  {
+    title: 'cancel',
+    modes: BOTH,
+    run: (database) => commandStore(database).cancel('open-1', BY),
+    index: 'commands_pkey',
+    mostRows: 5,
+  },
+  {
+    title: 'deletion of a device',
+    modes: BOTH,
+    run: (database) => deviceStore(database).delete(deviceId(1), BY),
+    index: 'commands_mailbox',
+    mostRows: 20,
+  },
+  ...lists(),
+]
+
+function lists(): readonly Statement[] {
+  const rare = { ...NO_FILTER, action: RARE_ACTION.name }
+  const cases: readonly [what: string, filter: CommandFilter, mostRows: number][] = [
+    ['newest', NO_FILTER, 2 * PAGE],
+    ['of a device', { ...NO_FILTER, deviceId: deviceId(1) }, 2 * PAGE + ALL_OPEN],
+    ['completed', { ...NO_FILTER, status: 'completed' }, 2 * PAGE + ALL_OPEN],
+    ['expired', { ...NO_FILTER, status: 'expired' }, 4 * PAGE + ALL_OPEN],
+    ['queued', { ...NO_FILTER, status: 'queued' }, 2 * PAGE + ALL_OPEN],
+    ['of a common action', { ...NO_FILTER, action: 'ping' }, 2 * PAGE],
+    ['of a rare action', rare, 2 * PAGE],
+    ['of an unknown action', { ...NO_FILTER, action: 'none' }, 0],
+    ['of a rare action, completed', { ...rare, status: 'completed' }, 2 * PAGE + RARE],
+    ['of a rare action, queued', { ...rare, status: 'queued' }, ALL_OPEN],
+  ]
+  return cases.map(([what, filter, mostRows]) => ({
+    title: `list: ${what}`,
+    modes: BOTH,
+    run: (database) => commandStore(database).list({ limit: PAGE, after: null }, filter),
+    index: null,
+    mostRows,
+  }))
+}
+
+function claimOf(requestId: string): Claim {
+  return {
+    requestId,
+    leaseId: randomUUID(),
+    deviceId: deviceId(1),
+    alias: 'D1',
+    action: 'ping',
+    params: {},
+    attempt: 1,
+    pushFailures: 0,
+    expiresAt: new Date(),
+    fcmToken: 'push-1',
+    enrollmentNo: 1,
+    hmacSecretId: 'default',
+  }
+}
+
+/** Heartbeats of as many devices, each with open commands or without. */
+function group(fcmToken: string | null) {
+  const heartbeat: Heartbeat = {
+    status: 'ok',
+    batteryPct: null,
+    networkType: null,
+    uptimeS: null,
+    isPlugged: null,
+    tempC: null,
+    signalDbm: null,
+    ramUsedMb: null,
+    appVersion: null,
+    agentVersion: null,
+    reportedAt: null,
+    fcmToken,
+    pingRequestId: null,
+  }
+  return Array.from({ length: GROUP }, (_, n) => ({
+    tokenHash: createHash('sha256')
+      .update(tokenText(n * 15 + 1))
+      .digest(),
+    heartbeat,
+    requestId: 'r',
+  }))
+}

@@ -1,0 +1,134 @@
+/** docs/device-protocol.md is true: its golden vectors, by our code and without it, its codes and its paths. */
+import { createHash, createHmac } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import {
+  commandData,
+  commandKey,
+  isReservedParamName,
+  verifyCommandData,
+} from '../../src/core/command-message.ts'
+import { STATUS } from '../../src/http/errors.ts'
+import { type RouteDeps, routeTable } from '../../src/routes/index.ts'
+import { checkSignature } from '../../src/security/signature.ts'
+import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+
+const TEXT = readFileSync(
+  fileURLToPath(new URL('docs/device-protocol.md', import.meta.resolve('#package.json'))),
+  'utf8',
+)
+
+function golden(name: string): string {
+  const [block, ...more] = blocksOf(TEXT).filter(({ rest }) => rest === `golden-${name}`)
+  if (block === undefined || more.length > 0) throw new Error(`there is no one golden-${name}`)
+  return block.text.trimEnd()
+}
+
+interface GoldenKey {
+  readonly secret: string
+  readonly device_id: string
+  readonly enrollment_no: number
+  readonly hmac_key: string
+}
+
+// Checked where they are read: what is missing fails its assertion.
+const KEY = JSON.parse(golden('key')) as GoldenKey
+const DATA = JSON.parse(golden('message')) as Readonly<Record<string, string>>
+
+const hex = (text: string) => createHmac('sha256', KEY.hmac_key).update(text).digest('hex')
+
+t.test('the golden key is the one of the secret, device and enrollment', async (t) => {
+  const independent = createHmac('sha256', KEY.secret).update(golden('key-text')).digest()
+  t.equal(independent.toString('base64url'), KEY.hmac_key)
+  t.equal(commandKey(KEY.secret, KEY.device_id, KEY.enrollment_no), KEY.hmac_key)
+  t.equal(KEY.hmac_key.length, 43)
+})
+
+t.test('the golden message is signed over exactly the golden texts', async (t) => {
+  t.equal(hex(golden('hmac-text')), DATA['hmac'])
+  t.equal(hex(golden('hmac2-text')), DATA['hmac2'])
+})
+
+t.test('the texts follow from the message as the document says', async (t) => {
+  const { request_id = '', device_id = '', action = '', ts = '', expires_at = '' } = DATA
+  const { attempt = '' } = DATA
+  t.equal([request_id, device_id, action, ts].join('|'), golden('hmac-text'))
+  const described = TEXT.split('Params are all entries but these: ')[1]?.split(/\.\s/)[0] ?? ''
+  const reserved = codesOf(described).filter((name) => name !== 'google' && name !== 'gcm')
+  for (const name of reserved) t.ok(isReservedParamName(name), name)
+  const names = Object.keys(DATA).filter((name) => !reserved.includes(name))
+  t.equal(names.length, 5)
+  const params = names.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+  const fixed = ['v2', request_id, device_id, action, ts, expires_at, attempt]
+  const parts = [...fixed, ...params.flatMap((name) => [name, DATA[name] ?? ''])]
+  const text = parts.map((part) => `${Buffer.byteLength(part, 'utf8')}:${part},`).join('')
+  t.equal(text, golden('hmac2-text'))
+
+  const bare = fixed.map((part) => `${Buffer.byteLength(part, 'utf8')}:${part},`).join('')
+  t.match(TEXT, `Without params, all else equal, \`hmac2\` is \`${hex(bare)}\`.`)
+})
+
+t.test('our code makes the golden message, and takes it', async (t) => {
+  const params = Object.entries(DATA).filter(([name]) => !isReservedParamName(name))
+  const made = commandData({
+    requestId: DATA['request_id'] ?? '',
+    deviceId: DATA['device_id'] ?? '',
+    action: DATA['action'] ?? '',
+    params: Object.fromEntries(params),
+    expiresAt: new Date(DATA['expires_at'] ?? ''),
+    attempt: Number(DATA['attempt']),
+    ts: new Date(DATA['ts'] ?? ''),
+    hmacKey: KEY.hmac_key,
+  })
+  t.strictSame(made, DATA)
+  t.same(verifyCommandData(DATA, KEY.hmac_key), { hmac: true, hmac2: true })
+  for (const name of ['expires_at', 'attempt', 'package']) {
+    const verified = verifyCommandData({ ...DATA, [name]: `${DATA[name]}0` }, KEY.hmac_key)
+    t.same(verified, { hmac: true, hmac2: false }, name)
+  }
+})
+
+t.test('the golden result is signed as the document says, and taken', async (t) => {
+  const [body = '', header = ''] = golden('result').split('\n')
+  const signature = header.replace('X-Signature: ', '')
+  const timeS = /^t=(\d+),/.exec(signature)?.[1] ?? ''
+  const bodySha256 = createHash('sha256').update(body).digest('hex')
+  const url = '/v1/action-result'
+  const text = [timeS, 'POST', url, 'result-1', bodySha256].join('\n')
+  t.equal(signature, `t=${timeS},v1=${hex(text)}`)
+  const request = {
+    header: signature,
+    method: 'POST',
+    url,
+    requestIdHeader: 'result-1',
+    bodySha256,
+  }
+  t.match(checkSignature(request, KEY.hmac_key, Number(timeS) + 120), { kind: 'valid' })
+  t.match(checkSignature(request, KEY.hmac_key, Number(timeS) + 121), { reason: 'stale' })
+})
+
+t.test('each code of the table has the status that stands before it', async (t) => {
+  const codes = tableOf(sectionOf(TEXT, 'Errors')).flatMap(([answer = '']) =>
+    answer.split(/(?=\b\d{3} )/).flatMap((part) => {
+      const status = Number(part.slice(0, 3))
+      return codesOf(part).map((code) => ({ code, status }))
+    }),
+  )
+  t.ok(codes.length > 10)
+  for (const { code, status } of codes) t.equal(Reflect.get(STATUS, code), status, code)
+})
+
+t.test('each endpoint that it names is served', async (t) => {
+  const served = routeTable({ isMetricsEnabled: true } as RouteDeps) // factories only keep what they are given
+  const routes = new Set(served.map(({ method, path }) => `${method} ${path}`))
+  const named = [...TEXT.matchAll(/`((?:GET|POST) \/v1\/[^`?]+)`/g)].map(([, name = '']) => name)
+  t.ok(new Set(named).size >= 5)
+  for (const name of named) t.ok(routes.has(name), name)
+})
+
+t.test('each example is JSON', async (t) => {
+  for (const { language, text, line } of blocksOf(TEXT)) {
+    if (language === 'json') t.ok(JSON.parse(text), `line ${line}`)
+  }
+})
