@@ -85,6 +85,7 @@ t.test('the same id and bytes again are 200, other bytes are 409', async (t) => 
   t.match(again, { status: 200, body: { build_id: 'same', version_code: 1 } })
   const other = await put('same?version_code=1&build_type=same', makeApk({ seed: 'other' }))
   t.match(other, { status: 409, body: { code: 'build_conflict' } })
+  await service.lines.terminalOf(other.requestId)
   t.equal(service.lines.of('apk.publish').filter((line) => line['build_id'] === 'same').length, 1)
 })
 

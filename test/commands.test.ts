@@ -264,7 +264,9 @@ t.test('an open command is cancelled once', async (t) => {
   const { body } = await read('cancelled')
   t.equal(body.verdict.code, 'cancelled')
   t.match(body.timeline.at(-1), { stage: 'cancelled', detail: { admin: 'tester' } })
-  const line = service.lines.of('command.cancelled').find((l) => l['request_id'] === 'cancelled')
+  const line = await service.lines.waitFor(
+    (one) => one.event === 'command.cancelled' && one['request_id'] === 'cancelled',
+  )
   t.match(line, { action: 'ping', admin: 'tester', reason: 'admin', device_id: shared.deviceId })
 })
 

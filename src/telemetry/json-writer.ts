@@ -70,10 +70,10 @@ export class JsonWriter {
     else this.#ascii(jsonNumber(value))
   }
 
-  /** With 3 decimals, below MAX_EXACT_MS; else as any number. */
+  /** With 3 decimals. */
   milliseconds(ms: number): void {
     if (!(ms >= 0 && ms < MAX_EXACT_MS)) {
-      this.#ascii(jsonNumber(ms))
+      this.#ascii(Number.isFinite(ms) ? ms.toFixed(3) : 'null')
       return
     }
     const microseconds = Math.round(ms * 1000)

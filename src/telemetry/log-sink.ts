@@ -2,10 +2,11 @@
  * Moves the ring's bytes to a file descriptor, one chunk (at most 64 KiB) in flight, and reports gaps.
  *
  * States of LogSink:
- *   idle       nothing stored, nothing in flight; wake() -> gathering
- *   gathering  a timer will write, so that the lines of GATHER_MS share one system call; much stored -> scheduled
+ *   idle       nothing stored, nothing in flight; wake() -> scheduled
  *   scheduled  a setImmediate will write
- *   writing    one chunk in flight; gone, and much stored -> writing the next; little -> gathering; nothing -> idle
+ *   writing    one chunk in flight; gone, and much stored -> writing the next; else -> gathering
+ *   gathering  a timer will write, so that the lines of GATHER_MS share one system call; much stored ->
+ *              scheduled; nothing came -> idle
  *   waiting    the last write failed for a while (disk full, EAGAIN); a timer -> writing
  *   dead       final: reader gone, descriptor closed, or close() is through. The ring is closed,
  *              every line still stored or yet to come counts as dropped
@@ -68,9 +69,8 @@ export class LogSink {
 
   /** To be called after every append, stored or dropped. Costs a comparison while lines are moving. */
   wake(): void {
-    if (this.#state === 'idle') this.#gather()
-    if (this.#state !== 'gathering' || this.#ring.fillBytes < this.#muchBytes) return
-    this.#schedule()
+    if (this.#state === 'idle') this.#schedule()
+    if (this.#state === 'gathering' && this.#ring.fillBytes >= this.#muchBytes) this.#schedule()
   }
 
   /** Settles, never rejects, once nothing is stored any more or `deadlineMs` have passed; a second call joins the first. */
@@ -107,10 +107,8 @@ export class LogSink {
     if (this.#state === 'dead') return
     this.#ring.release(error === null ? goneBytes : 0)
     if (error === null && goneBytes > 0) {
-      const { fillBytes } = this.#ring
-      const isLittle = fillBytes > 0 && fillBytes < this.#muchBytes
-      if (isLittle && this.#closed === undefined) this.#gather()
-      else this.#pump()
+      if (this.#ring.fillBytes >= this.#muchBytes || this.#closed !== undefined) this.#pump()
+      else this.#gather()
       return
     }
     const code = error === null ? 'EAGAIN' : (error.code ?? '')

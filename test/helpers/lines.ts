@@ -46,6 +46,12 @@ export class Lines {
     return this.all.filter((line) => line.event === event)
   }
 
+  /** All lines of one event, once there are `count` of them. */
+  async atLeast(count: number, event: string): Promise<readonly LogLine[]> {
+    await this.waitFor(() => this.of(event).length >= count, `${count} × ${event}`)
+    return this.of(event)
+  }
+
   /** The first line, past or to come, that fits; rejects after `timeoutMs` or at the end of the output. */
   async waitFor(
     fits: (line: LogLine) => boolean,

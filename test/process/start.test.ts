@@ -185,7 +185,7 @@ t.test('a database that is away at the start is waited for', async (t) => {
     t.ok(answer.headers.get('retry-after'))
   }
   t.equal((await call(origin, 'GET', '/v1/nowhere')).status, 404)
-  t.equal(launched.lines.of('db.unavailable').length, 1)
+  t.equal((await launched.lines.atLeast(1, 'db.unavailable')).length, 1)
 
   await create()
   await launched.lines.waitFor((line) => line.event === 'service.ready')
