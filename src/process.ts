@@ -20,6 +20,7 @@ const say = (text: string) => process.stderr.write(`${text}\n`)
 
 /** Runs the service until a signal ends the process. `parts` are what benches and tests put in the place of ours. */
 export function runProcess(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>> = {}): void {
+  process.stderr.on('error', () => {}) // nobody reads it: that must not end the service
   run(parts).catch((error: unknown) => {
     say(describe(error))
     process.exit(exitCodeOf(error))
@@ -32,8 +33,13 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
     say,
   )
   const logger = createLogger({ level: config.logLevel, bufferBytes: config.logBufferBytes, fd: 1 })
-  process.on('uncaughtException', (error) => void crash(error, logger))
-  process.on('unhandledRejection', (error) => void crash(error, logger))
+  let isCrashing = false
+  const onFault = (error: unknown) => {
+    if (!isCrashing) void crash(error, logger)
+    isCrashing = true
+  }
+  process.on('uncaughtException', onFault)
+  process.on('unhandledRejection', onFault)
 
   const starting = startServer(config, { logger, say, createMetrics, ...parts })
   let isStopping = false
@@ -45,7 +51,7 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
     const service = await starting.catch(() => undefined) // a failed start has ended what it began
     await service?.close(reason)
     await closeLog(logger, LOG_CLOSE_MS)
-    process.exit(exitCode)
+    process.exit(isCrashing ? EXIT_FAILURE : exitCode)
   }
   process.on('SIGTERM', () => void stop('SIGTERM', 0))
   process.on('SIGINT', () => void stop('SIGINT', 0))
@@ -60,7 +66,7 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
   }
 }
 
-/** The state is unknown: what is logged is written, and a supervisor starts anew. */
+/** The state is unknown: what is logged is written, and a supervisor starts anew. The first fault counts. */
 async function crash(error: unknown, logger: Logger): Promise<void> {
   setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2 * CRASH_LOG_CLOSE_MS).unref()
   say(error instanceof Error ? (error.stack ?? error.message) : String(error))

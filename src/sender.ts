@@ -8,7 +8,15 @@ import { StartError } from './startup.ts'
 export interface SenderDeps
   extends Pick<
     DispatcherDeps,
-    'outbox' | 'commandKey' | 'log' | 'newId' | 'random' | 'now' | 'onRecorded' | 'failpoint'
+    | 'outbox'
+    | 'commandKey'
+    | 'log'
+    | 'newId'
+    | 'random'
+    | 'now'
+    | 'nowMs'
+    | 'onRecorded'
+    | 'failpoint'
   > {
   readonly observeLatency: (latencyMs: number, action: string) => void
 }

@@ -155,6 +155,7 @@ async function compose(
     newId,
     random: Math.random,
     now,
+    nowMs,
     observeLatency: (latencyMs, action) => metrics.fcmDispatchLatency(action).observe(latencyMs),
     onRecorded: onChanged,
     failpoint,

@@ -73,14 +73,14 @@ const RECORD = /* sql */ `
         case when d.is_replaced then now() else now() + make_interval(secs => $6::float8 / 1000) end end,
       lease_id = null, lease_until = null
     from device d where c.request_id = $1 and c.lease_id = $2
-    returning c.request_id, c.next_attempt_at, c.state = 'open' and d.is_replaced as is_replaced),
+    returning c.request_id, c.next_attempt_at),
   told as (
     insert into command_events (request_id, stage, code, detail, instance)
     select request_id, case when $3 = 'sent' then 'push_sent' else 'push_failed' end, $5,
       jsonb_build_object('attempt', $9::int, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
         'retry_at', next_attempt_at) || jsonb_strip_nulls(jsonb_build_object('reason', $12::text)), $8
     from recorded)
-  select is_replaced as "isReplaced" from recorded`
+  select request_id from recorded`
 
 /** Fenced as RECORD. The locked row of the device decides: what commits after it finds the lease gone. */
 const RECORD_NO_TOKEN = /* sql */ `
@@ -155,12 +155,8 @@ const COUNT_WAITING = /* sql */ `
   select count(*)::int as "waiting" from commands where state = 'open' and next_attempt_at is not null`
 
 export function commandQueue(database: Database, instance: string): CommandQueue {
-  async function record(
-    tx: Queryable,
-    claim: Claim,
-    attempt: AttemptRecord,
-  ): Promise<{ readonly isReplaced: boolean } | undefined> {
-    const { rows } = await tx.query<{ isReplaced: boolean }>({
+  async function record(tx: Queryable, claim: Claim, attempt: AttemptRecord): Promise<boolean> {
+    const { rowCount } = await tx.query({
       name: 'command_queue.record',
       text: RECORD,
       values: [
@@ -178,7 +174,7 @@ export function commandQueue(database: Database, instance: string): CommandQueue
         attempt.reason,
       ],
     })
-    return rows[0]
+    return rowCount === 1
   }
 
   return {
@@ -192,16 +188,16 @@ export function commandQueue(database: Database, instance: string): CommandQueue
     },
 
     async record(claim, attempt) {
-      return (await record(database, claim, attempt)) !== undefined
+      return record(database, claim, attempt)
     },
 
     recordDeadToken(claim, attempt) {
       return database.transaction(async (tx) => {
         const values = [claim.deviceId, claim.fcmToken]
-        await tx.query({ name: 'command_queue.mark_dead', text: MARK_DEAD, values })
-        const recorded = await record(tx, claim, attempt)
-        if (recorded === undefined) return 'lease_lost'
-        return recorded.isReplaced ? 'replaced' : 'marked'
+        const name = 'command_queue.mark_dead'
+        const { rowCount } = await tx.query({ name, text: MARK_DEAD, values })
+        await record(tx, claim, attempt)
+        return { isMarked: rowCount === 1 }
       })
     },
 

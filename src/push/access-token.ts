@@ -43,7 +43,8 @@ export interface AccessTokenOptions {
   readonly timeoutMs: number
   /** Of a whole exchange with its retry, milliseconds; 12 s where not given. */
   readonly deadlineMs?: number
-  readonly now?: () => Date
+  /** Monotonic, milliseconds; by default performance.now. */
+  readonly nowMs?: () => number
 }
 
 const SCOPE = 'https://www.googleapis.com/auth/firebase.messaging'
@@ -70,7 +71,7 @@ export function createAccessTokens(
   account: TokenAccount,
   options: AccessTokenOptions,
 ): AccessTokens {
-  const now = options.now ?? (() => new Date())
+  const now = options.nowMs ?? (() => performance.now())
   let token: Token | null = null
   let exchange: Promise<string> | null = null
   let failure: { readonly error: unknown; readonly untilMs: number } | null = null
@@ -78,12 +79,12 @@ export function createAccessTokens(
   /** Joins the exchange under way or starts one, so that there is never more than one. */
   function renew(): Promise<string> {
     if (exchange !== null) return exchange
-    if (failure !== null && now().getTime() < failure.untilMs) return Promise.reject(failure.error)
+    if (failure !== null && now() < failure.untilMs) return Promise.reject(failure.error)
 
     exchange = exchangeAssertion(account, options)
       .then(
         ({ value, lifeMs }) => {
-          const nowMs = now().getTime()
+          const nowMs = now()
           failure = null
           token = {
             value,
@@ -93,7 +94,7 @@ export function createAccessTokens(
           return value
         },
         (error: unknown) => {
-          failure = { error, untilMs: now().getTime() + FAILURE_STANDS_MS }
+          failure = { error, untilMs: now() + FAILURE_STANDS_MS }
           throw error
         },
       )
@@ -105,7 +106,7 @@ export function createAccessTokens(
 
   return {
     async get(signal) {
-      const nowMs = now().getTime()
+      const nowMs = now()
       if (token === null || nowMs >= token.uselessAtMs) return abortable(renew(), signal)
       if (nowMs >= token.renewAtMs) renew().catch(() => {}) // the old one serves on; once useless, the error is the caller's
       return token.value

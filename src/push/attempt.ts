@@ -1,8 +1,9 @@
 /** What is recorded and logged of one attempt to push a command. */
 import { retryDelayMs } from '../core/backoff.ts'
+import { commandData } from '../core/command-message.ts'
 import type { AttemptRecord, Claim } from '../core/outbox.ts'
 import type { Line } from '../telemetry/events.ts'
-import type { SendOutcome } from './fcm.ts'
+import type { FcmClient, SendOutcome } from './fcm.ts'
 
 export interface RetryOptions {
   readonly retryBaseMs: number
@@ -14,6 +15,47 @@ export interface RetryOptions {
 
 /** The longest wait of our own between two attempts. */
 const MAX_RETRY_MS = 60 * 60_000
+
+export interface SendClaimDeps {
+  readonly fcm: Pick<FcmClient, 'send'>
+  /** The key that signs a device's commands; undefined where its secret is not configured. */
+  readonly commandKey: (claim: Claim) => string | undefined
+  readonly now: () => Date
+}
+
+/** FCM was not asked. */
+const NOT_ASKED = {
+  kind: 'retry',
+  retryAfterMs: null,
+  fcmHttpCode: null,
+  latencyMs: 0,
+  httpAttempts: 0,
+} as const
+
+/** One signed message. Never rejects: a fault of ours is an outcome of this command alone. */
+export async function sendClaim(
+  claim: Claim,
+  pushToken: string,
+  deps: SendClaimDeps,
+): Promise<SendOutcome> {
+  try {
+    const hmacKey = deps.commandKey(claim)
+    if (hmacKey === undefined) {
+      // This device's secret is another replica's: it may send, so the command waits and the sender goes on.
+      const detail = `HMAC secret ${claim.hmacSecretId} is not configured`
+      return { ...NOT_ASKED, fcmStatus: 'FAILED_PRECONDITION', detail }
+    }
+    const data = commandData({ ...claim, ts: deps.now(), hmacKey })
+    return await deps.fcm.send({ pushToken, data, expiresAt: claim.expiresAt })
+  } catch (error) {
+    return { ...NOT_ASKED, fcmStatus: 'INTERNAL', detail: `a fault of ours: ${faultText(error)}` }
+  }
+}
+
+/** Of anything thrown; bounded. */
+export function faultText(error: unknown): string {
+  return String(error).slice(0, 200)
+}
 
 export function recordOf(claim: Claim, outcome: SendOutcome, options: RetryOptions): AttemptRecord {
   const { fcmHttpCode, fcmStatus } = outcome

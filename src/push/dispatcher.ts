@@ -15,27 +15,25 @@
  * and the command is sent again, with a higher attempt. While too many tokens are called dead at once
  * (dead-token-valve.ts) none is marked and their commands back off.
  */
-import { commandData } from '../core/command-message.ts'
+import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
 import { sleep, within } from '../core/wait.ts'
 import type { Line, LineContext, Log } from '../telemetry/events.ts'
-import { lineOf, recordOf } from './attempt.ts'
+import { faultText, lineOf, recordOf, type SendClaimDeps, sendClaim } from './attempt.ts'
 import { DeadTokenValve } from './dead-token-valve.ts'
 import type { FcmClient, FcmMessage, SendOutcome } from './fcm.ts'
 import { SendLimit } from './send-limit.ts'
 
-export interface DispatcherDeps {
+export interface DispatcherDeps extends SendClaimDeps {
   readonly outbox: Outbox
-  readonly fcm: Pick<FcmClient, 'send'>
-  /** The key that signs a device's commands; undefined where its secret is not configured. */
-  readonly commandKey: (claim: Claim) => string | undefined
   readonly log: Log
   readonly maxInFlight: number
   readonly retryBaseMs: number
   readonly newId: () => string
   readonly random: () => number
-  readonly now: () => Date
+  /** Monotonic, milliseconds: how long it pauses, ramps or doubts must not hang on a clock that is set. */
+  readonly nowMs: () => number
   /** Told when an attempt was recorded: a request may wait for it. */
   readonly onRecorded: (requestId: string) => void
   readonly failpoint?: AtFailpoint | undefined
@@ -57,6 +55,8 @@ export class Dispatcher {
   readonly #limit: SendLimit
   readonly #valve = new DeadTokenValve()
   #isValveShut = false
+  /** What the database or our own code did last was a fault, not an outage. */
+  #isFaulty = false
   readonly #inFlight = new Map<Claim, Promise<void>>()
   readonly #closing = new AbortController()
   #poll: NodeJS.Timeout | undefined
@@ -82,7 +82,10 @@ export class Dispatcher {
   }
 
   start(): void {
-    this.#poll = setInterval(() => this.wake(), POLL_MS)
+    this.#poll = setInterval(() => {
+      this.#tellValve()
+      this.wake()
+    }, POLL_MS)
     this.wake()
     void this.#selfTest()
   }
@@ -109,28 +112,29 @@ export class Dispatcher {
         const limit = this.#claimable()
         if (limit === 0) break
         const claims = await this.#deps.outbox.claim(limit, this.#deps.newId())
+        this.#worked()
         if (claims.length > 0) this.#deps.failpoint?.('after_claim')
         if (this.#closing.signal.aborted) {
           await this.#handBack(claims)
           break
         }
-        if (this.#nextProbeAtMs !== 0 && claims.some(({ fcmToken }) => fcmToken !== null)) {
-          this.#nextProbeAtMs = this.#deps.now().getTime() + this.#probeMs
+        if (this.isPaused && claims.some(({ fcmToken }) => fcmToken !== null)) {
+          this.#nextProbeAtMs = this.#deps.nowMs() + this.#probeMs
         }
         for (const claim of claims) this.#begin(claim)
         if (claims.length === limit) this.#isClaimWanted = true
       }
-    } catch {
-      // The database is away: it was reported as db.unavailable, and the next poll tries again.
+    } catch (error) {
+      this.#failed(error) // the next poll tries again
     } finally {
       this.#isClaiming = false
     }
   }
 
   #claimable(): number {
-    const nowMs = this.#deps.now().getTime()
+    const nowMs = this.#deps.nowMs()
     const free = Math.max(0, this.#limit.at(nowMs) - this.#inFlight.size)
-    if (this.#nextProbeAtMs === 0 || free === 0) return free
+    if (!this.isPaused || free === 0) return free
     return nowMs < this.#nextProbeAtMs ? 0 : 1
   }
 
@@ -149,16 +153,7 @@ export class Dispatcher {
   }
 
   async #send(claim: Claim, pushToken: FcmMessage['pushToken']): Promise<void> {
-    const { fcm, now } = this.#deps
-    const hmacKey = this.#deps.commandKey(claim)
-    const answered: SendOutcome =
-      hmacKey === undefined
-        ? { ...NO_SECRET, detail: `HMAC secret ${claim.hmacSecretId} is not configured` }
-        : await fcm.send({
-            pushToken,
-            data: commandData({ ...claim, ts: now(), hmacKey }),
-            expiresAt: claim.expiresAt,
-          })
+    const answered = await sendClaim(claim, pushToken, this.#deps)
     this.#deps.failpoint?.('after_fcm_before_record')
     this.#pauseOrResume(answered)
     const outcome = this.#judged(answered)
@@ -171,38 +166,60 @@ export class Dispatcher {
 
   /** The outcome as it is to be recorded, after limit and valve have heard of it. */
   #judged(outcome: SendOutcome): SendOutcome {
-    const nowMs = this.#deps.now().getTime()
+    const nowMs = this.#deps.nowMs()
     const isDead = outcome.kind === 'token_dead'
     const isThrough = isDead || outcome.kind === 'sent' || outcome.kind === 'rejected'
-    if (outcome.httpAttempts > 0 && (isThrough || outcome.kind === 'retry')) {
-      this.#limit.ended(isThrough, nowMs)
-    }
-    if (isThrough && outcome.httpAttempts > 0) this.#valve.answered(isDead, nowMs)
-    const why = this.#valve.shutBecause(nowMs)
-    this.#tellValve(why)
+    const isAnswered = isThrough && outcome.httpAttempts > 0
+    // Without an attempt: the token endpoint is on the way to FCM, a secret that we lack is not.
+    const isLost = outcome.httpAttempts > 0 || NO_ANSWER.has(outcome.fcmStatus)
+    if (isAnswered || (outcome.kind === 'retry' && isLost)) this.#limit.ended(isAnswered, nowMs)
+    if (isAnswered) this.#valve.answered(isDead, nowMs)
+    const why = this.#tellValve()
     if (!isDead || why === undefined) return outcome
     const detail = `push token kept, ${why}`
     return { ...outcome, kind: 'retry', retryAfterMs: null, detail }
   }
 
-  #tellValve(why: string | undefined): void {
+  /** Why no token may be marked dead now; undefined: it may. */
+  #tellValve(): string | undefined {
+    const why = this.#valve.shutBecause(this.#deps.nowMs())
     const isShut = why !== undefined
-    if (isShut === this.#isValveShut) return
+    // While FCM refuses us as a whole push.resumed would say too much.
+    if (isShut === this.#isValveShut || (!isShut && this.isPaused)) return why
     this.#isValveShut = isShut
     // Sends go on; what is paused is the marking, and that an operator has to know.
     if (isShut) {
       const reason = `token clearing only: ${why}`
       this.#write(undefined, { event: 'push.paused', fields: { reason } })
     } else this.#write(undefined, { event: 'push.resumed', fields: {} })
+    return why
+  }
+
+  /** What is no outage (those are told as db.unavailable) would else stop push in silence. */
+  #failed(error: unknown): void {
+    if (error instanceof AppError || this.#isFaulty) return
+    this.#isFaulty = true
+    const reason = `a fault of ours: ${faultText(error)}`
+    this.#write(undefined, { event: 'push.paused', fields: { reason } })
+  }
+
+  #worked(): void {
+    if (!this.#isFaulty) return
+    this.#isFaulty = false
+    this.#write(undefined, { event: 'push.resumed', fields: {} })
   }
 
   async #record(claim: Claim, outcome: SendOutcome, record: AttemptRecord): Promise<void> {
     const { outbox } = this.#deps
     await this.#untilWritten(async () => {
-      if (outcome.kind !== 'token_dead') await outbox.record(claim, record)
-      else if ((await outbox.recordDeadToken(claim, record)) === 'marked') {
-        this.#write(claim, { event: 'push.token_dead', fields: { fcm_status: outcome.fcmStatus } })
-      } else this.wake()
+      if (outcome.kind !== 'token_dead') {
+        await outbox.record(claim, record)
+        return
+      }
+      const { isMarked } = await outbox.recordDeadToken(claim, record)
+      const fields = { fcm_status: outcome.fcmStatus }
+      if (isMarked) this.#write(claim, { event: 'push.token_dead', fields })
+      else this.wake()
     })
   }
 
@@ -216,8 +233,9 @@ export class Dispatcher {
       try {
         await write()
         return
-      } catch {
-        // Reported as db.unavailable. Past the last try the lease runs out and another attempt follows.
+      } catch (error) {
+        this.#failed(error)
+        // Past the last try the lease runs out and another attempt follows.
         if (tries === RECORD_TRIES || this.#closing.signal.aborted) return
         await sleep(RECORD_RETRY_MS, this.#closing.signal)
       }
@@ -237,15 +255,16 @@ export class Dispatcher {
     }
     // What FCM was not asked, or may not have read, proves nothing.
     const isTaken = outcome.kind !== 'retry' && outcome.httpAttempts > 0
-    if (!isTaken || this.#nextProbeAtMs === 0) return
+    if (!isTaken || !this.isPaused) return
     this.#nextProbeAtMs = 0
-    this.#limit.ramp(this.#deps.now().getTime())
+    this.#isValveShut = false // is told anew where it still is
+    this.#limit.ramp(this.#deps.nowMs())
     this.#write(undefined, { event: 'push.resumed', fields: {} })
   }
 
   #pause(reason: string): void {
-    if (this.#nextProbeAtMs !== 0) return
-    this.#nextProbeAtMs = this.#deps.now().getTime() + this.#probeMs
+    if (this.isPaused) return
+    this.#nextProbeAtMs = this.#deps.nowMs() + this.#probeMs
     this.#write(undefined, { event: 'push.paused', fields: { reason } })
   }
 
@@ -262,12 +281,4 @@ export class Dispatcher {
   }
 }
 
-/** This device's secret is another replica's: it may send, so the command waits and the sender goes on. FCM was not asked. */
-const NO_SECRET = {
-  kind: 'retry',
-  retryAfterMs: null,
-  fcmHttpCode: null,
-  fcmStatus: 'FAILED_PRECONDITION',
-  latencyMs: 0,
-  httpAttempts: 0,
-} as const
+const NO_ANSWER: ReadonlySet<string> = new Set(['TIMEOUT', 'NETWORK'])

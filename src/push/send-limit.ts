@@ -4,7 +4,7 @@
  *
  * States:
  *   open     the most at once; FAILURES_IN_A_ROW sends that FCM or the way to it failed -> failing
- *   failing  the ramp's first step; the first send that gets through -> ramping
+ *   failing  one at a time, FAILING_GAP_MS after the failure before; the first that gets through -> ramping
  *   ramping  a step more every STEP_MS, then open; FAILURES_IN_A_ROW again -> failing
  */
 
@@ -12,11 +12,13 @@
 const FAILURES_IN_A_ROW = 20
 const STEPS = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75] as const
 const STEP_MS = 10_000
+const FAILING_GAP_MS = 1_000
 
 export class SendLimit {
   readonly #most: number
   #failures = 0
-  /** 0: open. Infinity: failing. Else when the ramp began, epoch milliseconds. */
+  #lastFailureMs = 0
+  /** 0: open. Infinity: failing. Else when the ramp began, monotonic milliseconds. */
   #rampSinceMs = 0
 
   constructor(most: number) {
@@ -31,6 +33,7 @@ export class SendLimit {
       return
     }
     this.#failures++
+    this.#lastFailureMs = nowMs
     if (this.#failures === FAILURES_IN_A_ROW) this.#rampSinceMs = Number.POSITIVE_INFINITY
   }
 
@@ -40,12 +43,13 @@ export class SendLimit {
     this.#rampSinceMs = nowMs
   }
 
-  /** At least 1. */
+  /** 0 only while failing. */
   at(nowMs: number): number {
     if (this.#rampSinceMs === 0) return this.#most
-    // A clock that went back starts the ramp over; while failing, nothing has passed since Infinity.
-    const passedMs = Math.max(0, nowMs - this.#rampSinceMs)
-    const step = STEPS[Math.floor(passedMs / STEP_MS)]
+    if (this.#rampSinceMs === Number.POSITIVE_INFINITY) {
+      return nowMs - this.#lastFailureMs < FAILING_GAP_MS ? 0 : 1
+    }
+    const step = STEPS[Math.floor((nowMs - this.#rampSinceMs) / STEP_MS)]
     if (step !== undefined) return Math.max(1, Math.floor(this.#most * step))
     this.#rampSinceMs = 0
     return this.#most

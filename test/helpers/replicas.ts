@@ -58,6 +58,7 @@ export async function startReplicas(t: Test) {
       newId: randomUUID,
       random: Math.random,
       now: () => new Date(),
+      nowMs: () => performance.now(),
       onRecorded: () => {},
       ...deps,
     })

@@ -20,7 +20,7 @@ async function start(t: Test, options: Partial<AccessTokenOptions> = {}) {
   const tokens = createAccessTokens(google.serviceAccount.account, {
     timeoutMs: 5_000,
     ...options,
-    now: () => new Date(nowMs),
+    nowMs: () => nowMs,
   })
   const pass = (ms: number) => {
     nowMs += ms

