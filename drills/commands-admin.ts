@@ -1,0 +1,71 @@
+/** The admin of a commands drill: each call is made again, under the same id, until the service has acknowledged it. */
+import { setTimeout as wait } from 'node:timers/promises'
+import {
+  bodyOf,
+  type HttpAnswer,
+  type HttpRequest,
+  isSuccess,
+  jsonHeaders,
+  type Send,
+} from '../sim/http.ts'
+import type { JournalWriter } from './commands-journal.ts'
+
+export interface CommandOrder {
+  readonly requestId: string
+  readonly alias: string
+  readonly ttlS: number
+  /** How long the answer may wait for the first push. */
+  readonly waitMs: number
+}
+
+export interface CommandsAdmin {
+  /** Resolves with the 2xx, which is in the journal then. Any other refusal than 5xx and 429 rejects. */
+  create(order: CommandOrder): Promise<void>
+  /** A command that has ended meanwhile stays as it is. */
+  cancel(requestId: string): Promise<void>
+  /** Calls that had to be made again, and those that a 2xx called a repeat: an earlier answer was lost. */
+  readonly counts: { readonly again: number; readonly duplicates: number }
+}
+
+const RETRY_MS = 100
+const ENDED = 409
+
+export function createCommandsAdmin(
+  send: Send,
+  adminToken: string,
+  journal: JournalWriter,
+): CommandsAdmin {
+  const counts = { again: 0, duplicates: 0 }
+  const headers = jsonHeaders(adminToken)
+
+  async function persistently(request: HttpRequest): Promise<HttpAnswer> {
+    for (;;) {
+      const answer = await send(request).catch(() => undefined)
+      if (answer !== undefined && answer.status < 500 && answer.status !== 429) return answer
+      counts.again += 1
+      await wait(RETRY_MS)
+    }
+  }
+
+  return {
+    counts,
+    async create({ requestId, alias, ttlS, waitMs }) {
+      const body = { request_id: requestId, alias, action: 'ring', ttl_s: ttlS }
+      const answer = await persistently({
+        method: 'POST',
+        path: `/admin/command?wait_ms=${waitMs}`,
+        headers,
+        body: JSON.stringify(body),
+      })
+      if (!isSuccess(answer)) throw new Error(`${requestId} was refused: ${answer.bytes}`)
+      if (bodyOf(answer)['duplicate'] === true) counts.duplicates += 1
+      journal.accepted.add(requestId)
+    },
+    async cancel(requestId) {
+      const path = `/admin/commands/${requestId}`
+      const answer = await persistently({ method: 'DELETE', path, headers })
+      if (isSuccess(answer)) journal.cancelled.add(requestId)
+      else if (answer.status !== ENDED) throw new Error(`no cancel: ${answer.bytes}`)
+    },
+  }
+}
