@@ -40,6 +40,7 @@ export function createSender(config: Config, deps: SenderDeps): Sender | undefin
     projectId: serviceAccount.projectId,
     accessTokens,
     timeoutMs: config.fcmTimeoutMs,
+    maxSockets: config.fcmMaxInFlight,
     ttlS: config.fcmTtlS,
     onHttpAttempt: deps.observeLatency,
     now: deps.now,

@@ -169,7 +169,7 @@ async function exchangeAssertion(
         signal,
         redirect: 'manual',
       })
-      const text = await readBody(response)
+      const text = await readBody(response.body)
       outcome = { kind: 'answered', httpCode: response.status, body: text }
       return new Response(text === '' ? null : text, {
         status: response.status,

@@ -105,10 +105,10 @@ export function safeText(text: string): string {
 const MAX_BODY_BYTES = 64 * 1024
 
 /** The body as text, read to its end or its limit: an unread body keeps its socket. Bound in time by the request's signal. */
-export async function readBody(response: Response): Promise<string> {
+export async function readBody(body: AsyncIterable<Uint8Array> | null): Promise<string> {
   const chunks: Uint8Array[] = []
   let sizeBytes = 0
-  for await (const chunk of response.body ?? []) {
+  for await (const chunk of body ?? []) {
     chunks.push(chunk)
     sizeBytes += chunk.byteLength
     if (sizeBytes >= MAX_BODY_BYTES) break

@@ -1,8 +1,9 @@
 /**
  * One message to one device through FCM HTTP v1. Every outcome is a value: `send` never rejects. It knows nothing of
- * commands in the database, of the sender's pause or of how many sends run at once (fetch has no cap): the dispatcher does.
+ * commands in the database, of the sender's pause or of how many sends run at once: the dispatcher does.
  */
 import { AccessTokenError, type AccessTokens } from './access-token.ts'
+import { createPost } from './bounded-post.ts'
 import { classifyFcmAnswer, type FcmAnswer, noAnswer, readBody, safeText } from './fcm-answer.ts'
 
 export interface FcmMessage {
@@ -39,7 +40,8 @@ export interface FcmClientOptions {
   readonly ttlS: number
   /** Each HTTP attempt of `send`, failed ones too: its duration and `data.action`. Must not throw. */
   readonly onHttpAttempt?: (latencyMs: number, action: string) => void
-  readonly fetch?: typeof fetch
+  /** Connections to FCM at once; more sends wait for one. */
+  readonly maxSockets: number
   readonly now?: () => Date
 }
 
@@ -56,28 +58,27 @@ export function messageBytes(data: Readonly<Record<string, string>>): number {
 
 export function createFcmClient(options: FcmClientOptions): FcmClient {
   const { accessTokens, timeoutMs, ttlS } = options
-  const ask = options.fetch ?? fetch
   const now = options.now ?? (() => new Date())
   const base = options.baseUrl.replace(/\/+$/, '')
   const url = `${base}/v1/projects/${encodeURIComponent(options.projectId)}/messages:send`
+  const ask = createPost(url, options)
 
   /** One HTTP attempt; only its own clock and the network end it early. */
   async function post(accessToken: string, body: string): Promise<FcmAnswer> {
     try {
-      const response = await ask(url, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${accessToken}`, 'content-type': 'application/json' },
-        body,
-        redirect: 'manual',
-        signal: AbortSignal.timeout(timeoutMs),
-      })
-      return classifyFcmAnswer(
-        {
-          httpCode: response.status,
-          body: await readBody(response),
-          retryAfter: response.headers.get('retry-after'),
-        },
-        now(),
+      const headers = {
+        authorization: `Bearer ${accessToken}`,
+        'content-type': 'application/json',
+      }
+      return await ask(headers, body, async (answer) =>
+        classifyFcmAnswer(
+          {
+            httpCode: answer.statusCode ?? 0,
+            body: await readBody(answer),
+            retryAfter: answer.headers['retry-after'] ?? null,
+          },
+          now(),
+        ),
       )
     } catch (error) {
       return networkAnswer(error, timeoutMs)
@@ -146,10 +147,9 @@ function networkAnswer(error: unknown, timeoutMs: number): FcmAnswer {
   if (error instanceof Error && error.name === 'TimeoutError') {
     return noAnswer('TIMEOUT', `FCM did not answer within ${timeoutMs} ms`)
   }
-  const cause = error instanceof Error ? (error.cause ?? error) : error // undici hides the reason in `cause`
   return noAnswer(
     'NETWORK',
-    `FCM is not reachable: ${cause instanceof Error ? cause.message : cause}`,
+    `FCM is not reachable: ${error instanceof Error ? error.message : error}`,
   )
 }
 

@@ -43,6 +43,7 @@ export async function startReplicas(t: Test) {
       projectId: account.projectId,
       accessTokens,
       timeoutMs,
+      maxSockets: 64,
       ttlS: 300,
     })
 

