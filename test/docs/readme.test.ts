@@ -47,7 +47,7 @@ function normalizer(): (text: string) => string {
     text
       .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, idOf)
       .replace(/("hmac2?": ")[0-9a-f]{64}"/g, '$1<signature>"')
-      .replace(/\b([ed]t_)?[A-Za-z0-9_-]{43}(?=")/g, '$1<secret>')
+      .replace(/(?<![\w-])([ed]t_)?[A-Za-z0-9_-]{43}(?=")/g, '$1<secret>')
       .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z/g, '<time>')
       .replace(/,\d+(\.\d+)?(?=\])/g, ',<ms>')
       .replace(/(\/[\w.-]+)+(?=\/data\/)/g, '<directory>')

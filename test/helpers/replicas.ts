@@ -13,7 +13,7 @@ import type { Line } from '../../src/telemetry/events.ts'
 import { connect } from './database.ts'
 import { type Enrolled, startService } from './service.ts'
 
-export const DEADLINE_MS = 10_000
+export const DEADLINE_MS = 30_000
 const SECRET = 'test-hmac-secret-0123456789abcdef'
 
 /** Asks until it holds; every such wait is for the database or for FCM. */
