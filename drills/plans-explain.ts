@@ -2,7 +2,7 @@
  * A database that explains each statement as it runs it, so that the plans are those of the statements that the
  * service really sends. Counts only: rows and pages, never times.
  */
-import pg from 'pg'
+import type pg from 'pg'
 import type { Database, Query, Result } from '../src/db/pool.ts'
 
 /** `custom`: planned for the values at hand. `generic`: once for all values, as a prepared statement may be. */
@@ -37,41 +37,58 @@ interface PlanNode {
   readonly Plans?: readonly PlanNode[]
 }
 
-/** What `work` asks of the database, explained; of what it changes nothing stays. */
+/** A plan as auto_explain sends it to the client that ran the statement. */
+interface Explanation {
+  readonly 'Query Text': string
+  readonly Plan: PlanNode
+}
+
+const NOTICE_HEAD = /^duration: .* plan:\n/
+
+/** What `work` asks of the database, explained; of what it changes nothing stays. A superuser's connection. */
 export async function explained(
   client: pg.Client,
   mode: PlanMode,
   work: (database: Database) => Promise<unknown>,
 ): Promise<readonly Explained[]> {
-  const seen: Explained[] = []
+  const names: string[] = []
+  const plans: PlanNode[] = []
   const database: Database = {
-    async query<Row extends object>(query: Query): Promise<Result<Row>> {
-      seen.push(await explain(client, query))
-      const { rows, rowCount } = await client.query<Row>(query.text, [...(query.values ?? [])])
+    async query<Row extends object>({ name, text, values }: Query): Promise<Result<Row>> {
+      names.push(name)
+      const { rows, rowCount } = await client.query<Row>(text, [...(values ?? [])])
       return { rows, rowCount: rowCount ?? 0 }
     },
     transaction: (inside) => inside(database),
   }
+  const onNotice = ({ message = '' }: { readonly message?: string | undefined }) => {
+    if (!NOTICE_HEAD.test(message)) return
+    const explanation: Explanation = JSON.parse(message.replace(NOTICE_HEAD, ''))
+    plans.push(explanation.Plan)
+  }
+  await client.query(`load 'auto_explain'`)
   await client.query('begin')
+  client.on('notice', onNotice)
   try {
-    await client.query(`set local plan_cache_mode = force_${mode}_plan`)
+    await client.query(`
+      set local plan_cache_mode = force_${mode}_plan;
+      set local client_min_messages = log;
+      set local auto_explain.log_format = json;
+      set local auto_explain.log_analyze = on;
+      set local auto_explain.log_timing = off;
+      set local auto_explain.log_buffers = on;
+      set local auto_explain.log_min_duration = 0`)
     await work(database)
+    await client.query('set local auto_explain.log_min_duration = -1') // the last plan comes with the next statement
   } finally {
+    client.off('notice', onNotice)
     await client.query('rollback')
   }
-  return seen
+  if (plans.length !== names.length) throw new Error(`${plans.length} plans of ${names.join(', ')}`)
+  return plans.map((plan, index) => readPlan(names[index] ?? '', plan))
 }
 
-async function explain(client: pg.Client, { name, text, values = [] }: Query): Promise<Explained> {
-  const given = values.length === 0 ? '' : `(${values.map(literal).join(', ')})`
-  await client.query('savepoint before')
-  await client.query(`prepare explained as ${text}`)
-  const { rows } = await client.query(
-    `explain (analyze, buffers, timing off, format json) execute explained${given}`,
-  )
-  await client.query('rollback to before')
-  await client.query('deallocate explained')
-  const root: PlanNode = rows[0]['QUERY PLAN'][0].Plan
+function readPlan(name: string, root: PlanNode): Explained {
   const scans = nodesOf(root).filter(
     (node) => GROWING.includes(node['Relation Name'] ?? '') && isScan(node),
   )
@@ -102,20 +119,4 @@ function rowsReadBy(node: PlanNode): number {
     (node['Rows Removed by Filter'] ?? 0) +
     (node['Rows Removed by Index Recheck'] ?? 0)
   return each * (node['Actual Loops'] ?? 0)
-}
-
-/** The value as `execute` takes it: it has no parameters of its own. */
-function literal(value: unknown): string {
-  if (value === null || value === undefined) return 'null'
-  return pg.escapeLiteral(textOf(value))
-}
-
-function textOf(value: unknown): string {
-  if (value instanceof Date) return value.toISOString()
-  if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString('hex')}`
-  if (!Array.isArray(value)) return String(value)
-  const elements = value.map((element) =>
-    element === null ? 'null' : `"${textOf(element).replaceAll(/["\\]/g, '\\$&')}"`,
-  )
-  return `{${elements.join(',')}}`
 }

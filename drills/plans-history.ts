@@ -25,8 +25,10 @@ export async function fillFleet(db: pg.Client): Promise<void> {
     `insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, fcm_token, fcm_token_at)
      select ${ID}, 'D' || n, 1, '${deviceId(0)}', 'default', 'r', 'push-' || n, now() - interval '1 day'
      from generate_series(1, ${DEVICES}) n`,
-    `insert into device_status (device_id, request_id, last_seen_at, effective_at)
-     select device_id, request_id, now() - interval '1 hour', now() - interval '1 hour' from devices`,
+    `insert into device_status (device_id, request_id, last_seen_at, effective_at, token_hash, enrollment_no)
+     select ${ID}, 'r', now() - interval '1 hour', now() - interval '1 hour',
+       sha256(convert_to('${TOKEN}' || n, 'UTF8')), 1
+     from generate_series(1, ${DEVICES}) n`,
     `insert into device_tokens (token_hash, device_id, enrollment_no, first_used_at, request_id)
      select sha256(convert_to('${TOKEN}' || n, 'UTF8')), ${ID}, 1, now(), 'r'
      from generate_series(1, ${DEVICES}) n`,

@@ -8,6 +8,7 @@ import { commandResultStore } from '../src/db/command-results.ts'
 import { commandStore } from '../src/db/commands.ts'
 import { deviceStore } from '../src/db/devices.ts'
 import { storeHeartbeats } from '../src/db/heartbeats.ts'
+import { mailbox } from '../src/db/mailbox.ts'
 import type { Database } from '../src/db/pool.ts'
 import type { Explained, PlanMode } from './plans-explain.ts'
 import { deviceId, OPEN, RARE_ACTION, tokenText } from './plans-history.ts'
@@ -96,20 +97,18 @@ export const STATEMENTS: readonly Statement[] = [
     mostRows: 10,
   },
   {
-    title: 'mailbox: hand-over in a group of heartbeats',
+    title: 'a group of heartbeats: is there mail?',
     modes: ['generic'],
-    run: (database) =>
-      storeHeartbeats(database, { dedupWindowS: 10, instance: 'drill' })(group(null)),
+    run: (database) => storeHeartbeats(database, 10)(group()),
     index: 'commands_mailbox',
-    mostRows: 6 * GROUP + ALL_OPEN,
+    mostRows: GROUP + ALL_OPEN,
   },
   {
-    title: 'mailbox: new push tokens in a group of heartbeats',
-    modes: ['generic'],
-    run: (database) =>
-      storeHeartbeats(database, { dedupWindowS: 10, instance: 'drill' })(group('new')),
+    title: 'mailbox: hand-over',
+    modes: BOTH,
+    run: (database) => mailbox(database, 'drill').handOver(deviceId(1)),
     index: 'commands_mailbox',
-    mostRows: 6 * GROUP + ALL_OPEN,
+    mostRows: 10,
   },
   {
     title: 'a new push token makes commands due',
@@ -222,7 +221,7 @@ function claimOf(requestId: string): Claim {
 }
 
 /** Heartbeats of as many devices, each with open commands or without. */
-function group(fcmToken: string | null) {
+function group() {
   const heartbeat: Heartbeat = {
     status: 'ok',
     batteryPct: null,
@@ -235,7 +234,7 @@ function group(fcmToken: string | null) {
     appVersion: null,
     agentVersion: null,
     reportedAt: null,
-    fcmToken,
+    fcmToken: null,
     pingRequestId: null,
   }
   return Array.from({ length: GROUP }, (_, n) => ({

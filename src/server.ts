@@ -57,6 +57,8 @@ export interface Service {
 const HEARTBEAT_DEADLINE_MS = 1_800
 const MAX_GROUP = 256
 const MAX_QUEUED_GROUPS = 4
+/** A phone drains its queue by two calls at once; more than this is no phone. */
+const MAX_QUEUED_PER_DEVICE = 32
 /** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
 const MAX_UPLOADS = 4
 
@@ -106,6 +108,8 @@ async function compose(
       return stored
     },
     failureKind: groupFailureKind,
+    keyOf: (item) => item.tokenHash.toString('latin1'),
+    maxQueuedPerKey: MAX_QUEUED_PER_DEVICE,
     maxGroup: MAX_GROUP,
     maxQueuedGroups: MAX_QUEUED_GROUPS,
     maxInFlight: HEARTBEAT_CONNECTIONS,
@@ -188,15 +192,16 @@ async function compose(
     refuseDevice,
     refuseEnrollment,
     rateLimited: (retryAfterS) => rateLimited('tokens_per_hour', null, retryAfterS),
-    verifyResult: (request, device) => signatures.verifyResult(request, () => knownKeyOf(device)),
+    authenticateDevice: stores.deviceTokens.authenticate,
+    resultDenial: (request, device) => signatures.resultDenial(request, () => knownKeyOf(device)),
     issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),
     issueEnrollmentToken: () => issueEnrollmentToken(randomBytes),
     hmacSecretId: signingSecret.id,
     commandKey: knownKeyOf,
-    sign(device, command) {
-      const hmacKey = keyOf(device)
+    sign(deviceId, command) {
+      const hmacKey = keyOf({ ...command, deviceId })
       if (hmacKey === undefined) return undefined
-      return commandData({ ...command, deviceId: device.deviceId, ts: now(), hmacKey })
+      return commandData({ ...command, deviceId, ts: now(), hmacKey })
     },
     heartbeatDeadlineMs: HEARTBEAT_DEADLINE_MS,
     newId,

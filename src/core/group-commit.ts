@@ -2,8 +2,10 @@
  * Group commit: items that arrive while a statement is in flight form the next group.
  *
  * States of an item, and what moves it on:
- *   refused   add() found the queue full or the group closed: rejected at once, nothing was written
- *   queued    waits for a free statement; past its deadline it is taken out and rejected, nothing was written
+ *   refused   add() found the queue full, too many of its key in it, or the group closed: rejected at once, nothing
+ *             was written
+ *   queued    waits for a free statement, and behind an earlier one of its key, since no key is twice in a group;
+ *             past its deadline it is taken out and rejected, nothing was written
  *   in flight its group's statement runs; past its deadline it is rejected with the outcome unknown
  *   settled   its own row is durable (or was judged): resolved with its own answer
  *
@@ -18,6 +20,10 @@ export interface GroupCommitOptions<Item, Answer> {
   /** Writes one group and answers each item in order; resolves only once all of it is durable. */
   readonly flush: (items: readonly Item[]) => Promise<readonly Answer[]>
   readonly failureKind: (error: unknown) => FailureKind
+  /** Of items with equal keys a group holds one; the others wait for the next groups, in their order. */
+  readonly keyOf: (item: Item) => string
+  /** Items of one key that may wait; one more is refused, so that no single sender fills the queue. */
+  readonly maxQueuedPerKey: number
   /** Most items of one statement. */
   readonly maxGroup: number
   /** Full groups that may wait; one item more is refused. */
@@ -32,6 +38,7 @@ export interface GroupCommitOptions<Item, Answer> {
 
 interface Entry<Item, Answer> {
   readonly item: Item
+  readonly key: string
   readonly deadlineAtMs: number
   readonly resolve: (answer: Answer) => void
   readonly reject: (error: unknown) => void
@@ -44,7 +51,9 @@ const SWEEP_INTERVAL_MS = 50
 
 export class GroupCommit<Item, Answer> {
   readonly #options: GroupCommitOptions<Item, Answer>
+  /** In the order of arrival, and so of deadlines. */
   #queue: Entry<Item, Answer>[] = []
+  readonly #queuedOfKey = new Map<string, number>()
   readonly #inFlight = new Set<readonly Entry<Item, Answer>[]>()
   #isScheduled = false
   #isClosed = false
@@ -66,15 +75,23 @@ export class GroupCommit<Item, Answer> {
     if (this.#isClosed) {
       return Promise.reject(new AppError('shutting_down', 'This server is stopping. Try again.'))
     }
-    const { maxGroup, maxQueuedGroups, deadlineMs, nowMs } = this.#options
+    const { maxGroup, maxQueuedGroups, maxQueuedPerKey, deadlineMs, nowMs } = this.#options
     if (this.#queue.length >= maxGroup * maxQueuedGroups) {
       return Promise.reject(
         new AppError('overloaded', 'Too many heartbeats wait. Try again later.'),
       )
     }
+    const key = this.#options.keyOf(item)
+    const queuedOfKey = this.#queuedOfKey.get(key) ?? 0
+    if (queuedOfKey >= maxQueuedPerKey) {
+      return Promise.reject(
+        new AppError('overloaded', 'Too many heartbeats of this device wait. Send fewer at once.'),
+      )
+    }
     return new Promise((resolve, reject) => {
       const deadlineAtMs = nowMs() + deadlineMs
-      this.#queue.push({ item, deadlineAtMs, resolve, reject, isSettled: false })
+      this.#queue.push({ item, key, deadlineAtMs, resolve, reject, isSettled: false })
+      this.#queuedOfKey.set(key, queuedOfKey + 1)
       this.#schedule()
       this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_INTERVAL_MS)
     })
@@ -97,7 +114,7 @@ export class GroupCommit<Item, Answer> {
     setImmediate(() => {
       this.#isScheduled = false
       if (this.#queue.length === 0) return
-      const group = this.#queue.splice(0, this.#options.maxGroup)
+      const group = this.#takeGroup()
       this.#inFlight.add(group)
       if (this.#queue.length > 0) this.#schedule()
       void this.#write(group, 0).finally(() => {
@@ -106,6 +123,30 @@ export class GroupCommit<Item, Answer> {
         this.#settleIfIdle()
       })
     })
+  }
+
+  #takeGroup(): readonly Entry<Item, Answer>[] {
+    const { maxGroup } = this.#options
+    const group: Entry<Item, Answer>[] = []
+    const keys = new Set<string>()
+    const rest: Entry<Item, Answer>[] = []
+    for (const entry of this.#queue) {
+      if (group.length === maxGroup || keys.has(entry.key)) {
+        rest.push(entry)
+        continue
+      }
+      keys.add(entry.key)
+      group.push(entry)
+      this.#forgetQueued(entry)
+    }
+    this.#queue = rest
+    return group
+  }
+
+  #forgetQueued({ key }: Entry<Item, Answer>): void {
+    const left = (this.#queuedOfKey.get(key) ?? 0) - 1
+    if (left > 0) this.#queuedOfKey.set(key, left)
+    else this.#queuedOfKey.delete(key)
   }
 
   async #write(group: readonly Entry<Item, Answer>[], retries: number): Promise<void> {
@@ -132,10 +173,10 @@ export class GroupCommit<Item, Answer> {
 
   #sweep(): void {
     const nowMs = this.#options.nowMs()
-    // The queue is in the order of arrival, and so of deadlines.
     const firstAlive = this.#queue.findIndex((entry) => entry.deadlineAtMs > nowMs)
     const expired = this.#queue.splice(0, firstAlive === -1 ? this.#queue.length : firstAlive)
     for (const entry of expired) {
+      this.#forgetQueued(entry)
       this.#refuse(
         entry,
         new AppError('overloaded', 'The heartbeat was not stored in time. Try again.'),

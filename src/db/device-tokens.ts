@@ -1,35 +1,42 @@
-/** Owner of `device_tokens`: who a device token proves its bearer to be, its first use, its end. */
+/**
+ * Owner of `device_tokens`: who a device token proves its bearer to be, its first use, its end. The used and live
+ * token of a device stands in its device_status too, where heartbeats look for it: nowhere else is it written there.
+ */
 import type { DeviceVerdict } from '../core/identity.ts'
 import type { Database, Queryable } from './pool.ts'
 
 export interface DeviceTokenStore {
-  /** Judges the token; a live one that was never used is marked used, and its siblings die. */
+  /** Judges the token; a live one that was never used is marked used, its siblings die, and heartbeats know it from then on. */
   authenticate(tokenHash: Buffer): Promise<DeviceVerdict>
 }
 
 const JUDGE = /* sql */ `
-  select t.device_id as "deviceId", d.alias as "alias", t.first_used_at is null as "isNew",
+  select t.device_id as "deviceId", d.alias as "alias",
+    t.first_used_at is null or s.token_hash is distinct from t.token_hash as "isNew",
     d.enrollment_no as "enrollmentNo", d.hmac_secret_id as "hmacSecretId",
     case when d.deleted_at is not null then 'deleted'
          when t.dead_at is not null then 'superseded'
          else 'live' end as "kind"
-  from device_tokens t join devices d using (device_id)
+  from device_tokens t join devices d using (device_id) join device_status s using (device_id)
   where t.token_hash = $1`
 
-/** Siblings of one enrollment are used one after the other, as in the heartbeat's group statement. */
+/** Siblings of one enrollment are used one after the other. */
 const LOCK_STATUS = /* sql */ `
   select from device_status where device_id = $1 for no key update`
 
-/** Of one enrollment the used token stays, else this one. The same rule stands in the heartbeat's group statement. */
+/** Of one enrollment the used token stays, else this one. */
 const FIRST_USE = /* sql */ `
   with held as materialized (
-    select s.token_hash, s.first_used_at
+    select s.token_hash, s.device_id, s.enrollment_no, s.first_used_at
     from device_tokens t join device_tokens s using (device_id, enrollment_no)
     where t.token_hash = $1 and t.dead_at is null and s.dead_at is null
     order by s.token_hash for no key update of s),
   heir as materialized (
-    select token_hash from held where first_used_at is not null or token_hash = $1
-    order by first_used_at limit 1)
+    select * from held where first_used_at is not null or token_hash = $1
+    order by first_used_at limit 1),
+  known as (
+    update device_status s set token_hash = x.token_hash, enrollment_no = x.enrollment_no
+    from heir x where s.device_id = x.device_id)
   update device_tokens t set
     first_used_at = case when t.token_hash = x.token_hash then now() end,
     dead_at = case when t.token_hash <> x.token_hash then now() end,
@@ -41,14 +48,14 @@ const INSERT = /* sql */ `
   insert into device_tokens (token_hash, device_id, enrollment_no, request_id)
   values ($1, $2, $3, $4)`
 
-/** A new version of device_status, too: a heartbeat that waits for it learns that its look at the token is old. */
+/** A heartbeat that waits for the status row finds that its token is not there any more. */
 const KILL_ALL = /* sql */ `
   with status as (
-    update device_status set request_id = request_id where device_id = $1)
+    update device_status set token_hash = null where device_id = $1 returning device_id)
   update device_tokens set dead_at = now(), dead_reason = $2
   where token_hash in (
-    select token_hash from device_tokens where device_id = $1 and dead_at is null
-    order by token_hash for update)`
+    select t.token_hash from status join device_tokens t using (device_id) where t.dead_at is null
+    order by t.token_hash for update of t)`
 
 const ANY_USED = /* sql */ `
   select exists (

@@ -4,7 +4,7 @@ import type { LiveDevice } from '../core/identity.ts'
 import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
 import { cancelAllOf, requestPush } from './command-queue.ts'
 import { killDeviceTokens } from './device-tokens.ts'
-import type { Database, Queryable } from './pool.ts'
+import type { Database, Query, Queryable } from './pool.ts'
 
 /** A device with its last status, as an admin sees it: never a secret. Times are RFC 3339. */
 export interface DeviceRow {
@@ -52,6 +52,15 @@ export interface DeviceStore {
   setPushToken(
     device: Pick<LiveDevice, 'deviceId' | 'enrollmentNo'>,
     fcmToken: string,
+    requestId: string,
+  ): Promise<boolean>
+  /**
+   * A token that a heartbeat brought replaces another one unless that is newer; open commands become due for push
+   * again. `effectiveAt` null: now. False: it changed nothing.
+   */
+  offerPushToken(
+    deviceId: string,
+    offer: { readonly fcmToken: string; readonly effectiveAt: Date | null },
     requestId: string,
   ): Promise<boolean>
   delete(deviceId: string, by: DeletedBy): Promise<DeleteOutcome>
@@ -102,6 +111,11 @@ const SET_PUSH_TOKEN = /* sql */ `
   update devices set fcm_token = $2, fcm_token_at = now(), fcm_token_died_at = null, request_id = $3
   where device_id = $1 and enrollment_no = $4 and deleted_at is null`
 
+const OFFER_PUSH_TOKEN = /* sql */ `
+  update devices set fcm_token = $2, fcm_token_at = coalesce($3, now()), fcm_token_died_at = null, request_id = $4
+  where device_id = $1 and deleted_at is null and fcm_token is distinct from $2
+    and coalesce($3, now()) >= coalesce(fcm_token_at, '-infinity')`
+
 const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
 
 const LOCK_STATUS = /* sql */ `
@@ -132,15 +146,18 @@ export function deviceStore(database: Database): DeviceStore {
     find: (deviceId) => find(database, deviceId),
 
     setPushToken({ deviceId, enrollmentNo }, fcmToken, requestId) {
-      return database.transaction(async (tx) => {
-        const { rowCount } = await tx.query({
-          name: 'devices.set_push_token',
-          text: SET_PUSH_TOKEN,
-          values: [deviceId, fcmToken, requestId, enrollmentNo],
-        })
-        if (rowCount === 0) return false
-        await requestPush(tx, [deviceId])
-        return true
+      return replacePushToken(database, deviceId, {
+        name: 'devices.set_push_token',
+        text: SET_PUSH_TOKEN,
+        values: [deviceId, fcmToken, requestId, enrollmentNo],
+      })
+    },
+
+    offerPushToken(deviceId, { fcmToken, effectiveAt }, requestId) {
+      return replacePushToken(database, deviceId, {
+        name: 'devices.offer_push_token',
+        text: OFFER_PUSH_TOKEN,
+        values: [deviceId, fcmToken, effectiveAt, requestId],
       })
     },
 
@@ -181,6 +198,15 @@ export function deviceStore(database: Database): DeviceStore {
       return rows[0]?.doExist === true
     },
   }
+}
+
+function replacePushToken(database: Database, deviceId: string, update: Query): Promise<boolean> {
+  return database.transaction(async (tx) => {
+    const { rowCount } = await tx.query(update)
+    if (rowCount === 0) return false
+    await requestPush(tx, [deviceId])
+    return true
+  })
 }
 
 async function find(database: Queryable, deviceId: string): Promise<DeviceRow | undefined> {

@@ -40,8 +40,8 @@ export interface PoolOptions {
   readonly connectTimeoutMs?: number
   /** Longest wait for a row or a table. Default LOCK_TIMEOUT_MS. */
   readonly lockTimeoutMs?: number
-  /** `force_generic_plan` on the hot path: custom plans chose a sequential scan of devices. */
-  readonly planCacheMode?: 'auto' | 'force_generic_plan'
+  /** Server settings of each connection, such as plan_cache_mode, besides those that all have. */
+  readonly serverSettings?: Readonly<Record<string, string>>
   readonly failpoint?: AtFailpoint | undefined
   /** Told of every failure for want of a database, and (undefined) of every success. */
   readonly onOutcome?: (error: unknown) => void
@@ -84,7 +84,8 @@ export class Pool implements Database {
         statement_timeout: queryTimeoutMs - 200,
         lock_timeout: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
         idle_in_transaction_session_timeout: 5_000,
-        options: `-c plan_cache_mode=${options.planCacheMode ?? 'auto'}`,
+        // To compile a statement takes longer than any of ours runs.
+        options: settingsText({ jit: 'off', ...options.serverSettings }),
       }),
     })
     this.#failpoint = options.failpoint
@@ -174,6 +175,12 @@ export class Pool implements Database {
       })
     }
   }
+}
+
+function settingsText(settings: Readonly<Record<string, string>>): string {
+  return Object.entries(settings)
+    .map(([name, value]) => `-c ${name}=${value}`)
+    .join(' ')
 }
 
 function overloaded(cause?: unknown): AppError {

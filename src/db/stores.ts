@@ -13,6 +13,7 @@ import { deviceStore } from './devices.ts'
 import { enrollmentTokenStore } from './enrollment-tokens.ts'
 import { storeHeartbeats } from './heartbeats.ts'
 import { hmacSecretStore } from './hmac-secrets.ts'
+import { mailbox } from './mailbox.ts'
 import { partitions } from './partitions.ts'
 import { Pool, type PoolOptions } from './pool.ts'
 import { type Registration, register } from './registration.ts'
@@ -32,6 +33,8 @@ export interface StoresOptions
 export const HEARTBEAT_CONNECTIONS = 1
 /** Longest wait for a device that another transaction holds: the whole group waits with it. */
 const HEARTBEAT_LOCK_TIMEOUT_MS = 400
+/** Custom plans chose sequential scans of devices, generic ones of device_status: 0.6 ms with 2,000 devices. */
+const HOT_SETTINGS = { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' }
 /** Publishing and partitions; uploads beyond it wait their turn. */
 const SLOW_CONNECTIONS = 1
 /** Of one statement that publishes an APK or moves a partition. */
@@ -47,7 +50,7 @@ export function createStores(options: StoresOptions) {
     ...common,
     maxConnections: HEARTBEAT_CONNECTIONS,
     lockTimeoutMs: HEARTBEAT_LOCK_TIMEOUT_MS,
-    planCacheMode: 'force_generic_plan',
+    serverSettings: HOT_SETTINGS,
   })
   const slow = new Pool({
     ...common,
@@ -77,10 +80,8 @@ export function createStores(options: StoresOptions) {
     downloads: downloadStore(main),
     signatures: usedSignatures(main),
     partitions: partitions(slow, { retentionDays: options.heartbeatRetentionDays }),
-    storeHeartbeats: storeHeartbeats(hot, {
-      dedupWindowS: options.dedupWindowS,
-      instance,
-    }),
+    storeHeartbeats: storeHeartbeats(hot, options.dedupWindowS),
+    mailbox: mailbox(main, instance),
     connectionsInUse: () => pools.reduce((sum, pool) => sum + pool.connectionsInUse, 0),
     waiting: () => pools.reduce((sum, pool) => sum + pool.waiting, 0),
     /** Waits for statements in flight, at most so long. */

@@ -10,10 +10,11 @@ import { parseInstant } from '../core/instant.ts'
 import type { CommandResultStore } from '../db/command-results.ts'
 import { asObject, type Fields, field } from '../http/fields.ts'
 import { type DeviceRoute, json, type Proven, type RouteRequest } from '../http/route.ts'
+import type { Denial } from '../security/denial.ts'
 
 export interface ActionResultDeps {
-  /** Throws for a signature that does not hold, or lacks where it is required. */
-  readonly verifyResult: (request: RouteRequest['signed'], device: LiveDevice) => void
+  /** The refusal of a signature that does not hold, or lacks where it is required. */
+  readonly resultDenial: (request: RouteRequest['signed'], device: LiveDevice) => Denial | undefined
   readonly results: CommandResultStore
   /** A command has ended. */
   readonly onEnded: (requestId: string) => void
@@ -50,7 +51,8 @@ function resultRoute(deps: ActionResultDeps, path: string): DeviceRoute {
     guard: 'device',
     body: MAX_BODY_BYTES,
     async handle(request) {
-      deps.verifyResult(request.signed, request)
+      const denial = deps.resultDenial(request.signed, request)
+      if (denial !== undefined) throw denial
       const addressed = request.params['device_id']
       if (addressed !== undefined && addressed.toLowerCase() !== request.deviceId) {
         throw new AppError('device_unknown', 'This path names another device than the token does.')

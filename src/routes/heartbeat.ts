@@ -3,26 +3,26 @@ import { AppError } from '../core/errors.ts'
 import type { GroupCommit } from '../core/group-commit.ts'
 import type { DeviceVerdict } from '../core/identity.ts'
 import { inTime } from '../core/wait.ts'
-import type { CommandResultStore } from '../db/command-results.ts'
-import type {
-  HeartbeatAnswer,
-  HeartbeatItem,
-  OpenCommand,
-  StoredHeartbeat,
-} from '../db/heartbeats.ts'
+import type { DeviceStore } from '../db/devices.ts'
+import type { HeartbeatAnswer, HeartbeatItem, StoredHeartbeat } from '../db/heartbeats.ts'
+import type { Mailbox, OpenCommand } from '../db/mailbox.ts'
 import { asObject } from '../http/fields.ts'
-import { type DeviceTokenRoute, json, type RouteRequest } from '../http/route.ts'
+import { type DeviceTokenRoute, json, type Proven, type RouteRequest } from '../http/route.ts'
 import { type ReadHeartbeat, readHeartbeat } from './heartbeat-body.ts'
+import { type PingDeps, recordPing } from './heartbeat-ping.ts'
 
-export interface HeartbeatDeps {
+export interface HeartbeatDeps extends PingDeps {
   readonly heartbeats: Pick<GroupCommit<HeartbeatItem, HeartbeatAnswer>, 'add'>
-  readonly results: CommandResultStore
+  readonly mailbox: Mailbox
+  readonly devices: Pick<DeviceStore, 'offerPushToken'>
   readonly refuseDevice: (verdict: Exclude<DeviceVerdict, { kind: 'live' }>) => Error
   /** The command as FCM would have carried it, signed for this device; undefined where its secret is not configured. */
   readonly sign: (
-    device: StoredHeartbeat,
+    deviceId: string,
     command: OpenCommand,
   ) => Readonly<Record<string, string>> | undefined
+  /** Something may be due for push now. */
+  readonly wakeDispatcher: () => void
   /** From the arrival of a heartbeat to its answer. */
   readonly heartbeatDeadlineMs: number
   /** Monotonic. */
@@ -30,9 +30,12 @@ export interface HeartbeatDeps {
   readonly heartbeatIntervalS: number
   readonly ingested: { add(): void }
   readonly dedupHits: { add(): void }
-  /** A command has ended. */
-  readonly onEnded: (requestId: string) => void
 }
+
+type HeartbeatRequest = RouteRequest & Proven['device-token']
+
+/** A token that is alive and yet not recognized was replaced meanwhile: looked at once more, then our trouble. */
+const MAX_TRIES = 3
 
 export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
   return {
@@ -44,41 +47,35 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
       const deadlineAtMs = deps.nowMs() + deps.heartbeatDeadlineMs
       const read = readHeartbeat(asObject(request.body))
       const { heartbeat } = read
-      const { context, tokenHash } = request
 
-      const answer = await deps.heartbeats.add({
-        tokenHash,
-        heartbeat,
-        requestId: context.requestId,
-      })
-      if (answer.kind !== 'unknown') {
-        context.deviceId = answer.deviceId
-        context.alias = answer.alias
-      }
-      if (answer.kind !== 'stored') throw deps.refuseDevice(answer)
-      if (answer.isDeduped) deps.dedupHits.add()
+      const stored = await store(deps, request, read)
+      request.context.deviceId = stored.deviceId
+      request.context.alias = stored.alias
+      if (stored.isDeduped) deps.dedupHits.add()
       else deps.ingested.add()
-
       const ignored = [...read.ignored]
-      if (answer.isClockIgnored) ignored.push(read.reportedAtField)
-      if (heartbeat.pingRequestId !== null) {
-        const ping = recordPing(deps, request, heartbeat.pingRequestId, read, answer)
-        const isOurs = await inTime(ping, deadlineAtMs - deps.nowMs(), pingTooSlow)
-        if (!isOurs) ignored.push('ping_request_id')
-      }
+      if (stored.isClockIgnored) ignored.push(read.reportedAtField)
+      const isPing = heartbeat.pingRequestId !== null
+      const commands =
+        isPing || stored.hasMail || stored.hasNewPushToken
+          ? await inTime(
+              finish(deps, request, read, stored, ignored),
+              deadlineAtMs - deps.nowMs(),
+              tooSlow,
+            )
+          : []
+
       return json(
         200,
         {
           ok: true,
-          deduped: answer.isDeduped,
+          deduped: stored.isDeduped,
           next_heartbeat_s: deps.heartbeatIntervalS,
-          commands: answer.commands
-            .map((command) => deps.sign(answer, command))
-            .filter((command) => command !== undefined),
+          commands,
           ignored,
         },
         {
-          event: answer.isDeduped ? 'heartbeat.dedup' : 'heartbeat.ingest',
+          event: stored.isDeduped ? 'heartbeat.dedup' : 'heartbeat.ingest',
           fields: {
             status: heartbeat.status,
             battery_pct: heartbeat.batteryPct,
@@ -92,49 +89,58 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
   }
 }
 
-function pingTooSlow(): AppError {
-  return new AppError('db_unavailable', 'The ping answer was not stored in time. Send it again.')
+/** Stores it; a token that the group's statement does not recognize is judged first, and its first use marked. */
+async function store(
+  deps: HeartbeatDeps,
+  { tokenHash, context }: HeartbeatRequest,
+  { heartbeat }: ReadHeartbeat,
+): Promise<StoredHeartbeat> {
+  const item = { tokenHash, heartbeat, requestId: context.requestId }
+  for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
+    const answer = await deps.heartbeats.add(item)
+    if (answer.kind === 'stored') return answer
+    const verdict = await deps.authenticateDevice(tokenHash)
+    if (verdict.kind === 'live') continue
+    if (verdict.kind !== 'unknown') {
+      context.deviceId = verdict.deviceId
+      context.alias = verdict.alias
+    }
+    throw deps.refuseDevice(verdict)
+  }
+  throw new AppError('overloaded', 'The device is being enrolled anew. Try again.')
 }
 
-/** A heartbeat that answers a ping is its result too. False: no such command of this device. */
-async function recordPing(
+/** What few heartbeats need besides: a ping recorded, commands handed over, a push token taken. Answers the commands. */
+async function finish(
   deps: HeartbeatDeps,
-  request: RouteRequest,
-  requestId: string,
-  { heartbeat }: ReadHeartbeat,
-  device: StoredHeartbeat,
-): Promise<boolean> {
-  const { ingressId } = request.context
-  const outcome = await deps.results.record({
-    requestId,
-    deviceId: device.deviceId,
-    outcome: 'success',
-    message: null,
-    output: null,
-    exitCode: null,
-    finishedAt: heartbeat.reportedAt,
-    httpRequestId: ingressId,
-  })
-  if (outcome.kind === 'unknown') return false
-  deps.onEnded(requestId)
-  const { action, isLate } = outcome
-  if (outcome.kind === 'recorded' && outcome.hasExpired) {
-    request.log(
-      { event: 'command.expired', fields: { action, admin: null, reason: 'ttl' } },
-      requestId,
-    )
+  request: HeartbeatRequest,
+  read: ReadHeartbeat,
+  stored: StoredHeartbeat,
+  ignored: string[],
+): Promise<readonly Readonly<Record<string, string>>[]> {
+  const { heartbeat } = read
+  const { deviceId } = stored
+  if (heartbeat.pingRequestId !== null) {
+    const isOurs = await recordPing(deps, request, heartbeat.pingRequestId, heartbeat.reportedAt)
+    if (!isOurs) ignored.push('ping_request_id')
   }
-  const isDuplicate = outcome.kind === 'duplicate'
-  const line = {
-    event: 'action_result.ingest',
-    fields: {
-      action,
-      outcome: 'success',
-      duplicate: isDuplicate,
-      late: isLate,
-      http_request_id: ingressId,
-    },
-  } as const
-  request.log(line, requestId)
-  return true
+  // After the ping: a command that it ends is not handed over once more.
+  const commands = stored.hasMail ? await deps.mailbox.handOver(deviceId) : []
+  // After the hand-over: the answer is under way before the push.
+  if (stored.hasNewPushToken && heartbeat.fcmToken !== null) {
+    const effectiveAt = stored.isClockIgnored ? null : heartbeat.reportedAt
+    const offer = { fcmToken: heartbeat.fcmToken, effectiveAt }
+    const isTaken = await deps.devices.offerPushToken(deviceId, offer, request.context.requestId)
+    if (isTaken) deps.wakeDispatcher()
+  }
+  return commands
+    .map((command) => deps.sign(deviceId, command))
+    .filter((message) => message !== undefined)
+}
+
+function tooSlow(): AppError {
+  return new AppError(
+    'db_unavailable',
+    'The heartbeat is stored, what it asked for was not done in time. Send it again.',
+  )
 }

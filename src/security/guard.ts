@@ -7,7 +7,7 @@ import { AppError } from '../core/errors.ts'
 import type { AdminScope, DeviceVerdict, Downloader, EnrollmentVerdict } from '../core/identity.ts'
 import { type AdminToken, adminLookup, mayUse } from './admin-tokens.ts'
 import { authDenied, refuseDevice, refuseEnrollment } from './denial.ts'
-import { hasDeviceTag, hashToken, isEnrollmentToken, type Secret } from './tokens.ts'
+import { deviceTagCheck, hashToken, isEnrollmentToken, type Secret } from './tokens.ts'
 
 /** What a guard finds out on the way, for the lines of the request. */
 export interface About {
@@ -31,6 +31,7 @@ export type Guards = ReturnType<typeof createGuards>
 
 export function createGuards(deps: GuardDeps) {
   const findAdmin = adminLookup(deps.adminTokens)
+  const hasDeviceTag = deviceTagCheck(deps.hmacSecrets)
   /** Never false again: devices are deleted by a mark, their rows stay. */
   let hasSeenDevices = false
 
@@ -42,7 +43,7 @@ export function createGuards(deps: GuardDeps) {
   /** A device token that we issued, not looked up. */
   async function deviceToken(headers: IncomingHttpHeaders): Promise<{ tokenHash: Buffer }> {
     const token = readDeviceCredential(headers)
-    if (hasDeviceTag(token, deps.hmacSecrets)) return { tokenHash: hashToken(token) }
+    if (hasDeviceTag(token)) return { tokenHash: hashToken(token) }
     if (isEnrollmentToken(token)) {
       throw authDenied(
         'wrong_credential',
@@ -73,7 +74,7 @@ export function createGuards(deps: GuardDeps) {
   function enrollmentToken(headers: IncomingHttpHeaders): { tokenHash: Buffer } {
     const token = readBearer(headers)
     if (isEnrollmentToken(token)) return { tokenHash: hashToken(token) }
-    if (hasDeviceTag(token, deps.hmacSecrets)) {
+    if (hasDeviceTag(token)) {
       throw authDenied(
         'wrong_credential',
         'wrong_credential',
@@ -91,7 +92,7 @@ export function createGuards(deps: GuardDeps) {
     const token = readBearer(headers)
     const found = findAdmin(token)
     if (found === undefined) {
-      if (isEnrollmentToken(token) || hasDeviceTag(token, deps.hmacSecrets)) {
+      if (isEnrollmentToken(token) || hasDeviceTag(token)) {
         throw authDenied('wrong_credential', 'wrong_credential', 'This route takes an admin token.')
       }
       throw authDenied('token_unknown', 'unknown', 'This admin token is not known here.')

@@ -63,8 +63,8 @@ export interface SignatureRules {
 export interface Signatures {
   /** Throws a Denial unless the admin's change is signed, freshly and for the first time. */
   verifyAdmin(request: SignedRequest): Promise<void>
-  /** Throws a Denial for a wrong signature, or a missing one where it is required. A repeat is the route's duplicate. */
-  verifyResult(request: SignedRequest, hmacKey: () => string): void
+  /** The refusal of a wrong signature, or of a missing one where it is required. A repeat is the route's duplicate. */
+  resultDenial(request: SignedRequest, hmacKey: () => string): Denial | undefined
 }
 
 export function createSignatures(rules: SignatureRules): Signatures {
@@ -79,10 +79,10 @@ export function createSignatures(rules: SignatureRules): Signatures {
       if (!(await rules.remember(verdict.signature))) throw signatureInvalid('replayed')
     },
 
-    verifyResult(request, hmacKey) {
-      if (request.header === undefined && !rules.requireSignedResults) return
+    resultDenial(request, hmacKey) {
+      if (request.header === undefined && !rules.requireSignedResults) return undefined
       const verdict = checkSignature(request, hmacKey(), nowS())
-      if (verdict.kind === 'invalid') throw signatureInvalid(verdict.reason)
+      return verdict.kind === 'invalid' ? signatureInvalid(verdict.reason) : undefined
     },
   }
 }

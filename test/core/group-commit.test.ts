@@ -3,9 +3,7 @@ import { AppError } from '../../src/core/errors.ts'
 import { type FailureKind, GroupCommit } from '../../src/core/group-commit.ts'
 
 /** A group whose statements the test ends by hand. */
-function rig(
-  options: Partial<{ maxGroup: number; maxQueuedGroups: number; maxInFlight: number }> = {},
-) {
+function rig(options: Partial<{ maxQueuedPerKey: number; maxInFlight: number }> = {}) {
   const flights: { items: readonly string[]; land(): void; fail(error: Error): void }[] = []
   const clock = { nowMs: 0 }
   const group = new GroupCommit<string, string>({
@@ -15,6 +13,8 @@ function rig(
         flights.push({ items, land, fail: reject })
       }),
     failureKind: (error) => (error as KindError).kind ?? 'unavailable',
+    keyOf: (item) => item,
+    maxQueuedPerKey: 8,
     maxGroup: 4,
     maxQueuedGroups: 2,
     maxInFlight: 1,
@@ -44,6 +44,8 @@ function writing(kind: FailureKind, failures = Number.POSITIVE_INFINITY) {
       return items.map((item) => `${item}!`)
     },
     failureKind: (error) => (error as KindError).kind,
+    keyOf: (item) => item,
+    maxQueuedPerKey: 2,
     maxGroup: 8,
     maxQueuedGroups: 2,
     maxInFlight: 1,
@@ -115,6 +117,49 @@ t.test('a group has a bound, and so many statements are in flight', async (t) =>
   await Promise.all([...answers, ...waiting])
 })
 
+t.test(
+  'no key is twice in a group: the second waits for the next one, the others go on',
+  async (t) => {
+    const { flights, addAll } = rig({ maxInFlight: 2 })
+    const answers = addAll('abacab')
+    await turn()
+    await turn()
+    t.same(
+      flights.map(({ items }) => items.join('')),
+      ['abc', 'ab'],
+      'in the order of arrival, and a group may be in flight beside another',
+    )
+    flights[1]?.land()
+    await turn()
+    await turn()
+    t.same(flights[2]?.items, ['a'])
+    flights[0]?.land()
+    flights[2]?.land()
+    t.same(await Promise.all(answers), ['a!', 'b!', 'a!', 'c!', 'a!', 'b!'])
+  },
+)
+
+t.test('of one key only so many wait, and those that were taken make room', async (t) => {
+  const { group, flights, addAll } = rig({ maxQueuedPerKey: 2 })
+  const first = addAll('a')
+  await turn()
+  const waiting = addAll('aa')
+  await t.rejects(group.add('a'), { code: 'overloaded' })
+  const others = addAll('b')
+  flights[0]?.land()
+  await turn()
+  await turn()
+  t.same(flights[1]?.items, ['a', 'b'])
+  const late = addAll('a')
+  await t.rejects(group.add('a'), { code: 'overloaded' })
+  for (const nth of [1, 2, 3]) {
+    flights[nth]?.land()
+    await turn()
+    await turn()
+  }
+  t.equal((await Promise.all([...first, ...waiting, ...others, ...late])).length, 5)
+})
+
 t.test('a full queue refuses at once and keeps what it has', async (t) => {
   const { group, flights, addAll } = rig()
   const first = addAll('a')
@@ -174,6 +219,8 @@ t.test('answers that are not one for each item are no answers', async (t) => {
   const group = new GroupCommit<string, string>({
     flush: async () => [],
     failureKind: () => 'unavailable',
+    keyOf: (item) => item,
+    maxQueuedPerKey: 2,
     maxGroup: 4,
     maxQueuedGroups: 1,
     maxInFlight: 1,
