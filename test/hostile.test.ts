@@ -9,7 +9,7 @@ import { type RouteDeps, routeTable } from '../src/routes/index.ts'
 import { EVENTS } from '../src/telemetry/events.ts'
 import { COMMON_KEYS } from './helpers/lines.ts'
 import { openRaw, type RawAnswer, sendRaw } from './helpers/raw.ts'
-import { ADMIN, startService } from './helpers/service.ts'
+import { ADMIN, type Enrolled, startService } from './helpers/service.ts'
 
 const ACTIONS = ['ping', 'ring']
 /** Factories only keep what they are given, so the table can be made without a service. */
@@ -35,11 +35,16 @@ const service = await startService(t, {
   },
 })
 const device = await service.enroll('D01')
+/** Of one phone only so many heartbeats may wait. */
+const phones: readonly Enrolled[] = await Promise.all(
+  Array.from({ length: 8 }, (_, index) => service.enroll(`P${index}`)),
+)
+const tokenOf = (index: number) => phones[index % phones.length]?.token ?? ''
 const atStart = (await service.call('GET', '/metrics')).text
 /** All that the clients below were answered. */
 const answered: RawAnswer[] = []
 /** Requests beside those: enrolling takes two, then the scrape above. */
-let calls = 3
+let calls = 3 + 2 * phones.length
 
 /** A command that is in order, for a key that may not be. */
 const COMMAND = '{"alias":"D01","action":"ping"}'
@@ -168,8 +173,8 @@ t.test('every byte and odd text in bodies', async (t) => {
   const post = (path: string, secret: string, body: object) =>
     bytesOf('POST', path, { ...bearer(secret), body: JSON.stringify(body) })
   const texts = [...BYTES, ...ODD]
-  const beats = texts.map((x) =>
-    post('/v1/heartbeat', token, {
+  const beats = texts.map((x, index) =>
+    post('/v1/heartbeat', tokenOf(index), {
       ...{ status: x, network_type: x, battery_pct: x, app_version: x, ts: x, fcm_token: x },
       ...{ is_ping_response: true, ping_request_id: x, [x]: x, memory: { [x]: x } },
     }),
@@ -185,9 +190,9 @@ t.test('every byte and odd text in bodies', async (t) => {
     post('/v1/enroll-tokens', ADMIN, { aliases: [x], note: x }),
   ])
   await sendAll(t, others)
-  const broken = BYTES.map((byte) => {
+  const broken = BYTES.map((byte, index) => {
     const body = Buffer.from(`{"status":"a${byte}b"}`, 'latin1')
-    return bytesOf('POST', '/v1/heartbeat', { ...bearer(token), body })
+    return bytesOf('POST', '/v1/heartbeat', { ...bearer(tokenOf(index)), body })
   })
   const sequences = ['c0af', 'eda080', 'f4908080', 'e282', 'efbbbf7b7d', 'fe', '80'].map((hex) =>
     bytesOf('POST', '/v1/heartbeat', { ...bearer(token), body: Buffer.from(hex, 'hex') }),

@@ -65,7 +65,7 @@ export class Exchange {
     this.context = context
     this.route = route
     res.on('error', () => {}) // a write after the client left: 'close' tells it
-    res.once('close', () => this.#closed())
+    res.on('close', () => this.#closed()) // comes once
     if (res.socket === null) closeWithSocket(res, request.socket) // another answer's turn comes first
   }
 

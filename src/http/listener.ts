@@ -2,7 +2,6 @@
  * The life of a request, the same for every route: edge checks, route, transport rule, guard, body,
  * handler, reply. What is thrown on the way becomes the answer in one place; the exchange writes the line.
  */
-import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { AppError } from '../core/errors.ts'
@@ -13,7 +12,7 @@ import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { ClientGoneError, openUpload, parseJson, readBytes, refuseBody } from './body.ts'
+import { ClientGoneError } from './body.ts'
 import {
   clientAddress,
   type HttpsRule,
@@ -25,7 +24,8 @@ import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { answerRaw } from './raw-answer.ts'
-import type { Reply, RequestContext, Route, RouteRequest } from './route.ts'
+import type { Reply, RequestContext, Route } from './route.ts'
+import { takeRequest } from './taken-request.ts'
 
 export interface ListenerDeps extends Omit<ExchangeDeps, 'ended' | 'errorLimit'> {
   readonly routes: readonly Route[]
@@ -61,7 +61,6 @@ const SERVER_OPTIONS = {
   noDelay: true,
 } as const
 const UNMATCHED = 'unmatched'
-const NO_BYTES = Buffer.alloc(0)
 /** Health probes come from inside, in plaintext, and at any time. */
 const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
 
@@ -139,7 +138,7 @@ export function createListener(deps: ListenerDeps): Listener {
     }
   }
 
-  /** Guard, body, handler. */
+  /** Guard, body, handler. What is proven is assigned: a spread would ask every getter. */
   async function answer(
     exchange: Exchange,
     route: Route,
@@ -147,61 +146,33 @@ export function createListener(deps: ListenerDeps): Listener {
     search: string,
     awaitsContinue: boolean,
   ): Promise<Reply> {
-    const { request, context } = exchange
-    const { headers } = request
-    // Getters, made only for those who ask: so what is proven is assigned, never spread.
-    const proceed = async (): Promise<RouteRequest> => {
-      if (route.body !== 0) {
-        refuseBody(request, route.body === 'stream' ? undefined : route.body)
-        if (awaitsContinue) exchange.continue()
-      }
-      const isJson = typeof route.body === 'number' && route.body > 0
-      const bytes = isJson ? await readBytes(request, Number(route.body)) : NO_BYTES
-      return {
-        method: request.method ?? '',
-        params,
-        get query() {
-          return new URLSearchParams(search)
-        },
-        headers,
-        body: parseJson(bytes),
-        get upload() {
-          return openUpload(request)
-        },
-        context,
-        get signal() {
-          return exchange.signal
-        },
-        get signed() {
-          return signedRequest(request, bytes)
-        },
-        log: (line, requestId) => exchange.log(line, requestId),
-      }
-    }
+    const { context } = exchange
+    const { headers } = exchange.request
+    const given = () => takeRequest(exchange, route.body, params, search, awaitsContinue)
     switch (route.guard) {
       case 'open':
-        return route.handle(await proceed())
+        return route.handle(await given())
       case 'device-token': {
         const proven = await deps.guards.deviceToken(headers)
-        return route.handle(Object.assign(await proceed(), proven))
+        return route.handle(Object.assign(await given(), proven))
       }
       case 'device': {
         const proven = await deps.guards.device(headers, context)
-        return route.handle(Object.assign(await proceed(), proven))
+        return route.handle(Object.assign(await given(), proven))
       }
       case 'enrollment-token': {
         const proven = deps.guards.enrollmentToken(headers)
-        return route.handle(Object.assign(await proceed(), proven))
+        return route.handle(Object.assign(await given(), proven))
       }
       case 'admin': {
         const proven = deps.guards.admin(headers, route.scopes, context)
-        const given = await proceed()
-        await deps.verifyAdmin(given.signed)
-        return route.handle(Object.assign(given, proven))
+        const request = await given()
+        await deps.verifyAdmin(request.signed)
+        return route.handle(Object.assign(request, proven))
       }
       case 'downloader': {
         const proven = await deps.guards.downloader(headers, context)
-        return route.handle(Object.assign(await proceed(), proven))
+        return route.handle(Object.assign(await given(), proven))
       }
     }
   }
@@ -260,22 +231,6 @@ export function createListener(deps: ListenerDeps): Listener {
         exchange.refuse(new AppError('shutting_down', 'This server is stopping. Try again.'))
       }
     },
-  }
-}
-
-/** What X-Signature covers. */
-function signedRequest(request: IncomingMessage, bytes: Buffer): SignedRequest {
-  const { headers } = request
-  const text = (name: string) => String(headers[name] ?? '')
-  return {
-    header: headers['x-signature'] === undefined ? undefined : text('x-signature'),
-    method: request.method ?? '',
-    url: request.url ?? '',
-    requestIdHeader: text('x-request-id'),
-    bodySha256:
-      request.method === 'PUT'
-        ? text('x-apk-sha256').toLowerCase()
-        : createHash('sha256').update(bytes).digest('hex'),
   }
 }
 

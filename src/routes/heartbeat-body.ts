@@ -18,65 +18,99 @@ export interface ReadHeartbeat {
 /** A usable value, or undefined. */
 type Reader<T> = (value: unknown) => T | undefined
 
-/** The nested shape's objects. */
-const CONTAINERS = ['battery', 'system', 'network', 'memory']
+/** Where a value may stand in a body: a field, or a field of one of the nested shape's objects. */
+interface Place {
+  /** As it is named in `ignored`, such as `battery.pct`. */
+  readonly path: string
+  readonly container: string | undefined
+  readonly name: string
+}
+
+/** What is read, and from where: the first usable value of several places counts. */
+interface Value<T> {
+  readonly read: Reader<T>
+  readonly places: readonly Place[]
+}
+
 const MAX_VERSION_LENGTH = 64
 const MAX_NETWORK_TYPE_LENGTH = 32
 const MAX_UPTIME_S = 4_000_000_000
 const MAX_RAM_MB = 10_000_000
-const TIME_FIELDS = ['ts', 'timestamp_utc'] as const
+/** The nested shape's objects. */
+const CONTAINERS = ['battery', 'system', 'network', 'memory']
+
+const STATUS = value((word) => HEARTBEAT_STATUSES.find((status) => status === word), 'status')
+const BATTERY_PCT = value(whole(0, 100), 'battery_pct', 'battery.pct')
+const NETWORK_TYPE = value(text(MAX_NETWORK_TYPE_LENGTH), 'network_type', 'network.transport')
+const UPTIME_S = value(whole(0, MAX_UPTIME_S), 'uptime_s', 'system.uptime_seconds')
+const IS_PLUGGED = value(readBoolean, 'plugged', 'battery.charging')
+const TEMP_C = value(decimal(-100, 200), 'temp_c', 'battery.temperature_c')
+const SIGNAL_DBM = value(whole(-200, 100), 'signal_dbm')
+const RAM_USED_MB = value(whole(0, MAX_RAM_MB), 'ram_used_mb')
+const RAM_TOTAL_MB = value(whole(0, MAX_RAM_MB), 'memory.total_ram_mb')
+const RAM_AVAILABLE_MB = value(whole(0, MAX_RAM_MB), 'memory.avail_ram_mb')
+const APP_VERSION = value(text(MAX_VERSION_LENGTH), 'app_version')
+const AGENT_VERSION = value(text(MAX_VERSION_LENGTH), 'agent_version')
+const FCM_TOKEN = value(text(MAX_FCM_TOKEN_LENGTH), 'fcm_token')
+const REPORTED_AT = value(readInstant, 'ts', 'timestamp_utc')
+const PING_REQUEST_ID = value(readRequestId, 'ping_request_id')
 
 export function readHeartbeat(body: Fields): ReadHeartbeat {
   const ignored: string[] = []
-
-  /** The first usable one of several places; unusable ones before it are named. */
-  function first<T>(read: Reader<T>, ...paths: readonly string[]): T | null {
-    for (const path of paths) {
-      const value = at(body, path)
-      if (value === undefined) continue
-      const usable = read(value)
-      if (usable !== undefined) return usable
-      ignored.push(path)
-    }
-    return null
-  }
-
   for (const name of CONTAINERS) {
-    const value = field(body, name)
-    if (value !== undefined && !isObject(value)) ignored.push(name)
+    const inner = field(body, name)
+    if (inner !== undefined && !isObject(inner)) ignored.push(name)
   }
   const heartbeat: Heartbeat = {
-    status: first(readStatus, 'status') ?? 'ok',
-    batteryPct: first(whole(0, 100), 'battery_pct', 'battery.pct'),
-    networkType: first(text(MAX_NETWORK_TYPE_LENGTH), 'network_type', 'network.transport'),
-    uptimeS: first(whole(0, MAX_UPTIME_S), 'uptime_s', 'system.uptime_seconds'),
-    isPlugged: first(readBoolean, 'plugged', 'battery.charging'),
-    tempC: first(decimal(-100, 200), 'temp_c', 'battery.temperature_c'),
-    signalDbm: first(whole(-200, 100), 'signal_dbm'),
-    ramUsedMb: first(whole(0, MAX_RAM_MB), 'ram_used_mb') ?? ramUsedMb(first),
-    appVersion: first(text(MAX_VERSION_LENGTH), 'app_version'),
-    agentVersion: first(text(MAX_VERSION_LENGTH), 'agent_version'),
-    fcmToken: first(text(MAX_FCM_TOKEN_LENGTH), 'fcm_token'),
-    reportedAt: first(readInstant, ...TIME_FIELDS),
+    status: first(STATUS, body, ignored) ?? 'ok',
+    batteryPct: first(BATTERY_PCT, body, ignored),
+    networkType: first(NETWORK_TYPE, body, ignored),
+    uptimeS: first(UPTIME_S, body, ignored),
+    isPlugged: first(IS_PLUGGED, body, ignored),
+    tempC: first(TEMP_C, body, ignored),
+    signalDbm: first(SIGNAL_DBM, body, ignored),
+    ramUsedMb: first(RAM_USED_MB, body, ignored) ?? ramUsedMb(body, ignored),
+    appVersion: first(APP_VERSION, body, ignored),
+    agentVersion: first(AGENT_VERSION, body, ignored),
+    fcmToken: first(FCM_TOKEN, body, ignored),
+    reportedAt: first(REPORTED_AT, body, ignored),
     pingRequestId:
-      field(body, 'is_ping_response') === true ? first(readRequestId, 'ping_request_id') : null,
+      field(body, 'is_ping_response') === true ? first(PING_REQUEST_ID, body, ignored) : null,
   }
-  const reportedAtField = TIME_FIELDS.find((path) => readInstant(at(body, path)) !== undefined)
-  return { heartbeat, ignored, reportedAtField: reportedAtField ?? TIME_FIELDS[0] }
+  const isTsRead = field(body, 'ts') !== undefined && !ignored.includes('ts')
+  return { heartbeat, ignored, reportedAtField: isTsRead ? 'ts' : 'timestamp_utc' }
 }
 
-function ramUsedMb(first: (read: Reader<number>, path: string) => number | null): number | null {
-  const total = first(whole(0, MAX_RAM_MB), 'memory.total_ram_mb')
-  const available = first(whole(0, total ?? MAX_RAM_MB), 'memory.avail_ram_mb')
-  return total !== null && available !== null ? total - available : null
+/** Unusable values before the first usable one are named in `ignored`. */
+function first<T>({ read, places }: Value<T>, body: Fields, ignored: string[]): T | null {
+  for (const { path, container, name } of places) {
+    const holder = container === undefined ? body : field(body, container)
+    const found = isObject(holder) ? field(holder, name) : undefined
+    if (found === undefined) continue
+    const usable = read(found)
+    if (usable !== undefined) return usable
+    ignored.push(path)
+  }
+  return null
 }
 
-/** `battery.pct` reads one level down; own keys only, so that no prototype is ever reached. */
-function at(body: Fields, path: string): unknown {
-  const dot = path.indexOf('.')
-  if (dot === -1) return field(body, path)
-  const inner = field(body, path.slice(0, dot))
-  return isObject(inner) ? field(inner, path.slice(dot + 1)) : undefined
+function ramUsedMb(body: Fields, ignored: string[]): number | null {
+  const total = first(RAM_TOTAL_MB, body, ignored)
+  const available = first(RAM_AVAILABLE_MB, body, ignored)
+  if (total === null || available === null) return null
+  if (available <= total) return total - available
+  ignored.push('memory.avail_ram_mb')
+  return null
+}
+
+function value<T>(read: Reader<T>, ...paths: readonly string[]): Value<T> {
+  const places = paths.map((path) => {
+    const [container, name] = path.split('.')
+    return name === undefined
+      ? { path, container: undefined, name: path }
+      : { path, container, name }
+  })
+  return { read, places }
 }
 
 /** Gson sends whole numbers as doubles, `85.0`; a fraction is cut off. */
@@ -98,13 +132,14 @@ function text(maxLength: number): Reader<string> {
       : undefined
 }
 
-const readStatus: Reader<Heartbeat['status']> = (value) =>
-  HEARTBEAT_STATUSES.find((status) => status === value)
+function readBoolean(value: unknown): boolean | undefined {
+  return typeof value === 'boolean' ? value : undefined
+}
 
-const readBoolean: Reader<boolean> = (value) => (typeof value === 'boolean' ? value : undefined)
+function readInstant(value: unknown): Date | undefined {
+  return typeof value === 'string' ? parseInstant(value) : undefined
+}
 
-const readInstant: Reader<Date> = (value) =>
-  typeof value === 'string' ? parseInstant(value) : undefined
-
-const readRequestId: Reader<string> = (value) =>
-  typeof value === 'string' && isRequestId(value) ? value : undefined
+function readRequestId(value: unknown): string | undefined {
+  return typeof value === 'string' && isRequestId(value) ? value : undefined
+}
