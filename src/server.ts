@@ -10,14 +10,12 @@ import type { Config } from './config.ts'
 import { commandData, commandKey } from './core/command-message.ts'
 import { AppError } from './core/errors.ts'
 import type { AtFailpoint } from './core/failpoint.ts'
-import { GroupCommit } from './core/group-commit.ts'
 import { createUuidV7 } from './core/ids.ts'
 import { KeyedSignal } from './core/keyed-signal.ts'
 import { DatabaseHealth } from './db/health.ts'
-import type { HeartbeatAnswer, HeartbeatItem } from './db/heartbeats.ts'
 import { ping } from './db/installation.ts'
-import { groupFailureKind } from './db/sqlstate.ts'
-import { createStores, HEARTBEAT_CONNECTIONS } from './db/stores.ts'
+import { createStores } from './db/stores.ts'
+import { createHeartbeats, HEARTBEAT_DEADLINE_MS } from './heartbeats.ts'
 import { addressSet } from './http/client-address.ts'
 import { createListener } from './http/listener.ts'
 import { type LifecycleDeps, type ServiceState, start, stop } from './lifecycle.ts'
@@ -53,12 +51,6 @@ export interface Service {
   close(reason: string): Promise<void>
 }
 
-/** Of one heartbeat, from its arrival to its answer. */
-const HEARTBEAT_DEADLINE_MS = 1_800
-const MAX_GROUP = 256
-const MAX_QUEUED_GROUPS = 4
-/** A phone drains its queue by two calls at once; more than this is no phone. */
-const MAX_QUEUED_PER_DEVICE = 32
 /** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
 const MAX_UPLOADS = 4
 
@@ -101,21 +93,7 @@ async function compose(
     instance,
     failpoint,
   })
-  const heartbeats = new GroupCommit<HeartbeatItem, HeartbeatAnswer>({
-    flush(group) {
-      const stored = stores.storeHeartbeats(group)
-      if (failpoint !== undefined) setImmediate(failpoint, 'mid_group')
-      return stored
-    },
-    failureKind: groupFailureKind,
-    keyOf: (item) => item.tokenHash.toString('latin1'),
-    maxQueuedPerKey: MAX_QUEUED_PER_DEVICE,
-    maxGroup: MAX_GROUP,
-    maxQueuedGroups: MAX_QUEUED_GROUPS,
-    maxInFlight: HEARTBEAT_CONNECTIONS,
-    deadlineMs: HEARTBEAT_DEADLINE_MS,
-    nowMs,
-  })
+  const heartbeats = createHeartbeats({ store: stores.storeHeartbeats, failpoint, nowMs })
   const changed = new KeyedSignal()
   const onChanged = (requestId: string) => changed.notify(requestId)
   const maintenance = createMaintenance({

@@ -3,7 +3,7 @@
  * token of a device stands in its device_status too, where heartbeats look for it: nowhere else is it written there.
  */
 import type { DeviceVerdict } from '../core/identity.ts'
-import type { Database, Queryable } from './pool.ts'
+import type { Queryable } from './pool.ts'
 
 export interface DeviceTokenStore {
   /** Judges the token; a live one that was never used is marked used, its siblings die, and heartbeats know it from then on. */
@@ -20,29 +20,32 @@ const JUDGE = /* sql */ `
   from device_tokens t join devices d using (device_id) join device_status s using (device_id)
   where t.token_hash = $1`
 
-/** Siblings of one enrollment are used one after the other. */
-const LOCK_STATUS = /* sql */ `
-  select from device_status where device_id = $1 for no key update`
-
-/** Of one enrollment the used token stays, else this one. */
-const FIRST_USE = /* sql */ `
-  with held as materialized (
+/**
+ * Of one enrollment the used token stays, else this one. The status row is locked first, as by all who end tokens. A
+ * sibling made meanwhile is not seen and lives on; it never is the one that stays, since a used one is there.
+ */
+const USE = /* sql */ `
+  with status as materialized (
+    select device_id from device_status
+    where device_id = (select device_id from device_tokens where token_hash = $1)
+    for no key update),
+  held as materialized (
     select s.token_hash, s.device_id, s.enrollment_no, s.first_used_at
-    from device_tokens t join device_tokens s using (device_id, enrollment_no)
+    from status join device_tokens t using (device_id) join device_tokens s using (device_id, enrollment_no)
     where t.token_hash = $1 and t.dead_at is null and s.dead_at is null
     order by s.token_hash for no key update of s),
   heir as materialized (
     select * from held where first_used_at is not null or token_hash = $1
     order by first_used_at limit 1),
-  known as (
-    update device_status s set token_hash = x.token_hash, enrollment_no = x.enrollment_no
-    from heir x where s.device_id = x.device_id)
-  update device_tokens t set
-    first_used_at = case when t.token_hash = x.token_hash then now() end,
-    dead_at = case when t.token_hash <> x.token_hash then now() end,
-    dead_reason = case when t.token_hash <> x.token_hash then 'superseded' end
-  from held h, heir x
-  where t.token_hash = h.token_hash and t.first_used_at is null`
+  marked as (
+    update device_tokens t set
+      first_used_at = case when t.token_hash = x.token_hash then now() end,
+      dead_at = case when t.token_hash <> x.token_hash then now() end,
+      dead_reason = case when t.token_hash <> x.token_hash then 'superseded' end
+    from held h, heir x
+    where t.token_hash = h.token_hash and t.first_used_at is null)
+  update device_status s set token_hash = x.token_hash, enrollment_no = x.enrollment_no
+  from heir x where s.device_id = x.device_id`
 
 const INSERT = /* sql */ `
   insert into device_tokens (token_hash, device_id, enrollment_no, request_id)
@@ -62,18 +65,14 @@ const ANY_USED = /* sql */ `
     select from device_tokens
     where device_id = $1 and enrollment_no = $2 and first_used_at is not null) as "isUsed"`
 
-export function deviceTokenStore(database: Database): DeviceTokenStore {
+export function deviceTokenStore(database: Queryable): DeviceTokenStore {
   return {
     async authenticate(tokenHash) {
       const verdict = await judge(database, tokenHash)
       if (verdict.kind !== 'live' || !verdict.isNew) return verdict
-      return database.transaction(async (tx) => {
-        const name = 'device_tokens.lock_status'
-        await tx.query({ name, text: LOCK_STATUS, values: [verdict.deviceId] })
-        await tx.query({ name: 'device_tokens.first_use', text: FIRST_USE, values: [tokenHash] })
-        // A sibling may have been first: what it left counts.
-        return judge(tx, tokenHash)
-      })
+      await database.query({ name: 'device_tokens.use', text: USE, values: [tokenHash] })
+      // A sibling may have been first, or somebody ended both: what is left counts.
+      return judge(database, tokenHash)
     },
   }
 }

@@ -61,36 +61,28 @@ async function takeArrived(request: IncomingMessage, maxBytes: number): Promise<
   return bytes
 }
 
+/** Settles once; what comes after a refusal is let go. The listeners end with the request. */
 function collect(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let sizeBytes = 0
     const timer = setTimeout(() => fail(timedOut()), JSON_TIMEOUT_MS)
     function fail(error: Error) {
-      done()
+      clearTimeout(timer)
+      chunks.length = 0
       reject(error)
     }
-    function done() {
-      clearTimeout(timer)
-      request.off('data', onData)
-      request.off('end', onEnd)
-      request.off('close', onClose)
-    }
-    function onData(chunk: Buffer) {
+    request.on('data', (chunk: Buffer) => {
       sizeBytes += chunk.length
       if (sizeBytes > maxBytes) fail(tooLarge(maxBytes))
       else chunks.push(chunk)
-    }
-    function onEnd() {
-      done()
+    })
+    request.on('end', () => {
+      clearTimeout(timer)
       const [first] = chunks
-      resolve(chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks, sizeBytes))
-    }
-    function onClose() {
-      fail(new ClientGoneError('the connection closed within the body'))
-    }
-    request.on('data', onData)
-    request.on('end', onEnd)
+      resolve(chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks))
+    })
+    const onClose = () => fail(new ClientGoneError('the connection closed within the body'))
     request.on('close', onClose)
     if (request.destroyed) onClose()
   })

@@ -5,6 +5,9 @@ import { AppError } from '../core/errors.ts'
 /** Headers that count once: of two, Node silently keeps the first, a proxy may keep the second. */
 const SINGLE_HEADERS = new Set(['host', 'authorization', 'x-device-token', 'content-type'])
 
+/** Spares most others the lower case. */
+const SINGLE_LENGTHS = new Set([...SINGLE_HEADERS].map((name) => name.length))
+
 const MAX_HEADERS = 64
 
 /** The refusal, or undefined for a request that is well formed. */
@@ -37,7 +40,9 @@ export function refuseAtEdge(request: IncomingMessage): AppError | undefined {
 function repeatedHeader(rawHeaders: readonly string[]): string | undefined {
   let seen = ''
   for (let index = 0; index < rawHeaders.length; index += 2) {
-    const name = rawHeaders[index]?.toLowerCase() ?? ''
+    const raw = rawHeaders[index] ?? ''
+    if (!SINGLE_LENGTHS.has(raw.length)) continue
+    const name = raw.toLowerCase()
     if (!SINGLE_HEADERS.has(name)) continue
     if (seen.includes(`${name},`)) return name
     seen += `${name},`

@@ -69,8 +69,6 @@ export function createListener(deps: ListenerDeps): Listener {
   /** Resolved once, so that no path of a client ever makes a series. */
   const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
-  /** The exchange that a socket is busy with, for errors that Node reports by socket. */
-  const busy = new WeakMap<object, Exchange>()
   const openExchanges = new Set<Exchange>()
   // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
   deps.closing.addEventListener('abort', () => {
@@ -88,7 +86,6 @@ export function createListener(deps: ListenerDeps): Listener {
     const metrics = metricsOf.get(context.route) ?? unmatchedMetrics
     const found = match.kind === 'found' ? match.route : undefined
     const exchange = new Exchange(exchangeDeps, metrics, request, res, context, found)
-    busy.set(request.socket, exchange)
     openExchanges.add(exchange)
     return exchange
   }
@@ -187,10 +184,17 @@ export function createListener(deps: ListenerDeps): Listener {
     })
   }
 
+  /** The exchange that was last opened on a socket and has not ended. Node reports some errors by socket only. */
+  function busyWith(socket: Socket): Exchange | undefined {
+    return [...openExchanges].findLast(
+      (exchange) => exchange.request.socket === socket && !exchange.isEnded,
+    )
+  }
+
   /** What the parser refused: no request, a broken body, or garbage behind a request. Fires twice for some sockets. */
   function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
-    const exchange = busy.get(socket)
-    if (exchange === undefined || exchange.isEnded) {
+    const exchange = busyWith(socket)
+    if (exchange === undefined) {
       answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
     } else if (error.code === 'HPE_INVALID_EOF_STATE' || error.code === 'ECONNRESET') {
       socket.destroy() // cut off: nobody reads an answer

@@ -45,7 +45,7 @@ export function issueDeviceToken(
   randomBytes: (sizeBytes: number) => Buffer,
 ): IssuedToken {
   const random = randomBytes(DEVICE_RANDOM_BYTES)
-  const token = `dt_${Buffer.concat([random, tagOf(secret)(random)]).toString('base64url')}`
+  const token = `dt_${Buffer.concat([random, new Tag(secret).of(random)]).toString('base64url')}`
   return { token, hash: hashToken(token) }
 }
 
@@ -60,34 +60,53 @@ export function isEnrollmentToken(token: string): boolean {
 
 /** Whether we issued it: a wrong tag is refused without asking the database, so a flood of garbage stays cheap. */
 export function deviceTagCheck(secrets: readonly Secret[]): (token: string) => boolean {
-  const tags = secrets.map(tagOf)
-  return (token) => {
-    if (!DEVICE_TOKEN.test(token)) return false
-    const bytes = Buffer.from(token.slice(TOKEN_PREFIX_LENGTH), 'base64url')
-    const random = bytes.subarray(0, DEVICE_RANDOM_BYTES)
-    const given = bytes.subarray(DEVICE_RANDOM_BYTES)
-    return tags.some((tag) => timingSafeEqual(tag(random), given))
-  }
+  const tags = secrets.map((secret) => new Tag(secret))
+  return (token) => DEVICE_TOKEN.test(token) && tags.some((tag) => tag.fits(token))
 }
 
 /**
- * The tag of some random bytes: HMAC-SHA256 (RFC 2104) with the key's two blocks made once. Every heartbeat needs one,
- * and two one-shot hashes cost a third of an Hmac object (bench/RESULTS.md).
+ * The tag of device tokens under one secret: HMAC-SHA256 (RFC 2104) with the key's two blocks made once, and all
+ * memory too. Every heartbeat needs one; two one-shot hashes cost a third of an Hmac object (bench/RESULTS.md).
  */
-function tagOf({ secret }: Secret): (random: Uint8Array) => Buffer {
-  const key = Buffer.alloc(BLOCK_BYTES)
-  const given = Buffer.from(secret)
-  if (given.length > BLOCK_BYTES) key.write(hash('sha256', given, 'binary'), 'latin1')
-  else given.copy(key)
-  const inner = Buffer.concat([
-    key.map((byte) => byte ^ 0x36),
-    Buffer.from(TAG_CONTEXT),
-    Buffer.alloc(DEVICE_RANDOM_BYTES),
-  ])
-  const outer = Buffer.concat([key.map((byte) => byte ^ 0x5c), Buffer.alloc(HASH_BYTES)])
-  return (random) => {
-    inner.set(random, inner.length - DEVICE_RANDOM_BYTES)
-    outer.write(hash('sha256', inner, 'binary'), BLOCK_BYTES, 'latin1')
-    return Buffer.from(hash('sha256', outer, 'binary'), 'latin1').subarray(0, TAG_BYTES)
+class Tag {
+  /** What the first hash is over: key block, context, random bytes; then room for the tag that a token carries. */
+  readonly #text: Buffer
+  readonly #inner: Buffer
+  readonly #given: Buffer
+  /** Key block and first hash. */
+  readonly #outer: Buffer
+  readonly #tag = Buffer.alloc(TAG_BYTES)
+
+  constructor({ secret }: Secret) {
+    const key = Buffer.alloc(BLOCK_BYTES)
+    const given = Buffer.from(secret)
+    if (given.length > BLOCK_BYTES) key.write(hash('sha256', given, 'binary'), 'latin1')
+    else given.copy(key)
+    const innerKey = key.map((byte) => byte ^ 0x36)
+    const room = Buffer.alloc(DEVICE_RANDOM_BYTES + TAG_BYTES)
+    this.#text = Buffer.concat([innerKey, Buffer.from(TAG_CONTEXT), room])
+    this.#inner = this.#text.subarray(0, -TAG_BYTES)
+    this.#given = this.#text.subarray(-TAG_BYTES)
+    const outerKey = key.map((byte) => byte ^ 0x5c)
+    this.#outer = Buffer.concat([outerKey, Buffer.alloc(HASH_BYTES)])
+  }
+
+  /** 6 bytes, only until the next call. */
+  of(random: Uint8Array): Buffer {
+    this.#inner.set(random, this.#inner.length - DEVICE_RANDOM_BYTES)
+    return this.#make()
+  }
+
+  /** `token` is well formed. */
+  fits(token: string): boolean {
+    const at = this.#inner.length - DEVICE_RANDOM_BYTES
+    this.#text.write(token.slice(TOKEN_PREFIX_LENGTH), at, 'base64url')
+    return timingSafeEqual(this.#make(), this.#given)
+  }
+
+  #make(): Buffer {
+    this.#outer.write(hash('sha256', this.#inner, 'binary'), BLOCK_BYTES, 'latin1')
+    this.#tag.write(hash('sha256', this.#outer, 'binary'), 0, TAG_BYTES, 'latin1')
+    return this.#tag
   }
 }

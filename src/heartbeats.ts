@@ -1,0 +1,38 @@
+/** The group commit of heartbeats: its bounds, and the statement behind it. */
+import type { AtFailpoint } from './core/failpoint.ts'
+import { GroupCommit } from './core/group-commit.ts'
+import type { HeartbeatAnswer, HeartbeatItem } from './db/heartbeats.ts'
+import { groupFailureKind } from './db/sqlstate.ts'
+import { HEARTBEAT_CONNECTIONS } from './db/stores.ts'
+
+/** Of one heartbeat, from its arrival to its answer. */
+export const HEARTBEAT_DEADLINE_MS = 1_800
+const MAX_GROUP = 256
+const MAX_QUEUED_GROUPS = 4
+/** A phone drains its queue by two calls at once; more than this is no phone. */
+const MAX_QUEUED_PER_DEVICE = 32
+
+export interface HeartbeatGroupDeps {
+  /** Stores one group, answers in the order of its items. */
+  readonly store: (items: readonly HeartbeatItem[]) => Promise<readonly HeartbeatAnswer[]>
+  readonly failpoint: AtFailpoint | undefined
+  readonly nowMs: () => number
+}
+
+export function createHeartbeats({ store, failpoint, nowMs }: HeartbeatGroupDeps) {
+  return new GroupCommit<HeartbeatItem, HeartbeatAnswer>({
+    flush(group) {
+      const stored = store(group)
+      if (failpoint !== undefined) setImmediate(failpoint, 'mid_group')
+      return stored
+    },
+    failureKind: groupFailureKind,
+    keyOf: (item) => item.tokenHash.toString('latin1'),
+    maxQueuedPerKey: MAX_QUEUED_PER_DEVICE,
+    maxGroup: MAX_GROUP,
+    maxQueuedGroups: MAX_QUEUED_GROUPS,
+    maxInFlight: HEARTBEAT_CONNECTIONS,
+    deadlineMs: HEARTBEAT_DEADLINE_MS,
+    nowMs,
+  })
+}
