@@ -1,7 +1,7 @@
 /** A service under a bench: a process whose stdout is a pipe that `cat` empties, as a log collector does in production. */
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -13,8 +13,9 @@ import { bodyOf, createSend, jsonHeaders, textOf } from '../sim/http.ts'
 export interface BenchService {
   readonly origin: string
   readonly adminToken: string
-  /** Milliseconds of CPU of the process so far, user and system; in steps of 10. */
-  cpuMs(): number
+  readonly pid: number
+  /** From the start of the process to the first 200 of /readyz. */
+  readonly startupMs: number
   /** SIGTERM, and its end. */
   stop(): Promise<void>
 }
@@ -28,20 +29,19 @@ export interface BenchDevice {
 /** Beside bench/ in whatever folder this was compiled to. */
 const MAINS = { normal: '../src/main.js', noMetrics: './main-no-metrics.js' } as const
 /** Node's pipes for children are sockets, production's are pipes: a shell makes one, and tells the service's pid. */
-const SHELL = `sh -c 'echo "pid $$" >&2; exec "$0" "$1"' "$0" "$1" | cat >/dev/null`
-const POLL_MS = 50
-/** USER_HZ, the unit of /proc/PID/stat, is 100 on every Linux that Node runs on. */
-const MS_PER_TICK = 10
-
-/** Resolves when it serves requests. `settings`: its environment besides what every service needs. */
+const SHELL = `sh -c 'echo "pid $$" >&2; exec "$0" "$@"' "$0" "$@" | cat >/dev/null`
+const POLL_MS = 20
+/** Resolves when it serves requests. `settings`: its environment besides what every service needs; `nodeArgs`: for node. */
 export async function startBenchService(
   main: keyof typeof MAINS,
   settings: Readonly<Record<string, string>>,
+  nodeArgs: readonly string[] = [],
 ): Promise<BenchService> {
+  const startedAtMs = performance.now()
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-bench-'))
   const adminToken = randomBytes(32).toString('base64url')
   const path = fileURLToPath(new URL(MAINS[main], import.meta.url))
-  const child = spawn('sh', ['-c', SHELL, process.execPath, path], {
+  const child = spawn('sh', ['-c', SHELL, process.execPath, ...nodeArgs, path], {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true, // Ctrl-C reaches us alone
     env: {
@@ -75,11 +75,8 @@ export async function startBenchService(
   return {
     origin,
     adminToken,
-    cpuMs() {
-      const [, stat = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')
-      const [user, system] = stat.split(' ').slice(11, 13) // fields 14 and 15 of proc(5)
-      return (Number(user) + Number(system)) * MS_PER_TICK
-    },
+    pid,
+    startupMs: performance.now() - startedAtMs,
     async stop() {
       if (child.exitCode === null) process.kill(pid, 'SIGTERM')
       await ended

@@ -11,17 +11,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
-import { heartbeatBody } from '../sim/device-body.ts'
-import { jsonHeaders } from '../sim/http.ts'
 import { type LoadRequest, runLoad } from '../sim/load.ts'
 import { startEmbedded } from '../src/db/embedded.ts'
+import { heartbeatRequest } from './heartbeat-request.ts'
 import { median } from './measure.ts'
-import {
-  type BenchDevice,
-  type BenchService,
-  enrollBenchDevices,
-  startBenchService,
-} from './service.ts'
+import { cpuMs } from './processes.ts'
+import { type BenchService, enrollBenchDevices, startBenchService } from './service.ts'
 
 const { values } = parseArgs({
   options: {
@@ -58,24 +53,6 @@ interface Subject {
   readonly requests: readonly LoadRequest[]
 }
 
-function heartbeatOf({ alias, deviceId, token }: BenchDevice): LoadRequest {
-  const body = heartbeatBody('nested', {
-    alias,
-    deviceId,
-    at: new Date(),
-    batteryPct: 71,
-    isPlugged: false,
-    tempC: 28.5,
-    uptimeS: 86_400,
-    networkType: 'wifi',
-    queueLength: 0,
-    pushToken: null,
-    pingRequestId: null,
-  })
-  const headers = { ...jsonHeaders(token), 'user-agent': 'okhttp/4.12.0' }
-  return { id: deviceId, method: 'POST', path: '/v1/heartbeat', headers, body }
-}
-
 async function startSubject(side: Side, start: number): Promise<Subject> {
   const url = new URL(database.url)
   url.pathname = `/${side}_${start}`
@@ -87,14 +64,14 @@ async function startSubject(side: Side, start: number): Promise<Subject> {
   const settings = { DATABASE_URL: url.href, HEARTBEAT_DEDUP_WINDOW_S: '0', ...env }
   const service = await startBenchService(main, settings)
   running.push(service)
-  const requests = (await enrollBenchDevices(service, DEVICES)).map(heartbeatOf)
+  const requests = (await enrollBenchDevices(service, DEVICES)).map(heartbeatRequest)
   return { side, service, requests }
 }
 
 async function measure({ service, requests }: Subject): Promise<Window> {
   const [fallback] = requests
   if (fallback === undefined) throw new Error('no devices')
-  const cpuMs = service.cpuMs()
+  const beforeMs = cpuMs(service.pid)
   const end = new AbortController() // AbortSignal.any() may lose a timeout to the collector on Node 20
   interrupt = () => end.abort()
   const timer = setTimeout(() => end.abort(), SECONDS * 1_000)
@@ -110,7 +87,7 @@ async function measure({ service, requests }: Subject): Promise<Window> {
   const heartbeats = report.byStatus[200] ?? 0
   if (heartbeats !== report.due) throw new Error(`not all stored: ${JSON.stringify(report)}`)
   const { p50, p95 } = report.latencyMs
-  return { p50Ms: p50, p95Ms: p95, cpuMs: service.cpuMs() - cpuMs, heartbeats }
+  return { p50Ms: p50, p95Ms: p95, cpuMs: cpuMs(service.pid) - beforeMs, heartbeats }
 }
 
 /** Fresh processes; each round begins with another side, so that none is always the first. */
@@ -139,8 +116,8 @@ function p95Of(windows: readonly Window[]): number {
 }
 
 function cpuUsOf(windows: readonly Window[]): number {
-  const cpuMs = windows.reduce((sum, window) => sum + window.cpuMs, 0)
-  return (cpuMs * 1_000) / windows.reduce((sum, { heartbeats }) => sum + heartbeats, 0)
+  const allMs = windows.reduce((sum, window) => sum + window.cpuMs, 0)
+  return (allMs * 1_000) / windows.reduce((sum, { heartbeats }) => sum + heartbeats, 0)
 }
 
 function say(title: string, windows: Windows): void {

@@ -19,6 +19,8 @@ export interface Explained {
   readonly rowsRead: number
   /** Pages touched, of tables and indexes. */
   readonly pages: number
+  /** Its nodes from the top, each with its index or relation: `Index Scan devices_pkey`. */
+  readonly nodes: readonly string[]
 }
 
 /** Tables that grow with each command. A small fleet's devices may well be read as a whole. */
@@ -98,6 +100,9 @@ function readPlan(name: string, root: PlanNode): Explained {
     indexes: new Set(nodesOf(root).flatMap((node) => node['Index Name'] ?? [])),
     rowsRead: scans.reduce((sum, node) => sum + rowsReadBy(node), 0),
     pages: (root['Shared Hit Blocks'] ?? 0) + (root['Shared Read Blocks'] ?? 0),
+    nodes: nodesOf(root).map((node) =>
+      [node['Node Type'], node['Index Name'] ?? node['Relation Name'] ?? ''].join(' ').trim(),
+    ),
   }
 }
 

@@ -93,7 +93,7 @@ export const STATEMENTS: readonly Statement[] = [
     title: 'expiry sweep',
     modes: BOTH,
     run: (database) => commandQueue(database, 'drill').expire(500),
-    index: 'commands_expiry',
+    index: 'commands_sweep',
     mostRows: 10,
   },
   {

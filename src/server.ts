@@ -12,6 +12,7 @@ import { AppError } from './core/errors.ts'
 import type { AtFailpoint } from './core/failpoint.ts'
 import { createUuidV7 } from './core/ids.ts'
 import { KeyedSignal } from './core/keyed-signal.ts'
+import { Pace } from './core/pace.ts'
 import { DatabaseHealth } from './db/health.ts'
 import { ping } from './db/installation.ts'
 import { createStores } from './db/stores.ts'
@@ -189,6 +190,7 @@ async function compose(
     instanceId: () => state.instanceId,
     version,
     heartbeatIntervalS: config.heartbeatIntervalS,
+    pace: new Pace(config.heartbeatIntervalS),
     ingested: metrics.heartbeatsIngested,
     dedupHits: metrics.heartbeatsDedupHits,
     onEnded: onChanged,

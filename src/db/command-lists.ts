@@ -40,9 +40,8 @@ const ALL = /* sql */ `${SELECT} ${NEWEST}`
 const ALL_OF_ACTION = /* sql */ `${SELECT_OF_ACTION} ${NEWEST}`
 const ALL_OF_DEVICE = /* sql */ `${SELECT} and c.device_id = $5 ${NEWEST}`
 
-/** The time left is compared as in command-queue.ts, CLAIM: what is open is read newest first. */
 const IS_OPEN = /* sql */ `
-  c.state = 'open' and c.expires_at - now() > interval '0' and ${OPEN_STATUS} = $5`
+  c.state = 'open' and c.expires_at > now() and ${OPEN_STATUS} = $5`
 const OPEN = /* sql */ `${SELECT} and ${IS_OPEN} ${NEWEST}`
 const OPEN_OF_DEVICE = /* sql */ `${SELECT} and ${IS_OPEN} and c.device_id = $6 ${NEWEST}`
 
@@ -50,13 +49,13 @@ const ENDED = /* sql */ `${SELECT} and c.state = $5 ${NEWEST}`
 const ENDED_OF_ACTION = /* sql */ `${SELECT_OF_ACTION} and c.state = $5 ${NEWEST}`
 const ENDED_OF_DEVICE = /* sql */ `${SELECT} and c.state = $5 and c.device_id = $6 ${NEWEST}`
 
-/** Swept ones, and those whose time is over and that the sweep has yet to see: few, found by commands_expiry. */
+/** Swept ones, and those whose time is over and that the sweep has yet to see: few, found by the sweep's index (sql/0008). */
 const expired = (after: string) => /* sql */ `
   with page as materialized (
     (select c.request_id, c.created_at from commands c where ${after} and c.state = 'expired' ${NEWEST})
     union all
     (select c.request_id, c.created_at from commands c
-     where ${after} and c.state = 'open' and c.expires_at <= now() ${NEWEST})
+     where ${after} and c.state = 'open' and c.expires_at <= now() and c.expires_at > '-infinity' ${NEWEST})
     order by created_at desc, request_id desc limit $1)
   select ${COLUMNS} from ${JOINED} where c.request_id in (select request_id from page) ${NEWEST}`
 const EXPIRED = expired(AFTER)

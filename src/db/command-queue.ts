@@ -25,13 +25,11 @@ const LEASE_S = 60
 /**
  * MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
  * snapshot's: one may have come since. So a command without is leased too, and RECORD_NO_TOKEN decides.
- * The time left is compared so that no index holds it: for `expires_at > now()` the planner reads all that is open
- * by commands_expiry, due or not.
  */
 const CLAIM = /* sql */ `
   with due as materialized (
     select request_id from commands
-    where state = 'open' and next_attempt_at <= now() and expires_at - now() > interval '0'
+    where state = 'open' and next_attempt_at <= now() and expires_at > now()
     order by next_attempt_at, request_id
     limit $1
     for update skip locked),
@@ -117,13 +115,12 @@ const REQUEST_PUSH = /* sql */ `
     where device_id = any ($1::uuid[]) and state = 'open' and push_state <> 'off' and lease_id is null
     order by request_id for update)`
 
-/** The time left is compared as in CLAIM. */
 const CANCEL_ALL_OF = /* sql */ `
   with ended as (
     update commands set state = 'cancelled', ended_at = now(), next_attempt_at = null
     where request_id in (
       select request_id from commands
-      where device_id = $1 and state = 'open' and expires_at - now() > interval '0'
+      where device_id = $1 and state = 'open' and expires_at > now()
       order by request_id for update)
     returning request_id, action),
   told as (
@@ -131,9 +128,10 @@ const CANCEL_ALL_OF = /* sql */ `
     select request_id, 'cancelled', 'device_deleted', jsonb_build_object('admin', $2::text), $3 from ended)
   select request_id as "requestId", action as "action" from ended`
 
+/** -infinity: only so may it use the index of the sweep, which no other statement can (sql/0008). */
 const EXPIRE = /* sql */ `
   with due as materialized (
-    select request_id from commands where state = 'open' and expires_at <= now()
+    select request_id from commands where state = 'open' and expires_at <= now() and expires_at > '-infinity'
     order by expires_at, request_id limit $1 for update skip locked),
   ended as (
     update commands c set state = 'expired', ended_at = now(), next_attempt_at = null

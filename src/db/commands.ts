@@ -89,11 +89,10 @@ const TIMELINE = /* sql */ `
   select at as "at", stage as "stage", code as "code", detail as "detail", instance as "instance"
   from command_events where request_id = $1 order by event_id`
 
-/** The time left is compared so that no index holds it: for `expires_at > now()` the planner reads all that is open. */
 const CANCEL = /* sql */ `
   with ended as (
     update commands set state = 'cancelled', ended_at = now(), next_attempt_at = null
-    where request_id = $1 and state = 'open' and expires_at - now() > interval '0'
+    where request_id = $1 and state = 'open' and expires_at > now()
     returning request_id)
   insert into command_events (request_id, stage, detail, instance)
   select request_id, 'cancelled', jsonb_build_object('admin', $2::text), $3 from ended`

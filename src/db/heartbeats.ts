@@ -57,8 +57,7 @@ const MAIL = 8
  * Traps, each measured: sibling CTEs share one snapshot, so all flows by RETURNING and by `live`; rows are locked
  * first, in the order of device_id, and what a lock waited for is judged anew on the locked row, which holds the live
  * token. No device is twice in a group (core/group-commit.ts): an update would take one of its rows at random.
- * An older heartbeat (`effective_at`) leaves the description as it is. The time left of a command is compared so that
- * no index holds it: for `expires_at > now()` the planner at times reads all that is open by commands_expiry.
+ * An older heartbeat (`effective_at`) leaves the description as it is.
  */
 const STORE_GROUP = /* sql */ `
 with live as materialized (
@@ -105,7 +104,7 @@ select string_agg(concat_ws(' ', l.ord, l.device_id, l.alias,
   + case when l.device_id in (select device_id from history) then 0 else ${DEDUPED} end
   + case when l.has_new_push_token then ${NEW_PUSH_TOKEN} else 0 end
   + case when exists (
-      select from commands k where k.device_id = l.device_id and k.state = 'open' and k.expires_at - now() > interval '0'
+      select from commands k where k.device_id = l.device_id and k.state = 'open' and k.expires_at > now()
         and (k.delivered_at is null or k.delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s'))
     then ${MAIL} else 0 end), ' ') as "answers"
 from live l`

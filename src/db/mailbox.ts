@@ -22,14 +22,11 @@ export interface Mailbox {
 /** What one hand-over holds at most (http-api.md, heartbeat). */
 const MAX_COMMANDS = 20
 
-/**
- * What the snapshot says is asked again of the locked rows: another replica may have handed them over meanwhile. The
- * time left is compared as in heartbeats.ts.
- */
+/** What the snapshot says is asked again of the locked rows: another replica may have handed them over meanwhile. */
 const HAND_OVER = /* sql */ `
   with due as materialized (
     select request_id from commands
-    where device_id = $1 and state = 'open' and expires_at - now() > interval '0'
+    where device_id = $1 and state = 'open' and expires_at > now()
       and (delivered_at is null or delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s')
     order by created_at, request_id limit ${MAX_COMMANDS}),
   held as materialized (

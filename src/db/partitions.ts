@@ -1,5 +1,5 @@
 /**
- * The days of `heartbeats`: made ahead, dropped by retention, and a net emptied into its day. Safe with
+ * The days of `heartbeats`: made ahead, dropped by retention, and a net emptied into its days, past ones too. Safe with
  * several replicas at once: one works, the others find nothing left to do.
  */
 import { AppError } from '../core/errors.ts'
@@ -13,14 +13,17 @@ export interface PartitionChanges {
 }
 
 export interface Partitions {
-  /** Makes the database's today and 7 days ahead, drops whole days older than the retention. */
+  /** Makes the database's today, 7 days ahead and each day of which rows lie in the net; drops days older than the retention. */
   maintain(): Promise<PartitionChanges>
 }
 
 export const PARTITION_DAYS_AHEAD = 7
 /** Any constant: serialises the replicas' maintenance. */
 const LOCK_KEY = '7311860295'
-const DROP_TRIES = 5
+/** Of a step that another session holds up, or whose day got a row in the net meanwhile. */
+const STEP_TRIES = 5
+/** Rows past the retention deleted from the net at once. */
+const NET_BATCH = 10_000
 
 /** Waits: two replicas that skip what the other is at would each leave days to the other. */
 const LOCK = /* sql */ `select pg_advisory_xact_lock(${LOCK_KEY})`
@@ -34,32 +37,48 @@ const EXISTING = /* sql */ `
 
 /** Days as yyyymmdd by the database's clock: no replica's own decides what is dropped. */
 const WANTED = /* sql */ `
-  select to_char(d, 'YYYYMMDD') as "day"
-  from generate_series(0, $1::int) n, lateral (select (now() at time zone 'UTC')::date + n) as t(d)`
+  with today as (select (now() at time zone 'UTC')::date + $3::int as d)
+  select to_char(d + n, 'YYYYMMDD') as "day" from today, generate_series(0, $1::int) n
+  union
+  select to_char(bucket at time zone 'UTC', 'YYYYMMDD') from heartbeats_default, today
+  where bucket >= (d - $2::int)::timestamp at time zone 'UTC'
+  order by 1`
 
 const OLDEST_KEPT = /* sql */ `
-  select to_char((now() at time zone 'UTC')::date - $1::int, 'YYYYMMDD') as "day"`
+  select to_char((now() at time zone 'UTC')::date + $2::int - $1::int, 'YYYYMMDD') as "day"`
 
-export function partitions(
-  database: Database,
-  options: { readonly retentionDays: number },
-): Partitions {
+const CLEAR_NET = /* sql */ `
+  delete from heartbeats_default where ctid = any (array(
+    select ctid from heartbeats_default
+    where bucket < ((now() at time zone 'UTC')::date + $2::int - $1::int)::timestamp at time zone 'UTC'
+    limit ${NET_BATCH} for update skip locked))`
+
+export interface PartitionOptions {
+  readonly retentionDays: number
+  /** Days added to the database's clock: drills race through months. */
+  readonly shiftDays?: () => number
+}
+
+export function partitions(database: Database, options: PartitionOptions): Partitions {
   return {
     async maintain() {
+      const { retentionDays } = options
+      const shiftDays = options.shiftDays?.() ?? 0
       const { rows: wanted } = await database.query<{ day: string }>({
         name: 'partitions.wanted',
         text: WANTED,
-        values: [PARTITION_DAYS_AHEAD],
+        values: [PARTITION_DAYS_AHEAD, retentionDays, shiftDays],
       })
       const { rows: kept } = await database.query<{ day: string }>({
         name: 'partitions.oldest_kept',
         text: OLDEST_KEPT,
-        values: [options.retentionDays],
+        values: [retentionDays, shiftDays],
       })
       const existing = new Set(await existingPartitions(database))
       const oldest = `heartbeats_${kept[0]?.day ?? ''}`
       const missing = wanted.map(({ day }) => `heartbeats_${day}`).filter((p) => !existing.has(p))
       const expired = [...existing].filter((partition) => partition < oldest)
+      await clearNet(database, [retentionDays, shiftDays])
 
       const created = await attempt(missing, (partition) => create(database, partition))
       const dropped = await attempt(expired, (partition) => drop(database, partition))
@@ -94,39 +113,63 @@ async function attempt(names: readonly string[], step: (partition: string) => Pr
   return { done, failed }
 }
 
-/** Rows of that day which fell into the net are moved in the same transaction. False: another replica made it. */
+/** What lies in the net beyond the retention goes as its day would have gone. */
+async function clearNet(database: Queryable, values: readonly number[]): Promise<void> {
+  for (;;) {
+    const query = { name: 'partitions.clear_net', text: CLEAR_NET, values }
+    if ((await database.query(query)).rowCount < NET_BATCH) return
+  }
+}
+
+/**
+ * Rows of that day which fell into the net are moved in the same transaction; while there are any, the net is closed:
+ * a heartbeat that came between would keep the day from being attached. False: another replica made it.
+ */
 function create(database: Database, partition: string): Promise<boolean> {
   const from = `${partition.slice(11, 15)}-${partition.slice(15, 17)}-${partition.slice(17, 19)}`
   const range = `'${from} 00:00:00+00'::timestamptz`
-  return inTurn(database, async (tx) => {
+  const isOfDay = `bucket >= ${range} and bucket < ${range} + interval '1 day'`
+  return insistently(database, async (tx) => {
     if ((await existingPartitions(tx)).includes(partition)) return false
-    const steps = [
-      `create table ${partition} (like heartbeats including all)`,
-      `with moved as (
-         delete from heartbeats_default
-         where bucket >= ${range} and bucket < ${range} + interval '1 day' returning *)
-       insert into ${partition} select * from moved`,
-      `alter table heartbeats attach partition ${partition}
-         for values from ('${from} 00:00:00+00') to ('${nextDay(from)} 00:00:00+00')`,
-    ]
-    for (const text of steps) await tx.query({ name: '', text })
+    const run = (text: string) => tx.query({ name: '', text })
+    await run(SHORT_LOCK_TIMEOUT)
+    await run(`create table ${partition} (like heartbeats including all)`)
+    const fallen = await run(`select from heartbeats_default where ${isOfDay} limit 1`)
+    if (fallen.rowCount > 0) {
+      await run('lock table heartbeats_default in access exclusive mode')
+      await run(`with moved as (delete from heartbeats_default where ${isOfDay} returning *)
+        insert into ${partition} select * from moved`)
+    }
+    await run(`alter table heartbeats attach partition ${partition}
+      for values from ('${from} 00:00:00+00') to ('${nextDay(from)} 00:00:00+00')`)
     return true
   })
 }
 
-/** A DROP waits for readers and blocks every later query behind it: so it waits briefly, several times. False: gone already. */
-async function drop(database: Database, partition: string): Promise<boolean> {
+/** False: gone already. */
+function drop(database: Database, partition: string): Promise<boolean> {
+  return insistently(database, async (tx) => {
+    if (!(await existingPartitions(tx)).includes(partition)) return false
+    await tx.query({ name: '', text: SHORT_LOCK_TIMEOUT })
+    await tx.query({ name: '', text: `drop table ${partition}` })
+    return true
+  })
+}
+
+/**
+ * A table lock waits for readers and blocks every later query behind it: so it waits briefly, several times. 23514: a
+ * row of the day came into the net since it was looked for.
+ */
+async function insistently(
+  database: Database,
+  work: (tx: Queryable) => Promise<boolean>,
+): Promise<boolean> {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await inTurn(database, async (tx) => {
-        if (!(await existingPartitions(tx)).includes(partition)) return false
-        await tx.query({ name: '', text: SHORT_LOCK_TIMEOUT })
-        await tx.query({ name: '', text: `drop table ${partition}` })
-        return true
-      })
+      return await inTurn(database, work)
     } catch (error) {
-      const isLocked = error instanceof AppError && sqlstate(error.cause) === '55P03'
-      if (!isLocked || tries === DROP_TRIES) throw error
+      const state = sqlstate(error instanceof AppError ? error.cause : error)
+      if (!['55P03', '23514'].includes(state ?? '') || tries === STEP_TRIES) throw error
     }
   }
 }

@@ -2,6 +2,7 @@
 import { AppError } from '../core/errors.ts'
 import type { GroupCommit } from '../core/group-commit.ts'
 import type { DeviceVerdict } from '../core/identity.ts'
+import type { Pace } from '../core/pace.ts'
 import { inTime } from '../core/wait.ts'
 import type { DeviceStore } from '../db/devices.ts'
 import type { HeartbeatAnswer, HeartbeatItem, StoredHeartbeat } from '../db/heartbeats.ts'
@@ -27,7 +28,7 @@ export interface HeartbeatDeps extends PingDeps {
   readonly heartbeatDeadlineMs: number
   /** Monotonic. */
   readonly nowMs: () => number
-  readonly heartbeatIntervalS: number
+  readonly pace: Pick<Pace, 'stored' | 'nextS'>
   readonly ingested: { add(): void }
   readonly dedupHits: { add(): void }
 }
@@ -44,11 +45,14 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
     guard: 'device-token',
     body: 64 * 1024,
     async handle(request) {
-      const deadlineAtMs = deps.nowMs() + deps.heartbeatDeadlineMs
+      const startedAtMs = deps.nowMs()
+      const deadlineAtMs = startedAtMs + deps.heartbeatDeadlineMs
       const read = readHeartbeat(asObject(request.body))
       const { heartbeat } = read
 
       const stored = await store(deps, request, read)
+      const storedAtMs = deps.nowMs()
+      deps.pace.stored(storedAtMs - startedAtMs, storedAtMs)
       request.context.deviceId = stored.deviceId
       request.context.alias = stored.alias
       if (stored.isDeduped) deps.dedupHits.add()
@@ -70,7 +74,7 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
         {
           ok: true,
           deduped: stored.isDeduped,
-          next_heartbeat_s: deps.heartbeatIntervalS,
+          next_heartbeat_s: deps.pace.nextS(stored.deviceId, storedAtMs),
           commands,
           ignored,
         },

@@ -31,10 +31,11 @@ async function prepare(t: Test) {
         async (_, index) => `heartbeats_${await day(from + index)}`,
       ),
     )
+  const shift = { days: 0 }
   const replica = () => {
     const pool = new Pool({ url, maxConnections: 1, isPrepared: true, queryTimeoutMs: 30_000 })
     t.teardown(() => pool.close(5_000))
-    return partitions(pool, { retentionDays: RETENTION_DAYS })
+    return partitions(pool, { retentionDays: RETENTION_DAYS, shiftDays: () => shift.days })
   }
   const insert = (bucket: string, seq = 0) =>
     db.query(
@@ -42,7 +43,7 @@ async function prepare(t: Test) {
        values (${bucket}, gen_random_uuid(), $1, now(), 'ok', 'r1')`,
       [seq],
     )
-  return { db, day, days, existing, replica, insert }
+  return { db, day, days, existing, replica, insert, shift }
 }
 
 t.test('today and 7 days ahead are made, once', async (t) => {
@@ -69,16 +70,33 @@ t.test('today and 7 days ahead are made, once', async (t) => {
 t.test('rows in the net move into their day', async (t) => {
   const { db, days, replica, insert } = await prepare(t)
   for (let seq = 0; seq < 50; seq += 1) await insert(`now() + interval '${seq % 3} days'`, seq)
-  await insert(`now() - interval '2 days'`, 99)
+  await insert(`now() - interval '2 days'`, 98)
+  await insert(`now() - interval '${RETENTION_DAYS} days'`, 99)
   const before = await db.query('select * from heartbeats order by seq')
-  t.equal((await db.query('select from heartbeats_default')).rowCount, 51)
+  t.equal((await db.query('select from heartbeats_default')).rowCount, 52)
   t.same((await replica().maintain()).failed, [])
   const after = await db.query('select * from heartbeats order by seq')
   t.same(after.rows, before.rows, 'none is lost or changed')
-  const left = await db.query('select seq from heartbeats_default')
-  t.same(left.rows, [{ seq: 99 }], 'a day that nobody makes stays in the net')
+  t.equal((await db.query('select from heartbeats_default')).rowCount, 0, 'also past days')
+  const past = [...(await days(-RETENTION_DAYS, -RETENTION_DAYS)), ...(await days(-2, -2))]
+  for (const day of past) t.equal((await db.query(`select from ${day}`)).rowCount, 1)
   const [today] = await days(0, 0)
   t.equal((await db.query(`select from ${today}`)).rowCount, 17)
+})
+
+t.test('what the net holds beyond the retention goes with it', async (t) => {
+  const { db, days, existing, replica, insert, shift } = await prepare(t)
+  await insert('now()')
+  await insert(`now() - interval '${RETENTION_DAYS + 1} days'`)
+  t.same(await replica().maintain(), { created: await days(0, 7), dropped: [], failed: [] })
+  t.equal((await db.query('select from heartbeats')).rowCount, 1)
+
+  // After a sleep of a month: the days ahead have passed, and all that they held.
+  shift.days = 30
+  const slept = await replica().maintain()
+  t.same(slept.created, await days(30, 37))
+  t.same(slept.dropped, await days(0, 7))
+  t.same(await existing(), [...(await days(30, 37)), 'heartbeats_default'].sort())
 })
 
 t.test('whole days beyond the retention are dropped', async (t) => {

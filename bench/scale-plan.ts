@@ -1,0 +1,41 @@
+/** Whether two databases run the group statement alike: what its plan reads and writes, by which index. */
+import { createHash } from 'node:crypto'
+import type { Explained } from '../drills/plans-explain.ts'
+import type { HeartbeatItem } from '../src/db/heartbeats.ts'
+import type { Secret } from '../src/security/tokens.ts'
+import { seededToken } from './seeded-fleet.ts'
+
+/** The indexes that a statement used, and how much it read. */
+export function planShape({ name, nodes }: Explained): string {
+  return [name, ...nodes].join('\n  ')
+}
+
+/** A group of heartbeats of `count` seeded devices, spread over the first `devices`. */
+export function seededItems(
+  secret: Secret,
+  devices: number,
+  count: number,
+): readonly HeartbeatItem[] {
+  return Array.from({ length: count }, (_, index) => {
+    const n = Math.floor((index * devices) / count) + 1
+    return {
+      tokenHash: createHash('sha256').update(seededToken(secret, n)).digest(),
+      requestId: `seeded-${n}`,
+      heartbeat: {
+        status: 'ok',
+        batteryPct: 71,
+        networkType: 'wifi',
+        uptimeS: 86_400,
+        isPlugged: false,
+        tempC: 28.5,
+        signalDbm: null,
+        ramUsedMb: 2_243,
+        appVersion: '1.0.252',
+        agentVersion: null,
+        fcmToken: null,
+        reportedAt: null,
+        pingRequestId: null,
+      },
+    }
+  })
+}

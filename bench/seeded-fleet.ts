@@ -1,0 +1,62 @@
+/** A fleet straight into the database, set-based, with tokens that can be made again from their numbers: for benches and drills. */
+import { createHash } from 'node:crypto'
+import type pg from 'pg'
+import { issueDeviceToken, type Secret } from '../src/security/tokens.ts'
+
+/** Rows of one statement. */
+const BATCH = 100_000
+const RANDOM_BYTES = 26
+
+/** The id of the n-th device, from 1, as an enrollment of that order would give. */
+export const seededDeviceId = (n: number) =>
+  `01a20000-0000-7000-8000-${n.toString(16).padStart(12, '0')}`
+
+/** The token of the n-th device. */
+export function seededToken(secret: Secret, n: number): string {
+  const random = createHash('sha256').update(`seeded-${n}`).digest().subarray(0, RANDOM_BYTES)
+  return issueDeviceToken(secret, () => random).token
+}
+
+/** SQL for seededToken: HMAC-SHA256 of RFC 2104 by the one hash that PostgreSQL has. */
+const SEEDED = /* sql */ `
+  with numbered as (
+    select n, substring(sha256(convert_to('seeded-' || n, 'UTF8')) from 1 for ${RANDOM_BYTES}) as random
+    from generate_series($1::int, $2::int) n),
+  tagged as (
+    select n, random || substring(
+      sha256($4::bytea || sha256($3::bytea || convert_to('device-token:v1:', 'UTF8') || random)) from 1 for 6) as bytes
+    from numbered)
+  select ('01a20000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid as device_id, 'S' || n as alias,
+    sha256(convert_to('dt_' || translate(encode(bytes, 'base64'), E'+/=\\n', '-_'), 'UTF8')) as token_hash
+  from tagged`
+
+const INSERT = /* sql */ `
+  with seeded as materialized (${SEEDED}),
+  device as (
+    insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id)
+    select device_id, alias, 1, $5::uuid, $6, 'seeded' from seeded),
+  token as (
+    insert into device_tokens (token_hash, device_id, enrollment_no, first_used_at, request_id)
+    select token_hash, device_id, 1, now(), 'seeded' from seeded)
+  insert into device_status (device_id, token_hash, enrollment_no)
+  select device_id, token_hash, 1 from seeded`
+
+/** Devices 1 to `count`, each with a token in use. As a superuser: no foreign key is checked. */
+export async function seedFleet(db: pg.Client, secret: Secret, count: number): Promise<void> {
+  const key = Buffer.alloc(64)
+  Buffer.from(secret.secret).copy(key) // at most 64 bytes: a longer one would be hashed first
+  const pads = [0x36, 0x5c].map((pad) => Buffer.from(key.map((byte) => byte ^ pad)))
+  const tokenId = seededDeviceId(0)
+  await db.query('set session_replication_role = replica')
+  await db.query(
+    `insert into enrollment_tokens (token_id, token_hash, uses_allowed, expires_at, issued_by, request_id)
+     values ($1, sha256('seeded'), 1, now(), 'seeded', 'seeded')`,
+    [tokenId],
+  )
+  for (let from = 1; from <= count; from += BATCH) {
+    const to = Math.min(count, from + BATCH - 1)
+    await db.query(INSERT, [from, to, ...pads, tokenId, secret.id])
+  }
+  await db.query('reset session_replication_role')
+  await db.query('vacuum (analyze) devices, device_tokens, device_status')
+}
