@@ -34,7 +34,7 @@ export const HEARTBEAT_CONNECTIONS = 1
 /** Longest wait for a device that another transaction holds: the whole group waits with it. */
 const HEARTBEAT_LOCK_TIMEOUT_MS = 400
 /** Custom plans chose sequential scans of devices, generic ones of device_status: 0.6 ms with 2,000 devices. */
-const HOT_SETTINGS = { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' }
+export const HOT_SETTINGS = { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' }
 /** Publishing and partitions; uploads beyond it wait their turn. */
 const SLOW_CONNECTIONS = 1
 /** Of one statement that publishes an APK or moves a partition. */
