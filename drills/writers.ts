@@ -20,7 +20,7 @@ try {
     url: database.url,
     db,
     writers: 8,
-    devices: 2_000,
+    devices: 4_000,
     groupSize: 64,
     isOver: () => performance.now() >= endsAtMs,
     random: Math.random,

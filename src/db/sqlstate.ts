@@ -34,10 +34,16 @@ export function isAway(error: unknown): boolean {
 export function groupFailureKind(error: unknown): 'retry' | 'poison' | 'unavailable' {
   const cause = error instanceof AppError ? error.cause : error
   const state = sqlstate(cause) ?? ''
-  if (state === '40001' || state === '40P01') return 'retry'
+  if (state === '40001' || state === '40P01' || isPartitionNew(cause)) return 'retry'
   // heartbeats.ts knows which devices are locked: the others are stored without them.
   if (state === '55P03' && error instanceof AppError && error.code === 'overloaded') return 'poison'
   return /^(22|23|54)/.test(state) ? 'poison' : 'unavailable'
+}
+
+/** A heartbeat on its way into the net waited while its day's partition was made: the next statement finds it. */
+function isPartitionNew(error: unknown): boolean {
+  const isOfNet = error instanceof Error && 'table' in error && error.table === 'heartbeats_default'
+  return isOfNet && sqlstate(error) === '23514'
 }
 
 /** After these the session is sound: the connection goes back to the pool. After anything else it is closed. */
