@@ -2,6 +2,7 @@
 import t from 'tap'
 import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { connect } from './helpers/database.ts'
+import type { LogLine } from './helpers/lines.ts'
 import { startService } from './helpers/service.ts'
 
 const POSTS = 50
@@ -42,6 +43,12 @@ t.test('fifty posts at two replicas: one row, one message, fifty equal answers',
   for (const command of commands) t.same(command, commands[0])
   t.equal(await count('commands', 'fifty'), 1)
   t.equal(await count('audit_log', 'fifty'), 1)
+  const isAccepted = (line: LogLine) =>
+    line.event === 'dispatch.request' && line['request_id'] === 'fifty'
+  const maker = answers.findIndex(({ status }) => status === 202) % 2 === 0 ? first : second
+  await maker.lines.waitFor(isAccepted)
+  const lines = [first, second].flatMap((service) => service.lines.all.filter(isAccepted))
+  t.equal(lines.length, 1, 'and one line of it')
 
   await fcm.waitForSend(({ data }) => data['request_id'] === 'fifty')
   const made = answers.find(({ status }) => status === 202)

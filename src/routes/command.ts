@@ -69,6 +69,8 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
       if (!('command' in outcome)) throw refusal(outcome.kind, key)
 
       const { command, kind } = outcome
+      // Without a key nobody asked for a repeat: another command that was meant would be dropped in silence.
+      if (kind === 'repeated' && !key.isGiven) throw refusal('conflict', key)
       context.requestId = command.requestId
       context.deviceId = command.deviceId
       context.alias = command.alias
