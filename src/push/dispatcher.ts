@@ -15,6 +15,7 @@
  * and the command is sent again, with a higher attempt. While too many tokens are called dead at once
  * (dead-token-valve.ts) none is marked and their commands back off.
  */
+import type { SenderTrouble } from '../core/command.ts'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
@@ -65,6 +66,7 @@ export class Dispatcher {
   #isClaimWanted = false
   /** 0: running. Else paused, and the time of the next probe. */
   #nextProbeAtMs = 0
+  #pausedAt = new Date(0)
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps
@@ -79,6 +81,11 @@ export class Dispatcher {
   /** FCM refuses us as a whole: what is due waits for a probe that succeeds. */
   get isPaused(): boolean {
     return this.#nextProbeAtMs !== 0
+  }
+
+  /** undefined: it sends at its rate, or is on the way back to it. */
+  get trouble(): SenderTrouble | undefined {
+    return this.isPaused ? { kind: 'paused', since: this.#pausedAt } : this.#limit.trouble
   }
 
   start(): void {
@@ -172,8 +179,12 @@ export class Dispatcher {
     const isAnswered = isThrough && outcome.httpAttempts > 0
     // Without an attempt: the token endpoint is on the way to FCM, a secret that we lack is not.
     const isLost = outcome.httpAttempts > 0 || NO_ANSWER.has(outcome.fcmStatus)
-    if (isAnswered || (outcome.kind === 'retry' && isLost)) this.#limit.ended(isAnswered, nowMs)
-    if (isAnswered) this.#valve.answered(isDead, nowMs)
+    if (isAnswered) {
+      this.#limit.gotThrough(nowMs)
+      this.#valve.answered(isDead, nowMs)
+    } else if (outcome.kind === 'retry' && isLost) {
+      this.#limit.failed(outcome.fcmStatus, this.#deps.now(), nowMs)
+    }
     const why = this.#tellValve()
     if (!isDead || why === undefined) return outcome
     const detail = `push token kept, ${why}`
@@ -265,6 +276,7 @@ export class Dispatcher {
   #pause(reason: string): void {
     if (this.isPaused) return
     this.#nextProbeAtMs = this.#deps.nowMs() + this.#probeMs
+    this.#pausedAt = this.#deps.now()
     this.#write(undefined, { event: 'push.paused', fields: { reason } })
   }
 
