@@ -134,6 +134,8 @@ t.test(
       t.same({ status, stderr }, { status: 0, stderr: '' }, `${title}, and nothing else`)
       t.match(stdout, expected, title)
     }
+    // The push token that was given back was tried again.
+    await service.lines.atLeast(2, 'push.token_dead')
   },
 )
 
