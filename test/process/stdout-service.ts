@@ -26,6 +26,8 @@ const EXTRA_UPLOAD_LINES = 1
 /** Long, so that few lines fill ring and pipe. */
 const USER_AGENT = 'a'.repeat(256)
 const PROBE_MS = 150
+/** Far more than SHUTDOWN_GRACE_MS and its watchdog. */
+const END_DEADLINE_MS = 60_000
 const AT_A_TIME = 50
 const MOST_REQUESTS = 20_000
 
@@ -43,13 +45,14 @@ export interface StdoutService {
   showed(pattern: RegExp): Promise<string>
   /** Lines dropped so far, by the metric. */
   dropped(): Promise<number>
-  /** Ends by SIGTERM. `note`: what it said of lines that nobody got, else none were dropped. */
+  /** Ends by SIGTERM; rejects where it does not. `note`: what it said of lines that nobody got, else none were dropped. */
   end(): Promise<Ended>
 }
 
 export interface Ended {
-  /** null: a signal ended it, such as its own watchdog's. */
   readonly code: number | null
+  /** Of its own watchdog, SHUTDOWN_GRACE_MS + 0.5 s after the SIGTERM; null: it came to its end before that. */
+  readonly signal: string | null
   /** All lines asked for in its life, but those about drops: one a request, and those of OWN_LINES. */
   readonly emitted: number
   readonly note: { readonly written: number; readonly dropped: number } | undefined
@@ -147,11 +150,13 @@ export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutSe
     },
     async end() {
       if (pid !== undefined) process.kill(pid, 'SIGTERM')
-      const [code] = await exited
+      const late = setTimeout(END_DEADLINE_MS, [], { ref: false })
+      const [code, signal] = await Promise.race([exited, late])
+      if (code === undefined) throw new Error('neither its grace nor its watchdog ended it')
       if (stderr?.readableEnded === false) await once(stderr, 'end')
       const [, written, lost] = /log: (\d+) lines written, (\d+) dropped/.exec(heard.text()) ?? []
       const note = { written: Number(written), dropped: Number(lost) }
-      return { code, emitted, note: written === undefined ? undefined : note }
+      return { code, signal, emitted, note: written === undefined ? undefined : note }
     },
   }
 }
