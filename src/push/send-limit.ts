@@ -2,7 +2,7 @@
  * How many pushes may be under way at once. FCM asks senders not to come back at full speed after an outage
  * (scale-fcm.md: ramp from 0 to the full rate over at least 60 s, 1/5/10/25/50/75/100 %).
  *
- * States:
+ * States, also in RUNBOOK.md:
  *   open     the most at once; FAILURES_IN_A_ROW sends that FCM or the way to it failed -> failing
  *   failing  one at a time, FAILING_GAP_MS after the failure before; the first that gets through -> ramping
  *   ramping  a step more every STEP_MS, then open; FAILURES_IN_A_ROW again -> failing

@@ -43,6 +43,28 @@ t.test('each bound stands in the code with that size', async (t) => {
   }
 })
 
+t.test('the states of the sender are those that the code names, in its words', async (t) => {
+  const section = sectionOf(RUNBOOK, 'States of the sender')
+  const plain = (text: string) =>
+    text.replace(/\n \*/g, ' ').replaceAll('`', '').replace(/\s+/g, ' ')
+  for (const [file, table] of [
+    ['dispatcher', section],
+    ['send-limit', section.slice(section.indexOf('Slots'))],
+  ] as const) {
+    const comment = read(`src/push/${file}.ts`).replace(/\*\/[\s\S]*/, '')
+    const rows = tableOf(table)
+    const names = [...comment.matchAll(/^ \* {3}(\w+) {2,}/gm)].map(([, name = '']) => name)
+    t.same(
+      rows.map(([name = '']) => codesOf(name)[0]),
+      names,
+    )
+    for (const [name, text] of rows) {
+      const words = `${name} ${text}`.replaceAll('→', '->').replace('(below)', '(send-limit.ts)')
+      t.ok(plain(comment).includes(plain(words)), `${file}: ${words}`)
+    }
+  }
+})
+
 t.test('each 5xx code is explained', async (t) => {
   const explained = tableOf(sectionOf(RUNBOOK, 'Each 5xx')).map(([code = '']) => code)
   const codes = Object.entries(STATUS).filter(([, status]) => status >= 500)
