@@ -11,7 +11,7 @@ import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { type CallOptions, call } from '../helpers/client.ts'
 import { createDatabase } from '../helpers/database.ts'
-import { leaksIn, rememberSettings } from '../helpers/secrets.ts'
+import { leaksIn } from '../helpers/secrets.ts'
 import { ADMIN } from '../helpers/service.ts'
 
 const MAIN =
@@ -81,7 +81,6 @@ export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutSe
     LOG_BUFFER_BYTES: '65536',
     ...options.env,
   }
-  rememberSettings(env)
   const child = spawn(command, args, { stdio: ['pipe', options.stdout, 'pipe'], env })
   const exited = once(child, 'exit')
   const { stdout, stderr, stdin } = child
@@ -198,7 +197,10 @@ function commandOf({ shell, isTerminal }: StdoutOptions): [string, string[]] {
   return ['script', ['-qec', `${WITHOUT_TAP} echo "pid $$"; exec ${quoted}`, '/dev/null']]
 }
 
-/** What a reader got of a log: its lines, those about drops apart, and the sum of what these say. Throws on a secret. */
+/**
+ * What a reader got of a log: its lines, those about drops apart, and the sum of what these say. Throws on a secret: it
+ * came through no pipe of a child, where searched-children.ts would have seen it.
+ */
 export function accountOf(text: string) {
   const leaks = leaksIn(text)
   if (leaks.length > 0) throw new Error(`secrets in the log:\n${leaks.join('\n')}`)
