@@ -65,6 +65,17 @@ t.test('the states of the sender are those that the code names, in its words', a
   }
 })
 
+t.test('each drill and bench is named, with what it proves and how long it takes', async (t) => {
+  const { scripts } = JSON.parse(read('package.json'))
+  const long = Object.keys(scripts).filter((name) => /^(drill|bench):/.test(name))
+  const rows = tableOf(sectionOf(RUNBOOK, 'Drills'))
+  const named = rows.map(([command = '']) => codesOf(command)[0])
+  t.same(named.toSorted(), long.map((name) => `npm run ${name}`).toSorted())
+  for (const [command = '', what = '', takes = ''] of rows) {
+    t.match({ what, takes }, { what: /\w/, takes: /^\d+ min$/ }, command)
+  }
+})
+
 t.test('each 5xx code is explained', async (t) => {
   const explained = tableOf(sectionOf(RUNBOOK, 'Each 5xx')).map(([code = '']) => code)
   const codes = Object.entries(STATUS).filter(([, status]) => status >= 500)
