@@ -1,6 +1,7 @@
 /** One request_id at two replicas at once: one command, one message, and everyone is told the same. */
 import t from 'tap'
 import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import type { Answer } from './helpers/client.ts'
 import { connect } from './helpers/database.ts'
 import type { LogLine } from './helpers/lines.ts'
 import { startService } from './helpers/service.ts'
@@ -16,11 +17,17 @@ const db = await connect(t, first.databaseUrl)
 fcm.register('push-1', () => {})
 const { deviceId } = await first.enroll('D01', { fcm_token: 'push-1' })
 
-/** The n-th post; even ones go to the first replica, odd ones to the second. */
-const post = (n: number, body: object) =>
-  (n % 2 === 0 ? first : second).call('POST', '/admin/command?wait_ms=10000', {
-    body: { device_id: deviceId, ...body },
-  })
+/** The n-th post; even ones go to the first replica, odd ones to the second. Said again while the machine is too busy. */
+async function post(n: number, body: object): Promise<Answer> {
+  for (;;) {
+    const answer = await (n % 2 === 0 ? first : second).call(
+      'POST',
+      '/admin/command?wait_ms=10000',
+      { body: { device_id: deviceId, ...body } },
+    )
+    if (answer.status !== 503) return answer
+  }
+}
 
 const posts = (body: object) => Promise.all(Array.from({ length: POSTS }, (_, n) => post(n, body)))
 
