@@ -19,7 +19,7 @@ export interface CommandOrder {
 }
 
 export interface CommandsAdmin {
-  /** Resolves with the 2xx, which is in the journal then. Any other refusal than 5xx and 429 rejects. */
+  /** Resolves with the 2xx, which is in the journal then. Any other refusal than 408, 429 and 5xx rejects. */
   create(order: CommandOrder): Promise<void>
   /** A command that has ended meanwhile stays as it is. */
   cancel(requestId: string): Promise<void>
@@ -29,6 +29,8 @@ export interface CommandsAdmin {
 
 const RETRY_MS = 100
 const ENDED = 409
+/** Said to be sent again; a 408 where the machine is too busy to send a body within its time. */
+const AGAIN: ReadonlySet<number> = new Set([408, 429])
 
 export function createCommandsAdmin(
   send: Send,
@@ -41,7 +43,7 @@ export function createCommandsAdmin(
   async function persistently(request: HttpRequest): Promise<HttpAnswer> {
     for (;;) {
       const answer = await send(request).catch(() => undefined)
-      if (answer !== undefined && answer.status < 500 && answer.status !== 429) return answer
+      if (answer !== undefined && answer.status < 500 && !AGAIN.has(answer.status)) return answer
       counts.again += 1
       await wait(RETRY_MS)
     }

@@ -71,6 +71,7 @@ export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> 
   )
   const db = new pg.Client({ connectionString: run.databaseUrl })
   await db.connect()
+  const living = new AbortController()
   try {
     const journal = createCommandsJournal()
     const admin = createCommandsAdmin(pair.send, ADMIN_TOKEN, journal)
@@ -84,7 +85,6 @@ export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> 
       push: fcm,
     })
     await fleet.enroll(await issueEnrollmentTokens(pair.send, ADMIN_TOKEN, aliases))
-    const living = new AbortController()
     const lives = fleet.live(living.signal)
     await sendCommands(run, { pair, admin, journal, aliases })
     print(`all ${run.commands} commands are acknowledged; ${run.kills} kills`)
@@ -119,6 +119,7 @@ export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> 
       },
     ]
   } finally {
+    living.abort()
     await pair.stop()
     await db.end()
     await fcm.close()

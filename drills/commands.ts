@@ -67,6 +67,6 @@ drill().then(
   },
   (error: unknown) => {
     process.stderr.write(`drill:commands: ${error instanceof Error ? error.stack : error}\n`)
-    process.exitCode = 1
+    process.exit(1) // calls that are made again until they are answered would go on for ever
   },
 )

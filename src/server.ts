@@ -196,7 +196,7 @@ async function compose(
     onEnded: onChanged,
     wakeDispatcher: () => sender?.dispatcher.wake(),
     isPushOn: sender !== undefined,
-    isPushPaused: () => sender?.dispatcher.isPaused ?? false,
+    senderTrouble: () => sender?.dispatcher.trouble,
     actions: config.commandActions,
     offlineAfterS: config.deviceOfflineS,
     news: (requestId, timeoutMs, signal) => changed.wait(requestId, timeoutMs, signal),

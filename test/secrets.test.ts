@@ -2,15 +2,19 @@
  * R11 and R12 over one small simulation: no secret stands in a log line, an answer or a database column (the answer that
  * hands it out and the push token's column excepted), and the counters equal what was done, exactly.
  */
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import type pg from 'pg'
 import t from 'tap'
 import { bodyOf, type JsonObject } from '../sim/http.ts'
 import type { Exchange } from '../sim/recorder.ts'
 import { type RouteDeps, routeTable } from '../src/routes/index.ts'
 import { connect } from './helpers/database.ts'
+import { searchedBytes } from './helpers/searched-children.ts'
 import { leaksIn, rememberedSecrets } from './helpers/secrets.ts'
 import { liveWholeLoop } from './helpers/whole-loop.ts'
 
+const SEARCHED = fileURLToPath(new URL('./helpers/searched-children.js', import.meta.url))
 /** The one-time answers, and what they hand out. */
 const HANDED_OUT: Readonly<Record<string, RegExp>> = {
   '/v1/enroll-tokens': /"token":"[^"]+"/g,
@@ -35,6 +39,24 @@ t.test('the simulation did all that is judged below', async (t) => {
 t.test('no secret stands in a log line', async (t) => {
   t.same(leaksIn(service.lines.text), [])
   t.same(leaksIn(service.stderr()), [])
+})
+
+t.test('what a child of a test wrote is searched when the test file ends', async (t) => {
+  t.ok(searchedBytes() > service.lines.text.length, 'here, too')
+  const secret = 'planted-'.repeat(4)
+  const parents = {
+    silent: [`spawn(process.execPath, ['-e', ''], { env: { HMAC_SECRET: '${secret}' } })`, 0],
+    'on stdout': [childSaying('stdout', secret), 1],
+    'on stderr': [childSaying('stderr', secret), 1],
+    'a token of ours': [childSaying('stderr', `dt_${'p'.repeat(43)}`), 1],
+  } as const
+  for (const [title, [code, status]] of Object.entries(parents)) {
+    const script = `import { spawn } from 'node:child_process'; ${code}`
+    const args = [`--import=${SEARCHED}`, '--input-type=module', '--eval', script]
+    const ended = spawnSync(process.execPath, args, { encoding: 'utf8', env: {} })
+    t.equal(ended.status, status, `${title}: ${ended.stderr}`)
+    t.equal(ended.stderr.includes('secrets stand in what this wrote'), status === 1)
+  }
 })
 
 t.test('no secret stands in an answer, but where it is handed out', async (t) => {
@@ -110,6 +132,12 @@ t.test('the counters equal what was done', async (t) => {
   const completed = 'select count(*)::int from apk_download_events where completed'
   t.same((await db.query(completed)).rows, [{ count: 7 }])
 })
+
+/** A child with that setting, which it prints. */
+function childSaying(stream: 'stdout' | 'stderr', secret: string): string {
+  const says = `process.${stream}.write(process.env.HMAC_SECRET)`
+  return `spawn(process.execPath, ['-e', '${says}'], { env: { HMAC_SECRET: '${secret}' } })`
+}
 
 function samplesOf(page: string): ReadonlyMap<string, number> {
   const samples = page.split('\n').filter((line) => line !== '' && line[0] !== '#')

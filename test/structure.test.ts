@@ -203,6 +203,35 @@ t.test('console is refused under src', async (t) => {
   for (const file of files) t.equal(found.get(file), 'noConsole', file)
 })
 
+/** How code gets at stdout: by Node's stream, its descriptor, its path, or a child that inherits it. */
+const STDOUT =
+  /\bprocess\b[?.\s['"]*stdout\b|\bstdout\b[^;=]*=\s*process\b|'(?:node:)?process'|\w*(?:[wW]rite|append)\w*\(\s*1\b|\bfd: 1\b|\/dev\/stdout|\/fd\/1\b|'inherit'/g
+
+t.test('nothing but the log gets at stdout, and by one file', async (t) => {
+  const waysIn = (text: string) => {
+    const code = text.replace(/\/\*[\s\S]*?\*\/|(?<!:)\/\/.*/g, '')
+    return [...new Set([...code.matchAll(STDOUT)].map(([way]) => way))]
+  }
+  for (const planted of [
+    `process.stdout.write('x')`,
+    `process['stdout'].write('x')`,
+    `const { stdout } = process`,
+    `import { stdout } from 'node:process'`,
+    `writeSync(1, 'x')`,
+    `fs.appendFileSync(1, 'x')`,
+    `createWriteStream('', { fd: 1 })`,
+    `openSync('/dev/stdout', 'w')`,
+    `openSync('/proc/self/fd/1', 'w')`,
+    `spawn('x', { stdio: 'inherit' })`,
+  ]) {
+    t.equal(waysIn(planted).length, 1, planted)
+  }
+  const found = sources(SRC).flatMap((path) =>
+    waysIn(readFileSync(path, 'utf8')).map((way) => `${relative(SRC, path)}: ${way}`),
+  )
+  t.same(found.toSorted(), ['process.ts: fd: 1', 'telemetry/chunk-writer.ts: process.stdout'])
+})
+
 t.test('what the linter cannot see holds as well', async (t) => {
   const IMPORT = /^(?:import|export) (type )?(?:([^'";]*?) from )?'([^']+)'/gm
   const broken: string[] = []

@@ -1,52 +1,18 @@
 /** Each status and each verdict, brought about through the API: a command says at which stage it stands, and why. */
-import t, { type Test } from 'tap'
-import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import t from 'tap'
 import { COMMAND_STATUSES, type CommandStatus, type VerdictCode } from '../src/core/command.ts'
-import { connect } from './helpers/database.ts'
-import { type Enrolled, type Running, startService } from './helpers/service.ts'
+import { createScenes, type Scene, type SceneOptions } from './helpers/scenes.ts'
 
-const fcm = await startFcmStandIn()
-t.teardown(() => fcm.close())
-const env = {
-  FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-  FCM_BASE_URL: fcm.baseUrl,
-  FCM_RETRY_BASE_MS: '3600000', // no retry comes within a test
-  FCM_TIMEOUT_MS: '15000',
-}
-const pushing = await startService(t, { env })
-const db = await connect(t, pushing.databaseUrl)
+const sceneOf = await createScenes(t)
 const isShown = new Set<string>()
 
-interface Scene {
-  readonly service: Running
-  readonly device: Enrolled
-  readonly id: string
-  report(outcome: string): Promise<unknown>
-  beat(body?: object): Promise<unknown>
-  cancel(): Promise<unknown>
-  expire(): Promise<unknown>
-  remove(): Promise<unknown>
-}
-
-interface Fault {
+interface Fault extends SceneOptions {
   readonly status: CommandStatus
   readonly verdict: VerdictCode
   /** Stands in the verdict's detail. */
   readonly says: string | RegExp
-  /** How FCM answers; default ok. */
-  readonly fcm?: Parameters<typeof fcm.setMode>[0]['fcm']
-  readonly service?: (t: Test) => Promise<Running>
-  /** Default true: the device gave a push token that FCM knows. */
-  readonly hasPushToken?: boolean
-  /** Default true: it sent a heartbeat before the command. */
-  readonly isInTouch?: boolean
   /** What happens to the command. */
   readonly after?: (scene: Scene) => Promise<unknown>
-}
-
-const silentFor = (hours: number) => async (scene: Scene) => {
-  const text = `update device_status set last_seen_at = now() - make_interval(hours => $2) where device_id = $1`
-  await db.query(text, [scene.device.deviceId, hours])
 }
 
 const FAULTS: Readonly<Record<string, Fault>> = {
@@ -95,7 +61,46 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   'its time passed': {
     status: 'expired',
     verdict: 'expired',
-    says: 'never handed over',
+    says: /never handed over\. Its last push: 200 OK\. Also: pushed_waiting_for_device\.$/,
+    after: (scene) => scene.expire(),
+  },
+  'its time passed while the device was away': {
+    status: 'expired',
+    verdict: 'expired',
+    says: /Also: device_offline, pushed_waiting_for_device\.$/,
+    after: async (scene) => {
+      await scene.silence(1)
+      await scene.expire()
+    },
+  },
+  'its time passed, and the device never came': {
+    status: 'expired',
+    verdict: 'expired',
+    says: /Also: device_never_seen, no_push_token\.$/,
+    hasPushToken: false,
+    isInTouch: false,
+    after: (scene) => scene.expire(),
+  },
+  'its time passed with push off': {
+    status: 'expired',
+    verdict: 'expired',
+    says: /Also: push_off, no_push_token\.$/,
+    hasPushToken: false,
+    service: 'without push',
+    after: (scene) => scene.expire(),
+  },
+  'its time passed with a dead push token': {
+    status: 'expired',
+    verdict: 'expired',
+    says: /Its last push: 404 UNREGISTERED\. Also: push_token_dead\.$/,
+    fcm: 'unregistered',
+    after: (scene) => scene.expire(),
+  },
+  'its time passed before the next push': {
+    status: 'expired',
+    verdict: 'expired',
+    says: /Its last push: 503 UNAVAILABLE\. Also: push_backoff\.$/,
+    fcm: 'unavailable',
     after: (scene) => scene.expire(),
   },
   'its time passed after the hand-over': {
@@ -123,7 +128,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     status: 'sent',
     verdict: 'device_deleted',
     says: 'The device was deleted.',
-    after: ({ device: { deviceId } }) =>
+    after: ({ db, device: { deviceId } }) =>
       db.query('update devices set deleted_at = now() where device_id = $1', [deviceId]),
   },
   'it was handed over': {
@@ -142,14 +147,22 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     status: 'queued',
     verdict: 'push_off',
     says: 'No FCM credentials',
-    service: (t) => startService(t),
+    service: 'without push',
   },
   'FCM refuses our credentials': {
     status: 'queued',
     verdict: 'push_misconfigured',
     says: 'Its last push: 403 PERMISSION_DENIED.',
     fcm: 'forbidden',
-    service: (t) => startService(t, { env }),
+    service: 'refused',
+  },
+  'its time passed while it waited for the sender that they paused': {
+    status: 'expired',
+    verdict: 'expired',
+    says: /never handed over\. Also: push_misconfigured\.$/,
+    fcm: 'forbidden',
+    service: 'refused',
+    after: (scene) => scene.expire(),
   },
   'the push token is dead': {
     status: 'push_failed',
@@ -167,7 +180,7 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     status: 'sent',
     verdict: 'device_offline',
     says: /^No contact since \d{4}-.*Also: pushed_waiting_for_device\.$/,
-    after: silentFor(1),
+    after: (scene) => scene.silence(1),
   },
   'FCM is overloaded': {
     status: 'queued',
@@ -183,8 +196,15 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   'FCM has not answered yet': {
     status: 'queued',
     verdict: 'waiting_first_push',
-    says: 'The push is due.',
+    says: /^The push is (due|under way)\.$/,
     fcm: 'hang',
+  },
+  'FCM takes nothing from anyone': {
+    status: 'queued',
+    verdict: 'waiting_first_push',
+    says: /^The push is due\. Every push of this replica has failed since \d{4}-.*Z \(last UNAVAILABLE\): one a second/,
+    fcm: 'hang',
+    service: 'in an outage',
   },
   'FCM finds the message wrong': {
     status: 'push_failed',
@@ -192,38 +212,6 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     says: 'Push gave up; the next heartbeat delivers it. Its last push: 400 INVALID_ARGUMENT.',
     fcm: 'invalid_argument',
   },
-}
-
-let devices = 0
-
-async function sceneOf(t: Test, fault: Fault): Promise<Scene> {
-  const { hasPushToken = true, isInTouch = true } = fault
-  const service = (await fault.service?.(t)) ?? pushing
-  devices += 1
-  const id = `verdict-${devices}`
-  const pushToken = `push-${devices}`
-  fcm.register(pushToken, () => {})
-  const device = await service.enroll(`V${devices}`, hasPushToken ? { fcm_token: pushToken } : {})
-  const { token } = device
-  const beat = (body: object = {}) => service.call('POST', '/v1/heartbeat', { token, body })
-  if (isInTouch) await beat()
-  fcm.setMode({ fcm: fault.fcm ?? 'ok' })
-  t.teardown(() => fcm.setMode({ fcm: 'ok' }))
-  const waitMs = fault.fcm === 'hang' ? 0 : 10_000
-  const body = { device_id: device.deviceId, action: 'ping', request_id: id }
-  const sent = await service.call('POST', `/admin/command?wait_ms=${waitMs}`, { body })
-  t.equal(sent.status, 202)
-  return {
-    service,
-    device,
-    id,
-    beat,
-    report: (outcome) =>
-      service.call('POST', '/v1/action-result', { token, body: { request_id: id, outcome } }),
-    cancel: () => service.call('DELETE', `/admin/commands/${id}`),
-    expire: () => db.query('update commands set expires_at = now() where request_id = $1', [id]),
-    remove: () => service.call('DELETE', `/admin/devices/${device.deviceId}`),
-  }
 }
 
 for (const [title, fault] of Object.entries(FAULTS)) {

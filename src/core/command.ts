@@ -103,31 +103,38 @@ export type VerdictCode =
   | 'pushed_waiting_for_device'
   | 'waiting_first_push'
 
+/** What keeps the sender of a replica from pushing what is due. */
+export type SenderTrouble =
+  /** FCM refuses us as a whole. */
+  | { readonly kind: 'paused'; readonly since: Date }
+  /** FCM, or the way to it, failed every push since; `fcmStatus`: the latest. */
+  | { readonly kind: 'failing'; readonly since: Date; readonly fcmStatus: string }
+
+/** When, and by which replica, a verdict is asked for. */
+export interface AskedAt {
+  /** The database's clock. */
+  readonly now: Date
+  /** DEVICE_OFFLINE_S. */
+  readonly offlineAfterS: number
+  readonly senderTrouble: SenderTrouble | undefined
+}
+
 export interface Verdict {
   readonly code: VerdictCode
   readonly detail: string
 }
 
 /** Why the command has not run (or that it did): the first reason that holds; `detail` names the others. */
-export function verdictAt(
-  command: CommandFacts,
-  device: DeviceFacts,
-  now: Date,
-  offlineAfterS: number,
-): Verdict {
-  const holding = RULES.filter((rule) => rule.holds({ command, device, now, offlineAfterS }))
-  const [first, ...others] = holding
-  if (first === undefined) return { code: 'waiting_first_push', detail: 'The first push is due.' }
-  const rest = others.filter((rule) => rule.code !== 'waiting_first_push').map((rule) => rule.code)
-  const also = rest.length === 0 ? '' : ` Also: ${rest.join(', ')}.`
-  return { code: first.code, detail: first.say({ command, device, now, offlineAfterS }) + also }
+export function verdictAt(command: CommandFacts, device: DeviceFacts, asked: AskedAt): Verdict {
+  const facts = { command, device, ...asked }
+  const [first = WAITING, ...others] = RULES.filter((rule) => rule.holds(facts))
+  const also = others.length === 0 ? '' : ` Also: ${others.map(({ code }) => code).join(', ')}.`
+  return { code: first.code, detail: first.say(facts) + also }
 }
 
-interface Facts {
+interface Facts extends AskedAt {
   readonly command: CommandFacts
   readonly device: DeviceFacts
-  readonly now: Date
-  readonly offlineAfterS: number
 }
 
 interface Rule {
@@ -137,13 +144,44 @@ interface Rule {
 }
 
 const isOpen = ({ command, now }: Facts) => stateAt(command, now) === 'open'
+const isExpired = ({ command, now }: Facts) => stateAt(command, now) === 'expired'
+/** Open, or ended by time alone: the push state is the last it had, and what kept it from running is told. */
+const isUnanswered = (facts: Facts) =>
+  facts.command.outcome === null && (isOpen(facts) || isExpired(facts))
+const isPush = ({ command }: Facts, ...states: readonly PushState[]) =>
+  states.includes(command.pushState)
 const seen = ({ device }: Facts) => device.lastSeenAt?.toISOString() ?? 'never'
+
+/** At the end of an expired command: whether the device came back since is no reason. */
+function isOffline({ command, device, now, offlineAfterS }: Facts): boolean {
+  const atMs = Math.min(now.getTime(), command.expiresAt.getTime())
+  return device.lastSeenAt !== null && atMs - device.lastSeenAt.getTime() > offlineAfterS * 1_000
+}
+
+/** What the sender of this replica suffers from: a sentence to go behind another, or nothing. */
+function outage({ senderTrouble }: Facts): string {
+  if (senderTrouble?.kind !== 'failing') return ''
+  const { since, fcmStatus } = senderTrouble
+  return ` Every push of this replica has failed since ${since.toISOString()} (last ${fcmStatus}): one a second is tried until FCM takes one.`
+}
 
 /** How FCM answered, in its words: a sentence to go behind another, or nothing. */
 function lastPush({ command }: Facts): string {
   const { fcmHttpCode, fcmStatus } = command
   if (fcmStatus === null) return ''
   return ` Its last push: ${fcmHttpCode === null ? '' : `${fcmHttpCode} `}${fcmStatus}.`
+}
+
+/** Also what is told where no other reason holds: push gave up, and the list has no word for that. */
+const WAITING: Rule = {
+  code: 'waiting_first_push',
+  holds: (facts) => isUnanswered(facts) && isPush(facts, 'waiting', 'sending'),
+  say(facts) {
+    if (isPush(facts, 'gave_up'))
+      return `Push gave up; the next heartbeat delivers it.${lastPush(facts)}`
+    if (isPush(facts, 'sending')) return `The push is under way.${outage(facts)}`
+    return `The push is due.${outage(facts)}`
+  },
 }
 
 /** In the order of http-api.md, GET /admin/commands/{request_id}. */
@@ -166,9 +204,12 @@ const RULES: readonly Rule[] = [
   },
   {
     code: 'expired',
-    holds: ({ command, now }) => stateAt(command, now) === 'expired',
-    say: ({ command }) =>
-      `No result came before ${command.expiresAt.toISOString()}${command.deliveredAt === null ? '; it was never handed over' : ', though it was handed over'}.`,
+    holds: isExpired,
+    say: (facts) => {
+      const { expiresAt, deliveredAt } = facts.command
+      const handedOver = deliveredAt === null ? '; it was never' : ', though it was'
+      return `No result came before ${expiresAt.toISOString()}${handedOver} handed over.${lastPush(facts)}`
+    },
   },
   {
     code: 'cancelled',
@@ -188,56 +229,51 @@ const RULES: readonly Rule[] = [
   },
   {
     code: 'device_never_seen',
-    holds: (facts) => isOpen(facts) && facts.device.lastSeenAt === null,
+    holds: (facts) => isUnanswered(facts) && facts.device.lastSeenAt === null,
     say: () => 'The device enrolled but has never sent a heartbeat.',
   },
   {
     code: 'push_off',
-    holds: (facts) => isOpen(facts) && facts.command.pushState === 'off',
+    holds: (facts) => isUnanswered(facts) && isPush(facts, 'off'),
     say: () => 'No FCM credentials are configured; the next heartbeat delivers it.',
   },
   {
     code: 'push_misconfigured',
-    holds: (facts) => isOpen(facts) && facts.command.pushState === 'paused',
+    holds: (facts) => isUnanswered(facts) && isPush(facts, 'paused'),
     say: (facts) =>
       `FCM refuses our credentials or project: see push.paused in the log. The next heartbeat delivers it.${lastPush(facts)}`,
   },
   {
     code: 'push_token_dead',
-    holds: (facts) => isOpen(facts) && facts.device.hasPushToken && facts.device.isPushTokenDead,
+    holds: (facts) =>
+      isUnanswered(facts) && facts.device.hasPushToken && facts.device.isPushTokenDead,
     say: (facts) =>
       `FCM calls the push token dead; the next heartbeat delivers it.${lastPush(facts)}`,
   },
   {
+    // A token that came after the end is no reason, nor is that deletion took the one there was.
     code: 'no_push_token',
-    holds: (facts) => isOpen(facts) && !facts.device.hasPushToken,
+    holds: (facts) =>
+      isUnanswered(facts) &&
+      !facts.device.isPushTokenDead &&
+      (isPush(facts, 'no_token') || (!facts.device.hasPushToken && !facts.device.isDeleted)),
     say: () => 'The device gave no push token; the next heartbeat delivers it.',
   },
   {
     code: 'device_offline',
-    holds: (facts) =>
-      isOpen(facts) &&
-      facts.device.lastSeenAt !== null &&
-      facts.now.getTime() - facts.device.lastSeenAt.getTime() > facts.offlineAfterS * 1_000,
+    holds: (facts) => isUnanswered(facts) && isOffline(facts),
     say: (facts) => `No contact since ${seen(facts)}.`,
   },
   {
     code: 'push_backoff',
-    holds: (facts) => isOpen(facts) && facts.command.pushState === 'backoff',
+    holds: (facts) => isUnanswered(facts) && isPush(facts, 'backoff'),
     say: (facts) =>
-      `The last push failed; the next is due at ${facts.command.nextAttemptAt?.toISOString() ?? 'once'}.${lastPush(facts)}`,
+      `The last push failed; the next is due at ${facts.command.nextAttemptAt?.toISOString() ?? 'once'}.${lastPush(facts)}${outage(facts)}`,
   },
   {
     code: 'pushed_waiting_for_device',
-    holds: (facts) => isOpen(facts) && facts.command.pushState === 'sent',
+    holds: (facts) => isUnanswered(facts) && isPush(facts, 'sent'),
     say: (facts) => `FCM accepted it; the device was last seen ${seen(facts)}.`,
   },
-  {
-    code: 'waiting_first_push',
-    holds: isOpen,
-    say: (facts) =>
-      facts.command.pushState === 'gave_up'
-        ? `Push gave up; the next heartbeat delivers it.${lastPush(facts)}`
-        : 'The push is due.',
-  },
+  WAITING,
 ]

@@ -19,6 +19,8 @@ export type ResultOutcome =
   | {
       readonly kind: 'recorded'
       readonly action: string
+      /** Who sent the command. */
+      readonly admin: string
       readonly isLate: boolean
       /** It came after its time but before the sweep: the command expired by this very statement. */
       readonly hasExpired: boolean
@@ -44,7 +46,7 @@ const RECORD = /* sql */ `
                    when t.expires_at > now() then 'completed' else 'expired' end,
       ended_at = coalesce(c.ended_at, now()), next_attempt_at = null
     from target t where c.request_id = t.request_id
-    returning c.request_id, c.action, c.late_result, t.state = 'open' and c.state = 'expired' as has_expired),
+    returning c.request_id, c.action, c.admin, c.late_result, t.state = 'open' and c.state = 'expired' as has_expired),
   told as (
     insert into command_events (request_id, stage, code, detail, instance)
     select request_id, stage, code, detail, $9 from (
@@ -54,7 +56,7 @@ const RECORD = /* sql */ `
       select request_id, 2, 'result', $3, jsonb_build_object('late', late_result, 'http_request_id', $8::text)
       from recorded) step
     order by nth)
-  select action as "action", late_result as "isLate", has_expired as "hasExpired" from recorded`
+  select action as "action", admin as "admin", late_result as "isLate", has_expired as "hasExpired" from recorded`
 
 const EXISTING = /* sql */ `
   select action as "action", late_result as "isLate" from commands
@@ -65,6 +67,7 @@ export function commandResultStore(database: Queryable, instance: string): Comma
     async record(result) {
       const { rows } = await database.query<{
         action: string
+        admin: string
         isLate: boolean
         hasExpired: boolean
       }>({

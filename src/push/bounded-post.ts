@@ -1,6 +1,6 @@
 /**
- * POST requests over at most so many connections, kept alive. Node's fetch has no cap: after each aborted call it
- * opens an idle connection more (64 sends at once against a hanging FCM held up to 183 sockets).
+ * POST requests over at most so many connections, kept alive. By node:http and not fetch, which has no cap: after each
+ * aborted call it opens an idle connection more (64 sends at once against a hanging FCM held up to 183 sockets).
  */
 import { Agent as HttpAgent, type IncomingMessage, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'

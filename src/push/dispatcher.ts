@@ -2,12 +2,11 @@
  * Empties the outbox: claims due commands, pushes them, records how it went. The database decides what is
  * due and who holds it, so any number of replicas may run one.
  *
- * States of the sender:
- *   running   claims as many as there are free slots (send-limit.ts: fewer during and after an outage), at every
- *             wake-up and every poll
- *   paused    FCM refuses us as a whole (credentials, project, API; told by a send or the self-test): one
- *             command every PROBE_MS is tried, nothing is marked dead; the first answer of FCM that is not
- *             such a refusal resumes, with few slots at first
+ * States of the sender, also in RUNBOOK.md:
+ *   running   claims as many as there are free slots (send-limit.ts), at every wake-up and every poll
+ *   paused    FCM refuses us as a whole (credentials, project, API; told by a send or the self-test): one command every
+ *             PROBE_MS is tried, nothing is marked dead; the first answer of FCM that is not such a refusal -> running,
+ *             with few slots at first
  *   closed    claims nothing more; sends in flight finish and are recorded, else their leases go back
  *
  * A claim ends in exactly one record: sent, backoff (due again later), gave_up (the mailbox still holds
@@ -15,6 +14,7 @@
  * and the command is sent again, with a higher attempt. While too many tokens are called dead at once
  * (dead-token-valve.ts) none is marked and their commands back off.
  */
+import type { SenderTrouble } from '../core/command.ts'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
@@ -65,6 +65,7 @@ export class Dispatcher {
   #isClaimWanted = false
   /** 0: running. Else paused, and the time of the next probe. */
   #nextProbeAtMs = 0
+  #pausedAt = new Date(0)
 
   constructor(deps: DispatcherDeps) {
     this.#deps = deps
@@ -79,6 +80,11 @@ export class Dispatcher {
   /** FCM refuses us as a whole: what is due waits for a probe that succeeds. */
   get isPaused(): boolean {
     return this.#nextProbeAtMs !== 0
+  }
+
+  /** undefined: it sends at its rate, or is on the way back to it. */
+  get trouble(): SenderTrouble | undefined {
+    return this.isPaused ? { kind: 'paused', since: this.#pausedAt } : this.#limit.trouble
   }
 
   start(): void {
@@ -172,8 +178,12 @@ export class Dispatcher {
     const isAnswered = isThrough && outcome.httpAttempts > 0
     // Without an attempt: the token endpoint is on the way to FCM, a secret that we lack is not.
     const isLost = outcome.httpAttempts > 0 || NO_ANSWER.has(outcome.fcmStatus)
-    if (isAnswered || (outcome.kind === 'retry' && isLost)) this.#limit.ended(isAnswered, nowMs)
-    if (isAnswered) this.#valve.answered(isDead, nowMs)
+    if (isAnswered) {
+      this.#limit.gotThrough(nowMs)
+      this.#valve.answered(isDead, nowMs)
+    } else if (outcome.kind === 'retry' && isLost) {
+      this.#limit.failed(outcome.fcmStatus, this.#deps.now(), nowMs)
+    }
     const why = this.#tellValve()
     if (!isDead || why === undefined) return outcome
     const detail = `push token kept, ${why}`
@@ -265,6 +275,7 @@ export class Dispatcher {
   #pause(reason: string): void {
     if (this.isPaused) return
     this.#nextProbeAtMs = this.#deps.nowMs() + this.#probeMs
+    this.#pausedAt = this.#deps.now()
     this.#write(undefined, { event: 'push.paused', fields: { reason } })
   }
 

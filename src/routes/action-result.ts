@@ -89,7 +89,7 @@ async function ingest(
   if (recorded.kind === 'recorded' && recorded.hasExpired) {
     request.log({
       event: 'command.expired',
-      fields: { action: recorded.action, admin: null, reason: 'ttl' },
+      fields: { action: recorded.action, admin: recorded.admin, reason: 'ttl' },
     })
   }
   return json(

@@ -1,11 +1,13 @@
 /** A command as admins see it. */
-import { statusAt, verdictAt } from '../core/command.ts'
+import { type AskedAt, type SenderTrouble, statusAt, verdictAt } from '../core/command.ts'
 import type { CommandEventRow, CommandRow } from '../db/commands.ts'
 
 /** What waits for a sender that is paused is paused itself, though no push of its own has failed. */
-export function pausedWith(command: CommandRow, isPushPaused: boolean): CommandRow {
+export function pausedWith(command: CommandRow, trouble: SenderTrouble | undefined): CommandRow {
   const isWaiting = command.pushState === 'waiting' || command.pushState === 'backoff'
-  const isHeld = isPushPaused && command.state === 'open' && isWaiting
+  const isUnanswered = command.outcome === null && command.state !== 'cancelled'
+  const isHeld =
+    trouble?.kind === 'paused' && trouble.since < command.expiresAt && isWaiting && isUnanswered
   return isHeld ? { ...command, pushState: 'paused' } : command
 }
 
@@ -46,7 +48,7 @@ export function commandJson(command: CommandRow) {
 export function storyJson(
   command: CommandRow,
   timeline: readonly CommandEventRow[],
-  offlineAfterS: number,
+  asked: Omit<AskedAt, 'now'>,
 ) {
   return {
     ...commandJson(command),
@@ -57,7 +59,7 @@ export function storyJson(
       instance: event.instance,
       detail: event.detail,
     })),
-    verdict: verdictAt(command, command, command.now, offlineAfterS),
+    verdict: verdictAt(command, command, { ...asked, now: command.now }),
   }
 }
 

@@ -1,5 +1,6 @@
 /** POST /admin/command: a command is durable first, then pushed; the answer waits a little for the first push. */
 import { createHash } from 'node:crypto'
+import type { SenderTrouble } from '../core/command.ts'
 import { isReservedParamName } from '../core/command-message.ts'
 import { AppError, invalidField } from '../core/errors.ts'
 import { ALIAS, isAlias, isRequestId, isUuid, REQUEST_ID } from '../core/ids.ts'
@@ -23,8 +24,8 @@ export interface CommandDeps {
   /** COMMAND_ACTIONS. */
   readonly actions: readonly string[]
   readonly isPushOn: boolean
-  /** FCM refuses this replica as a whole. */
-  readonly isPushPaused: () => boolean
+  /** Of this replica. */
+  readonly senderTrouble: () => SenderTrouble | undefined
   readonly instance: string
   readonly wakeDispatcher: () => void
   /** Resolves at news of the command, at the latest after `timeoutMs`. */
@@ -69,11 +70,13 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
       if (!('command' in outcome)) throw refusal(outcome.kind, key)
 
       const { command, kind } = outcome
+      // Without a key nobody asked for a repeat: another command that was meant would be dropped in silence.
+      if (kind === 'repeated' && !key.isGiven) throw refusal('conflict', key)
       context.requestId = command.requestId
       context.deviceId = command.deviceId
       context.alias = command.alias
       if (kind === 'repeated') {
-        return json(200, acceptedJson(pausedWith(command, deps.isPushPaused()), true))
+        return json(200, acceptedJson(pausedWith(command, deps.senderTrouble()), true))
       }
 
       request.log({
@@ -100,7 +103,7 @@ async function firstAttempt(
   waitMs: number,
   signal: AbortSignal,
 ): Promise<CommandRow> {
-  const asItStands = (row: CommandRow) => pausedWith(row, deps.isPushPaused())
+  const asItStands = (row: CommandRow) => pausedWith(row, deps.senderTrouble())
   let latest = asItStands(command)
   if (waitMs === 0 || !isFirstPushPending(latest)) return latest
   try {

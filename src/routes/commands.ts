@@ -1,5 +1,5 @@
 /** GET and DELETE /admin/commands…: at which stage a command stands and why, lists, cancellation. */
-import { COMMAND_STATUSES, stateAt } from '../core/command.ts'
+import { COMMAND_STATUSES, type SenderTrouble, stateAt } from '../core/command.ts'
 import { AppError } from '../core/errors.ts'
 import { isRequestId } from '../core/ids.ts'
 import { readUntil } from '../core/keyed-signal.ts'
@@ -13,8 +13,8 @@ export interface ReadCommandDeps {
   readonly commands: Pick<CommandStore, 'find' | 'timeline'>
   /** DEVICE_OFFLINE_S. */
   readonly offlineAfterS: number
-  /** FCM refuses this replica as a whole. */
-  readonly isPushPaused: () => boolean
+  /** Of this replica. */
+  readonly senderTrouble: () => SenderTrouble | undefined
   readonly news: (requestId: string, timeoutMs: number, signal: AbortSignal) => Promise<void>
   readonly nowMs: () => number
 }
@@ -46,15 +46,17 @@ export function readCommandRoute(deps: ReadCommandDeps): AdminRoute {
         nowMs: deps.nowMs,
       })
       const timeline = await deps.commands.timeline(requestId)
-      const asItStands = pausedWith(command, deps.isPushPaused())
-      return json(200, storyJson(asItStands, timeline, deps.offlineAfterS))
+      const senderTrouble = deps.senderTrouble()
+      const asItStands = pausedWith(command, senderTrouble)
+      const { offlineAfterS } = deps
+      return json(200, storyJson(asItStands, timeline, { offlineAfterS, senderTrouble }))
     },
   }
 }
 
 export function listCommandsRoute(deps: {
   readonly commands: Pick<CommandStore, 'list'>
-  readonly isPushPaused: () => boolean
+  readonly senderTrouble: ReadCommandDeps['senderTrouble']
 }): AdminRoute {
   return {
     method: 'GET',
@@ -73,8 +75,8 @@ export function listCommandsRoute(deps: {
         at: row.createdAtKey,
         id: row.requestId,
       }))
-      const isPaused = deps.isPushPaused()
-      const commands = rows.map((row) => commandJson(pausedWith(row, isPaused)))
+      const trouble = deps.senderTrouble()
+      const commands = rows.map((row) => commandJson(pausedWith(row, trouble)))
       return json(200, { commands, next_cursor: nextCursor })
     },
   }

@@ -150,14 +150,13 @@ export const EVENTS = {
 
 export type EventName = keyof typeof EVENTS
 
-/** The own fields of one event: all of them, each possibly null. */
-export type EventFields<E extends EventName> = {
-  readonly [F in keyof (typeof EVENTS)[E]['fields']]:
-    | (((typeof EVENTS)[E]['fields'][F] extends Kind
-        ? Kinds[(typeof EVENTS)[E]['fields'][F]]
-        : never) & {})
-    | null
-}
+/** The own fields of one event: all of them, each possibly null, and no other. */
+export type EventFields<E extends EventName> = FieldsOf<(typeof EVENTS)[E]['fields']>
+
+/** Of an event without any, no field at all: TypeScript takes every object for a mere `{}`. */
+type FieldsOf<Fields extends EventShape['fields']> = keyof Fields extends never
+  ? Readonly<Record<string, never>>
+  : { readonly [F in keyof Fields]: Kinds[Fields[F]] | null }
 
 export type EventLevel<E extends EventName> = (typeof EVENTS)[E]['levels'][number]
 

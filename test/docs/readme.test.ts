@@ -1,5 +1,5 @@
 /** The README's tour, typed in exactly as it stands there: a copy of the project, npm start, one bash. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,6 +8,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { type Block, blocksOf, sectionOf } from '../helpers/markdown.ts'
+import { leaksIn, rememberSecret } from '../helpers/secrets.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
@@ -72,31 +73,16 @@ function readersEnv(more: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
   return { PATH, HOME, TMPDIR, ...more }
 }
 
-/** Both streams of a process, as far as they came. */
-function gather(child: ChildProcess): { out: string; err: string } {
-  const texts = { out: '', err: '' }
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-    texts.out += text
-  })
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    texts.err += text
-  })
-  return texts
-}
-
 /** Runs the blocks in one bash; answers what each printed, and the status of its last command. */
-async function runAll(blocks: readonly string[], cwd: string, env: NodeJS.ProcessEnv) {
+function runAll(blocks: readonly string[], cwd: string, env: NodeJS.ProcessEnv) {
   const mark = (index: number) => `printf '\\n@@ %s %s @@\\n' ${index} "$?"\n`
-  const script = blocks.map((text, index) => text + mark(index)).join('')
-  const child = spawn('env', BASH, { cwd, env })
-  const texts = gather(child)
-  child.stdin.end(script)
-  await once(child, 'close')
-  const parts = texts.out.split(/\n@@ \d+ (\d+) @@\n/)
+  const input = blocks.map((text, index) => text + mark(index)).join('')
+  const { stdout, stderr } = spawnSync('env', BASH, { cwd, env, input, encoding: 'utf8' })
+  const parts = stdout.split(/\n@@ \d+ (\d+) @@\n/)
   return blocks.map((_, index) => ({
     printed: parts[2 * index] ?? '',
     status: Number(parts[2 * index + 1]),
-    errors: texts.err,
+    errors: stderr,
   }))
 }
 
@@ -117,7 +103,10 @@ t.test(
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     const exited = once(service, 'exit')
-    const texts = gather(service)
+    let notes = ''
+    service.stderr.setEncoding('utf8').on('data', (text: string) => {
+      notes += text
+    })
     const logFile = join(directory, 'fleetloop.log')
     const log = () => (existsSync(logFile) ? readFileSync(logFile, 'utf8') : '')
     const hasEnded = () => service.exitCode !== null || service.signalCode !== null
@@ -129,17 +118,17 @@ t.test(
     const logged = async (event: string) => {
       const deadlineAtMs = performance.now() + DEADLINE_MS
       while (!log().includes(`"event":"${event}"`)) {
-        if (performance.now() > deadlineAtMs) throw new Error(`no ${event}; stderr:\n${texts.err}`)
+        if (performance.now() > deadlineAtMs) throw new Error(`no ${event}; stderr:\n${notes}`)
         await wait(50)
       }
     }
     await logged('service.ready')
     const normalStart = normalizer()
-    t.equal(normalStart(texts.err), normalStart(start.output), 'what the start says on stderr')
+    t.equal(normalStart(notes), normalStart(start.output), 'what the start says on stderr')
 
-    const origin = /listening on (\S+)/.exec(texts.err)?.[1] ?? ''
+    const origin = /listening on (\S+)/.exec(notes)?.[1] ?? ''
     const env = readersEnv({ FLEETLOOP_URL: origin })
-    const results = await runAll(
+    const results = runAll(
       steps.map((step) => step.command.text),
       directory,
       env,
@@ -160,6 +149,16 @@ t.test(
     const lines = log().trimEnd().split('\n')
     t.equal(JSON.parse(lines.at(-1) ?? '').event, 'service.stop', 'Ctrl-C drains and stops')
     t.doesNotThrow(() => lines.map((line) => JSON.parse(line)), 'the log holds only JSON')
+
+    for (const file of ['admin-token', 'hmac-secret']) {
+      rememberSecret(readFileSync(join(directory, 'data', file), 'utf8').trim())
+    }
+    const printed = results.map((result) => result.printed).join('')
+    t.not(leaksIn(printed).length, 0, 'the tour shows what the API hands out')
+    for (const [, secret] of printed.matchAll(/"(?:device_token|hmac_key|token)": "([^"]+)"/g)) {
+      rememberSecret(secret)
+    }
+    t.same(leaksIn(log()), [], 'no secret stands in the log')
   },
 )
 

@@ -43,6 +43,39 @@ t.test('each bound stands in the code with that size', async (t) => {
   }
 })
 
+t.test('the states of the sender are those that the code names, in its words', async (t) => {
+  const section = sectionOf(RUNBOOK, 'States of the sender')
+  const plain = (text: string) =>
+    text.replace(/\n \*/g, ' ').replaceAll('`', '').replace(/\s+/g, ' ')
+  for (const [file, table] of [
+    ['dispatcher', section],
+    ['send-limit', section.slice(section.indexOf('Slots'))],
+  ] as const) {
+    const comment = read(`src/push/${file}.ts`).replace(/\*\/[\s\S]*/, '')
+    const rows = tableOf(table)
+    const names = [...comment.matchAll(/^ \* {3}(\w+) {2,}/gm)].map(([, name = '']) => name)
+    t.same(
+      rows.map(([name = '']) => codesOf(name)[0]),
+      names,
+    )
+    for (const [name, text] of rows) {
+      const words = `${name} ${text}`.replaceAll('→', '->').replace('(below)', '(send-limit.ts)')
+      t.ok(plain(comment).includes(plain(words)), `${file}: ${words}`)
+    }
+  }
+})
+
+t.test('each drill and bench is named, with what it proves and how long it takes', async (t) => {
+  const { scripts } = JSON.parse(read('package.json'))
+  const long = Object.keys(scripts).filter((name) => /^(drill|bench):/.test(name))
+  const rows = tableOf(sectionOf(RUNBOOK, 'Drills'))
+  const named = rows.map(([command = '']) => codesOf(command)[0])
+  t.same(named.toSorted(), long.map((name) => `npm run ${name}`).toSorted())
+  for (const [command = '', what = '', takes = ''] of rows) {
+    t.match({ what, takes }, { what: /\w/, takes: /^\d+ min$/ }, command)
+  }
+})
+
 t.test('each 5xx code is explained', async (t) => {
   const explained = tableOf(sectionOf(RUNBOOK, 'Each 5xx')).map(([code = '']) => code)
   const codes = Object.entries(STATUS).filter(([, status]) => status >= 500)
@@ -134,6 +167,8 @@ t.test(
       t.same({ status, stderr }, { status: 0, stderr: '' }, `${title}, and nothing else`)
       t.match(stdout, expected, title)
     }
+    // The push token that was given back was tried again.
+    await service.lines.atLeast(2, 'push.token_dead')
   },
 )
 

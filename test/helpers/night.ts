@@ -15,7 +15,7 @@ export interface Night {
   readonly deviceId: string
 }
 
-/** The owner's loop with D01 and the command ring-1, refusals, an outage of the database, and D02 gone silent. */
+/** The owner's loop with D01 and the command ring-1, refusals, an outage of the database, and D02, its push token dead, gone silent. */
 export async function liveANight(t: Test): Promise<Night> {
   const fcm = await startFcmStandIn()
   t.teardown(() => fcm.close())
@@ -43,7 +43,12 @@ export async function liveANight(t: Test): Promise<Night> {
   )
   await service.lines.waitFor((line) => line['error'] === 'transfer_encoding')
 
-  const silent = await service.enroll('D02')
+  // FCM does not know this push token.
+  const silent = await service.enroll('D02', { fcm_token: 'push-2' })
+  await service.call('POST', '/admin/command', {
+    body: { alias: 'D02', action: 'ring', request_id: 'ring-2' },
+  })
+  await service.lines.waitFor((line) => line.event === 'push.token_dead')
   const db = await connect(t, service.databaseUrl)
   const anHourAgo = `update device_status set last_seen_at = now() - interval '1 hour' where device_id = $1`
   await db.query(anHourAgo, [silent.deviceId])

@@ -8,6 +8,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 
+const SEARCHED = fileURLToPath(new URL('../helpers/searched-children.js', import.meta.url))
 const DEMO = fileURLToPath(new URL('../../sim/demo.js', import.meta.url))
 const STEPS = [
   '0 start',
@@ -35,7 +36,9 @@ function startDemo(t: Test, ...args: readonly string[]): Demo {
   const directory = mkdtempSync(join(tmpdir(), 'demo-'))
   chmodSync(directory, 0o755) // PostgreSQL runs as another user where we are root
   t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-  const child = spawn(process.execPath, ['--enable-source-maps', DEMO, ...args], {
+  // What the service below it writes is searched for secrets as well.
+  const node = ['--enable-source-maps', `--import=${SEARCHED}`] as const
+  const child = spawn(process.execPath, [...node, DEMO, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'], TMPDIR: directory },
   })

@@ -1,6 +1,7 @@
 /** The end of the process: requests in flight finish, nobody who is silent holds it up, the log is whole. */
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { connect } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
@@ -168,6 +169,37 @@ t.test('every heartbeat that was acknowledged is kept', async (t) => {
   const { rowCount } = await db.query('select from heartbeats')
   t.ok((rowCount ?? 0) >= statuses.length, `${rowCount} kept, ${statuses.length} acknowledged`)
   t.equal(service.lines.of('heartbeat.ingest').length, rowCount, 'one line each')
+})
+
+t.test('sends that FCM does not answer are given back, due at once', async (t) => {
+  const fcm = await startFcmStandIn()
+  t.teardown(() => fcm.close())
+  fcm.setMode({ fcm: 'hang' })
+  const service = await startService(t, {
+    env: {
+      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
+      FCM_BASE_URL: fcm.baseUrl,
+      FCM_TIMEOUT_MS: '15000', // longer than the grace
+      SHUTDOWN_GRACE_MS: '6000',
+    },
+  })
+  await service.enroll('D01', { fcm_token: 'push-1' })
+  const ids = Array.from({ length: 8 }, (_, n) => `held-${n}`)
+  for (const request_id of ids) {
+    const body = { alias: 'D01', action: 'ping', request_id }
+    t.equal((await service.call('POST', '/admin/command?wait_ms=0', { body })).status, 202)
+  }
+  for (const id of ids) await fcm.waitForSend(({ data }) => data['request_id'] === id, 30_000)
+  t.equal(await service.stop(), 0)
+  await endsWith(t, service, 'SIGTERM')
+  const db = await connect(t, service.databaseUrl)
+  const { rows } = await db.query(
+    `select distinct state, push_state, attempt, lease_id, lease_until, next_attempt_at <= now() as is_due
+     from commands where request_id = any ($1)`,
+    [ids],
+  )
+  const free = { lease_id: null, lease_until: null, is_due: true }
+  t.same(rows, [{ state: 'open', push_state: 'waiting', attempt: 1, ...free }], 'all of them')
 })
 
 t.test('SIGINT ends it alike', async (t) => {

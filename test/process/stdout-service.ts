@@ -11,7 +11,7 @@ import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { type CallOptions, call } from '../helpers/client.ts'
 import { createDatabase } from '../helpers/database.ts'
-import { leaksIn, rememberSettings } from '../helpers/secrets.ts'
+import { leaksIn } from '../helpers/secrets.ts'
 import { ADMIN } from '../helpers/service.ts'
 
 const MAIN =
@@ -26,6 +26,8 @@ const EXTRA_UPLOAD_LINES = 1
 /** Long, so that few lines fill ring and pipe. */
 const USER_AGENT = 'a'.repeat(256)
 const PROBE_MS = 150
+/** Far more than SHUTDOWN_GRACE_MS and its watchdog. */
+const END_DEADLINE_MS = 60_000
 const AT_A_TIME = 50
 const MOST_REQUESTS = 20_000
 
@@ -43,13 +45,14 @@ export interface StdoutService {
   showed(pattern: RegExp): Promise<string>
   /** Lines dropped so far, by the metric. */
   dropped(): Promise<number>
-  /** Ends by SIGTERM. `note`: what it said of lines that nobody got, else none were dropped. */
+  /** Ends by SIGTERM; rejects where it does not. `note`: what it said of lines that nobody got, else none were dropped. */
   end(): Promise<Ended>
 }
 
 export interface Ended {
-  /** null: a signal ended it, such as its own watchdog's. */
   readonly code: number | null
+  /** Of its own watchdog, SHUTDOWN_GRACE_MS + 0.5 s after the SIGTERM; null: it came to its end before that. */
+  readonly signal: string | null
   /** All lines asked for in its life, but those about drops: one a request, and those of OWN_LINES. */
   readonly emitted: number
   readonly note: { readonly written: number; readonly dropped: number } | undefined
@@ -78,7 +81,6 @@ export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutSe
     LOG_BUFFER_BYTES: '65536',
     ...options.env,
   }
-  rememberSettings(env)
   const child = spawn(command, args, { stdio: ['pipe', options.stdout, 'pipe'], env })
   const exited = once(child, 'exit')
   const { stdout, stderr, stdin } = child
@@ -147,11 +149,13 @@ export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutSe
     },
     async end() {
       if (pid !== undefined) process.kill(pid, 'SIGTERM')
-      const [code] = await exited
+      const late = setTimeout(END_DEADLINE_MS, [], { ref: false })
+      const [code, signal] = await Promise.race([exited, late])
+      if (code === undefined) throw new Error('neither its grace nor its watchdog ended it')
       if (stderr?.readableEnded === false) await once(stderr, 'end')
       const [, written, lost] = /log: (\d+) lines written, (\d+) dropped/.exec(heard.text()) ?? []
       const note = { written: Number(written), dropped: Number(lost) }
-      return { code, emitted, note: written === undefined ? undefined : note }
+      return { code, signal, emitted, note: written === undefined ? undefined : note }
     },
   }
 }
@@ -193,7 +197,10 @@ function commandOf({ shell, isTerminal }: StdoutOptions): [string, string[]] {
   return ['script', ['-qec', `${WITHOUT_TAP} echo "pid $$"; exec ${quoted}`, '/dev/null']]
 }
 
-/** What a reader got of a log: its lines, those about drops apart, and the sum of what these say. Throws on a secret. */
+/**
+ * What a reader got of a log: its lines, those about drops apart, and the sum of what these say. Throws on a secret: it
+ * came through no pipe of a child, where searched-children.ts would have seen it.
+ */
 export function accountOf(text: string) {
   const leaks = leaksIn(text)
   if (leaks.length > 0) throw new Error(`secrets in the log:\n${leaks.join('\n')}`)

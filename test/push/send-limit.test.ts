@@ -3,15 +3,18 @@ import t from 'tap'
 import { SendLimit } from '../../src/push/send-limit.ts'
 import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
 
+const AT = new Date('2026-03-04T05:06:07Z')
+
 const fail = (limit: SendLimit, times: number) => {
-  for (let failures = 0; failures < times; failures++) limit.ended(false, 1_000_000)
+  for (let failures = 0; failures < times; failures++) limit.failed('UNAVAILABLE', AT, 1_000_000)
 }
 
 t.test('failures among successes change nothing', async (t) => {
   const limit = new SendLimit(200)
   for (let round = 0; round < 10; round++) {
     fail(limit, 19)
-    limit.ended(true, 1_000_000)
+    t.equal(limit.trouble, undefined)
+    limit.gotThrough(1_000_000)
   }
   t.equal(limit.at(1_000_000), 200)
 })
@@ -23,10 +26,13 @@ t.test(
     fail(limit, 20)
     t.equal(limit.at(1_000_999), 0)
     t.equal(limit.at(1_001_000), 1)
+    t.same(limit.trouble, { kind: 'failing', since: AT, fcmStatus: 'UNAVAILABLE' })
     t.equal(limit.at(9_000_000), 1)
-    limit.ended(false, 9_000_000)
+    limit.failed('TIMEOUT', new Date(), 9_000_000)
     t.equal(limit.at(9_000_999), 0)
-    limit.ended(true, 9_001_000)
+    t.same(limit.trouble, { kind: 'failing', since: AT, fcmStatus: 'TIMEOUT' }, 'since the first')
+    limit.gotThrough(9_001_000)
+    t.equal(limit.trouble, undefined)
     t.same(
       [0, 9_999, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 0].map((ms) =>
         limit.at(9_001_000 + ms),
@@ -41,9 +47,9 @@ t.test('a new outage during the ramp begins it anew', async (t) => {
   limit.ramp(50_000)
   t.equal(limit.at(50_000), 1, 'never 0')
   t.equal(limit.at(90_000), 32)
-  for (let failures = 0; failures < 20; failures++) limit.ended(false, 90_000)
+  for (let failures = 0; failures < 20; failures++) limit.failed('TIMEOUT', AT, 90_000)
   t.equal(limit.at(90_000), 0)
-  limit.ended(true, 95_000)
+  limit.gotThrough(95_000)
   t.equal(limit.at(96_000), 1)
   t.equal(limit.at(155_000), 64)
 })

@@ -68,6 +68,31 @@ t.test('every event has the common fields, then its own, all null where not know
   }
 })
 
+/** tsc judges these before any test runs: where the error that is expected does not come, that is an error. */
+const REFUSED: readonly Line[] = [
+  // @ts-expect-error: no such event
+  { event: 'push.unheard_of', fields: {} },
+  // @ts-expect-error: no such field
+  { event: 'push.token_dead', fields: { fcm_status: 'OK', extra: 'never' } },
+  // @ts-expect-error: no such field, of an event that has none
+  { event: 'push.resumed', fields: { extra: 'never' } },
+  // @ts-expect-error: a field is missing
+  { event: 'push.paused', fields: {} },
+  // @ts-expect-error: a field of another kind
+  { event: 'push.paused', fields: { reason: 1 } },
+  // @ts-expect-error: never at this level
+  { event: 'push.resumed', fields: {}, level: 'ERROR' },
+]
+
+t.test('what the table does not know does not compile, and is not written', async (t) => {
+  const known = REFUSED.filter(({ event }) => Object.hasOwn(EVENTS, event))
+  t.equal(known.length, REFUSED.length - 1)
+  for (const line of known) {
+    const text = build(line, levelOf(line), BACKGROUND, undefined)
+    t.same(Object.keys(parsed(text)), [...COMMON_KEYS, ...alwaysThere(line.event)], line.event)
+  }
+})
+
 t.test('any string comes back as it went in', async (t) => {
   const everyUnit = Array.from({ length: 0x10000 / 256 }, (_, block) =>
     String.fromCharCode(...Array.from({ length: 256 }, (_, unit) => block * 256 + unit)),
