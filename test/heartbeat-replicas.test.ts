@@ -1,5 +1,6 @@
 /** Heartbeats of the same phones at two replicas at once: one row a window, no deadlock, a phone that comes back after a day. */
 import t from 'tap'
+import { seededDeviceId, seededToken, seedFleet } from '../bench/seeded-fleet.ts'
 import { beatDuring } from '../drills/beating.ts'
 import { racePartitions } from '../drills/partitions-run.ts'
 import { runWriters } from '../drills/writers-run.ts'
@@ -8,13 +9,11 @@ import { connect, createDatabase } from './helpers/database.ts'
 import { type Enrolled, type Running, startService } from './helpers/service.ts'
 
 const MINUTE_MS = 60_000
+const SECRET = { id: 'default', secret: 'test-hmac-secret-0123456789abcdef' }
 
 /** Two replicas on one database, with this window. */
 async function pair(windowS: number, databaseUrl?: string): Promise<readonly [Running, Running]> {
-  const env = {
-    HEARTBEAT_DEDUP_WINDOW_S: String(windowS),
-    RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
-  }
+  const env = { HEARTBEAT_DEDUP_WINDOW_S: String(windowS) }
   const first = await startService(t, { env, ...(databaseUrl !== undefined && { databaseUrl }) })
   return [first, await startService(t, { env, databaseUrl: first.databaseUrl })]
 }
@@ -22,27 +21,21 @@ async function pair(windowS: number, databaseUrl?: string): Promise<readonly [Ru
 const daily = await pair(86_400) // no test sees its end
 const always = await pair(0, daily[0].databaseUrl)
 const db = await connect(t, daily[0].databaseUrl)
+await seedFleet(db, SECRET, 1_051)
 
-const beat = (on: Running, { token }: Enrolled, body: object = {}) =>
+const beat = (on: Running, { token }: Pick<Phone, 'token'>, body: object = {}) =>
   on.call('POST', '/v1/heartbeat', { token, body })
 
-/** With one call for all their tokens. */
-async function enrollAll(prefix: string, count: number): Promise<readonly Enrolled[]> {
-  const aliases = Array.from({ length: count }, (_, index) => `${prefix}${index}`)
-  const made = await daily[0].call('POST', '/v1/enroll-tokens', { body: { aliases } })
-  const devices: Enrolled[] = []
-  for (const { token: enrollmentToken } of made.body.tokens) {
-    const { body } = await daily[0].call('POST', '/v1/register', {
-      token: enrollmentToken,
-      body: {},
-    })
-    const { device_id: deviceId, device_token: token, hmac_key: hmacKey } = body
-    devices.push({ deviceId, token, hmacKey, enrollmentToken })
-  }
-  return devices
+type Phone = Pick<Enrolled, 'deviceId' | 'token'>
+
+let taken = 0
+/** Phones that no test had yet. */
+function phones(count: number): readonly Phone[] {
+  const numbers = Array.from({ length: count }, () => ++taken)
+  return numbers.map((n) => ({ deviceId: seededDeviceId(n), token: seededToken(SECRET, n) }))
 }
 
-async function rowsOf(devices: readonly Enrolled[]): Promise<readonly number[]> {
+async function rowsOf(devices: readonly Pick<Phone, 'deviceId'>[]): Promise<readonly number[]> {
   const { rows } = await db.query(
     `select d.id, count(h.*)::int as rows from unnest($1::uuid[]) with ordinality d(id, ord)
      left join heartbeats h on h.device_id = d.id group by d.id, d.ord order by d.ord`,
@@ -55,7 +48,7 @@ t.test('three heartbeats of a window at two replicas at once, a thousand times',
   const THRICE = 1_000
   const AT_ONCE = 50
   for (let from = 0; from < THRICE; from += AT_ONCE) {
-    const devices = await enrollAll(`W${from}-`, AT_ONCE)
+    const devices = phones(AT_ONCE)
     const answers = await Promise.all(
       devices.map((device) =>
         Promise.all([beat(daily[0], device), beat(daily[1], device), beat(daily[0], device)]),
@@ -70,7 +63,7 @@ t.test('three heartbeats of a window at two replicas at once, a thousand times',
 })
 
 t.test('without a window every one of them is stored', async (t) => {
-  const devices = await enrollAll('A', 50)
+  const devices = phones(50)
   for (let round = 0; round < 4; round += 1) {
     const answers = await Promise.all(
       devices.flatMap((device) => [
@@ -86,7 +79,7 @@ t.test('without a window every one of them is stored', async (t) => {
 
 t.test('a window later there is a second row', async (t) => {
   const [second] = await pair(1, daily[0].databaseUrl)
-  const [device] = await enrollAll('L', 1)
+  const [device] = phones(1)
   if (device === undefined) return
   await beat(second, device)
   const { rows } = await db.query(`select now() + interval '1 s' as "at"`)

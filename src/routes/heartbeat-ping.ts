@@ -36,7 +36,7 @@ export async function recordPing(
   deps.onEnded(requestId)
   const { action, isLate } = outcome
   if (outcome.kind === 'recorded' && outcome.hasExpired) {
-    const fields = { action, admin: null, reason: 'ttl' }
+    const fields = { action, admin: outcome.admin, reason: 'ttl' }
     request.log({ event: 'command.expired', fields }, requestId)
   }
   const line = {
