@@ -26,7 +26,6 @@ try {
       ADMIN_TOKENS: 'drill=drill-admin-token-0123456789abcdef',
       HMAC_SECRET: SECRET.secret,
       HEARTBEAT_DEDUP_WINDOW_S: '0',
-      LOG_LEVEL: 'WARN',
     },
     Math.random,
   )

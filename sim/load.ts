@@ -35,6 +35,8 @@ export interface LoadOptions {
   readonly connections: number
   /** Asked when a request is sent; `index` counts arrivals from 0, those shed included. */
   readonly next: (index: number) => LoadRequest
+  /** So many arrivals and no more. Default: until `signal`. */
+  readonly arrivals?: number
   /** Ends the arrivals; what was due is still awaited. No AbortSignal.any() of a timeout: Node 20 may lose that. */
   readonly signal: AbortSignal
   readonly onAnswer?: (request: LoadRequest, answer: LoadAnswer) => void
@@ -125,7 +127,7 @@ class Load {
   #arrive(): void {
     const nowMs = performance.now()
     const maxBacklog = this.#options.maxBacklog ?? MAX_BACKLOG
-    for (; this.#dueAtMs(this.#due) <= nowMs && !this.#options.signal.aborted; this.#due++) {
+    for (; this.#dueAtMs(this.#due) <= nowMs && !this.#isOver; this.#due++) {
       this.#backlog.push(this.#due)
       this.#pump()
       if (this.#backlog.length > maxBacklog) {
@@ -133,8 +135,16 @@ class Load {
         this.#shed++
       }
     }
-    if (this.#options.signal.aborted) return // by `next`
+    if (this.#isOver) {
+      this.#endWhenSettled() // the last arrival, or by `next`
+      return
+    }
     this.#arrival = setTimeout(() => this.#arrive(), this.#dueAtMs(this.#due) - performance.now())
+  }
+
+  get #isOver(): boolean {
+    const { signal, arrivals = Number.POSITIVE_INFINITY } = this.#options
+    return signal.aborted || this.#due >= arrivals
   }
 
   #stopArrivals(): void {
@@ -211,7 +221,7 @@ class Load {
 
   #endWhenSettled(): void {
     const isUnderWay = this.#busy.size > 0 || this.#backlog.length > 0
-    if (!this.#options.signal.aborted || isUnderWay) return
+    if (!this.#isOver || isUnderWay) return
     clearInterval(this.#sweeper)
     for (const { connection } of this.#idle) connection.destroy()
     this.#resolve({
