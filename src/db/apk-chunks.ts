@@ -1,5 +1,6 @@
 /** The bytes of a build, in rows of 1 MiB: written while it is published, read as a download pulls. */
 import type { ReadAt } from '../core/zip.ts'
+import { patiently } from './patience.ts'
 import type { Queryable } from './pool.ts'
 
 /** Every row has so many bytes, but for the last. Stored builds depend on it: it can never change. */
@@ -44,11 +45,12 @@ export function chunkReader(database: Queryable) {
       const chunkNo = Math.floor(at / MAX_CHUNK_BYTES)
       const offset = at % MAX_CHUNK_BYTES
       const wantedBytes = Math.min(READ_BYTES, MAX_CHUNK_BYTES - offset, lastByte - at + 1)
-      const { rows } = await database.query<{ bytes: Buffer }>({
+      const query = {
         name: 'apks.read_chunk',
         text: READ,
         values: [build.buildId, chunkNo, offset + 1, wantedBytes],
-      })
+      }
+      const { rows } = await patiently(() => database.query<{ bytes: Buffer }>(query))
       const bytes = rows[0]?.bytes
       if (bytes?.length !== wantedBytes) {
         throw new Error(`chunk ${chunkNo} of build ${build.buildId} is missing or damaged`)

@@ -40,7 +40,8 @@ export interface ApkStore {
   withdraw(buildId: string, by: AuditedBy): Promise<WithdrawOutcome>
   /**
    * The bytes from `firstByte` to `lastByte`, inclusive, read piece by piece as the consumer pulls:
-   * no connection is held in between. Throws where a piece is missing or has the wrong length.
+   * no connection is held in between, and a piece is tried for some seconds. Throws where one is missing
+   * or has the wrong length.
    */
   readChunks(
     build: Pick<Build, 'buildId'>,
