@@ -17,13 +17,17 @@ const READ = /* sql */ `
   select substring(bytes from $3::int for $4::int) as "bytes"
   from apk_chunks where build_id = $1 and chunk_no = $2`
 
-/** Throws where the file is shorter than `sizeBytes`. Only within the transaction that makes the build. */
-export async function insertChunks(
+const REMOVE = /* sql */ `
+  delete from apk_chunks where build_id = $1`
+
+/** Takes the place of what there may be. Throws where the file is shorter than `sizeBytes`. Only in a transaction that holds the build's lock. */
+export async function writeChunks(
   tx: Queryable,
   buildId: string,
   sizeBytes: number,
   readAt: ReadAt,
 ): Promise<void> {
+  await tx.query({ name: 'apks.remove_chunks', text: REMOVE, values: [buildId] })
   for (let offset = 0; offset < sizeBytes; offset += MAX_CHUNK_BYTES) {
     const wantedBytes = Math.min(MAX_CHUNK_BYTES, sizeBytes - offset)
     const bytes = await readAt(offset, wantedBytes)
