@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { createApkCache } from './apk/cache.ts'
 import { createSlots } from './apk/slots.ts'
 import { cleanSpool, createSpool } from './apk/spool.ts'
 import type { Config } from './config.ts'
@@ -182,7 +183,13 @@ async function compose(
 
   const routes = routeTable({
     ...stores,
-    readChunks: stores.apks.readChunks,
+    readApk: createApkCache({
+      dir: join(config.dataDir, 'apk-cache'),
+      maxBytes: config.apkCacheBytes,
+      readStored: stores.apks.readChunks,
+      log: background,
+      nowMs: Date.now,
+    }),
     apks: { ...stores.apks, publish: stores.publishing.publish },
     heartbeats,
     refuseDevice,

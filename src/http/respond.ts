@@ -98,22 +98,21 @@ async function pump(
 ): Promise<void> {
   for await (const chunk of stream) {
     if (res.destroyed) return
-    const canTakeMore = res.write(chunk)
     onBytes(chunk.length)
-    if (!canTakeMore) await drained(res)
+    await write(res, chunk)
   }
   res.end()
 }
 
-function drained(res: ServerResponse): Promise<void> {
+/** Resolves once the kernel has the chunk, or nobody wants it any more: only then may its memory be used again. */
+function write(res: ServerResponse, chunk: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     function done() {
-      res.off('drain', done)
       res.off('close', done)
       resolve()
     }
-    res.on('drain', done)
     res.on('close', done)
+    res.write(chunk, done)
   })
 }
 
