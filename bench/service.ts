@@ -1,7 +1,7 @@
 /** A service under a bench: a process whose stdout is a pipe that `cat` empties, as a log collector does in production. */
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -13,8 +13,7 @@ import { bodyOf, createSend, jsonHeaders, textOf } from '../sim/http.ts'
 export interface BenchService {
   readonly origin: string
   readonly adminToken: string
-  /** Milliseconds of CPU of the process so far, user and system; in steps of 10. */
-  cpuMs(): number
+  readonly pid: number
   /** SIGTERM, and its end. */
   stop(): Promise<void>
 }
@@ -30,8 +29,6 @@ const MAINS = { normal: '../src/main.js', noMetrics: './main-no-metrics.js' } as
 /** Node's pipes for children are sockets, production's are pipes: a shell makes one, and tells the service's pid. */
 const SHELL = `sh -c 'echo "pid $$" >&2; exec "$0" "$1"' "$0" "$1" | cat >/dev/null`
 const POLL_MS = 50
-/** USER_HZ, the unit of /proc/PID/stat, is 100 on every Linux that Node runs on. */
-const MS_PER_TICK = 10
 
 /** Resolves when it serves requests. `settings`: its environment besides what every service needs. */
 export async function startBenchService(
@@ -75,11 +72,7 @@ export async function startBenchService(
   return {
     origin,
     adminToken,
-    cpuMs() {
-      const [, stat = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')
-      const [user, system] = stat.split(' ').slice(11, 13) // fields 14 and 15 of proc(5)
-      return (Number(user) + Number(system)) * MS_PER_TICK
-    },
+    pid,
     async stop() {
       if (child.exitCode === null) process.kill(pid, 'SIGTERM')
       await ended

@@ -15,7 +15,7 @@ import { heartbeatBody } from '../sim/device-body.ts'
 import { jsonHeaders } from '../sim/http.ts'
 import { type LoadRequest, runLoad } from '../sim/load.ts'
 import { startEmbedded } from '../src/db/embedded.ts'
-import { median } from './measure.ts'
+import { cpuMsOf, median } from './measure.ts'
 import {
   type BenchDevice,
   type BenchService,
@@ -94,7 +94,7 @@ async function startSubject(side: Side, start: number): Promise<Subject> {
 async function measure({ service, requests }: Subject): Promise<Window> {
   const [fallback] = requests
   if (fallback === undefined) throw new Error('no devices')
-  const cpuMs = service.cpuMs()
+  const cpuMs = cpuMsOf(service.pid)
   const end = new AbortController() // AbortSignal.any() may lose a timeout to the collector on Node 20
   interrupt = () => end.abort()
   const timer = setTimeout(() => end.abort(), SECONDS * 1_000)
@@ -110,7 +110,7 @@ async function measure({ service, requests }: Subject): Promise<Window> {
   const heartbeats = report.byStatus[200] ?? 0
   if (heartbeats !== report.due) throw new Error(`not all stored: ${JSON.stringify(report)}`)
   const { p50, p95 } = report.latencyMs
-  return { p50Ms: p50, p95Ms: p95, cpuMs: service.cpuMs() - cpuMs, heartbeats }
+  return { p50Ms: p50, p95Ms: p95, cpuMs: cpuMsOf(service.pid) - cpuMs, heartbeats }
 }
 
 /** Fresh processes; each round begins with another side, so that none is always the first. */
