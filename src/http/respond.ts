@@ -80,12 +80,12 @@ function sendStream(
     ...(reply.sizeBytes !== null && { 'content-length': reply.sizeBytes }),
     ...reply.headers,
   })
-  if (reply.stream === null || options.isHead) {
+  if (reply.stream === null || !reply.sizeBytes || options.isHead) {
     res.end()
     return
   }
   res.setTimeout(SLOW_READER_TIMEOUT_MS, () => res.destroy())
-  pump(reply.stream, res, onBytes).catch((error: unknown) => {
+  pump(reply.stream, reply.sizeBytes, res, onBytes).catch((error: unknown) => {
     // The head is out: a broken connection is the only honest answer left.
     res.destroy(error instanceof Error ? error : new Error(String(error)))
   })
@@ -93,15 +93,23 @@ function sendStream(
 
 async function pump(
   stream: AsyncIterable<Uint8Array>,
+  sizeBytes: number,
   res: ServerResponse,
   onBytes: (sizeBytes: number) => void,
 ): Promise<void> {
+  let leftBytes = sizeBytes
   for await (const chunk of stream) {
     if (res.destroyed) return
+    leftBytes -= chunk.length
     onBytes(chunk.length)
+    if (leftBytes === 0) {
+      // Together: a client that has the last byte may leave at once, and has had all of the answer.
+      res.end(chunk)
+      return
+    }
     await write(res, chunk)
   }
-  res.end()
+  throw new Error(`the body ended ${leftBytes} bytes too early`)
 }
 
 /** Resolves once the kernel has the chunk, or nobody wants it any more: only then may its memory be used again. */
