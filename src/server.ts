@@ -2,11 +2,8 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { createApkCache } from './apk/cache.ts'
-import { createSlots } from './apk/slots.ts'
-import { cleanSpool, createSpool } from './apk/spool.ts'
+import { createApkParts } from './apk-parts.ts'
 import type { Config } from './config.ts'
 import { commandData, commandKey } from './core/command-message.ts'
 import { AppError } from './core/errors.ts'
@@ -58,8 +55,6 @@ export interface Service {
 const HEARTBEAT_DEADLINE_MS = 1_800
 const MAX_GROUP = 256
 const MAX_QUEUED_GROUPS = 4
-/** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
-const MAX_UPLOADS = 4
 
 /** Listens as soon as it can; `ready` tells when the database was prepared. */
 export async function startServer(config: Config, edges: Edges): Promise<Service> {
@@ -177,19 +172,14 @@ async function compose(
   })
   const [signingSecret] = config.hmacSecrets
   if (signingSecret === undefined) throw new StartError('HMAC_SECRET is missing.')
-  const downloadSlots = createSlots(config.apkMaxDownloads)
-  const spoolDir = join(config.dataDir, 'spool')
-  await cleanSpool(spoolDir)
+  const apkParts = await createApkParts(config, {
+    readStored: stores.apks.readChunks,
+    log: background,
+  })
 
   const routes = routeTable({
     ...stores,
-    readApk: createApkCache({
-      dir: join(config.dataDir, 'apk-cache'),
-      maxBytes: config.apkCacheBytes,
-      readStored: stores.apks.readChunks,
-      log: background,
-      nowMs: Date.now,
-    }),
+    ...apkParts,
     apks: { ...stores.apks, publish: stores.publishing.publish },
     heartbeats,
     refuseDevice,
@@ -223,10 +213,8 @@ async function compose(
     offlineAfterS: config.deviceOfflineS,
     news: (requestId, timeoutMs, signal) => changed.wait(requestId, timeoutMs, signal),
     maxPerHour: config.rateLimitTokensPerHour,
-    takeSlot: downloadSlots.take,
     apkDownload: metrics.apkDownload,
     defaultBuildType: config.apkDefaultBuildType,
-    spool: createSpool({ dir: spoolDir, maxBytes: config.apkMaxBytes, maxUploads: MAX_UPLOADS }),
     isMetricsEnabled: config.isMetricsEnabled,
     metricsContentType: PROMETHEUS_CONTENT_TYPE,
     render: metrics.render,
