@@ -17,7 +17,7 @@ import { startEmbedded } from '../src/db/embedded.ts'
 import { heartbeatRequest } from './heartbeat-request.ts'
 import { measureWindow, type WindowCost } from './heartbeat-window.ts'
 import { median } from './measure.ts'
-import { residentMiB } from './processes.ts'
+import { residentBytes } from './processes.ts'
 import { seededDeviceId, seededToken, seedFleet } from './seeded-fleet.ts'
 import { type BenchService, startBenchService } from './service.ts'
 
@@ -108,12 +108,14 @@ async function costs(running: BenchService): Promise<void> {
   }
 }
 
+const residentMiB = ({ pid }: BenchService) => residentBytes(pid) / 2 ** 20
+
 async function memory(running: BenchService): Promise<void> {
-  const mib = [residentMiB(running.pid)]
+  const mib = [residentMiB(running)]
   const seconds = COUNT / MEMORY_STEPS / COUNT_RATE
   for (let step = 0; step < MEMORY_STEPS; step++) {
     await windowOf(running, COUNT_RATE, seconds)
-    mib.push(residentMiB(running.pid))
+    mib.push(residentMiB(running))
   }
   console.log(
     `F7 resident memory over ${COUNT} heartbeats at ${COUNT_RATE}/s (must 120 MB = 114.4 MiB): ` +

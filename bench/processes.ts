@@ -1,5 +1,5 @@
 /** What the kernel says of processes: CPU so far, resident memory. Linux only. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 
 /** USER_HZ, the unit of /proc/PID/stat, is 100 on every Linux that Node runs on. */
 const MS_PER_TICK = 10
@@ -35,7 +35,9 @@ function livingCpuMs(pid: number): number {
   }
 }
 
-export function residentMiB(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024
+/** Resident memory of a process now; 0 once it has ended. */
+export function residentBytes(pid: number): number {
+  const path = `/proc/${pid}/status`
+  const status = existsSync(path) ? readFileSync(path, 'utf8') : ''
+  return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024
 }

@@ -14,6 +14,7 @@ export interface ReplicaOptions {
 }
 
 export interface Replica {
+  readonly pid: number
   /** Once it listens; rejects where it ends before. */
   readonly origin: Promise<string>
   /** Once it takes requests; rejects where it ends before. */
@@ -71,7 +72,9 @@ export function startReplica({
       if (line.includes('"status_code":500')) faultLines.push(line)
     })
   })
+  if (child.pid === undefined) throw new Error(`${process.execPath} could not be started`)
   const replica = {
+    pid: child.pid,
     origin: Promise.race([origin, died]),
     ready: Promise.race([ready, died]),
     ended,

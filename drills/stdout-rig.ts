@@ -1,9 +1,10 @@
 /** The built service on a pipe whose reader, a `cat` into a file, can be stopped, woken and killed. Linux. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { residentBytes } from '../bench/processes.ts'
 
 export interface Rig {
   readonly origin: string
@@ -74,9 +75,7 @@ export async function startRig(
     reader,
     outputPath,
     rssBytes() {
-      const path = `/proc/${service.pid}/status`
-      const status = existsSync(path) ? readFileSync(path, 'utf8') : ''
-      return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024
+      return residentBytes(service.pid ?? 0)
     },
     async end() {
       const startedAtMs = performance.now()

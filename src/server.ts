@@ -2,10 +2,8 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { createSlots } from './apk/slots.ts'
-import { cleanSpool, createSpool } from './apk/spool.ts'
+import { createApkParts } from './apk-parts.ts'
 import type { Config } from './config.ts'
 import { commandData, commandKey } from './core/command-message.ts'
 import { AppError } from './core/errors.ts'
@@ -51,9 +49,6 @@ export interface Service {
   /** Stops in order; `reason` goes into `service.stop`. A second call skips the drain. The logger stays open. */
   close(reason: string): Promise<void>
 }
-
-/** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
-const MAX_UPLOADS = 4
 
 /** Listens as soon as it can; `ready` tells when the database was prepared. */
 export async function startServer(config: Config, edges: Edges): Promise<Service> {
@@ -159,13 +154,14 @@ async function compose(
   })
   const [signingSecret] = config.hmacSecrets
   if (signingSecret === undefined) throw new StartError('HMAC_SECRET is missing.')
-  const downloadSlots = createSlots(config.apkMaxDownloads)
-  const spoolDir = join(config.dataDir, 'spool')
-  await cleanSpool(spoolDir)
+  const apkParts = await createApkParts(config, {
+    readStored: stores.apks.readChunks,
+    log: background,
+  })
 
   const routes = routeTable({
     ...stores,
-    readChunks: stores.apks.readChunks,
+    ...apkParts,
     apks: { ...stores.apks, publish: stores.publishing.publish },
     heartbeats,
     refuseDevice,
@@ -201,10 +197,8 @@ async function compose(
     offlineAfterS: config.deviceOfflineS,
     news: (requestId, timeoutMs, signal) => changed.wait(requestId, timeoutMs, signal),
     maxPerHour: config.rateLimitTokensPerHour,
-    takeSlot: downloadSlots.take,
     apkDownload: metrics.apkDownload,
     defaultBuildType: config.apkDefaultBuildType,
-    spool: createSpool({ dir: spoolDir, maxBytes: config.apkMaxBytes, maxUploads: MAX_UPLOADS }),
     isMetricsEnabled: config.isMetricsEnabled,
     metricsContentType: PROMETHEUS_CONTENT_TYPE,
     render: metrics.render,

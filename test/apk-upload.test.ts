@@ -208,6 +208,38 @@ t.test('the latest build is the one of the highest version that was not withdraw
   ])
 })
 
+t.test(
+  'a build whose bytes a restore left out is not the latest until it is published again',
+  async (t) => {
+    const lost = makeApk({ sizeBytes: 1_200_000, seed: 'lost' })
+    t.equal((await put('kept-1?version_code=1&build_type=restore')).status, 201)
+    t.equal((await put('lost-2?version_code=2&build_type=restore', lost)).status, 201)
+    await db.query("delete from apk_chunks where build_id = 'lost-2'") // pg_dump --exclude-table-data=apk_chunks
+    t.equal(await latest('restore'), 'kept-1')
+    const { body } = await service.call('GET', '/admin/apk/builds?build_type=restore')
+    t.match(body.builds, [
+      { build_id: 'lost-2', has_bytes: false },
+      { build_id: 'kept-1', has_bytes: true },
+    ])
+    const named = '/admin/apk/builds/lost-2/download'
+    t.match(await service.call('GET', named), { status: 404, body: { code: 'apk_none' } })
+    t.equal((await put('lost-2?version_code=2&build_type=restore')).status, 409, 'other bytes')
+
+    const again = await put('lost-2?version_code=2&build_type=restore', lost)
+    t.match(again, {
+      status: 200,
+      body: { has_bytes: true, published_at: body.builds[0].published_at },
+    })
+    t.equal(await latest('restore'), 'lost-2')
+    t.ok(lost.equals((await service.call('GET', named)).bytes))
+    const sql = "select count(*)::int as n from audit_log where subject = 'lost-2'"
+    t.same((await db.query(sql)).rows, [{ n: 2 }])
+    await service.lines.terminalOf(again.requestId)
+    const lines = service.lines.of('apk.publish').filter((line) => line['build_id'] === 'lost-2')
+    t.equal(lines.length, 2)
+  },
+)
+
 t.test('builds are listed newest first, by type and in pages, withdrawn ones too', async (t) => {
   for (const id of ['page-1', 'page-2', 'page-3']) await put(`${id}?version_code=1&build_type=page`)
   await service.call('DELETE', '/admin/apk/builds/page-2')

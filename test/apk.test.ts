@@ -58,12 +58,12 @@ async function counterOf(of: Running): Promise<Record<string, number>> {
 }
 
 /** Asks on a socket of its own, and reads nothing by itself. */
-function askRaw(from: Running, requestId: string, token: string): Socket {
+function askRaw(from: Running, requestId: string, token: string, path = LARGE): Socket {
   const { port } = new URL(from.origin)
   const socket = connectSocket(Number(port), '127.0.0.1')
   socket.on('error', () => {})
   socket.write(
-    `GET ${LARGE} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\nx-request-id: ${requestId}\r\n\r\n`,
+    `GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\nx-request-id: ${requestId}\r\n\r\n`,
   )
   return socket
 }
@@ -220,6 +220,24 @@ t.test('the row stands before the first byte, and is not completed by who leaves
   const [row] = await rowsOf('leaver')
   t.match(row, { completed: false, ended_at: Date, bytes_sent: line['bytes_sent'] })
   t.ok(row.bytes_sent > 0 && row.bytes_sent < LARGE_BYTES)
+})
+
+t.test('who leaves as soon as the last byte is there has downloaded it', async (t) => {
+  const { token } = await service.enroll('hasty-1')
+  for (let index = 0; index < 20; index++) {
+    const socket = askRaw(service, `hasty-${index}`, token, LATEST)
+    let leftBytes = SIZE_BYTES
+    socket.once('data', (piece: Buffer) => {
+      leftBytes += piece.indexOf('\r\n\r\n') + 4
+    })
+    socket.on('data', ({ length }: Buffer) => {
+      leftBytes -= length
+      if (leftBytes === 0) socket.destroy()
+    })
+    await once(socket, 'close')
+    t.match(await service.lines.terminalOf(`hasty-${index}`), { event: 'apk.download' })
+    t.match(await rowsOf(`hasty-${index}`), [{ completed: true, bytes_sent: SIZE_BYTES }])
+  }
 })
 
 t.test('one download too many is 503, until another client leaves', async (t) => {

@@ -1,5 +1,6 @@
 /** The bytes of a build, in rows of 1 MiB: written while it is published, read as a download pulls. */
 import type { ReadAt } from '../core/zip.ts'
+import { patiently } from './patience.ts'
 import type { Queryable } from './pool.ts'
 
 /** Every row has so many bytes, but for the last. Stored builds depend on it: it can never change. */
@@ -16,13 +17,17 @@ const READ = /* sql */ `
   select substring(bytes from $3::int for $4::int) as "bytes"
   from apk_chunks where build_id = $1 and chunk_no = $2`
 
-/** Throws where the file is shorter than `sizeBytes`. Only within the transaction that makes the build. */
-export async function insertChunks(
+const REMOVE = /* sql */ `
+  delete from apk_chunks where build_id = $1`
+
+/** Takes the place of what there may be. Throws where the file is shorter than `sizeBytes`. Only in a transaction that holds the build's lock. */
+export async function writeChunks(
   tx: Queryable,
   buildId: string,
   sizeBytes: number,
   readAt: ReadAt,
 ): Promise<void> {
+  await tx.query({ name: 'apks.remove_chunks', text: REMOVE, values: [buildId] })
   for (let offset = 0; offset < sizeBytes; offset += MAX_CHUNK_BYTES) {
     const wantedBytes = Math.min(MAX_CHUNK_BYTES, sizeBytes - offset)
     const bytes = await readAt(offset, wantedBytes)
@@ -44,11 +49,12 @@ export function chunkReader(database: Queryable) {
       const chunkNo = Math.floor(at / MAX_CHUNK_BYTES)
       const offset = at % MAX_CHUNK_BYTES
       const wantedBytes = Math.min(READ_BYTES, MAX_CHUNK_BYTES - offset, lastByte - at + 1)
-      const { rows } = await database.query<{ bytes: Buffer }>({
+      const query = {
         name: 'apks.read_chunk',
         text: READ,
         values: [build.buildId, chunkNo, offset + 1, wantedBytes],
-      })
+      }
+      const { rows } = await patiently(() => database.query<{ bytes: Buffer }>(query))
       const bytes = rows[0]?.bytes
       if (bytes?.length !== wantedBytes) {
         throw new Error(`chunk ${chunkNo} of build ${build.buildId} is missing or damaged`)

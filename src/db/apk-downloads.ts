@@ -1,7 +1,6 @@
 /** Who fetched which build: one row a download, begun before its first byte and completed at its end. */
-import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError } from '../core/errors.ts'
 import type { Downloader } from '../core/identity.ts'
+import { patiently } from './patience.ts'
 import type { Queryable } from './pool.ts'
 
 export interface DownloadEvent {
@@ -32,8 +31,6 @@ const COMPLETE = /* sql */ `
   update apk_download_events set ended_at = now(), bytes_sent = $2, completed = $3
   where event_id = $1 and ended_at is null`
 
-const RETRY_AFTER_MS = [250, 1_000, 2_000] as const
-
 export function downloadStore(database: Queryable): DownloadStore {
   return {
     async begin(event) {
@@ -62,16 +59,7 @@ export function downloadStore(database: Queryable): DownloadStore {
         text: COMPLETE,
         values: [eventId, bytesSent, isCompleted],
       }
-      for (const waitMs of RETRY_AFTER_MS) {
-        try {
-          await database.query(query)
-          return
-        } catch (error) {
-          if (!(error instanceof AppError)) throw error // not the way to the database: ours
-          await sleep(waitMs)
-        }
-      }
-      await database.query(query)
+      await patiently(() => database.query(query))
     },
   }
 }

@@ -2,13 +2,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../core/errors.ts'
 import type { ReadAt } from '../core/zip.ts'
-import { insertChunks, MAX_CHUNK_BYTES } from './apk-chunks.ts'
+import { MAX_CHUNK_BYTES, writeChunks } from './apk-chunks.ts'
 import { type AuditedBy, type Build, findBuild, type NewBuild } from './apk-rows.ts'
 import type { Database, Queryable } from './pool.ts'
 import { sqlstate } from './sqlstate.ts'
 
 export type PublishOutcome =
   | { readonly kind: 'published'; readonly build: Build }
+  /** Published before, but its bytes were lost: they are there again, the build is as it was first published. */
+  | { readonly kind: 'restored'; readonly build: Build }
   /** The same id and bytes; the build as it was first published, whatever the repeat says of it. */
   | { readonly kind: 'already_published'; readonly build: Build }
   | { readonly kind: 'conflict'; readonly reason: 'other_bytes' | 'withdrawn' }
@@ -18,19 +20,17 @@ const TRY_LOCK = /* sql */ `
   select pg_try_advisory_xact_lock(6385771, hashtext($1)) as "isLocked"`
 
 const INSERT = /* sql */ `
-  with published as (
-    insert into apk_builds (build_id, build_type, version_code, version_name, git_sha, ci_run_id,
-      signer_fingerprint, sha256, size_bytes, chunk_count, published_by, request_id)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-    on conflict (build_id) do nothing
-    returning *),
-  audited as (
-    insert into audit_log (admin, what, subject, request_id, ip, detail)
-    select published_by, 'apk.publish', build_id, request_id, $13,
-      jsonb_build_object('build_type', build_type, 'version_code', version_code,
-        'sha256', encode(sha256, 'hex'), 'size_bytes', size_bytes)
-    from published)
-  select build_id from published`
+  insert into apk_builds (build_id, build_type, version_code, version_name, git_sha, ci_run_id,
+    signer_fingerprint, sha256, size_bytes, chunk_count, published_by, request_id)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+  on conflict (build_id) do nothing`
+
+const AUDIT = /* sql */ `
+  insert into audit_log (admin, what, subject, request_id, ip, detail)
+  select $2, 'apk.publish', build_id, $3, $4,
+    jsonb_build_object('build_type', build_type, 'version_code', version_code,
+      'sha256', encode(sha256, 'hex'), 'size_bytes', size_bytes)
+  from apk_builds where build_id = $1`
 
 const LOCK_POLL_MS = 100
 const MAX_LOCK_POLLS = 300
@@ -87,16 +87,19 @@ async function publishOnce(
       Math.ceil(sizeBytes / MAX_CHUNK_BYTES),
       by.admin,
       by.requestId,
-      by.ip,
     ],
   })
-  if (rowCount === 1) await insertChunks(tx, buildId, sizeBytes, readAt)
   const stored = await findBuild(tx, buildId)
   if (stored === undefined) throw new Error('a build vanished while it was published')
-  if (rowCount === 1) return { kind: 'published', build: stored }
   if (stored.withdrawnAt !== null) return { kind: 'conflict', reason: 'withdrawn' }
   if (!stored.sha256.equals(sha256)) return { kind: 'conflict', reason: 'other_bytes' }
-  return { kind: 'already_published', build: stored }
+  if (stored.hasBytes) return { kind: 'already_published', build: stored }
+
+  await writeChunks(tx, buildId, sizeBytes, readAt)
+  const audited = [buildId, by.admin, by.requestId, by.ip]
+  await tx.query({ name: 'apks.audit_publish', text: AUDIT, values: audited })
+  const kind = rowCount === 1 ? 'published' : 'restored'
+  return { kind, build: { ...stored, hasBytes: true } }
 }
 
 /** The database's disk, not the way to it: 507 instead of 503. */

@@ -23,6 +23,8 @@ export interface Build extends NewBuild {
   /** null: not withdrawn. */
   readonly withdrawnAt: string | null
   readonly withdrawnBy: string | null
+  /** False only where the database was restored without apk_chunks, and nobody has published the build again. */
+  readonly hasBytes: boolean
 }
 
 /** Who did it: columns of the audit row. */
@@ -32,7 +34,11 @@ export interface AuditedBy {
   readonly ip: string | null
 }
 
-/** Every column of a build, as `readBuilds` takes them. */
+/** Of a build `b`: its last chunk is there, and so are all, which come in one transaction and go only with the table. */
+export const HAS_BYTES = /* sql */ `
+  exists (select from apk_chunks c where c.build_id = b.build_id and c.chunk_no = b.chunk_count - 1)`
+
+/** Every column of a build `b`, as `readBuilds` takes them. */
 export const COLUMNS = /* sql */ `
   build_id as "buildId", build_type as "buildType", version_code as "versionCode",
   version_name as "versionName", git_sha as "gitSha", ci_run_id as "ciRunId",
@@ -40,9 +46,9 @@ export const COLUMNS = /* sql */ `
   to_char(published_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "publishedAt",
   published_by as "publishedBy",
   to_char(withdrawn_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "withdrawnAt",
-  withdrawn_by as "withdrawnBy"`
+  withdrawn_by as "withdrawnBy", ${HAS_BYTES} as "hasBytes"`
 
-const FIND = /* sql */ `select ${COLUMNS} from apk_builds where build_id = $1`
+const FIND = /* sql */ `select ${COLUMNS} from apk_builds b where build_id = $1`
 
 /** bigint comes as text; both were safe integers when they were written. */
 type Row = Omit<Build, 'versionCode' | 'sizeBytes'> & {

@@ -1,6 +1,7 @@
 /**
  * APK builds and their bytes. A build and its 1 MiB chunks are written in one transaction, so a build
- * without bytes cannot exist. Publishing and withdrawing write their audit row in the same transaction.
+ * without bytes comes only from a restore that left them out; publishing it again gives them back.
+ * Publishing and withdrawing write their audit row in the same transaction.
  */
 import type { ReadAt } from '../core/zip.ts'
 import { chunkReader } from './apk-chunks.ts'
@@ -10,6 +11,7 @@ import {
   type Build,
   COLUMNS,
   findBuild,
+  HAS_BYTES,
   type NewBuild,
   readBuilds,
 } from './apk-rows.ts'
@@ -31,7 +33,7 @@ export interface BuildPage {
 export interface ApkStore {
   /** 503 `overloaded` where another upload of this id does not end; 507 where the database's disk is full. */
   publish(build: NewBuild, readAt: ReadAt, by: AuditedBy): Promise<PublishOutcome>
-  /** The newest build, by version code, that is not withdrawn. */
+  /** The newest build, by version code, that is not withdrawn and has its bytes. */
   latest(buildType: string): Promise<Build | undefined>
   /** Also a withdrawn one. */
   find(buildId: string): Promise<Build | undefined>
@@ -40,7 +42,8 @@ export interface ApkStore {
   withdraw(buildId: string, by: AuditedBy): Promise<WithdrawOutcome>
   /**
    * The bytes from `firstByte` to `lastByte`, inclusive, read piece by piece as the consumer pulls:
-   * no connection is held in between. Throws where a piece is missing or has the wrong length.
+   * no connection is held in between, and a piece is tried for some seconds. Throws where one is missing
+   * or has the wrong length.
    */
   readChunks(
     build: Pick<Build, 'buildId'>,
@@ -59,22 +62,22 @@ const WITHDRAW = /* sql */ `
     select withdrawn_by, 'apk.withdraw', build_id, $3, $4,
       jsonb_build_object('build_type', build_type, 'version_code', version_code)
     from withdrawn)
-  select ${COLUMNS} from withdrawn`
+  select ${COLUMNS} from withdrawn b`
 
 const LATEST = /* sql */ `
-  select ${COLUMNS} from apk_builds
-  where build_type = $1 and withdrawn_at is null
+  select ${COLUMNS} from apk_builds b
+  where build_type = $1 and withdrawn_at is null and ${HAS_BYTES}
   order by version_code desc, published_at desc
   limit 1`
 
 const LIST = /* sql */ `
-  select ${COLUMNS} from apk_builds
+  select ${COLUMNS} from apk_builds b
   where (published_at, build_id) < ($2::timestamptz, $3)
   order by published_at desc, build_id desc
   limit $1`
 
 const LIST_OF_TYPE = /* sql */ `
-  select ${COLUMNS} from apk_builds
+  select ${COLUMNS} from apk_builds b
   where (published_at, build_id) < ($2::timestamptz, $3) and build_type = $4
   order by published_at desc, build_id desc
   limit $1`

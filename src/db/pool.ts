@@ -62,6 +62,8 @@ export class Pool implements Database {
   readonly #failpoint: AtFailpoint | undefined
   /** Connections that a statement holds; those still being opened are not counted. */
   #inUse = 0
+  /** From then on a failure says nothing about the database. */
+  #isClosed = false
   readonly #onOutcome: (error: unknown) => void
 
   constructor(options: PoolOptions) {
@@ -126,6 +128,7 @@ export class Pool implements Database {
 
   /** Waits for clients in use for at most `deadlineMs`, then leaves them to the end of the process. */
   async close(deadlineMs: number): Promise<void> {
+    this.#isClosed = true
     await within(this.#pool.end(), deadlineMs)
   }
 
@@ -169,7 +172,7 @@ export class Pool implements Database {
       }
     } catch (error) {
       if (!isUnavailable(error)) throw error
-      this.#onOutcome(error)
+      if (!this.#isClosed) this.#onOutcome(error)
       throw new AppError('db_unavailable', 'The database does not answer. Try again shortly.', {
         cause: error,
       })

@@ -69,12 +69,12 @@ function sendStream(
   const headers = headersOf(options, reply.headers)
   if (reply.sizeBytes !== null) headers.push('content-length', String(reply.sizeBytes))
   res.writeHead(reply.status, headers)
-  if (reply.stream === null || options.isHead) {
+  if (reply.stream === null || !reply.sizeBytes || options.isHead) {
     res.end()
     return
   }
   res.setTimeout(SLOW_READER_TIMEOUT_MS, () => res.destroy())
-  pump(reply.stream, res, onBytes).catch((error: unknown) => {
+  pump(reply.stream, reply.sizeBytes, res, onBytes).catch((error: unknown) => {
     // The head is out: a broken connection is the only honest answer left.
     res.destroy(error instanceof Error ? error : new Error(String(error)))
   })
@@ -82,27 +82,34 @@ function sendStream(
 
 async function pump(
   stream: AsyncIterable<Uint8Array>,
+  sizeBytes: number,
   res: ServerResponse,
   onBytes: (sizeBytes: number) => void,
 ): Promise<void> {
+  let leftBytes = sizeBytes
   for await (const chunk of stream) {
     if (res.destroyed) return
-    const canTakeMore = res.write(chunk)
+    leftBytes -= chunk.length
     onBytes(chunk.length)
-    if (!canTakeMore) await drained(res)
+    if (leftBytes === 0) {
+      // Together: a client that has the last byte may leave at once, and has had all of the answer.
+      res.end(chunk)
+      return
+    }
+    await write(res, chunk)
   }
-  res.end()
+  throw new Error(`the body ended ${leftBytes} bytes too early`)
 }
 
-function drained(res: ServerResponse): Promise<void> {
+/** Resolves once the kernel has the chunk, or nobody wants it any more: only then may its memory be used again. */
+function write(res: ServerResponse, chunk: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     function done() {
-      res.off('drain', done)
       res.off('close', done)
       resolve()
     }
-    res.on('drain', done)
     res.on('close', done)
+    res.write(chunk, done)
   })
 }
 

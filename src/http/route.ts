@@ -128,9 +128,12 @@ export interface StreamEnding {
 
 export interface StreamReply extends Omit<ReplyHead, 'line'> {
   readonly kind: 'stream'
-  /** The body, read only as fast as the client takes it; HEAD never starts it. Null where the status has none (304). */
+  /**
+   * The body, read only as fast as the client takes it; HEAD never starts it. Null where the status has none (304).
+   * A piece is not looked at any more once the next one is asked for.
+   */
   readonly stream: AsyncIterable<Uint8Array> | null
-  /** Exact length of the body in bytes; null leaves `content-length` out (304). */
+  /** Exact length of the body in bytes, of which the stream gives no more and no less; null leaves `content-length` out (304). */
   readonly sizeBytes: number | null
   /** Called once, however the answer ends; gives the terminal line. */
   ended(ending: StreamEnding): Promise<Line>

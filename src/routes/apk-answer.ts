@@ -2,6 +2,7 @@
  * The answer to a download, whoever asks: 200, 206, 304 or 416 with their headers. A HEAD gets the
  * headers of its GET but is no download: no row, no counter, and its line is `http.request`.
  */
+import type { ReadApk } from '../apk/cache.ts'
 import { AppError } from '../core/errors.ts'
 import type { Downloader } from '../core/identity.ts'
 import type { Build } from '../db/apks.ts'
@@ -12,12 +13,8 @@ import { headLine } from './apk-download-line.ts'
 import { type Answer, beginDownload, type DownloadRecordDeps } from './apk-download-record.ts'
 
 export interface ApkAnswerDeps extends DownloadRecordDeps {
-  /** Bytes of a build, both ends inclusive, read as the client takes them. */
-  readonly readChunks: (
-    build: Build,
-    firstByte: number,
-    lastByte: number,
-  ) => AsyncIterable<Uint8Array>
+  /** The bytes of a build. */
+  readonly readApk: ReadApk
 }
 
 /** Throws 503 `overloaded` where too many downloads run. */
@@ -80,7 +77,7 @@ function answerOf(
           ...fileHeaders(build),
           ...(isPart && { 'content-range': contentRange(firstByte, lastByte, sizeBytes) }),
         },
-        body: () => deps.readChunks(build, firstByte, lastByte),
+        body: () => deps.readApk(build, firstByte, lastByte),
         sizeBytes: fileBytes,
         fileBytes,
         rangeStart: isPart ? firstByte : null,

@@ -43,15 +43,13 @@ export function apkBuildUploadRoute(deps: ApkBuildUploadDeps): AdminRoute {
         },
       )
 
-      switch (outcome.kind) {
-        case 'published':
-          request.log(buildLine('apk.publish', outcome.build, request.admin))
-          return json(201, buildJson(outcome.build))
-        case 'already_published':
-          return json(200, buildJson(outcome.build))
-        case 'conflict':
-          throw new AppError('build_conflict', CONFLICT[outcome.reason])
+      if (outcome.kind === 'conflict') {
+        throw new AppError('build_conflict', CONFLICT[outcome.reason])
       }
+      if (outcome.kind !== 'already_published') {
+        request.log(buildLine('apk.publish', outcome.build, request.admin))
+      }
+      return json(outcome.kind === 'published' ? 201 : 200, buildJson(outcome.build))
     },
   }
 }

@@ -22,6 +22,7 @@ export function buildJson(build: Build) {
     published_by: build.publishedBy,
     withdrawn_at: build.withdrawnAt,
     withdrawn_by: build.withdrawnBy,
+    has_bytes: build.hasBytes,
   }
 }
 

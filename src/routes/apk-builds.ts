@@ -1,4 +1,5 @@
 /** /admin/apk/builds: what was published, the bytes of one build, and taking one out of service. */
+import { AppError } from '../core/errors.ts'
 import type { ApkStore } from '../db/apks.ts'
 import { pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json } from '../http/route.ts'
@@ -46,11 +47,19 @@ export function apkBuildDownloadRoute(
     async handle(request) {
       const build = await deps.apks.find(pathBuildId(request.params))
       if (build === undefined || build.withdrawnAt !== null) throw buildUnknown()
+      if (!build.hasBytes) throw bytesLost()
 
       return await answerApk(deps, request, build, { source: 'manual', admin: request.admin })
     },
     failLine: downloadFailLine,
   }
+}
+
+function bytesLost(): AppError {
+  return new AppError(
+    'apk_none',
+    'The database was restored without the bytes of this build. PUT the same APK under this id again.',
+  )
 }
 
 /** DELETE /admin/apk/builds/{build_id}: no one is given it from now on. Its id stays taken, its rows stay for the record. */

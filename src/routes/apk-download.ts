@@ -22,7 +22,10 @@ export function apkDownloadRoute(
 
       const build = await deps.apks.latest(buildType)
       if (build === undefined) {
-        throw new AppError('apk_none', `No build of type ${buildType} is published.`)
+        throw new AppError(
+          'apk_none',
+          `No build of type ${buildType} is published, or none with its bytes. GET /admin/apk/builds lists them.`,
+        )
       }
 
       return await answerApk(deps, request, build, request.downloader)

@@ -144,6 +144,10 @@ export const EVENTS = {
   'partition.fail': { levels: ['ERROR'], fields: PARTITION },
   'apk.publish': { levels: ['INFO'], fields: BUILD },
   'apk.withdraw': { levels: ['INFO'], fields: BUILD },
+  'apk.cache.fail': {
+    levels: ['WARN', 'ERROR'],
+    fields: { build_id: 'string', reason: 'string', error: 'string' },
+  },
   'device.delete': { levels: ['INFO'], fields: { admin: 'string' } },
   'device.unknown_to_database': { levels: ['ERROR'], fields: {} },
 } as const satisfies Record<string, EventShape>

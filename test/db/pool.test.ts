@@ -1,6 +1,7 @@
 /** The way to PostgreSQL under bad input, lost connections, time-outs and overload. */
 import t, { type Test } from 'tap'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
+import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
 async function prepare(t: Test, options: Partial<PoolOptions> = {}) {
@@ -172,6 +173,15 @@ t.test('a database that lets nobody in is db_unavailable', async (t) => {
     await t.rejects(pool.query(sql('select 1')), { code: 'db_unavailable' }, `${index}`)
     await pool.close(1_000)
   }
+})
+
+t.test('a closed pool is db_unavailable, and says nothing about the database', async (t) => {
+  const outcomes: unknown[] = []
+  const onOutcome = (error: unknown) => outcomes.push(error)
+  const pool = new Pool({ url: readCluster().url, maxConnections: 1, isPrepared: true, onOutcome })
+  await pool.close(5_000)
+  await t.rejects(pool.query(sql('select 1')), { code: 'db_unavailable' })
+  t.same(outcomes, [])
 })
 
 t.test('waiting has a bound: one more is refused at once', async (t) => {

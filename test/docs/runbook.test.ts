@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { makeApk } from '../../sim/apk.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import { EVENTS } from '../../src/telemetry/events.ts'
@@ -135,6 +136,7 @@ t.test(
     const db = await connect(t, service.databaseUrl)
     const log = join(service.dataDir, 'fleetloop.log')
     writeFileSync(log, `${service.lines.raw.join('\n')}\n`)
+    writeFileSync(join(service.dataDir, 'app.apk'), makeApk({ seed: 'app' }))
     const { PATH } = process.env
     const env = {
       PATH,

@@ -1,19 +1,23 @@
 /** The lines of builds and downloads. A download ends in exactly one of its own, however it ends. */
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { connect as connectTo } from 'node:net'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import type { Answer, CallOptions } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
 import { head } from '../helpers/raw.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
-import { end, inside, isCount, story, theme, type Value } from './helpers.ts'
+import { BACKGROUND, end, inside, isCount, story, theme, type Value } from './helpers.ts'
 
 const { compare, compareOnly } = theme(t, 'downloads')
 const LATEST = '/v1/apk/download-latest'
 const BUILD_ROUTE = '/admin/apk/builds/{build_id}'
 const DOWNLOAD_ROUTE = '/admin/apk/builds/{build_id}/download'
 const APK = makeApk({ sizeBytes: 4_000 })
+const SHA256 = createHash('sha256').update(APK).digest('hex')
 const BUILD = { build_id: 'b7', version_code: 7, version_name: '1.7', build_type: 'debug' }
 const NO_BUILD = { build_id: null, version_code: null, version_name: null, build_type: null }
 
@@ -150,6 +154,40 @@ t.test('a client that leaves half-way', async (t) => {
   const own = { ...build, token_id: null, source: 'ota', bytes_sent: isPart }
   const answer = { requestId: 'cut', status: 499 }
   t.same(await compareFailure(t, answer, 'client_closed', own, { known: device }), [])
+})
+
+t.test('a damaged APK in the cache, in the database, and a disk that fails', async (t) => {
+  const dir = join(service.dataDir, 'apk-cache')
+  const [name = ''] = (await readdir(dir)).filter((name) => name.startsWith(SHA256))
+  await writeFile(join(dir, name), 'not the APK')
+  t.ok(Buffer.from((await get(LATEST)).bytes).equals(APK), 'replaced, and served')
+  const corrupt = {
+    build_id: 'b7',
+    reason: 'corrupt',
+    error: `${join(dir, name)} held other bytes`,
+  }
+  const failed = (reason: string) =>
+    service.lines.waitFor((line) => line['reason'] === reason && line.event === 'apk.cache.fail')
+  compare(t, await failed('corrupt'), 'apk.cache.fail', 'WARN', BACKGROUND, corrupt)
+
+  const path = '/admin/apk/builds/harmed?version_code=1&build_type=harmed'
+  t.equal((await service.call('PUT', path, { raw: makeApk({ seed: 'harmed' }) })).status, 201)
+  const overlay = `update apk_chunks set bytes = overlay(bytes placing 'x' from 9) where build_id = 'harmed'`
+  await db.query(overlay)
+  const headers = { 'x-request-id': 'harmed' }
+  await t.rejects(get(`${LATEST}?build_type=harmed`, { headers }), 'it breaks off')
+  const harmed = { build_id: 'harmed', version_code: 1, version_name: null, build_type: 'harmed' }
+  const own = { ...harmed, token_id: null, source: 'manual', bytes_sent: 0 }
+  const ending = { requestId: 'harmed', status: 499 }
+  t.same(await compareFailure(t, ending, 'internal', own, { isOurs: true }), [])
+  const database = { build_id: 'harmed', reason: 'database', error: /another SHA-256/ }
+  compare(t, await failed('database'), 'apk.cache.fail', 'ERROR', BACKGROUND, database)
+
+  await rm(dir, { recursive: true })
+  await writeFile(dir, 'where the directory belongs')
+  t.ok(Buffer.from((await get(LATEST)).bytes).equals(APK), 'served from the database')
+  const disk = { build_id: 'b7', reason: 'disk', error: /^E[A-Z]+: / }
+  compare(t, await failed('disk'), 'apk.cache.fail', 'WARN', BACKGROUND, disk)
 })
 
 t.test('our own trouble is ERROR', async (t) => {

@@ -68,6 +68,7 @@ export const THEMES = {
   downloads: {
     'apk.publish': ['INFO'],
     'apk.withdraw': ['INFO'],
+    'apk.cache.fail': ['WARN corrupt', 'WARN disk', 'ERROR database'],
     'apk.download': ['INFO'],
     'apk.download.fail': [
       'WARN apk_none',

@@ -1,0 +1,33 @@
+/** The parts that APK bytes go through, each bounded: uploads by the spool, downloads from the cache. */
+import { join } from 'node:path'
+import { createApkCache, type ReadApk } from './apk/cache.ts'
+import { createSlots } from './apk/slots.ts'
+import { cleanSpool, createSpool } from './apk/spool.ts'
+import type { Config } from './config.ts'
+import type { Line } from './telemetry/events.ts'
+
+/** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
+const MAX_UPLOADS = 4
+
+export interface ApkPartsDeps {
+  /** From the database. */
+  readonly readStored: ReadApk
+  readonly log: (line: Line) => void
+}
+
+/** Also removes what uploads of a process that died have left. */
+export async function createApkParts(config: Config, { readStored, log }: ApkPartsDeps) {
+  const spoolDir = join(config.dataDir, 'spool')
+  await cleanSpool(spoolDir)
+  return {
+    spool: createSpool({ dir: spoolDir, maxBytes: config.apkMaxBytes, maxUploads: MAX_UPLOADS }),
+    readApk: createApkCache({
+      dir: join(config.dataDir, 'apk-cache'),
+      maxBytes: config.apkCacheBytes,
+      readStored,
+      log,
+      nowMs: Date.now,
+    }),
+    takeSlot: createSlots(config.apkMaxDownloads).take,
+  }
+}

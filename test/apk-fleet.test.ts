@@ -1,0 +1,118 @@
+/** APKs and who fetches them in the field: a fleet at once, through any replica, over networks that break. */
+import { spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import t from 'tap'
+import { makeApk } from '../sim/apk.ts'
+import { createFleet, issueEnrollmentTokens } from '../sim/fleet.ts'
+import { createSend } from '../sim/http.ts'
+import { connect } from './helpers/database.ts'
+import { until } from './helpers/replicas.ts'
+import { ADMIN, startService } from './helpers/service.ts'
+
+const LATEST = '/v1/apk/download-latest'
+const PHONES = 100
+const LARGE_BYTES = 24_000_000
+const apk = makeApk({ sizeBytes: 1_500_000 })
+
+const first = await startService(t)
+const second = await startService(t, { databaseUrl: first.databaseUrl })
+const db = await connect(t, first.databaseUrl)
+
+async function publish(id: string, raw: Uint8Array, buildType = 'debug'): Promise<void> {
+  const path = `/admin/apk/builds/${id}?version_code=1&build_type=${buildType}`
+  const { status, text } = await first.call('PUT', path, { raw })
+  if (status !== 201) throw new Error(`publishing answered ${status} ${text}`)
+}
+
+t.test(
+  'a hundred phones that enroll at once make 100 rows, 100 lines and a count of 100',
+  async (t) => {
+    await publish('b1', apk)
+    const send = createSend(second.origin)
+    const aliases = Array.from({ length: PHONES }, (_, index) => `P${index}`)
+    const tokens = await issueEnrollmentTokens(createSend(first.origin), ADMIN, aliases)
+    const fleet = createFleet({ send, aliases, nowMs: Date.now, random: Math.random })
+    const token = (alias: string) => ({ enrollmentToken: tokens.get(alias) ?? '' })
+    // What a loaded machine refuses with 503 is tried again, as phones do; it makes no row.
+    const fetchOne = (device: (typeof fleet.devices)[number]) =>
+      until(async () => (await device.fetchApk(token(device.alias))).isIntact)
+    const enrollAll = () =>
+      until(async () => {
+        await fleet.enroll(tokens, { atOnce: PHONES })
+        return fleet.report().enrolled === PHONES
+      })
+    await Promise.all([...fleet.devices.map(fetchOne), enrollAll()])
+
+    const lines = await second.lines.atLeast(PHONES, 'apk.download')
+    const own = { source: 'enrollment', build_id: 'b1', bytes_sent: apk.length, status_code: 200 }
+    for (const line of lines) t.match(line, own)
+    t.equal(lines.length, PHONES)
+    const failed = second.lines.of('apk.download.fail')
+    t.same(
+      failed.filter((line) => line['status_code'] !== 503),
+      [],
+    )
+    const { rows } = await db.query(`
+    select count(*)::int as rows, count(distinct token_id)::int as tokens,
+      count(*) filter (where completed and source = 'enrollment')::int as completed
+    from apk_download_events where build_id = 'b1'`)
+    t.same(rows, [{ rows: PHONES, tokens: PHONES, completed: PHONES }])
+    const { text } = await second.call('GET', '/metrics')
+    t.match(text, `apk_download_total{build_type="debug",source="enrollment"} ${PHONES}\n`)
+    t.equal((await readdir(join(second.dataDir, 'apk-cache'))).length, 1)
+  },
+)
+
+t.test(
+  'any replica serves what was uploaded through another, from its own disk after that',
+  async (t) => {
+    const build = makeApk({ seed: 'shared', sizeBytes: 600_000 })
+    await publish('shared', build, 'shared')
+    const path = `${LATEST}?build_type=shared`
+    t.ok(build.equals((await second.call('GET', path)).bytes))
+    // Whoever serves these bytes from now on has them from its disk.
+    await db.query("update apk_chunks set bytes = '' where build_id = 'shared'")
+    t.ok(build.equals((await second.call('GET', path)).bytes))
+    const env = { DATA_DIR: second.dataDir }
+    const third = await startService(t, { databaseUrl: first.databaseUrl, env })
+    const both = await Promise.all([third.call('GET', path), second.call('GET', path)])
+    for (const { bytes } of both)
+      t.ok(build.equals(bytes), 'also a process that shares the directory')
+    t.same([...second.lines.of('apk.cache.fail'), ...third.lines.of('apk.cache.fail')], [])
+  },
+)
+
+const hasCurl = spawnSync('curl', ['--version']).error === undefined
+t.test('curl -C - goes on where it was killed', { skip: !hasCurl && 'needs curl' }, async (t) => {
+  const large = makeApk({ sizeBytes: LARGE_BYTES, seed: 'large' })
+  await publish('large', large, 'large')
+  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-curl-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const file = join(dir, 'app.apk')
+  const curl = (...more: string[]) => {
+    const bearer = ['-H', `Authorization: Bearer ${ADMIN}`]
+    const url = `${second.origin}${LATEST}?build_type=large`
+    return spawn('curl', ['-sS', ...bearer, '-o', file, ...more, url], { stdio: 'ignore' })
+  }
+  const killed = curl('--limit-rate', '4M')
+  const ended = once(killed, 'exit')
+  const sizeOf = async () => (await stat(file).catch(() => ({ size: 0 }))).size
+  await until(async () => (await sizeOf()) > 1_000_000)
+  killed.kill('SIGKILL')
+  await ended
+  const before = await sizeOf()
+  t.ok(before < LARGE_BYTES, `${before} bytes arrived`)
+  t.same(await once(curl('-C', '-'), 'exit'), [0, null])
+  const hash = createHash('sha256')
+  await pipeline(createReadStream(file), hash)
+  const expected = createHash('sha256').update(large).digest('hex')
+  t.equal(hash.digest('hex'), expected)
+  const line = await second.lines.waitFor((one) => one['status_code'] === 206)
+  t.match(line, { event: 'apk.download', build_id: 'large', bytes_sent: LARGE_BYTES - before })
+})
