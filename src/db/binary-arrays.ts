@@ -69,6 +69,8 @@ const EMPTY_BYTES = 12
 const HEAD_BYTES = 20
 const LENGTH_BYTES = 4
 const NULL_LENGTH = -1
+/** Of the one dimension: SQL counts from 1. */
+const LOWER_BOUND = 1
 const FIRST_SCRATCH_BYTES = 16 * 1024
 
 export class BinaryArrays {
@@ -99,7 +101,7 @@ export class BinaryArrays {
     this.#scratch.writeInt32BE(isEmpty || nulls === 0 ? 0 : 1, 4)
     this.#scratch.writeInt32BE(type.oid, 8)
     this.#scratch.writeInt32BE(items.length, 12)
-    this.#scratch.writeInt32BE(1, 16)
+    this.#scratch.writeInt32BE(LOWER_BOUND, 16)
     return Buffer.from(this.#scratch.subarray(0, isEmpty ? EMPTY_BYTES : at))
   }
 
