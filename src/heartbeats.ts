@@ -27,7 +27,8 @@ export function createHeartbeats({ store, failpoint, nowMs }: HeartbeatGroupDeps
       return stored
     },
     failureKind: groupFailureKind,
-    keyOf: (item) => item.tokenHash.toString('latin1'),
+    // 31 bits are cheap to look up; where two devices share them one waits for the next group.
+    keyOf: (item) => item.tokenHash.readUInt32BE() >>> 1,
     maxQueuedPerKey: MAX_QUEUED_PER_DEVICE,
     maxGroup: MAX_GROUP,
     maxQueuedGroups: MAX_QUEUED_GROUPS,

@@ -21,7 +21,7 @@ export interface GroupCommitOptions<Item, Answer> {
   readonly flush: (items: readonly Item[]) => Promise<readonly Answer[]>
   readonly failureKind: (error: unknown) => FailureKind
   /** Of items with equal keys a group holds one; the others wait for the next groups, in their order. */
-  readonly keyOf: (item: Item) => string
+  readonly keyOf: (item: Item) => number
   /** Items of one key that may wait; one more is refused, so that no single sender fills the queue. */
   readonly maxQueuedPerKey: number
   /** Most items of one statement. */
@@ -38,7 +38,7 @@ export interface GroupCommitOptions<Item, Answer> {
 
 interface Entry<Item, Answer> {
   readonly item: Item
-  readonly key: string
+  readonly key: number
   readonly deadlineAtMs: number
   readonly resolve: (answer: Answer) => void
   readonly reject: (error: unknown) => void
@@ -53,7 +53,7 @@ export class GroupCommit<Item, Answer> {
   readonly #options: GroupCommitOptions<Item, Answer>
   /** In the order of arrival, and so of deadlines. */
   #queue: Entry<Item, Answer>[] = []
-  readonly #queuedOfKey = new Map<string, number>()
+  readonly #queuedOfKey = new Map<number, number>()
   readonly #inFlight = new Set<readonly Entry<Item, Answer>[]>()
   #isScheduled = false
   #isClosed = false
@@ -128,7 +128,7 @@ export class GroupCommit<Item, Answer> {
   #takeGroup(): readonly Entry<Item, Answer>[] {
     const { maxGroup } = this.#options
     const group: Entry<Item, Answer>[] = []
-    const keys = new Set<string>()
+    const keys = new Set<number>()
     const rest: Entry<Item, Answer>[] = []
     for (const entry of this.#queue) {
       if (group.length === maxGroup || keys.has(entry.key)) {

@@ -12,7 +12,7 @@ import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { ClientGoneError } from './body.ts'
+import { BodyClock, ClientGoneError } from './body.ts'
 import {
   clientAddress,
   type HttpsRule,
@@ -70,6 +70,7 @@ export function createListener(deps: ListenerDeps): Listener {
   const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
   const openExchanges = new Set<Exchange>()
+  const bodyClock = new BodyClock(deps.nowMs)
   // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
   deps.closing.addEventListener('abort', () => {
     for (const exchange of openExchanges) exchange.stopWaiting()
@@ -145,7 +146,7 @@ export function createListener(deps: ListenerDeps): Listener {
   ): Promise<Reply> {
     const { context } = exchange
     const { headers } = exchange.request
-    const given = () => takeRequest(exchange, route.body, params, search, awaitsContinue)
+    const given = () => takeRequest(exchange, route.body, params, search, awaitsContinue, bodyClock)
     switch (route.guard) {
       case 'open':
         return route.handle(await given())

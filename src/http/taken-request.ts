@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Line } from '../telemetry/events.ts'
-import { openUpload, parseJson, readBytes, refuseBody } from './body.ts'
+import { type BodyClock, openUpload, parseJson, readBytes, refuseBody } from './body.ts'
 import type { Exchange } from './exchange.ts'
 import type { RequestContext, Route, RouteRequest } from './route.ts'
 
@@ -17,6 +17,7 @@ export async function takeRequest(
   params: Readonly<Record<string, string>>,
   search: string,
   awaitsContinue: boolean,
+  clock: BodyClock,
 ): Promise<TakenRequest> {
   const { request } = exchange
   if (body !== 0) {
@@ -24,7 +25,7 @@ export async function takeRequest(
     if (awaitsContinue) exchange.continue()
   }
   const isJson = typeof body === 'number' && body > 0
-  const bytes = isJson ? await readBytes(request, body) : NO_BYTES
+  const bytes = isJson ? await readBytes(request, body, clock) : NO_BYTES
   return new TakenRequest(exchange, params, search, bytes)
 }
 

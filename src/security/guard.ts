@@ -40,10 +40,15 @@ export function createGuards(deps: GuardDeps) {
     return !hasSeenDevices
   }
 
-  /** A device token that we issued, not looked up. */
-  async function deviceToken(headers: IncomingHttpHeaders): Promise<{ tokenHash: Buffer }> {
+  /** A device token that we issued, not looked up. No promise where there is nothing to wait for. */
+  function deviceToken(
+    headers: IncomingHttpHeaders,
+  ): { readonly tokenHash: Buffer } | Promise<never> {
     const token = readDeviceCredential(headers)
-    if (hasDeviceTag(token)) return { tokenHash: hashToken(token) }
+    return hasDeviceTag(token) ? { tokenHash: hashToken(token) } : refuseToken(token)
+  }
+
+  async function refuseToken(token: string): Promise<never> {
     if (isEnrollmentToken(token)) {
       throw authDenied(
         'wrong_credential',

@@ -13,7 +13,7 @@ function rig(options: Partial<{ maxQueuedPerKey: number; maxInFlight: number }> 
         flights.push({ items, land, fail: reject })
       }),
     failureKind: (error) => (error as KindError).kind ?? 'unavailable',
-    keyOf: (item) => item,
+    keyOf: (item) => item.charCodeAt(0),
     maxQueuedPerKey: 8,
     maxGroup: 4,
     maxQueuedGroups: 2,
@@ -44,7 +44,7 @@ function writing(kind: FailureKind, failures = Number.POSITIVE_INFINITY) {
       return items.map((item) => `${item}!`)
     },
     failureKind: (error) => (error as KindError).kind,
-    keyOf: (item) => item,
+    keyOf: (item) => item.charCodeAt(0),
     maxQueuedPerKey: 2,
     maxGroup: 8,
     maxQueuedGroups: 2,
@@ -219,7 +219,7 @@ t.test('answers that are not one for each item are no answers', async (t) => {
   const group = new GroupCommit<string, string>({
     flush: async () => [],
     failureKind: () => 'unavailable',
-    keyOf: (item) => item,
+    keyOf: (item) => item.charCodeAt(0),
     maxQueuedPerKey: 2,
     maxGroup: 4,
     maxQueuedGroups: 1,
