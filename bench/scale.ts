@@ -15,6 +15,7 @@ import pg from 'pg'
 import { explained } from '../drills/plans-explain.ts'
 import { type EmbeddedDatabase, startEmbedded } from '../src/db/embedded.ts'
 import { storeHeartbeats } from '../src/db/heartbeats.ts'
+import { HOT_SETTINGS } from '../src/db/stores.ts'
 import { heartbeatRequest } from './heartbeat-request.ts'
 import { measureWindow, type WindowCost } from './heartbeat-window.ts'
 import { median } from './measure.ts'
@@ -151,10 +152,13 @@ async function measure(side: Side): Promise<WindowCost> {
 }
 
 async function shapeOf({ db }: Side): Promise<string> {
-  await db.query('set enable_seqscan = off')
   const items = seededItems(SECRET, SMALL_DEVICES, 64)
-  const plans = await explained(db, 'generic', (one) => storeHeartbeats(one, 0)(items))
-  await db.query('reset enable_seqscan')
+  const plans = await explained(
+    db,
+    'generic',
+    (one) => storeHeartbeats(one, 0)(items),
+    HOT_SETTINGS,
+  )
   return plans.map(planShape).join('\n')
 }
 

@@ -47,11 +47,12 @@ interface Explanation {
 
 const NOTICE_HEAD = /^duration: .* plan:\n/
 
-/** What `work` asks of the database, explained; of what it changes nothing stays. A superuser's connection. */
+/** What `work` asks of the database under `settings`, explained; of what it changes nothing stays. A superuser's connection. */
 export async function explained(
   client: pg.Client,
   mode: PlanMode,
   work: (database: Database) => Promise<unknown>,
+  settings: Readonly<Record<string, string>> = {},
 ): Promise<readonly Explained[]> {
   const names: string[] = []
   const plans: PlanNode[] = []
@@ -80,6 +81,9 @@ export async function explained(
       set local auto_explain.log_timing = off;
       set local auto_explain.log_buffers = on;
       set local auto_explain.log_min_duration = 0`)
+    for (const [name, value] of Object.entries(settings)) {
+      await client.query(`set local ${name} = ${value}`)
+    }
     await work(database)
     await client.query('set local auto_explain.log_min_duration = -1') // the last plan comes with the next statement
   } finally {

@@ -64,7 +64,7 @@ export class Exchange {
     this.#res = res
     this.context = context
     this.route = route
-    res.on('error', () => {}) // a write after the client left: 'close' tells it
+    res.on('error', ignored) // a write after the client left: 'close' tells it
     res.on('close', () => this.#closed()) // comes once
     if (res.socket === null) closeWithSocket(res, request.socket) // another answer's turn comes first
   }
@@ -125,7 +125,7 @@ export class Exchange {
   }
 
   #respondOptions() {
-    const isUnread = hasBody(this.request) && !this.request.complete
+    const isUnread = !this.request.complete && hasBody(this.request)
     return {
       requestId: this.context.ingressId,
       isLast: this.#isLast || isUnread || this.#deps.closing.aborted,
@@ -208,6 +208,8 @@ export class Exchange {
     }
   }
 }
+
+function ignored(): void {}
 
 /** A Denial's own line. */
 function lineOf(error: AppError | undefined): Line | undefined {

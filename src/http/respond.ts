@@ -1,7 +1,7 @@
 /** Writes a Reply or a Problem: the headers that every answer carries, and bodies as fast as the client reads. */
 import type { ServerResponse } from 'node:http'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
-import type { JsonReply, Reply, StreamReply, TextReply } from './route.ts'
+import type { Reply, StreamReply } from './route.ts'
 
 /** A client that takes no byte of a streamed answer for so long is cut off. */
 const SLOW_READER_TIMEOUT_MS = 60_000
@@ -26,24 +26,20 @@ export function sendReply(
   onBytes: (sizeBytes: number) => void,
 ): void {
   switch (reply.kind) {
-    case 'json':
-    case 'text': {
-      const [type, text] = contentOf(reply)
-      sendText(res, reply.status, type, text, reply.headers, options)
+    case 'json': {
+      const text = JSON.stringify(reply.body)
+      sendText(res, reply.status, 'application/json', text, reply.headers, options)
       return
     }
+    case 'text':
+      sendText(res, reply.status, reply.contentType, reply.text, reply.headers, options)
+      return
     case 'empty':
       res.writeHead(reply.status, headersOf(options, reply.headers)).end()
       return
     case 'stream':
       sendStream(res, reply, options, onBytes)
   }
-}
-
-function contentOf(reply: JsonReply | TextReply): readonly [string, string] {
-  return reply.kind === 'json'
-    ? ['application/json', JSON.stringify(reply.body)]
-    : [reply.contentType, reply.text]
 }
 
 function sendText(

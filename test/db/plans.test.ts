@@ -1,11 +1,17 @@
 /** What the statements about commands read does not grow with the commands that have ended: 100,000 here, a million by `npm run drill:plans`. */
 import t from 'tap'
+import { planShape, seededItems } from '../../bench/scale-plan.ts'
+import { seedFleet } from '../../bench/seeded-fleet.ts'
 import { explained } from '../../drills/plans-explain.ts'
 import { fillEnded, fillFleet } from '../../drills/plans-history.ts'
 import { claim, faultsOf, rowsOf, STATEMENTS } from '../../drills/plans-statements.ts'
+import { storeHeartbeats } from '../../src/db/heartbeats.ts'
+import type { Database } from '../../src/db/pool.ts'
+import { HOT_SETTINGS } from '../../src/db/stores.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
 const FEW = 10_000
+const SECRET = { id: 'default', secret: 'test-hmac-secret-0123456789abcdef' }
 const MANY = 100_000
 /** An index that is a level deeper costs a page more for each entry that it gets. */
 const MOST_GROWTH = 1.5
@@ -43,3 +49,16 @@ for (const statement of STATEMENTS) {
     }
   })
 }
+
+t.test('the group statement has one plan, from the first device on', async (t) => {
+  const fresh = await connect(t, await createDatabase(t))
+  const shape = async () => {
+    const store = (database: Database) =>
+      storeHeartbeats(database, 0)(seededItems(SECRET, 5_000, 64))
+    return (await explained(fresh, 'generic', store, HOT_SETTINGS)).map(planShape)
+  }
+  const empty = await shape()
+  t.match(empty, [/Function Scan\n +Index Scan device_status_token\n +Index Scan devices_pkey\n/])
+  await seedFleet(fresh, SECRET, 5_000) // and analyzes
+  t.same(await shape(), empty)
+})
