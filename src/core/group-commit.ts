@@ -54,7 +54,7 @@ export class GroupCommit<Item, Answer> {
   /** In the order of arrival, and so of deadlines. */
   #queue: Entry<Item, Answer>[] = []
   readonly #queuedOfKey = new Map<number, number>()
-  readonly #inFlight = new Set<readonly Entry<Item, Answer>[]>()
+  #inFlight: readonly (readonly Entry<Item, Answer>[])[] = []
   #isScheduled = false
   #isClosed = false
   #sweeper: NodeJS.Timeout | undefined
@@ -109,16 +109,16 @@ export class GroupCommit<Item, Answer> {
 
   /** One turn later, so that all items of this turn of the event loop share the statement. */
   #schedule(): void {
-    if (this.#isScheduled || this.#inFlight.size >= this.#options.maxInFlight) return
+    if (this.#isScheduled || this.#inFlight.length >= this.#options.maxInFlight) return
     this.#isScheduled = true
     setImmediate(() => {
       this.#isScheduled = false
       if (this.#queue.length === 0) return
       const group = this.#takeGroup()
-      this.#inFlight.add(group)
+      this.#inFlight = [...this.#inFlight, group]
       if (this.#queue.length > 0) this.#schedule()
       void this.#write(group, 0).finally(() => {
-        this.#inFlight.delete(group)
+        this.#inFlight = this.#inFlight.filter((other) => other !== group)
         if (this.#queue.length > 0) this.#schedule()
         this.#settleIfIdle()
       })
@@ -204,7 +204,7 @@ export class GroupCommit<Item, Answer> {
   }
 
   #settleIfIdle(): void {
-    if (this.#queue.length > 0 || this.#inFlight.size > 0) return
+    if (this.#queue.length > 0 || this.#inFlight.length > 0) return
     clearInterval(this.#sweeper)
     this.#sweeper = undefined
     this.#drained?.()

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { AppError } from '../core/errors.ts'
+import { LiveList } from '../core/live-list.ts'
 
 /** All of a JSON body must arrive within this; http-api.md, data.md (`requestTimeout` is 0 for uploads' sake). */
 const JSON_TIMEOUT_MS = 10_000
@@ -15,14 +16,18 @@ export class ClientGoneError extends Error {
   override readonly name = 'ClientGoneError'
 }
 
+interface Awaited {
+  readonly deadlineAtMs: number
+  readonly giveUp: () => void
+}
+
 /**
  * The clock of the JSON bodies on their way to one server. One for all: a timer each took a fiftieth of a heartbeat's
  * CPU, and nearly every body is there before the next turn of the event loop.
  */
 export class BodyClock {
   readonly #nowMs: () => number
-  /** What gives each up, with its deadline; in the order of deadlines. */
-  readonly #waiting = new Map<() => void, number>()
+  readonly #awaited = new LiveList<Awaited>()
   #sweeper: NodeJS.Timeout | undefined
 
   /** `nowMs` is monotonic. */
@@ -30,23 +35,23 @@ export class BodyClock {
     this.#nowMs = nowMs
   }
 
-  /** Calls `giveUp` unless it is stopped within JSON_TIMEOUT_MS. */
-  start(giveUp: () => void): void {
-    this.#waiting.set(giveUp, this.#nowMs() + JSON_TIMEOUT_MS)
+  /** Calls `giveUp`, at times more than once, unless it is stopped within JSON_TIMEOUT_MS; answers what stops it. */
+  start(giveUp: () => void): number {
     this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
+    return this.#awaited.add({ deadlineAtMs: this.#nowMs() + JSON_TIMEOUT_MS, giveUp })
   }
 
-  stop(giveUp: () => void): void {
-    this.#waiting.delete(giveUp)
+  /** Once for each start. */
+  stop(started: number): void {
+    this.#awaited.remove(started)
   }
 
   #sweep(): void {
     const nowMs = this.#nowMs()
-    for (const [giveUp, deadlineAtMs] of this.#waiting) {
-      if (deadlineAtMs > nowMs) return
-      this.#waiting.delete(giveUp)
-      giveUp()
+    for (const { deadlineAtMs, giveUp } of this.#awaited) {
+      if (deadlineAtMs <= nowMs) giveUp()
     }
+    if (this.#awaited.size > 0) return
     clearInterval(this.#sweeper)
     this.#sweeper = undefined
   }
@@ -110,25 +115,29 @@ function collect(request: IncomingMessage, maxBytes: number, clock: BodyClock): 
     const chunks: Buffer[] = []
     let sizeBytes = 0
     let isSettled = false
-    const giveUp = () => fail(timedOut())
-    function fail(error: Error) {
+    const started = clock.start(() => fail(timedOut()))
+    function settle() {
       isSettled = true
-      clock.stop(giveUp)
+      clock.stop(started)
+    }
+    function fail(error: Error) {
+      if (isSettled) return
+      settle()
       chunks.length = 0
       reject(error)
     }
     function onClose() {
+      // Every request closes: no error is made for those that are over.
       if (!isSettled) fail(new ClientGoneError('the connection closed within the body'))
     }
-    clock.start(giveUp)
     request.on('data', (chunk: Buffer) => {
       sizeBytes += chunk.length
       if (sizeBytes <= maxBytes) chunks.push(chunk)
-      else if (!isSettled) fail(tooLarge(maxBytes))
+      else fail(tooLarge(maxBytes))
     })
     request.on('end', () => {
-      isSettled = true
-      clock.stop(giveUp)
+      if (isSettled) return
+      settle()
       const [first] = chunks
       resolve(chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks))
     })

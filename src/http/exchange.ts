@@ -24,8 +24,10 @@ export interface ExchangeDeps {
   /** Aborted at the first moment of shutdown. */
   readonly closing: AbortSignal
   readonly errorLimit: ErrorLimit
+  /** Told of each; answers the place that `ended` is told. */
+  readonly opened: (exchange: Exchange) => number
   /** Told once the terminal line is written. */
-  readonly ended: (exchange: Exchange) => void
+  readonly ended: (place: number) => void
 }
 
 /** nginx's code for a client that left before the answer; only in lines and counters. */
@@ -41,6 +43,7 @@ export class Exchange {
   readonly #deps: ExchangeDeps
   readonly #metrics: RouteMetrics
   readonly #startedAtMs: number
+  readonly #place: number
   /** Made only for those who ask: most requests never wait. */
   #waiting: AbortController | undefined
   #reply: Reply | undefined
@@ -60,6 +63,7 @@ export class Exchange {
     this.#deps = deps
     this.#metrics = metrics
     this.#startedAtMs = deps.nowMs()
+    this.#place = deps.opened(this)
     this.request = request
     this.#res = res
     this.context = context
@@ -143,7 +147,7 @@ export class Exchange {
     const ending = { statusCode, latencyMs }
     const end = (line: Line | undefined) => {
       if (line !== undefined) this.#deps.log.write(line, this.context, ending)
-      this.#deps.ended(this)
+      this.#deps.ended(this.#place)
     }
     if (this.#reply?.kind !== 'stream') {
       end(this.#terminalLine(statusCode))

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { isRequestId } from '../core/ids.ts'
+import { LiveList } from '../core/live-list.ts'
 import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
@@ -27,7 +28,7 @@ import { answerRaw } from './raw-answer.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
 
-export interface ListenerDeps extends Omit<ExchangeDeps, 'ended' | 'errorLimit'> {
+export interface ListenerDeps extends Omit<ExchangeDeps, 'opened' | 'ended' | 'errorLimit'> {
   readonly routes: readonly Route[]
   readonly guards: Guards
   /** Throws where an admin's change must be signed and is not. */
@@ -69,7 +70,7 @@ export function createListener(deps: ListenerDeps): Listener {
   /** Resolved once, so that no path of a client ever makes a series. */
   const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
-  const openExchanges = new Set<Exchange>()
+  const openExchanges = new LiveList<Exchange>()
   const bodyClock = new BodyClock(deps.nowMs)
   // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
   deps.closing.addEventListener('abort', () => {
@@ -78,7 +79,8 @@ export function createListener(deps: ListenerDeps): Listener {
   const exchangeDeps: ExchangeDeps = {
     ...deps,
     errorLimit: createErrorLimit(deps.nowMs),
-    ended: (exchange) => openExchanges.delete(exchange),
+    opened: (exchange) => openExchanges.add(exchange),
+    ended: (place) => openExchanges.remove(place),
   }
 
   function open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange {
@@ -86,9 +88,7 @@ export function createListener(deps: ListenerDeps): Listener {
     const context = newContext(request, route?.path ?? UNMATCHED)
     const metrics = metricsOf.get(context.route) ?? unmatchedMetrics
     const found = match.kind === 'found' ? match.route : undefined
-    const exchange = new Exchange(exchangeDeps, metrics, request, res, context, found)
-    openExchanges.add(exchange)
-    return exchange
+    return new Exchange(exchangeDeps, metrics, request, res, context, found)
   }
 
   function newContext(request: IncomingMessage, route: string): RequestContext {
