@@ -14,9 +14,13 @@ export function addressSet(cidrs: readonly string[]): (address: string) => boole
   return (address) => cidrs.length > 0 && list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
 }
 
-/** `::ffff:10.0.0.1` → `10.0.0.1`; null where there is no address any more. */
-export function normalAddress(address: string | undefined): string | null {
-  if (address === undefined || isIP(address) === 0) return null
+/** A socket's own word for its peer; null where there is none any more. */
+export function peerAddress(address: string | undefined): string | null {
+  return address === undefined ? null : withoutPrefix(address)
+}
+
+/** `::ffff:10.0.0.1` → `10.0.0.1` */
+function withoutPrefix(address: string): string {
   return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
 }
 
@@ -31,8 +35,9 @@ export function clientAddress(
   const hops = String(forwarded).split(',')
   let nearest = peer
   for (const hop of hops.reverse()) {
-    const address = normalAddress(hop.trim())
-    if (address === null) break
+    const said = hop.trim()
+    if (isIP(said) === 0) break
+    const address = withoutPrefix(said)
     nearest = address
     if (!isTrustedProxy(address)) break
   }

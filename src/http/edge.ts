@@ -5,8 +5,10 @@ import { AppError } from '../core/errors.ts'
 /** Headers that count once: of two, Node silently keeps the first, a proxy may keep the second. */
 const SINGLE_HEADERS = new Set(['host', 'authorization', 'x-device-token', 'content-type'])
 
-/** Spares most others the lower case. */
-const SINGLE_LENGTHS = new Set([...SINGLE_HEADERS].map((name) => name.length))
+/** By length: whether one of them has it. Spares most others the lower case. */
+const HAVE_LENGTH = Array.from({ length: 16 }, (_, length) =>
+  [...SINGLE_HEADERS].some((name) => name.length === length),
+)
 
 const MAX_HEADERS = 64
 
@@ -41,7 +43,7 @@ function repeatedHeader(rawHeaders: readonly string[]): string | undefined {
   let seen = ''
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const raw = rawHeaders[index] ?? ''
-    if (!SINGLE_LENGTHS.has(raw.length)) continue
+    if (HAVE_LENGTH[raw.length] !== true) continue
     const name = raw.toLowerCase()
     if (!SINGLE_HEADERS.has(name)) continue
     if (seen.includes(`${name},`)) return name

@@ -14,12 +14,7 @@ import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { BodyClock, ClientGoneError } from './body.ts'
-import {
-  clientAddress,
-  type HttpsRule,
-  isTransportAllowed,
-  normalAddress,
-} from './client-address.ts'
+import { clientAddress, type HttpsRule, isTransportAllowed, peerAddress } from './client-address.ts'
 import { refuseAtEdge } from './edge.ts'
 import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
@@ -63,7 +58,7 @@ const SERVER_OPTIONS = {
 } as const
 const UNMATCHED = 'unmatched'
 /** Health probes come from inside, in plaintext, and at any time. */
-const PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
+const isProbe = (route: string) => route === '/healthz' || route === '/readyz'
 
 export function createListener(deps: ListenerDeps): Listener {
   const router = new Router(deps.routes)
@@ -94,7 +89,7 @@ export function createListener(deps: ListenerDeps): Listener {
   function newContext(request: IncomingMessage, route: string): RequestContext {
     const given = request.headers['x-request-id']
     const id = typeof given === 'string' && isRequestId(given) ? given : deps.newId()
-    const peer = normalAddress(request.socket.remoteAddress)
+    const peer = peerAddress(request.socket.remoteAddress)
     return {
       ingressId: id,
       requestId: id,
@@ -123,7 +118,7 @@ export function createListener(deps: ListenerDeps): Listener {
       if (refusal !== undefined) throw refusal
       refuseTransport(request, exchange.context.route)
       if (match.kind !== 'found') throw unmatched(match)
-      const unavailable = PROBES.has(match.route.path) ? undefined : deps.unavailable()
+      const unavailable = isProbe(match.route.path) ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
       const reply = await answer(exchange, match.route, match.params, search, awaitsContinue)
@@ -176,8 +171,8 @@ export function createListener(deps: ListenerDeps): Listener {
   }
 
   function refuseTransport(request: IncomingMessage, route: string): void {
-    if (deps.httpsRule === null || PROBES.has(route)) return
-    const peer = normalAddress(request.socket.remoteAddress)
+    if (deps.httpsRule === null || isProbe(route)) return
+    const peer = peerAddress(request.socket.remoteAddress)
     if (isTransportAllowed(peer, request.headers, deps.httpsRule)) return
     throw new Denial('https_required', 'This service is served over HTTPS only.', {
       event: 'sec.https.enforced',

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { AppError } from '../core/errors.ts'
 import type { Line, Log } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
-import { normalAddress } from './client-address.ts'
+import { peerAddress } from './client-address.ts'
 import { PROBLEM_CONTENT_TYPE, problemOf } from './errors.ts'
 
 export interface RawAnswerDeps {
@@ -40,7 +40,7 @@ export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: Ra
   const context = {
     requestId,
     route: 'unmatched',
-    ip: normalAddress(socket.remoteAddress),
+    ip: peerAddress(socket.remoteAddress),
     userAgent: null,
     deviceId: null,
     alias: null,
