@@ -29,26 +29,48 @@ async function batteriesOf({ deviceId }: Enrolled): Promise<readonly (number | n
   return (await db.query(text, [deviceId])).rows.map((row) => row.battery_pct)
 }
 
-t.test('one phone’s bytes never fail the heartbeat of another', async (t) => {
-  const odd = [
-    '{"app_version":"a\\u0000b","fcm_token":"\\u0000"}',
-    '{"network_type":"\\ud800","agent_version":"\\udfff\\ud83d"}',
-    '{"temp_c":1e-300,"battery_pct":1e999}',
-    '{"is_ping_response":true,"ping_request_id":"\\u0000"}',
-    '{"ts":"2026-01-01T00:00:00.123456789+14:00","timestamp_utc":"\\ud800"}',
-  ]
-  const devices: Enrolled[] = []
-  while (devices.length < 20) devices.push(await enroll())
-  const answers = await Promise.all(
-    devices.map((device, i) => beat(device, odd[i] ?? `{"battery_pct":${i}}`)),
-  )
-  t.same(
-    answers.map((answer) => answer.status),
-    devices.map(() => 200),
-  )
-  for (const [i, device] of devices.entries()) {
-    t.same(await batteriesOf(device), [odd[i] === undefined ? i : null])
+/** Each field of both shapes, with what PostgreSQL or JSON.parse could choke on. */
+const FIELDS = [
+  ...['status', 'battery_pct', 'network_type', 'uptime_s', 'plugged', 'temp_c', 'signal_dbm'],
+  ...['ram_used_mb', 'app_version', 'agent_version', 'fcm_token', 'ts', 'timestamp_utc'],
+  ...['battery.pct', 'battery.charging', 'battery.temperature_c', 'system.uptime_seconds'],
+  ...['network.transport', 'memory.total_ram_mb', 'memory.avail_ram_mb', 'ping_request_id'],
+]
+const ODD_VALUES = [
+  '"a\\u0000b"',
+  '"\\ud800"',
+  '1e999',
+  '-1e300',
+  '1e-300',
+  '"2026-02-30T00:00:00Z"',
+]
+
+function oddBody(field: string, value: string): string {
+  const [outer = '', inner] = field.split('.')
+  const member = inner === undefined ? value : `{"${inner}":${value}}`
+  return `{"is_ping_response":true,"${outer}":${member}}`
+}
+
+t.test('one phone’s odd value, in any field, never fails the heartbeat of another', async (t) => {
+  const cases = FIELDS.flatMap((field) => ODD_VALUES.map((value) => oddBody(field, value)))
+  const odd = await Promise.all(Array.from({ length: 16 }, () => enroll()))
+  const good = await Promise.all(Array.from({ length: 16 }, () => enroll()))
+  for (let from = 0; from < cases.length; from += odd.length) {
+    const raws = cases.slice(from, from + odd.length)
+    const answers = await Promise.all(
+      raws.flatMap((raw, i) => {
+        const [one, other] = [odd[i], good[i]]
+        return one && other ? [beat(one, raw), beat(other, '{"battery_pct":7}')] : []
+      }),
+    )
+    for (const [i, answer] of answers.entries()) {
+      t.equal(answer.status, 200, (i % 2 === 0 && raws[i / 2]) || 'the one beside it')
+    }
   }
+  const [first] = good
+  const rows = first === undefined ? [] : await batteriesOf(first)
+  t.same(new Set(rows), new Set([7]))
+  t.equal(rows.length, Math.ceil(cases.length / odd.length))
 })
 
 t.test(

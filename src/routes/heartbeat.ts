@@ -8,7 +8,13 @@ import type { DeviceStore } from '../db/devices.ts'
 import type { HeartbeatAnswer, HeartbeatItem, StoredHeartbeat } from '../db/heartbeats.ts'
 import type { Mailbox, OpenCommand } from '../db/mailbox.ts'
 import { asObject } from '../http/fields.ts'
-import { type DeviceTokenRoute, json, type Proven, type RouteRequest } from '../http/route.ts'
+import {
+  type DeviceTokenRoute,
+  json,
+  type Proven,
+  type RequestContext,
+  type RouteRequest,
+} from '../http/route.ts'
 import { type ReadHeartbeat, readHeartbeat } from './heartbeat-body.ts'
 import { type PingDeps, recordPing } from './heartbeat-ping.ts'
 
@@ -50,24 +56,23 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
       const read = readHeartbeat(asObject(request.body))
       const { heartbeat } = read
 
-      const stored = await store(deps, request, read)
+      const { context, tokenHash } = request
+      const item = { tokenHash, heartbeat, requestId: context.requestId }
+      const inDeadline = <T>(work: Promise<T>) => inTime(work, deadlineAtMs - deps.nowMs(), tooSlow)
+
+      const answer = await deps.heartbeats.add(item)
+      const stored =
+        answer.kind === 'stored' ? answer : await inDeadline(storeJudged(deps, item, context))
       const storedAtMs = deps.nowMs()
       deps.pace.stored(storedAtMs - startedAtMs, storedAtMs)
-      request.context.deviceId = stored.deviceId
-      request.context.alias = stored.alias
+      context.deviceId = stored.deviceId
+      context.alias = stored.alias
       if (stored.isDeduped) deps.dedupHits.add()
       else deps.ingested.add()
       const ignored = [...read.ignored]
       if (stored.isClockIgnored) ignored.push(read.reportedAtField)
-      const isPing = heartbeat.pingRequestId !== null
-      const commands =
-        isPing || stored.hasMail || stored.hasNewPushToken
-          ? await inTime(
-              finish(deps, request, read, stored, ignored),
-              deadlineAtMs - deps.nowMs(),
-              tooSlow,
-            )
-          : []
+      const hasMore = heartbeat.pingRequestId !== null || stored.hasMail || stored.hasNewPushToken
+      const commands = hasMore ? await inDeadline(finish(deps, request, read, stored, ignored)) : []
 
       return json(
         200,
@@ -93,23 +98,21 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
   }
 }
 
-/** Stores it; a token that the group's statement does not recognize is judged first, and its first use marked. */
-async function store(
+/** Judges a token that the group's statement does not recognize, marks its first use, and stores the heartbeat then. */
+async function storeJudged(
   deps: HeartbeatDeps,
-  { tokenHash, context }: HeartbeatRequest,
-  { heartbeat }: ReadHeartbeat,
+  item: HeartbeatItem,
+  context: RequestContext,
 ): Promise<StoredHeartbeat> {
-  const item = { tokenHash, heartbeat, requestId: context.requestId }
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
-    const answer = await deps.heartbeats.add(item)
-    if (answer.kind === 'stored') return answer
-    const verdict = await deps.authenticateDevice(tokenHash)
-    if (verdict.kind === 'live') continue
+    const verdict = await deps.authenticateDevice(item.tokenHash)
     if (verdict.kind !== 'unknown') {
       context.deviceId = verdict.deviceId
       context.alias = verdict.alias
     }
-    throw deps.refuseDevice(verdict)
+    if (verdict.kind !== 'live') throw deps.refuseDevice(verdict)
+    const answer = await deps.heartbeats.add(item)
+    if (answer.kind === 'stored') return answer
   }
   throw new AppError('overloaded', 'The device is being enrolled anew. Try again.')
 }
@@ -145,6 +148,6 @@ async function finish(
 function tooSlow(): AppError {
   return new AppError(
     'db_unavailable',
-    'The heartbeat is stored, what it asked for was not done in time. Send it again.',
+    'The heartbeat may be stored, but not all that it asked for was done in time. Send it again.',
   )
 }
