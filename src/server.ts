@@ -23,6 +23,7 @@ import { type LifecycleDeps, type ServiceState, start, stop } from './lifecycle.
 import { listen } from './listening.ts'
 import { createMaintenance } from './maintenance.ts'
 import { routeTable } from './routes/index.ts'
+import { createApkLimits } from './security/apk-limits.ts'
 import { rateLimited, refuseDevice, refuseEnrollment } from './security/denial.ts'
 import { createGuards } from './security/guard.ts'
 import { createSignatures, SIGNATURE_WINDOW_S } from './security/signature.ts'
@@ -204,6 +205,11 @@ async function compose(
     takeSlot: downloadSlots.take,
     apkDownload: metrics.apkDownload,
     defaultBuildType: config.apkDefaultBuildType,
+    limitDownloads: createApkLimits({
+      perTokenPerMin: config.rateLimitApkPerTokenPerMin,
+      perSubnetPerMin: config.rateLimitApkPerSubnetPerMin,
+      nowMs,
+    }),
     spool: createSpool({ dir: spoolDir, maxBytes: config.apkMaxBytes, maxUploads: MAX_UPLOADS }),
     isMetricsEnabled: config.isMetricsEnabled,
     metricsContentType: PROMETHEUS_CONTENT_TYPE,
