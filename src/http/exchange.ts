@@ -12,6 +12,7 @@ import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { hasBody } from './body.ts'
 import type { ErrorLimit } from './error-limit.ts'
 import { problemOf } from './errors.ts'
+import { closeGentlyAfter } from './last-answer.ts'
 import { closeWithSocket } from './queued-answer.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
@@ -112,7 +113,7 @@ export class Exchange {
       return
     }
     this.#reply = reply
-    sendReply(this.#res, reply, this.#respondOptions(), (sizeBytes) => {
+    sendReply(this.#res, reply, this.#beginAnswer(), (sizeBytes) => {
       this.#bytesSent += sizeBytes
     })
   }
@@ -121,11 +122,12 @@ export class Exchange {
     if (this.isAnswered) return
     this.#error = error
     const problem = problemOf(error, this.context.ingressId, this.#deps.random)
-    sendProblem(this.#res, problem, this.#respondOptions())
+    sendProblem(this.#res, problem, this.#beginAnswer())
   }
 
-  #respondOptions() {
+  #beginAnswer() {
     const isUnread = hasBody(this.request) && !this.request.complete
+    if (isUnread) closeGentlyAfter(this.request)
     return {
       requestId: this.context.ingressId,
       isLast: this.#isLast || isUnread || this.#deps.closing.aborted,

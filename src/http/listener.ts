@@ -23,6 +23,7 @@ import { refuseAtEdge } from './edge.ts'
 import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
+import { isBehindLastAnswer, isCutOff } from './last-answer.ts'
 import { answerRaw } from './raw-answer.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
@@ -112,6 +113,7 @@ export function createListener(deps: ListenerDeps): Listener {
     res: ServerResponse,
     awaitsContinue: boolean,
   ): Promise<void> {
+    if (isBehindLastAnswer(request)) return
     const url = request.url ?? ''
     const queryAt = url.indexOf('?')
     const path = queryAt === -1 ? url : url.slice(0, queryAt)
@@ -196,15 +198,12 @@ export function createListener(deps: ListenerDeps): Listener {
     const exchange = busyWith(socket)
     if (exchange === undefined) {
       answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
-    } else if (error.code === 'HPE_INVALID_EOF_STATE' || error.code === 'ECONNRESET') {
-      socket.destroy() // cut off: nobody reads an answer
+    } else if (isCutOff(error)) {
+      socket.destroy()
     } else if (exchange.request.complete) {
       exchange.closeAfterAnswer() // what it did may be durable: it gets its own answer
     } else {
-      if (!exchange.isAnswered) {
-        exchange.refuse(new AppError('bad_request', 'The request body is malformed.'))
-      }
-      socket.destroySoon()
+      exchange.refuse(new AppError('bad_request', 'The request body is malformed.'))
     }
   }
 
