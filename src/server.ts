@@ -18,8 +18,9 @@ import { ping } from './db/installation.ts'
 import { createStores } from './db/stores.ts'
 import { createHeartbeats, HEARTBEAT_DEADLINE_MS } from './heartbeats.ts'
 import { addressSet } from './http/client-address.ts'
+import { connectionLimit } from './http/connections.ts'
 import { createListener } from './http/listener.ts'
-import { type LifecycleDeps, type ServiceState, start, stop } from './lifecycle.ts'
+import { type LifecycleDeps, type ServiceState, start, stop, unready } from './lifecycle.ts'
 import { listen } from './listening.ts'
 import { createMaintenance } from './maintenance.ts'
 import { routeTable } from './routes/index.ts'
@@ -41,6 +42,8 @@ export interface Edges {
   /** Notes for people, on stderr. */
   readonly say: (text: string) => void
   readonly createMetrics: typeof createMetrics
+  /** Of this process, sockets among them. */
+  readonly maxOpenFiles: number
   readonly failpoint?: AtFailpoint
 }
 
@@ -112,6 +115,8 @@ async function compose(
     statusMode: config.metricsStatus,
     version,
     gauges: {
+      connectionsOpen: () => listener.connections.open,
+      connectionsRefused: () => listener.connections.refused,
       logLinesDropped: () => logger.stats().linesDropped,
       logRingBytes: () => logger.stats().fillBytes,
       heartbeatQueueDepth: () => heartbeats.queued,
@@ -214,15 +219,7 @@ async function compose(
     isMetricsEnabled: config.isMetricsEnabled,
     metricsContentType: PROMETHEUS_CONTENT_TYPE,
     render: metrics.render,
-    unready: async () => {
-      if (closing.signal.aborted) return { service: 'stopping' }
-      if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
-      const isAnswering = await ping(stores.database).then(
-        () => true,
-        () => false,
-      )
-      return isAnswering ? {} : { database: 'does not answer' }
-    },
+    unready: () => unready(state, closing.signal, () => ping(stores.database)),
   })
   const isTrustedProxy = addressSet(config.trustedProxies)
   const isPlaintextOk = addressSet(config.plaintextOkCidrs)
@@ -243,6 +240,7 @@ async function compose(
       state.isPrepared
         ? undefined
         : new AppError('db_unavailable', 'The service is starting. Try again shortly.'),
+    maxConnections: connectionLimit(edges.maxOpenFiles, ownFiles(config)),
   })
   const origin = await listen(listener, config.port, config.host)
 
@@ -282,6 +280,11 @@ async function compose(
       return stopping
     },
   }
+}
+
+/** Descriptors that are no connections of clients, at most. */
+function ownFiles(config: Config): number {
+  return config.databasePoolMax + config.fcmMaxInFlight + config.apkMaxDownloads + MAX_UPLOADS
 }
 
 function readVersion(): string {

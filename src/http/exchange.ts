@@ -128,9 +128,11 @@ export class Exchange {
   #beginAnswer() {
     const isUnread = hasBody(this.request) && !this.request.complete
     if (isUnread) closeGentlyAfter(this.request)
+    // Node forgets what was sent behind a request with Upgrade, which is answered as any other.
+    const isLast = this.#isLast || isUnread || this.request.headers.upgrade !== undefined
     return {
       requestId: this.context.ingressId,
-      isLast: this.#isLast || isUnread || this.#deps.closing.aborted,
+      isLast: isLast || this.#deps.closing.aborted,
       isHead: this.request.method === 'HEAD',
     }
   }

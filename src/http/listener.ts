@@ -19,12 +19,13 @@ import {
   isTransportAllowed,
   normalAddress,
 } from './client-address.ts'
+import { boundConnections, type Connections } from './connections.ts'
 import { refuseAtEdge } from './edge.ts'
 import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { isBehindLastAnswer, isCutOff } from './last-answer.ts'
-import { answerRaw } from './raw-answer.ts'
+import { answerRaw, rawRefusal } from './raw-answer.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
 
@@ -41,10 +42,12 @@ export interface ListenerDeps extends Omit<ExchangeDeps, 'ended' | 'errorLimit'>
   readonly isTrustedProxy: (address: string) => boolean
   /** Why nothing but health can be answered now: still starting. */
   readonly unavailable: () => AppError | undefined
+  readonly maxConnections: number
 }
 
 export interface Listener {
   readonly server: Server
+  readonly connections: Connections
   /** Requests that have no terminal line yet. */
   readonly openExchanges: () => number
   /** 503 `shutting_down` to every request that has no answer yet. */
@@ -186,16 +189,16 @@ export function createListener(deps: ListenerDeps): Listener {
     })
   }
 
-  /** The exchange that was last opened on a socket and has not ended. Node reports some errors by socket only. */
-  function busyWith(socket: Socket): Exchange | undefined {
-    return [...openExchanges].findLast(
+  /** What has not ended on a socket, oldest first. Node reports some events by socket only. */
+  function openOn(socket: Socket): readonly Exchange[] {
+    return [...openExchanges].filter(
       (exchange) => exchange.request.socket === socket && !exchange.isEnded,
     )
   }
 
   /** What the parser refused: no request, a broken body, or garbage behind a request. Fires twice for some sockets. */
   function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
-    const exchange = busyWith(socket)
+    const exchange = openOn(socket).at(-1)
     if (exchange === undefined) {
       answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
     } else if (isCutOff(error)) {
@@ -203,7 +206,7 @@ export function createListener(deps: ListenerDeps): Listener {
     } else if (exchange.request.complete) {
       exchange.closeAfterAnswer() // what it did may be durable: it gets its own answer
     } else {
-      exchange.refuse(new AppError('bad_request', 'The request body is malformed.'))
+      exchange.refuse(rawRefusal(error))
     }
   }
 
@@ -217,6 +220,11 @@ export function createListener(deps: ListenerDeps): Listener {
     )
   })
   server.on('clientError', refuseRaw)
+  const connections = boundConnections(
+    server,
+    deps.maxConnections,
+    (socket) => openOn(socket)[0]?.isAnswered === false,
+  )
   server.on('connect', (request, socket) => {
     // Node lets go of this socket: it has no answer and no listener of its own any more.
     const res = new ServerResponse(request)
@@ -228,6 +236,7 @@ export function createListener(deps: ListenerDeps): Listener {
   })
   return {
     server,
+    connections,
     openExchanges: () => openExchanges.size,
     refuseOpen() {
       for (const exchange of openExchanges) {

@@ -23,7 +23,7 @@ export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: Ra
     return
   }
   const requestId = deps.newId()
-  const refusal = refusalOf(error)
+  const refusal = rawRefusal(error)
   const { status, body } = problemOf(refusal, requestId, deps.random)
   const text = JSON.stringify(body)
   socket.write(
@@ -50,7 +50,8 @@ export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: Ra
   deps.log.write(line, context, { statusCode: status, latencyMs: 0 })
 }
 
-function refusalOf(error: NodeJS.ErrnoException): AppError {
+/** What the parser's word means. */
+export function rawRefusal(error: NodeJS.ErrnoException): AppError {
   switch (error.code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return new AppError('request_timeout', 'The request did not arrive in time. Send it again.')
