@@ -58,6 +58,8 @@ export interface Service {
 
 /** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
 const MAX_UPLOADS = 4
+/** Requests that wait for news of a command (`wait_ms`); each looks four times a second. */
+const MAX_WAITING_REQUESTS = 128
 
 /** Listens as soon as it can; `ready` tells when the database was prepared. */
 export async function startServer(config: Config, edges: Edges): Promise<Service> {
@@ -206,6 +208,7 @@ async function compose(
     actions: config.commandActions,
     offlineAfterS: config.deviceOfflineS,
     news: (requestId, timeoutMs, signal) => changed.wait(requestId, timeoutMs, signal),
+    takeWaitPlace: createSlots(MAX_WAITING_REQUESTS).take,
     maxPerHour: config.rateLimitTokensPerHour,
     takeSlot: downloadSlots.take,
     apkDownload: metrics.apkDownload,

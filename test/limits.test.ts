@@ -1,15 +1,19 @@
-/** What one client may take of a service, so that the others keep theirs: downloads a minute. */
+/** What one client may take of a service, so that the others keep theirs: downloads a minute, places to wait in. */
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
+import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { RateLimit } from '../src/core/rate-limit.ts'
 import { subnetOf } from '../src/core/subnet.ts'
 import type { Answer } from './helpers/client.ts'
 import { connect } from './helpers/database.ts'
-import { type Running, startService } from './helpers/service.ts'
+import { head, openRaw } from './helpers/raw.ts'
+import { until } from './helpers/replicas.ts'
+import { ADMIN, type Running, startService } from './helpers/service.ts'
 
 const LATEST = '/v1/apk/download-latest'
 const PER_TOKEN = 3
 const PER_SUBNET = 5
+const MAX_WAITING_REQUESTS = 128
 
 /** With a build to fetch; who asks says where it comes from. */
 async function serviceWithBuild(t: Test, env: Readonly<Record<string, string>>): Promise<Running> {
@@ -100,6 +104,42 @@ t.test('all phones of a subnet fetch so often a minute together', async (t) => {
     t.equal((await fetchFrom(service, beyond, first?.token)).status, 200, 'the next subnet')
     const stranger = await fetchFrom(service, addressOf(1), `dt_${'w'.repeat(43)}`)
     t.equal(stranger.status, 401, 'who proves nothing is not counted')
+  }
+})
+
+t.test('so many requests wait for news of a command, and no more', async (t) => {
+  const fcm = await startFcmStandIn()
+  t.teardown(() => fcm.close())
+  fcm.setMode({ fcm: 'hang' })
+  fcm.register('push-1', () => {})
+  const service = await startService(t, {
+    env: { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl },
+  })
+  await service.enroll('W1', { fcm_token: 'push-1' })
+  const order = (id: string, waitMs: number) =>
+    service.call('POST', `/admin/command?wait_ms=${waitMs}`, {
+      body: { alias: 'W1', action: 'ping', request_id: id },
+    })
+  const look = (waitMs: number) => service.call('GET', `/admin/commands/w1?wait_ms=${waitMs}`)
+  t.equal((await order('w1', 0)).status, 202)
+  const waiting = await Promise.all(
+    Array.from({ length: MAX_WAITING_REQUESTS }, () => openRaw(t, service.origin)),
+  )
+  const patient = 'GET /admin/commands/w1?wait_ms=30000 HTTP/1.1'
+  for (const one of waiting) one.write(head(patient, `Authorization: Bearer ${ADMIN}`))
+  await until(async () => (await look(1)).status === 503)
+  const refused = await look(30_000)
+  t.match(refused, { status: 503, body: { code: 'overloaded' } })
+  t.match(refused.headers.get('retry-after'), /^[1-9]\d*$/)
+  t.equal((await look(0)).status, 200, 'who does not wait is served')
+  const accepted = await order('w2', 10_000)
+  t.match(accepted, { status: 202, body: { push: { attempts: Number } } }, 'accepted, unawaited')
+  t.match(accepted.body.push.state, /waiting|sending/)
+  waiting[0]?.destroy()
+  await until(async () => (await look(1)).status === 200)
+  await service.call('DELETE', '/admin/commands/w1')
+  for (const one of waiting.slice(1)) {
+    t.match(await one.answer(), { status: 200, body: { status: 'cancelled' } })
   }
 })
 
