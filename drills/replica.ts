@@ -11,6 +11,8 @@ export interface ReplicaOptions {
   readonly port?: number
   /** Default: the service as it ships. */
   readonly main?: 'src/main.js' | 'drills/failpoint-main.js'
+  /** Gets each line of its log. */
+  readonly onLine?: (line: string) => void
 }
 
 export interface Replica {
@@ -18,6 +20,7 @@ export interface Replica {
   readonly origin: Promise<string>
   /** Once it takes requests; rejects where it ends before. */
   readonly ready: Promise<void>
+  readonly pid: number | undefined
   /** How it ended; never rejects. */
   readonly ended: Promise<Ended>
   /** Its log lines about an answer 500, so far. */
@@ -36,6 +39,7 @@ export function startReplica({
   settings,
   port = 0,
   main = 'src/main.js',
+  onLine,
 }: ReplicaOptions): Replica {
   const path = fileURLToPath(new URL(`../${main}`, import.meta.url))
   const { PATH, TMPDIR } = process.env
@@ -67,6 +71,7 @@ export function startReplica({
   const lines = createInterface({ input: child.stdout })
   const ready = new Promise<void>((resolve) => {
     lines.on('line', (line) => {
+      onLine?.(line)
       if (line.includes('"event":"service.ready"')) resolve()
       if (line.includes('"status_code":500')) faultLines.push(line)
     })
@@ -74,6 +79,7 @@ export function startReplica({
   const replica = {
     origin: Promise.race([origin, died]),
     ready: Promise.race([ready, died]),
+    pid: child.pid,
     ended,
     faultLines,
     notes: () => notes,
