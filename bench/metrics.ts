@@ -59,6 +59,8 @@ function fullMetrics(): Full {
       dbPoolInUse: () => 0,
       dbPoolWaiting: () => 0,
       commandsWaiting: () => 0,
+      connectionsOpen: () => 0,
+      connectionsRefused: () => 0,
     },
   })
   const routes = [...Object.keys(paths), 'unmatched'].map((path) => metrics.route(path))

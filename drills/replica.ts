@@ -11,6 +11,8 @@ export interface ReplicaOptions {
   readonly port?: number
   /** Default: the service as it ships. */
   readonly main?: 'src/main.js' | 'drills/failpoint-main.js'
+  /** Gets each line of its log. */
+  readonly onLine?: (line: string) => void
 }
 
 export interface Replica {
@@ -37,6 +39,7 @@ export function startReplica({
   settings,
   port = 0,
   main = 'src/main.js',
+  onLine,
 }: ReplicaOptions): Replica {
   const path = fileURLToPath(new URL(`../${main}`, import.meta.url))
   const { PATH, TMPDIR } = process.env
@@ -68,6 +71,7 @@ export function startReplica({
   const lines = createInterface({ input: child.stdout })
   const ready = new Promise<void>((resolve) => {
     lines.on('line', (line) => {
+      onLine?.(line)
       if (line.includes('"event":"service.ready"')) resolve()
       if (line.includes('"status_code":500')) faultLines.push(line)
     })

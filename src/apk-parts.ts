@@ -7,7 +7,7 @@ import type { Config } from './config.ts'
 import type { Line } from './telemetry/events.ts'
 
 /** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
-const MAX_UPLOADS = 4
+export const MAX_UPLOADS = 4
 
 export interface ApkPartsDeps {
   /** From the database. */

@@ -83,6 +83,21 @@ export async function start(deps: LifecycleDeps): Promise<void> {
   deps.log({ event: 'service.ready', fields: { startup_ms: startupMs } })
 }
 
+/** What keeps the service from serving, and why; empty: nothing. */
+export async function unready(
+  state: ServiceState,
+  closing: AbortSignal,
+  ping: () => Promise<unknown>,
+): Promise<Readonly<Record<string, string>>> {
+  if (closing.aborted) return { service: 'stopping' }
+  if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
+  const isAnswering = await ping().then(
+    () => true,
+    () => false,
+  )
+  return isAnswering ? {} : { database: 'does not answer' }
+}
+
 /** `reason` goes into `service.stop`; aborting `skipDrain` goes on to the end at once. */
 export async function stop(
   deps: LifecycleDeps,

@@ -13,6 +13,7 @@ const EXIT_CONFIG = 78
 const EXIT_FAILURE = 1
 const LOG_CLOSE_MS = 1_000
 const CRASH_LOG_CLOSE_MS = 500
+const DEFAULT_OPEN_FILES = 1_024
 /** Beyond SHUTDOWN_GRACE_MS something hangs that no exit code can tell of. */
 const WATCHDOG_EXTRA_MS = 500
 
@@ -41,7 +42,8 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
   process.on('uncaughtException', onFault)
   process.on('unhandledRejection', onFault)
 
-  const starting = startServer(config, { logger, say, createMetrics, ...parts })
+  const edges = { logger, say, createMetrics, maxOpenFiles: maxOpenFiles(), ...parts }
+  const starting = startServer(config, edges)
   let isStopping = false
   /** Also while the service still starts: what was begun (an embedded PostgreSQL) is ended. */
   const stop = async (reason: string, exitCode: number) => {
@@ -63,6 +65,17 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
     if (isStopping) return // by a signal: its exit code counts
     say(describe(error))
     await stop('start refused', exitCodeOf(error))
+  }
+}
+
+/** Node has raised the soft limit to the hard one by now. Where the system does not say it in a file: what most allow. */
+function maxOpenFiles(): number {
+  try {
+    const limits = readFileSync('/proc/self/limits', 'utf8')
+    const [, soft = ''] = /^Max open files +(\w+)/m.exec(limits) ?? []
+    return soft === 'unlimited' ? Number.MAX_SAFE_INTEGER : Number(soft) || DEFAULT_OPEN_FILES
+  } catch {
+    return DEFAULT_OPEN_FILES
   }
 }
 

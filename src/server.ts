@@ -3,7 +3,8 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { createApkParts } from './apk-parts.ts'
+import { createSlots } from './apk/slots.ts'
+import { createApkParts, MAX_UPLOADS } from './apk-parts.ts'
 import type { Config } from './config.ts'
 import { commandData, commandKey } from './core/command-message.ts'
 import { AppError } from './core/errors.ts'
@@ -16,11 +17,13 @@ import { ping } from './db/installation.ts'
 import { createStores } from './db/stores.ts'
 import { createHeartbeats, HEARTBEAT_DEADLINE_MS } from './heartbeats.ts'
 import { addressSet } from './http/client-address.ts'
+import { connectionLimit } from './http/connections.ts'
 import { createListener } from './http/listener.ts'
-import { type LifecycleDeps, type ServiceState, start, stop } from './lifecycle.ts'
+import { type LifecycleDeps, type ServiceState, start, stop, unready } from './lifecycle.ts'
 import { listen } from './listening.ts'
 import { createMaintenance } from './maintenance.ts'
 import { routeTable } from './routes/index.ts'
+import { createApkLimits } from './security/apk-limits.ts'
 import { rateLimited, refuseDevice, refuseEnrollment } from './security/denial.ts'
 import { createGuards } from './security/guard.ts'
 import { createSignatures, SIGNATURE_WINDOW_S } from './security/signature.ts'
@@ -38,6 +41,8 @@ export interface Edges {
   /** Notes for people, on stderr. */
   readonly say: (text: string) => void
   readonly createMetrics: typeof createMetrics
+  /** Of this process, sockets among them. */
+  readonly maxOpenFiles: number
   readonly failpoint?: AtFailpoint
 }
 
@@ -49,6 +54,9 @@ export interface Service {
   /** Stops in order; `reason` goes into `service.stop`. A second call skips the drain. The logger stays open. */
   close(reason: string): Promise<void>
 }
+
+/** Requests that wait for news of a command (`wait_ms`); each looks four times a second. */
+const MAX_WAITING_REQUESTS = 128
 
 /** Listens as soon as it can; `ready` tells when the database was prepared. */
 export async function startServer(config: Config, edges: Edges): Promise<Service> {
@@ -106,6 +114,8 @@ async function compose(
     statusMode: config.metricsStatus,
     version,
     gauges: {
+      connectionsOpen: () => listener.connections.open,
+      connectionsRefused: () => listener.connections.refused,
       logLinesDropped: () => logger.stats().linesDropped,
       logRingBytes: () => logger.stats().fillBytes,
       heartbeatQueueDepth: () => heartbeats.queued,
@@ -196,21 +206,19 @@ async function compose(
     actions: config.commandActions,
     offlineAfterS: config.deviceOfflineS,
     news: (requestId, timeoutMs, signal) => changed.wait(requestId, timeoutMs, signal),
+    takeWaitPlace: createSlots(MAX_WAITING_REQUESTS).take,
     maxPerHour: config.rateLimitTokensPerHour,
     apkDownload: metrics.apkDownload,
     defaultBuildType: config.apkDefaultBuildType,
+    limitDownloads: createApkLimits({
+      perTokenPerMin: config.rateLimitApkPerTokenPerMin,
+      perSubnetPerMin: config.rateLimitApkPerSubnetPerMin,
+      nowMs,
+    }),
     isMetricsEnabled: config.isMetricsEnabled,
     metricsContentType: PROMETHEUS_CONTENT_TYPE,
     render: metrics.render,
-    unready: async () => {
-      if (closing.signal.aborted) return { service: 'stopping' }
-      if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
-      const isAnswering = await ping(stores.database).then(
-        () => true,
-        () => false,
-      )
-      return isAnswering ? {} : { database: 'does not answer' }
-    },
+    unready: () => unready(state, closing.signal, () => ping(stores.database)),
   })
   const isTrustedProxy = addressSet(config.trustedProxies)
   const isPlaintextOk = addressSet(config.plaintextOkCidrs)
@@ -231,6 +239,7 @@ async function compose(
       state.isPrepared
         ? undefined
         : new AppError('db_unavailable', 'The service is starting. Try again shortly.'),
+    maxConnections: connectionLimit(edges.maxOpenFiles, ownFiles(config)),
   })
   const origin = await listen(listener, config.port, config.host)
 
@@ -270,6 +279,11 @@ async function compose(
       return stopping
     },
   }
+}
+
+/** Descriptors that are no connections of clients, at most. */
+function ownFiles(config: Config): number {
+  return config.databasePoolMax + config.fcmMaxInFlight + config.apkMaxDownloads + MAX_UPLOADS
 }
 
 function readVersion(): string {

@@ -255,6 +255,24 @@ t.test('what the linter cannot see holds as well', async (t) => {
   t.same(broken, [])
 })
 
+t.test('the production install is the two dependencies and theirs', async (t) => {
+  const read = (file: string) => JSON.parse(readFileSync(join(ROOT, file), 'utf8'))
+  const { dependencies } = read('package.json')
+  t.same(Object.keys(dependencies), ['google-auth-library', 'pg'])
+  const { packages } = read('package-lock.json')
+  const theirs = new Set<string>()
+  const add = (name: string) => {
+    const path = `node_modules/${name}`
+    if (theirs.has(path)) return
+    theirs.add(path)
+    const { dependencies: needed, optionalDependencies: wished } = packages[path]
+    Object.keys({ ...needed, ...wished }).forEach(add)
+  }
+  Object.keys(dependencies).forEach(add)
+  const installed = Object.keys(packages).filter((path) => path !== '' && !packages[path].dev)
+  t.same(installed.toSorted(), [...theirs].toSorted())
+})
+
 t.test('the route table is the contract, and names the file of each route', async (t) => {
   const table = readFileSync(join(SRC, 'routes/index.ts'), 'utf8')
   const rows = [...table.matchAll(/\/\/ +(GET|POST|PUT|DELETE) +(\/\S+) +([a-z-]+\.ts)$/gm)]

@@ -1,4 +1,5 @@
 /** "Something happened to X": lets a request wait for news of one command, at most so long, without asking the database all the time. */
+import { AppError } from './errors.ts'
 
 export class KeyedSignal {
   readonly #waiting = new Map<string, Set<() => void>>()
@@ -33,7 +34,7 @@ const POLL_MS = 250
 
 /**
  * Reads until `isDone` or `waitMs` have passed, and gives the last reading. Another replica's doing shows
- * within POLL_MS, this one's at once.
+ * within POLL_MS, this one's at once. Throws 503 `overloaded` where it would have to wait and too many do.
  */
 export async function readUntil<T>(options: {
   readonly read: () => Promise<T>
@@ -41,14 +42,27 @@ export async function readUntil<T>(options: {
   readonly waitMs: number
   /** Resolves when there may be news, at the latest after so many milliseconds. */
   readonly news: (timeoutMs: number) => Promise<void>
+  /** A place among those who wait, given back by the call that it answers; undefined: all are taken. */
+  readonly takePlace: () => (() => void) | undefined
   readonly signal: AbortSignal
   readonly nowMs: () => number
 }): Promise<T> {
   const deadlineAtMs = options.nowMs() + options.waitMs
-  for (;;) {
-    const value = await options.read()
-    const leftMs = deadlineAtMs - options.nowMs()
-    if (options.isDone(value) || leftMs <= 0 || options.signal.aborted) return value
-    await options.news(Math.min(leftMs, POLL_MS))
+  let leave: (() => void) | undefined
+  try {
+    for (;;) {
+      const value = await options.read()
+      const leftMs = deadlineAtMs - options.nowMs()
+      if (options.isDone(value) || leftMs <= 0 || options.signal.aborted) return value
+      leave ??= options.takePlace()
+      if (leave === undefined) throw tooManyWait()
+      await options.news(Math.min(leftMs, POLL_MS))
+    }
+  } finally {
+    leave?.()
   }
+}
+
+function tooManyWait(): AppError {
+  return new AppError('overloaded', 'Too many requests wait. Ask without wait_ms, or later.')
 }

@@ -12,14 +12,21 @@ const HAVE_LENGTH = Array.from({ length: 16 }, (_, length) =>
 
 const MAX_HEADERS = 64
 
+/** uri-host and port (RFC 9110, section 7.2), the characters of them. May be empty. */
+const HOST = /^[\w.~!$&'()*+,;=:[\]%-]*$/
+
 /** The refusal, or undefined for a request that is well formed. */
 export function refuseAtEdge(request: IncomingMessage): AppError | undefined {
   if (request.rawHeaders.length > 2 * MAX_HEADERS) {
     return new AppError('headers_too_large', `A request may have at most ${MAX_HEADERS} headers.`)
   }
+  const { httpVersion } = request
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') {
+    return new AppError('bad_request', 'Speak HTTP/1.1.')
+  }
   const transferEncoding = request.headers['transfer-encoding']
   if (transferEncoding !== undefined) {
-    if (request.httpVersion !== '1.1') {
+    if (httpVersion !== '1.1') {
       return new AppError('bad_request', 'Transfer-Encoding needs HTTP/1.1.')
     }
     if (transferEncoding.toLowerCase() !== 'chunked') {
@@ -30,8 +37,9 @@ export function refuseAtEdge(request: IncomingMessage): AppError | undefined {
   if (repeated !== undefined) {
     return new AppError('bad_request', `The header ${repeated} was sent twice. Send it once.`)
   }
-  if (request.headers.host === undefined && request.httpVersion === '1.1') {
-    return new AppError('bad_request', 'Send a Host header.')
+  const { host } = request.headers
+  if (host === undefined ? httpVersion === '1.1' : !HOST.test(host)) {
+    return new AppError('bad_request', 'Send a Host header with the name or address of this host.')
   }
   if (!request.url?.startsWith('/')) {
     return new AppError('bad_path', 'The request target must be a path that starts with a slash.')

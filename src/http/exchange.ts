@@ -12,6 +12,7 @@ import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { hasBody } from './body.ts'
 import type { ErrorLimit } from './error-limit.ts'
 import { problemOf } from './errors.ts'
+import { closeGentlyAfter } from './last-answer.ts'
 import { closeWithSocket } from './queued-answer.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
@@ -116,7 +117,7 @@ export class Exchange {
       return
     }
     this.#reply = reply
-    sendReply(this.#res, reply, this.#respondOptions(), (sizeBytes) => {
+    sendReply(this.#res, reply, this.#beginAnswer(), (sizeBytes) => {
       this.#bytesSent += sizeBytes
     })
   }
@@ -125,14 +126,17 @@ export class Exchange {
     if (this.isAnswered) return
     this.#error = error
     const problem = problemOf(error, this.context.ingressId, this.#deps.random)
-    sendProblem(this.#res, problem, this.#respondOptions())
+    sendProblem(this.#res, problem, this.#beginAnswer())
   }
 
-  #respondOptions() {
+  #beginAnswer() {
     const isUnread = !this.request.complete && hasBody(this.request)
+    if (isUnread) closeGentlyAfter(this.request)
+    // Node forgets what was sent behind a request with Upgrade, which is answered as any other.
+    const isLast = this.#isLast || isUnread || this.request.headers.upgrade !== undefined
     return {
       requestId: this.context.ingressId,
-      isLast: this.#isLast || isUnread || this.#deps.closing.aborted,
+      isLast: isLast || this.#deps.closing.aborted,
       isHead: this.request.method === 'HEAD',
     }
   }

@@ -15,11 +15,13 @@ import type { SignedRequest } from '../security/signature.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { BodyClock, ClientGoneError } from './body.ts'
 import { clientAddress, type HttpsRule, isTransportAllowed, peerAddress } from './client-address.ts'
+import { boundConnections, type Connections } from './connections.ts'
 import { refuseAtEdge } from './edge.ts'
 import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
-import { answerRaw } from './raw-answer.ts'
+import { isBehindLastAnswer, isCutOff } from './last-answer.ts'
+import { answerRaw, rawRefusal } from './raw-answer.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
 
@@ -36,10 +38,12 @@ export interface ListenerDeps extends Omit<ExchangeDeps, 'opened' | 'ended' | 'e
   readonly isTrustedProxy: (address: string) => boolean
   /** Why nothing but health can be answered now: still starting. */
   readonly unavailable: () => AppError | undefined
+  readonly maxConnections: number
 }
 
 export interface Listener {
   readonly server: Server
+  readonly connections: Connections
   /** Requests that have no terminal line yet. */
   readonly openExchanges: () => number
   /** 503 `shutting_down` to every request that has no answer yet. */
@@ -108,6 +112,7 @@ export function createListener(deps: ListenerDeps): Listener {
     res: ServerResponse,
     awaitsContinue: boolean,
   ): Promise<void> {
+    if (isBehindLastAnswer(request)) return
     const url = request.url ?? ''
     const queryAt = url.indexOf('?')
     const path = queryAt === -1 ? url : url.slice(0, queryAt)
@@ -180,27 +185,24 @@ export function createListener(deps: ListenerDeps): Listener {
     })
   }
 
-  /** The exchange that was last opened on a socket and has not ended. Node reports some errors by socket only. */
-  function busyWith(socket: Socket): Exchange | undefined {
-    return [...openExchanges].findLast(
+  /** What has not ended on a socket, oldest first. Node reports some events by socket only. */
+  function openOn(socket: Socket): readonly Exchange[] {
+    return [...openExchanges].filter(
       (exchange) => exchange.request.socket === socket && !exchange.isEnded,
     )
   }
 
   /** What the parser refused: no request, a broken body, or garbage behind a request. Fires twice for some sockets. */
   function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
-    const exchange = busyWith(socket)
+    const exchange = openOn(socket).at(-1)
     if (exchange === undefined) {
       answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
-    } else if (error.code === 'HPE_INVALID_EOF_STATE' || error.code === 'ECONNRESET') {
-      socket.destroy() // cut off: nobody reads an answer
+    } else if (isCutOff(error)) {
+      socket.destroy()
     } else if (exchange.request.complete) {
       exchange.closeAfterAnswer() // what it did may be durable: it gets its own answer
     } else {
-      if (!exchange.isAnswered) {
-        exchange.refuse(new AppError('bad_request', 'The request body is malformed.'))
-      }
-      socket.destroySoon()
+      exchange.refuse(rawRefusal(error))
     }
   }
 
@@ -214,6 +216,11 @@ export function createListener(deps: ListenerDeps): Listener {
     )
   })
   server.on('clientError', refuseRaw)
+  const connections = boundConnections(
+    server,
+    deps.maxConnections,
+    (socket) => openOn(socket)[0]?.isAnswered === false,
+  )
   server.on('connect', (request, socket) => {
     // Node lets go of this socket: it has no answer and no listener of its own any more.
     const res = new ServerResponse(request)
@@ -225,6 +232,7 @@ export function createListener(deps: ListenerDeps): Listener {
   })
   return {
     server,
+    connections,
     openExchanges: () => openExchanges.size,
     refuseOpen() {
       for (const exchange of openExchanges) {

@@ -6,6 +6,7 @@ import type { Line, Log } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { peerAddress } from './client-address.ts'
 import { PROBLEM_CONTENT_TYPE, problemOf } from './errors.ts'
+import { closeGently, isCutOff } from './last-answer.ts'
 
 export interface RawAnswerDeps {
   readonly log: Log
@@ -16,21 +17,22 @@ export interface RawAnswerDeps {
 
 /** Refuses on the socket itself, once, and closes it. The bytes that came are never logged: they may hold a token. */
 export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: RawAnswerDeps): void {
-  if (!socket.writable || socket.writableEnded || error.code === 'ECONNRESET') {
-    socket.destroy()
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    // More of what was refused already is let go by until the connection closes.
+    if (isCutOff(error) || !socket.writableEnded) socket.destroy()
     return
   }
   const requestId = deps.newId()
-  const refusal = refusalOf(error)
+  const refusal = rawRefusal(error)
   const { status, body } = problemOf(refusal, requestId, deps.random)
   const text = JSON.stringify(body)
-  socket.end(
+  socket.write(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
       `x-request-id: ${requestId}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n` +
       `connection: close\r\ncontent-type: ${PROBLEM_CONTENT_TYPE}\r\n` +
       `content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
   )
-  socket.once('finish', () => socket.destroy())
+  closeGently(socket)
   deps.metrics.ended('OTHER', status, 0)
   const line: Line = {
     event: 'http.request',
@@ -48,7 +50,8 @@ export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: Ra
   deps.log.write(line, context, { statusCode: status, latencyMs: 0 })
 }
 
-function refusalOf(error: NodeJS.ErrnoException): AppError {
+/** What the parser's word means. */
+export function rawRefusal(error: NodeJS.ErrnoException): AppError {
   switch (error.code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return new AppError('request_timeout', 'The request did not arrive in time. Send it again.')

@@ -3,9 +3,6 @@ import type { ServerResponse } from 'node:http'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
 import type { Reply, StreamReply } from './route.ts'
 
-/** A client that takes no byte of a streamed answer for so long is cut off. */
-const SLOW_READER_TIMEOUT_MS = 60_000
-
 export interface RespondOptions {
   readonly requestId: string
   /** The connection ends after this answer: shutting down, or a body was left unread. */
@@ -69,7 +66,6 @@ function sendStream(
     res.end()
     return
   }
-  res.setTimeout(SLOW_READER_TIMEOUT_MS, () => res.destroy())
   pump(reply.stream, reply.sizeBytes, res, onBytes).catch((error: unknown) => {
     // The head is out: a broken connection is the only honest answer left.
     res.destroy(error instanceof Error ? error : new Error(String(error)))

@@ -2,6 +2,7 @@
 import { AppError } from '../core/errors.ts'
 import type { ApkStore } from '../db/apks.ts'
 import type { DownloadRoute } from '../http/route.ts'
+import type { LimitDownloads } from '../security/apk-limits.ts'
 import { type ApkAnswerDeps, answerApk } from './apk-answer.ts'
 import { readBuildType } from './apk-build-wire.ts'
 import { downloadFailLine } from './apk-download-line.ts'
@@ -10,6 +11,7 @@ export function apkDownloadRoute(
   deps: ApkAnswerDeps & {
     readonly apks: Pick<ApkStore, 'latest'>
     readonly defaultBuildType: string
+    readonly limitDownloads: LimitDownloads
   },
 ): DownloadRoute {
   return {
@@ -18,6 +20,8 @@ export function apkDownloadRoute(
     guard: 'downloader',
     body: 0,
     async handle(request) {
+      // A HEAD is no download.
+      if (request.method !== 'HEAD') deps.limitDownloads(request.downloader, request.context.ip)
       const buildType = readBuildType(request.query) ?? deps.defaultBuildType
 
       const build = await deps.apks.latest(buildType)

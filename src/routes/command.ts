@@ -30,6 +30,8 @@ export interface CommandDeps {
   readonly wakeDispatcher: () => void
   /** Resolves at news of the command, at the latest after `timeoutMs`. */
   readonly news: (requestId: string, timeoutMs: number, signal: AbortSignal) => Promise<void>
+  /** As readUntil takes one. */
+  readonly takeWaitPlace: () => (() => void) | undefined
   readonly nowMs: () => number
 }
 
@@ -96,7 +98,10 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
   }
 }
 
-/** The command after its first push attempt, or as last known when the wait is over or the database is away: it is durable. */
+/**
+ * The command after its first push attempt, or as last known when the wait is over, too many wait, or the database is
+ * away: it is durable.
+ */
 async function firstAttempt(
   deps: CommandDeps,
   command: CommandRow,
@@ -115,6 +120,7 @@ async function firstAttempt(
       isDone: (row) => !isFirstPushPending(row),
       waitMs,
       news: (timeoutMs) => deps.news(command.requestId, timeoutMs, signal),
+      takePlace: deps.takeWaitPlace,
       signal,
       nowMs: deps.nowMs,
     })

@@ -16,6 +16,8 @@ export interface ReadCommandDeps {
   /** Of this replica. */
   readonly senderTrouble: () => SenderTrouble | undefined
   readonly news: (requestId: string, timeoutMs: number, signal: AbortSignal) => Promise<void>
+  /** As readUntil takes one. */
+  readonly takeWaitPlace: () => (() => void) | undefined
   readonly nowMs: () => number
 }
 
@@ -42,6 +44,7 @@ export function readCommandRoute(deps: ReadCommandDeps): AdminRoute {
         isDone: (row) => stateAt(row, row.now) !== 'open',
         waitMs: queryInt(request.query, 'wait_ms', WAIT_MS, 0),
         news: (timeoutMs) => deps.news(requestId, timeoutMs, request.signal),
+        takePlace: deps.takeWaitPlace,
         signal: request.signal,
         nowMs: deps.nowMs,
       })

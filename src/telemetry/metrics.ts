@@ -15,6 +15,8 @@ export interface MetricsOptions {
   readonly version: string
   /** Read at every scrape; must not throw. */
   readonly gauges: {
+    connectionsOpen(): number
+    connectionsRefused(): number
     logLinesDropped(): LevelCounts
     logRingBytes(): number
     heartbeatQueueDepth(): number
@@ -168,6 +170,15 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
   const gauge = (name: string, help: string, value: () => number, labels: Labels = {}) =>
     registry.read(name, help, 'gauge', [{ labels, value }])
 
+  gauge('fleetloop_connections_open', 'Open connections of clients.', () =>
+    gauges.connectionsOpen(),
+  )
+  registry.read(
+    'fleetloop_connections_refused_total',
+    'Connections closed unread, since too many were open.',
+    'counter',
+    [{ labels: {}, value: () => gauges.connectionsRefused() }],
+  )
   registry.read(
     'fleetloop_log_lines_dropped_total',
     'Log lines that never reached stdout.',

@@ -4,11 +4,12 @@ import pg from 'pg'
 import type { Test } from 'tap'
 import { readCluster, urlOf } from './cluster.ts'
 
-/** Dropped at the end of `t`. */
-export async function createDatabase(t: Test): Promise<string> {
+/** Dropped at the end of `t`. A copy of the migrated template, or of the one given, which nobody uses now. */
+export async function createDatabase(t: Test, copied?: string): Promise<string> {
   const cluster = readCluster()
   const name = `test_${randomBytes(6).toString('hex')}`
-  await admin(cluster.url, `create database ${name} template ${cluster.template}`)
+  const template = copied === undefined ? cluster.template : new URL(copied).pathname.slice(1)
+  await admin(cluster.url, `create database ${name} template ${template}`)
   t.teardown(() => admin(cluster.url, `drop database if exists ${name} with (force)`))
   return urlOf(cluster, name)
 }

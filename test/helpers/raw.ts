@@ -36,6 +36,15 @@ export class RawConnection {
     this.#socket.write(bytes)
   }
 
+  /** Takes no answer before `resume`, as far as the system's buffers go. */
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+
   /** Leaves at once, without a farewell. */
   destroy(): void {
     this.#socket.destroy()
@@ -47,6 +56,10 @@ export class RawConnection {
     const answer = this.answers[count - 1]
     if (answer === undefined) throw new Error(`answer ${count} did not come before the close`)
     return answer
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed
   }
 
   /** Resolves when the server has closed the connection. */
@@ -103,10 +116,14 @@ export class RawConnection {
   }
 }
 
-/** Closed at the end of `t`. */
-export async function openRaw(t: Test, origin: string): Promise<RawConnection> {
+/** Closed at the end of `t`. With `allowHalfOpen` it can still send when the server has ended. */
+export async function openRaw(
+  t: Test,
+  origin: string,
+  options: { readonly allowHalfOpen?: boolean } = {},
+): Promise<RawConnection> {
   const { hostname, port } = new URL(origin)
-  const socket = connect(Number(port), hostname)
+  const socket = connect({ ...options, port: Number(port), host: hostname })
   t.teardown(() => socket.destroy())
   await once(socket, 'connect')
   return new RawConnection(socket)

@@ -42,6 +42,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Another replica on the database of a running one. */
   readonly databaseUrl?: string
+  /** Set by `ulimit -n`; default: as we have it. */
+  readonly maxOpenFiles?: number
 }
 
 /** Started and ready; stopped at the end of `t`. */
@@ -58,10 +60,8 @@ export async function startService(t: Test, options: StartOptions = {}): Promise
     HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
     ...options.env,
   }
-  const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env,
-  })
+  const [file, args] = commandOf(options.maxOpenFiles)
+  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], env })
   let stderr = ''
   child.stderr.setEncoding('utf8')
   child.stderr.on('data', (text: string) => {
@@ -100,6 +100,12 @@ export async function startService(t: Test, options: StartOptions = {}): Promise
     enroll: (alias, body) => enroll(running, alias, body),
   }
   return running
+}
+
+function commandOf(maxOpenFiles: number | undefined): readonly [string, string[]] {
+  const args = ['--enable-source-maps', MAIN]
+  if (maxOpenFiles === undefined) return [process.execPath, args]
+  return ['sh', ['-c', `ulimit -n ${maxOpenFiles} && exec "$@"`, 'sh', process.execPath, ...args]]
 }
 
 async function enroll(

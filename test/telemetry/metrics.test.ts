@@ -11,6 +11,8 @@ const GAUGES: MetricsOptions['gauges'] = {
   dbPoolInUse: () => 7,
   dbPoolWaiting: () => 8,
   commandsWaiting: () => 9,
+  connectionsOpen: () => 10,
+  connectionsRefused: () => 11,
 }
 
 function metricsFor(
@@ -97,6 +99,8 @@ t.test(
       'heartbeats_dedup_hits_total 0',
       'http_request_latency_ms_count{route="unmatched"} 0',
       'fcm_dispatch_latency_ms_bucket{action="PING",le="+Inf"} 0',
+      'fleetloop_connections_open 10',
+      'fleetloop_connections_refused_total 11',
       'fleetloop_log_lines_dropped_total{level="WARN"} 3',
       'fleetloop_log_ring_bytes 5',
       'fleetloop_heartbeat_queue_depth 6',

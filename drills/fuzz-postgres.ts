@@ -1,0 +1,33 @@
+/** What PostgreSQL itself refused during a fuzz: bad input that reaches it is a validator that is missing. */
+import { readFileSync } from 'node:fs'
+import pg from 'pg'
+
+/** Data exceptions, limits, syntax and unknown names, faults (PostgreSQL manual, appendix A). */
+const OURS = /^(22|42|54|0A|XX)/
+const ERROR = /^(?:ERROR|FATAL|PANIC): {2}([0-9A-Z]{5}): (.*)$/gm
+
+/** Its log names the SQLSTATE of each error from now on. */
+export async function nameErrors(databaseUrl: string): Promise<void> {
+  const db = new pg.Client({ connectionString: databaseUrl })
+  await db.connect()
+  await db.query(`alter system set log_error_verbosity = 'verbose'`)
+  await db.query(`alter system set log_line_prefix = ''`)
+  await db.query('select pg_reload_conf()')
+  await db.end()
+}
+
+export interface PostgresErrors {
+  readonly bySqlstate: Readonly<Record<string, number>>
+  /** Those that should not have reached it. */
+  readonly faults: readonly string[]
+}
+
+export function readErrors(logFile: string): PostgresErrors {
+  const bySqlstate: Record<string, number> = {}
+  const faults = new Set<string>()
+  for (const [, state = '', message] of readFileSync(logFile, 'utf8').matchAll(ERROR)) {
+    bySqlstate[state] = (bySqlstate[state] ?? 0) + 1
+    if (OURS.test(state)) faults.add(`PostgreSQL: ${state} ${message}`)
+  }
+  return { bySqlstate, faults: [...faults] }
+}

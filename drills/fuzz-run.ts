@@ -1,0 +1,84 @@
+/** The run of the fuzzer: so many requests over so many connections, and what came of them (R8). */
+import type { Route } from '../src/http/route.ts'
+import { FuzzClient, type FuzzListener } from './fuzz-client.ts'
+import type { LinesOracle } from './fuzz-lines.ts'
+import { problemCode } from './fuzz-oracle.ts'
+import { type FuzzRequest, fuzzRequest } from './fuzz-requests.ts'
+import type { FuzzWorld } from './fuzz-world.ts'
+
+export interface FuzzRun {
+  readonly origin: string
+  readonly world: FuzzWorld
+  readonly routes: readonly Route[]
+  readonly seed: number
+  readonly requests: number
+  readonly connections: number
+  readonly lines: LinesOracle
+  /** No further request once it aborts. */
+  readonly signal: AbortSignal
+  /** Told of each request, by its number from 1. */
+  readonly onProgress?: (sent: number) => void
+}
+
+export interface FuzzReport {
+  readonly sent: number
+  readonly mutated: number
+  readonly aborted: number
+  /** Mutated ones that were no whole request: closed without an answer. */
+  readonly silent: number
+  readonly answered: number
+  readonly byStatus: Readonly<Record<string, number>>
+  /** Of 5xx. */
+  readonly byCode: Readonly<Record<string, number>>
+  /** The first ones, with the request. */
+  readonly faults: readonly string[]
+}
+
+const MAX_FAULTS = 20
+const SHOWN_BYTES = 700
+const SECRETS = /[ed]t_[A-Za-z0-9_-]{43}|(?<=(?:Bearer|Basic|Token:) )[^\s\\"]+/g
+
+/** Resolves when all are answered, or `signal` aborts. */
+export async function runFuzz(run: FuzzRun): Promise<FuzzReport> {
+  const counts = { sent: 0, mutated: 0, aborted: 0, silent: 0, answered: 0 }
+  const byStatus: Record<string, number> = {}
+  const byCode: Record<string, number> = {}
+  const faults: string[] = []
+  const listener: FuzzListener = {
+    onAnswer(_, answer) {
+      counts.answered += 1
+      byStatus[answer.status] = (byStatus[answer.status] ?? 0) + 1
+      if (answer.status >= 500) {
+        const code = problemCode(answer) ?? 'to a HEAD'
+        byCode[code] = (byCode[code] ?? 0) + 1
+      }
+      run.lines.answer(answer)
+    },
+    onSilence: () => {
+      counts.silent += 1
+    },
+    onFault(request, what) {
+      if (faults.length < MAX_FAULTS) faults.push(`${what}\n    ${shown(request)}`)
+    },
+  }
+
+  async function work(): Promise<void> {
+    const client = new FuzzClient(run.origin, listener)
+    while (counts.sent < run.requests && !run.signal.aborted) {
+      const request = fuzzRequest(run.world, run.routes, run.seed, counts.sent)
+      counts.sent += 1
+      if (request.isMutated) counts.mutated += 1
+      if (request.isAborted) counts.aborted += 1
+      run.onProgress?.(counts.sent)
+      await client.send(request)
+    }
+    client.close()
+  }
+  await Promise.all(Array.from({ length: run.connections }, work))
+  return { ...counts, byStatus, byCode, faults }
+}
+
+function shown({ index, bytes, isMutated }: FuzzRequest): string {
+  const text = JSON.stringify(bytes.toString('latin1', 0, SHOWN_BYTES)).replace(SECRETS, '…')
+  return `request ${index}${isMutated ? ', mutated' : ''}: ${text}`
+}

@@ -1,0 +1,70 @@
+/** The fuzzer's short form (`npm run fuzz` is the long one): whatever comes, answers and log lines keep the contract (R8). */
+import t from 'tap'
+import { LinesOracle } from '../drills/fuzz-lines.ts'
+import { runFuzz } from '../drills/fuzz-run.ts'
+import { readSeries } from '../drills/fuzz-series.ts'
+import { createFuzzWorld } from '../drills/fuzz-world.ts'
+import { type RouteDeps, routeTable } from '../src/routes/index.ts'
+import { ADMIN, startService } from './helpers/service.ts'
+
+const READER = 'reader-token-0123456789abcdef'
+const REQUESTS = 4_000
+const SEED = 1
+const ACTIONS = ['ping', 'ring']
+/** Factories only keep what they are given, so the table can be made without a service. */
+const ROUTES = routeTable({ isMetricsEnabled: true } as RouteDeps)
+
+t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t) => {
+  const service = await startService(t, {
+    env: {
+      ADMIN_TOKENS: `tester=${ADMIN},reader:read=${READER}`,
+      COMMAND_ACTIONS: ACTIONS.join(','),
+      LOG_LEVEL: 'DEBUG',
+      RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
+    },
+  })
+  const world = await createFuzzWorld(service.origin, {
+    adminToken: ADMIN,
+    readerToken: READER,
+    hmacSecret: 'test-hmac-secret-0123456789abcdef',
+  })
+  const lines = new LinesOracle(ROUTES.map(({ path }) => path))
+  const report = await runFuzz({
+    origin: service.origin,
+    world,
+    routes: ROUTES,
+    seed: SEED,
+    requests: REQUESTS,
+    connections: 32,
+    lines,
+    signal: new AbortController().signal,
+  })
+  t.same(report.faults, [])
+  t.equal(report.answered + report.aborted + report.silent, REQUESTS, 'each came to its end')
+  for (const status of [
+    '200',
+    '201',
+    '202',
+    '204',
+    '400',
+    '401',
+    '403',
+    '404',
+    '405',
+    '413',
+    '415',
+    '422',
+  ]) {
+    t.ok(report.byStatus[status], `an answer ${status}`)
+  }
+  t.comment(`answers: ${JSON.stringify(report.byStatus)}; 5xx: ${JSON.stringify(report.byCode)}`)
+
+  const { text } = await service.call('GET', '/metrics')
+  const facts = readSeries(text, ROUTES, ACTIONS)
+  t.same(facts.faults, [])
+  t.equal(await service.stop(), 0)
+  for (const line of service.lines.raw) lines.line(line)
+  lines.finish()
+  t.same(lines.faults, [])
+  t.ok(facts.requests >= report.answered, 'each answer is counted')
+})

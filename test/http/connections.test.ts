@@ -1,0 +1,167 @@
+/** What a connection carries: where one request ends and the next begins, what closes it, and how many there may be. */
+import t from 'tap'
+import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
+import { until } from '../helpers/replicas.ts'
+import { startService } from '../helpers/service.ts'
+
+const BEAT = 'POST /v1/heartbeat HTTP/1.1'
+const HEALTH = 'GET /healthz HTTP/1.1'
+const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
+const CHUNKED = 'Transfer-Encoding: chunked'
+/** What a second parser might take for a request of its own. */
+const HIDDEN = head('GET /v1/hidden HTTP/1.1', 'X-Request-ID: hidden')
+
+const service = await startService(t)
+
+const length = (value: string) => head(BEAT, `Content-Length: ${value}`)
+const chunks = (text: string) => `${head(BEAT, CHUNKED)}${text}`
+
+/** Each in front of HIDDEN: none of them is read in two ways, so it is never answered. */
+const REFUSED: readonly (readonly [title: string, bytes: string, status: number])[] = [
+  ['a list of lengths', length('1, 1'), 400],
+  ['one length twice', head(BEAT, 'Content-Length: 1', 'Content-Length: 1'), 400],
+  ['a length with an exponent', length('1e1'), 400],
+  ['a hexadecimal length', length('0x1'), 400],
+  ['a negative length', length('-1'), 400],
+  ['an empty length', length(''), 400],
+  ['a length beyond all numbers', length('99999999999999999999'), 400],
+  ['a length with a space in it', length('1 1'), 400],
+  ['an encoding that ends in chunked', head(BEAT, 'Transfer-Encoding: xchunked'), 501],
+  ['chunked and something behind it', head(BEAT, 'Transfer-Encoding: chunked, identity'), 400],
+  ['two encodings in two headers', head(BEAT, CHUNKED, 'Transfer-Encoding: identity'), 400],
+  ['chunked twice', `${head(BEAT, CHUNKED, CHUNKED)}0\r\n\r\n`, 400],
+  ['identity', head(BEAT, 'Transfer-Encoding: identity'), 501],
+  ['an empty encoding', head(BEAT, 'Transfer-Encoding: '), 501],
+  ['a vertical tab before it', head(BEAT, 'Transfer-Encoding: \u000bchunked'), 400],
+  ['a bare CR in a header', head(HEALTH, 'X-A: a\rb'), 400],
+  ['a bare LF between headers', head(HEALTH, 'X-A: a\nX-B: b'), 400],
+  ['a NUL in a header', head(HEALTH, 'X-A: a\u0000b'), 400],
+  ['a NUL in a name', head(HEALTH, 'X\u0000A: a'), 400],
+  ['a space before the colon', head(HEALTH, 'X-A : a'), 400],
+  ['a first header that is folded', `${HEALTH}\r\n Host: a\r\n\r\n`, 400],
+  ['an LF in a chunk extension', chunks('0;a=\nb\r\n\r\n'), 400],
+  ['a chunk beyond all numbers', chunks('fffffffffffffffff\r\nx\r\n0\r\n\r\n'), 400],
+  ['a negative chunk', chunks('-1\r\nx\r\n0\r\n\r\n'), 400],
+  ['a chunk size with 0x', chunks('0x1\r\nx\r\n0\r\n\r\n'), 400],
+  ['chunks that end in LF', chunks('1\nx\n0\n\n'), 400],
+  ['a length as a trailer', chunks('0\r\nContent-Length: 50\r\n\r\n'), 400],
+  ['extensions of 17 KB', chunks(`0;${'a'.repeat(17_000)}\r\n\r\n`), 413],
+  ['HTTP/0.9', 'GET /healthz\r\n\r\n', 400],
+  ['HTTP/1.2', head('GET /healthz HTTP/1.2'), 400],
+  ['HTTP/2.0', head('GET /healthz HTTP/2.0'), 400],
+  ['a method in lower case', head('get /healthz HTTP/1.1'), 400],
+]
+
+t.test('what two parsers could read differently is refused, and ends its connection', async (t) => {
+  for (const [title, bytes, status] of REFUSED) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(Buffer.from(bytes + HIDDEN, 'latin1'))
+    const answer = await connection.answer()
+    t.equal(answer.status, status, title)
+    t.match(answer.headers, { connection: 'close' }, title)
+    await connection.closed()
+    t.equal(connection.answers.length, 1, `${title}: nothing behind it is answered`)
+  }
+})
+
+t.test('what is served ends where it says, or ends its connection', async (t) => {
+  for (const [title, bytes, status, isFollowed] of [
+    ['chunked in any case', chunks('0\r\n\r\n').replace('chunked', 'Chunked'), 401, true],
+    ['an empty line before it', `\r\n${head(HEALTH)}`, 200, true],
+    ['an empty Host', head(HEALTH, 'Host:'), 200, true],
+    ['HTTP/1.0', head('GET /healthz HTTP/1.0'), 200, false],
+    ['HTTP/1.0 kept alive', head('GET /healthz HTTP/1.0', 'Connection: keep-alive'), 200, true],
+    [
+      'a GET with a body',
+      `${head(HEALTH, `Content-Length: ${HIDDEN.length}`)}${HIDDEN}`,
+      200,
+      false,
+    ],
+    ['an Upgrade', head(HEALTH, 'Connection: Upgrade', 'Upgrade: h2c'), 200, false],
+    ['a Host that is none', head(HEALTH, 'Host: a b'), 400, true],
+    ['a Host with a path', head(HEALTH, 'Host: a/b'), 400, true],
+    ['two content types', head(HEALTH, 'Content-Type: a/b', 'Content-Type: a/c'), 400, true],
+  ] as const) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(`${bytes}${head('GET /v1/next HTTP/1.1', 'Connection: close')}`)
+    await connection.closed()
+    const statuses = connection.answers.map((answer) => answer.status)
+    t.same(statuses, isFollowed ? [status, 404] : [status], title)
+  }
+})
+
+t.test('an idle connection is kept longer than balancers keep theirs', async (t) => {
+  const { headers } = await sendRaw(t, service.origin, head(HEALTH))
+  t.equal(headers['keep-alive'], 'timeout=75')
+})
+
+t.test('a client that sends on still reads why it was refused', async (t) => {
+  const large = 'Content-Length: 1000000'
+  for (const [title, bytes, status] of [
+    ['without a credential', head(TOKENS, large), 401],
+    ['to a path of nobody', head('POST /v1/nowhere HTTP/1.1', large), 404],
+    ['with a head of 400 KB', `${HEALTH}\r\nX-A: `, 431],
+  ] as const) {
+    const connection = await openRaw(t, service.origin)
+    connection.pause()
+    connection.write(bytes)
+    connection.write('a'.repeat(400_000))
+    const line = await service.lines.waitFor(
+      ({ status_code }) => status_code === status,
+      `the line of ${status}`,
+    )
+    connection.write('a'.repeat(100_000))
+    t.ok(line)
+    connection.resume()
+    t.match(await connection.answer(), { status, headers: { connection: 'close' } }, title)
+    await connection.closed()
+  }
+})
+
+t.test(
+  'behind the last answer nothing is a request, and the connection ends by itself',
+  async (t) => {
+    const connection = await openRaw(t, service.origin, { allowHalfOpen: true })
+    connection.write(`${head(TOKENS, 'Content-Length: 4', 'X-Request-ID: last')}nu`)
+    t.match(await connection.answer(), { status: 401, headers: { connection: 'close' } })
+    connection.write(`ll${head('GET /v1/behind HTTP/1.1', 'X-Request-ID: behind')}`)
+    await until(() => {
+      connection.write(' ') // who has not ended is not told of the end
+      return connection.isClosed
+    })
+    t.equal(connection.answers.length, 1)
+    const fence = await service.call('GET', '/v1/nowhere')
+    await service.lines.terminalOf(fence.requestId)
+    t.same(
+      service.lines.all.filter((line) => line['request_id'] === 'behind'),
+      [],
+    )
+  },
+)
+
+t.test('no more connections are open than there are descriptors for', async (t) => {
+  const few = await startService(t, {
+    maxOpenFiles: 250,
+    env: { FCM_MAX_IN_FLIGHT: '1', APK_MAX_DOWNLOADS: '1' },
+  })
+  const most = 250 - 100 - (10 + 1 + 1 + 4)
+  const gauges = async () => {
+    const { text } = await few.call('GET', '/metrics')
+    const read = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1])
+    return {
+      open: read('fleetloop_connections_open'),
+      refused: read('fleetloop_connections_refused_total'),
+    }
+  }
+  const ours = (await gauges()).open
+  const clients: RawConnection[] = []
+  for (let n = 0; n < most; n += 1) clients.push(await openRaw(t, few.origin))
+  await until(() => clients.filter(({ isClosed }) => isClosed).length >= ours)
+  t.same(await gauges(), { open: most, refused: ours }, 'as many as there is room for')
+  const [first, ...others] = clients.filter(({ isClosed }) => !isClosed)
+  first?.write(head(HEALTH))
+  t.equal((await first?.answer())?.status, 200, 'those that are open are served')
+  for (const client of others) client.destroy()
+  await until(async () => (await gauges()).open <= ours + 1)
+  t.equal((await sendRaw(t, few.origin, head(HEALTH))).status, 200, 'and there is room again')
+})

@@ -1,0 +1,183 @@
+/** What one client may take of a service, so that the others keep theirs: downloads a minute, places to wait in. */
+import t, { type Test } from 'tap'
+import { makeApk } from '../sim/apk.ts'
+import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { RateLimit } from '../src/core/rate-limit.ts'
+import { subnetOf } from '../src/core/subnet.ts'
+import type { Answer } from './helpers/client.ts'
+import { connect } from './helpers/database.ts'
+import { head, openRaw } from './helpers/raw.ts'
+import { until } from './helpers/replicas.ts'
+import { ADMIN, type Running, startService } from './helpers/service.ts'
+
+const LATEST = '/v1/apk/download-latest'
+const PER_TOKEN = 3
+const PER_SUBNET = 5
+const MAX_WAITING_REQUESTS = 128
+
+/** With a build to fetch; who asks says where it comes from. */
+async function serviceWithBuild(t: Test, env: Readonly<Record<string, string>>): Promise<Running> {
+  const service = await startService(t, { env: { TRUSTED_PROXIES: '127.0.0.1/32', ...env } })
+  const published = await service.call('PUT', '/admin/apk/builds/b1?version_code=1', {
+    raw: makeApk(),
+  })
+  t.equal(published.status, 201)
+  return service
+}
+
+function fetchFrom(service: Running, ip: string, token?: string, method = 'GET'): Promise<Answer> {
+  const headers = { 'x-forwarded-for': ip, 'x-forwarded-proto': 'https' }
+  return service.call(method, LATEST, { headers, ...(token !== undefined && { token }) })
+}
+
+/** 429 with a wait of at most a minute, and its two lines. */
+async function refused(t: Test, service: Running, answer: Answer, reason: string, tokenId = null) {
+  t.match(answer, { status: 429, body: { code: 'rate_limited' } }, reason)
+  const retryAfterS = Number(answer.headers.get('retry-after'))
+  t.ok(retryAfterS >= 1 && retryAfterS <= 60, `Retry-After: ${retryAfterS}`)
+  t.match(await service.lines.terminalOf(answer.requestId), {
+    event: 'apk.download.fail',
+    level: 'WARN',
+    reason: 'rate_limited',
+    build_id: null,
+    token_id: tokenId,
+  })
+  const beside = service.lines
+    .of('sec.token.ratelimit')
+    .filter((line) => line['request_id'] === answer.requestId)
+  t.match(beside, [{ level: 'WARN', reason, token_id: tokenId, status_code: null }])
+}
+
+t.test('each credential fetches so often a minute, whatever its neighbours do', async (t) => {
+  const env = { RATE_LIMIT_APK_PER_TOKEN_PER_MIN: String(PER_TOKEN) }
+  const service = await serviceWithBuild(t, env)
+  const db = await connect(t, service.databaseUrl)
+  const [one, other] = [await service.enroll('one'), await service.enroll('other')]
+  const tokenOf = 'select token_id from enrollment_tokens where alias = $1'
+  const enrollmentId = (await db.query(tokenOf, ['one'])).rows[0].token_id.slice(-4)
+
+  for (const [token, tokenId] of [
+    [one.token, null],
+    [one.enrollmentToken, enrollmentId],
+  ]) {
+    for (let head = 0; head <= PER_TOKEN; head += 1) {
+      const { status } = await fetchFrom(service, '203.0.113.1', token, 'HEAD')
+      t.equal(status, 200, 'a HEAD is no download')
+    }
+    const answers = await Promise.all(
+      Array.from({ length: PER_TOKEN + 2 }, (_, n) => fetchFrom(service, `203.0.${n}.1`, token)),
+    )
+    const statuses = answers.map(({ status }) => status).sort()
+    t.same(statuses, [200, 200, 200, 429, 429], 'from wherever it comes')
+    for (const answer of answers.filter(({ status }) => status === 429)) {
+      await refused(t, service, answer, 'apk_per_token', tokenId)
+    }
+  }
+  const again = await service.enroll('one')
+  t.equal((await fetchFrom(service, '203.0.113.1', again.token)).status, 429, 'it is that phone')
+  t.equal((await fetchFrom(service, '203.0.113.1', other.token)).status, 200, 'a neighbour')
+  const beat = await service.call('POST', '/v1/heartbeat', { token: again.token, body: {} })
+  t.equal(beat.status, 200, 'nothing else of it is limited')
+  for (let n = 0; n < 2 * PER_TOKEN; n += 1) {
+    t.equal((await fetchFrom(service, '203.0.113.1')).status, 200, 'nor is an admin')
+  }
+})
+
+t.test('all phones of a subnet fetch so often a minute together', async (t) => {
+  const env = { RATE_LIMIT_APK_PER_SUBNET_PER_MIN: String(PER_SUBNET) }
+  const service = await serviceWithBuild(t, env)
+  const phones = await Promise.all(
+    Array.from({ length: PER_SUBNET + 1 }, (_, n) => service.enroll(`S${n}`)),
+  )
+  for (const [addressOf, beyond] of [
+    [(n: number) => `198.51.100.${n}`, '198.51.101.1'],
+    [(n: number) => `2001:db8:0:1::${n}`, '2001:db8:0:2::1'],
+  ] as const) {
+    const statuses: number[] = []
+    for (const [n, { token }] of phones.entries()) {
+      const answer = await fetchFrom(service, addressOf(n), token)
+      statuses.push(answer.status)
+      if (n === PER_SUBNET) await refused(t, service, answer, 'apk_per_subnet')
+    }
+    t.same(statuses, [200, 200, 200, 200, 200, 429])
+    const [first] = phones
+    t.equal((await fetchFrom(service, beyond, first?.token)).status, 200, 'the next subnet')
+    const stranger = await fetchFrom(service, addressOf(1), `dt_${'w'.repeat(43)}`)
+    t.equal(stranger.status, 401, 'who proves nothing is not counted')
+  }
+})
+
+t.test('so many requests wait for news of a command, and no more', async (t) => {
+  const fcm = await startFcmStandIn()
+  t.teardown(() => fcm.close())
+  fcm.setMode({ fcm: 'hang' })
+  fcm.register('push-1', () => {})
+  const service = await startService(t, {
+    env: { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl },
+  })
+  await service.enroll('W1', { fcm_token: 'push-1' })
+  const order = (id: string, waitMs: number) =>
+    service.call('POST', `/admin/command?wait_ms=${waitMs}`, {
+      body: { alias: 'W1', action: 'ping', request_id: id },
+    })
+  const look = (waitMs: number) => service.call('GET', `/admin/commands/w1?wait_ms=${waitMs}`)
+  t.equal((await order('w1', 0)).status, 202)
+  const waiting = await Promise.all(
+    Array.from({ length: MAX_WAITING_REQUESTS }, () => openRaw(t, service.origin)),
+  )
+  const patient = 'GET /admin/commands/w1?wait_ms=30000 HTTP/1.1'
+  for (const one of waiting) one.write(head(patient, `Authorization: Bearer ${ADMIN}`))
+  await until(async () => (await look(1)).status === 503)
+  const refused = await look(30_000)
+  t.match(refused, { status: 503, body: { code: 'overloaded' } })
+  t.match(refused.headers.get('retry-after'), /^[1-9]\d*$/)
+  t.equal((await look(0)).status, 200, 'who does not wait is served')
+  const accepted = await order('w2', 10_000)
+  t.match(accepted, { status: 202, body: { push: { attempts: Number } } }, 'accepted, unawaited')
+  t.match(accepted.body.push.state, /waiting|sending/)
+  waiting[0]?.destroy()
+  await until(async () => (await look(1)).status === 200)
+  await service.call('DELETE', '/admin/commands/w1')
+  for (const one of waiting.slice(1)) {
+    t.match(await one.answer(), { status: 200, body: { status: 'cancelled' } })
+  }
+})
+
+t.test('a minute begins with its first one, and ends', async (t) => {
+  const limit = new RateLimit(2)
+  t.same([limit.take('a', 1_000), limit.take('a', 31_000)], [undefined, undefined])
+  t.equal(limit.take('a', 31_000), 30)
+  t.equal(limit.take('a', 60_999), 1, 'a part of a second is a whole one')
+  t.equal(limit.take('b', 60_999), undefined)
+  t.equal(limit.take('a', 61_000), undefined)
+  t.equal(limit.keys, 2)
+  t.equal(limit.take('c', 200_000), undefined)
+  t.equal(limit.keys, 1, 'what is over is forgotten')
+})
+
+t.test('of more keys than it remembers the oldest begin anew', async (t) => {
+  const limit = new RateLimit(1)
+  for (let n = 0; n < 10_000; n += 1) limit.take(`key-${n}`, n / 1_000)
+  t.equal(limit.take('key-0', 20), 60, 'remembered')
+  t.equal(limit.take('one more', 20), undefined)
+  t.equal(limit.keys, 10_000)
+  t.equal(limit.take('key-0', 20), undefined)
+  t.equal(limit.take('key-9999', 20), 60)
+})
+
+t.test('addresses of one network are one', async (t) => {
+  for (const [address, subnet] of [
+    ['198.51.100.7', '198.51.100.0/24'],
+    ['2001:db8:0:1::7', '2001:db8:0:1::/64'],
+    ['2001:DB8::1:0:0:7', '2001:db8:0:0::/64'],
+    ['2001:0db8:0000:0001:0000:0000:0000:0007', '2001:db8:0:1::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['1::', '1:0:0:0::/64'],
+    ['64:ff9b::198.51.100.7', '64:ff9b:0:0::/64'],
+    ['1:2:3::4.5.6.7', '1:2:3:0::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['1:2:3:4:5:6:7::', '1:2:3:4::/64'],
+  ] as const) {
+    t.equal(subnetOf(address), subnet, address)
+  }
+})
