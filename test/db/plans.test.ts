@@ -1,4 +1,4 @@
-/** What the statements about commands read does not grow with the commands that have ended: 100,000 here, a million by `npm run drill:plans`. */
+/** What the statements about commands read does not grow with the commands that have ended: 100,000 here, a million by `npm run drill -- plans`. */
 import t from 'tap'
 import { explained } from '../../drills/plans-explain.ts'
 import { fillEnded, fillFleet } from '../../drills/plans-history.ts'

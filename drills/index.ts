@@ -1,0 +1,17 @@
+/** Every drill, by what it is about. `npm run drill` prints this list; figures so far are in bench/RESULTS.md. */
+import { commandsDrill } from './commands.ts'
+import type { Drill } from './drill.ts'
+import { fcmDownDrill } from './fcm-down.ts'
+import { partitionsDrill } from './partitions.ts'
+import { plansDrill } from './plans.ts'
+import { stdoutDrill } from './stdout.ts'
+import { writersDrill } from './writers.ts'
+
+export const DRILLS: readonly Drill[] = [
+  commandsDrill,
+  fcmDownDrill,
+  stdoutDrill,
+  plansDrill,
+  writersDrill,
+  partitionsDrill,
+]
