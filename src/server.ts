@@ -13,6 +13,7 @@ import type { AtFailpoint } from './core/failpoint.ts'
 import { createUuidV7 } from './core/ids.ts'
 import { KeyedSignal } from './core/keyed-signal.ts'
 import { Pace } from './core/pace.ts'
+import { within } from './core/wait.ts'
 import { DatabaseHealth } from './db/health.ts'
 import { ping } from './db/installation.ts'
 import { createStores } from './db/stores.ts'
@@ -48,8 +49,8 @@ export interface Service {
   readonly origin: string
   /** Resolves when requests are served; rejects with StartError where they must not be. */
   readonly ready: Promise<void>
-  /** Stops in order; `reason` goes into `service.stop`. A second call skips the drain. The logger stays open. */
-  close(reason: string): Promise<void>
+  /** Stops in order, once; `reason` goes into `service.stop`. Aborting `hurry` skips every wait. The logger stays open. */
+  close(reason: string, hurry: AbortSignal): Promise<void>
 }
 
 /** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
@@ -256,23 +257,21 @@ async function compose(
     maintenance,
     heartbeats,
     failpoint,
-    async closeRest(deadlineMs) {
-      await stores.close(deadlineMs)
+    async closeRest(deadlineMs, hurry) {
+      await within(stores.close(deadlineMs), deadlineMs, hurry)
       metrics.close()
       await opened.close()
     },
   }
   const ready = start(life)
   ready.catch(() => {}) // for a caller that only closes
-  const skipDrain = new AbortController()
   let stopping: Promise<void> | undefined
 
   return {
     origin,
     ready,
-    close(reason) {
-      if (stopping !== undefined) skipDrain.abort()
-      stopping ??= stop(life, reason, skipDrain.signal)
+    close(reason, hurry) {
+      stopping ??= stop(life, reason, hurry)
       return stopping
     },
   }
