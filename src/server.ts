@@ -216,7 +216,7 @@ async function compose(
         () => true,
         () => false,
       )
-      return isAnswering ? {} : { database: 'does not answer' }
+      return isAnswering ? {} : { database: 'does not answer, or only reads' }
     },
   })
   const isTrustedProxy = addressSet(config.trustedProxies)

@@ -6,6 +6,7 @@ import pg from 'pg'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
+import { isReadOnly, ReadOnlyServerError, ServerClient } from './server-client.ts'
 import { isUnavailable, leavesSessionSound } from './sqlstate.ts'
 
 /** One statement. `name` makes it a prepared statement (unless DATABASE_PREPARED=false) and labels its errors. */
@@ -43,10 +44,12 @@ export interface PoolOptions {
   /** Server settings of each connection, such as plan_cache_mode, besides those that all have. */
   readonly serverSettings?: Readonly<Record<string, string>>
   readonly failpoint?: AtFailpoint | undefined
-  /** Told of every failure for want of a database, and (undefined) of every success. */
-  readonly onOutcome?: (error: unknown) => void
+  /** Told of every failure for want of a database, and (undefined) of every success; `what` is the query's name, or CONNECT. */
+  readonly onOutcome?: (error: unknown, what: string) => void
 }
 
+/** What an outcome without a statement is about. */
+export const CONNECT = 'connect'
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
 const CONNECT_TIMEOUT_MS = 800
 const QUERY_TIMEOUT_MS = 1_100
@@ -62,7 +65,7 @@ export class Pool implements Database {
   readonly #failpoint: AtFailpoint | undefined
   /** Connections that a statement holds; those still being opened are not counted. */
   #inUse = 0
-  readonly #onOutcome: (error: unknown) => void
+  readonly #onOutcome: (error: unknown, what: string) => void
 
   constructor(options: PoolOptions) {
     const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
@@ -79,6 +82,13 @@ export class Pool implements Database {
       keepAlive: true,
       maxLifetimeSeconds: 900,
       application_name: 'fleetloop',
+      Client: ServerClient,
+      // A server that only reads, such as the old primary after a failover, is as good as none: what it knows is old.
+      verify: (client, done) => {
+        const refusal = isReadOnly(client) ? new ReadOnlyServerError() : undefined
+        if (refusal === undefined) this.#onOutcome(undefined, CONNECT)
+        done(refusal)
+      },
       // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
       ...(options.isPrepared && {
         statement_timeout: queryTimeoutMs - 200,
@@ -89,9 +99,10 @@ export class Pool implements Database {
       }),
     })
     this.#failpoint = options.failpoint
-    this.#pool.on('error', this.#onOutcome)
+    const onLost = (error: unknown) => this.#onOutcome(error, CONNECT)
+    this.#pool.on('error', onLost)
     // A checked-out client that dies between two queries emits here, and would end the process.
-    this.#pool.on('connect', (client) => client.on('error', this.#onOutcome))
+    this.#pool.on('connect', (client) => client.on('error', onLost))
   }
 
   get connectionsInUse(): number {
@@ -108,12 +119,12 @@ export class Pool implements Database {
 
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
     return this.#withClient(async (client) => {
-      await client.query('begin')
+      await this.#told('begin', client.query('begin'))
       try {
         const value = await work({ query: (query) => this.#run(client, query) })
         this.#failpoint?.('before_commit')
         // A failed transaction answers COMMIT with ROLLBACK and no error.
-        const { command } = await client.query('commit')
+        const { command } = await this.#told('commit', client.query('commit'))
         if (command !== 'COMMIT') throw new Error(`the transaction ended in ${command}`)
         return value
       } catch (error) {
@@ -130,12 +141,24 @@ export class Pool implements Database {
   }
 
   async #run<Row extends object>(client: pg.PoolClient, query: Query): Promise<Result<Row>> {
-    const { rows, rowCount } = await client.query<Row>({
+    const answer = client.query<Row>({
       ...(this.#isPrepared && { name: query.name }),
       text: query.text,
       values: [...(query.values ?? [])],
     })
+    const { rows, rowCount } = await this.#told(query.name, answer)
     return { rows, rowCount: rowCount ?? 0 }
+  }
+
+  async #told<T>(what: string, work: Promise<T>): Promise<T> {
+    try {
+      const value = await work
+      this.#onOutcome(undefined, what)
+      return value
+    } catch (error) {
+      if (isUnavailable(error)) this.#onOutcome(error, what)
+      throw error
+    }
   }
 
   /** A wait for our own connections, all of them busy, says nothing about the database. */
@@ -143,7 +166,9 @@ export class Pool implements Database {
     try {
       return await this.#pool.connect()
     } catch (error) {
-      throw this.#inUse >= this.#maxConnections ? overloaded(error) : error
+      if (this.#inUse >= this.#maxConnections) throw overloaded(error)
+      if (isUnavailable(error)) this.#onOutcome(error, CONNECT)
+      throw error
     }
   }
 
@@ -156,8 +181,7 @@ export class Pool implements Database {
       this.#inUse += 1
       try {
         const value = await work(client)
-        client.release()
-        this.#onOutcome(undefined)
+        client.release(isReadOnly(client))
         return value
       } catch (error) {
         // pg-pool's own query() would close the connection on every error, also on a mere 23505.
@@ -169,7 +193,6 @@ export class Pool implements Database {
       }
     } catch (error) {
       if (!isUnavailable(error)) throw error
-      this.#onOutcome(error)
       throw new AppError('db_unavailable', 'The database does not answer. Try again shortly.', {
         cause: error,
       })

@@ -1,5 +1,7 @@
 /** The way to PostgreSQL under bad input, lost connections, time-outs and overload. */
+import pg from 'pg'
 import t, { type Test } from 'tap'
+import { DatabaseHealth } from '../../src/db/health.ts'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
@@ -173,6 +175,82 @@ t.test('a database that lets nobody in is db_unavailable', async (t) => {
     await pool.close(1_000)
   }
 })
+
+t.test('a server that only reads is as good as none, and its reads prove nothing', async (t) => {
+  const lines: unknown[] = []
+  const health = new DatabaseHealth(
+    ({ event }) => lines.push(event),
+    performance.now.bind(performance),
+  )
+  const { url, db, kill, pool, pid } = await prepare(t, { onOutcome: health.observe })
+  const insert = { name: 'insert', text: 'insert into things values (1)' }
+  const read = { name: 'read', text: 'select from things' }
+  // Reads have a connection from before, which stays as it was; writes need a new one.
+  const reads = new Pool({ url, maxConnections: 1, isPrepared: true, onOutcome: health.observe })
+  t.teardown(() => reads.close(1_000))
+  await reads.query(read)
+  const first = await pid()
+  const database = pg.escapeIdentifier(new URL(url).pathname.slice(1))
+  await db.query(`alter database ${database} set default_transaction_read_only = on`)
+  await kill(first)
+  for (const _ of ['once', 'and again']) {
+    await t.rejects(pool.query(insert), { code: 'db_unavailable' })
+    await t.rejects(pool.query(read), { code: 'db_unavailable' })
+    await reads.query(read)
+  }
+  t.same(lines, ['db.unavailable'])
+  // A server may also turn under a connection: it says so, and the connection is the last time used.
+  const before = await reads.query<{ pid: number }>({
+    name: 'pid',
+    text: 'select pg_backend_pid() as pid',
+  })
+  await reads.query({ name: 'turn', text: 'set default_transaction_read_only = on' })
+  await t.rejects(reads.query(read), { code: 'db_unavailable' })
+  await db.query(`alter database ${database} reset default_transaction_read_only`)
+  const after = await reads.query<{ pid: number }>({
+    name: 'pid',
+    text: 'select pg_backend_pid() as pid',
+  })
+  t.not(after.rows[0]?.pid, before.rows[0]?.pid)
+  t.equal((await pool.query(insert)).rowCount, 1)
+  t.same(lines, ['db.unavailable', 'db.recovered'])
+})
+
+t.test(
+  'partial trouble ends with what it made fail, or is forgotten after a quiet minute',
+  async (t) => {
+    const lines: unknown[] = []
+    let nowMs = 0
+    const health = new DatabaseHealth(
+      (line) => lines.push(line),
+      () => nowMs,
+    )
+    const full = Object.assign(new Error('No space left on device'), { code: '53100' })
+    const lost = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+    const begin = { event: 'db.unavailable', fields: { error: full.message } }
+    const end = (downMs: number) => ({ event: 'db.recovered', fields: { down_ms: downMs } })
+    health.observe(full, 'insert')
+    health.observe(undefined, 'read')
+    health.observe(lost, 'read')
+    health.observe(undefined, 'read')
+    t.same(lines, [begin], 'reading works all the time, or again, and says nothing of the disk')
+    nowMs = 10
+    health.observe(undefined, 'insert')
+    t.same(lines.splice(0), [begin, end(10)])
+
+    health.observe(full, 'rare')
+    nowMs += 60_000
+    health.observe(undefined, 'insert')
+    t.same(lines, [begin])
+    nowMs += 1
+    health.observe(undefined, 'insert')
+    t.same(lines.splice(0), [begin, end(60_001)])
+
+    health.observe(lost, 'read')
+    health.observe(undefined, 'insert')
+    t.match(lines, [{ event: 'db.unavailable' }, end(0)], 'an outage ends with any success')
+  },
+)
 
 t.test('waiting has a bound: one more is refused at once', async (t) => {
   const { pool, db } = await prepare(t)

@@ -3,69 +3,10 @@ import { once } from 'node:events'
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { ask, asks, everyAsk } from '../helpers/asks.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { type Enrolled, type Running, startService } from '../helpers/service.ts'
-
-interface Ask {
-  readonly method: string
-  readonly path: string
-  readonly token?: string
-  readonly body?: unknown
-  /** Where the database answers. */
-  readonly status: number
-}
-
-/** One of every kind of request, each with a credential that is good. */
-function asks(device: Enrolled): readonly Ask[] {
-  const { token, enrollmentToken } = device
-  const path = '/v1/apk/download-latest'
-  return [
-    { method: 'POST', path: '/v1/heartbeat', token, body: {}, status: 200 },
-    {
-      method: 'POST',
-      path: '/v1/action-result',
-      token,
-      body: { request_id: 'none', outcome: 'ok' },
-      status: 404,
-    },
-    {
-      method: 'POST',
-      path: '/v1/devices/ack',
-      token,
-      body: { request_id: 'none', status: 'OK' },
-      status: 404,
-    },
-    {
-      method: 'POST',
-      path: '/v1/devices/fcm-token',
-      token,
-      body: { fcm_token: 'p1' },
-      status: 200,
-    },
-    { method: 'POST', path: '/v1/register', token: enrollmentToken, body: {}, status: 401 },
-    { method: 'GET', path, token, status: 404 },
-    { method: 'GET', path, token: enrollmentToken, status: 404 },
-    { method: 'GET', path, status: 404 },
-    { method: 'POST', path: '/v1/enroll-tokens', body: { aliases: ['D99'] }, status: 201 },
-    { method: 'GET', path: '/v1/enroll-tokens', status: 200 },
-    { method: 'POST', path: '/admin/command', body: { alias: 'D01', action: 'ping' }, status: 202 },
-    { method: 'GET', path: '/admin/commands', status: 200 },
-    { method: 'GET', path: '/admin/commands/none', status: 404 },
-    { method: 'DELETE', path: '/admin/commands/none', status: 404 },
-    { method: 'GET', path: '/admin/devices', status: 200 },
-    { method: 'GET', path: `/admin/devices/${device.deviceId}`, status: 200 },
-    { method: 'GET', path: '/admin/apk/builds', status: 200 },
-    { method: 'GET', path: '/admin/audit', status: 200 },
-  ]
-}
-
-function ask(service: Running, { method, path, token, body }: Ask) {
-  return service.call(method, path, {
-    ...(token !== undefined && { token }),
-    ...(body !== undefined && { body }),
-  })
-}
+import { type Running, startService } from '../helpers/service.ts'
 
 /** A client of another database of the cluster, and the name of the service's. */
 async function operator(t: Test, service: Running) {
@@ -89,9 +30,7 @@ t.test('a database that is away is 503 for everyone, and back without a restart'
   const service = await startService(t)
   const device = await service.enroll('D01')
   const { takeAway, bringBack } = await operator(t, service)
-  for (const each of asks(device)) {
-    t.equal((await ask(service, each)).status, each.status, `before: ${each.method} ${each.path}`)
-  }
+  await everyAsk(t, service, device, 'before')
 
   await takeAway()
   for (let round = 0; round < 3; round += 1) {
@@ -112,9 +51,7 @@ t.test('a database that is away is 503 for everyone, and back without a restart'
   t.equal(service.lines.of('db.recovered').length, 0)
 
   await bringBack()
-  for (const each of asks(device)) {
-    t.match(await ask(service, each), { status: each.status }, `after: ${each.method} ${each.path}`)
-  }
+  await everyAsk(t, service, device, 'after')
   t.equal((await service.call('GET', '/readyz')).status, 200)
   t.match(await service.lines.waitFor((line) => line.event === 'db.recovered'), {
     level: 'INFO',
@@ -198,9 +135,7 @@ t.test('a database that goes silent is 503 in bounded time', async (t) => {
   }
   t.equal((await service.lines.atLeast(1, 'db.unavailable')).length, 1)
   line.thaw()
-  for (const each of asks(device)) {
-    t.match(await ask(service, each), { status: each.status }, `after: ${each.method} ${each.path}`)
-  }
+  await everyAsk(t, service, device, 'after')
   await service.lines.waitFor((each) => each.event === 'db.recovered')
   line.freeze()
   t.equal(await service.stop(), 0, 'nor does it hold up the end')
