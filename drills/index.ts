@@ -2,12 +2,16 @@
 import { commandsDrill } from './commands.ts'
 import type { Drill } from './drill.ts'
 import { fcmDownDrill } from './fcm-down.ts'
+import { databaseFrozenDrill, databaseKillsDrill, databaseStoppedDrill } from './outages.ts'
 import { partitionsDrill } from './partitions.ts'
 import { plansDrill } from './plans.ts'
 import { stdoutDrill } from './stdout.ts'
 import { writersDrill } from './writers.ts'
 
 export const DRILLS: readonly Drill[] = [
+  databaseKillsDrill,
+  databaseStoppedDrill,
+  databaseFrozenDrill,
   commandsDrill,
   fcmDownDrill,
   stdoutDrill,

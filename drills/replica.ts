@@ -20,8 +20,11 @@ export interface Replica {
   readonly ready: Promise<void>
   /** How it ended; never rejects. */
   readonly ended: Promise<Ended>
+  readonly pid: number
   /** Its log lines about an answer 500, so far. */
   readonly faultLines: readonly string[]
+  /** Its db.unavailable and db.recovered lines, so far. */
+  readonly databaseLines: readonly string[]
   /** All of stderr so far. */
   readonly notes: () => string
   signal(signal: 'SIGKILL' | 'SIGTERM'): void
@@ -63,19 +66,23 @@ export function startReplica({
     throw new Error(`the service ended with ${signal ?? `exit code ${code}`}:\n${notes}`)
   })
   const faultLines: string[] = []
+  const databaseLines: string[] = []
   // A log may grow longer than our memory: nothing else of it is kept.
   const lines = createInterface({ input: child.stdout })
   const ready = new Promise<void>((resolve) => {
     lines.on('line', (line) => {
       if (line.includes('"event":"service.ready"')) resolve()
       if (line.includes('"status_code":500')) faultLines.push(line)
+      if (line.includes('"event":"db.')) databaseLines.push(line)
     })
   })
   const replica = {
     origin: Promise.race([origin, died]),
     ready: Promise.race([ready, died]),
     ended,
+    pid: child.pid ?? 0,
     faultLines,
+    databaseLines,
     notes: () => notes,
     signal: (signal: 'SIGKILL' | 'SIGTERM') => void child.kill(signal),
   }

@@ -1,12 +1,17 @@
 /**
  * Whether the database answers, told by every statement: one line when an episode begins, one when it ends.
  *
- * An outage ends with the first success. Trouble that only some feel (full disk, read-only, too many connections) ends
- * with the first success of what it made fail: what goes on all the time, such as reading, proves nothing.
+ * A success ends it that was begun SETTLE_MS after the last failure: connections that die together do so one after the
+ * other, and some still answer in between. Where only some feel it (full disk, too many connections, no writes), it
+ * must be one of those that failed, or have a connection made since connecting failed: that reads go well proves nothing.
  */
 import type { Line } from '../telemetry/events.ts'
+import { CONNECT, type Outcome } from './pool.ts'
 import { isAway, isPartial } from './sqlstate.ts'
 
+type Success = Extract<Outcome, { readonly kind: 'worked' }>
+
+const SETTLE_MS = 200
 /** What failed may not be tried again for long: after so much time without a failure any success counts. */
 const FORGET_MS = 60_000
 
@@ -16,7 +21,7 @@ export class DatabaseHealth {
   #downSinceMs: number | undefined
   /** What partial trouble made fail in this episode. */
   readonly #failed = new Set<string>()
-  #failedAtMs = 0
+  #failedAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. */
   constructor(log: (line: Line) => void, nowMs: () => number) {
@@ -28,14 +33,13 @@ export class DatabaseHealth {
     return this.#downSinceMs !== undefined
   }
 
-  /** `error` undefined: a success. `what`: a statement, or the making of a connection. */
-  readonly observe = (error: unknown, what: string): void => {
-    if (error === undefined) {
-      if (this.#downSinceMs !== undefined && this.#proves(what)) this.#up()
-    } else if (isAway(error)) {
-      if (isPartial(error)) this.#failed.add(what)
+  readonly observe = (outcome: Outcome): void => {
+    if (outcome.kind === 'worked') {
+      if (this.#downSinceMs !== undefined && this.#isProof(outcome)) this.#up()
+    } else if (isAway(outcome.error)) {
+      if (isPartial(outcome.error)) this.#failed.add(outcome.what)
       this.#failedAtMs = this.#nowMs()
-      this.#down(error)
+      this.#down(outcome.error)
     }
   }
 
@@ -45,9 +49,11 @@ export class DatabaseHealth {
     else this.#down(error)
   }
 
-  #proves(success: string): boolean {
-    if (this.#failed.size === 0 || this.#failed.has(success)) return true
-    return this.#nowMs() - this.#failedAtMs > FORGET_MS
+  #isProof({ what, startedAtMs, connectedAtMs }: Success): boolean {
+    const quietMs = startedAtMs - this.#failedAtMs
+    if (quietMs < SETTLE_MS) return false
+    if (this.#failed.size === 0 || this.#failed.has(what) || quietMs > FORGET_MS) return true
+    return this.#failed.has(CONNECT) && connectedAtMs > this.#failedAtMs
   }
 
   #down(error: unknown): void {

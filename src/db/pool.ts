@@ -31,6 +31,17 @@ export interface Database extends Queryable {
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>
 }
 
+/** How a statement went, or an attempt to connect; `what` is the query's name, `begin`, `commit` or CONNECT. */
+export type Outcome =
+  | { readonly kind: 'failed'; readonly what: string; readonly error: unknown }
+  | {
+      readonly kind: 'worked'
+      readonly what: string
+      /** When it was begun, and when its connection was made: by performance.now(). */
+      readonly startedAtMs: number
+      readonly connectedAtMs: number
+    }
+
 export interface PoolOptions {
   readonly url: string
   readonly maxConnections: number
@@ -44,11 +55,11 @@ export interface PoolOptions {
   /** Server settings of each connection, such as plan_cache_mode, besides those that all have. */
   readonly serverSettings?: Readonly<Record<string, string>>
   readonly failpoint?: AtFailpoint | undefined
-  /** Told of every failure for want of a database, and (undefined) of every success; `what` is the query's name, or CONNECT. */
-  readonly onOutcome?: (error: unknown, what: string) => void
+  /** Told of every success, and of every failure for want of a database. */
+  readonly onOutcome?: (outcome: Outcome) => void
 }
 
-/** What an outcome without a statement is about. */
+/** What a connection that is refused or lost is about. */
 export const CONNECT = 'connect'
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
 const CONNECT_TIMEOUT_MS = 800
@@ -65,7 +76,7 @@ export class Pool implements Database {
   readonly #failpoint: AtFailpoint | undefined
   /** Connections that a statement holds; those still being opened are not counted. */
   #inUse = 0
-  readonly #onOutcome: (error: unknown, what: string) => void
+  readonly #onOutcome: (outcome: Outcome) => void
 
   constructor(options: PoolOptions) {
     const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
@@ -84,11 +95,7 @@ export class Pool implements Database {
       application_name: 'fleetloop',
       Client: ServerClient,
       // A server that only reads, such as the old primary after a failover, is as good as none: what it knows is old.
-      verify: (client, done) => {
-        const refusal = isReadOnly(client) ? new ReadOnlyServerError() : undefined
-        if (refusal === undefined) this.#onOutcome(undefined, CONNECT)
-        done(refusal)
-      },
+      verify: (client, done) => done(isReadOnly(client) ? new ReadOnlyServerError() : undefined),
       // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
       ...(options.isPrepared && {
         statement_timeout: queryTimeoutMs - 200,
@@ -99,7 +106,7 @@ export class Pool implements Database {
       }),
     })
     this.#failpoint = options.failpoint
-    const onLost = (error: unknown) => this.#onOutcome(error, CONNECT)
+    const onLost = (error: unknown) => this.#failed(CONNECT, error)
     this.#pool.on('error', onLost)
     // A checked-out client that dies between two queries emits here, and would end the process.
     this.#pool.on('connect', (client) => client.on('error', onLost))
@@ -119,12 +126,12 @@ export class Pool implements Database {
 
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
     return this.#withClient(async (client) => {
-      await this.#told('begin', client.query('begin'))
+      await this.#told(client, 'begin', client.query('begin'))
       try {
         const value = await work({ query: (query) => this.#run(client, query) })
         this.#failpoint?.('before_commit')
         // A failed transaction answers COMMIT with ROLLBACK and no error.
-        const { command } = await this.#told('commit', client.query('commit'))
+        const { command } = await this.#told(client, 'commit', client.query('commit'))
         if (command !== 'COMMIT') throw new Error(`the transaction ended in ${command}`)
         return value
       } catch (error) {
@@ -146,19 +153,25 @@ export class Pool implements Database {
       text: query.text,
       values: [...(query.values ?? [])],
     })
-    const { rows, rowCount } = await this.#told(query.name, answer)
+    const { rows, rowCount } = await this.#told(client, query.name, answer)
     return { rows, rowCount: rowCount ?? 0 }
   }
 
-  async #told<T>(what: string, work: Promise<T>): Promise<T> {
+  async #told<T>(client: pg.PoolClient, what: string, work: Promise<T>): Promise<T> {
+    const startedAtMs = performance.now()
     try {
       const value = await work
-      this.#onOutcome(undefined, what)
+      const connectedAtMs = client instanceof ServerClient ? client.connectedAtMs : 0
+      this.#onOutcome({ kind: 'worked', what, startedAtMs, connectedAtMs })
       return value
     } catch (error) {
-      if (isUnavailable(error)) this.#onOutcome(error, what)
+      this.#failed(what, error)
       throw error
     }
+  }
+
+  #failed(what: string, error: unknown): void {
+    if (isUnavailable(error)) this.#onOutcome({ kind: 'failed', what, error })
   }
 
   /** A wait for our own connections, all of them busy, says nothing about the database. */
@@ -167,7 +180,7 @@ export class Pool implements Database {
       return await this.#pool.connect()
     } catch (error) {
       if (this.#inUse >= this.#maxConnections) throw overloaded(error)
-      if (isUnavailable(error)) this.#onOutcome(error, CONNECT)
+      this.#failed(CONNECT, error)
       throw error
     }
   }

@@ -17,10 +17,15 @@ export class ReadOnlyServerError extends Error {
 const REPORTS: ReadonlySet<string> = new Set(['in_hot_standby', 'default_transaction_read_only'])
 
 export class ServerClient extends pg.Client {
+  /** When it was first ready for a query, by performance.now(). */
+  connectedAtMs = 0
   readonly #reasons = new Set<string>()
 
   constructor(config?: string | pg.ClientConfig) {
     super(config)
+    this.connection.once('readyForQuery', () => {
+      this.connectedAtMs = performance.now()
+    })
     this.connection.on('parameterStatus', ({ parameterName: name, parameterValue: value }) => {
       if (!REPORTS.has(name)) return
       if (value === 'on') this.#reasons.add(name)

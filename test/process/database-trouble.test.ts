@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { DatabaseHealth } from '../../src/db/health.ts'
 import { ask, asks, everyAsk } from '../helpers/asks.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
@@ -139,6 +140,55 @@ t.test('a database that goes silent is 503 in bounded time', async (t) => {
   await service.lines.waitFor((each) => each.event === 'db.recovered')
   line.freeze()
   t.equal(await service.stop(), 0, 'nor does it hold up the end')
+})
+
+t.test('an episode has one beginning and one end, whatever still works meanwhile', async (t) => {
+  const lines: unknown[] = []
+  let nowMs = 1_000
+  const health = new DatabaseHealth(
+    (line) => lines.push(line),
+    () => nowMs,
+  )
+  const full = Object.assign(new Error('No space left on device'), { code: '53100' })
+  const many = Object.assign(new Error('too many clients already'), { code: '53300' })
+  const lost = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+  const failed = (what: string, error: Error) => health.observe({ kind: 'failed', what, error })
+  const worked = (what: string, startedAtMs = nowMs, connectedAtMs = 0) =>
+    health.observe({ kind: 'worked', what, startedAtMs, connectedAtMs })
+  const begin = ({ message }: Error) => ({ event: 'db.unavailable', fields: { error: message } })
+  const end = (downMs: number) => ({ event: 'db.recovered', fields: { down_ms: downMs } })
+
+  failed('read', lost)
+  worked('insert', nowMs + 199)
+  t.same(lines, [begin(lost)], 'what was begun so soon may have met a server that is about to die')
+  nowMs += 250
+  worked('insert')
+  t.same(lines.splice(0), [begin(lost), end(250)])
+
+  failed('insert', full)
+  nowMs += 1_000
+  worked('read')
+  failed('read', lost)
+  nowMs += 1_000
+  worked('read')
+  t.same(lines, [begin(full)], 'reading works all the time, or again, and says nothing of the disk')
+  worked('insert')
+  t.same(lines.splice(0), [begin(full), end(2_000)])
+
+  failed('connect', many)
+  nowMs += 1_000
+  worked('read')
+  t.same(lines, [begin(many)], 'on a connection from before')
+  worked('read', nowMs, nowMs - 10)
+  t.same(lines.splice(0), [begin(many), end(1_000)], 'on a new one')
+
+  failed('rare', full)
+  nowMs += 60_000
+  worked('insert')
+  t.same(lines, [begin(full)])
+  nowMs += 1
+  worked('insert')
+  t.same(lines.splice(0), [begin(full), end(60_001)], 'what is not tried again is forgotten')
 })
 
 /** A TCP line to the database that can be frozen: open, accepting, and silent. */
