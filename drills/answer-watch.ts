@@ -22,6 +22,7 @@ export class AnswerWatch {
   #late = 0
   #mute = 0
   #onSuccess: (() => void) | undefined
+  readonly #phases: Phase[] = []
 
   readonly take = ({ status, retryAfterS, latencyMs, body }: LoadAnswer): void => {
     const code = status < 400 ? '' : codeOf(body)
@@ -45,7 +46,13 @@ export class AnswerWatch {
     this.#slowestMs = 0
     this.#late = 0
     this.#mute = 0
+    this.#phases.push(phase)
     return phase
+  }
+
+  /** All phases that have ended, as one. */
+  get sum(): Phase {
+    return sumOf(this.#phases)
   }
 
   /** Resolves at the next 2xx. */

@@ -2,7 +2,12 @@
 import { commandsDrill } from './commands.ts'
 import type { Drill } from './drill.ts'
 import { fcmDownDrill } from './fcm-down.ts'
-import { databaseFrozenDrill, databaseKillsDrill, databaseStoppedDrill } from './outages.ts'
+import {
+  databaseFrozenDrill,
+  databaseKillsDrill,
+  databaseStoppedDrill,
+  troubleDrill,
+} from './outages.ts'
 import { partitionsDrill } from './partitions.ts'
 import { plansDrill } from './plans.ts'
 import { stdoutDrill } from './stdout.ts'
@@ -12,6 +17,7 @@ export const DRILLS: readonly Drill[] = [
   databaseKillsDrill,
   databaseStoppedDrill,
   databaseFrozenDrill,
+  troubleDrill,
   commandsDrill,
   fcmDownDrill,
   stdoutDrill,

@@ -1,4 +1,5 @@
 /** One service, a PostgreSQL of its own that a drill can hurt, a load that goes on, and all that is watched meanwhile. */
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { seededToken, seedFleet } from '../bench/seeded-fleet.ts'
 import { nothingMissing } from './acknowledged.ts'
@@ -8,6 +9,7 @@ import { startMixedLoad } from './mixed-load.ts'
 import { type Postgres, startPostgres, withClient } from './postgres.ts'
 import { type ProbeWatch, startProbes } from './probe-watch.ts'
 import { type Replica, startReplica } from './replica.ts'
+import { MAX_CONNECTIONS, mountSmallDisk, unmount } from './troubles.ts'
 
 export interface OutageRig {
   readonly postgres: Postgres
@@ -18,25 +20,47 @@ export interface OutageRig {
   readonly spareTokens: readonly string[]
   readonly answers: AnswerWatch
   readonly probes: ProbeWatch
-  /** Ends load and service; what holds of every outage. `phases`: all that `answers` was asked for. */
-  end(phases: readonly Phase[]): Promise<readonly Figure[]>
+  /** The small file system that holds the database and nothing else; undefined where we may not mount one. */
+  readonly disk: string | undefined
+  /** Ends load and service; what holds of every outage. */
+  end(): Promise<readonly Figure[]>
   destroy(): Promise<void>
 }
 
 const SECRET = { id: 'default', secret: 'drill-hmac-secret-0123456789abcdef' }
 const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
+const DISK_MIB = 256
 const PHONES = 200
 const SPARE_PHONES = 20
 /** Every other answer is a fault of ours, or tells a phone that it is bad. */
 const EXPECTED = /^(200|201|202|503 (db_unavailable|overloaded))$/
 
-/** Serving, and under load. */
-export async function startOutageRig(
-  { dir }: DrillPlace,
+/** The figures of `work` under load, and what holds of every outage. */
+export async function onOutageRig(
+  place: DrillPlace,
   ratePerS: number,
-  settings: Readonly<Record<string, string>> = {},
-): Promise<OutageRig> {
-  const postgres = await startPostgres(join(dir, 'postgres'))
+  work: (rig: OutageRig) => Promise<readonly Figure[]>,
+): Promise<readonly Figure[]> {
+  const rig = await startOutageRig(place, ratePerS)
+  try {
+    const figures = await work(rig)
+    return [...figures, ...(await rig.end())]
+  } finally {
+    await rig.destroy()
+  }
+}
+
+/** Serving, and under load. */
+async function startOutageRig({ dir }: DrillPlace, ratePerS: number): Promise<OutageRig> {
+  const dataDir = join(dir, 'postgres')
+  mkdirSync(dataDir)
+  const isDiskSmall = mountSmallDisk(dataDir, DISK_MIB)
+  const postgres = await startPostgres(dataDir)
+  await withClient(postgres.url, (db) =>
+    db.query(`alter system set max_connections = ${MAX_CONNECTIONS}`),
+  )
+  await postgres.stop() // a restart brings it
+  await postgres.start()
   const service = startReplica({
     settings: {
       DATABASE_URL: postgres.url,
@@ -45,7 +69,6 @@ export async function startOutageRig(
       HMAC_SECRET: SECRET.secret,
       HEARTBEAT_DEDUP_WINDOW_S: '0',
       RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
-      ...settings,
     },
   })
   await service.ready
@@ -70,13 +93,13 @@ export async function startOutageRig(
     spareTokens: tokens.slice(PHONES),
     answers,
     probes,
-    async end(phases) {
+    disk: isDiskSmall ? dataDir : undefined,
+    async end() {
       const report = await load.stop()
       await probes.stop()
-      const all = [...phases, answers.end()]
-      const odd = all.flatMap(({ byCode }) =>
-        Object.entries(byCode).filter(([code]) => !EXPECTED.test(code)),
-      )
+      answers.end()
+      const { byCode, mute } = answers.sum
+      const odd = Object.entries(byCode).filter(([code]) => !EXPECTED.test(code))
       const missing = await withClient(postgres.url, (db) => nothingMissing(db, load.acknowledged))
       service.signal('SIGTERM')
       const { code, signal } = await service.ended
@@ -85,8 +108,8 @@ export async function startOutageRig(
         {
           promise:
             'every answer is a success or 503 with Retry-After; zero 401, none without an answer',
-          measured: `${report.sent} sent, ${odd.map(([what, count]) => `${what} × ${count}`).join(', ') || 'no other answer'}; ${sum(all, ({ mute }) => mute)} without Retry-After, ${report.failed} without an answer, ${report.shed} never sent`,
-          isHeld: odd.length === 0 && report.failed === 0 && all.every(({ mute }) => mute === 0),
+          measured: `${report.sent} sent, ${odd.map(([what, count]) => `${what} × ${count}`).join(', ') || 'no other answer'}; ${mute} without Retry-After, ${report.failed} without an answer, ${report.shed} never sent`,
+          isHeld: odd.length === 0 && report.failed === 0 && mute === 0,
         },
         {
           promise: 'the service neither ends nor faults; /healthz is 200 all the time',
@@ -102,6 +125,7 @@ export async function startOutageRig(
       await probes.stop()
       postgres.thaw()
       await postgres.stop()
+      if (isDiskSmall) unmount(dataDir)
     },
   }
 }
@@ -114,8 +138,4 @@ export function inTimeFigure(phase: Phase, when: string): Figure {
     isHeld: phase.late === 0,
     isTimed: true,
   }
-}
-
-function sum<T>(items: readonly T[], of: (item: T) => number): number {
-  return items.reduce((total, item) => total + of(item), 0)
 }

@@ -3,79 +3,75 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { residentMiB } from '../bench/processes.ts'
 import { createSend, jsonHeaders } from '../sim/http.ts'
 import { codesText, type Phase, sumOf } from './answer-watch.ts'
-import type { DrillPlace, Figure } from './drill.ts'
-import { inTimeFigure, type OutageRig, startOutageRig } from './outage-rig.ts'
+import type { Figure } from './drill.ts'
+import { inTimeFigure, type OutageRig } from './outage-rig.ts'
 
 export interface OutageRun {
   readonly kind: 'stopped' | 'frozen'
   readonly seconds: number
-  readonly ratePerS: number
+  /** Before and after it. */
+  readonly calmS: number
   /** Asked afterwards, to find a poisoned connection. */
   readonly probes: number
 }
 
-const CALM_S = 5
 const MOST_MS = 2_000
 const MOST_MORE_MIB = 32
 const SAMPLE_MS = 100
 const AT_ONCE = 20
+const TOLD_MS = 10_000
+const POLL_MS = 20
 
-export async function runOutage(run: OutageRun, place: DrillPlace): Promise<readonly Figure[]> {
-  const { print } = place
-  const rig = await startOutageRig(place, run.ratePerS)
-  try {
-    const memory = watchMemory(rig.service.pid)
-    await wait(1_000 * CALM_S)
-    const calm = rig.answers.end()
-    print(`calm: ${codesText(calm)}; slowest ${calm.slowestMs.toFixed(0)} ms`)
-    const beforeMiB = memory.takePeak()
+export async function runOutage(
+  run: OutageRun,
+  rig: OutageRig,
+  print: (line: string) => void,
+): Promise<readonly Figure[]> {
+  const memory = watchMemory(rig.service.pid)
+  const linesBefore = rig.service.databaseLines.length
+  await wait(1_000 * run.calmS)
+  const calm = rig.answers.end()
+  print(`calm: ${codesText(calm)}; slowest ${calm.slowestMs.toFixed(0)} ms`)
+  const beforeMiB = memory.takePeak()
 
-    print(`PostgreSQL is ${run.kind} for ${run.seconds} s`)
-    const awayAtMs = performance.now()
-    if (run.kind === 'frozen') rig.postgres.freeze()
-    else await rig.postgres.stop()
-    await wait(MOST_MS)
-    const turning = rig.answers.end()
-    await wait(Math.max(0, 1_000 * run.seconds - MOST_MS))
-    const away = rig.answers.end()
-    const awayMiB = memory.takePeak()
+  print(`PostgreSQL is ${run.kind} for ${run.seconds} s`)
+  const awayAtMs = performance.now()
+  if (run.kind === 'frozen') rig.postgres.freeze()
+  else await rig.postgres.stop()
+  await wait(MOST_MS)
+  const turning = rig.answers.end()
+  await wait(Math.max(0, 1_000 * run.seconds - MOST_MS))
+  const away = rig.answers.end()
+  const awayMiB = memory.takePeak()
 
-    const success = rig.answers.success().then(() => performance.now())
-    if (run.kind === 'frozen') rig.postgres.thaw()
-    else await rig.postgres.start()
-    const backAtMs = performance.now()
-    const firstSuccessMs = Math.max(0, (await success) - backAtMs)
-    await wait(1_000 * CALM_S)
-    memory.stop()
-    const after = rig.answers.end()
-    print(`back: ${codesText(after)}`)
-    const poisoned = await probe(rig, run.probes)
-    const ends = await rig.end([calm, turning, away, after])
-    const unreadyMs = rig.probes.readyAfterMs(awayAtMs, false)
-    const readyMs = rig.probes.readyAfterMs(backAtMs, true)
-    return [
-      inTimeFigure(sumOf([turning, away]), `${run.kind} for ${run.seconds} s`),
-      onlyRefusals(away),
-      timed(`/readyz is 503 within 2 s`, unreadyMs),
-      timed('the first 2xx within 2 s after it is back', firstSuccessMs),
-      timed('/readyz is 200 within 2 s after it is back', readyMs),
-      {
-        promise: `memory + at most ${MOST_MORE_MIB} MiB`,
-        measured: `peaks of resident memory: ${beforeMiB.toFixed(1)} MiB before, ${awayMiB.toFixed(1)} MiB meanwhile`,
-        isHeld: awayMiB - beforeMiB <= MOST_MORE_MIB,
-        isTimed: true,
-      },
-      {
-        promise: 'no poisoned connection afterwards',
-        measured: `${poisoned.length} of ${run.probes} probes not 200 ${[...new Set(poisoned)].join()}`,
-        isHeld: poisoned.length === 0,
-      },
-      episodeFigure(rig.service.databaseLines, 1),
-      ...ends,
-    ]
-  } finally {
-    await rig.destroy()
-  }
+  const success = rig.answers.success().then(() => performance.now())
+  if (run.kind === 'frozen') rig.postgres.thaw()
+  else await rig.postgres.start()
+  const backAtMs = performance.now()
+  const firstSuccessMs = Math.max(0, (await success) - backAtMs)
+  await wait(1_000 * run.calmS)
+  memory.stop()
+  print(`back: ${codesText(rig.answers.end())}`)
+  const poisoned = await probe(rig, run.probes)
+  await untilTold(rig, linesBefore + 2)
+  return [
+    inTimeFigure(sumOf([turning, away]), `${run.kind} for ${run.seconds} s`),
+    onlyRefusals(away),
+    timed(`${run.kind}: /readyz is 503 within 2 s`, rig.probes.readyAfterMs(awayAtMs, false)),
+    timed(`${run.kind}: the first 2xx within 2 s after it is back`, firstSuccessMs),
+    timed(
+      `${run.kind}: /readyz is 200 within 2 s after it is back`,
+      rig.probes.readyAfterMs(backAtMs, true),
+    ),
+    {
+      promise: `${run.kind}: memory + at most ${MOST_MORE_MIB} MiB`,
+      measured: `peaks of resident memory: ${beforeMiB.toFixed(1)} MiB before, ${awayMiB.toFixed(1)} MiB meanwhile`,
+      isHeld: awayMiB - beforeMiB <= MOST_MORE_MIB,
+      isTimed: true,
+    },
+    soundFigure(poisoned, run),
+    episodeFigure(rig.service.databaseLines.slice(linesBefore), 1),
+  ]
 }
 
 function onlyRefusals(away: Phase): Figure {
@@ -98,12 +94,27 @@ export function episodeFigure(lines: readonly string[], count: number): Figure {
   }
 }
 
-function timed(promise: string, tookMs: number | undefined): Figure {
+export function timed(promise: string, tookMs: number | undefined): Figure {
   return {
     promise,
     measured: tookMs === undefined ? 'never' : `after ${tookMs.toFixed(0)} ms`,
     isHeld: tookMs !== undefined && tookMs <= MOST_MS,
     isTimed: true,
+  }
+}
+
+/** Until the service has written so many lines about its database, or long enough. */
+export async function untilTold({ service }: OutageRig, lines: number): Promise<void> {
+  const endsAtMs = performance.now() + TOLD_MS
+  while (service.databaseLines.length < lines && performance.now() < endsAtMs) await wait(POLL_MS)
+}
+
+export function soundFigure(poisoned: readonly string[], { probes }: { probes: number }): Figure {
+  return {
+    promise: 'no poisoned connection afterwards',
+    measured: `${poisoned.length} of ${probes} probes not 200 ${[...new Set(poisoned)].join()}`,
+    isHeld: poisoned.length === 0,
+    isTimed: true, // a machine that is too busy has time-outs of its own
   }
 }
 

@@ -3,12 +3,12 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { type EmbeddedDatabase, startEmbedded } from '../src/db/embedded.ts'
-import { hasEnded } from '../src/db/embedded-user.ts'
+import { hasEnded, isAlive } from '../src/db/embedded-user.ts'
 
 export interface Postgres {
   /** The same before and after a restart. */
   readonly url: string
-  /** Resolves when it takes connections. */
+  /** Resolves when it takes connections; does nothing where it runs. */
   start(): Promise<void>
   /** Fast shutdown. Repeatable. */
   stop(): Promise<void>
@@ -27,6 +27,8 @@ const KILLED_MS = 10_000
 export async function startPostgres(dataDir: string): Promise<Postgres> {
   let running: EmbeddedDatabase | undefined
   const start = async () => {
+    if (running !== undefined && isAlive(running.pid)) return
+    await running?.stop() // only lets go of the directory
     running = await startEmbedded({ dataDir, log: () => {} })
   }
   /** The postmaster first: stopped, it starts no further process. */
