@@ -10,10 +10,12 @@ import {
 } from './outages.ts'
 import { partitionsDrill } from './partitions.ts'
 import { plansDrill } from './plans.ts'
+import { serviceKillsDrill } from './service-kills.ts'
 import { stdoutDrill } from './stdout.ts'
 import { writersDrill } from './writers.ts'
 
 export const DRILLS: readonly Drill[] = [
+  serviceKillsDrill,
   databaseKillsDrill,
   databaseStoppedDrill,
   databaseFrozenDrill,
