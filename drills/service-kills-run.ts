@@ -33,7 +33,7 @@ export interface ServiceKillsRun {
   readonly print: (line: string) => void
 }
 
-/** So often a failpoint is reached at most before the process dies there; the first death is at the first time. */
+/** So often a failpoint is reached at most before the process dies there; EARLY of the deaths come at the first time. */
 const MOST_HITS: Readonly<Record<Failpoint, number>> = {
   before_commit: 8,
   after_commit_before_reply: 100,
@@ -42,6 +42,7 @@ const MOST_HITS: Readonly<Record<Failpoint, number>> = {
   after_fcm_before_record: 6,
   mid_shutdown: 1,
 }
+const EARLY = 0.3
 const FAILPOINTS = Object.keys(MOST_HITS) as Failpoint[] // its own keys
 const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 const PHONES = 8
@@ -150,11 +151,8 @@ async function dieAgainAndAgain(
     ],
     run.random,
   )
-  const nth = new Map<Death, number>()
   for (const [index, death] of deaths.entries()) {
-    const before = nth.get(death) ?? 0
-    nth.set(death, before + 1)
-    const ended = await dieOnce(run, lives, death, before, fcm)
+    const ended = await dieOnce(run, lives, death, fcm)
     if (ended?.signal !== 'SIGKILL') strange.push(`${death}: ${JSON.stringify(ended)}`)
     if ((index + 1) % 25 === 0) run.print(`${index + 1} of ${deaths.length} deaths`)
   }
@@ -166,12 +164,12 @@ async function dieOnce(
   { random }: ServiceKillsRun,
   lives: Lives,
   death: Death,
-  before: number,
   fcm: FcmStandIn,
 ): Promise<Ended | undefined> {
-  const hit = death === 'random' || before === 0 ? 1 : 1 + Math.floor(random() * MOST_HITS[death])
+  const isEarly = death === 'random' || random() < EARLY
+  const hit = isEarly ? 1 : 1 + Math.floor(random() * MOST_HITS[death])
   // A shutdown with sends under way, and without.
-  fcm.setMode({ fcm: death === 'mid_shutdown' && before % 2 === 1 ? 'hang' : 'ok' })
+  fcm.setMode({ fcm: death === 'mid_shutdown' && random() < 0.5 ? 'hang' : 'ok' })
   const life = await lives.next(
     death === 'random' ? {} : { FAILPOINT: death, FAILPOINT_HIT: String(hit) },
   )

@@ -27,7 +27,7 @@ t.test('deaths at every failpoint and at random lose nothing and run nothing twi
     databaseUrl: await createDatabase(t),
     dataDir: tempDir(),
     randomKills: 2,
-    failpointKills: 2,
+    failpointKills: 1,
     heartbeatsPerS: 50,
     commandsPerS: 20,
     leaseCutS: 5,
