@@ -10,6 +10,7 @@ import {
 } from './outages.ts'
 import { partitionsDrill } from './partitions.ts'
 import { plansDrill } from './plans.ts'
+import { rollingDrill } from './rolling.ts'
 import { serviceKillsDrill } from './service-kills.ts'
 import { stdoutDrill } from './stdout.ts'
 import { writersDrill } from './writers.ts'
@@ -23,6 +24,7 @@ export const DRILLS: readonly Drill[] = [
   commandsDrill,
   fcmDownDrill,
   stdoutDrill,
+  rollingDrill,
   plansDrill,
   writersDrill,
   partitionsDrill,

@@ -1,8 +1,9 @@
 /** The end of the process: requests in flight finish, nobody who is silent holds it up, the log is whole. */
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { runRolling } from '../../drills/rolling-run.ts'
 import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
-import { connect } from '../helpers/database.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
@@ -232,6 +233,19 @@ t.test('a second signal ends every wait, and still gives back what is under way'
   t.equal(await service.stop(), 0)
   await endsWith(t, service, 'SIGTERM')
   await areGivenBack(t, service, ids)
+})
+
+t.test('replicas behind a balancer end in turn, and no request fails', async (t) => {
+  const figures = await runRolling({
+    databaseUrl: await createDatabase(t),
+    dataDir: t.testdir(),
+    terms: 2,
+    ratePerS: 40,
+    drainMs: 3_000, // the balancer asks once a second
+    stuckEvery: 0, // the test above has them
+    print: (line) => t.comment(line),
+  })
+  for (const { promise, measured, isHeld } of figures) t.ok(isHeld, `${promise}: ${measured}`)
 })
 
 t.test('SIGINT ends it alike', async (t) => {
