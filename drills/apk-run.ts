@@ -11,7 +11,7 @@ import { sleep } from '../src/core/wait.ts'
 import { type Pulling, startPulling } from './apk-pulls.ts'
 import { openStage, type Seat, type Stage, type StageOptions } from './apk-stage.ts'
 import type { Upload } from './apk-uploads.ts'
-import type { Figure } from './stdout-report.ts'
+import type { Figure } from './drill.ts'
 
 export interface ApkRun extends StageOptions {
   readonly uploads: number

@@ -7,7 +7,7 @@ import {
 } from './commands-journal.ts'
 import { checkSpacing, type SpacingRules } from './commands-spacing.ts'
 import type { Stored, StoredCommand } from './commands-stored.ts'
-import type { Figure } from './stdout-report.ts'
+import type { Figure } from './drill.ts'
 
 export interface Evidence {
   readonly journal: CommandsJournal

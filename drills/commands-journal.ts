@@ -28,6 +28,7 @@ export interface CommandsJournal {
 export interface JournalWriter extends CommandsJournal {
   readonly accepted: Set<string>
   readonly cancelled: Set<string>
+  readonly heartbeats: Set<string>
   /** What the fleet needs to write into it; `send` carries the phones' requests. */
   watch(send: Send): Pick<FleetOptions, 'send' | 'run' | 'listener'>
 }

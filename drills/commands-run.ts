@@ -13,8 +13,8 @@ import { checkCommands } from './commands-check.ts'
 import { answersOf, makeHostile, RETRY_AFTER_MS } from './commands-fcm.ts'
 import { createCommandsJournal, type JournalWriter } from './commands-journal.ts'
 import { countOpen, lapseLeases, readStored } from './commands-stored.ts'
+import type { Figure } from './drill.ts'
 import { type ReplicaPair, startReplicaPair } from './replica-pair.ts'
-import type { Figure } from './stdout-report.ts'
 
 export interface CommandsRun {
   readonly databaseUrl: string

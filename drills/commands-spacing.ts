@@ -7,7 +7,7 @@
 import type { FcmMode } from '../sim/fcm-stand-in-answers.ts'
 import { type PushJournal, pushMessageOf } from './commands-journal.ts'
 import type { Stored } from './commands-stored.ts'
-import type { Figure } from './stdout-report.ts'
+import type { Figure } from './drill.ts'
 
 export interface SpacingRules {
   readonly retryBaseMs: number

@@ -10,11 +10,12 @@ import { createSend, type Send } from '../sim/http.ts'
 import type { LoadReport } from '../sim/load.ts'
 import { createCommandsAdmin } from './commands-admin.ts'
 import { createCommandsJournal, type JournalWriter } from './commands-journal.ts'
+import { compare } from './compare.ts'
+import type { Figure } from './drill.ts'
 import { type FcmGate, startFcmGate } from './fcm-gate.ts'
 import { startReplica } from './replica.ts'
 import { enroll, type HeartbeatLoad, startHeartbeats } from './stdout-load.ts'
 import { servedAll } from './stdout-phases.ts'
-import { compare, type Figure } from './stdout-report.ts'
 
 export interface FcmDownRun {
   readonly databaseUrl: string

@@ -1,13 +1,13 @@
 /** A service of its own under the fuzzer: starts it, fuzzes it, ends it, and holds answers, lines, series and SQL errors against R8. */
 import { createSend, jsonHeaders } from '../sim/http.ts'
 import { type RouteDeps, routeTable } from '../src/routes/index.ts'
+import type { Figure } from './drill.ts'
 import { LinesOracle } from './fuzz-lines.ts'
 import { nameErrors, type PostgresErrors, readErrors } from './fuzz-postgres.ts'
 import { type FuzzReport, runFuzz } from './fuzz-run.ts'
 import { readSeries, type SeriesFacts } from './fuzz-series.ts'
 import { createFuzzWorld } from './fuzz-world.ts'
 import { type Ended, startReplica } from './replica.ts'
-import type { Figure } from './stdout-report.ts'
 
 export interface FuzzOptions {
   readonly requests: number
@@ -16,7 +16,6 @@ export interface FuzzOptions {
   readonly databaseUrl: string
   readonly databaseLog: string
   readonly dataDir: string
-  readonly signal: AbortSignal
   readonly print: (line: string) => void
 }
 

@@ -25,6 +25,8 @@ export interface Replica {
   readonly ended: Promise<Ended>
   /** Its log lines about an answer 500, so far. */
   readonly faultLines: readonly string[]
+  /** Its db.unavailable and db.recovered lines, so far. */
+  readonly databaseLines: readonly string[]
   /** All of stderr so far. */
   readonly notes: () => string
   signal(signal: 'SIGKILL' | 'SIGTERM'): void
@@ -67,6 +69,7 @@ export function startReplica({
     throw new Error(`the service ended with ${signal ?? `exit code ${code}`}:\n${notes}`)
   })
   const faultLines: string[] = []
+  const databaseLines: string[] = []
   // A log may grow longer than our memory: nothing else of it is kept.
   const lines = createInterface({ input: child.stdout })
   const ready = new Promise<void>((resolve) => {
@@ -74,6 +77,7 @@ export function startReplica({
       onLine?.(line)
       if (line.includes('"event":"service.ready"')) resolve()
       if (line.includes('"status_code":500')) faultLines.push(line)
+      if (line.includes('"event":"db.')) databaseLines.push(line)
     })
   })
   if (child.pid === undefined) throw new Error(`${process.execPath} could not be started`)
@@ -83,6 +87,7 @@ export function startReplica({
     ready: Promise.race([ready, died]),
     ended,
     faultLines,
+    databaseLines,
     notes: () => notes,
     signal: (signal: 'SIGKILL' | 'SIGTERM') => void child.kill(signal),
   }

@@ -1,9 +1,9 @@
 /** The short parts of the drill: a reader that is killed, and SIGTERM while the reader stands still, both under load. */
 import { setTimeout as wait } from 'node:timers/promises'
+import type { Figure } from './drill.ts'
 import { readAccount } from './stdout-account.ts'
 import { awaitReady, type Sender, startHeartbeats } from './stdout-load.ts'
-import { type DrillOptions, fillMs, PIPE_BYTES, servedAll } from './stdout-phases.ts'
-import type { Figure } from './stdout-report.ts'
+import { fillMs, PIPE_BYTES, type StdoutRun, servedAll } from './stdout-phases.ts'
 import { startRig } from './stdout-rig.ts'
 
 const MOST_EXIT_MS = 5_000
@@ -12,7 +12,7 @@ const LAST_LINES = 1
 
 /** Half of the time with a reader, half without. */
 export async function readerKilled(
-  options: DrillOptions,
+  options: StdoutRun,
   senders: readonly Sender[],
 ): Promise<Figure[]> {
   const rig = await startRig(options.dir, 'killed', options.settings)
@@ -50,7 +50,7 @@ export async function readerKilled(
 }
 
 export async function endStalled(
-  options: DrillOptions,
+  options: StdoutRun,
   senders: readonly Sender[],
 ): Promise<Figure[]> {
   const rig = await startRig(options.dir, 'stalled', options.settings)

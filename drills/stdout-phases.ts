@@ -1,6 +1,8 @@
 /** The long part of the drill: a reader that stops and goes on, beside a load that must not feel it. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { LoadReport } from '../sim/load.ts'
+import { type Comparison, compare } from './compare.ts'
+import type { Figure } from './drill.ts'
 import { type Account, readAccount } from './stdout-account.ts'
 import {
   awaitReady,
@@ -9,10 +11,9 @@ import {
   type Sender,
   startHeartbeats,
 } from './stdout-load.ts'
-import { type Comparison, compare, type Figure } from './stdout-report.ts'
 import { type Ended, type Rig, startRig } from './stdout-rig.ts'
 
-export interface DrillOptions {
+export interface StdoutRun {
   readonly dir: string
   readonly adminToken: string
   readonly settings: Readonly<Record<string, string>>
@@ -40,7 +41,7 @@ const ms = (value: number) => `${value.toFixed(2)} ms`
 const mib = (bytes: number) => `${(bytes / MIB).toFixed(1)} MiB`
 
 /** So long after the reader stopped, ring and pipe are full. */
-export function fillMs({ ringBytes, ratePerS }: DrillOptions): number {
+export function fillMs({ ringBytes, ratePerS }: StdoutRun): number {
   return ((ringBytes + PIPE_BYTES) / (LINE_BYTES * ratePerS)) * 1_000
 }
 
@@ -64,7 +65,7 @@ function watchMemory(rig: Rig) {
 async function measureWindows(
   rig: Rig,
   load: HeartbeatLoad,
-  options: DrillOptions,
+  options: StdoutRun,
 ): Promise<Comparison> {
   const { windows, stallS, print } = options
   const p99 = { running: [] as number[], stopped: [] as number[] }
@@ -92,7 +93,7 @@ export function servedAll({ sent, shed, failed, byStatus }: LoadReport): boolean
 
 /** Answers the figures and the devices it enrolled, for the parts that follow. */
 export async function readerStops(
-  options: DrillOptions,
+  options: StdoutRun,
 ): Promise<{ figures: Figure[]; senders: readonly Sender[] }> {
   const { print, stallS, ringBytes } = options
   const rig = await startRig(options.dir, 'stops', options.settings)
@@ -128,10 +129,7 @@ export async function readerStops(
   }
 }
 
-function latencyFigure(
-  { base, other, ratio, noise }: Comparison,
-  { windows }: DrillOptions,
-): Figure {
+function latencyFigure({ base, other, ratio, noise }: Comparison, { windows }: StdoutRun): Figure {
   return {
     promise: `request p99 with the reader stopped within 10 % + noise floor (of that, at most 15 %) of running (medians of ${windows} interleaved windows each)`,
     measured: `${ms(base)} running, ${ms(other)} stopped: ${((ratio - 1) * 100).toFixed(1)} %; noise floor ${(noise * 100).toFixed(1)} %`,

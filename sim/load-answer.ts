@@ -2,6 +2,8 @@
 
 export interface WireAnswer {
   readonly status: number
+  /** Seconds of its Retry-After; null where it has none. */
+  readonly retryAfterS: number | null
   /** May share memory with the bytes that were pushed. */
   readonly body: Buffer
   /** The server takes one more request on this connection. */
@@ -10,6 +12,7 @@ export interface WireAnswer {
 
 interface Head {
   readonly status: number
+  readonly retryAfterS: number | null
   readonly keepsAlive: boolean
   /** Of the body; null: it is chunked, or ends with the connection. */
   readonly bodyBytes: number | null
@@ -56,11 +59,11 @@ export class AnswerReader {
     return this.#take(head, this.#joined())
   }
 
-  #take({ status, keepsAlive }: Head, body: Buffer): WireAnswer {
+  #take({ status, retryAfterS, keepsAlive }: Head, body: Buffer): WireAnswer {
     this.#head = undefined
     this.#pieces = []
     this.#bytes = 0
-    return { status, body, keepsAlive }
+    return { status, retryAfterS, body, keepsAlive }
   }
 
   #joined(): Buffer {
@@ -89,7 +92,10 @@ function readHead(text: string): Head {
   const bodyBytes = hasNoBody ? 0 : length === undefined || isChunked ? null : Number(length)
   const endsWithClose = bodyBytes === null && !isChunked
   const keepsAlive = !endsWithClose && !/\r\nconnection: *close\r\n/i.test(text)
-  return { status, keepsAlive, bodyBytes, isChunked: isChunked && !hasNoBody }
+  // Only a refusal has one.
+  const retryAfter = status < 400 ? undefined : /\r\nretry-after: *(\d+) *\r\n/i.exec(text)?.[1]
+  const retryAfterS = retryAfter === undefined ? null : Number(retryAfter)
+  return { status, retryAfterS, keepsAlive, bodyBytes, isChunked: isChunked && !hasNoBody }
 }
 
 /** undefined: the last chunk has not come yet. */

@@ -21,6 +21,8 @@ export interface LoadRequest {
 
 export interface LoadAnswer {
   readonly status: number
+  /** Seconds of its Retry-After; null where it has none. */
+  readonly retryAfterS: number | null
   /** From the moment it was due. */
   readonly latencyMs: number
   /** Only for the duration of the call: copy what is kept. */
@@ -193,11 +195,13 @@ class Load {
     return `${text}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
   }
 
-  #answered(request: LoadRequest, { status, body }: WireAnswer, latencyMs: number): void {
+  #answered(request: LoadRequest, answer: WireAnswer, latencyMs: number): void {
+    const { status, retryAfterS, body } = answer
+
     this.#latencyUs.record(Math.max(1, Math.round(latencyMs * US_PER_MS)))
     this.#byStatus[status] = (this.#byStatus[status] ?? 0) + 1
     if (status >= 200 && status < 300) this.#options.journal?.acknowledge(request.id)
-    this.#options.onAnswer?.(request, { status, latencyMs, body })
+    this.#options.onAnswer?.(request, { status, retryAfterS, latencyMs, body })
   }
 
   /** Gives up what is too old, and lets go of sockets that the server may be about to close. */

@@ -3,7 +3,8 @@
  *
  * listening → service.start (installation known, or the database is slow to come) → prepared → service.ready
  * closing: /readyz 503, `Connection: close`, still serving (SHUTDOWN_DRAIN_MS) → no new connections, requests
- * in flight end → groups drain, sends in flight are recorded → pools → embedded database → service.stop
+ * in flight end → groups drain, sends in flight are recorded → pools → embedded database → service.stop.
+ * A hurry (a second signal) cuts every one of these waits: requests are answered 503, leases still go back.
  */
 import { type Config, maskedConfig } from './config.ts'
 import type { AtFailpoint } from './core/failpoint.ts'
@@ -36,14 +37,16 @@ export interface LifecycleDeps
   readonly maintenance: Maintenance
   readonly heartbeats: { close(): Promise<void> }
   readonly failpoint?: AtFailpoint | undefined
-  /** Ends what is left, in order, each within the time given: pools, gauges, embedded database. */
-  readonly closeRest: (deadlineMs: number) => Promise<void>
+  /** Ends what is left, in order: pools within the time given and not after `hurry`, gauges, embedded database. */
+  readonly closeRest: (deadlineMs: number, hurry: AbortSignal) => Promise<void>
 }
 
 /** How long `service.start` waits to name the installation. */
 const START_LINE_WAIT_MS = 1_500
 /** What follows the requests in flight gets a third of the time left, at most this much. */
 const MAX_CLOSE_MS = 4_000
+/** What a hurry leaves for leases to go back and for connections to be closed, each. */
+const HURRIED_MS = 250
 
 /** Resolves when requests are served; rejects with StartError where they must not be. */
 export async function start(deps: LifecycleDeps): Promise<void> {
@@ -95,32 +98,34 @@ export async function unready(
     () => true,
     () => false,
   )
-  return isAnswering ? {} : { database: 'does not answer' }
+  return isAnswering ? {} : { database: 'does not answer, or only reads' }
 }
 
-/** `reason` goes into `service.stop`; aborting `skipDrain` goes on to the end at once. */
-export async function stop(
-  deps: LifecycleDeps,
-  reason: string,
-  skipDrain: AbortSignal,
-): Promise<void> {
+/** `reason` goes into `service.stop`. */
+export async function stop(deps: LifecycleDeps, reason: string, hurry: AbortSignal): Promise<void> {
   const { config } = deps
   const closingAtMs = performance.now()
   deps.closing.abort()
   // Still serving, so that a balancer that learns from /readyz sends no request to a closed port; it never
   // sent one to a service that never was ready.
-  if (deps.state.isPrepared) await sleep(config.shutdownDrainMs, skipDrain)
+  if (deps.state.isPrepared) await sleep(config.shutdownDrainMs, hurry)
   const leftMs = config.shutdownGraceMs - (performance.now() - closingAtMs)
   const closeMs = Math.min(MAX_CLOSE_MS, Math.max(0, leftMs) / 3)
-  await stopListening(deps.listener, Math.max(0, leftMs - closeMs))
+  await stopListening(deps.listener, Math.max(0, leftMs - closeMs), hurry)
   deps.failpoint?.('mid_shutdown')
   const drained = Promise.all([
     deps.heartbeats.close(),
-    deps.sender?.dispatcher.close(closeMs / 2),
+    deps.sender?.dispatcher.close(closeMs / 2, hurry),
     deps.maintenance.stop(),
   ])
-  await within(drained, closeMs / 2)
-  await within(deps.closeRest(closeMs / 4), closeMs / 2)
+  await unhurried(drained, closeMs / 2, hurry)
+  await unhurried(deps.closeRest(closeMs / 4, hurry), closeMs / 2, hurry)
   const drainedMs = performance.now() - closingAtMs
   deps.log({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
+}
+
+/** Waits at most `ms`, and for HURRIED_MS once there is a hurry. */
+async function unhurried(work: Promise<unknown>, ms: number, hurry: AbortSignal): Promise<void> {
+  await within(work, ms, hurry)
+  if (hurry.aborted) await within(work, Math.min(ms, HURRIED_MS))
 }

@@ -20,13 +20,17 @@ export function listen({ server }: Listener, port: number, host: string): Promis
 }
 
 /**
- * Accepts no more, lets requests in flight end within the deadline, answers 503 to what is left, then closes
+ * Accepts no more, lets requests in flight end within the deadline (not after `hurry`), answers 503 to what is left, then closes
  * every connection: one that never sent a byte, or stopped half-way, would stay open for ever (nodejs/node
  * #63452). Resolves when every request has its line.
  */
-export async function stopListening(listener: Listener, deadlineMs: number): Promise<void> {
+export async function stopListening(
+  listener: Listener,
+  deadlineMs: number,
+  hurry: AbortSignal,
+): Promise<void> {
   const closed = new Promise<void>((resolve) => listener.server.close(() => resolve()))
-  if (!(await emptied(listener, deadlineMs))) {
+  if (!(await emptied(listener, deadlineMs, hurry))) {
     listener.refuseOpen()
     await sleep(POLL_MS)
   }
@@ -36,12 +40,16 @@ export async function stopListening(listener: Listener, deadlineMs: number): Pro
   await emptied(listener, ENDINGS_MS)
 }
 
-/** Whether no request was open any more before the deadline. */
-async function emptied({ server, openExchanges }: Listener, deadlineMs: number): Promise<boolean> {
+/** Whether no request was open any more before the deadline, or before `hurry`. */
+async function emptied(
+  { server, openExchanges }: Listener,
+  deadlineMs: number,
+  hurry?: AbortSignal,
+): Promise<boolean> {
   const deadlineAtMs = performance.now() + deadlineMs
-  while (openExchanges() > 0 && performance.now() < deadlineAtMs) {
+  while (openExchanges() > 0 && performance.now() < deadlineAtMs && hurry?.aborted !== true) {
     server.closeIdleConnections()
-    await sleep(POLL_MS)
+    await sleep(POLL_MS, hurry)
   }
   return openExchanges() === 0
 }

@@ -84,6 +84,7 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
       isFailing = false
     }
     const onError = (error: unknown) => {
+      if (error instanceof AppError && error.code === 'overloaded') return // no word against the database
       if (!isFailing && !deps.isDatabaseDown()) {
         const cause = error instanceof AppError ? (error.cause ?? error) : error
         const text = cause instanceof Error ? cause.message : String(cause)

@@ -1,9 +1,10 @@
 /** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`. */
 import { readFileSync } from 'node:fs'
 import { ConfigError, parseConfig } from './config.ts'
+import { within } from './core/wait.ts'
 import { EmbeddedDatabaseError } from './db/embedded-user.ts'
 import { firstRunSecrets } from './first-run.ts'
-import { type Edges, startServer } from './server.ts'
+import { type Edges, type Service, startServer } from './server.ts'
 import { StartError } from './startup.ts'
 import { createLogger, type Logger } from './telemetry/logger.ts'
 import { createMetrics } from './telemetry/metrics.ts'
@@ -16,6 +17,8 @@ const CRASH_LOG_CLOSE_MS = 500
 const DEFAULT_OPEN_FILES = 1_024
 /** Beyond SHUTDOWN_GRACE_MS something hangs that no exit code can tell of. */
 const WATCHDOG_EXTRA_MS = 500
+/** npm passes a Ctrl-C on that the terminal has sent us already: that is no second signal. */
+const SAME_INTERRUPT_MS = 500
 
 const say = (text: string) => process.stderr.write(`${text}\n`)
 
@@ -42,27 +45,45 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
   process.on('uncaughtException', onFault)
   process.on('unhandledRejection', onFault)
 
+  let service: Service | undefined
   const edges = { logger, say, createMetrics, maxOpenFiles: maxOpenFiles(), ...parts }
-  const starting = startServer(config, edges)
-  let isStopping = false
-  /** Also while the service still starts: what was begun (an embedded PostgreSQL) is ended. */
+  const starting = startServer(config, edges).then((started) => {
+    service = started
+    return started
+  })
+  const hurry = new AbortController()
+  let stopping: { readonly reason: string; readonly atMs: number } | undefined
+  /** Also while it still starts: what was begun (an embedded PostgreSQL) is ended; in a hurry, left to the next start. */
   const stop = async (reason: string, exitCode: number) => {
-    isStopping = true
+    stopping = { reason, atMs: performance.now() }
     const graceMs = config.shutdownGraceMs + WATCHDOG_EXTRA_MS
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), graceMs).unref()
-    const service = await starting.catch(() => undefined) // a failed start has ended what it began
-    await service?.close(reason)
+    // A failed start has ended what it began.
+    await within(
+      starting.catch(() => {}),
+      graceMs,
+      hurry.signal,
+    )
+    await service?.close(reason, hurry.signal)
     await closeLog(logger, LOG_CLOSE_MS)
     process.exit(isCrashing ? EXIT_FAILURE : exitCode)
   }
-  process.on('SIGTERM', () => void stop('SIGTERM', 0))
-  process.on('SIGINT', () => void stop('SIGINT', 0))
+  const onSignal = (name: string) => {
+    if (stopping === undefined) {
+      void stop(name, 0)
+      return
+    }
+    const isSame = name === 'SIGINT' && stopping.reason === name
+    if (!isSame || performance.now() - stopping.atMs > SAME_INTERRUPT_MS) hurry.abort()
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
   try {
-    const service = await starting
-    say(`listening on ${service.origin}`)
-    await service.ready
+    const { origin, ready } = await starting
+    say(`listening on ${origin}`)
+    await ready
   } catch (error) {
-    if (isStopping) return // by a signal: its exit code counts
+    if (stopping !== undefined) return // by a signal: its exit code counts
     say(describe(error))
     await stop('start refused', exitCodeOf(error))
   }

@@ -12,6 +12,7 @@ import type { AtFailpoint } from './core/failpoint.ts'
 import { createUuidV7 } from './core/ids.ts'
 import { KeyedSignal } from './core/keyed-signal.ts'
 import { Pace } from './core/pace.ts'
+import { within } from './core/wait.ts'
 import { DatabaseHealth } from './db/health.ts'
 import { ping } from './db/installation.ts'
 import { createStores } from './db/stores.ts'
@@ -51,8 +52,8 @@ export interface Service {
   readonly origin: string
   /** Resolves when requests are served; rejects with StartError where they must not be. */
   readonly ready: Promise<void>
-  /** Stops in order; `reason` goes into `service.stop`. A second call skips the drain. The logger stays open. */
-  close(reason: string): Promise<void>
+  /** Stops in order, once; `reason` goes into `service.stop`. Aborting `hurry` skips every wait. The logger stays open. */
+  close(reason: string, hurry: AbortSignal): Promise<void>
 }
 
 /** Requests that wait for news of a command (`wait_ms`); each looks four times a second. */
@@ -259,23 +260,21 @@ async function compose(
     maintenance,
     heartbeats,
     failpoint,
-    async closeRest(deadlineMs) {
-      await stores.close(deadlineMs)
+    async closeRest(deadlineMs, hurry) {
+      await within(stores.close(deadlineMs), deadlineMs, hurry)
       metrics.close()
       await opened.close()
     },
   }
   const ready = start(life)
   ready.catch(() => {}) // for a caller that only closes
-  const skipDrain = new AbortController()
   let stopping: Promise<void> | undefined
 
   return {
     origin,
     ready,
-    close(reason) {
-      if (stopping !== undefined) skipDrain.abort()
-      stopping ??= stop(life, reason, skipDrain.signal)
+    close(reason, hurry) {
+      stopping ??= stop(life, reason, hurry)
       return stopping
     },
   }

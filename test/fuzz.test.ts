@@ -37,7 +37,6 @@ t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t)
     requests: REQUESTS,
     connections: 32,
     lines,
-    signal: new AbortController().signal,
   })
   t.same(report.faults, [])
   t.equal(report.answered + report.aborted + report.silent, REQUESTS, 'each came to its end')

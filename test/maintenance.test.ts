@@ -1,5 +1,6 @@
 /** Background work ends when it is told to, and says when it does not get on. */
 import t from 'tap'
+import { AppError } from '../src/core/errors.ts'
 import { createMaintenance, type MaintenanceDeps } from '../src/maintenance.ts'
 import type { Line } from '../src/telemetry/events.ts'
 
@@ -49,14 +50,15 @@ t.test('stop() does not wait for a backlog', async (t) => {
 
 t.test('a task that keeps failing is told once, and again after it got on', async (t) => {
   const lines: Line[] = []
-  const errors = ['first', 'second', undefined, 'third']
+  const busy = new AppError('overloaded', 'Too many requests wait for the database.')
+  const errors = [busy, new Error('first'), new Error('second'), undefined, new Error('third')]
   let turns = 0
   const done = new Promise<void>((resolve) => {
     const countWaiting = async () => {
       const error = errors[turns]
       turns += 1
       if (turns > errors.length) resolve()
-      if (error !== undefined) throw new Error(error)
+      if (error !== undefined) throw error
       return 0
     }
     const maintenance = createMaintenance(deps({ countWaiting }, lines))

@@ -22,12 +22,20 @@ export function inTime<T>(work: Promise<T>, ms: number, refusal: () => Error): P
   })
 }
 
-/** Waits for `work`, at most `ms`; rejects as it does when it fails within that time. */
-export async function within(work: Promise<unknown>, ms: number): Promise<void> {
+/** Waits for `work`, at most `ms`, or until `signal` aborts; rejects as it does when it fails within that time. */
+export async function within(
+  work: Promise<unknown>,
+  ms: number,
+  signal?: AbortSignal,
+): Promise<void> {
   const over = new AbortController()
+  const end = () => over.abort()
+  if (signal?.aborted) end()
+  signal?.addEventListener('abort', end)
   try {
     await Promise.race([work, sleep(ms, over.signal)])
   } finally {
-    over.abort()
+    signal?.removeEventListener('abort', end)
+    end()
   }
 }

@@ -6,6 +6,7 @@ import pg from 'pg'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
+import { isReadOnly, ReadOnlyServerError, ServerClient } from './server-client.ts'
 import { isUnavailable, leavesSessionSound } from './sqlstate.ts'
 
 /** One statement. `name` makes it a prepared statement (unless DATABASE_PREPARED=false) and labels its errors. */
@@ -30,6 +31,17 @@ export interface Database extends Queryable {
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>
 }
 
+/** How a statement went, or an attempt to connect; `what` is the query's name, `begin`, `commit` or CONNECT. */
+export type Outcome =
+  | { readonly kind: 'failed'; readonly what: string; readonly error: unknown }
+  | {
+      readonly kind: 'worked'
+      readonly what: string
+      /** When it was begun, and when its connection was made: by performance.now(). */
+      readonly startedAtMs: number
+      readonly connectedAtMs: number
+    }
+
 export interface PoolOptions {
   readonly url: string
   readonly maxConnections: number
@@ -43,10 +55,12 @@ export interface PoolOptions {
   /** Server settings of each connection, such as plan_cache_mode, besides those that all have. */
   readonly serverSettings?: Readonly<Record<string, string>>
   readonly failpoint?: AtFailpoint | undefined
-  /** Told of every failure for want of a database, and (undefined) of every success. */
-  readonly onOutcome?: (error: unknown) => void
+  /** Told of every success, and of every failure for want of a database. */
+  readonly onOutcome?: (outcome: Outcome) => void
 }
 
+/** What a connection that is refused or lost is about. */
+export const CONNECT = 'connect'
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
 const CONNECT_TIMEOUT_MS = 800
 const QUERY_TIMEOUT_MS = 1_100
@@ -64,7 +78,7 @@ export class Pool implements Database {
   #inUse = 0
   /** From then on a failure says nothing about the database. */
   #isClosed = false
-  readonly #onOutcome: (error: unknown) => void
+  readonly #onOutcome: (outcome: Outcome) => void
 
   constructor(options: PoolOptions) {
     const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
@@ -81,6 +95,9 @@ export class Pool implements Database {
       keepAlive: true,
       maxLifetimeSeconds: 900,
       application_name: 'fleetloop',
+      Client: ServerClient,
+      // A server that only reads, such as the old primary after a failover, is as good as none: what it knows is old.
+      verify: (client, done) => done(isReadOnly(client) ? new ReadOnlyServerError() : undefined),
       // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
       ...(options.isPrepared && {
         statement_timeout: queryTimeoutMs - 200,
@@ -91,9 +108,10 @@ export class Pool implements Database {
       }),
     })
     this.#failpoint = options.failpoint
-    this.#pool.on('error', this.#onOutcome)
+    const onLost = (error: unknown) => this.#failed(CONNECT, error)
+    this.#pool.on('error', onLost)
     // A checked-out client that dies between two queries emits here, and would end the process.
-    this.#pool.on('connect', (client) => client.on('error', this.#onOutcome))
+    this.#pool.on('connect', (client) => client.on('error', onLost))
   }
 
   get connectionsInUse(): number {
@@ -110,12 +128,12 @@ export class Pool implements Database {
 
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
     return this.#withClient(async (client) => {
-      await client.query('begin')
+      await this.#told(client, 'begin', client.query('begin'))
       try {
         const value = await work({ query: (query) => this.#run(client, query) })
         this.#failpoint?.('before_commit')
         // A failed transaction answers COMMIT with ROLLBACK and no error.
-        const { command } = await client.query('commit')
+        const { command } = await this.#told(client, 'commit', client.query('commit'))
         if (command !== 'COMMIT') throw new Error(`the transaction ended in ${command}`)
         return value
       } catch (error) {
@@ -133,12 +151,30 @@ export class Pool implements Database {
   }
 
   async #run<Row extends object>(client: pg.PoolClient, query: Query): Promise<Result<Row>> {
-    const { rows, rowCount } = await client.query<Row>({
+    const answer = client.query<Row>({
       ...(this.#isPrepared && { name: query.name }),
       text: query.text,
       values: [...(query.values ?? [])],
     })
+    const { rows, rowCount } = await this.#told(client, query.name, answer)
     return { rows, rowCount: rowCount ?? 0 }
+  }
+
+  async #told<T>(client: pg.PoolClient, what: string, work: Promise<T>): Promise<T> {
+    const startedAtMs = performance.now()
+    try {
+      const value = await work
+      const connectedAtMs = client instanceof ServerClient ? client.connectedAtMs : 0
+      this.#onOutcome({ kind: 'worked', what, startedAtMs, connectedAtMs })
+      return value
+    } catch (error) {
+      this.#failed(what, error)
+      throw error
+    }
+  }
+
+  #failed(what: string, error: unknown): void {
+    if (!this.#isClosed && isUnavailable(error)) this.#onOutcome({ kind: 'failed', what, error })
   }
 
   /** A wait for our own connections, all of them busy, says nothing about the database. */
@@ -146,7 +182,9 @@ export class Pool implements Database {
     try {
       return await this.#pool.connect()
     } catch (error) {
-      throw this.#inUse >= this.#maxConnections ? overloaded(error) : error
+      if (this.#inUse >= this.#maxConnections) throw overloaded(error)
+      this.#failed(CONNECT, error)
+      throw error
     }
   }
 
@@ -159,8 +197,7 @@ export class Pool implements Database {
       this.#inUse += 1
       try {
         const value = await work(client)
-        client.release()
-        this.#onOutcome(undefined)
+        client.release(isReadOnly(client))
         return value
       } catch (error) {
         // pg-pool's own query() would close the connection on every error, also on a mere 23505.
@@ -172,7 +209,6 @@ export class Pool implements Database {
       }
     } catch (error) {
       if (!isUnavailable(error)) throw error
-      if (!this.#isClosed) this.#onOutcome(error)
       throw new AppError('db_unavailable', 'The database does not answer. Try again shortly.', {
         cause: error,
       })

@@ -30,6 +30,11 @@ export function isAway(error: unknown): boolean {
   return isUnavailable(error) && !['55P03', '57014', '40001', '40P01'].includes(state)
 }
 
+/** Others may succeed while it lasts: a full disk, no more connections, nobody new let in, no writes. */
+export function isPartial(error: unknown): boolean {
+  return /^(25|28|3D|53|55|58)/.test(sqlstate(error) ?? '')
+}
+
 /** What a failed group of rows is worth: again as it is, in halves until the bad row stands alone, or not now. */
 export function groupFailureKind(error: unknown): 'retry' | 'poison' | 'unavailable' {
   const cause = error instanceof AppError ? error.cause : error

@@ -102,11 +102,12 @@ export class Dispatcher {
     if (!this.#isClaiming && !this.#closing.signal.aborted) this.#claiming = this.#claimAll()
   }
 
-  /** Claims nothing more and waits for sends in flight; those not over in time are due again at once, for others. */
-  async close(deadlineMs: number): Promise<void> {
+  /** Claims nothing more and waits for sends in flight; those not over in time, or at `hurry`, are due again at once, for others. */
+  async close(deadlineMs: number, hurry?: AbortSignal): Promise<void> {
     this.#closing.abort()
     clearInterval(this.#poll)
-    await within(Promise.allSettled([this.#claiming, ...this.#inFlight.values()]), deadlineMs)
+    const settled = Promise.allSettled([this.#claiming, ...this.#inFlight.values()])
+    await within(settled, deadlineMs, hurry)
     await this.#handBack([...this.#inFlight.keys()])
   }
 

@@ -1,5 +1,7 @@
 /** The way to PostgreSQL under bad input, lost connections, time-outs and overload. */
+import pg from 'pg'
 import t, { type Test } from 'tap'
+import { DatabaseHealth } from '../../src/db/health.ts'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
@@ -11,7 +13,7 @@ async function prepare(t: Test, options: Partial<PoolOptions> = {}) {
     url,
     maxConnections: 1,
     isPrepared: true,
-    onOutcome: (error) => outcomes.push(error),
+    onOutcome: (outcome) => outcomes.push(outcome.kind === 'failed' ? outcome.error : undefined),
     ...options,
   })
   t.teardown(() => pool.close(5_000))
@@ -182,6 +184,47 @@ t.test('a closed pool is db_unavailable, and says nothing about the database', a
   await pool.close(5_000)
   await t.rejects(pool.query(sql('select 1')), { code: 'db_unavailable' })
   t.same(outcomes, [])
+})
+
+t.test('a server that only reads is as good as none, and its reads prove nothing', async (t) => {
+  const lines: unknown[] = []
+  const health = new DatabaseHealth(
+    ({ event }) => lines.push(event),
+    performance.now.bind(performance),
+  )
+  const { url, db, kill, pool, pid } = await prepare(t, { onOutcome: health.observe })
+  const insert = { name: 'insert', text: 'insert into things values (1)' }
+  const read = { name: 'read', text: 'select from things' }
+  // Reads have a connection from before, which stays as it was; writes need a new one.
+  const reads = new Pool({ url, maxConnections: 1, isPrepared: true, onOutcome: health.observe })
+  t.teardown(() => reads.close(1_000))
+  await reads.query(read)
+  const first = await pid()
+  const database = pg.escapeIdentifier(new URL(url).pathname.slice(1))
+  await db.query(`alter database ${database} set default_transaction_read_only = on`)
+  await kill(first)
+  for (const _ of ['once', 'and again']) {
+    await t.rejects(pool.query(insert), { code: 'db_unavailable' })
+    await t.rejects(pool.query(read), { code: 'db_unavailable' })
+    await reads.query(read)
+  }
+  t.same(lines, ['db.unavailable'])
+  // A server may also turn under a connection: it says so, and the connection is the last time used.
+  const before = await reads.query<{ pid: number }>({
+    name: 'pid',
+    text: 'select pg_backend_pid() as pid',
+  })
+  await reads.query({ name: 'turn', text: 'set default_transaction_read_only = on' })
+  await t.rejects(reads.query(read), { code: 'db_unavailable' })
+  await db.query(`alter database ${database} reset default_transaction_read_only`)
+  const after = await reads.query<{ pid: number }>({
+    name: 'pid',
+    text: 'select pg_backend_pid() as pid',
+  })
+  t.not(after.rows[0]?.pid, before.rows[0]?.pid)
+  t.equal((await pool.query(insert)).rowCount, 1)
+  while (health.isDown) await pool.query(read)
+  t.same(lines, ['db.unavailable', 'db.recovered'])
 })
 
 t.test('waiting has a bound: one more is refused at once', async (t) => {

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { DRILLS } from '../../drills/index.ts'
 import { makeApk } from '../../sim/apk.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
 import { STATUS } from '../../src/http/errors.ts'
@@ -68,13 +69,26 @@ t.test('the states of the sender are those that the code names, in its words', a
 
 t.test('each drill and bench is named, with what it proves and how long it takes', async (t) => {
   const { scripts } = JSON.parse(read('package.json'))
-  const long = Object.keys(scripts).filter((name) => /^(drill|bench):/.test(name))
+  const benches = Object.keys(scripts).filter((name) => name.startsWith('bench:'))
+  const long = [...benches, ...DRILLS.map(({ name }) => `drill -- ${name}`)]
   const rows = tableOf(sectionOf(RUNBOOK, 'Drills'))
   const named = rows.map(([command = '']) => codesOf(command)[0])
   t.same(named.toSorted(), long.map((name) => `npm run ${name}`).toSorted())
   for (const [command = '', what = '', takes = ''] of rows) {
     t.match({ what, takes }, { what: /\w/, takes: /^\d+ min$/ }, command)
   }
+})
+
+t.test('npm run drill names what it can do, and refuses what it cannot', async (t) => {
+  const main = join(ROOT, 'build/drills/main.js')
+  const drill = (...args: string[]) =>
+    spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' })
+  const none = drill()
+  t.equal(none.status, 64)
+  for (const { name, promise } of DRILLS)
+    t.ok(none.stderr.includes(`${name.padEnd(18)} ${promise}`))
+  const wrong = drill('r5', '--kills', 'many')
+  t.match(wrong, { status: 64, stderr: /--kills is a number from 0, not "many"/ })
 })
 
 t.test('each 5xx code is explained', async (t) => {

@@ -1,6 +1,7 @@
 /** Dispatchers on one database, as so many replicas, and the stand-in of FCM that they push to. */
 import { createHash, randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
+import { until } from '../../drills/until.ts'
 import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { commandKey } from '../../src/core/command-message.ts'
 import { commandQueue } from '../../src/db/command-queue.ts'
@@ -13,17 +14,10 @@ import type { Line } from '../../src/telemetry/events.ts'
 import { connect } from './database.ts'
 import { type Enrolled, startService } from './service.ts'
 
+export { until }
+
 export const DEADLINE_MS = 30_000
 const SECRET = 'test-hmac-secret-0123456789abcdef'
-
-/** Asks until it holds; every such wait is for the database or for FCM. */
-export async function until(holds: () => Promise<boolean> | boolean): Promise<void> {
-  const endsAtMs = performance.now() + DEADLINE_MS
-  while (!(await holds())) {
-    if (performance.now() > endsAtMs) throw new Error('it never held')
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
 
 /** Of one test file; all ends with its `t`. */
 export async function startReplicas(t: Test) {

@@ -1,4 +1,4 @@
-/** Uploads in a row, cut off and killed while phones pull the latest, in the short form; `npm run drill:apk` is the long one. */
+/** Uploads in a row, cut off and killed while phones pull the latest, in the short form; `npm run drill -- apk` is the long one. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

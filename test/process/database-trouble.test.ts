@@ -3,69 +3,11 @@ import { once } from 'node:events'
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { DatabaseHealth } from '../../src/db/health.ts'
+import { ask, asks, everyAsk } from '../helpers/asks.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { type Enrolled, type Running, startService } from '../helpers/service.ts'
-
-interface Ask {
-  readonly method: string
-  readonly path: string
-  readonly token?: string
-  readonly body?: unknown
-  /** Where the database answers. */
-  readonly status: number
-}
-
-/** One of every kind of request, each with a credential that is good. */
-function asks(device: Enrolled): readonly Ask[] {
-  const { token, enrollmentToken } = device
-  const path = '/v1/apk/download-latest'
-  return [
-    { method: 'POST', path: '/v1/heartbeat', token, body: {}, status: 200 },
-    {
-      method: 'POST',
-      path: '/v1/action-result',
-      token,
-      body: { request_id: 'none', outcome: 'ok' },
-      status: 404,
-    },
-    {
-      method: 'POST',
-      path: '/v1/devices/ack',
-      token,
-      body: { request_id: 'none', status: 'OK' },
-      status: 404,
-    },
-    {
-      method: 'POST',
-      path: '/v1/devices/fcm-token',
-      token,
-      body: { fcm_token: 'p1' },
-      status: 200,
-    },
-    { method: 'POST', path: '/v1/register', token: enrollmentToken, body: {}, status: 401 },
-    { method: 'GET', path, token, status: 404 },
-    { method: 'GET', path, token: enrollmentToken, status: 404 },
-    { method: 'GET', path, status: 404 },
-    { method: 'POST', path: '/v1/enroll-tokens', body: { aliases: ['D99'] }, status: 201 },
-    { method: 'GET', path: '/v1/enroll-tokens', status: 200 },
-    { method: 'POST', path: '/admin/command', body: { alias: 'D01', action: 'ping' }, status: 202 },
-    { method: 'GET', path: '/admin/commands', status: 200 },
-    { method: 'GET', path: '/admin/commands/none', status: 404 },
-    { method: 'DELETE', path: '/admin/commands/none', status: 404 },
-    { method: 'GET', path: '/admin/devices', status: 200 },
-    { method: 'GET', path: `/admin/devices/${device.deviceId}`, status: 200 },
-    { method: 'GET', path: '/admin/apk/builds', status: 200 },
-    { method: 'GET', path: '/admin/audit', status: 200 },
-  ]
-}
-
-function ask(service: Running, { method, path, token, body }: Ask) {
-  return service.call(method, path, {
-    ...(token !== undefined && { token }),
-    ...(body !== undefined && { body }),
-  })
-}
+import { type Running, startService } from '../helpers/service.ts'
 
 /** A client of another database of the cluster, and the name of the service's. */
 async function operator(t: Test, service: Running) {
@@ -89,9 +31,7 @@ t.test('a database that is away is 503 for everyone, and back without a restart'
   const service = await startService(t)
   const device = await service.enroll('D01')
   const { takeAway, bringBack } = await operator(t, service)
-  for (const each of asks(device)) {
-    t.equal((await ask(service, each)).status, each.status, `before: ${each.method} ${each.path}`)
-  }
+  await everyAsk(t, service, device, 'before')
 
   await takeAway()
   for (let round = 0; round < 3; round += 1) {
@@ -112,9 +52,7 @@ t.test('a database that is away is 503 for everyone, and back without a restart'
   t.equal(service.lines.of('db.recovered').length, 0)
 
   await bringBack()
-  for (const each of asks(device)) {
-    t.match(await ask(service, each), { status: each.status }, `after: ${each.method} ${each.path}`)
-  }
+  await everyAsk(t, service, device, 'after')
   t.equal((await service.call('GET', '/readyz')).status, 200)
   t.match(await service.lines.waitFor((line) => line.event === 'db.recovered'), {
     level: 'INFO',
@@ -198,12 +136,59 @@ t.test('a database that goes silent is 503 in bounded time', async (t) => {
   }
   t.equal((await service.lines.atLeast(1, 'db.unavailable')).length, 1)
   line.thaw()
-  for (const each of asks(device)) {
-    t.match(await ask(service, each), { status: each.status }, `after: ${each.method} ${each.path}`)
-  }
+  await everyAsk(t, service, device, 'after')
   await service.lines.waitFor((each) => each.event === 'db.recovered')
   line.freeze()
   t.equal(await service.stop(), 0, 'nor does it hold up the end')
+})
+
+t.test('an episode has one beginning and one end, whatever still works meanwhile', async (t) => {
+  const lines: unknown[] = []
+  let nowMs = 1_000
+  const health = new DatabaseHealth(
+    (line) => lines.push(line),
+    () => nowMs,
+  )
+  const full = Object.assign(new Error('No space left on device'), { code: '53100' })
+  const many = Object.assign(new Error('too many clients already'), { code: '53300' })
+  const lost = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+  const failed = (what: string, error: Error) => health.observe({ kind: 'failed', what, error })
+  const worked = (what: string, startedAtMs = nowMs, connectedAtMs = 0) =>
+    health.observe({ kind: 'worked', what, startedAtMs, connectedAtMs })
+  const begin = ({ message }: Error) => ({ event: 'db.unavailable', fields: { error: message } })
+  const end = (downMs: number) => ({ event: 'db.recovered', fields: { down_ms: downMs } })
+
+  failed('read', lost)
+  worked('insert', nowMs + 199)
+  t.same(lines, [begin(lost)], 'what was begun so soon may have met a server that is about to die')
+  nowMs += 250
+  worked('insert')
+  t.same(lines.splice(0), [begin(lost), end(250)])
+
+  failed('insert', full)
+  nowMs += 1_000
+  worked('read')
+  failed('read', lost)
+  nowMs += 1_000
+  worked('read')
+  t.same(lines, [begin(full)], 'reading works all the time, or again, and says nothing of the disk')
+  worked('insert')
+  t.same(lines.splice(0), [begin(full), end(2_000)])
+
+  failed('connect', many)
+  nowMs += 1_000
+  worked('read')
+  t.same(lines, [begin(many)], 'on a connection from before')
+  worked('read', nowMs, nowMs - 10)
+  t.same(lines.splice(0), [begin(many), end(1_000)], 'on a new one')
+
+  failed('rare', full)
+  nowMs += 60_000
+  worked('insert')
+  t.same(lines, [begin(full)])
+  nowMs += 1
+  worked('insert')
+  t.same(lines.splice(0), [begin(full), end(60_001)], 'what is not tried again is forgotten')
 })
 
 /** A TCP line to the database that can be frozen: open, accepting, and silent. */

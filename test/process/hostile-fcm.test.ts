@@ -1,4 +1,4 @@
-/** Promise R5 in its short form: two replicas, a hostile FCM, kills in between; `npm run drill:commands` is the long one. */
+/** Promise R5 in its short form: two replicas, a hostile FCM, kills in between; `npm run drill -- R5` is the long one. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,9 +1,11 @@
 /** The end of the process: requests in flight finish, nobody who is silent holds it up, the log is whole. */
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { runRolling } from '../../drills/rolling-run.ts'
 import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
-import { connect } from '../helpers/database.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
+import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
@@ -171,7 +173,8 @@ t.test('every heartbeat that was acknowledged is kept', async (t) => {
   t.equal(service.lines.of('heartbeat.ingest').length, rowCount, 'one line each')
 })
 
-t.test('sends that FCM does not answer are given back, due at once', async (t) => {
+/** With eight pushes under way that FCM does not answer. */
+async function startPushing(t: Test, graceMs: number) {
   const fcm = await startFcmStandIn()
   t.teardown(() => fcm.close())
   fcm.setMode({ fcm: 'hang' })
@@ -179,19 +182,21 @@ t.test('sends that FCM does not answer are given back, due at once', async (t) =
     env: {
       FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
       FCM_BASE_URL: fcm.baseUrl,
-      FCM_TIMEOUT_MS: '15000', // longer than the grace
-      SHUTDOWN_GRACE_MS: '6000',
+      FCM_TIMEOUT_MS: '15000', // the most
+      SHUTDOWN_GRACE_MS: String(graceMs),
     },
   })
-  await service.enroll('D01', { fcm_token: 'push-1' })
+  const { token } = await service.enroll('D01', { fcm_token: 'push-1' })
   const ids = Array.from({ length: 8 }, (_, n) => `held-${n}`)
   for (const request_id of ids) {
     const body = { alias: 'D01', action: 'ping', request_id }
     t.equal((await service.call('POST', '/admin/command?wait_ms=0', { body })).status, 202)
   }
   for (const id of ids) await fcm.waitForSend(({ data }) => data['request_id'] === id, 30_000)
-  t.equal(await service.stop(), 0)
-  await endsWith(t, service, 'SIGTERM')
+  return { service, token, ids }
+}
+
+async function areGivenBack(t: Test, service: Running, ids: readonly string[]): Promise<void> {
   const db = await connect(t, service.databaseUrl)
   const { rows } = await db.query(
     `select distinct state, push_state, attempt, lease_id, lease_until, next_attempt_at <= now() as is_due
@@ -200,6 +205,47 @@ t.test('sends that FCM does not answer are given back, due at once', async (t) =
   )
   const free = { lease_id: null, lease_until: null, is_due: true }
   t.same(rows, [{ state: 'open', push_state: 'waiting', attempt: 1, ...free }], 'all of them')
+}
+
+t.test('sends that FCM does not answer are given back, due at once', async (t) => {
+  const { service, ids } = await startPushing(t, 6_000)
+  t.equal(await service.stop(), 0)
+  await endsWith(t, service, 'SIGTERM')
+  await areGivenBack(t, service, ids)
+})
+
+t.test('a second signal ends every wait, and still gives back what is under way', async (t) => {
+  const { service, token, ids } = await startPushing(t, 60_000)
+  const half = await openRaw(t, service.origin)
+  const authorization = `Authorization: Bearer ${token}`
+  half.write(head('POST /v1/heartbeat HTTP/1.1', authorization, 'Content-Length: 100'))
+  half.write('{"sta')
+  service.process.kill('SIGTERM')
+  // The port is closed: it waits for the request, which would be 408 after 10 s.
+  await until(() =>
+    service.call('GET', '/healthz').then(
+      () => false,
+      () => true,
+    ),
+  )
+  service.process.kill('SIGTERM')
+  t.match(await half.answer(), { status: 503, body: { code: 'shutting_down' } })
+  t.equal(await service.stop(), 0)
+  await endsWith(t, service, 'SIGTERM')
+  await areGivenBack(t, service, ids)
+})
+
+t.test('replicas behind a balancer end in turn, and no request fails', async (t) => {
+  const figures = await runRolling({
+    databaseUrl: await createDatabase(t),
+    dataDir: t.testdir(),
+    terms: 2,
+    ratePerS: 40,
+    drainMs: 3_000, // the balancer asks once a second
+    stuckEvery: 0, // the test above has them
+    print: (line) => t.comment(line),
+  })
+  for (const { promise, measured, isHeld } of figures) t.ok(isHeld, `${promise}: ${measured}`)
 })
 
 t.test('SIGINT ends it alike', async (t) => {

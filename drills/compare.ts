@@ -1,11 +1,5 @@
-/** The figures of a drill beside what was promised, and the verdict. */
+/** Latencies of interleaved windows, and what their ratio is worth on this machine. */
 import { median } from '../bench/measure.ts'
-
-export interface Figure {
-  readonly promise: string
-  readonly measured: string
-  readonly isHeld: boolean
-}
 
 export interface Comparison {
   readonly base: number
@@ -26,11 +20,4 @@ export function compare(base: readonly number[], other: readonly number[]): Comp
     ratio: otherMedian / baseMedian,
     noise: Math.abs(half(0) - half(1)) / baseMedian,
   }
-}
-
-export function printFigures(figures: readonly Figure[], print: (line: string) => void): boolean {
-  for (const { promise, measured, isHeld } of figures) {
-    print(`${isHeld ? 'held  ' : 'MISSED'}  ${promise}\n        ${measured}`)
-  }
-  return figures.every(({ isHeld }) => isHeld)
 }

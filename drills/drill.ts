@@ -1,0 +1,53 @@
+/** What every drill is: a name, a promise, options with their defaults, and a run that ends in figures and a verdict. */
+
+export interface Figure {
+  readonly promise: string
+  readonly measured: string
+  readonly isHeld: boolean
+  /** A bound in time or memory: true of a machine that does nothing else. The tests, which share theirs, only print it. */
+  readonly isTimed?: boolean
+}
+
+export interface DrillOption {
+  /** Its type is the option's. */
+  readonly standard: number | string
+  readonly what: string
+}
+
+type Options = Readonly<Record<string, DrillOption>>
+type Values<O extends Options> = {
+  readonly [Name in keyof O]: O[Name]['standard'] extends number ? number : string
+}
+
+export interface DrillPlace {
+  /** Its own directory, empty, removed afterwards. */
+  readonly dir: string
+  readonly print: (line: string) => void
+}
+
+export interface Drill {
+  /** What follows `npm run drill --`: of a promise its number, else what it is about. */
+  readonly name: string
+  readonly promise: string
+  readonly options: Options
+  run(
+    values: Readonly<Record<string, number | string>>,
+    place: DrillPlace,
+  ): Promise<readonly Figure[]>
+}
+
+export function defineDrill<const O extends Options>(
+  drill: Omit<Drill, 'options' | 'run'> & {
+    readonly options: O
+    readonly run: (values: Values<O>, place: DrillPlace) => Promise<readonly Figure[]>
+  },
+): Drill {
+  return { ...drill, run: (values, place) => drill.run(values as Values<O>, place) } // read by main.ts as `options` says
+}
+
+export function printFigures(figures: readonly Figure[], print: (line: string) => void): boolean {
+  for (const { promise, measured, isHeld } of figures) {
+    print(`${isHeld ? 'held  ' : 'MISSED'}  ${promise}\n        ${measured}`)
+  }
+  return figures.every(({ isHeld }) => isHeld)
+}

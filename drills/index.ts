@@ -1,0 +1,37 @@
+/** Every drill, by what it is about. `npm run drill` prints this list; figures so far are in bench/RESULTS.md. */
+import { apkDrill } from './apk.ts'
+import { commandsDrill } from './commands.ts'
+import type { Drill } from './drill.ts'
+import { fcmDownDrill } from './fcm-down.ts'
+import { fuzzDrill } from './fuzz.ts'
+import {
+  databaseFrozenDrill,
+  databaseKillsDrill,
+  databaseStoppedDrill,
+  troubleDrill,
+} from './outages.ts'
+import { partitionsDrill } from './partitions.ts'
+import { plansDrill } from './plans.ts'
+import { returnDrill } from './return.ts'
+import { rollingDrill } from './rolling.ts'
+import { serviceKillsDrill } from './service-kills.ts'
+import { stdoutDrill } from './stdout.ts'
+import { writersDrill } from './writers.ts'
+
+export const DRILLS: readonly Drill[] = [
+  serviceKillsDrill,
+  databaseKillsDrill,
+  databaseStoppedDrill,
+  databaseFrozenDrill,
+  troubleDrill,
+  commandsDrill,
+  fcmDownDrill,
+  stdoutDrill,
+  fuzzDrill,
+  rollingDrill,
+  plansDrill,
+  writersDrill,
+  partitionsDrill,
+  returnDrill,
+  apkDrill,
+]

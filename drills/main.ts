@@ -1,0 +1,97 @@
+/** `npm run drill -- NAME`: one promise on this machine. Exit code 0: held, 1: missed or it could not run, 64: usage. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { type Drill, printFigures } from './drill.ts'
+import { DRILLS } from './index.ts'
+
+const EXIT_MISSED = 1
+const EXIT_USAGE = 64
+const EXIT_INTERRUPTED = 130
+
+class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
+function usage(): string {
+  const drills = DRILLS.map(({ name, promise, options }) => {
+    const lines = Object.entries(options).map(
+      ([option, { standard, what }]) => `      --${option.padEnd(12)} ${what} (${standard})`,
+    )
+    return [`  ${name.padEnd(18)} ${promise}`, ...lines].join('\n')
+  })
+  return `npm run drill -- NAME [options]\n\n${drills.join('\n')}\n`
+}
+
+function readDrill(args: readonly string[]): [Drill, Readonly<Record<string, number | string>>] {
+  const [name = '', ...rest] = args
+  const drill = DRILLS.find((one) => one.name.toLowerCase() === name.toLowerCase())
+  if (drill === undefined) throw new UsageError(`no drill is called "${name}"`)
+  const options = Object.entries(drill.options)
+  const given = parsed(
+    rest,
+    options.map(([option]) => option),
+  )
+  return [
+    drill,
+    Object.fromEntries(
+      options.map(([option, { standard }]) => {
+        const text = given[option]
+        if (text === undefined || typeof standard === 'string') return [option, text ?? standard]
+        if (text.trim() !== '' && Number(text) >= 0) return [option, Number(text)]
+        throw new UsageError(`--${option} is a number from 0, not "${text}"`)
+      }),
+    ),
+  ]
+}
+
+function parsed(args: string[], names: readonly string[]): Record<string, string | undefined> {
+  const options = Object.fromEntries(names.map((name) => [name, { type: 'string' as const }]))
+  try {
+    return parseArgs({ args, options }).values
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+async function main(): Promise<number> {
+  const [drill, values] = readDrill(process.argv.slice(2))
+  const print = (line: string) => void process.stdout.write(`${line}\n`)
+  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-drill-'))
+  // Last of all exit handlers: what a drill starts registers its own before, and ends there.
+  const remove = () => rmSync(dir, { recursive: true, force: true, maxRetries: 5 })
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => {
+      process.once('exit', remove)
+      process.exit(EXIT_INTERRUPTED)
+    })
+  }
+  try {
+    print(`${drill.name}: ${drill.promise}`)
+    print(
+      Object.entries(values)
+        .map(([name, value]) => `--${name} ${value}`)
+        .join(' '),
+    )
+    const startedAtMs = performance.now()
+    const figures = await drill.run(values, { dir, print })
+    const tookS = (performance.now() - startedAtMs) / 1_000
+    print('')
+    const isHeld = printFigures(figures, print)
+    print(`\n${drill.name} ${isHeld ? 'is held' : 'is MISSED'}, after ${tookS.toFixed(0)} s`)
+    return isHeld ? 0 : EXIT_MISSED
+  } finally {
+    remove()
+  }
+}
+
+main().then(
+  (exitCode) => process.exit(exitCode), // calls that are made again until they are answered would go on for ever
+  (error: unknown) => {
+    const isUsage = error instanceof UsageError
+    const text = error instanceof Error ? (isUsage ? error.message : error.stack) : String(error)
+    process.stderr.write(`drill: ${text}\n${isUsage ? usage() : ''}`)
+    process.exit(isUsage ? EXIT_USAGE : EXIT_MISSED)
+  },
+)
