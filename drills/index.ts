@@ -13,6 +13,7 @@ import { plansDrill } from './plans.ts'
 import { rollingDrill } from './rolling.ts'
 import { serviceKillsDrill } from './service-kills.ts'
 import { stdoutDrill } from './stdout.ts'
+import { truthDrill } from './truth.ts'
 import { writersDrill } from './writers.ts'
 
 export const DRILLS: readonly Drill[] = [
@@ -25,6 +26,7 @@ export const DRILLS: readonly Drill[] = [
   fcmDownDrill,
   stdoutDrill,
   rollingDrill,
+  truthDrill,
   plansDrill,
   writersDrill,
   partitionsDrill,
