@@ -15,7 +15,9 @@ import { plansDrill } from './plans.ts'
 import { returnDrill } from './return.ts'
 import { rollingDrill } from './rolling.ts'
 import { serviceKillsDrill } from './service-kills.ts'
+import { socketsDrill } from './sockets.ts'
 import { stdoutDrill } from './stdout.ts'
+import { truthDrill } from './truth.ts'
 import { writersDrill } from './writers.ts'
 
 export const DRILLS: readonly Drill[] = [
@@ -28,7 +30,9 @@ export const DRILLS: readonly Drill[] = [
   fcmDownDrill,
   stdoutDrill,
   fuzzDrill,
+  socketsDrill,
   rollingDrill,
+  truthDrill,
   plansDrill,
   writersDrill,
   partitionsDrill,

@@ -255,8 +255,14 @@ function pickAlias({ devices }: Fleet): string | undefined {
 }
 
 function fcmCounts({ journal }: FcmStandIn) {
+  const byAction: Record<string, number> = {}
+  for (const { data } of journal) {
+    const action = data['action'] ?? ''
+    byAction[action] = (byAction[action] ?? 0) + 1
+  }
   return {
     sends: journal.length,
+    by_action: byAction,
     delivered: journal.filter(({ isDelivered }) => isDelivered).length,
   }
 }

@@ -20,7 +20,11 @@ export interface SummaryParts {
   readonly answers: Readonly<Record<string, number>>
   readonly latencies: Readonly<Record<string, Latency>>
   /** null: without the stand-in. */
-  readonly fcm: { readonly sends: number; readonly delivered: number } | null
+  readonly fcm: {
+    readonly sends: number
+    readonly by_action: Readonly<Record<string, number>>
+    readonly delivered: number
+  } | null
 }
 
 export type Summary = ReturnType<typeof summaryOf>

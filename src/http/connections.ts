@@ -15,8 +15,11 @@ export function connectionLimit(maxOpenFiles: number, otherFiles: number): numbe
   return Math.max(MIN_CONNECTIONS, Math.min(MAX_CONNECTIONS, left))
 }
 
-/** A client that takes no byte of an answer for so long is cut off. */
+/** A client that takes no byte of its answers for so long is cut off. */
 const SLOW_READER_TIMEOUT_MS = 60_000
+/** More than keepAliveTimeout, which an empty line now and then puts off. */
+const IDLE_TIMEOUT_MS = 80_000
+const LOOK_MS = 5_000
 
 export interface Connections {
   readonly open: number
@@ -24,27 +27,64 @@ export interface Connections {
   readonly refused: number
 }
 
-/** `isAtWork`: a request of this connection is still without an answer, and nothing but that moves it. */
+/** `atWork`: the sockets whose answer is our turn. */
 export function boundConnections(
   server: Server,
   maxConnections: number,
-  isAtWork: (socket: Socket) => boolean,
+  atWork: () => ReadonlySet<Socket>,
+  nowMs: () => number,
 ): Connections {
-  const connections = { open: 0, refused: 0 }
+  const open = new Set<Socket>()
+  let refused = 0
   server.maxConnections = maxConnections
   server.on('drop', () => {
-    connections.refused += 1
+    refused += 1
   })
   server.on('connection', (socket) => {
-    connections.open += 1
-    socket.once('close', () => {
-      connections.open -= 1
-    })
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
   })
-  // Also for one that is idle, after keepAliveTimeout: with this listener Node closes neither.
-  server.timeout = SLOW_READER_TIMEOUT_MS
-  server.on('timeout', (socket: Socket) => {
-    if (!isAtWork(socket)) socket.destroy()
-  })
-  return connections
+  const watch = new IdleWatch()
+  const timer = setInterval(() => watch.look(open, atWork(), nowMs()), LOOK_MS).unref()
+  server.once('close', () => clearInterval(timer))
+  return {
+    get open() {
+      return open.size
+    },
+    get refused() {
+      return refused
+    },
+  }
+}
+
+/** What of a socket is looked at. */
+export type Watched = Pick<Socket, 'bytesWritten' | 'writableLength' | 'destroy'>
+
+/**
+ * Cuts off who takes no byte of what is ready for them, and who asks for nothing any more. Node's own time-out of a
+ * socket is put off by whatever comes, be it no request.
+ */
+export class IdleWatch {
+  #idle = new Map<Watched, { readonly takenBytes: number; readonly sinceMs: number }>()
+
+  /** `nowMs` is monotonic. */
+  look(open: Iterable<Watched>, atWork: ReadonlySet<Watched>, nowMs: number): void {
+    const before = this.#idle
+    this.#idle = new Map()
+    for (const socket of open) {
+      if (atWork.has(socket)) continue
+      const takenBytes = taken(socket)
+      const known = before.get(socket)
+      const limitMs = socket.writableLength > 0 ? SLOW_READER_TIMEOUT_MS : IDLE_TIMEOUT_MS
+      if (known?.takenBytes !== takenBytes) this.#idle.set(socket, { takenBytes, sinceMs: nowMs })
+      else if (nowMs - known.sinceMs >= limitMs) socket.destroy()
+      else this.#idle.set(socket, known)
+    }
+  }
+}
+
+/** How far the system has got with what was written: Node keeps the count of a chunk under way to itself (lib/net.js). */
+function taken(socket: Watched): number {
+  const { _handle: handle } = socket as { _handle?: { writeQueueSize: number } | null }
+  return socket.bytesWritten - socket.writableLength - (handle?.writeQueueSize ?? 0)
 }

@@ -185,16 +185,26 @@ export function createListener(deps: ListenerDeps): Listener {
     })
   }
 
-  /** What has not ended on a socket, oldest first. Node reports some events by socket only. */
-  function openOn(socket: Socket): readonly Exchange[] {
-    return [...openExchanges].filter(
+  /** The exchange that was last opened on a socket and has not ended. Node reports some errors by socket only. */
+  function busyWith(socket: Socket): Exchange | undefined {
+    return [...openExchanges].findLast(
       (exchange) => exchange.request.socket === socket && !exchange.isEnded,
     )
   }
 
+  /** The sockets whose oldest exchange has no answer yet: those behind it wait for that one, not for their client. */
+  function atWork(): ReadonlySet<Socket> {
+    const oldest = new Map<Socket, Exchange>()
+    for (const exchange of openExchanges) {
+      const { socket } = exchange.request
+      if (!oldest.has(socket)) oldest.set(socket, exchange)
+    }
+    return new Set([...oldest].flatMap(([socket, { isAnswered }]) => (isAnswered ? [] : [socket])))
+  }
+
   /** What the parser refused: no request, a broken body, or garbage behind a request. Fires twice for some sockets. */
   function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
-    const exchange = openOn(socket).at(-1)
+    const exchange = busyWith(socket)
     if (exchange === undefined) {
       answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
     } else if (isCutOff(error)) {
@@ -216,11 +226,7 @@ export function createListener(deps: ListenerDeps): Listener {
     )
   })
   server.on('clientError', refuseRaw)
-  const connections = boundConnections(
-    server,
-    deps.maxConnections,
-    (socket) => openOn(socket)[0]?.isAnswered === false,
-  )
+  const connections = boundConnections(server, deps.maxConnections, atWork, deps.nowMs)
   server.on('connect', (request, socket) => {
     // Node lets go of this socket: it has no answer and no listener of its own any more.
     const res = new ServerResponse(request)

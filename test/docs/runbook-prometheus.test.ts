@@ -4,15 +4,10 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { CONFIG_FILE, missingTools, TOKEN_FILE } from '../../drills/prometheus.ts'
 import { parseConfig } from '../../src/config.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
-import {
-  CONFIG_FILE,
-  missingTools,
-  runbookFile,
-  TOKEN_FILE,
-  writeFiles,
-} from '../helpers/prometheus.ts'
+import { runbookFile, writeFiles } from '../helpers/prometheus.ts'
 
 const RUNBOOK = readFileSync(
   fileURLToPath(new URL('RUNBOOK.md', import.meta.resolve('#package.json'))),

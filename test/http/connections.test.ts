@@ -1,5 +1,6 @@
 /** What a connection carries: where one request ends and the next begins, what closes it, and how many there may be. */
 import t from 'tap'
+import { IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
@@ -165,3 +166,37 @@ t.test('no more connections are open than there are descriptors for', async (t) 
   await until(async () => (await gauges()).open <= ours + 1)
   t.equal((await sendRaw(t, few.origin, head(HEALTH))).status, 200, 'and there is room again')
 })
+
+t.test(
+  'who takes no byte of an answer, or asks for nothing more, is cut off in time',
+  async (t) => {
+    const cut: string[] = []
+    const socket = (name: string, writableLength: number) => ({
+      bytesWritten: 1_000,
+      writableLength,
+      _handle: { writeQueueSize: 400 },
+      destroy: () => cut.push(name),
+    })
+    const stalled = socket('stalled', 500)
+    const slow = socket('slow', 500)
+    const idle = socket('idle', 0)
+    const late = socket('late', 500)
+    const working = socket('working', 0)
+    const watch = new IdleWatch()
+    const look = (atMs: number, ...of: (typeof idle)[]) =>
+      watch.look([...of, working] as never, new Set([working]) as never, atMs)
+    look(0, stalled, slow, idle)
+    slow._handle.writeQueueSize -= 1
+    look(59_999, stalled, slow, idle, late)
+    t.same(cut, [])
+    look(60_000, stalled, slow, idle, late)
+    t.same(cut, ['stalled'])
+    look(79_999, slow, idle)
+    look(80_000, slow, idle)
+    t.same(cut, ['stalled', 'idle'], 'an idle one has longer')
+    look(119_999, slow, late)
+    t.same(cut, ['stalled', 'idle', 'slow'], 'late took something in between, or was not seen')
+    look(500_000)
+    t.equal(cut.length, 3, 'what works is left alone')
+  },
+)

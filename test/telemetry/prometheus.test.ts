@@ -1,30 +1,23 @@
 /** Real tools read /metrics: promtool parses the page, and a Prometheus scrapes it as the runbook says. */
-import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import {
   CONFIG_FILE,
+  complaintsAbout,
   missingTools,
-  runbookFile,
   startPrometheus,
   TOKEN_FILE,
-  writeFiles,
-} from '../helpers/prometheus.ts'
+} from '../../drills/prometheus.ts'
+import { runTruth } from '../../drills/truth-run.ts'
+import { createDatabase } from '../helpers/database.ts'
+import { runbookFile, writeFiles } from '../helpers/prometheus.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 const SCRAPER = 'prometheus-token-0123456789abcdef'
 const ADMIN_TOKENS = `tester=${ADMIN},prometheus:metrics=${SCRAPER}`
-/** Advice about names that are the owner's: milliseconds where Prometheus would have seconds. */
-const UNIT_ADVICE =
-  /^(http_request_latency_ms|fcm_dispatch_latency_ms|fleetloop_event_loop_delay_p99_ms) (use base unit "seconds" instead of "milliseconds"|metric names should not contain abbreviated units)$/
-
-interface Sample {
-  readonly metric: Readonly<Record<string, string>>
-  readonly value: string
-}
-
 /** The loop once, so that every family has samples. */
 async function live(service: Running): Promise<void> {
   const { token } = await service.enroll('D01')
@@ -43,19 +36,8 @@ t.test(
     await live(service)
     const { text, headers } = await service.call('GET', '/metrics')
     t.equal(headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
-    const check = (input: string) => {
-      const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
-        input,
-        encoding: 'utf8',
-      })
-      return { status, lines: `${stdout}${stderr}`.split('\n').filter((line) => line !== '') }
-    }
-    const { lines } = check(text)
-    t.same(
-      lines.filter((line) => !UNIT_ADVICE.test(line)),
-      [],
-    )
-    t.not(check(`${text}a{ 1\n`).status, 0, 'it would see a line that is none')
+    t.same(complaintsAbout(text), [])
+    t.not(complaintsAbout(`${text}a{ 1\n`).length, 0, 'it would see a line that is none')
   },
 )
 
@@ -70,8 +52,9 @@ t.test(
       .replaceAll('_interval: 15s', '_interval: 1s')
     t.not(config, runbookFile(CONFIG_FILE))
     const directory = writeFiles(t, SCRAPER, config)
-    const origin = await startPrometheus(t, directory)
-    const query = (text: string) => answerOf(origin, text)
+    const prometheus = await startPrometheus(directory)
+    t.teardown(() => prometheus.stop())
+    const { answer: query, origin } = prometheus
     const isUp = (value: string) => async () =>
       (await query('up{job="fleetloop"}'))[0]?.value === value
     await until(isUp('1'))
@@ -103,6 +86,25 @@ t.test(
 )
 
 t.test(
+  'what Prometheus has scraped after a simulation is the ground truth, exactly',
+  { skip: missingTools() },
+  async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), 'fleetloop-truth-'))
+    t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+    const figures = await runTruth({
+      databaseUrl: await createDatabase(t),
+      dir,
+      simulate: [
+        ...['--devices', '12', '--heartbeats', '3', '--interval', '0.5', '--commands', '30'],
+        ...['--commands-per-minute', '6000', '--late-by', '1', '--apk-share', '0.5'],
+      ],
+      print: (line) => t.comment(line),
+    })
+    for (const { promise, measured, isHeld } of figures) t.ok(isHeld, `${promise}: ${measured}`)
+  },
+)
+
+t.test(
   'a token for metrics alone reads nothing else, and METRICS_ENABLED=false is 404',
   async (t) => {
     const service = await startService(t, { env: { ADMIN_TOKENS } })
@@ -115,27 +117,6 @@ t.test(
     t.match(await off.call('GET', '/readyz'), { status: 200 })
   },
 )
-
-/** The first answer that is not empty: between two scrapes, of which one failed, a series is gone. */
-async function answerOf(origin: string, query: string): Promise<readonly Sample[]> {
-  let answer: readonly Sample[] = []
-  await until(async () => {
-    answer = await queryOf(origin, query)
-    return answer.length > 0
-  })
-  return answer
-}
-
-/** The instant vector of a query; each value as text. */
-async function queryOf(origin: string, query: string): Promise<readonly Sample[]> {
-  const response = await fetch(`${origin}/api/v1/query?query=${encodeURIComponent(query)}`)
-  const { status, data } = Object(await response.json())
-  if (status !== 'success') throw new Error(`${query}: ${response.status}`)
-  return data.result.map((one: { metric: Sample['metric']; value: [number, string] }) => ({
-    metric: one.metric,
-    value: one.value[1],
-  }))
-}
 
 /** The names of the target's families, as Prometheus keeps them. */
 async function familiesIn(origin: string): Promise<readonly string[]> {

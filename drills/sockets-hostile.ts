@@ -1,0 +1,101 @@
+/**
+ * Sockets that only want to be held: a thread of their own, so that they cost the honest clients of the drill nothing
+ * but the machine. Slow ones send a byte of a head each second, half ones half a body and then nothing, slow readers
+ * take a byte of an answer each second, idle ones ask once; the latter two send empty lines, which are no request.
+ */
+import { connect, type Socket } from 'node:net'
+import { parentPort } from 'node:worker_threads'
+
+export interface HostileWave {
+  readonly port: number
+  /** Sent at once by each of so many. */
+  readonly groups: readonly HostileGroup[]
+}
+
+export interface HostileGroup {
+  readonly name: string
+  readonly count: number
+  /** By turns. */
+  readonly firsts: readonly string[]
+  /** Each second. */
+  readonly goesOn: 'write a byte' | 'nothing' | 'read a byte' | 'write a line'
+}
+
+/** Of one group, once all its sockets are closed. */
+export interface HostileOutcome {
+  readonly name: string
+  /** From connect to close, ascending, ms. */
+  readonly heldMs: readonly number[]
+  /** Status of the answer; `none` where none came. */
+  readonly byStatus: Readonly<Record<string, number>>
+}
+
+const AT_ONCE = 100
+const TICK_MS = 20
+const TICKS_PER_S = 1_000 / TICK_MS
+
+async function attack({ port, groups }: HostileWave): Promise<readonly HostileOutcome[]> {
+  return Promise.all(groups.map((group) => attackAs(group, port)))
+}
+
+async function attackAs(group: HostileGroup, port: number): Promise<HostileOutcome> {
+  const { name, count, firsts, goesOn } = group
+  const heldMs: number[] = []
+  const byStatus: Record<string, number> = {}
+  const open = new Set<Socket>()
+  const closed: Promise<void>[] = []
+  const ticker = trickle(open, goesOn)
+  for (let index = 0; index < count; index += AT_ONCE) {
+    const batch = Array.from({ length: Math.min(AT_ONCE, count - index) }, async (_, nth) => {
+      const socket = connect({ port, host: '127.0.0.1', noDelay: true })
+      socket.on('error', () => {}) // a reset is also a close
+      const gone = new Promise((resolve) => socket.once('close', resolve))
+      await Promise.race([new Promise((resolve) => socket.once('connect', resolve)), gone])
+      const startedAtMs = performance.now()
+      if (goesOn === 'read a byte') socket.pause()
+      let status = 'none'
+      const onData = (bytes: Buffer) => {
+        status = /^HTTP\/1\.1 (\d{3})/.exec(bytes.toString('latin1', 0, 12))?.[1] ?? status
+      }
+      if (goesOn !== 'read a byte') socket.once('data', onData).resume()
+      open.add(socket)
+      closed.push(
+        gone.then(() => {
+          open.delete(socket)
+          heldMs.push(performance.now() - startedAtMs)
+          byStatus[status] = (byStatus[status] ?? 0) + 1
+        }),
+      )
+      socket.write(firsts[(index + nth) % firsts.length] ?? '')
+    })
+    await Promise.all(batch)
+  }
+  await Promise.all(closed)
+  clearInterval(ticker)
+  return { name, heldMs: heldMs.sort((a, b) => a - b), byStatus }
+}
+
+/** Each socket once a second, a part of them at each tick. */
+function trickle(open: ReadonlySet<Socket>, goesOn: HostileGroup['goesOn']): NodeJS.Timeout {
+  let tick = 0
+  return setInterval(() => {
+    tick += 1
+    if (goesOn === 'nothing') return
+    let nth = 0
+    for (const socket of open) {
+      nth += 1
+      if (nth % TICKS_PER_S !== tick % TICKS_PER_S) continue
+      if (goesOn === 'read a byte') socket.read(1)
+      socket.write(goesOn === 'write a byte' ? 'a' : '\r\n')
+    }
+  }, TICK_MS)
+}
+
+parentPort?.on('message', (wave: HostileWave) => {
+  attack(wave).then(
+    (outcomes) => parentPort?.postMessage(outcomes),
+    (error: unknown) => {
+      throw error
+    },
+  )
+})

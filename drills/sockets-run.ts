@@ -1,0 +1,242 @@
+/** The run of promise R9: honest phones at a fixed rate, while thousands of sockets are held open and say next to nothing. */
+import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
+import { setTimeout as wait } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
+import { makeApk } from '../sim/apk.ts'
+import { createSend, jsonHeaders } from '../sim/http.ts'
+import { compare } from './compare.ts'
+import type { Figure } from './drill.ts'
+import { type Replica, startReplica } from './replica.ts'
+import type { HostileGroup, HostileOutcome, HostileWave } from './sockets-hostile.ts'
+import { enroll, type HeartbeatLoad, type Sender, startHeartbeats } from './stdout-load.ts'
+import { servedAll } from './stdout-phases.ts'
+
+export interface SocketsRun {
+  readonly databaseUrl: string
+  readonly dataDir: string
+  readonly slow: number
+  readonly half: number
+  readonly readers: number
+  /** Waves, and quiet windows between them. */
+  readonly rounds: number
+  readonly heartbeatsPerS: number
+  readonly print: (line: string) => void
+}
+
+const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
+const SENDERS = 50
+const APK_BYTES = 24_000_000
+const SETTLE_MS = 2_000
+const QUIET_MS = 12_000
+const MOST_RATIO = 2
+/** src/http/listener.ts and src/http/body.ts. */
+const LIMIT_MS = 10_000
+/** src/http/connections.ts. */
+const READER_LIMIT_MS = 60_000
+const IDLE_LIMIT_MS = 80_000
+/** Beyond the limit: the checking interval, and a machine that is busy. */
+const MOST_LATE_MS = 1_500
+/** A look each 5 s, the first when the buffers of both sides have filled; and the byte that says so comes a second later. */
+const READER_LATE_MS = 15_000
+const MOST_MORE_FILES = 5
+const MIB = 1024 * 1024
+
+export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
+  const service = startReplica({
+    settings: {
+      DATABASE_URL: run.databaseUrl,
+      DATA_DIR: run.dataDir,
+      ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
+      HMAC_SECRET: 'drill-hmac-secret-0123456789abcdef',
+      HEARTBEAT_DEDUP_WINDOW_S: '0',
+    },
+  })
+  const hostile = new Worker(new URL('./sockets-hostile.js', import.meta.url))
+  try {
+    await service.ready
+    const origin = await service.origin
+    const senders = await enroll(origin, ADMIN_TOKEN, SENDERS)
+    await publish(origin)
+    const load = startHeartbeats(origin, senders, run.heartbeatsPerS)
+    await wait(SETTLE_MS)
+    const baseFiles = openFiles(service)
+    const attack = async (groups: readonly HostileGroup[]) => {
+      const wave: HostileWave = { port: Number(new URL(origin).port), groups }
+      hostile.postMessage(wave)
+      const [outcomes] = await once(hostile, 'message')
+      return outcomes as readonly HostileOutcome[] // what that thread posts
+    }
+    const waves = await measureWaves(run, load, () => attack(wavesOf(run, senders)), service)
+    const files = openFiles(service)
+    const rssBytes = await rssOf(origin)
+    const reading = attack(readersOf(run, senders))
+    reading.catch(() => {}) // awaited below
+    await wait(READER_LIMIT_MS / 2)
+    const rssReadBytes = await rssOf(origin)
+    const [readers, idle] = await reading
+    await wait(SETTLE_MS)
+    const filesAfter = openFiles(service)
+    const report = await load.stop()
+    return [
+      latencyFigure(waves.quietMs, waves.hostileMs, run),
+      ...waves.outcomes.map((outcome) => closedFigure(outcome, LIMIT_MS, MOST_LATE_MS)),
+      filesFigure(baseFiles, waves.peakFiles, [files, filesAfter]),
+      ...(readers ? [closedFigure(readers, READER_LIMIT_MS, READER_LATE_MS)] : []),
+      ...(idle ? [closedFigure(idle, IDLE_LIMIT_MS, READER_LATE_MS)] : []),
+      memoryFigure(run, rssBytes, rssReadBytes),
+      {
+        promise: 'every honest heartbeat is answered with 200',
+        measured: `${report.due} due, ${JSON.stringify(report.byStatus)}, ${report.failed} failed, ${report.shed} shed`,
+        isHeld: servedAll(report),
+      },
+    ]
+  } finally {
+    await hostile.terminate()
+    service.signal('SIGTERM')
+    await service.ended
+  }
+}
+
+async function publish(origin: string): Promise<void> {
+  const answer = await createSend(origin)({
+    method: 'PUT',
+    path: '/admin/apk/builds/drill?version_code=1',
+    headers: jsonHeaders(ADMIN_TOKEN),
+    body: makeApk({ sizeBytes: APK_BYTES }),
+  })
+  if (answer.status !== 201) throw new Error(`the APK was answered with ${answer.status}`)
+}
+
+function wavesOf({ slow, half }: SocketsRun, senders: readonly Sender[]): readonly HostileGroup[] {
+  return [
+    {
+      name: 'slow',
+      count: slow,
+      firsts: ['POST /v1/heartbeat HTTP/1.1\r\nHost: drill\r\nX-Slow: '],
+      goesOn: 'write a byte',
+    },
+    {
+      name: 'half-body',
+      count: half,
+      firsts: senders.map(
+        ({ token }) =>
+          `POST /v1/heartbeat HTTP/1.1\r\nHost: drill\r\nAuthorization: Bearer ${token}\r\nContent-Length: 100\r\n\r\n{"status":"ok"`,
+      ),
+      goesOn: 'nothing',
+    },
+  ]
+}
+
+function readersOf({ readers }: SocketsRun, senders: readonly Sender[]): readonly HostileGroup[] {
+  return [
+    {
+      name: 'slow-reader',
+      count: readers,
+      firsts: senders.map(
+        ({ token }) =>
+          `GET /v1/apk/download-latest HTTP/1.1\r\nHost: drill\r\nAuthorization: Bearer ${token}\r\n\r\n`,
+      ),
+      goesOn: 'read a byte',
+    },
+    {
+      name: 'idle',
+      count: readers,
+      firsts: ['GET /healthz HTTP/1.1\r\nHost: drill\r\n\r\n'],
+      goesOn: 'write a line',
+    },
+  ]
+}
+
+/** A quiet window, then one from a wave's first socket to its last, in turn. */
+async function measureWaves(
+  { rounds, print }: SocketsRun,
+  load: HeartbeatLoad,
+  attack: () => Promise<readonly HostileOutcome[]>,
+  service: Replica,
+) {
+  const quietMs: number[] = []
+  const hostileMs: number[] = []
+  const all: HostileOutcome[] = []
+  let peakFiles = 0
+  for (let round = 1; round <= rounds; round += 1) {
+    const endQuiet = load.window()
+    await wait(QUIET_MS)
+    quietMs.push(endQuiet())
+    const endHostile = load.window()
+    const watch = setInterval(() => {
+      peakFiles = Math.max(peakFiles, openFiles(service))
+    }, 1_000)
+    const outcomes = await attack()
+    clearInterval(watch)
+    hostileMs.push(endHostile())
+    all.push(...outcomes)
+    print(
+      `round ${round} of ${rounds}: heartbeat p99 ${quietMs.at(-1)?.toFixed(2)} ms quiet, ${hostileMs.at(-1)?.toFixed(2)} ms beside them`,
+    )
+    await wait(SETTLE_MS)
+  }
+  return { quietMs, hostileMs, outcomes: merged(all), peakFiles }
+}
+
+function merged(all: readonly HostileOutcome[]): readonly HostileOutcome[] {
+  return [...new Set(all.map(({ name }) => name))].map((name) => {
+    const own = all.filter((outcome) => outcome.name === name)
+    const byStatus: Record<string, number> = {}
+    for (const [status, count] of own.flatMap((outcome) => Object.entries(outcome.byStatus))) {
+      byStatus[status] = (byStatus[status] ?? 0) + count
+    }
+    return { name, byStatus, heldMs: own.flatMap(({ heldMs }) => heldMs).sort((a, b) => a - b) }
+  })
+}
+
+const openFiles = ({ pid }: Replica) => readdirSync(`/proc/${pid}/fd`).length
+
+async function rssOf(origin: string): Promise<number> {
+  const headers = jsonHeaders(ADMIN_TOKEN)
+  const { bytes } = await createSend(origin)({ method: 'GET', path: '/metrics', headers })
+  return Number(/^process_resident_memory_bytes (\d+)$/m.exec(bytes.toString())?.[1])
+}
+
+function latencyFigure(
+  quietMs: readonly number[],
+  hostileMs: readonly number[],
+  run: SocketsRun,
+): Figure {
+  const { base, other, ratio, noise } = compare(quietMs, hostileMs)
+  return {
+    promise: `honest p99 beside ${run.slow} slow and ${run.half} half-body sockets at most 2 × that without (medians of ${run.rounds} windows each)`,
+    measured: `${base.toFixed(2)} ms quiet, ${other.toFixed(2)} ms beside them: ${ratio.toFixed(2)} ×; noise floor ${(noise * 100).toFixed(1)} %`,
+    isHeld: ratio <= MOST_RATIO,
+  }
+}
+
+function closedFigure(
+  { name, heldMs, byStatus }: HostileOutcome,
+  limitMs: number,
+  lateMs: number,
+): Figure {
+  const lastMs = heldMs.at(-1) ?? 0
+  return {
+    promise: `${name} sockets are closed within ${lateMs} ms of their ${limitMs / 1_000} s`,
+    measured: `${heldMs.length} held for ${heldMs[0]?.toFixed(0)} to ${lastMs.toFixed(0)} ms; answers ${JSON.stringify(byStatus)}`,
+    isHeld: heldMs.length > 0 && lastMs <= limitMs + lateMs,
+  }
+}
+
+function filesFigure(base: number, peak: number, after: readonly number[]): Figure {
+  return {
+    promise: `descriptors back to base + at most ${MOST_MORE_FILES}`,
+    measured: `${base} before, ${peak} at most, ${after.join(' and ')} after`,
+    isHeld: after.every((count) => count <= base + MOST_MORE_FILES),
+  }
+}
+
+function memoryFigure({ readers }: SocketsRun, before: number, during: number): Figure {
+  const perReader = (during - before) / readers
+  return {
+    promise: 'a slow reader costs at most 1 MiB of memory',
+    measured: `resident ${(before / MIB).toFixed(1)} MiB, with ${readers} of them ${(during / MIB).toFixed(1)} MiB: ${(perReader / MIB).toFixed(2)} MiB each`,
+    isHeld: perReader <= MIB,
+  }
+}

@@ -1,0 +1,31 @@
+/** `npm run drill -- R9`: promise R9 on this machine, on an embedded PostgreSQL of its own. Linux; needs as many descriptors as sockets (`ulimit -n`). */
+import { join } from 'node:path'
+import { defineDrill } from './drill.ts'
+import { withPostgres } from './postgres.ts'
+import { runSockets } from './sockets-run.ts'
+
+export const socketsDrill = defineDrill({
+  name: 'R9',
+  promise:
+    'thousands of sockets that say next to nothing are closed in time, and honest phones hardly notice',
+  options: {
+    slow: { standard: 5_000, what: 'sockets that send a byte of a head each second' },
+    half: { standard: 500, what: 'sockets that stop within a body' },
+    readers: { standard: 200, what: 'sockets that take a byte of an APK each second' },
+    rounds: { standard: 5, what: 'waves of the first two, with quiet windows between them' },
+    rate: { standard: 200, what: 'honest heartbeats a second' },
+  },
+  run: ({ slow, half, readers, rounds, rate }, { dir, print }) =>
+    withPostgres(join(dir, 'postgres'), ({ url }) =>
+      runSockets({
+        databaseUrl: url,
+        dataDir: join(dir, 'data'),
+        slow,
+        half,
+        readers,
+        rounds,
+        heartbeatsPerS: rate,
+        print,
+      }),
+    ),
+})
