@@ -1,4 +1,4 @@
-/** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`. */
+/** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`, but why.ts, which is one of its own. */
 import { readFileSync } from 'node:fs'
 import { ConfigError, parseConfig } from './config.ts'
 import { within } from './core/wait.ts'

@@ -7,7 +7,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { AppError } from '../core/errors.ts'
+import { AppError, apkInvalid } from '../core/errors.ts'
 import type { ReadAt } from '../core/zip.ts'
 import { createSlots } from './slots.ts'
 
@@ -107,7 +107,7 @@ async function write(upload: Readable, file: FileHandle, options: SpoolOptions) 
     await withSpace(() => file.appendFile(chunk))
   }
   if (sizeBytes === 0) {
-    throw new AppError('apk_invalid', 'The body is empty. Send the APK itself: curl -T app.apk.')
+    throw apkInvalid('The body is empty. Send the APK itself: curl -T app.apk.')
   }
   return { sizeBytes, sha256: hash.digest() }
 }

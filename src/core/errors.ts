@@ -58,7 +58,7 @@ export interface FieldError {
 
 export interface AppErrorOptions {
   readonly cause?: unknown
-  /** Only with 422 `invalid_field`. */
+  /** With each 422, and only there: the fields to blame. */
   readonly errors?: readonly FieldError[]
   /** Extra members of the problem, such as the `reasons` of /readyz. */
   readonly extra?: Readonly<Record<string, unknown>>
@@ -90,4 +90,9 @@ export class AppError extends Error {
 /** 422 `invalid_field` about one field. */
 export function invalidField(field: string, message: string): AppError {
   return new AppError('invalid_field', `${field}: ${message}`, { errors: [{ field, message }] })
+}
+
+/** 422 `apk_invalid`: the bytes that were sent. */
+export function apkInvalid(message: string): AppError {
+  return new AppError('apk_invalid', message, { errors: [{ field: 'body', message }] })
 }

@@ -1,6 +1,6 @@
 /** PUT /admin/apk/builds/{build_id}: an APK as the raw body, spooled, checked, then stored whole or not at all. */
 import type { Spool } from '../apk/spool.ts'
-import { AppError, invalidField } from '../core/errors.ts'
+import { AppError, apkInvalid, invalidField } from '../core/errors.ts'
 import { isRequestId, REQUEST_ID } from '../core/ids.ts'
 import { checkApk } from '../core/zip.ts'
 import type { ApkStore, NewBuild } from '../db/apks.ts'
@@ -36,7 +36,7 @@ export function apkBuildUploadRoute(deps: ApkBuildUploadDeps): AdminRoute {
           if (promised !== undefined && !promised.equals(sha256)) throw checksumMismatch(sha256)
           const check = await checkApk(readAt, sizeBytes)
           if (check.kind === 'invalid') {
-            throw new AppError('apk_invalid', `This is no APK: ${check.reason}.`)
+            throw apkInvalid(`This is no APK: ${check.reason}.`)
           }
           const build = { ...described, sizeBytes, sha256 }
           return await deps.apks.publish(build, readAt, auditedBy(request))
@@ -104,7 +104,10 @@ function readChecksum(header: string | string[] | undefined): Buffer | undefined
 
 function checksumMismatch(sha256: Buffer): AppError {
   const received = sha256.toString('hex')
-  return new AppError('checksum_mismatch', `X-APK-SHA256 differs from what arrived: ${received}.`)
+  const message = `differs from what arrived: ${received}`
+  return new AppError('checksum_mismatch', `X-APK-SHA256 ${message}.`, {
+    errors: [{ field: 'x-apk-sha256', message }],
+  })
 }
 
 function declaredBytes(contentLength: string | undefined): number | undefined {

@@ -1,4 +1,4 @@
-/** openapi.json says what the route table and the error table say: no route, scope, limit or code more or less. */
+/** openapi.json is OpenAPI 3.1, and says what the route table and the error table say: no route, scope, limit or code more or less. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -7,6 +7,8 @@ import { ADMIN_SCOPES } from '../../src/core/identity.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import type { Route } from '../../src/http/route.ts'
 import { type RouteDeps, routeTable } from '../../src/routes/index.ts'
+import { answerFaults, resolveRef } from '../helpers/contract.ts'
+import { schemaFaults } from '../helpers/json-schema.ts'
 
 interface Operation {
   readonly operationId: string
@@ -17,9 +19,12 @@ interface Operation {
 }
 type Json = Readonly<Record<string, unknown>>
 
-const TEXT = readFileSync(
-  fileURLToPath(new URL('openapi.json', import.meta.resolve('#package.json'))),
-  'utf8',
+const readFile = (path: string) =>
+  readFileSync(fileURLToPath(new URL(path, import.meta.resolve('#package.json'))), 'utf8')
+const TEXT = readFile('openapi.json')
+/** Of each object in it, by name: OpenAPI 3.1.0, section 4.8. */
+const FORM: Readonly<Record<string, unknown>> = JSON.parse(
+  readFile('test/docs/fixtures/openapi-form.json'),
 )
 // Checked where it is read: what is missing reads as undefined and fails its assertion.
 const DOCUMENT = JSON.parse(TEXT) as {
@@ -35,11 +40,6 @@ const operations = Object.entries(DOCUMENT.paths).flatMap(([path, item]) =>
   Object.entries(item).map(([method, operation]) => ({ path, method, operation })),
 )
 const nameOf = (ref: unknown) => String(ref).split('/').at(-1) ?? ''
-
-function resolve(ref: string): unknown {
-  const names = ref.replace(/^#\//, '').split('/')
-  return names.reduce<unknown>((at, name) => Object(at)[name], DOCUMENT)
-}
 
 /** What the guard asks for, in the words of the document. */
 function securityOf(route: Route): readonly Readonly<Record<string, readonly string[]>>[] {
@@ -63,6 +63,13 @@ function securityOf(route: Route): readonly Readonly<Record<string, readonly str
   }
 }
 
+t.test('it has the form of OpenAPI 3.1, as much of it as is used here', async (t) => {
+  const names = (ref: string) => Object(FORM[ref])
+  t.same(schemaFaults({ $ref: 'Document' }, DOCUMENT, names), [])
+  const { version } = JSON.parse(readFile('package.json'))
+  t.match(DOCUMENT, { info: { version } })
+})
+
 t.test('each route stands in the document, and nothing else', async (t) => {
   const documented = operations.map(({ path, method }) => `${method.toUpperCase()} ${path}`)
   const served = ROUTES.map(({ method, path }) => `${method} ${path}`)
@@ -78,7 +85,7 @@ t.test('who may call, and how much they may send, is what the route says', async
     const limit = typeof route.body === 'number' && route.body > 0 ? route.body : undefined
     t.equal(operation?.['x-max-body-bytes'], limit, `${route.method} ${route.path}, body`)
     const named = operation?.parameters
-      .map((parameter) => resolve(String(parameter['$ref'])) ?? parameter)
+      .map(({ $ref, ...parameter }) => (typeof $ref === 'string' ? resolveRef($ref) : parameter))
       .filter((parameter) => Object(parameter).in === 'path')
       .map((parameter) => `{${Object(parameter).name}}`)
     t.same(named, route.path.match(/\{\w+\}/g) ?? [], `${route.method} ${route.path}, path`)
@@ -109,7 +116,7 @@ t.test('each code has the status of the error table', async (t) => {
 
 t.test('each reference leads somewhere, and each component is used', async (t) => {
   const refs = new Set([...TEXT.matchAll(/"\$ref": "([^"]+)"/g)].map(([, ref = '']) => ref))
-  for (const ref of refs) t.ok(resolve(ref), ref)
+  for (const ref of refs) t.ok(resolveRef(ref), ref)
   for (const [kind, components] of Object.entries(DOCUMENT.components)) {
     if (kind === 'securitySchemes') continue
     for (const name of Object.keys(components)) {
@@ -127,4 +134,86 @@ t.test('closed lists are those of the code', async (t) => {
     operation.security.flatMap((s) => s['admin'] ?? []),
   )
   t.same([...new Set(scopes)].toSorted(), ADMIN_SCOPES.toSorted())
+})
+
+/** An answer of GET /admin/commands/{request_id}, told apart by what is changed in it. */
+const STORY_PATH = '/admin/commands/{request_id}'
+const story = () =>
+  structuredClone(
+    Object(operations.find(({ path }) => path === STORY_PATH)?.operation.responses['200']).content[
+      'application/json'
+    ].example,
+  )
+const HEADERS: Readonly<Record<string, string>> = {
+  'x-request-id': 'r-1',
+  'content-type': 'application/json',
+  'retry-after': '1',
+}
+function faultsIn(change: {
+  readonly method?: string
+  readonly path?: string
+  readonly status?: number
+  readonly headers?: Readonly<Record<string, string | undefined>>
+  readonly body?: unknown
+}) {
+  const { method = 'GET', path = '//admin//commands/ring-1?wait_ms=1', status = 200 } = change
+  const isProblem = status >= 400 && { 'content-type': 'application/problem+json' }
+  const headers = { ...HEADERS, ...isProblem, ...change.headers }
+  const header = (name: string) => Reflect.get(headers, name)
+  const text = JSON.stringify(change.body ?? story())
+  return answerFaults({ method, path }, { status, header, text })
+}
+const problem = (status: number, code: string) => ({
+  status,
+  body: { type: 'about:blank', title: 'T', status, code, detail: 'D', request_id: 'r-1' },
+})
+
+t.test('an answer that the document describes has no fault', async (t) => {
+  t.same(faultsIn({}), [])
+  t.same(faultsIn({ method: 'HEAD' }), [])
+  t.same(faultsIn(problem(404, 'command_unknown')), [])
+  t.same(faultsIn(problem(503, 'overloaded')), [])
+  t.same(faultsIn({ path: '/nowhere', ...problem(404, 'not_found') }), [])
+  const headers = { allow: 'GET, HEAD, DELETE' }
+  t.same(faultsIn({ method: 'PUT', headers, ...problem(405, 'method_not_allowed') }), [])
+})
+
+t.test('each way to leave the document is found', async (t) => {
+  const changed = (change: (body: ReturnType<typeof story>) => void) => {
+    const body = story()
+    change(body)
+    return { body }
+  }
+  for (const [fault, change] of [
+    ['$.verdict is missing', changed((body) => delete body.verdict)],
+    ['$.more is not in the document', changed((body) => Object.assign(body, { more: 1 }))],
+    ['$.push.more is not', changed((body) => Object.assign(body.push, { more: 1 }))],
+    ['$.timeline[1].at is soon, no date-time', changed((b) => (b.timeline[1].at = 'soon'))],
+    ['$.deliveries is number, not integer', changed((body) => (body.deliveries = 1.5))],
+    ['$.status is done, of no', changed((body) => (body.status = 'done'))],
+    ['$.result fits 0 of oneOf', changed((body) => delete body.result.late)],
+    ['$.request_id is ?, against', changed((body) => (body.request_id = '?'))],
+    ['$ is array, not object', { body: [] }],
+    ['no X-Request-ID', { headers: { 'x-request-id': undefined } }],
+    ['X-Request-ID: $ is ä', { headers: { 'x-request-id': 'ä' } }],
+    ['content-type text/html', { headers: { 'content-type': 'text/html' } }],
+    ['418 is not documented', problem(418, 'not_found')],
+    ['201 is not documented', { status: 201 }],
+    ['apk_none is not documented here', problem(404, 'apk_none')],
+    ['its status is 500', { ...problem(500, 'internal'), status: 503 }],
+    ['no Retry-After', { headers: { 'retry-after': undefined }, ...problem(503, 'overloaded') }],
+    [
+      'Retry-After: $ is number',
+      { headers: { 'retry-after': 'soon' }, ...problem(503, 'overloaded') },
+    ],
+    ['no allow', { method: 'PUT', ...problem(405, 'method_not_allowed') }],
+    ['200 is not documented', { path: '/admin/nothing' }],
+    ['$.errors is missing', problem(422, 'invalid_field')],
+  ] as const) {
+    t.match(faultsIn(change).join('\n'), fault, fault)
+  }
+  t.throws(
+    () => schemaFaults({ minProperties: 1 }, {}, resolveRef),
+    /does not know "minProperties"/,
+  )
 })

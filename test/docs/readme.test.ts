@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { type Block, blocksOf, sectionOf } from '../helpers/markdown.ts'
 import { leaksIn, rememberSecret } from '../helpers/secrets.ts'
+import { normalizer } from '../helpers/volatile.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
@@ -32,28 +33,6 @@ function stepsOf(blocks: readonly Block[]): readonly Step[] {
     const output = next === undefined || next.language === 'sh' ? '' : next.text
     return [{ command, output }]
   })
-}
-
-/**
- * Only what differs from run to run: ids (numbered in the order of their appearance, so that the same one
- * is the same), secrets, signatures, times, latencies, the directory and the port. All else must be equal.
- */
-function normalizer(): (text: string) => string {
-  const ids = new Map<string, string>()
-  const idOf = (id: string) => {
-    if (!ids.has(id)) ids.set(id, `<id ${ids.size + 1}>`)
-    return ids.get(id) ?? id
-  }
-  return (text) =>
-    text
-      .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, idOf)
-      .replace(/("hmac2?": ")[0-9a-f]{64}"/g, '$1<signature>"')
-      .replace(/(?<![\w-])([ed]t_)?[A-Za-z0-9_-]{43}(?=")/g, '$1<secret>')
-      .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z/g, '<time>')
-      .replace(/,\d+(\.\d+)?(?=\])/g, ',<ms>')
-      .replace(/(\/[\w.-]+)+(?=\/data\/)/g, '<directory>')
-      .replace(/127\.0\.0\.1:\d+/g, '127.0.0.1:<port>')
-      .trimEnd()
 }
 
 function copyProject(t: Test): string {

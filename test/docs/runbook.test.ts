@@ -1,6 +1,6 @@
 /** The runbook says what the code says, and each of its commands that is marked to be run works. */
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -12,7 +12,8 @@ import { EVENTS } from '../../src/telemetry/events.ts'
 import { connect } from '../helpers/database.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
 import { liveANight } from '../helpers/night.ts'
-import { ADMIN } from '../helpers/service.ts'
+import { ADMIN, MAIN } from '../helpers/service.ts'
+import { normalizer } from '../helpers/volatile.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
@@ -151,6 +152,7 @@ t.test(
     const log = join(service.dataDir, 'fleetloop.log')
     writeFileSync(log, `${service.lines.raw.join('\n')}\n`)
     writeFileSync(join(service.dataDir, 'app.apk'), makeApk({ seed: 'app' }))
+    symlinkSync(dirname(MAIN), join(service.dataDir, 'dist'))
     const { PATH } = process.env
     const env = {
       PATH,
@@ -169,9 +171,11 @@ t.test(
     const [setUp] = blocksOf(RUNBOOK)
     const [setDevice = ''] = /^DEVICE=.*$/m.exec(setUp?.text ?? '') ?? []
     t.equal(bash(`${setDevice}\necho "$DEVICE"`).stdout.trim(), deviceId, setDevice)
-    const marked = blocksOf(RUNBOOK).filter((block) => block.rest.startsWith('run'))
+    const blocks = blocksOf(RUNBOOK)
+    const marked = blocks.filter((block) => block.rest.startsWith('run'))
     t.ok(marked.length > 25)
-    for (const { language, rest, text, line } of marked) {
+    for (const block of marked) {
+      const { language, rest, text, line } = block
       const expected = /^run prints (.+)$/.exec(rest)?.[1]
       if (expected === undefined) throw new Error(`RUNBOOK.md:${line}: run prints what?`)
       const title = `RUNBOOK.md:${line} prints ${expected}`
@@ -182,6 +186,8 @@ t.test(
       const { status, stdout, stderr } = bash(text)
       t.same({ status, stderr }, { status: 0, stderr: '' }, `${title}, and nothing else`)
       t.match(stdout, expected, title)
+      const shown = blocks[blocks.indexOf(block) + 1]
+      if (shown?.rest === 'shown') t.equal(normalizer()(stdout), normalizer()(shown.text), title)
     }
     // The push token that was given back was tried again.
     await service.lines.atLeast(2, 'push.token_dead')

@@ -1,4 +1,5 @@
-/** One HTTP request of a test, and its whole answer. The secrets in both are remembered. */
+/** One HTTP request of a test, and its whole answer, which must be one that openapi.json describes. The secrets in both are remembered. */
+import { mustBeDocumented } from './contract.ts'
 import { rememberBody, rememberHeaders, rememberSecret } from './secrets.ts'
 
 export interface CallOptions {
@@ -48,9 +49,12 @@ export async function call(
   const isJson = /json/.test(response.headers.get('content-type') ?? '') && text !== ''
   const body = isJson ? JSON.parse(text) : undefined
   rememberBody(body)
+  const { status, headers } = response
+  const header = (name: string) => headers.get(name) ?? undefined
+  mustBeDocumented({ method, path }, { status, header, text })
   return {
-    status: response.status,
-    headers: response.headers,
+    status,
+    headers,
     text,
     bytes,
     body,

@@ -55,8 +55,12 @@ export async function liveANight(t: Test): Promise<Night> {
   return { service, deviceId }
 }
 
-/** Nobody gets in for a moment, and all who are in are thrown out. */
-async function databaseOutage(t: Test, service: Running): Promise<void> {
+/** Nobody gets in, and all who are in are thrown out, until `meanwhile` is over. */
+export async function databaseOutage(
+  t: Test,
+  service: Running,
+  meanwhile = async () => {},
+): Promise<void> {
   const admin = await connect(t, readCluster().url)
   const name = new URL(service.databaseUrl).pathname.slice(1)
   const database = pg.escapeIdentifier(name)
@@ -66,6 +70,7 @@ async function databaseOutage(t: Test, service: Running): Promise<void> {
   await admin.query(throwOut, [name])
   await until(async () => (await service.call('GET', '/readyz')).status === 503)
   await service.lines.waitFor((line) => line.event === 'db.unavailable')
+  await meanwhile()
   await admin.query(`alter database ${database} with allow_connections true`)
   await until(async () => (await service.call('GET', '/readyz')).status === 200)
   await service.lines.waitFor((line) => line.event === 'db.recovered')

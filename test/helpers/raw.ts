@@ -1,7 +1,8 @@
-/** Bytes on a socket: requests that fetch would never send, and the answers exactly as they come. */
+/** Bytes on a socket: requests that fetch would never send, and the answers exactly as they come; an error among them must be a problem. */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import type { Test } from 'tap'
+import { mustBeProblem } from './contract.ts'
 
 export interface RawAnswer {
   readonly status: number
@@ -55,6 +56,7 @@ export class RawConnection {
     await this.#until(() => this.answers.length >= count, `answer ${count}`)
     const answer = this.answers[count - 1]
     if (answer === undefined) throw new Error(`answer ${count} did not come before the close`)
+    mustBeProblem({ ...answer, header: (name) => answer.headers[name] })
     return answer
   }
 

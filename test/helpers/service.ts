@@ -12,7 +12,7 @@ import { Lines } from './lines.ts'
 
 export const ADMIN = 'test-admin-token-0123456789abcdef'
 /** FLEETLOOP_TEST_MAIN: another build, such as a production install. */
-const MAIN =
+export const MAIN =
   process.env['FLEETLOOP_TEST_MAIN'] ?? fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
 export interface Running {

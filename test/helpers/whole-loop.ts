@@ -9,6 +9,7 @@ import { type FcmStandIn, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
 import { bodyOf, createSend, type HttpRequest, jsonHeaders, textOf } from '../../sim/http.ts'
 import { createRecorder, type Exchange } from '../../sim/recorder.ts'
+import { mustBeDocumented } from './contract.ts'
 import { misplacedSecrets } from './misplaced-secrets.ts'
 import { until } from './replicas.ts'
 import { rememberBody, rememberHeaders, rememberSecret } from './secrets.ts'
@@ -132,6 +133,8 @@ export async function liveWholeLoop(t: Test): Promise<WholeLoop> {
   }
   const exchanges = take()
   for (const { request, answer } of exchanges) {
+    const header = (name: string) => answer.headers[name]?.toString()
+    mustBeDocumented(request, { ...answer, header, text: answer.bytes.toString('utf8') })
     rememberHeaders(request.headers)
     rememberBody(bodyOf(answer))
   }

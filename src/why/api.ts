@@ -1,0 +1,72 @@
+/** The admin API as `why` reads it: GET, one answer at a time, and sentences for what stands in the way. */
+
+/** One answer takes so long at most, milliseconds. */
+const TIMEOUT_MS = 10_000
+const CONTROL = /[\p{Cc}\p{Cf}\u2028\u2029]/gu
+
+/** Its message is all that the reader needs. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError'
+}
+
+export interface Api {
+  /**
+   * The JSON of a path, of the form that openapi.json gives it in this release; undefined for 404. Throws ApiError for
+   * anything else.
+   */
+  get<T>(path: string): Promise<T | undefined>
+  /** The service's clock, as of its latest answer. */
+  now(): Date
+}
+
+interface Problem {
+  readonly code?: string
+  readonly detail?: string
+  readonly reasons?: Readonly<Record<string, string>>
+}
+
+export function createApi(options: { readonly url: string; readonly token: string }): Api {
+  const { origin } = new URL(options.url)
+  let now = new Date()
+
+  async function ask(path: string): Promise<{ readonly status: number; readonly body: unknown }> {
+    try {
+      const response = await fetch(origin + path, {
+        headers: { authorization: `Bearer ${options.token}` },
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+        redirect: 'error',
+      })
+      now = new Date(response.headers.get('date') ?? Date.now())
+      return { status: response.status, body: await response.json() }
+    } catch (error) {
+      throw new ApiError(`${origin} gives no answer of ours: ${reasonOf(error)}. FLEETLOOP_URL?`)
+    }
+  }
+
+  return {
+    now: () => now,
+
+    async get<T>(path: string) {
+      const { status, body } = await ask(path)
+      if (status === 200) return body as T // by the contract of the same release
+      if (status === 404) return undefined
+      const { code, detail }: Problem = Object(body)
+      const about = `${origin} answers ${status} ${code}: ${detail}`
+      if (status !== 503) throw new ApiError(status === 401 ? `${about} FLEETLOOP_TOKEN?` : about)
+      const { reasons = {} }: Problem = Object((await ask('/readyz')).body)
+      const why = Object.entries(reasons).map(([part, reason]) => `\n  ${part}: ${reason}`)
+      throw new ApiError(`${about} Phones are told the same.${why.join('')}`)
+    },
+  }
+}
+
+/** What a device or an admin wrote, safe for a terminal. */
+export function plain(text: string): string {
+  return text.replace(CONTROL, ' ')
+}
+
+/** fetch hides the reason in the cause. */
+function reasonOf(error: unknown): string {
+  const { cause } = Object(error)
+  return String(Object(cause).code ?? Object(error).message ?? error)
+}

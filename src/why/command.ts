@@ -1,0 +1,42 @@
+/** Why a command has not run: the verdict, and the steps that led there. */
+import { ago } from './ago.ts'
+import { type Api, plain } from './api.ts'
+
+/** As GET /admin/commands/{request_id} gives it. */
+export interface Command {
+  readonly request_id: string
+  readonly alias: string
+  readonly action: string
+  readonly admin: string
+  readonly status: string
+  readonly created_at: string
+  readonly expires_at: string
+  readonly result: { readonly outcome: string; readonly message: string | null } | null
+  readonly timeline: readonly {
+    readonly at: string
+    readonly stage: string
+    readonly code: string | null
+  }[]
+  readonly verdict: { readonly code: string; readonly detail: string }
+}
+
+/** The end of a long story is what counts. */
+const MAX_STEPS = 12
+
+export function findCommand(api: Api, requestId: string): Promise<Command | undefined> {
+  return api.get(`/admin/commands/${encodeURIComponent(requestId)}`)
+}
+
+export function tellCommand(command: Command, now: Date): readonly string[] {
+  const { request_id, action, alias, admin, status, created_at, timeline, verdict } = command
+  const steps = timeline.map(({ at, stage, code }) => `  ${at}  ${stage}${code ? ` ${code}` : ''}`)
+  const left = steps.length - MAX_STEPS
+  const message = command.result?.message
+  return [
+    `command ${request_id}: ${action} for ${alias}, ${status}; asked by ${admin} ${ago(created_at, now)}`,
+    `  ${verdict.code}: ${plain(verdict.detail)}`,
+    ...(message ? [`  the phone says: ${plain(message)}`] : []),
+    ...(left > 0 ? [`  … ${left} earlier steps`] : []),
+    ...steps.slice(-MAX_STEPS).map(plain),
+  ]
+}

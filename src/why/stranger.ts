@@ -1,0 +1,53 @@
+/** Why a phone that is not here is refused: it was deleted, or it never came with its enrollment token. */
+import { ago } from './ago.ts'
+import { type Api, plain } from './api.ts'
+
+interface Change {
+  readonly at: string
+  readonly admin: string | null
+  readonly what: string
+  readonly detail: Readonly<Record<string, unknown>> | null
+}
+
+interface EnrollmentToken {
+  readonly alias: string | null
+  readonly status: 'active' | 'exhausted' | 'expired' | 'revoked'
+  readonly issued_at: string
+  readonly expires_at: string
+  readonly issued_by: string
+}
+
+/** Looked through, newest first: enough for what happened lately. */
+const LOOKED_THROUGH = 500
+const REFUSED = {
+  active: 'not used yet: the phone never came, or its request was refused',
+  exhausted: 'used up: 401 token_exhausted',
+  expired: 'expired: 401 token_expired',
+  revoked: 'revoked: 401 token_revoked',
+} as const
+
+export async function tellStranger(api: Api, alias: string): Promise<readonly string[]> {
+  const audit = await api.get<{ audit: readonly Change[] }>(`/admin/audit?limit=${LOOKED_THROUGH}`)
+  const issued = await api.get<{ tokens: readonly EnrollmentToken[] }>(
+    `/v1/enroll-tokens?limit=${LOOKED_THROUGH}`,
+  )
+  const isDeletion = ({ what, detail }: Change) =>
+    what === 'device.delete' && detail?.['alias'] === alias
+  const deleted = audit?.audit.find(isDeletion)
+  const token = issued?.tokens.find((one) => one.alias === alias)
+  if (deleted === undefined && token === undefined) return []
+  const now = api.now()
+  return [
+    `phone ${alias}: not enrolled`,
+    ...(deleted === undefined
+      ? []
+      : [
+          `  ${deleted.admin} deleted it ${ago(deleted.at, now)}: its token is refused, 410 device_deleted`,
+        ]),
+    ...(token === undefined
+      ? ['  no enrollment token was made for it lately: POST /v1/enroll-tokens']
+      : [
+          `  its last enrollment token, made by ${token.issued_by} ${ago(token.issued_at, now)}, is ${REFUSED[token.status]}`,
+        ]),
+  ].map(plain)
+}

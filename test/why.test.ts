@@ -1,0 +1,181 @@
+/** `why`, as the pager types it: what it says of commands, phones and APKs, and of what keeps it from knowing. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { dirname, join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import t, { type Test } from 'tap'
+import { makeApk } from '../sim/apk.ts'
+import { duration } from '../src/why/ago.ts'
+import { plain } from '../src/why/api.ts'
+import { connect } from './helpers/database.ts'
+import { databaseOutage } from './helpers/night.ts'
+import { ADMIN, MAIN, type Running, startService } from './helpers/service.ts'
+
+const READER = 'reader-token-0123456789abcdef'
+const ENROLLER = 'enroller-token-0123456789abcdef'
+const WHY = join(dirname(MAIN), 'why.js')
+
+interface Told {
+  readonly code: number | null
+  readonly out: string
+  readonly err: string
+}
+
+async function why(env: NodeJS.ProcessEnv, ...names: readonly string[]): Promise<Told> {
+  const child = spawn(process.execPath, [WHY, ...names], {
+    env: { PATH: process.env['PATH'], ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const closed = once(child, 'close')
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)])
+  const [code] = await closed
+  return { code, out, err }
+}
+
+/** Asks with the token that can only read. */
+async function told(t: Test, service: Running, name: string): Promise<string> {
+  const env = { FLEETLOOP_URL: service.origin, FLEETLOOP_TOKEN: READER }
+  const { code, out, err } = await why(env, name)
+  t.same({ code, err }, { code: 0, err: '' }, name)
+  return out
+}
+
+const service = await startService(t, {
+  env: { ADMIN_TOKENS: `tester=${ADMIN},reader:read=${READER},enroller:enroll=${ENROLLER}` },
+})
+const db = await connect(t, service.databaseUrl)
+
+t.test('a command: what keeps it, and that it ran', async (t) => {
+  const { token } = await service.enroll('D01')
+  await service.call('POST', '/v1/heartbeat', { token, body: { battery_pct: 87, plugged: true } })
+  const body = { alias: 'D01', action: 'ring', request_id: 'ring-1' }
+  await service.call('POST', '/admin/command', { body })
+  const waiting = await told(t, service, 'ring-1')
+  t.match(waiting, /^command ring-1: ring for D01, queued; asked by tester \d+ s ago\n/)
+  t.match(waiting, '\n  push_off: No FCM credentials are configured; the next heartbeat')
+  t.match(waiting, /\n {2}\S+Z {2}accepted\n/)
+  t.match(waiting, /\nphone D01 \(\S+\): online, last heard of \d+ s ago\n/)
+
+  const result = { request_id: 'ring-1', outcome: 'failure', message: 'no\u001b[31m speaker' }
+  await service.call('POST', '/v1/action-result', { token, body: result })
+  const ran = await told(t, service, 'ring-1')
+  t.match(ran, 'command ring-1: ring for D01, completed;')
+  t.match(ran, '\n  failed_on_device: The device reported failure')
+  t.match(ran, '\n  the phone says: no [31m speaker\n', 'no control character reaches the terminal')
+  t.match(ran, 'no open command; the last: ring-1 (ring, completed),')
+})
+
+t.test('a phone: how it is, and what waits for it', async (t) => {
+  const { token } = await service.enroll('D02', { fcm_token: 'push-2' })
+  t.match(await told(t, service, 'D02'), /: never heard of since it enrolled\n/)
+  t.match(await told(t, service, 'D02'), '  no heartbeat of it ever came:')
+  const beat = { battery_pct: 4, plugged: false, network_type: 'lte', app_version: '1.7' }
+  await service.call('POST', '/v1/heartbeat', { token, body: beat })
+  for (const id of ['w-1', 'w-2', 'w-3', 'w-4', 'w-5']) {
+    const body = { alias: 'D02', action: 'ping', request_id: id }
+    await service.call('POST', '/admin/command?wait_ms=0', { body })
+  }
+  const online = await told(t, service, 'D02')
+  t.match(online, '  it said: ok, battery 4 %, not plugged in, lte, app 1.7\n')
+  t.match(online, '  push token: live\n  enrolled once, ')
+  t.match(online, /\n {2}open command w-5 \(ping, \d+ s ago\): push_off: /)
+  t.match(online, '\n  and 2 more open commands\n')
+
+  const silence = `update device_status set last_seen_at = now() - interval '3 days'
+    where device_id in (select device_id from devices where alias = 'D02')`
+  await db.query(silence)
+  const silent = await told(t, service, 'D02')
+  t.match(silent, 'offline, last heard of 3 d ago\n')
+  t.match(silent, '\n  its battery was low: likely empty\n')
+  t.match(silent, '\n  as long silent, 25 min or more: no other phone\n')
+  t.match(silent, `select(.alias == "D02" and .status_code >= 400)`)
+})
+
+t.test('a phone that is refused: enrolled anew, deleted, or never enrolled', async (t) => {
+  await service.enroll('D03')
+  const { deviceId } = await service.enroll('D03')
+  t.match(await told(t, service, 'D03'), /enrolled 2 times, last .*refused, 401 token_superseded\n/)
+  await service.call('DELETE', `/admin/devices/${deviceId}`)
+  const deleted = await told(t, service, 'D03')
+  t.match(deleted, 'phone D03: not enrolled\n  tester deleted it ')
+  t.match(deleted, 'its token is refused, 410 device_deleted\n')
+  t.match(deleted, / is used up: 401 token_exhausted\n/)
+
+  await service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['D04'] } })
+  t.match(await told(t, service, 'D04'), / is not used yet: the phone never came/)
+})
+
+t.test('the live APK is the one that phones are given', async (t) => {
+  t.match(await told(t, service, 'D01'), '\nlive APK: none, downloads are 404 apk_none\n')
+  const publish = (id: string, about: string) =>
+    service.call('PUT', `/admin/apk/builds/${id}?${about}`, { raw: makeApk({ seed: id }) })
+  await publish('b7', 'version_code=7&version_name=1.7')
+  await publish('b9', 'version_code=9')
+  await publish('b8', 'version_code=8')
+  await publish('again-8', 'version_code=8')
+  await publish('r1', 'version_code=1&build_type=release')
+  await service.call('DELETE', '/admin/apk/builds/b9')
+  const given = async (type: string) =>
+    (await service.call('HEAD', `/v1/apk/download-latest?build_type=${type}`)).headers.get(
+      'x-apk-build-id',
+    )
+  const said = await told(t, service, 'D01')
+  t.match(said, `\nlive APK, debug: ${await given('debug')}, version 8, published by tester `)
+  t.match(said, `\nlive APK, release: ${await given('release')}, version 1, `)
+})
+
+t.test('what keeps it from knowing is said in a sentence, and is the exit code', async (t) => {
+  const url = { FLEETLOOP_URL: service.origin }
+  t.match(await why({ ...url, FLEETLOOP_TOKEN: READER }, 'D77'), {
+    code: 1,
+    out: '',
+    err: 'No phone, no command and no enrollment token here has the name D77.\n',
+  })
+  t.match(await why({ ...url, FLEETLOOP_TOKEN: READER }, '../Zürich'), {
+    code: 1,
+    err: /^No phone/,
+  })
+  for (const [env, names] of [
+    [url, ['D01']],
+    [{ ...url, FLEETLOOP_TOKEN: READER }, []],
+    [{ ...url, FLEETLOOP_TOKEN: READER }, ['D01', 'D02']],
+    [{ FLEETLOOP_URL: 'here', FLEETLOOP_TOKEN: READER }, ['D01']],
+  ] as const) {
+    t.match(await why(env, ...names), { code: 2, out: '', err: /^usage: why / })
+  }
+  t.match(await why({ ...url, FLEETLOOP_TOKEN: 'no-such-token' }, 'D01'), {
+    code: 1,
+    err: /answers 401 token_unknown: .* FLEETLOOP_TOKEN\?\n$/,
+  })
+  t.match(await why({ ...url, FLEETLOOP_TOKEN: ENROLLER }, 'D01'), {
+    code: 1,
+    err: / answers 403 forbidden: This admin token lacks the scope: /,
+  })
+  const nobody = { FLEETLOOP_URL: 'http://127.0.0.1:1', FLEETLOOP_TOKEN: READER }
+  t.match(await why(nobody, 'D01'), { code: 1, err: /gives no answer of ours: .* FLEETLOOP_URL\?/ })
+})
+
+t.test('without its database the service says so, and why', async (t) => {
+  await databaseOutage(t, service, async () => {
+    const env = { FLEETLOOP_URL: service.origin, FLEETLOOP_TOKEN: READER }
+    t.match(await why(env, 'D01'), {
+      code: 1,
+      err: /answers 503 db_unavailable: .* Phones are told the same\.\n {2}database: /,
+    })
+  })
+})
+
+t.test('durations are said as people say them', async (t) => {
+  for (const [ms, said] of [
+    [-5, '0 s'],
+    [119_999, '119 s'],
+    [120_000, '2 min'],
+    [7_199_999, '119 min'],
+    [7_200_000, '2 h'],
+    [172_799_999, '47 h'],
+    [172_800_000, '2 d'],
+  ] as const) {
+    t.equal(duration(ms), said)
+  }
+  t.equal(plain('a\u0007\u202e\u2028b'), 'a   b')
+})
