@@ -19,7 +19,7 @@ const MOST_MS = 2_000
 const MOST_MORE_MIB = 32
 const SAMPLE_MS = 100
 const AT_ONCE = 20
-const TOLD_MS = 10_000
+const TOLD_MS = 30_000
 const POLL_MS = 20
 const MIB = 2 ** 20
 

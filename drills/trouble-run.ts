@@ -39,6 +39,7 @@ async function suffer(
   const { databaseLines } = rig.service
   const from = databaseLines.length
   await trouble.begin()
+  await untilTold(rig, from + 1) // a full disk is felt once the last room in PostgreSQL's files is used
   await wait(1_000 * run.seconds)
   const meanwhile = rig.answers.end()
   const success = rig.answers.success().then(() => performance.now())

@@ -158,19 +158,22 @@ t.test('replicas that race for partitions refuse no heartbeat and lose none', as
   t.equal(rows[0].count, byStatus['200'], 'every acknowledged one is there')
 })
 
-t.test('eight writers with the same devices never deadlock, and their updates are HOT', async (t) => {
-  const url = await createDatabase(t)
-  const figures = await runWriters({
-    url,
-    db: await connect(t, url),
-    writers: 8,
-    devices: 4_000,
-    groupSize: 64,
-    isOver: (groups) => groups >= 400,
-    random: Math.random,
-  })
-  t.equal(figures.deadlocks, 0)
-  t.equal(figures.storedRows, figures.heartbeats)
-  // 95 % and more where nothing else runs (`npm run drill -- writers`); a writer held up by others keeps old rows alive.
-  t.ok(figures.hotPct >= 50, `${figures.hotPct} % HOT`)
-})
+t.test(
+  'eight writers with the same devices never deadlock, and their updates are HOT',
+  async (t) => {
+    const url = await createDatabase(t)
+    const figures = await runWriters({
+      url,
+      db: await connect(t, url),
+      writers: 8,
+      devices: 4_000,
+      groupSize: 64,
+      isOver: (groups) => groups >= 400,
+      random: Math.random,
+    })
+    t.equal(figures.deadlocks, 0)
+    t.equal(figures.storedRows, figures.heartbeats)
+    // 95 % and more where nothing else runs (`npm run drill -- writers`); a writer held up by others keeps old rows alive.
+    t.ok(figures.hotPct >= 50, `${figures.hotPct} % HOT`)
+  },
+)

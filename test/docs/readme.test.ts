@@ -43,9 +43,6 @@ function copyProject(t: Test): string {
   return directory
 }
 
-/** The reader's shell: tap would have every process that a test spawns load its modules (NODE_OPTIONS). */
-const BASH = ['-u', 'NODE_OPTIONS', 'bash'] as const
-
 /** The environment without what npm and tap add to it. */
 function readersEnv(more: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
   const { PATH, HOME, TMPDIR } = process.env
@@ -56,7 +53,7 @@ function readersEnv(more: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
 function runAll(blocks: readonly string[], cwd: string, env: NodeJS.ProcessEnv) {
   const mark = (index: number) => `printf '\\n@@ %s %s @@\\n' ${index} "$?"\n`
   const input = blocks.map((text, index) => text + mark(index)).join('')
-  const { stdout, stderr } = spawnSync('env', BASH, { cwd, env, input, encoding: 'utf8' })
+  const { stdout, stderr } = spawnSync('bash', [], { cwd, env, input, encoding: 'utf8' })
   const parts = stdout.split(/\n@@ \d+ (\d+) @@\n/)
   return blocks.map((_, index) => ({
     printed: parts[2 * index] ?? '',
@@ -75,7 +72,7 @@ t.test(
     const directory = copyProject(t)
 
     // A process group of its own, so that it can be sent what Ctrl-C sends.
-    const service = spawn('env', [...BASH, '-c', start.command.text], {
+    const service = spawn('bash', ['-c', start.command.text], {
       cwd: directory,
       env: readersEnv({ PORT: '0' }),
       detached: true,

@@ -1,9 +1,13 @@
-/** `npm test`: one PostgreSQL for all test files, then tap with the arguments given, then its end. */
+/**
+ * `npm test`: one PostgreSQL for all test files, then suite.ts with the arguments given, then its end. A terminal sees
+ * tap's report, a pipe the TAP itself.
+ */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { startEmbedded } from '../../src/db/embedded.ts'
 import { migrate, readMigrations } from '../../src/db/migrate.ts'
@@ -45,11 +49,17 @@ try {
   await sql(server.url, `create database ${template}`)
   await migrate(urlOf(server, template), readMigrations())
   const env = { ...process.env, ...clusterEnv({ url: server.url, template }) }
+  const isReported = process.stdout.isTTY === true
+  const suite = spawn(
+    process.execPath,
+    [fileURLToPath(new URL('suite.js', import.meta.url)), ...process.argv.slice(2)],
+    { stdio: ['ignore', isReported ? 'pipe' : 'inherit', 'inherit'], env },
+  )
   // `npm test` has node_modules/.bin on its PATH.
-  const tap = spawn('tap', process.argv.slice(2), { stdio: 'inherit', env })
-  // Ctrl-C reaches tap as well: its end is ours.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => tap.kill(signal))
-  const [code] = await once(tap, 'exit')
+  if (isReported) spawn('tap', ['-'], { stdio: [suite.stdout, 'inherit', 'inherit'] })
+  // Ctrl-C reaches the suite as well: its end is ours.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => suite.kill(signal))
+  const [code] = await once(suite, 'close')
   process.exitCode = code ?? 1
 } finally {
   await sql(server.url, `drop database if exists ${template} with (force)`)

@@ -1,5 +1,5 @@
 /**
- * Loaded before every test file (.taprc), and before the demo that one of them starts: whatever a child writes to a pipe
+ * Loaded before every test file (suite.ts), and before the demo that one of them starts: whatever a child writes to a pipe
  * of this process is searched for secrets when this process ends, and a find is exit code 1 (R11). Secrets are those
  * that were remembered by then, the settings of every child among them.
  */

@@ -185,16 +185,13 @@ function hear(streams: readonly (Readable | null)[], exited: Promise<unknown>) {
   }
 }
 
-/** tap has every Node below it load its own code first, which makes stdout non-blocking: the service must do without. */
-const WITHOUT_TAP = 'unset NODE_OPTIONS;'
-
 function commandOf({ shell, isTerminal }: StdoutOptions): [string, string[]] {
   const program = [process.execPath, '--enable-source-maps', MAIN] as const
   if (isTerminal !== true) {
-    return ['/bin/sh', ['-c', `${WITHOUT_TAP} ${shell ?? 'exec "$@"'}`, 'sh', ...program]]
+    return ['/bin/sh', ['-c', shell ?? 'exec "$@"', 'sh', ...program]]
   }
   const quoted = program.map((part) => `'${part}'`).join(' ')
-  return ['script', ['-qec', `${WITHOUT_TAP} echo "pid $$"; exec ${quoted}`, '/dev/null']]
+  return ['script', ['-qec', `echo "pid $$"; exec ${quoted}`, '/dev/null']]
 }
 
 /**
