@@ -81,7 +81,7 @@ t.test('a phone: how it is, and what waits for it', async (t) => {
   t.match(online, /\n {2}open command w-5 \(ping, \d+ s ago\): push_off: /)
   t.match(online, '\n  and 2 more open commands\n')
 
-  const silence = `update device_status set last_seen_at = now() - interval '3 days'
+  const silence = `update device_status set last_seen_at = now() - interval '3 days 1 hour'
     where device_id in (select device_id from devices where alias = 'D02')`
   await db.query(silence)
   const silent = await told(t, service, 'D02')

@@ -14,7 +14,7 @@ const TIMEOUT_MS = 120_000
 /** NODE_OPTIONS is how tap has whatever it starts load its plugins. */
 const NODE = [
   'env',
-  ...['-u', 'NODE_OPTIONS', process.execPath],
+  ...['-u', 'NODE_OPTIONS', `TAP_TIMEOUT=${TIMEOUT_MS / 1_000}`, process.execPath],
   ...['--enable-source-maps', '--import=./build/test/helpers/searched-children.js'],
 ] as const
 const DIRECTORY = 'build/test'
