@@ -1,6 +1,7 @@
 /** The journal check of promise R5: FCM stand-in × phones × database, figure by figure. */
 import {
   type CommandsJournal,
+  inOrderSent,
   type Message,
   type PushJournal,
   pushMessageOf,
@@ -18,7 +19,8 @@ export interface Evidence {
   readonly mostLostAttempts: number
 }
 
-export function checkCommands(evidence: Evidence): readonly Figure[] {
+export function checkCommands(given: Evidence): readonly Figure[] {
+  const evidence = { ...given, pushes: inOrderSent(given.pushes) }
   return [
     allEnded(evidence),
     nothingMissing(evidence),

@@ -71,6 +71,13 @@ export function createCommandsJournal(): JournalWriter {
 
 export type PushJournal = Pick<FcmStandIn, 'journal'>['journal']
 
+/** When the service said it, in its own words: what it gave up (FCM_TIMEOUT_MS) may arrive behind what followed. */
+export const sentAtMs = ({ data }: PushJournal[number]): number => Date.parse(data['ts'] ?? '')
+
+export function inOrderSent(pushes: PushJournal): PushJournal {
+  return pushes.toSorted((one, other) => sentAtMs(one) - sentAtMs(other))
+}
+
 export function pushMessageOf({ data }: PushJournal[number]): Message {
   return { requestId: data['request_id'] ?? '', attempt: Number(data['attempt']) }
 }

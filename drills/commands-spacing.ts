@@ -5,7 +5,7 @@
  *   not recorded        its holder was killed in between: the lease has to run out. These are the exceptions, counted
  */
 import type { FcmMode } from '../sim/fcm-stand-in-answers.ts'
-import { type PushJournal, pushMessageOf } from './commands-journal.ts'
+import { type PushJournal, pushMessageOf, sentAtMs } from './commands-journal.ts'
 import type { Stored } from './commands-stored.ts'
 import type { Figure } from './drill.ts'
 
@@ -13,7 +13,7 @@ export interface SpacingRules {
   readonly retryBaseMs: number
   /** Of the modes that answer with one. */
   readonly retryAfterMs: Partial<Readonly<Record<FcmMode, number>>>
-  /** Between arrivals; less than the lease, which begins before the first of them. 0 where leases are cut short. */
+  /** Less than the lease, which begins before the first of them. 0 where leases are cut short. */
   readonly unrecordedMs: number
 }
 
@@ -22,6 +22,7 @@ const ROUNDING_MS = 1
 
 type Push = PushJournal[number]
 
+/** `pushes` in the order in which they were sent. */
 export function checkSpacing(pushes: PushJournal, stored: Stored, rules: SpacingRules): Figure {
   const last = new Map<string, Push>()
   const faults: string[] = []
@@ -36,7 +37,7 @@ export function checkSpacing(pushes: PushJournal, stored: Stored, rules: Spacing
     const { attempt } = pushMessageOf(before)
     const recorded = stored.recorded(requestId, attempt)
     if (recorded === undefined) unrecorded += 1
-    const gapMs = push.at.getTime() - before.at.getTime()
+    const gapMs = sentAtMs(push) - sentAtMs(before)
     const isSent = recorded?.stage === 'push_sent'
     const waitMs = waitOf(before, recorded?.fcmStatus, rules)
     if (!isSent && gapMs + ROUNDING_MS >= waitMs) continue
