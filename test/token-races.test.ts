@@ -210,3 +210,18 @@ t.test('a push token for an enrollment that was replaced meanwhile changes nothi
   t.ok(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'new', 'race'))
   t.match(await row(device), { fcm_token: 'new' })
 })
+
+t.test(
+  'a push token that is given behind a heartbeat is not replaced by the heartbeat’s',
+  async (t) => {
+    const device = await service.enroll('late-offer', { fcm_token: 'old' })
+    const { deviceId, token } = device
+    t.same(await group([item(token)]), ['stored'])
+    const [answer] = (await stores[0]?.([item(token, 'of-heartbeat')])) ?? []
+    t.ok(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'given-behind', 'race'))
+    const effectiveAt = answer?.kind === 'stored' ? (answer.newPushTokenAt ?? '') : ''
+    const offer = { fcmToken: 'of-heartbeat', effectiveAt }
+    t.notOk(await devices.offerPushToken(deviceId, offer, 'race'))
+    t.match(await row(device), { fcm_token: 'given-behind' })
+  },
+)

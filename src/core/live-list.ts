@@ -1,33 +1,54 @@
 /**
- * Items that come and go thousands of times a second. A Set keeps them as well, but each table that it outgrows points at
- * the items of its time; once such a table is old, they stay until the next full collection, and all that they hold with
- * them: for the open requests that was a seventh of the CPU of a heartbeat (bench/RESULTS.md).
+ * Items that come and go thousands of times a second, in the order in which they came. A Set keeps them as well, but each
+ * table that it outgrows points at the items of its time; once such a table is old, they stay until the next full
+ * collection, and all that they hold with them: for the open requests that was a seventh of the CPU of a heartbeat
+ * (bench/RESULTS.md). So it is a linked list, and a place that is left points at nothing.
  */
+
+/** Where one item stands; only the list changes it. */
+export interface Place<T> {
+  /** undefined: removed. */
+  item: T | undefined
+  before: Place<T> | undefined
+  after: Place<T> | undefined
+}
+
 export class LiveList<T> implements Iterable<T> {
-  readonly #items: (T | undefined)[] = []
-  /** Places that are empty. */
-  readonly #free: number[] = []
+  #first: Place<T> | undefined
+  #last: Place<T> | undefined
+  #size = 0
 
   get size(): number {
-    return this.#items.length - this.#free.length
+    return this.#size
   }
 
-  /** Answers the place that removes it. */
-  add(item: T): number {
-    const place = this.#free.pop() ?? this.#items.length
-    this.#items[place] = item
+  /** Behind all others; answers the place that removes it. */
+  add(item: T): Place<T> {
+    const place: Place<T> = { item, before: this.#last, after: undefined }
+    if (this.#last === undefined) this.#first = place
+    else this.#last.after = place
+    this.#last = place
+    this.#size++
     return place
   }
 
-  /** Once for each add. */
-  remove(place: number): void {
-    this.#items[place] = undefined
-    this.#free.push(place)
+  /** Repeatable. */
+  remove(place: Place<T>): void {
+    if (place.item === undefined) return
+    const { before, after } = place
+    if (before === undefined) this.#first = after
+    else before.after = after
+    if (after === undefined) this.#last = before
+    else after.before = before
+    place.item = place.before = place.after = undefined
+    this.#size--
   }
 
-  /** In no order; what is added or removed meanwhile may be left out. */
+  /** Those that are in it now, first come first; what is removed meanwhile is left out. */
   *[Symbol.iterator](): Generator<T> {
-    for (const item of this.#items) {
+    const places: Place<T>[] = []
+    for (let place = this.#first; place !== undefined; place = place.after) places.push(place)
+    for (const { item } of places) {
       if (item !== undefined) yield item
     }
   }

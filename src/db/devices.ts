@@ -55,12 +55,12 @@ export interface DeviceStore {
     requestId: string,
   ): Promise<boolean>
   /**
-   * A token that a heartbeat brought replaces another one unless that is newer; open commands become due for push
-   * again. `effectiveAt` null: now. False: it changed nothing.
+   * A token that a heartbeat brought replaces another one unless that is newer than the heartbeat's `effective_at`, which
+   * the group statement gave; open commands become due for push again. False: it changed nothing.
    */
   offerPushToken(
     deviceId: string,
-    offer: { readonly fcmToken: string; readonly effectiveAt: Date | null },
+    offer: { readonly fcmToken: string; readonly effectiveAt: string },
     requestId: string,
   ): Promise<boolean>
   delete(deviceId: string, by: DeletedBy): Promise<DeleteOutcome>
@@ -112,9 +112,9 @@ const SET_PUSH_TOKEN = /* sql */ `
   where device_id = $1 and enrollment_no = $4 and deleted_at is null`
 
 const OFFER_PUSH_TOKEN = /* sql */ `
-  update devices set fcm_token = $2, fcm_token_at = coalesce($3, now()), fcm_token_died_at = null, request_id = $4
+  update devices set fcm_token = $2, fcm_token_at = $3, fcm_token_died_at = null, request_id = $4
   where device_id = $1 and deleted_at is null and fcm_token is distinct from $2
-    and coalesce($3, now()) >= coalesce(fcm_token_at, '-infinity')`
+    and $3 >= coalesce(fcm_token_at, '-infinity')`
 
 const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
 

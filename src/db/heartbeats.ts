@@ -6,6 +6,7 @@
  */
 import { AppError } from '../core/errors.ts'
 import type { Heartbeat } from '../core/heartbeat.ts'
+import { timeText } from './audit.ts'
 import {
   BinaryArrays,
   BOOL,
@@ -34,8 +35,8 @@ export interface StoredHeartbeat {
   readonly isDeduped: boolean
   /** The body's time was not within the last 24 h: the receive time counts instead. */
   readonly isClockIgnored: boolean
-  /** Its push token is another one than the device's, and not older. */
-  readonly hasNewPushToken: boolean
+  /** Its push token is another one than the device's, and not older: its `effective_at`, else null. */
+  readonly newPushTokenAt: string | null
   /** Commands are due for hand-over. */
   readonly hasMail: boolean
 }
@@ -106,7 +107,8 @@ select string_agg(concat_ws(' ', l.ord, l.device_id, l.alias,
   + case when exists (
       select from commands k where k.device_id = l.device_id and k.state = 'open' and k.expires_at > now()
         and (k.delivered_at is null or k.delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s'))
-    then ${MAIL} else 0 end), ' ') as "answers"
+    then ${MAIL} else 0 end,
+  case when l.has_new_push_token then ${timeText('l.effective_at')} end), ' ') as "answers"
 from live l`
 
 /** Items whose device_status row somebody else holds; waits for none. */
@@ -198,21 +200,23 @@ export function storeHeartbeats(
   }
 }
 
-/** `ord device_id alias flags` for each row that was stored, all parted by spaces, in any order. */
+/** `ord device_id alias flags`, and the time of a new push token, for each row that was stored, all parted by spaces, in any order. */
 function answersOf(text: string, count: number): readonly HeartbeatAnswer[] {
   const answers = new Array<HeartbeatAnswer>(count).fill({ kind: 'unrecognized' })
   const words = text.split(' ')
-  for (let at = 0; at + 3 < words.length; at += 4) {
+  for (let at = 0; at + 3 < words.length; ) {
     const flags = Number(words[at + 3])
+    const hasNewPushToken = (flags & NEW_PUSH_TOKEN) !== 0
     answers[Number(words[at]) - 1] = {
       kind: 'stored',
       deviceId: words[at + 1] ?? '',
       alias: words[at + 2] ?? '',
       isClockIgnored: (flags & CLOCK_IGNORED) !== 0,
       isDeduped: (flags & DEDUPED) !== 0,
-      hasNewPushToken: (flags & NEW_PUSH_TOKEN) !== 0,
+      newPushTokenAt: hasNewPushToken ? (words[at + 4] ?? '') : null,
       hasMail: (flags & MAIL) !== 0,
     }
+    at += hasNewPushToken ? 5 : 4
   }
   return answers
 }

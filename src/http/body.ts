@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { AppError } from '../core/errors.ts'
-import { LiveList } from '../core/live-list.ts'
+import { LiveList, type Place } from '../core/live-list.ts'
 
 /** All of a JSON body must arrive within this; http-api.md, data.md (`requestTimeout` is 0 for uploads' sake). */
 const JSON_TIMEOUT_MS = 10_000
@@ -36,13 +36,12 @@ export class BodyClock {
   }
 
   /** Calls `giveUp`, at times more than once, unless it is stopped within JSON_TIMEOUT_MS; answers what stops it. */
-  start(giveUp: () => void): number {
+  start(giveUp: () => void): Place<Awaited> {
     this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
     return this.#awaited.add({ deadlineAtMs: this.#nowMs() + JSON_TIMEOUT_MS, giveUp })
   }
 
-  /** Once for each start. */
-  stop(started: number): void {
+  stop(started: Place<Awaited>): void {
     this.#awaited.remove(started)
   }
 

@@ -6,6 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { AppError } from '../core/errors.ts'
+import type { Place } from '../core/live-list.ts'
 import { Denial } from '../security/denial.ts'
 import type { Line, Log } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
@@ -26,9 +27,9 @@ export interface ExchangeDeps {
   readonly closing: AbortSignal
   readonly errorLimit: ErrorLimit
   /** Told of each; answers the place that `ended` is told. */
-  readonly opened: (exchange: Exchange) => number
+  readonly opened: (exchange: Exchange) => Place<Exchange>
   /** Told once the terminal line is written. */
-  readonly ended: (place: number) => void
+  readonly ended: (place: Place<Exchange>) => void
 }
 
 /** nginx's code for a client that left before the answer; only in lines and counters. */
@@ -44,7 +45,7 @@ export class Exchange {
   readonly #deps: ExchangeDeps
   readonly #metrics: RouteMetrics
   readonly #startedAtMs: number
-  readonly #place: number
+  readonly #place: Place<Exchange>
   /** Made only for those who ask: most requests never wait. */
   #waiting: AbortController | undefined
   #reply: Reply | undefined

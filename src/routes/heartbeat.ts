@@ -71,7 +71,8 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
       else deps.ingested.add()
       const ignored = [...read.ignored]
       if (stored.isClockIgnored) ignored.push(read.reportedAtField)
-      const hasMore = heartbeat.pingRequestId !== null || stored.hasMail || stored.hasNewPushToken
+      const hasMore =
+        heartbeat.pingRequestId !== null || stored.hasMail || stored.newPushTokenAt !== null
       const commands = hasMore ? await inDeadline(finish(deps, request, read, stored, ignored)) : []
 
       return json(
@@ -126,7 +127,7 @@ async function finish(
   ignored: string[],
 ): Promise<readonly Readonly<Record<string, string>>[]> {
   const { heartbeat } = read
-  const { deviceId } = stored
+  const { deviceId, newPushTokenAt } = stored
   if (heartbeat.pingRequestId !== null) {
     const isOurs = await recordPing(deps, request, heartbeat.pingRequestId, heartbeat.reportedAt)
     if (!isOurs) ignored.push('ping_request_id')
@@ -134,9 +135,8 @@ async function finish(
   // After the ping: a command that it ends is not handed over once more.
   const commands = stored.hasMail ? await deps.mailbox.handOver(deviceId) : []
   // After the hand-over: the answer is under way before the push.
-  if (stored.hasNewPushToken && heartbeat.fcmToken !== null) {
-    const effectiveAt = stored.isClockIgnored ? null : heartbeat.reportedAt
-    const offer = { fcmToken: heartbeat.fcmToken, effectiveAt }
+  if (newPushTokenAt !== null && heartbeat.fcmToken !== null) {
+    const offer = { fcmToken: heartbeat.fcmToken, effectiveAt: newPushTokenAt }
     const isTaken = await deps.devices.offerPushToken(deviceId, offer, request.context.requestId)
     if (isTaken) deps.wakeDispatcher()
   }

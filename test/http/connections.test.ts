@@ -3,7 +3,7 @@ import t from 'tap'
 import { IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
-import { startService } from '../helpers/service.ts'
+import { ADMIN, startService } from '../helpers/service.ts'
 
 const BEAT = 'POST /v1/heartbeat HTTP/1.1'
 const HEALTH = 'GET /healthz HTTP/1.1'
@@ -139,6 +139,27 @@ t.test(
     )
   },
 )
+
+t.test('a broken request behind one in flight is refused as itself, after it', async (t) => {
+  const device = await service.enroll('in-flight')
+  const body = { device_id: device.deviceId, action: 'ring', request_id: 'in-flight' }
+  t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
+  const admin = `Authorization: Bearer ${ADMIN}`
+  const connection = await openRaw(t, service.origin)
+  const waiting = head('GET /admin/commands/in-flight?wait_ms=30000 HTTP/1.1', admin)
+  connection.write(head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: before-it') + waiting)
+  t.equal((await connection.answer(1)).status, 404)
+  await service.lines.terminalOf('before-it')
+  connection.write(`${head(TOKENS, admin, CHUNKED, 'X-Request-ID: broken')}zz\r\n`)
+  await service.call('DELETE', '/admin/commands/in-flight')
+  t.match(await connection.answer(2), { status: 200, body: { status: 'cancelled' } })
+  t.match(await connection.answer(3), {
+    status: 400,
+    requestId: 'broken',
+    body: { code: 'bad_request' },
+  })
+  await connection.closed()
+})
 
 t.test('no more connections are open than there are descriptors for', async (t) => {
   const few = await startService(t, {
