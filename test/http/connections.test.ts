@@ -1,4 +1,6 @@
 /** What a connection carries: where one request ends and the next begins, what closes it, and how many there may be. */
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import t from 'tap'
 import { IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
@@ -200,3 +202,45 @@ t.test(
     t.equal(cut.length, 3, 'what works is left alone')
   },
 )
+
+t.test('a part of a chunk is progress, on a socket as it is', async (t) => {
+  const MIB = 1024 * 1024
+  const chunkBytes = 64 * MIB // far more than the system's buffers take
+  const server = createServer().listen(0, '127.0.0.1')
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const connected = once(server, 'connection')
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  t.teardown(() => client.destroy())
+  client.on('error', () => {}) // it is reset
+  const [socket] = await connected
+  socket.write(Buffer.alloc(chunkBytes))
+  const watch = new IdleWatch()
+  let atMs = 0
+  const look = () => {
+    watch.look([socket], new Set(), atMs)
+    atMs += 60_000
+  }
+  const take = (sizeBytes: number) =>
+    new Promise<void>((resolve) => {
+      let leftBytes = sizeBytes
+      client.on('data', function onData({ length }) {
+        leftBytes -= length
+        if (leftBytes > 0) return
+        client.pause().off('data', onData)
+        resolve()
+      })
+      client.resume()
+    })
+  look()
+  for (const _ of ['slowly', 'but steadily']) {
+    await take(16 * MIB)
+    look()
+    t.notOk(socket.destroyed)
+  }
+  t.equal(socket.writableLength, chunkBytes, 'no whole chunk is gone')
+  await until(() => {
+    look()
+    return socket.destroyed
+  })
+})
