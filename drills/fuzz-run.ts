@@ -14,7 +14,6 @@ export interface FuzzRun {
   readonly requests: number
   readonly connections: number
   readonly lines: LinesOracle
-  /** No further request once it aborts. */
   /** Told of each request, by its number from 1. */
   readonly onProgress?: (sent: number) => void
 }

@@ -247,6 +247,10 @@ t.test('an open command is cancelled once', async (t) => {
     (one) => one.event === 'command.cancelled' && one['request_id'] === 'cancelled',
   )
   t.match(line, { action: 'ping', admin: 'tester', reason: 'admin', device_id: shared.deviceId })
+  const { audit } = (await service.call('GET', '/admin/audit?limit=500')).body
+  const own = audit.filter(({ subject }: { subject: string }) => subject === 'cancelled')
+  t.match(own, [{ what: 'command.cancel', admin: 'tester' }, { what: 'command.create' }])
+  t.equal(own.length, 2, 'audited, each once')
 })
 
 t.test('lists are filtered, newest first, page by page', async (t) => {

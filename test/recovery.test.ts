@@ -16,7 +16,7 @@ import type { Answer } from './helpers/client.ts'
 import { connect, createDatabase } from './helpers/database.ts'
 import { head, openRaw } from './helpers/raw.ts'
 import { until } from './helpers/replicas.ts'
-import { ADMIN, type Enrolled, type Running, startService } from './helpers/service.ts'
+import { ADMIN, type Running, startService } from './helpers/service.ts'
 
 const LATEST = '/v1/apk/download-latest'
 const names = (prefix: string, count: number) =>
@@ -31,6 +31,16 @@ async function issue(service: Running, alias: string, options = {}) {
 
 const register = (service: Running, token: string, body: unknown = {}) =>
   service.call('POST', '/v1/register', { token, body })
+/** One after the other: enrolling is not what is tried here. */
+async function enrollAll(service: Running, aliases: readonly string[]) {
+  const tokens = await issueEnrollmentTokens(createSend(service.origin), ADMIN, aliases)
+  const phones: { readonly token: string; readonly deviceId: string }[] = []
+  for (const token of tokens.values()) {
+    const { body } = await register(service, token)
+    phones.push({ token: body.device_token, deviceId: body.device_id })
+  }
+  return phones
+}
 const beat = (service: Running, token: string) =>
   service.call('POST', '/v1/heartbeat', { token, body: {} })
 
@@ -121,7 +131,22 @@ t.test('a token is revoked, a new one brings the same device back', async (t) =>
   t.equal((await fetch(token)).status, 200)
   const second = await register(service, token)
   t.match(second, { status: 200, body: { device_id: first.body.device_id } })
+  t.equal((await register(service, token)).status, 200, 'its answer is lost')
   t.equal((await beat(service, second.body.device_token)).status, 200)
+  const { audit } = (await service.call('GET', '/admin/audit')).body
+  t.same(
+    audit.map(({ what, admin }: { what: string; admin: string | null }) => [what, admin]),
+    [
+      ['device.reissued', null],
+      ['device.re_enrolled', null],
+      ['enrollment_token.create', 'tester'],
+      ['enrollment_token.revoke', 'tester'],
+      ['device.created', null],
+      ['enrollment_token.create', 'tester'],
+      ['apk.publish', 'tester'],
+    ],
+    'each step is audited',
+  )
 })
 
 t.test('a database restored to before 50 enrollments tells none of them 401', async (t) => {
@@ -130,21 +155,19 @@ t.test('a database restored to before 50 enrollments tells none of them 401', as
   t.equal(await before.stop(), 0)
   const backup = await createDatabase(t, before.databaseUrl)
   const service = await startService(t, { databaseUrl: before.databaseUrl })
-  const phones: readonly Enrolled[] = await Promise.all(
-    names('later', 50).map((alias) => service.enroll(alias)),
-  )
+  const phones = await enrollAll(service, names('later', 50))
   const beats = await Promise.all(phones.map(({ token }) => beat(service, token)))
   t.same(countBy(beats), { '200': 50 })
   t.equal(await service.stop(), 0)
 
   const restored = await startService(t, { databaseUrl: backup })
-  const ack = ({ token, deviceId }: Enrolled) =>
+  const ack = ({ token, deviceId }: (typeof phones)[number]) =>
     restored.call('POST', `/v1/devices/${deviceId}/ack`, {
       token,
       body: { request_id: 'c1', status: 'OK' },
     })
   const asks = [
-    ...Array.from({ length: 5 }, () => (one: Enrolled) => beat(restored, one.token)),
+    ...Array.from({ length: 5 }, () => (one: { token: string }) => beat(restored, one.token)),
     ack,
   ]
   for (const ask of asks) {
@@ -158,18 +181,13 @@ t.test('a database restored to before 50 enrollments tells none of them 401', as
 
 t.test('dead phones behind one address take nothing from the good ones', async (t) => {
   const service = await startService(t)
-  const enrollAll = async (aliases: readonly string[]) => {
-    const tokens = await issueEnrollmentTokens(createSend(service.origin), ADMIN, aliases)
-    const phones: string[] = []
-    for (const token of tokens.values()) {
-      phones.push((await register(service, token)).body.device_token)
-    }
-    return phones
-  }
-  const good = await enrollAll(names('good', 100))
-  const replaced = await enrollAll(names('dead', 10))
-  await enrollAll(names('dead', 10))
-  const dead = [...replaced, ...names('x', 10).map((name) => `dt_${name.padEnd(43, 'x')}`)]
+  const good = await enrollAll(service, names('good', 100))
+  const replaced = await enrollAll(service, names('dead', 10))
+  await enrollAll(service, names('dead', 10))
+  const dead = [
+    ...replaced.map(({ token }) => token),
+    ...names('x', 10).map((name) => `dt_${name.padEnd(43, 'x')}`),
+  ]
   const answered: Answer[] = []
   let isOver = false
   const hammering = dead.map(async (token) => {
@@ -177,7 +195,7 @@ t.test('dead phones behind one address take nothing from the good ones', async (
   })
   await until(() => answered.length > 200)
   for (let round = 0; round < 3; round += 1) {
-    const beats = await Promise.all(good.map((token) => beat(service, token)))
+    const beats = await Promise.all(good.map(({ token }) => beat(service, token)))
     t.same(countBy(beats), { '200': 100 }, `round ${round}`)
   }
   isOver = true

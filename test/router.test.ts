@@ -1,6 +1,7 @@
 /** Method and path → route: the table's own promises, and paths that nobody should send. */
 import t from 'tap'
 import { Router } from '../src/router.ts'
+import { type RouteDeps, routeTable } from '../src/routes/index.ts'
 
 const ROUTES = [
   { method: 'GET', path: '/' },
@@ -73,6 +74,23 @@ t.test('a known path with another method names those that it takes', async (t) =
   for (const [method, path, allow] of allowed) {
     const match = router.find(method, path)
     t.equal(match.kind === 'method_not_allowed' && match.allow, allow, `${method} ${path}`)
+  }
+})
+
+t.test('each path served takes its own methods, and names them for any other', async (t) => {
+  // Factories only keep what they are given, so the table can be made without a service.
+  const table = routeTable({ isMetricsEnabled: true } as RouteDeps)
+  const served = new Router(table)
+  for (const { path } of table) {
+    const own = new Set<string>(table.filter((one) => one.path === path).map((one) => one.method))
+    if (own.has('GET')) own.add('HEAD')
+    for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'BREW']) {
+      const match = served.find(method, path.replace(/\{\w+\}/, 'x1'))
+      const expected = own.has(method)
+        ? { kind: 'found', route: { path } }
+        : { kind: 'method_not_allowed', allow: [...own].sort().join(', ') }
+      t.match(match, expected, `${method} ${path}`)
+    }
   }
 })
 

@@ -72,6 +72,13 @@ t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', asyn
     'x-apk-sha256': sha256,
   }
   t.equal((await service.call('PUT', put, { raw: apk, headers })).status, 201)
+  const remove = '/admin/apk/builds/b1'
+  t.match(await service.call('DELETE', remove), {
+    status: 401,
+    body: { code: 'signature_invalid' },
+  })
+  const signed = sign({ method: 'DELETE', path: remove, body: '' })
+  t.equal((await service.call('DELETE', remove, { headers: signed })).status, 204)
 })
 
 t.test('a signature is accepted once across replicas', async (t) => {

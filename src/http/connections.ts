@@ -83,8 +83,12 @@ export class IdleWatch {
   }
 }
 
-/** How far the system has got with what was written: Node keeps the count of a chunk under way to itself (lib/net.js). */
+/**
+ * Another number whenever the system has taken a byte of what was written. `bytesWritten` counts a chunk from its first
+ * byte on, `writableLength` to its last; how much of it is left only the handle tells, where net's own time-out looks as
+ * well (lib/net.js, _onTimeout). By whole chunks (256 KiB of an APK) a phone at 4 KB/s would be taken for one that stands.
+ */
 function taken(socket: Watched): number {
-  const { _handle: handle } = socket as { _handle?: { writeQueueSize: number } | null }
+  const { _handle: handle } = socket as { _handle?: { writeQueueSize?: number } | null } // no public type has it
   return socket.bytesWritten - socket.writableLength - (handle?.writeQueueSize ?? 0)
 }

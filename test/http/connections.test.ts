@@ -1,6 +1,9 @@
 /** What a connection carries: where one request ends and the next begins, what closes it, and how many there may be. */
+import { once } from 'node:events'
+import { createServer as createHttpServer } from 'node:http'
+import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import t from 'tap'
-import { IdleWatch } from '../../src/http/connections.ts'
+import { boundConnections, IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
@@ -13,6 +16,35 @@ const CHUNKED = 'Transfer-Encoding: chunked'
 const HIDDEN = head('GET /v1/hidden HTTP/1.1', 'X-Request-ID: hidden')
 
 const service = await startService(t)
+
+/** A server of this process, and a connection to it; both end with the file. */
+async function listening(server: Server) {
+  server.listen(0, '127.0.0.1')
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const connected = once(server, 'connection')
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  t.teardown(() => client.destroy())
+  client.on('error', () => {}) // it may be reset
+  const [socket] = await connected
+  return { client, socket }
+}
+
+/** Begun here: the server looks each 5 s. Node's own time-outs are off; its clock goes a day for each look. */
+const silent = await (async () => {
+  const server = createHttpServer({ headersTimeout: 0, requestTimeout: 0 })
+  let nowMs = 0
+  boundConnections(
+    server,
+    10,
+    () => new Set(),
+    () => {
+      nowMs += 86_400_000
+      return nowMs
+    },
+  )
+  return listening(server)
+})()
 
 const length = (value: string) => head(BEAT, `Content-Length: ${value}`)
 const chunks = (text: string) => `${head(BEAT, CHUNKED)}${text}`
@@ -221,3 +253,43 @@ t.test(
     t.equal(cut.length, 3, 'what works is left alone')
   },
 )
+
+t.test('a part of a chunk is progress, on a socket as it is', async (t) => {
+  const MIB = 1024 * 1024
+  const chunkBytes = 64 * MIB // far more than the system's buffers take
+  const { client, socket } = await listening(createServer())
+  socket.write(Buffer.alloc(chunkBytes))
+  const watch = new IdleWatch()
+  let atMs = 0
+  const look = () => {
+    watch.look([socket], new Set(), atMs)
+    atMs += 60_000
+  }
+  const take = (sizeBytes: number) =>
+    new Promise<void>((resolve) => {
+      let leftBytes = sizeBytes
+      client.once('close', resolve) // cut off: seen below
+      client.on('data', function onData({ length }) {
+        leftBytes -= length
+        if (leftBytes > 0) return
+        client.pause().off('data', onData)
+        resolve()
+      })
+      client.resume()
+    })
+  look()
+  for (const _ of ['slowly', 'but steadily']) {
+    await take(16 * MIB)
+    look()
+    t.notOk(socket.destroyed)
+  }
+  t.equal(socket.writableLength, chunkBytes, 'no whole chunk is gone')
+  await until(() => {
+    look()
+    return socket.destroyed
+  })
+})
+
+t.test('a server looks at its connections by itself', async () => {
+  await until(() => silent.socket.destroyed)
+})

@@ -1,0 +1,87 @@
+/** SECURITY.md is true: it names every credential with exactly what it opens, every secret setting, and places that exist. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { CONFIG_VARIABLES } from '../../src/config.ts'
+import { ADMIN_SCOPES, type AdminScope } from '../../src/core/identity.ts'
+import { STATUS } from '../../src/http/errors.ts'
+import type { GuardName, Route } from '../../src/http/route.ts'
+import { type RouteDeps, routeTable } from '../../src/routes/index.ts'
+import { codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+
+const ROOT = fileURLToPath(new URL('.', import.meta.resolve('#package.json')))
+const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
+const TEXT = read('SECURITY.md')
+/** Factories only keep what they are given, so the table can be made without a service. */
+const ROUTES = routeTable({ isMetricsEnabled: true } as RouteDeps)
+const HOLDERS = tableOf(sectionOf(TEXT, 'Who can do what'))
+const KEPT = tableOf(sectionOf(TEXT, 'How each secret is kept and changed'))
+const SECRET_SETTING = /^(?:ADMIN_TOKENS|\w*(?:_SECRET|DATABASE_URL|_CREDENTIALS|_JSON))$/
+
+/** The routes that a row says are opened. */
+function openedBy(holder: string): readonly string[] {
+  const [row, ...more] = HOLDERS.filter(([name]) => name === holder)
+  if (row === undefined || more.length > 0) throw new Error(`there is no one row of ${holder}`)
+  return codesOf(row[1] ?? '').toSorted()
+}
+
+const namesOf = (routes: readonly Route[]) =>
+  routes.map(({ method, path }) => `${method} ${path}`).toSorted()
+const guardedBy = (...guards: readonly GuardName[]) =>
+  namesOf(ROUTES.filter(({ guard }) => guards.includes(guard)))
+
+/** As security/guard.ts has it: a download takes the scope `apk`. */
+function scopesOf(route: Route): readonly AdminScope[] {
+  return route.guard === 'downloader' ? ['apk'] : route.guard === 'admin' ? route.scopes : []
+}
+
+t.test('each credential opens what its row says, no route more or less', async (t) => {
+  t.same(openedBy('nothing'), guardedBy('open'))
+  t.same(openedBy('an enrollment token'), guardedBy('enrollment-token', 'downloader'))
+  t.same(openedBy('a device token'), guardedBy('device', 'device-token', 'downloader'))
+  for (const scope of ADMIN_SCOPES) {
+    const isTheirs = (route: Route) =>
+      scope === 'admin'
+        ? String(scopesOf(route)) === 'admin' // theirs alone
+        : scopesOf(route).includes(scope)
+    t.same(openedBy(`admin, scope \`${scope}\``), namesOf(ROUTES.filter(isTheirs)), scope)
+  }
+})
+
+t.test('each secret setting stands there, with how it is kept and changed', async (t) => {
+  const secret = CONFIG_VARIABLES.filter((name) => SECRET_SETTING.test(name))
+  const named = KEPT.flatMap(([what = '']) => codesOf(what)).filter((name) => /^[A-Z]/.test(name))
+  t.same(named.toSorted(), secret.toSorted())
+  for (const [what = '', ...told] of KEPT) t.ok(told.length === 2 && told.every(Boolean), what)
+})
+
+t.test('settings, columns, codes, tests and links that it names are there', async (t) => {
+  const sql = readdirSync(join(ROOT, 'sql')).map((file) => read(join('sql', file)))
+  const { scripts } = JSON.parse(read('package.json'))
+  for (const code of codesOf(TEXT)) {
+    const setting = /^([A-Z]+_[A-Z_]+)(?:=\w+)?$/.exec(code)?.[1]
+    const [, table, column] = /^([a-z_]+)\.([a-z_]+)$/.exec(code) ?? []
+    const script = /^npm run (\S+)/.exec(code)?.[1]
+    if (setting !== undefined) t.ok(CONFIG_VARIABLES.includes(setting), code)
+    if (script !== undefined) t.ok(script in scripts, code)
+    if (code.endsWith('.ts')) t.ok(read(code) !== '', code)
+    if (column !== undefined) {
+      const made = new RegExp(`table ${table}\\b[^;]*\\b${column} (?:text|bytea|integer)`)
+      t.ok(
+        sql.some((text) => made.test(text)),
+        code,
+      )
+    }
+  }
+  const statuses: Readonly<Record<string, number>> = STATUS
+  for (const [, status, code = ''] of TEXT.matchAll(/\b([45]\d\d) `([a-z_]+)`/g)) {
+    t.equal(statuses[code], Number(status), code)
+  }
+  for (const [, path = '', anchor] of TEXT.matchAll(/\]\(([^)#]+)#?([^)]*)\)/g)) {
+    const titles = [...read(path).matchAll(/^#+ (.*)$/gm)].map(([, title = '']) => title)
+    const anchors = titles.map((title) => title.toLowerCase().replaceAll(' ', '-'))
+    t.ok(anchor === '' || anchors.includes(anchor ?? ''), `${path}#${anchor}`)
+  }
+  t.match(read('README.md'), '](SECURITY.md)')
+})
