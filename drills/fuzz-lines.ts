@@ -1,7 +1,10 @@
 /** The log beside the answers: valid lines of the contract, and for each answer exactly one that ends it. */
+import { type RouteDeps, routeTable } from '../src/routes/index.ts'
 import { EVENTS } from '../src/telemetry/events.ts'
 import type { FuzzAnswer } from './fuzz-reader.ts'
 
+/** Factories only keep what they are given, so the table can be made without a service. */
+export const ROUTES = routeTable({ isMetricsEnabled: true } as RouteDeps)
 /** telemetry.md, common fields. */
 const COMMON =
   'ts,level,event,request_id,route,ip,user_agent,device_id,alias,status_code,latency_ms'

@@ -1,8 +1,7 @@
 /** A service of its own under the fuzzer: starts it, fuzzes it, ends it, and holds answers, lines, series and SQL errors against R8. */
 import { createSend, jsonHeaders } from '../sim/http.ts'
-import { type RouteDeps, routeTable } from '../src/routes/index.ts'
 import type { Figure } from './drill.ts'
-import { LinesOracle } from './fuzz-lines.ts'
+import { LinesOracle, ROUTES } from './fuzz-lines.ts'
 import { nameErrors, type PostgresErrors, readErrors } from './fuzz-postgres.ts'
 import { type FuzzReport, runFuzz } from './fuzz-run.ts'
 import { readSeries, type SeriesFacts } from './fuzz-series.ts'
@@ -25,8 +24,6 @@ const SECRETS = {
   hmacSecret: 'fuzz-hmac-secret-0123456789abcdef',
 }
 const ACTIONS = ['ping', 'ring']
-/** Factories only keep what they are given, so the table can be made without a service. */
-const ROUTES = routeTable({ isMetricsEnabled: true } as RouteDeps)
 const PARTS = 10
 const MIB = 1024 * 1024
 

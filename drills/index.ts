@@ -3,6 +3,7 @@ import { apkDrill } from './apk.ts'
 import { commandsDrill } from './commands.ts'
 import type { Drill } from './drill.ts'
 import { fcmDownDrill } from './fcm-down.ts'
+import { fleet100Drill, fleet2000Drill } from './fleet.ts'
 import { fuzzDrill } from './fuzz.ts'
 import {
   databaseFrozenDrill,
@@ -12,6 +13,7 @@ import {
 } from './outages.ts'
 import { partitionsDrill } from './partitions.ts'
 import { plansDrill } from './plans.ts'
+import { previousReleaseDrill } from './previous-release.ts'
 import { returnDrill } from './return.ts'
 import { rollingDrill } from './rolling.ts'
 import { serviceKillsDrill } from './service-kills.ts'
@@ -33,6 +35,9 @@ export const DRILLS: readonly Drill[] = [
   socketsDrill,
   rollingDrill,
   truthDrill,
+  fleet100Drill,
+  fleet2000Drill,
+  previousReleaseDrill,
   plansDrill,
   writersDrill,
   partitionsDrill,

@@ -9,8 +9,8 @@ export interface ReplicaOptions {
   readonly settings: Readonly<Record<string, string>>
   /** Default: any free one. */
   readonly port?: number
-  /** Default: the service as it ships. */
-  readonly main?: 'src/main.js' | 'drills/failpoint-main.js'
+  /** Default: the service as it ships. A URL: another build of it. */
+  readonly main?: 'src/main.js' | 'drills/failpoint-main.js' | URL
   /** Gets each line of its log. */
   readonly onLine?: (line: string) => void
 }
@@ -43,7 +43,7 @@ export function startReplica({
   main = 'src/main.js',
   onLine,
 }: ReplicaOptions): Replica {
-  const path = fileURLToPath(new URL(`../${main}`, import.meta.url))
+  const path = fileURLToPath(main instanceof URL ? main : new URL(`../${main}`, import.meta.url))
   const { PATH, TMPDIR } = process.env
   const child = spawn(process.execPath, ['--enable-source-maps', path], {
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -39,6 +39,11 @@ export class DeviceQueue {
     return this.#entries.length
   }
 
+  /** Nothing waits in it but heartbeats that no try has failed yet. */
+  get isUpToDate(): boolean {
+    return this.#entries.every(({ item, failures }) => item.kind === 'heartbeat' && failures === 0)
+  }
+
   /** When the first item that is not under way may be sent, epoch milliseconds; Infinity while there is none. */
   get dueAtMs(): number {
     const waiting = this.#entries.filter(({ isUnderWay }) => !isUnderWay)

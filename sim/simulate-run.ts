@@ -25,9 +25,12 @@ export interface SimulationDeps {
   readonly journal: LoadJournal | undefined
   /** Ends the run in order. */
   readonly signal: AbortSignal
+  /** While false, --heartbeats does not end the run. */
+  readonly mayEnd?: () => boolean
 }
 
 export interface Simulation {
+  readonly fleet: Fleet
   /** Once. Rejects with SimulationError where it cannot begin. */
   run(): Promise<Summary>
   /** One line about now. */
@@ -146,6 +149,8 @@ export function createSimulation(options: SimulationOptions, deps: SimulationDep
   }
 
   return {
+    fleet,
+
     async run() {
       await untilReady(plainSend, options, signal)
       await enroll()
@@ -154,7 +159,7 @@ export function createSimulation(options: SimulationOptions, deps: SimulationDep
       const sending = new AbortController()
       const lives = fleet.live(living.signal)
       const sends = admin.sendCommands(sending.signal)
-      const endedBy = await untilOver(options, { fleet, admin, ledger, signal, sending })
+      const endedBy = await untilOver(options, { ...deps, fleet, admin, ledger, sending })
       phase = 'ending'
       sending.abort()
       living.abort()
@@ -221,13 +226,15 @@ async function untilOver(
     readonly admin: Admin
     readonly ledger: CommandLedger
     readonly signal: AbortSignal
+    readonly mayEnd?: () => boolean
     readonly sending: AbortController
   },
 ): Promise<EndedBy> {
   const endAtMs = performance.now() + 60_000 * minutes
   while (!run.signal.aborted) {
     if (performance.now() >= endAtMs) return 'time'
-    if (heartbeats !== null && haveBeaten(run.fleet, heartbeats)) {
+    const isHeldBack = run.mayEnd?.() === false
+    if (heartbeats !== null && !isHeldBack && haveBeaten(run.fleet, heartbeats)) {
       if (maxCommands === Infinity) run.sending.abort()
       if (run.admin.isIdle && isSettled(run)) return 'heartbeats'
     }
@@ -246,7 +253,8 @@ function haveBeaten({ devices }: Fleet, heartbeats: number): boolean {
 function isSettled({ fleet, ledger }: { readonly fleet: Fleet; readonly ledger: CommandLedger }) {
   const alive = fleet.devices.filter(({ deviceId }) => deviceId !== null)
   const aliases = new Set(alive.map(({ alias }) => alias))
-  return alive.every(({ queue }) => queue.length === 0) && ledger.isSettled(aliases)
+  // Among many phones a heartbeat is always under way: that one is ended with the run.
+  return alive.every(({ queue }) => queue.isUpToDate) && ledger.isSettled(aliases)
 }
 
 function pickAlias({ devices }: Fleet): string | undefined {

@@ -1,18 +1,15 @@
 /** The fuzzer's short form (`npm run fuzz` is the long one): whatever comes, answers and log lines keep the contract (R8). */
 import t from 'tap'
-import { LinesOracle } from '../drills/fuzz-lines.ts'
+import { LinesOracle, ROUTES } from '../drills/fuzz-lines.ts'
 import { runFuzz } from '../drills/fuzz-run.ts'
 import { readSeries } from '../drills/fuzz-series.ts'
 import { createFuzzWorld } from '../drills/fuzz-world.ts'
-import { type RouteDeps, routeTable } from '../src/routes/index.ts'
 import { ADMIN, startService } from './helpers/service.ts'
 
 const READER = 'reader-token-0123456789abcdef'
 const REQUESTS = 4_000
 const SEED = 1
 const ACTIONS = ['ping', 'ring']
-/** Factories only keep what they are given, so the table can be made without a service. */
-const ROUTES = routeTable({ isMetricsEnabled: true } as RouteDeps)
 
 t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t) => {
   const service = await startService(t, {

@@ -44,6 +44,22 @@ t.test('an item is kept for 24 h and given up after them', (t) => {
   t.end()
 })
 
+t.test('it is up to date while nothing waits but heartbeats that no try has failed', (t) => {
+  const queue = new DeviceQueue()
+  const beat = item('beat')
+  const result: QueueItem = { ...item('result'), kind: 'result' }
+  t.ok(queue.isUpToDate)
+  queue.add(beat)
+  t.ok(queue.isUpToDate)
+  queue.add(result)
+  t.notOk(queue.isUpToDate)
+  queue.remove(result)
+  t.ok(queue.isUpToDate)
+  queue.failed(beat, START_MS, 0)
+  t.notOk(queue.isUpToDate)
+  t.end()
+})
+
 t.test('a drain tries every due item once, oldest first, and stops at no failure', async (t) => {
   const { device, world, requests, paths } = await enrolled()
   for (const by of [500, 503, 404, 'silent', 500] as const) {

@@ -1,0 +1,26 @@
+/** `npm run drill -- previous-release`: the roll from the release of the previous schema to this one, from git's history. */
+import { join } from 'node:path'
+import { defineDrill } from './drill.ts'
+import { withPostgres } from './postgres.ts'
+import { runPreviousRelease } from './previous-release-run.ts'
+import { buildRelease } from './release-checkout.ts'
+
+export const previousReleaseDrill = defineDrill({
+  name: 'previous-release',
+  promise:
+    'a replica of the previous schema version runs on, and restarts, beside one of this release, while phones live with both',
+  options: {
+    commit: { standard: '', what: "of the previous release; '': the newest with an older schema" },
+    devices: { standard: 50, what: 'phones, one heartbeat a second each' },
+    phones: { standard: 20, what: 'more that enroll, re-enroll and report across both releases' },
+  },
+  run: async ({ commit, devices, phones }, { dir, print }) => {
+    const release = buildRelease(join(dir, 'release'), commit)
+    print(
+      `previous release: ${release.commit.slice(0, 12)}, schema ${release.schema}; this one: schema ${release.ourSchema}`,
+    )
+    return withPostgres(join(dir, 'postgres'), ({ url }) =>
+      runPreviousRelease({ databaseUrl: url, dir, release, devices, phones, print }),
+    )
+  },
+})

@@ -1,0 +1,120 @@
+/** A simulation (sim/simulate-run.ts) as part of a drill: what its service is told, and what must hold at its end. */
+import { setTimeout as wait } from 'node:timers/promises'
+import { makeApk } from '../sim/apk.ts'
+import type { FcmStandIn } from '../sim/fcm-stand-in.ts'
+import type { Send } from '../sim/http.ts'
+import type { LoadJournal } from '../sim/load-journal.ts'
+import { readCommandLine } from '../sim/simulate-options.ts'
+import { createSimulation, type Simulation } from '../sim/simulate-run.ts'
+import type { Summary } from '../sim/simulate-summary.ts'
+import type { Figure } from './drill.ts'
+import type { Acknowledged } from './mixed-load.ts'
+
+export const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
+export const METRICS_TOKEN = 'drill-metrics-token-0123456789abcdef'
+const APK_BYTES = 100_000
+const MOST_BEATS_MS = 600_000
+const POLL_MS = 50
+
+export function simulatedSettings(
+  databaseUrl: string,
+  dataDir: string,
+  fcm: FcmStandIn,
+): Readonly<Record<string, string>> {
+  return {
+    DATABASE_URL: databaseUrl,
+    DATA_DIR: dataDir,
+    ADMIN_TOKENS: `drill=${ADMIN_TOKEN},prometheus:metrics=${METRICS_TOKEN}`,
+    HMAC_SECRET: 'drill-hmac-secret-0123456789abcdef',
+    FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
+    FCM_BASE_URL: fcm.baseUrl,
+    RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
+  }
+}
+
+export interface SimulatedFleet extends Simulation {
+  readonly acknowledged: Acknowledged
+}
+
+export interface SimulatedFleetOptions {
+  readonly origin: string
+  readonly fcm: FcmStandIn
+  /** Its phones' and commands' names begin with it. */
+  readonly runId: string
+  /** Of `npm run simulate`, besides where the service is. */
+  readonly args: readonly string[]
+  readonly mayEnd?: () => boolean
+}
+
+export function simulatedFleet({ fcm, ...options }: SimulatedFleetOptions): SimulatedFleet {
+  const where = ['--url', options.origin, '--admin-token', ADMIN_TOKEN]
+  const line = readCommandLine([...where, ...options.args], {}, options.runId)
+  if (line === 'help') throw new Error('no simulation')
+  const acknowledged = {
+    heartbeats: new Set<string>(),
+    commands: new Set<string>(),
+    results: new Set<string>(),
+  }
+  const journal: LoadJournal = {
+    acknowledge(text) {
+      const { kind, id, deduped } = JSON.parse(text)
+      if (kind === 'heartbeat' && !deduped) acknowledged.heartbeats.add(id)
+      if (kind === 'command') acknowledged.commands.add(id)
+      if (kind === 'result') acknowledged.results.add(id)
+    },
+    close: () => {},
+  }
+  const { signal } = new AbortController()
+  const simulation = createSimulation(line, { ...options, push: fcm, journal, signal })
+  return { ...simulation, acknowledged }
+}
+
+/** Each phone has had `more` heartbeats acknowledged from now on. One that is wiped never has: the summary tells of it. */
+export async function eachHasBeaten({ fleet }: SimulatedFleet, more: number): Promise<void> {
+  const endsAtMs = performance.now() + MOST_BEATS_MS
+  const goals = fleet.devices.map(({ counts }) => counts.heartbeatsAccepted + more)
+  const isBehind = () =>
+    fleet.devices.some(
+      ({ counts }, index) => counts.wiped === 0 && counts.heartbeatsAccepted < (goals[index] ?? 0),
+    )
+  while (isBehind()) {
+    if (performance.now() > endsAtMs) throw new Error('some phones are not heard any more')
+    await wait(POLL_MS)
+  }
+}
+
+/** So that phones have something to fetch. */
+export async function publishApk(send: Send): Promise<void> {
+  const answer = await send({
+    method: 'PUT',
+    path: '/admin/apk/builds/drill-1?version_code=1&version_name=1',
+    headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
+    body: makeApk({ sizeBytes: APK_BYTES }),
+  })
+  if (answer.status !== 201) throw new Error(`the APK was answered with ${answer.status}`)
+}
+
+export function summaryFigure({ faults, phones, heartbeats, commands }: Summary): Figure {
+  return {
+    promise: 'no phone wiped, nothing lost, nothing run twice',
+    measured: `${phones.enrolled} phones, ${phones.wiped} wiped; ${heartbeats.acknowledged} heartbeats, ${commands.accepted} commands: ${commands.completed} completed, ${commands.expired} expired, ${commands.open} open; ${faults.join('; ') || 'no fault'}`,
+    isHeld: faults.length === 0,
+  }
+}
+
+/** Answers that are neither a success nor `allowed`, by code. */
+export function answersFigure({ answers }: Summary, promise: string, allowed?: RegExp): Figure {
+  const counts: Record<string, number> = {}
+  for (const [name, count] of Object.entries(answers)) {
+    const code = name.split(' ').slice(2).join(' ')
+    counts[code] = (counts[code] ?? 0) + count
+  }
+  const bad = Object.keys(counts).filter((code) => !/^2\d\d$/.test(code) && !allowed?.test(code))
+  return {
+    promise,
+    measured: Object.entries(counts)
+      .map(([code, count]) => `${code} × ${count}`)
+      .join(', '),
+    isHeld: bad.length === 0,
+  }
+}
