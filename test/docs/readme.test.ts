@@ -1,6 +1,6 @@
 /** The README is true: its tour prints what it shows, as npm start serves it, and what it names is there. */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import t from 'tap'
 import { until } from '../../drills/until.ts'
 import { blocksOf, sectionOf } from '../helpers/markdown.ts'
@@ -46,8 +46,11 @@ t.test('what the README names is there', async (t) => {
   for (const [, script = ''] of README.matchAll(/npm run (?:-s )?([a-z]+)/g)) {
     t.ok(script in scripts, `npm run ${script}`)
   }
-  for (const [, path = ''] of README.matchAll(/\]\(([^)#]+)\)/g)) {
-    t.ok(readFileSync(join(ROOT, path)).length > 0, path)
+  for (const file of ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'docs/device-protocol.md']) {
+    const links = readFileSync(join(ROOT, file), 'utf8').matchAll(/\]\((?!https:)([^)#]+)/g)
+    for (const [, path = ''] of links) {
+      t.ok(existsSync(join(ROOT, dirname(file), path)), `${file}: ${path}`)
+    }
   }
 })
 
