@@ -128,7 +128,10 @@ async function locked<T>(client: pg.Client, work: () => Promise<T>): Promise<T> 
   for (;;) {
     await client.query('begin')
     try {
-      await client.query(`set local lock_timeout = ${LOCK_TIMEOUT_MS}`)
+      // A migration takes the time that it takes, whatever the role or the database sets for statements.
+      await client.query(
+        `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local statement_timeout = 0`,
+      )
       const { rows } = await client.query<{ isOurs: boolean }>(
         'select pg_try_advisory_xact_lock($1) as "isOurs"',
         [LOCK_KEY],

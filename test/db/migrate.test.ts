@@ -54,6 +54,13 @@ t.test('each migration is applied once, in order, and recorded', async (t) => {
   t.same((await db.query('select x from b')).rows, [{ x: 1 }])
 })
 
+t.test('a migration takes longer than the database allows a statement', async (t) => {
+  const url = await emptyDatabase(t)
+  const db = await connect(t, url)
+  await db.query(`alter database ${new URL(url).pathname.slice(1)} set statement_timeout = '100ms'`)
+  t.equal(await migrate(url, [migration(1, 'select pg_sleep(0.3)')]), 1)
+})
+
 t.test('our own migrations make the schema, and again nothing', async (t) => {
   const url = await emptyDatabase(t)
   const own = readMigrations()

@@ -1,8 +1,11 @@
 /** docs/device-protocol.md is true: its golden vectors, by our code and without it, its codes and its paths. */
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { createHash, createHmac } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import {
   commandData,
   commandKey,
@@ -14,10 +17,9 @@ import { type RouteDeps, routeTable } from '../../src/routes/index.ts'
 import { checkSignature } from '../../src/security/signature.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
 
-const TEXT = readFileSync(
-  fileURLToPath(new URL('docs/device-protocol.md', import.meta.resolve('#package.json'))),
-  'utf8',
-)
+const pathOf = (path: string) => fileURLToPath(new URL(path, import.meta.resolve('#package.json')))
+const read = (path: string) => readFileSync(pathOf(path), 'utf8')
+const TEXT = read('docs/device-protocol.md')
 
 function golden(name: string): string {
   const [block, ...more] = blocksOf(TEXT).filter(({ rest }) => rest === `golden-${name}`)
@@ -31,6 +33,14 @@ interface GoldenKey {
   readonly enrollment_no: number
   readonly hmac_key: string
 }
+
+/** As much of it as is read here; openapi.test.ts checks its form. */
+interface OpenApi {
+  readonly paths: Readonly<
+    Record<string, Readonly<Record<string, { security: readonly object[]; responses: Responses }>>>
+  >
+}
+type Responses = Readonly<Record<string, { readonly $ref?: string }>>
 
 // Checked where they are read: what is missing fails its assertion.
 const KEY = JSON.parse(golden('key')) as GoldenKey
@@ -108,15 +118,24 @@ t.test('the golden result is signed as the document says, and taken', async (t) 
   t.match(checkSignature(request, KEY.hmac_key, Number(timeS) + 121), { reason: 'stale' })
 })
 
-t.test('each code of the table has the status that stands before it', async (t) => {
+t.test('the table of errors has every code that a phone can meet, with its status', async (t) => {
   const codes = tableOf(sectionOf(TEXT, 'Errors')).flatMap(([answer = '']) =>
     answer.split(/(?=\b\d{3} )/).flatMap((part) => {
       const status = Number(part.slice(0, 3))
       return codesOf(part).map((code) => ({ code, status }))
     }),
   )
-  t.ok(codes.length > 10)
   for (const { code, status } of codes) t.equal(Reflect.get(STATUS, code), status, code)
+  const { paths } = JSON.parse(read('openapi.json')) as OpenApi
+  const met = Object.values(paths)
+    .flatMap((item) => Object.values(item))
+    .filter(({ security }) => security.some((one) => 'device' in one || 'enrollment' in one))
+    .flatMap(({ responses }) => Object.entries(responses))
+    .filter(([status]) => Number(status) >= 400)
+    .flatMap(([, { $ref = '' }]) => $ref.replace(/^.*\//, '').split('.'))
+  // Of any path, and so of no operation in openapi.json.
+  const anywhere = ['not_found', 'method_not_allowed', 'expectation_failed']
+  t.same(codes.map(({ code }) => code).toSorted(), [...new Set([...met, ...anywhere])].toSorted())
 })
 
 t.test('each endpoint that it names is served', async (t) => {
@@ -130,5 +149,89 @@ t.test('each endpoint that it names is served', async (t) => {
 t.test('each example is JSON', async (t) => {
   for (const { language, text, line } of blocksOf(TEXT)) {
     if (language === 'json') t.ok(JSON.parse(text), `line ${line}`)
+  }
+})
+
+/** What a sample must say of the golden message and result: every line of it. */
+function sampleOf(t: Test) {
+  const [body = '', header = ''] = golden('result').split('\n')
+  const expected = [DATA['hmac'], DATA['hmac2'], 'True', 'False', 'False', header]
+  return {
+    body,
+    unixS: Number(/t=(\d+)/.exec(header)?.[1]),
+    check({ status, stdout, stderr }: SpawnSyncReturns<string>): void {
+      t.equal(status, 0, stderr)
+      const printed = stdout.trimEnd().replaceAll('true', 'True').replaceAll('false', 'False')
+      t.same(printed.split('\n'), expected)
+    },
+  }
+}
+
+const hasTool = (tool: string) => spawnSync(tool, ['--version']).error === undefined
+
+t.test(
+  'the Python sample gives the golden vectors',
+  { skip: !hasTool('python3') && 'needs python3' },
+  async (t) => {
+    const { body, unixS, check } = sampleOf(t)
+    const given = { key: KEY.hmac_key, id: KEY.device_id, data: DATA, body, unixS }
+    const program = `
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from signatures import *
+given = json.load(sys.stdin)
+key, id, data = given["key"], given["id"], given["data"]
+print(hmac_of(key, data))
+print(hmac2_of(key, data))
+print(is_ours(key, id, data))
+print(is_ours(key, "another", data))
+print(is_ours(key, id, {**data, "attempt": "3"}))
+signed = x_signature(key, given["unixS"], "POST", "/v1/action-result", "result-1", given["body"].encode())
+print("X-Signature: " + signed)`
+    const args = ['-B', '-c', program, pathOf('docs/samples')]
+    check(spawnSync('python3', args, { input: JSON.stringify(given), encoding: 'utf8' }))
+  },
+)
+
+t.test(
+  'the Kotlin sample gives the golden vectors',
+  { skip: !(hasTool('kotlinc') && hasTool('java')) && 'only where kotlinc and java are' },
+  async (t) => {
+    const { body, unixS, check } = sampleOf(t)
+    const directory = mkdtempSync(join(tmpdir(), 'fleetloop-kotlin-'))
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+    const quoted = (text: string) => JSON.stringify(text).replaceAll('$', '\\$')
+    const entries = Object.entries(DATA).map(([name, text]) => `${quoted(name)} to ${quoted(text)}`)
+    const program = `
+fun main() {
+    val data = mapOf(${entries.join(', ')})
+    val id = ${quoted(KEY.device_id)}
+    val signatures = Signatures(${quoted(KEY.hmac_key)})
+    println(signatures.hmacOf(data))
+    println(signatures.hmac2Of(data))
+    println(signatures.isOurs(id, data))
+    println(signatures.isOurs("another", data))
+    println(signatures.isOurs(id, data + ("attempt" to "3")))
+    val signed = signatures.xSignature(${unixS}L, "POST", "/v1/action-result", "result-1", ${quoted(body)}.toByteArray())
+    println("X-Signature: " + signed)
+}`
+    const main = join(directory, 'Main.kt')
+    writeFileSync(main, program)
+    const jar = join(directory, 'main.jar')
+    const sources = [pathOf('docs/samples/Signatures.kt'), main]
+    const compiled = spawnSync('kotlinc', [...sources, '-include-runtime', '-d', jar], {
+      encoding: 'utf8',
+    })
+    t.equal(compiled.status, 0, compiled.stderr)
+    check(spawnSync('java', ['-jar', jar], { encoding: 'utf8' }))
+  },
+)
+
+t.test('both samples know the same fields as the document', async (t) => {
+  const described = TEXT.split('Params are all entries but these: ')[1]?.split(/\.\s/)[0] ?? ''
+  for (const sample of ['Signatures.kt', 'signatures.py']) {
+    const text = read(`docs/samples/${sample}`)
+    t.ok(codesOf(described).length > 5)
+    for (const name of codesOf(described)) t.ok(text.includes(`"${name}"`), `${sample}: ${name}`)
   }
 })

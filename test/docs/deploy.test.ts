@@ -1,0 +1,151 @@
+/**
+ * What no test can run here (no container engine, no systemd as process 1) names only what is there, pins what it takes
+ * from elsewhere, and says what the runbook says. The parcel itself runs in test/process/parcel.test.ts.
+ */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { CONFIG_FILE, missingTools } from '../../drills/prometheus.ts'
+import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
+import { runbookFile, writeFiles } from '../helpers/prometheus.ts'
+
+const pathOf = (path: string) => fileURLToPath(new URL(path, import.meta.resolve('#package.json')))
+const read = (path: string) => readFileSync(pathOf(path), 'utf8')
+const hasNoSystemd = spawnSync('systemd-analyze', ['--version']).error !== undefined
+const { version } = JSON.parse(read('package.json'))
+const COMPOSE = read('compose.yaml')
+const UNIT = read('deploy/fleetloop.service')
+/** A release, not a name that moves: `24.21.0-bookworm-slim`, `v3.5.0`. */
+const PINNED = /^v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$/
+
+interface Instruction {
+  readonly name: string
+  readonly words: readonly string[]
+}
+
+/** Instructions of the Dockerfile, comments and line breaks gone. */
+const INSTRUCTIONS: readonly Instruction[] = read('Dockerfile')
+  .replace(/^#.*\n/gm, '')
+  .replaceAll('\\\n', ' ')
+  .split('\n')
+  .filter((line) => line.trim() !== '')
+  .map((line) => line.trim().split(/\s+/))
+  .map(([name = '', ...words]) => ({ name, words }))
+const all = (name: string) => INSTRUCTIONS.filter((one) => one.name === name)
+const last = (name: string) => all(name).at(-1)?.words.join(' ') ?? ''
+
+t.test('the image is built from files that are there, on a pinned Node', async (t) => {
+  const sent = read('.dockerignore').match(/(?<=^!).*/gm) ?? []
+  const sources = all('COPY')
+    .filter(({ words }) => !words[0]?.startsWith('--from'))
+    .flatMap(({ words }) => words.slice(0, -1))
+    .map((path) => path.replace(/\/$/, ''))
+  t.same([...new Set(sources)].toSorted(), sent.toSorted(), 'what is copied is what is sent')
+  for (const path of sources) t.ok(existsSync(pathOf(path)), path)
+  t.match(last('ARG'), /^NODE=node:/)
+  t.match(last('ARG').replace('NODE=node:', ''), PINNED)
+  t.ok(all('FROM').length > 1)
+  const stages = all('FROM').flatMap(({ words }) => words[2] ?? [])
+  for (const { words } of all('FROM')) t.equal(words[0], '$' + '{NODE}')
+  for (const { words } of all('COPY')) {
+    const [, stage] = /^--from=(.*)/.exec(words[0] ?? '') ?? []
+    if (stage !== undefined) t.ok(stages.includes(stage), stage)
+  }
+  const release = /node:(\d+)/.exec(last('ARG'))?.[1] ?? ''
+  t.match(read('.ci/run'), new RegExp(`^for release in .*\\b${release}\\b`, 'm'), 'CI runs on it')
+})
+
+t.test('the image runs what is built, not as root, with one volume', async (t) => {
+  const command: readonly string[] = JSON.parse(last('CMD'))
+  t.equal(command[0], 'node')
+  t.ok(existsSync(pathOf(command.at(-1)?.replace(/^dist(.*)\.js$/, 'src$1.ts') ?? '')))
+  t.equal(last('USER'), 'node')
+  t.match(last('ENV'), 'NODE_ENV=production')
+  t.ok(
+    last('ENV')
+      .split(' ')
+      .includes(`DATA_DIR=${last('VOLUME')}`),
+  )
+  t.equal(Number(last('EXPOSE')), parseConfig({}, () => '').port)
+  t.notMatch(last('HEALTHCHECK'), /curl|wget/)
+})
+
+t.test('compose.yaml gives settings that we have, from pinned images', async (t) => {
+  const images = [...COMPOSE.matchAll(/^ +image: (\S+):(\S+)$/gm)]
+  t.equal(images.length, 3)
+  for (const [, image = '', tag = ''] of images) {
+    if (image === 'fleetloop') t.equal(tag, version)
+    else t.match(tag, PINNED, image)
+  }
+  const settings = /^ {4}environment:\n((?: {6}.*\n)+)/m.exec(COMPOSE)?.[1] ?? ''
+  const names = [...settings.matchAll(/^ {6}([A-Z_]+):/gm)].map(([, name = '']) => name)
+  t.ok(names.length > 3)
+  for (const name of names) t.ok(CONFIG_VARIABLES.includes(name), name)
+  t.ok(
+    COMPOSE.includes(`/data:${last('VOLUME')}\n`) || COMPOSE.includes(`data:${last('VOLUME')}\n`),
+  )
+  for (const [, path = ''] of COMPOSE.matchAll(/- \.\/(\S+?):/g)) {
+    t.ok(path === 'fleetloop-token' || existsSync(pathOf(path)), path)
+  }
+  for (const hardening of ['read_only: true', 'no-new-privileges:true', 'cap_drop:\n      - ALL'])
+    t.ok(COMPOSE.includes(hardening), hardening)
+})
+
+t.test(
+  "compose's Prometheus has the runbook's configuration",
+  { skip: missingTools() },
+  async (t) => {
+    const config = read('deploy/prometheus.yml')
+    const bare = config.replace(/^#.*\n/, '').replace('fleetloop:8080', '127.0.0.1:8080')
+    t.equal(bare, runbookFile(CONFIG_FILE))
+    const args = ['check', 'config', join(writeFiles(t, 'any', config), CONFIG_FILE)]
+    t.equal(spawnSync('promtool', args).status, 0)
+  },
+)
+
+t.test('whoever stops the service has more patience than it needs', async (t) => {
+  const { shutdownGraceMs } = parseConfig({}, () => '')
+  const patience = [
+    /^TimeoutStopSec=(\d+)$/m.exec(UNIT)?.[1],
+    /stop_grace_period: (\d+)s/.exec(COMPOSE)?.[1],
+    /--stop-timeout (\d+)/.exec(read('RUNBOOK.md'))?.[1],
+  ]
+  for (const seconds of patience) t.ok(Number(seconds) * 1_000 > shutdownGraceMs)
+})
+
+t.test(
+  'what the runbook types to install names files and the version that are there',
+  async (t) => {
+    const install = read('RUNBOOK.md').split('### Install')[1]?.split('### Configure')[0] ?? ''
+    const versions = [...install.matchAll(/fleetloop[-:](\d\S*?)(?=\.tgz|[\s/]|$)/gm)]
+    t.ok(versions.length > 5)
+    for (const [text = '', found] of versions) t.equal(found, version, text)
+    t.match(install, `/opt/fleetloop/deploy/fleetloop.service`)
+    t.match(UNIT, '/opt/fleetloop/dist/main.js')
+    t.match(UNIT, 'EnvironmentFile=/etc/fleetloop.env')
+    t.match(install, '/etc/fleetloop.env')
+  },
+)
+
+t.test(
+  'systemd takes the unit, and finds it closed',
+  { skip: hasNoSystemd && 'needs systemd-analyze' },
+  async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'fleetloop-unit-'))
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+    const unit = join(directory, 'fleetloop.service')
+    writeFileSync(unit, UNIT.replace('/usr/bin/node', process.execPath))
+    const analyze = (...args: string[]) =>
+      spawnSync('systemd-analyze', [...args, unit], { encoding: 'utf8' })
+    t.match(analyze('--man=no', 'verify'), { status: 0, stderr: '' })
+    const { status, stdout } = analyze('--offline=true', '--threshold=20', 'security')
+    t.equal(status, 0, /exposure level.*: ([\d.]+)/.exec(stdout)?.[0] ?? stdout)
+    const variables = /^Environment=(.*)$/m.exec(UNIT)?.[1]?.split(' ') ?? []
+    for (const variable of variables) {
+      t.ok(CONFIG_VARIABLES.includes(variable.replace(/=.*/, '')), variable)
+    }
+  },
+)

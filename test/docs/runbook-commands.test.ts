@@ -1,0 +1,180 @@
+/** Each command of the runbook works: most in the course of one night, the others each on a service of its own. */
+import { spawnSync } from 'node:child_process'
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { makeApk } from '../../sim/apk.ts'
+import { readCluster, urlOf } from '../helpers/cluster.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { liveANight } from '../helpers/night.ts'
+import { ADMIN, MAIN, type Running, startService } from '../helpers/service.ts'
+import { normalizer } from '../helpers/volatile.ts'
+
+const RUNBOOK = readFileSync(
+  fileURLToPath(new URL('RUNBOOK.md', import.meta.resolve('#package.json'))),
+  'utf8',
+)
+/** Blocks that are run, but not in the course of the night. */
+const NAMED = [
+  'install-database',
+  'pgbouncer-role',
+  'signed',
+  'forget-withdrawn',
+  'backup',
+  'restore',
+]
+const named = (name: string) => blocksOf(RUNBOOK).find(({ rest }) => rest === name)?.text ?? ''
+const missing = ['bash', 'curl', 'jq', 'openssl'].filter(
+  (tool) => spawnSync(tool, ['--version']).error,
+)
+
+const { service, deviceId } = await liveANight(t)
+
+t.test('the table of metrics is what a scrape shows', async (t) => {
+  const { text } = await service.call('GET', '/metrics')
+  const families = [...text.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = '', type = '']) => ({
+    name,
+    type,
+    labels: labelsOf(text, name),
+  }))
+  const table = tableOf(sectionOf(RUNBOOK, 'Metrics')).map(([name = '', type, labels = '']) => ({
+    name: codesOf(name)[0],
+    type,
+    labels: codesOf(labels),
+  }))
+  t.same(table, families)
+})
+
+t.test(
+  'each command that is marked to be run works',
+  { skip: missing.length > 0 && `needs ${missing.join(', ')}` },
+  async (t) => {
+    const db = await connect(t, service.databaseUrl)
+    const log = join(service.dataDir, 'fleetloop.log')
+    writeFileSync(log, `${service.lines.raw.join('\n')}\n`)
+    writeFileSync(join(service.dataDir, 'app.apk'), makeApk({ seed: 'app' }))
+    symlinkSync(dirname(MAIN), join(service.dataDir, 'dist'))
+    const { PATH } = process.env
+    const env = {
+      PATH,
+      URL: service.origin,
+      ADMIN,
+      LOG: log,
+      ID: 'ring-1',
+      ALIAS: 'D01',
+      DEVICE: deviceId,
+    }
+    const bash = (text: string) => {
+      const input = `set -o pipefail\n${text}`
+      const options = { input, env, cwd: service.dataDir, encoding: 'utf8' } as const
+      return spawnSync('bash', options)
+    }
+    const [setUp] = blocksOf(RUNBOOK)
+    const [setDevice = ''] = /^DEVICE=.*$/m.exec(setUp?.text ?? '') ?? []
+    t.equal(bash(`${setDevice}\necho "$DEVICE"`).stdout.trim(), deviceId, setDevice)
+    const blocks = blocksOf(RUNBOOK)
+    const marked = blocks.filter((block) => block.rest.startsWith('run'))
+    t.ok(marked.length > 25)
+    for (const block of marked) {
+      const { language, rest, text, line } = block
+      const expected = /^run prints (.+)$/.exec(rest)?.[1]
+      if (expected === undefined) throw new Error(`RUNBOOK.md:${line}: run prints what?`)
+      const title = `RUNBOOK.md:${line} prints ${expected}`
+      if (language === 'sql') {
+        t.match(JSON.stringify((await db.query(text)).rows), expected, title)
+        continue
+      }
+      const { status, stdout, stderr } = bash(text)
+      t.same({ status, stderr }, { status: 0, stderr: '' }, `${title}, and nothing else`)
+      t.match(stdout, expected, title)
+      const shown = blocks[blocks.indexOf(block) + 1]
+      if (shown?.rest === 'shown') t.equal(normalizer()(stdout), normalizer()(shown.text), title)
+    }
+    // The push token that was given back was tried again.
+    await service.lines.atLeast(2, 'push.token_dead')
+  },
+)
+
+t.test('each command is run, but those that install', async (t) => {
+  const [install = ''] = RUNBOOK.split('### Install')[1]?.split('### Configure') ?? []
+  const [, ...commands] = blocksOf(RUNBOOK).filter(({ language }) => /^(sh|sql)$/.test(language))
+  for (const { rest, text, line } of commands) {
+    const isRun = rest.startsWith('run prints ') || NAMED.includes(rest)
+    t.ok(isRun || install.includes(text), `line ${line}`)
+  }
+})
+
+t.test(
+  'a signed upload is signed as it stands there, and its bytes can go again',
+  { skip: missing.length > 0 && `needs ${missing.join(', ')}` },
+  async (t) => {
+    const ADMIN_HMAC_SECRET = 'runbook-signing-secret-0123456789'
+    const service = await startService(t, { env: { ADMIN_HMAC_SECRET } })
+    writeFileSync(join(service.dataDir, 'app.apk'), makeApk())
+    const { PATH } = process.env
+    const env = { PATH, URL: service.origin, ADMIN, ADMIN_HMAC_SECRET, APK: 'app.apk' }
+    const options = { input: named('signed'), env, cwd: service.dataDir, encoding: 'utf8' } as const
+    t.match(spawnSync('bash', options), { status: 0, stdout: '"build_id":"app-43"' })
+    const db = await connect(t, service.databaseUrl)
+    await db.query(`update apk_builds set withdrawn_at = now() - interval '31 days'`)
+    for (const statement of named('forget-withdrawn').split(';\n')) await db.query(statement)
+    t.same((await db.query('select from apk_chunks')).rows.length, 0)
+  },
+)
+
+t.test(
+  'a backup is taken and restored as it stands there',
+  { skip: await noBackup() },
+  async (t) => {
+    const before = await startService(t)
+    const { token } = await before.enroll('D01')
+    const beat = (service: Running, of: string) =>
+      service.call('POST', '/v1/heartbeat', { token: of, body: {} })
+    await before.call('POST', '/admin/command', {
+      body: { alias: 'D01', action: 'ring', request_id: 'ring-1' },
+    })
+    const inDatabase = (name: string, databaseUrl: string) => {
+      const text = named(name)
+      const env = { PATH: process.env['PATH'], DATABASE_URL: databaseUrl }
+      const bash = spawnSync('bash', { input: text, env, cwd: before.dataDir, encoding: 'utf8' })
+      t.match(bash, { status: 0, stdout: '', stderr: '' }, text)
+    }
+    inDatabase('backup', before.databaseUrl)
+    const later = await before.enroll('D02')
+    t.equal((await beat(before, token)).body.commands.length, 1)
+    const result = { token, body: { request_id: 'ring-1', outcome: 'success' } }
+    t.equal((await before.call('POST', '/v1/action-result', result)).status, 200)
+    t.equal(await before.stop(), 0)
+
+    const databaseUrl = await createDatabase(t, urlOf(readCluster(), 'template0'))
+    inDatabase('restore', databaseUrl)
+    const restored = await startService(t, { databaseUrl })
+    t.match(await beat(restored, later.token), { status: 503, body: { code: 'not_provisioned' } })
+    const { body } = await beat(restored, token)
+    t.match(body.commands, [{ request_id: 'ring-1' }], 'a result after the backup: open again')
+    const again = await restored.call('POST', '/v1/action-result', result)
+    t.match(again, { status: 200, body: { duplicate: false } })
+  },
+)
+
+/** pg_dump reads its own version's servers and older ones: Debian's does not read the embedded one. */
+async function noBackup(): Promise<string | false> {
+  const { stdout, error } = spawnSync('pg_dump', ['--version'], { encoding: 'utf8' })
+  const db = await connect(t, readCluster().url)
+  const { rows } = await db.query<{ major: number }>(
+    `select current_setting('server_version_num')::int / 10000 as major`,
+  )
+  const major = rows[0]?.major ?? 0
+  const ours = error === undefined ? Number(/ (\d+)/.exec(stdout)?.[1]) : 0
+  return ours < major && `pg_dump ${ours || 'is missing'}: PostgreSQL ${major} cannot be read`
+}
+
+/** Of the first sample of a family, without `le`. */
+function labelsOf(text: string, family: string): readonly string[] {
+  const sample = new RegExp(`^${family}(?:_bucket)?\\{(.*)\\} `, 'm').exec(text)?.[1] ?? ''
+  return [...sample.matchAll(/(\w+)="/g)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== 'le')
+}

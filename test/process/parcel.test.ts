@@ -1,0 +1,135 @@
+/** What `npm pack` makes is complete and nothing else, and runs as a container would have it. */
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { type Container, makeContainer, noContainer } from '../helpers/container.ts'
+import { ADMIN } from '../helpers/service.ts'
+import {
+  copyProject,
+  missingTools,
+  playTour,
+  ROOT,
+  readersEnv,
+  startToured,
+} from '../helpers/tour.ts'
+
+const PAPERS = [
+  '.env.example',
+  'CHANGELOG.md',
+  'LICENSE',
+  'README.md',
+  'RUNBOOK.md',
+  'deploy',
+  'docs',
+  'openapi.json',
+  'package-lock.json',
+]
+
+/** Beside `name` itself, as `tar -t` names them. */
+function filesUnder(directory: string, name: string): readonly string[] {
+  return readdirSync(join(directory, name), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
+}
+
+/** By `npm pack` in a copy of the project; answers the path of the archive. */
+function pack(directory: string): string {
+  const options = { cwd: directory, env: readersEnv(), encoding: 'utf8' } as const
+  const { status, stdout, stderr } = spawnSync('npm', ['pack', '--silent'], options)
+  if (status !== 0) throw new Error(`npm pack: ${stderr}`)
+  return join(directory, stdout.trim())
+}
+
+/** Unpacked, with what `npm ci --omit=dev` would install by its lock, taken from ours. */
+function install(archive: string, tree: string): void {
+  spawnSync('tar', ['-xzf', archive, '-C', tree, '--strip-components=1'])
+  const { packages } = JSON.parse(readFileSync(join(tree, 'npm-shrinkwrap.json'), 'utf8'))
+  for (const [path, { dev }] of Object.entries<{ dev?: boolean }>(packages)) {
+    if (path !== '' && dev !== true) {
+      cpSync(join(ROOT, path), join(tree, path), { recursive: true, dereference: true })
+    }
+  }
+}
+
+const directory = copyProject(t, PAPERS)
+const archive = pack(directory)
+
+t.test('the parcel holds what is needed and nothing else', async (t) => {
+  const listed = spawnSync('tar', ['-tzf', archive], { encoding: 'utf8' }).stdout.trim().split('\n')
+  const compiled = filesUnder(directory, 'src').flatMap((path) => {
+    const out = path.replace(/^src/, 'dist').replace(/\.ts$/, '.js')
+    return [out, `${out}.map`]
+  })
+  const expected = [
+    ...compiled,
+    ...PAPERS.filter((name) => name.includes('.') && name !== 'package-lock.json'),
+    ...['LICENSE', 'npm-shrinkwrap.json', 'package.json'],
+    ...['deploy', 'docs', 'sql'].flatMap((name) => filesUnder(directory, name)),
+  ]
+  t.same(listed.map((path) => path.replace(/^package\//, '')).toSorted(), expected.toSorted())
+  t.match(archive, /\/fleetloop-\d+\.\d+\.\d+\.tgz$/)
+  t.notOk(readdirSync(directory).includes('npm-shrinkwrap.json'), 'no second lock stays behind')
+})
+
+/** Inside, to its end. */
+function runInside({ enter }: Container, words: readonly string[], env: Record<string, string>) {
+  const [command = '', ...args] = enter
+  return spawnSync(command, [...args, ...words], { env: readersEnv(env), encoding: 'utf8' })
+}
+
+t.test(
+  'a container runs it: not root, all read-only but one volume',
+  { skip: noContainer() || missingTools },
+  async (t) => {
+    const container = await makeContainer(t)
+    const { tree, volume, databaseUrl, uid, enter } = container
+    install(archive, tree)
+    const tried = ['/', '/etc', '/tmp', '/var/tmp', '/dev/shm', tree, join(tree, 'dist'), volume]
+    const write = 'for at do touch "$at/written" 2>/dev/null && echo "$at"; done; true'
+    const { stdout } = runInside(container, ['sh', '-c', write, 'sh', ...tried], {})
+    t.equal(stdout, `${volume}\n`, 'the volume alone can be written to')
+
+    const service = await startInside(t, enter, {
+      NODE_ENV: 'production',
+      HOST: '127.0.0.1',
+      DATA_DIR: volume,
+      DATABASE_URL: databaseUrl,
+      ADMIN_TOKENS: `local=${ADMIN}`,
+      HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+      SHUTDOWN_DRAIN_MS: '0',
+    })
+    const status = readFileSync(`/proc/${service.pid}/status`, 'utf8')
+    t.match(status, new RegExp(`^Uid:\t${uid}\t${uid}\t`, 'm'))
+    t.not(uid, 0)
+    t.match(status, /^CapEff:\t0+$/m)
+    t.match(status, /^CapBnd:\t0+$/m)
+
+    playTour(t, directory, service.origin)
+
+    const api = { FLEETLOOP_URL: service.origin, FLEETLOOP_TOKEN: ADMIN }
+    const why = runInside(container, ['node', 'dist/why.js', 'D01'], api)
+    t.match(why, { status: 0, stderr: '', stdout: /^phone D01 / })
+    const check = healthcheck()
+    const { port } = new URL(service.origin)
+    t.equal(runInside(container, check, { PORT: port }).status, 0, 'its health check passes')
+    t.equal(runInside(container, check, { PORT: '1' }).status, 1, 'and fails where nobody listens')
+
+    t.equal(await service.interrupt(), 0)
+  },
+)
+
+/** The tour's second terminal reads its token and its log in `directory`. */
+function startInside(t: Test, enter: readonly string[], env: Record<string, string>) {
+  mkdirSync(join(directory, 'data'), { recursive: true })
+  writeFileSync(join(directory, 'data/admin-token'), ADMIN)
+  const quoted = enter.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ')
+  const script = `exec ${quoted} node --enable-source-maps dist/main.js > fleetloop.log`
+  return startToured(t, directory, script, env)
+}
+
+/** The words of the image's own. */
+function healthcheck(): readonly string[] {
+  const text = readFileSync(join(ROOT, 'Dockerfile'), 'utf8')
+  return JSON.parse(/^HEALTHCHECK [^[]*CMD (\[.*\])$/m.exec(text)?.[1] ?? '')
+}
