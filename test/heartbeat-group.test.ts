@@ -1,7 +1,12 @@
 /** Heartbeats of many phones share a statement: each is judged, stored and answered as if it were alone. */
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { issueDeviceToken } from '../src/security/tokens.ts'
+import type { Heartbeat } from '../src/core/heartbeat.ts'
+import { storeHeartbeats } from '../src/db/heartbeats.ts'
+import { Pool } from '../src/db/pool.ts'
+import { createHeartbeats } from '../src/heartbeats.ts'
+import { readHeartbeat } from '../src/routes/heartbeat-body.ts'
+import { hashToken, issueDeviceToken } from '../src/security/tokens.ts'
 import { connect } from './helpers/database.ts'
 import { type Enrolled, startService } from './helpers/service.ts'
 
@@ -74,6 +79,43 @@ t.test('one phone’s odd value, in any field, never fails the heartbeat of anot
   const rows = first === undefined ? [] : await batteriesOf(first)
   t.same(new Set(rows), new Set([7]))
   t.equal(rows.length, Math.ceil(cases.length / odd.length))
+})
+
+t.test('a row that the database or its encoding refuses is refused alone', async (t) => {
+  const devices: Enrolled[] = []
+  while (devices.length < 9) devices.push(await enroll())
+  for (const device of devices) t.equal((await beat(device, '{}')).status, 200)
+  const pool = new Pool({ url: service.databaseUrl, maxConnections: 1, isPrepared: true })
+  t.teardown(() => pool.close(1_000))
+  const nowMs = () => performance.now()
+  const heartbeats = createHeartbeats({
+    store: storeHeartbeats(pool, 0),
+    failpoint: undefined,
+    nowMs,
+  })
+  // What the route lets nobody send.
+  const refused = new Map<number, Partial<Heartbeat>>([
+    [2, { networkType: 'a\0b' }],
+    [5, { batteryPct: 40_000 }],
+    [6, { status: 'odd' as 'ok' }],
+  ])
+  const { heartbeat } = readHeartbeat({})
+  const results = await Promise.allSettled(
+    devices.map(({ token }, i) =>
+      heartbeats.add({
+        tokenHash: hashToken(token),
+        requestId: `bad-${i}`,
+        heartbeat: { ...heartbeat, ...refused.get(i) },
+      }),
+    ),
+  )
+  t.same(
+    results.flatMap(({ status }, i) => (status === 'rejected' ? [i] : [])),
+    [...refused.keys()],
+  )
+  for (const [i, device] of devices.entries()) {
+    t.equal((await batteriesOf(device)).length, refused.has(i) ? 1 : 2, `${i}`)
+  }
 })
 
 t.test(
