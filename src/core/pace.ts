@@ -10,7 +10,7 @@ const SLOW_MS = 500
 const WINDOW_S = 30
 /** Below it all is well: a few locked devices are no overload. */
 const MIN_SLOW_SHARE = 0.05
-/** With every heartbeat slow. Thrice: DEVICE_OFFLINE_S is five usual intervals, and no phone may seem offline by this. */
+/** With every heartbeat slow. Thrice: DEVICE_OFFLINE_S is five intervals by default, and then no phone seems offline by this. */
 const MAX_FACTOR = 3
 /** Of the interval, at most. */
 const JITTER_SHARE = 0.25

@@ -33,7 +33,7 @@ t.test('the more of them are slow, the later, up to thrice and a quarter', async
     const next = after([...Array(slow).fill(501), ...Array(quick).fill(1)])
     t.same([next(FIRST), next(LAST)], [first, last], `${slow} slow, ${quick} quick`)
   }
-  t.ok(after([1_800])(LAST) < 1_500, 'no phone seems offline by it (DEVICE_OFFLINE_S)')
+  t.ok(after([1_800])(LAST) < 1_500, 'no phone seems offline by it (DEVICE_OFFLINE_S by default)')
 })
 
 t.test('each device has its own share of lateness, always the same, evenly spread', async (t) => {
