@@ -145,7 +145,7 @@ t.test('a heartbeat brings a push token unless it is older', async (t) => {
 t.test('in one group too the newest heartbeat decides the push token', async (t) => {
   const devices: Enrolled[] = []
   while (devices.length < 10) devices.push(await service.enroll(`pair${devices.length}`))
-  await Promise.all(devices.map((device) => beat(device, { ts: inMinutes(-9), fcm_token: 'now' })))
+  await Promise.all(devices.map((device) => beat(device, { ts: inMinutes(-9), fcm_token: 'old' })))
   const sent = devices.flatMap((device) => [
     beat(device, { ts: inMinutes(-1), fcm_token: 'now' }),
     beat(device, { ts: inMinutes(-3), fcm_token: 'before' }),
