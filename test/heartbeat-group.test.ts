@@ -255,3 +255,21 @@ t.test('a table that is locked fails the group once, not each of its halves', as
   }
   t.match(await beat({ token: devices[0]?.token ?? '' }, '{}'), { status: 200 })
 })
+
+t.test('while the database is slow a phone is asked to come back later', async (t) => {
+  const slow = await startService(t)
+  const device = await slow.enroll('slow')
+  const beatSlow = async (): Promise<number> => {
+    const answer = await slow.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
+    if (answer.status === 503) return beatSlow() // on a busy machine it took even longer
+    return answer.body.next_heartbeat_s
+  }
+  t.equal(await beatSlow(), 300)
+  const own = await connect(t, slow.databaseUrl)
+  await own.query(`
+    create function be_slow() returns trigger language plpgsql as
+      $$ begin perform pg_sleep(0.51); return new; end $$;
+    create trigger slow before update on device_status for each row execute function be_slow()`)
+  const later = await beatSlow()
+  t.ok(later >= 330 && later <= 1_125, `${later} s`)
+})
