@@ -119,6 +119,24 @@ t.test('a row that the database or its encoding refuses is refused alone', async
 })
 
 t.test(
+  'a device that an operator renamed by hand is answered as itself, and so are the others',
+  async (t) => {
+    const devices = [await enroll(), await enroll(), await enroll()]
+    const rename = 'update devices set alias = $2 where device_id = $1'
+    await db.query(rename, [devices[1]?.deviceId, 'Truck 7, "north"'])
+    for (let round = 0; round < 2; round += 1) {
+      const answers = await Promise.all(devices.map((device) => beat(device, '{}')))
+      for (const [i, { status, requestId }] of answers.entries()) {
+        t.equal(status, 200)
+        const { device_id, alias } = await service.lines.terminalOf(requestId)
+        t.equal(device_id, devices[i]?.deviceId)
+        t.equal(alias === 'Truck 7, "north"', i === 1)
+      }
+    }
+  },
+)
+
+t.test(
   'without a window all heartbeats of one device are stored, also within one group',
   async (t) => {
     const device = await enroll()
