@@ -197,7 +197,7 @@ async function compose(
     instanceId: () => state.instanceId,
     version,
     heartbeatIntervalS: config.heartbeatIntervalS,
-    pace: new Pace(config.heartbeatIntervalS),
+    pace: new Pace(config.heartbeatIntervalS, config.deviceOfflineS),
     ingested: metrics.heartbeatsIngested,
     dedupHits: metrics.heartbeatsDedupHits,
     onEnded: onChanged,

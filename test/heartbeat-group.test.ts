@@ -1,7 +1,12 @@
 /** Heartbeats of many phones share a statement: each is judged, stored and answered as if it were alone. */
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { issueDeviceToken } from '../src/security/tokens.ts'
+import type { Heartbeat } from '../src/core/heartbeat.ts'
+import { storeHeartbeats } from '../src/db/heartbeats.ts'
+import { Pool } from '../src/db/pool.ts'
+import { createHeartbeats } from '../src/heartbeats.ts'
+import { readHeartbeat } from '../src/routes/heartbeat-body.ts'
+import { hashToken, issueDeviceToken } from '../src/security/tokens.ts'
 import { connect } from './helpers/database.ts'
 import { type Enrolled, startService } from './helpers/service.ts'
 
@@ -53,8 +58,11 @@ function oddBody(field: string, value: string): string {
 
 t.test('one phone’s odd value, in any field, never fails the heartbeat of another', async (t) => {
   const cases = FIELDS.flatMap((field) => ODD_VALUES.map((value) => oddBody(field, value)))
-  const odd = await Promise.all(Array.from({ length: 16 }, () => enroll()))
-  const good = await Promise.all(Array.from({ length: 16 }, () => enroll()))
+  const [odd, good]: [Enrolled[], Enrolled[]] = [[], []]
+  for (let pair = 0; pair < 16; pair += 1) {
+    odd.push(await enroll())
+    good.push(await enroll())
+  }
   for (let from = 0; from < cases.length; from += odd.length) {
     const raws = cases.slice(from, from + odd.length)
     const answers = await Promise.all(
@@ -72,6 +80,61 @@ t.test('one phone’s odd value, in any field, never fails the heartbeat of anot
   t.same(new Set(rows), new Set([7]))
   t.equal(rows.length, Math.ceil(cases.length / odd.length))
 })
+
+t.test('a row that the database or its encoding refuses is refused alone', async (t) => {
+  const devices: Enrolled[] = []
+  while (devices.length < 9) devices.push(await enroll())
+  for (const device of devices) t.equal((await beat(device, '{}')).status, 200)
+  const pool = new Pool({ url: service.databaseUrl, maxConnections: 1, isPrepared: true })
+  t.teardown(() => pool.close(1_000))
+  const nowMs = () => performance.now()
+  const heartbeats = createHeartbeats({
+    store: storeHeartbeats(pool, 0),
+    failpoint: undefined,
+    nowMs,
+  })
+  // What the route lets nobody send.
+  const refused = new Map<number, Partial<Heartbeat>>([
+    [2, { networkType: 'a\0b' }],
+    [5, { batteryPct: 40_000 }],
+    [6, { status: 'odd' as 'ok' }],
+  ])
+  const { heartbeat } = readHeartbeat({})
+  const results = await Promise.allSettled(
+    devices.map(({ token }, i) =>
+      heartbeats.add({
+        tokenHash: hashToken(token),
+        requestId: `bad-${i}`,
+        heartbeat: { ...heartbeat, ...refused.get(i) },
+      }),
+    ),
+  )
+  t.same(
+    results.flatMap(({ status }, i) => (status === 'rejected' ? [i] : [])),
+    [...refused.keys()],
+  )
+  for (const [i, device] of devices.entries()) {
+    t.equal((await batteriesOf(device)).length, refused.has(i) ? 1 : 2, `${i}`)
+  }
+})
+
+t.test(
+  'a device that an operator renamed by hand is answered as itself, and so are the others',
+  async (t) => {
+    const devices = [await enroll(), await enroll(), await enroll()]
+    const rename = 'update devices set alias = $2 where device_id = $1'
+    await db.query(rename, [devices[1]?.deviceId, 'Truck 7, "north"'])
+    for (let round = 0; round < 2; round += 1) {
+      const answers = await Promise.all(devices.map((device) => beat(device, '{}')))
+      for (const [i, { status, requestId }] of answers.entries()) {
+        t.equal(status, 200)
+        const { device_id, alias } = await service.lines.terminalOf(requestId)
+        t.equal(device_id, devices[i]?.deviceId)
+        t.equal(alias === 'Truck 7, "north"', i === 1)
+      }
+    }
+  },
+)
 
 t.test(
   'without a window all heartbeats of one device are stored, also within one group',
@@ -209,4 +272,22 @@ t.test('a table that is locked fails the group once, not each of its halves', as
     await holder.query('rollback')
   }
   t.match(await beat({ token: devices[0]?.token ?? '' }, '{}'), { status: 200 })
+})
+
+t.test('while the database is slow a phone is asked to come back later', async (t) => {
+  const slow = await startService(t)
+  const device = await slow.enroll('slow')
+  const beatSlow = async (): Promise<number> => {
+    const answer = await slow.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
+    if (answer.status === 503) return beatSlow() // on a busy machine it took even longer
+    return answer.body.next_heartbeat_s
+  }
+  t.equal(await beatSlow(), 300)
+  const own = await connect(t, slow.databaseUrl)
+  await own.query(`
+    create function be_slow() returns trigger language plpgsql as
+      $$ begin perform pg_sleep(0.51); return new; end $$;
+    create trigger slow before update on device_status for each row execute function be_slow()`)
+  const later = await beatSlow()
+  t.ok(later >= 330 && later <= 1_125, `${later} s`)
 })

@@ -146,6 +146,7 @@ t.test('an unusable value is null and named, the others are kept', async (t) => 
     agent_version: ['\udc00'],
     fcm_token: ['t'.repeat(4_097), 7],
     ts: ['yesterday', 12, '2026-02-30T00:00:00Z', '2026-01-01'],
+    is_ping_response: ['true', 1],
   }
   const device = await enroll()
   for (const [name, values] of Object.entries(odd)) {

@@ -32,9 +32,13 @@ const tokens = pools.map((one) => deviceTokenStore(one))
 const devices = deviceStore(pools[0])
 const hash = (token: string) => createHash('sha256').update(token).digest()
 
-function item(token: string, fcmToken: string | null = null): HeartbeatItem {
+function item(
+  token: string,
+  fcmToken: string | null = null,
+  reportedAt: Date | null = null,
+): HeartbeatItem {
   const heartbeat = {
-    reportedAt: null,
+    reportedAt,
     status: 'ok',
     batteryPct: null,
     networkType: null,
@@ -225,3 +229,23 @@ t.test(
     t.match(await row(device), { fcm_token: 'given-behind' })
   },
 )
+
+t.test('a heartbeat that waits behind a newer one changes nothing that it said', async (t) => {
+  const device = await service.enroll('newer-first')
+  t.same(await group([item(device.token)]), ['stored'])
+  await db.query(
+    `update device_status set effective_at = now() - interval '1 h', app_version = 'x' where device_id = $1`,
+    [device.deviceId],
+  )
+  const [newer, older] = [new Date(Date.now() - 60_000), new Date(Date.now() - 120_000)]
+  const [, late] = await inTurn(
+    [STATUS, device.deviceId],
+    () => group([item(device.token, null, newer)], 0),
+    async () => (await stores[1]?.([item(device.token, 'older', older)])) ?? [],
+  )
+  t.match(late, [{ kind: 'stored', newPushTokenAt: null }])
+  const { rows } = await db.query('select * from device_status where device_id = $1', [
+    device.deviceId,
+  ])
+  t.match(rows, [{ effective_at: newer, app_version: null }])
+})

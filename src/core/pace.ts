@@ -10,17 +10,22 @@ const SLOW_MS = 500
 const WINDOW_S = 30
 /** Below it all is well: a few locked devices are no overload. */
 const MIN_SLOW_SHARE = 0.05
-/** With every heartbeat slow. Thrice: DEVICE_OFFLINE_S is five usual intervals, and no phone may seem offline by this. */
+/** With every heartbeat slow. */
 const MAX_FACTOR = 3
-/** Of the interval, at most. */
+/** Of that, at most. */
 const JITTER_SHARE = 0.25
 
 export class Pace {
   readonly #intervalS: number
+  /** The share of the usual lateness that keeps every phone within `offlineAfterS`: none may seem offline by this. */
+  readonly #room: number
   readonly #slow = new RecentShare(WINDOW_S)
 
-  constructor(intervalS: number) {
+  /** `offlineAfterS` is not less than the interval. */
+  constructor(intervalS: number, offlineAfterS: number) {
     this.#intervalS = intervalS
+    const latestS = intervalS * MAX_FACTOR * (1 + JITTER_SHARE)
+    this.#room = Math.min(1, (offlineAfterS - intervalS) / (latestS - intervalS))
   }
 
   /** A heartbeat was stored after so long. `nowMs` is monotonic. */
@@ -34,7 +39,8 @@ export class Pace {
     const share = all === 0 ? 0 : hits / all
     if (share < MIN_SLOW_SHARE) return this.#intervalS
     const factor = 1 + (MAX_FACTOR - 1) * share
-    return Math.round(this.#intervalS * factor * (1 + JITTER_SHARE * placeOf(deviceId)))
+    const lateness = factor * (1 + JITTER_SHARE * placeOf(deviceId)) - 1
+    return Math.round(this.#intervalS * (1 + this.#room * lateness))
   }
 }
 

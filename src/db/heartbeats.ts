@@ -49,6 +49,9 @@ export type HeartbeatAnswer =
 /** How soon a command is handed over again (http-api.md, heartbeat). */
 export const HAND_OVER_AGAIN_S = 30
 
+/** Parts the words of the answer (ASCII's unit separator): an alias that an operator wrote by hand may hold spaces. */
+const SEPARATOR = '\x1f'
+
 const CLOCK_IGNORED = 1
 const DEDUPED = 2
 const NEW_PUSH_TOKEN = 4
@@ -100,7 +103,7 @@ seen as (
     agent_version = case when is_newest then l.agent_version else s.agent_version end,
     request_id = case when is_newest then l.request_id else s.request_id end
   from live l where s.device_id = l.device_id)
-select string_agg(concat_ws(' ', l.ord, l.device_id, l.alias,
+select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,
   case when l.is_clock_good or l.reported_at is null then 0 else ${CLOCK_IGNORED} end
   + case when l.device_id in (select device_id from history) then 0 else ${DEDUPED} end
   + case when l.has_new_push_token then ${NEW_PUSH_TOKEN} else 0 end
@@ -108,7 +111,7 @@ select string_agg(concat_ws(' ', l.ord, l.device_id, l.alias,
       select from commands k where k.device_id = l.device_id and k.state = 'open' and k.expires_at > now()
         and (k.delivered_at is null or k.delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s'))
     then ${MAIL} else 0 end,
-  case when l.has_new_push_token then ${timeText('l.effective_at')} end), ' ') as "answers"
+  case when l.has_new_push_token then ${timeText('l.effective_at')} end), '${SEPARATOR}') as "answers"
 from live l`
 
 /** Items whose device_status row somebody else holds; waits for none. */
@@ -200,10 +203,10 @@ export function storeHeartbeats(
   }
 }
 
-/** `ord device_id alias flags`, and the time of a new push token, for each row that was stored, all parted by spaces, in any order. */
+/** `ord device_id alias flags`, and the time of a new push token, for each row that was stored, in any order. */
 function answersOf(text: string, count: number): readonly HeartbeatAnswer[] {
   const answers = new Array<HeartbeatAnswer>(count).fill({ kind: 'unrecognized' })
-  const words = text.split(' ')
+  const words = text.split(SEPARATOR)
   for (let at = 0; at + 3 < words.length; ) {
     const flags = Number(words[at + 3])
     const hasNewPushToken = (flags & NEW_PUSH_TOKEN) !== 0

@@ -127,8 +127,9 @@ async function clearNet(database: Queryable, values: readonly number[]): Promise
  */
 function create(database: Database, partition: string): Promise<boolean> {
   const from = `${partition.slice(11, 15)}-${partition.slice(15, 17)}-${partition.slice(17, 19)}`
-  const range = `'${from} 00:00:00+00'::timestamptz`
-  const isOfDay = `bucket >= ${range} and bucket < ${range} + interval '1 day'`
+  // No "+ interval '1 day'": that is 23 or 25 hours where the session's time zone changes its clock.
+  const [first, end] = [`'${from} 00:00:00+00'`, `'${nextDay(from)} 00:00:00+00'`]
+  const isOfDay = `bucket >= ${first} and bucket < ${end}`
   return insistently(database, async (tx) => {
     if ((await existingPartitions(tx)).includes(partition)) return false
     const run = (text: string) => tx.query({ name: '', text })
@@ -141,7 +142,7 @@ function create(database: Database, partition: string): Promise<boolean> {
         insert into ${partition} select * from moved`)
     }
     await run(`alter table heartbeats attach partition ${partition}
-      for values from ('${from} 00:00:00+00') to ('${nextDay(from)} 00:00:00+00')`)
+      for values from (${first}) to (${end})`)
     return true
   })
 }

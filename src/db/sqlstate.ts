@@ -42,6 +42,8 @@ export function groupFailureKind(error: unknown): 'retry' | 'poison' | 'unavaila
   if (state === '40001' || state === '40P01' || isPartitionNew(cause)) return 'retry'
   // heartbeats.ts knows which devices are locked: the others are stored without them.
   if (state === '55P03' && error instanceof AppError && error.code === 'overloaded') return 'poison'
+  // A number that binary-arrays.ts cannot write: nothing was sent.
+  if (cause instanceof RangeError) return 'poison'
   return /^(22|23|54)/.test(state) ? 'poison' : 'unavailable'
 }
 

@@ -1,6 +1,7 @@
 /**
- * Every store on its pool. The hot path has connections of its own, so that nothing an admin asks can keep
- * a heartbeat waiting; publishing an APK has others, since its commit may take seconds.
+ * Every store on its pool. The group statement of heartbeats has a connection of its own, so that nothing an admin asks
+ * can keep it waiting (what few heartbeats need besides is on the main pool); publishing an APK and moving partitions
+ * have another, since their commits may take seconds.
  */
 import { downloadStore } from './apk-downloads.ts'
 import { apkStore } from './apks.ts'

@@ -53,6 +53,7 @@ const APP_VERSION = value(text(MAX_VERSION_LENGTH), 'app_version')
 const AGENT_VERSION = value(text(MAX_VERSION_LENGTH), 'agent_version')
 const FCM_TOKEN = value(text(MAX_FCM_TOKEN_LENGTH), 'fcm_token')
 const REPORTED_AT = value(readInstant, 'ts', 'timestamp_utc')
+const IS_PING_RESPONSE = value(readBoolean, 'is_ping_response')
 const PING_REQUEST_ID = value(readRequestId, 'ping_request_id')
 
 export function readHeartbeat(body: Fields): ReadHeartbeat {
@@ -74,8 +75,9 @@ export function readHeartbeat(body: Fields): ReadHeartbeat {
     agentVersion: first(AGENT_VERSION, body, ignored),
     fcmToken: first(FCM_TOKEN, body, ignored),
     reportedAt: first(REPORTED_AT, body, ignored),
-    pingRequestId:
-      field(body, 'is_ping_response') === true ? first(PING_REQUEST_ID, body, ignored) : null,
+    pingRequestId: first(IS_PING_RESPONSE, body, ignored)
+      ? first(PING_REQUEST_ID, body, ignored)
+      : null,
   }
   const isTsRead = field(body, 'ts') !== undefined && !ignored.includes('ts')
   return { heartbeat, ignored, reportedAtField: isTsRead ? 'ts' : 'timestamp_utc' }

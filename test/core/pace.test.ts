@@ -11,8 +11,8 @@ const ids = Array.from(
 const FIRST = '01a209ce-2135-7d8a-be30-04de80000000'
 const LAST = '01a209ce-2135-7d8a-be30-04de80ffffff'
 
-function after(latenciesMs: readonly number[]) {
-  const pace = new Pace(INTERVAL_S)
+function after(latenciesMs: readonly number[], offlineAfterS = 1_500) {
+  const pace = new Pace(INTERVAL_S, offlineAfterS)
   for (const latencyMs of latenciesMs) pace.stored(latencyMs, 0)
   return (deviceId: string, nowMs = 0) => pace.nextS(deviceId, nowMs)
 }
@@ -33,7 +33,19 @@ t.test('the more of them are slow, the later, up to thrice and a quarter', async
     const next = after([...Array(slow).fill(501), ...Array(quick).fill(1)])
     t.same([next(FIRST), next(LAST)], [first, last], `${slow} slow, ${quick} quick`)
   }
-  t.ok(after([1_800])(LAST) < 1_500, 'no phone seems offline by it (DEVICE_OFFLINE_S)')
+})
+
+t.test('no phone seems offline by it, wherever DEVICE_OFFLINE_S stands', async (t) => {
+  const cases: [offlineAfterS: number, first: number, last: number][] = [
+    [10_000, 900, 1_125],
+    [1_125, 900, 1_125],
+    [600, 518, 600],
+    [300, 300, 300],
+  ]
+  for (const [offlineAfterS, first, last] of cases) {
+    const next = after([1_800], offlineAfterS)
+    t.same([next(FIRST), next(LAST)], [first, last], `${offlineAfterS} s`)
+  }
 })
 
 t.test('each device has its own share of lateness, always the same, evenly spread', async (t) => {

@@ -99,6 +99,24 @@ t.test('what the net holds beyond the retention goes with it', async (t) => {
   t.same(await existing(), [...(await days(30, 37)), 'heartbeats_default'].sort())
 })
 
+t.test('a day is one of UTC, also where the server’s clock is put forward or back', async (t) => {
+  const { db, day, existing, replica, insert, shift } = await prepare(t)
+  const { rows } = await db.query('select current_database() as name')
+  await db.query(`alter database ${rows[0].name} set timezone = 'Europe/Berlin'`)
+  for (const change of ['20270328', '20271031']) {
+    const today = `(now() at time zone 'UTC')::date`
+    const { rows } = await db.query(`select $1::date - ${today} as days`, [change])
+    shift.days = rows[0].days
+    const hours = ['-1 s', '0 s', '22:30', '23:30', '24:30']
+    for (const after of hours) await insert(`'${change} 00:00Z'::timestamptz + interval '${after}'`)
+    t.same((await replica().maintain()).failed, [])
+    t.ok((await existing()).includes(`heartbeats_${await day(shift.days)}`))
+    t.equal((await db.query('select from heartbeats_default')).rowCount, 0)
+    const ofDay = `select from heartbeats_${change}`
+    t.equal((await db.query(ofDay)).rowCount, hours.length - 2)
+  }
+})
+
 t.test('whole days beyond the retention are dropped', async (t) => {
   const { db, day, days, existing, replica, insert } = await prepare(t)
   for (const offset of [-40, -RETENTION_DAYS - 1, -RETENTION_DAYS, -1]) {
