@@ -8,7 +8,8 @@ import { type LoadReport, runLoad } from '../sim/load.ts'
 import { LOAD_ID } from './stdout-account.ts'
 
 const POLL_MS = 150
-const CONNECTIONS = 64
+/** Of one load, at most. */
+export const LOAD_CONNECTIONS = 64
 const US_PER_MS = 1_000
 
 export interface Sender {
@@ -63,7 +64,7 @@ export function startHeartbeats(
   const report = runLoad({
     origin,
     ratePerS,
-    connections: CONNECTIONS,
+    connections: LOAD_CONNECTIONS,
     signal: stopping.signal,
     next(index) {
       const id = `${LOAD_ID}${index}`
