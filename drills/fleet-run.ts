@@ -1,7 +1,7 @@
 /**
- * The acceptance run: phones live with a service as it ships, and as many with one without lines and metrics, at once on
- * one PostgreSQL. What the first one writes, counts and stores is held against what its phones know; its latency against
- * the other's.
+ * The acceptance run: phones live with a service as it ships, and as many each with two without lines and metrics, at
+ * once on one PostgreSQL. What the first one writes, counts and stores is held against what its phones know; its latency
+ * against that of the others, which shows the noise, too.
  */
 import { join } from 'node:path'
 import { median } from '../bench/measure.ts'
@@ -26,7 +26,7 @@ import {
 import { until } from './until.ts'
 
 export interface FleetRun {
-  /** Two more are made beside it: `<name>_on` and `<name>_off`. */
+  /** More are made beside it: `<name>_on` and so on. */
   readonly databaseUrl: string
   readonly dir: string
   /** Arguments of `npm run simulate`, besides where the service is. */
@@ -39,6 +39,7 @@ const MOST_ADDED_MS = 5
 const MOST_SCRAPE_MS = 50
 const SCRAPE_EVERY_MS = 1_000
 const HEARTBEAT = 'POST /v1/heartbeat'
+const MUTE = { LOG_LEVEL: 'OFF', METRICS_ENABLED: 'false' }
 
 interface Side {
   readonly life: Replica
@@ -54,12 +55,14 @@ export async function runFleet(run: FleetRun): Promise<readonly Figure[]> {
   try {
     const on = await startSide(run, 'on', {}, (line) => lines.take(line))
     sides.push(on)
-    const off = await startSide(run, 'off', { LOG_LEVEL: 'OFF', METRICS_ENABLED: 'false' })
-    sides.push(off)
+    for (const name of ['off', 'again'] as const) sides.push(await startSide(run, name, MUTE))
     const scraping = startScraping(on.origin)
-    const [summary, quiet] = await Promise.all([on.fleet.run(), off.fleet.run()])
+    const [summary, ...quiet] = await Promise.all([
+      on.fleet.run(),
+      ...sides.slice(1).map(({ fleet }) => fleet.run()),
+    ])
     const page = await scraping.end()
-    run.print(`without telemetry: ${summaryFigure(quiet).measured}`)
+    for (const each of quiet) run.print(`without telemetry: ${summaryFigure(each).measured}`)
     const stored = await withClient(on.databaseUrl, (db) =>
       nothingMissing(db, on.fleet.acknowledged),
     )
@@ -85,7 +88,7 @@ export async function runFleet(run: FleetRun): Promise<readonly Figure[]> {
 
 async function startSide(
   run: FleetRun,
-  name: 'on' | 'off',
+  name: 'on' | 'off' | 'again',
   settings: Readonly<Record<string, string>>,
   onLine: (line: string) => void = () => {},
 ): Promise<Side> {
@@ -135,13 +138,14 @@ function countersFigure(summary: Summary, page: string): Figure {
   }
 }
 
-function budgetFigure(summary: Summary, quiet: Summary): Figure {
-  const [on, off] = [summary, quiet].map(({ latency_ms: latency }) => latency[HEARTBEAT]?.p95)
-  const addedMs = (on ?? Number.NaN) - (off ?? Number.NaN)
+/** Two that should be equal differ: what is within that cannot be told. */
+function budgetFigure(summary: Summary, quiet: readonly Summary[]): Figure {
+  const p95 = ({ latency_ms: latency }: Summary) => latency[HEARTBEAT]?.p95 ?? Number.NaN
+  const [on, off] = [p95(summary), quiet.map(p95)]
   return {
-    promise: `telemetry adds at most ${MOST_ADDED_MS} ms to the p95 of heartbeats`,
-    measured: `p95 ${on?.toFixed(2)} ms with it, ${off?.toFixed(2)} ms without`,
-    isHeld: addedMs <= MOST_ADDED_MS,
+    promise: `telemetry adds at most ${MOST_ADDED_MS} ms to the p95 of heartbeats, beside the slower of two without it`,
+    measured: `p95 ${on.toFixed(2)} ms with it, ${off.map((ms) => ms.toFixed(2)).join(' and ')} ms without`,
+    isHeld: on - Math.max(...off) <= MOST_ADDED_MS,
     isTimed: true,
   }
 }

@@ -114,7 +114,7 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
     const faults = lives.flatMap(({ faultLines }) => faultLines)
     return [
       summaryFigure(summary),
-      answersFigure(summary, 'every answer is a success, or 503 while the schema changes', /^503 /),
+      answersFigure(summary, 'every answer is a success, or 503 while the schema changes', / 503 /),
       await withClient(run.databaseUrl, (db) => nothingMissing(db, fleet.acknowledged)),
       {
         promise: 'both releases serve together, on the schema of this one',

@@ -102,19 +102,20 @@ export function summaryFigure({ faults, phones, heartbeats, commands }: Summary)
   }
 }
 
-/** Answers that are neither a success nor `allowed`, by code. */
+/** `allowed`: of `METHOD route status code`, what may come besides a success. */
 export function answersFigure({ answers }: Summary, promise: string, allowed?: RegExp): Figure {
   const counts: Record<string, number> = {}
   for (const [name, count] of Object.entries(answers)) {
     const code = name.split(' ').slice(2).join(' ')
     counts[code] = (counts[code] ?? 0) + count
   }
-  const bad = Object.keys(counts).filter((code) => !/^2\d\d$/.test(code) && !allowed?.test(code))
+  const bad = Object.keys(answers).filter(
+    (name) => !/^\S+ \S+ 2\d\d$/.test(name) && !allowed?.test(name),
+  )
+  const texts = Object.entries(counts).map(([code, count]) => `${code} × ${count}`)
   return {
     promise,
-    measured: Object.entries(counts)
-      .map(([code, count]) => `${code} × ${count}`)
-      .join(', '),
+    measured: `${texts.join(', ')}; ${bad.join('; ') || 'no other'}`,
     isHeld: bad.length === 0,
   }
 }

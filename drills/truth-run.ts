@@ -73,7 +73,7 @@ export async function runTruth(run: TruthRun): Promise<readonly Figure[]> {
       answersFigure(
         summary,
         'every request is answered: a success, or 503 where the machine is busy',
-        /^503 /,
+        / 503 /,
       ),
       truthFigure(expected, found),
       await histogramFigure(asked),

@@ -1,4 +1,5 @@
 /** The admin of a simulation: sends commands at a steady rate, whatever the answers, and reads at the end what became of them. */
+import { setMaxListeners } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Report } from './device-commands.ts'
 import {
@@ -73,7 +74,10 @@ export function createAdmin(options: AdminOptions): Admin {
       },
       signal,
     )
-    if (answer === undefined || answer.status >= 500) return
+    if (answer === undefined || answer.status >= 500) {
+      ledger.unanswered(requestId)
+      return
+    }
     if (answer.status >= 300) {
       ledger.refused(requestId)
       return
@@ -102,6 +106,7 @@ export function createAdmin(options: AdminOptions): Admin {
 
     async sendCommands(signal) {
       isSending = options.commandsPerMinute > 0
+      setMaxListeners(0, signal) // each call that is made again waits on it
       const startedAtMs = performance.now()
       while (isSending && sent < options.maxCommands) {
         const dueAtMs = startedAtMs + ((sent + 1) * MINUTE_MS) / options.commandsPerMinute

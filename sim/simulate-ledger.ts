@@ -12,6 +12,7 @@ interface Entry {
   /** null: not acknowledged by the service. */
   expiresAtMs: number | null
   isRefused: boolean
+  isUnanswered: boolean
   runs: number
   /** What brought it to the phone that ran it. */
   ranBy: Channel | null
@@ -66,6 +67,7 @@ export class CommandLedger {
       createdAtMs: this.#nowMs(),
       expiresAtMs: null,
       isRefused: false,
+      isUnanswered: false,
       runs: 0,
       ranBy: null,
       isTurnedDown: false,
@@ -81,6 +83,11 @@ export class CommandLedger {
 
   refused(requestId: string): void {
     this.#update(requestId, { isRefused: true })
+  }
+
+  /** No try got a success or a refusal, and none is made any more. */
+  unanswered(requestId: string): void {
+    this.#update(requestId, { isUnanswered: true })
   }
 
   /** A phone begins to run it. */
@@ -111,13 +118,14 @@ export class CommandLedger {
     this.#update(requestId, { final: { state, hasResult } })
   }
 
-  /** Nothing more will happen to any of them, but that what is open expires. `alive`: the phones that still run things. */
+  /** Nothing more is expected of any of them, but that what is open expires. `alive`: the phones that still run things. */
   isSettled(alive: ReadonlySet<string>): boolean {
     const nowMs = this.#nowMs()
     return [...this.#entries.values()].every(
-      ({ alias, isRefused, ranBy, isTurnedDown, expiresAtMs }) =>
+      ({ alias, isRefused, isUnanswered, ranBy, isTurnedDown, expiresAtMs }) =>
         !alive.has(alias) ||
         isRefused ||
+        isUnanswered ||
         ranBy !== null ||
         isTurnedDown ||
         (expiresAtMs ?? Infinity) <= nowMs,
@@ -133,7 +141,7 @@ export class CommandLedger {
       created: all.length,
       accepted: count(isAccepted),
       refused: count(({ isRefused }) => isRefused),
-      unanswered: count((entry) => !isAccepted(entry) && !entry.isRefused),
+      unanswered: count(({ isUnanswered }) => isUnanswered),
       completed: ended('completed'),
       expired: ended('expired'),
       cancelled: ended('cancelled'),

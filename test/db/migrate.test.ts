@@ -33,6 +33,41 @@ async function applied(db: pg.Client) {
   return rows
 }
 
+interface Column {
+  readonly type: string
+  /** An insert may leave it out. */
+  readonly isOptional: boolean
+  readonly isNullable: boolean
+}
+
+/** By `table.column`. */
+async function columnsOf(db: pg.Client): Promise<ReadonlyMap<string, Column>> {
+  const { rows } = await db.query(
+    `select table_name || '.' || column_name as key, data_type as type,
+            is_nullable = 'YES' as "isNullable",
+            is_nullable = 'YES' or column_default is not null or is_identity = 'YES' as "isOptional"
+     from information_schema.columns
+     where table_schema = 'public' and table_name <> 'schema_migrations'`,
+  )
+  return new Map(rows.map(({ key, ...column }) => [key, column]))
+}
+
+/** What a release that knows `before` cannot read or write any more. */
+function brokenBy(
+  before: ReadonlyMap<string, Column>,
+  after: ReadonlyMap<string, Column>,
+): readonly string[] {
+  const tables = new Set([...before.keys()].map((key) => key.split('.')[0]))
+  const lost = [...before].filter(([key, was]) => {
+    const is = after.get(key)
+    return is?.type !== was.type || (was.isNullable && !is.isNullable)
+  })
+  const wanted = [...after].filter(
+    ([key, { isOptional }]) => !before.has(key) && tables.has(key.split('.')[0]) && !isOptional,
+  )
+  return [...lost, ...wanted].map(([key]) => key)
+}
+
 const FIRST = migration(1, 'create table a (x integer)')
 const SECOND = migration(2, 'create table b (x integer); insert into b values (1)')
 
@@ -98,6 +133,26 @@ t.test('a newer schema is refused only where it breaks with this release', async
   await t.rejects(migrate(url, [FIRST, SECOND]), { name: 'MigrationError', message: /m3/ })
   t.equal(await migrate(url, [FIRST, SECOND, breaking]), 0)
 })
+
+t.test(
+  'what does not break leaves the previous release all that it reads and writes',
+  async (t) => {
+    const url = await emptyDatabase(t)
+    const db = await connect(t, url)
+    const own = readMigrations()
+    let before = await columnsOf(db)
+    for (const [index, { name, isBreaking }] of own.entries()) {
+      await migrate(url, own.slice(0, index + 1))
+      const after = await columnsOf(db)
+      if (!isBreaking) t.same(brokenBy(before, after), [], name)
+      before = after
+    }
+    t.ok(before.size > 0)
+    await db.query('alter table devices drop column model; alter table devices add y text not null')
+    await db.query('alter table devices alter column fcm_token set not null')
+    t.equal(brokenBy(before, await columnsOf(db)).length, 3, 'it would be seen')
+  },
+)
 
 t.test('replicas that start at once apply each migration once', async (t) => {
   const url = await emptyDatabase(t)

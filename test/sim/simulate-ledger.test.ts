@@ -86,6 +86,10 @@ t.test('a command is settled once it ran, was refused, has expired, or its phone
   const { clock, ledger } = ledgerAt()
   ledger.created('c1', 'D01', 'now')
   t.equal(ledger.isSettled(new Set()), true, 'its phone is wiped')
+  ledger.created('c2', 'D02', 'now')
+  ledger.unanswered('c2')
+  t.equal(ledger.isSettled(new Set(['D02'])), true, 'no try was answered')
+  t.match(ledger.summary(), { created: 2, accepted: 0, unanswered: 1 })
   ledger.accepted('c1', 60_000)
   clock.nowMs = 60_000
   t.equal(ledger.isSettled(ALIVE), true, 'expired')
