@@ -4,6 +4,7 @@ import t from 'tap'
 import { deviceTokenStore } from '../src/db/device-tokens.ts'
 import { deviceStore } from '../src/db/devices.ts'
 import { type HeartbeatItem, storeHeartbeats } from '../src/db/heartbeats.ts'
+import { mailbox } from '../src/db/mailbox.ts'
 import { Pool } from '../src/db/pool.ts'
 import { connect } from './helpers/database.ts'
 import { type Enrolled, startService } from './helpers/service.ts'
@@ -249,3 +250,21 @@ t.test('a heartbeat that waits behind a newer one changes nothing that it said',
   ])
   t.match(rows, [{ effective_at: newer, app_version: null }])
 })
+
+t.test(
+  'a phone that was replaced since its heartbeat was stored is handed no command',
+  async (t) => {
+    const device = await service.enroll('handed')
+    const body = { device_id: device.deviceId, action: 'ring', request_id: 'handed' }
+    t.same(await group([item(device.token)]), ['stored'])
+    t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
+    t.match(await stores[0]?.([item(device.token)]), [{ kind: 'stored', hasMail: true }])
+    const again = await service.enroll('handed')
+    const { handOver } = mailbox(pools[0], 'race')
+    t.same(await handOver(hash(device.token)), [])
+    t.same(await group([item(again.token)]), ['stored'])
+    t.match(await handOver(hash(again.token)), [
+      { requestId: 'handed', attempt: 1, enrollmentNo: 2 },
+    ])
+  },
+)
