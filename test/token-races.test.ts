@@ -216,6 +216,25 @@ t.test('a push token for an enrollment that was replaced meanwhile changes nothi
   t.match(await row(device), { fcm_token: 'new' })
 })
 
+t.test('so does one that a heartbeat of that enrollment brought', async (t) => {
+  const device = await service.enroll('offer-replaced', { fcm_token: 'old' })
+  t.same(await group([item(device.token)]), ['stored'])
+  const [answer] = (await stores[0]?.([item(device.token, 'late')])) ?? []
+  const again = await service.enroll('offer-replaced')
+  t.same(await group([item(again.token)]), ['stored'])
+  const effectiveAt = answer?.kind === 'stored' ? (answer.newPushTokenAt ?? '') : ''
+  const offer = { fcmToken: 'late', effectiveAt }
+  const { deviceId } = device
+  t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(device.token) }, offer, 'race'))
+  t.match(await row(device), { fcm_token: 'old' })
+  const [, isTaken] = await inTurn(
+    ['select from devices where device_id = $1 for update', deviceId],
+    () => service.enroll('offer-replaced'),
+    () => devices.offerPushToken({ deviceId, tokenHash: hash(again.token) }, offer, 'race'),
+  )
+  t.equal(isTaken, false, 'nor where it waits for the enrollment to end')
+})
+
 t.test(
   'a push token that is given behind a heartbeat is not replaced by the heartbeat’s',
   async (t) => {
@@ -226,7 +245,7 @@ t.test(
     t.ok(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'given-behind', 'race'))
     const effectiveAt = answer?.kind === 'stored' ? (answer.newPushTokenAt ?? '') : ''
     const offer = { fcmToken: 'of-heartbeat', effectiveAt }
-    t.notOk(await devices.offerPushToken(deviceId, offer, 'race'))
+    t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(token) }, offer, 'race'))
     t.match(await row(device), { fcm_token: 'given-behind' })
   },
 )

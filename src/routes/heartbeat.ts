@@ -137,7 +137,8 @@ async function finish(
   // After the hand-over: the answer is under way before the push.
   if (newPushTokenAt !== null && heartbeat.fcmToken !== null) {
     const offer = { fcmToken: heartbeat.fcmToken, effectiveAt: newPushTokenAt }
-    const isTaken = await deps.devices.offerPushToken(deviceId, offer, request.context.requestId)
+    const device = { deviceId, tokenHash: request.tokenHash }
+    const isTaken = await deps.devices.offerPushToken(device, offer, request.context.requestId)
     if (isTaken) deps.wakeDispatcher()
   }
   return commands
