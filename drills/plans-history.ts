@@ -1,4 +1,5 @@
 /** Commands of a fleet that has run for long: nearly all of them have ended, each with its story, and a few are open. */
+import { createHash } from 'node:crypto'
 import type pg from 'pg'
 
 export const DEVICES = 5_000
@@ -12,8 +13,8 @@ const BATCH = 100_000
 /** The id of the n-th device, from 1. */
 export const deviceId = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`
 
-/** Its SHA-256 is the hash of the n-th device's token. */
-export const tokenText = (n: number) => `${TOKEN}${n}`
+/** The hash of the n-th device's token. */
+export const tokenHash = (n: number) => createHash('sha256').update(`${TOKEN}${n}`).digest()
 const TOKEN = 'device-token-'
 
 /** The devices and their open commands, into an empty database. As a superuser: no foreign key is checked. */

@@ -11,7 +11,7 @@ import { storeHeartbeats } from '../src/db/heartbeats.ts'
 import { mailbox } from '../src/db/mailbox.ts'
 import type { Database } from '../src/db/pool.ts'
 import type { Explained, PlanMode } from './plans-explain.ts'
-import { deviceId, OPEN, RARE_ACTION, tokenText } from './plans-history.ts'
+import { deviceId, OPEN, RARE_ACTION, tokenHash } from './plans-history.ts'
 
 export interface Statement {
   readonly title: string
@@ -106,7 +106,7 @@ export const STATEMENTS: readonly Statement[] = [
   {
     title: 'mailbox: hand-over',
     modes: BOTH,
-    run: (database) => mailbox(database, 'drill').handOver(deviceId(1)),
+    run: (database) => mailbox(database, 'drill').handOver(tokenHash(1)),
     index: 'commands_mailbox',
     mostRows: 10,
   },
@@ -238,9 +238,7 @@ function group() {
     pingRequestId: null,
   }
   return Array.from({ length: GROUP }, (_, n) => ({
-    tokenHash: createHash('sha256')
-      .update(tokenText(n * 15 + 1))
-      .digest(),
+    tokenHash: tokenHash(n * 15 + 1),
     heartbeat,
     requestId: 'r',
   }))

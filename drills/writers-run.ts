@@ -1,10 +1,9 @@
 /** Several writers store heartbeats of the same devices at once, as replicas do: no deadlock, and every update HOT. */
-import { createHash } from 'node:crypto'
 import type pg from 'pg'
 import { type HeartbeatItem, storeHeartbeats } from '../src/db/heartbeats.ts'
 import { Pool } from '../src/db/pool.ts'
 import { HOT_SETTINGS } from '../src/db/stores.ts'
-import { fillFleet, tokenText } from './plans-history.ts'
+import { fillFleet, tokenHash } from './plans-history.ts'
 
 export interface WritersOptions {
   readonly url: string
@@ -35,11 +34,7 @@ export async function runWriters(options: WritersOptions): Promise<WritersFigure
   const { url, db } = options
   await fillFleet(db)
   await db.query(`select pg_stat_reset()`)
-  const hashes = Array.from({ length: options.devices }, (_, index) =>
-    createHash('sha256')
-      .update(tokenText(index + 1))
-      .digest(),
-  )
+  const hashes = Array.from({ length: options.devices }, (_, index) => tokenHash(index + 1))
   let groups = 0
   let heartbeats = 0
   const write = async () => {

@@ -4,6 +4,7 @@ import t from 'tap'
 import { deviceTokenStore } from '../src/db/device-tokens.ts'
 import { deviceStore } from '../src/db/devices.ts'
 import { type HeartbeatItem, storeHeartbeats } from '../src/db/heartbeats.ts'
+import { mailbox } from '../src/db/mailbox.ts'
 import { Pool } from '../src/db/pool.ts'
 import { connect } from './helpers/database.ts'
 import { type Enrolled, startService } from './helpers/service.ts'
@@ -215,6 +216,25 @@ t.test('a push token for an enrollment that was replaced meanwhile changes nothi
   t.match(await row(device), { fcm_token: 'new' })
 })
 
+t.test('so does one that a heartbeat of that enrollment brought', async (t) => {
+  const device = await service.enroll('offer-replaced', { fcm_token: 'old' })
+  t.same(await group([item(device.token)]), ['stored'])
+  const [answer] = (await stores[0]?.([item(device.token, 'late')])) ?? []
+  const again = await service.enroll('offer-replaced')
+  t.same(await group([item(again.token)]), ['stored'])
+  const effectiveAt = answer?.kind === 'stored' ? (answer.newPushTokenAt ?? '') : ''
+  const offer = { fcmToken: 'late', effectiveAt }
+  const { deviceId } = device
+  t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(device.token) }, offer, 'race'))
+  t.match(await row(device), { fcm_token: 'old' })
+  const [, isTaken] = await inTurn(
+    ['select from devices where device_id = $1 for update', deviceId],
+    () => service.enroll('offer-replaced'),
+    () => devices.offerPushToken({ deviceId, tokenHash: hash(again.token) }, offer, 'race'),
+  )
+  t.equal(isTaken, false, 'nor where it waits for the enrollment to end')
+})
+
 t.test(
   'a push token that is given behind a heartbeat is not replaced by the heartbeat’s',
   async (t) => {
@@ -225,7 +245,7 @@ t.test(
     t.ok(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'given-behind', 'race'))
     const effectiveAt = answer?.kind === 'stored' ? (answer.newPushTokenAt ?? '') : ''
     const offer = { fcmToken: 'of-heartbeat', effectiveAt }
-    t.notOk(await devices.offerPushToken(deviceId, offer, 'race'))
+    t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(token) }, offer, 'race'))
     t.match(await row(device), { fcm_token: 'given-behind' })
   },
 )
@@ -249,3 +269,21 @@ t.test('a heartbeat that waits behind a newer one changes nothing that it said',
   ])
   t.match(rows, [{ effective_at: newer, app_version: null }])
 })
+
+t.test(
+  'a phone that was replaced since its heartbeat was stored is handed no command',
+  async (t) => {
+    const device = await service.enroll('handed')
+    const body = { device_id: device.deviceId, action: 'ring', request_id: 'handed' }
+    t.same(await group([item(device.token)]), ['stored'])
+    t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
+    t.match(await stores[0]?.([item(device.token)]), [{ kind: 'stored', hasMail: true }])
+    const again = await service.enroll('handed')
+    const { handOver } = mailbox(pools[0], 'race')
+    t.same(await handOver(hash(device.token)), [])
+    t.same(await group([item(again.token)]), ['stored'])
+    t.match(await handOver(hash(again.token)), [
+      { requestId: 'handed', attempt: 1, enrollmentNo: 2 },
+    ])
+  },
+)

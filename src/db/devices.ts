@@ -56,10 +56,11 @@ export interface DeviceStore {
   ): Promise<boolean>
   /**
    * A token that a heartbeat brought replaces another one unless that is newer than the heartbeat's `effective_at`, which
-   * the group statement gave; open commands become due for push again. False: it changed nothing.
+   * the group statement gave; open commands become due for push again. False: it changed nothing, or the device's used
+   * and live token is another one by now.
    */
   offerPushToken(
-    deviceId: string,
+    device: { readonly deviceId: string; readonly tokenHash: Buffer },
     offer: { readonly fcmToken: string; readonly effectiveAt: string },
     requestId: string,
   ): Promise<boolean>
@@ -111,10 +112,14 @@ const SET_PUSH_TOKEN = /* sql */ `
   update devices set fcm_token = $2, fcm_token_at = now(), fcm_token_died_at = null, request_id = $3
   where device_id = $1 and enrollment_no = $4 and deleted_at is null`
 
+/** The number too: after a wait for a re-enrollment the row is judged anew, and the status is still the snapshot's. */
 const OFFER_PUSH_TOKEN = /* sql */ `
   update devices set fcm_token = $2, fcm_token_at = $3, fcm_token_died_at = null, request_id = $4
   where device_id = $1 and deleted_at is null and fcm_token is distinct from $2
-    and $3 >= coalesce(fcm_token_at, '-infinity')`
+    and $3 >= coalesce(fcm_token_at, '-infinity')
+    and exists (
+      select from device_status s
+      where s.device_id = $1 and s.token_hash = $5 and s.enrollment_no = devices.enrollment_no)`
 
 const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
 
@@ -153,11 +158,11 @@ export function deviceStore(database: Database): DeviceStore {
       })
     },
 
-    offerPushToken(deviceId, { fcmToken, effectiveAt }, requestId) {
+    offerPushToken({ deviceId, tokenHash }, { fcmToken, effectiveAt }, requestId) {
       return replacePushToken(database, deviceId, {
         name: 'devices.offer_push_token',
         text: OFFER_PUSH_TOKEN,
-        values: [deviceId, fcmToken, effectiveAt, requestId],
+        values: [deviceId, fcmToken, effectiveAt, requestId, tokenHash],
       })
     },
 

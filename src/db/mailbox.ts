@@ -15,8 +15,11 @@ export interface OpenCommand {
 }
 
 export interface Mailbox {
-  /** The device's open commands, oldest first; each is recorded as handed over, and has a higher attempt than before. */
-  handOver(deviceId: string): Promise<readonly OpenCommand[]>
+  /**
+   * The open commands of the device whose used and live token this is, oldest first; each is recorded as handed over, and
+   * has a higher attempt than before. None where the token has ended since it was judged.
+   */
+  handOver(tokenHash: Buffer): Promise<readonly OpenCommand[]>
 }
 
 /** What one hand-over holds at most (http-api.md, heartbeat). */
@@ -26,7 +29,8 @@ const MAX_COMMANDS = 20
 const HAND_OVER = /* sql */ `
   with due as materialized (
     select request_id from commands
-    where device_id = $1 and state = 'open' and expires_at > now()
+    where device_id = (select device_id from device_status where token_hash = $1)
+      and state = 'open' and expires_at > now()
       and (delivered_at is null or delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s')
     order by created_at, request_id limit ${MAX_COMMANDS}),
   held as materialized (
@@ -49,11 +53,11 @@ const HAND_OVER = /* sql */ `
 /** `instance`: this replica, for the timeline. */
 export function mailbox(database: Queryable, instance: string): Mailbox {
   return {
-    async handOver(deviceId) {
+    async handOver(tokenHash) {
       const { rows } = await database.query<OpenCommand>({
         name: 'mailbox.hand_over',
         text: HAND_OVER,
-        values: [deviceId, instance],
+        values: [tokenHash, instance],
       })
       return rows
     },

@@ -133,11 +133,12 @@ async function finish(
     if (!isOurs) ignored.push('ping_request_id')
   }
   // After the ping: a command that it ends is not handed over once more.
-  const commands = stored.hasMail ? await deps.mailbox.handOver(deviceId) : []
+  const commands = stored.hasMail ? await deps.mailbox.handOver(request.tokenHash) : []
   // After the hand-over: the answer is under way before the push.
   if (newPushTokenAt !== null && heartbeat.fcmToken !== null) {
     const offer = { fcmToken: heartbeat.fcmToken, effectiveAt: newPushTokenAt }
-    const isTaken = await deps.devices.offerPushToken(deviceId, offer, request.context.requestId)
+    const device = { deviceId, tokenHash: request.tokenHash }
+    const isTaken = await deps.devices.offerPushToken(device, offer, request.context.requestId)
     if (isTaken) deps.wakeDispatcher()
   }
   return commands
