@@ -1,4 +1,5 @@
 /** What a connection carries: where one request ends and the next begins, what closes it, and how many there may be. */
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
@@ -137,6 +138,24 @@ t.test(
       service.lines.all.filter((line) => line['request_id'] === 'behind'),
       [],
     )
+  },
+)
+
+const HERD = 1_000
+const mayQueue = Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8'))
+
+t.test(
+  'a herd that comes while it is busy is held by the system, and all are served',
+  { skip: mayQueue < HERD && `needs net.core.somaxconn of ${HERD}` },
+  async (t) => {
+    const { process: child, origin } = service
+    child.kill('SIGSTOP')
+    t.teardown(() => child.kill('SIGCONT'))
+    const herd = await Promise.all(Array.from({ length: HERD }, () => openRaw(t, origin)))
+    for (const connection of herd) connection.write(head(HEALTH, 'Connection: close'))
+    child.kill('SIGCONT')
+    const answers = await Promise.all(herd.map((connection) => connection.answer()))
+    t.equal(answers.filter(({ status }) => status === 200).length, HERD)
   },
 )
 
