@@ -3,6 +3,11 @@ import type { AddressInfo } from 'node:net'
 import { sleep } from './core/wait.ts'
 import type { Listener } from './http/listener.ts'
 
+/**
+ * Connections that the system holds until we take them, where it allows so many (`net.core.somaxconn`). Node asks for
+ * 511: of 2,000 phones that come at once after a restart most were dropped, and TCP tries again after 1, 3, 7 and 15 s.
+ */
+const BACKLOG = 4_096
 const POLL_MS = 25
 const ENDINGS_MS = 1_000
 
@@ -10,7 +15,7 @@ const ENDINGS_MS = 1_000
 export function listen({ server }: Listener, port: number, host: string): Promise<string> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(port, host, () => {
+    server.listen(port, host, BACKLOG, () => {
       server.off('error', reject)
       const address = server.address() as AddressInfo // a TCP server that listens
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address

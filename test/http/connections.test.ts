@@ -1,7 +1,9 @@
 /** What a connection carries: where one request ends and the next begins, what closes it, and how many there may be. */
 import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
+
 import t from 'tap'
 import { boundConnections, IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
@@ -192,6 +194,25 @@ t.test('a broken request behind one in flight is refused as itself, after it', a
   })
   await connection.closed()
 })
+
+const HERD = 1_000
+const QUEUE_FILE = '/proc/sys/net/core/somaxconn'
+const mayQueue = existsSync(QUEUE_FILE) ? Number(readFileSync(QUEUE_FILE, 'utf8')) : 0
+
+t.test(
+  'a herd that comes while it is busy is held by the system, and all are served',
+  { skip: mayQueue < HERD && `needs net.core.somaxconn of ${HERD}` },
+  async (t) => {
+    const { process: child, origin } = service
+    child.kill('SIGSTOP')
+    t.teardown(() => child.kill('SIGCONT'))
+    const herd = await Promise.all(Array.from({ length: HERD }, () => openRaw(t, origin)))
+    for (const connection of herd) connection.write(head(HEALTH, 'Connection: close'))
+    child.kill('SIGCONT')
+    const answers = await Promise.all(herd.map((connection) => connection.answer()))
+    t.equal(answers.filter(({ status }) => status === 200).length, HERD)
+  },
+)
 
 t.test('no more connections are open than there are descriptors for', async (t) => {
   const few = await startService(t, {
