@@ -4,6 +4,7 @@
  * `token_uri`, throws while an old token is still valid, and lets one hung request block every later caller.
  */
 import { createPrivateKey, sign } from 'node:crypto'
+import { createRequire } from 'node:module'
 import { field, parseJson, readBody, safeText } from './fcm-answer.ts'
 
 /** What this needs of config.ts's ServiceAccount, which fits. */
@@ -138,7 +139,9 @@ export function createAccessTokens(
  * Loaded once push is configured (`selfTest` at start), never for an installation without it: 51-94 ms of a blocked
  * event loop and 11 MiB, measured here. The deep import would save 15-40 ms and 1 MiB, and nobody promises its path.
  */
-const loadLibrary = () => import('google-auth-library')
+const loadLibrary = async (): Promise<typeof import('google-auth-library')> =>
+  // Not import(): where node_modules is a symbolic link, Node 22.23 gives a module whose every export is undefined.
+  createRequire(import.meta.url)('google-auth-library')
 
 /** What the last request of an exchange came to; read here, since the library's errors carry the assertion. */
 type Outcome =

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { type Answer, type CallOptions, call } from './client.ts'
@@ -113,9 +114,11 @@ async function enroll(
   alias: string,
   body: Readonly<Record<string, unknown>> = {},
 ): Promise<Enrolled> {
-  const made = await service.call('POST', '/v1/enroll-tokens', { body: { aliases: [alias] } })
+  const aliases = { body: { aliases: [alias] } }
+  const made = await patiently(() => service.call('POST', '/v1/enroll-tokens', aliases))
   const enrollmentToken: string = made.body.tokens[0].token
-  const registered = await service.call('POST', '/v1/register', { token: enrollmentToken, body })
+  const credential = { token: enrollmentToken, body }
+  const registered = await patiently(() => service.call('POST', '/v1/register', credential))
   if (registered.status !== 201 && registered.status !== 200) {
     throw new Error(`registration answered ${registered.status} ${registered.text}`)
   }
@@ -124,5 +127,14 @@ async function enroll(
     token: registered.body.device_token,
     hmacKey: registered.body.hmac_key,
     enrollmentToken,
+  }
+}
+
+/** On a busy machine many enrollments at once may wait too long for each other: 503 is asked again, as everywhere. */
+async function patiently(ask: () => Promise<Answer>): Promise<Answer> {
+  for (;;) {
+    const answer = await ask()
+    if (answer.status !== 503) return answer
+    await wait(1_000 * Number(answer.headers.get('retry-after')))
   }
 }

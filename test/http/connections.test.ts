@@ -52,7 +52,7 @@ const length = (value: string) => head(BEAT, `Content-Length: ${value}`)
 const chunks = (text: string) => `${head(BEAT, CHUNKED)}${text}`
 
 /** Each in front of HIDDEN: none of them is read in two ways, so it is never answered. */
-const REFUSED: readonly (readonly [title: string, bytes: string, status: number])[] = [
+const REFUSED: readonly (readonly [title: string, bytes: string, ...statuses: number[]])[] = [
   ['a list of lengths', length('1, 1'), 400],
   ['one length twice', head(BEAT, 'Content-Length: 1', 'Content-Length: 1'), 400],
   ['a length with an exponent', length('1e1'), 400],
@@ -66,7 +66,8 @@ const REFUSED: readonly (readonly [title: string, bytes: string, status: number]
   ['two encodings in two headers', head(BEAT, CHUNKED, 'Transfer-Encoding: identity'), 400],
   ['chunked twice', `${head(BEAT, CHUNKED, CHUNKED)}0\r\n\r\n`, 400],
   ['identity', head(BEAT, 'Transfer-Encoding: identity'), 501],
-  ['an empty encoding', head(BEAT, 'Transfer-Encoding: '), 501],
+  // 400: Node's own parser refuses it, from 22.23 on.
+  ['an empty encoding', head(BEAT, 'Transfer-Encoding: '), 400, 501],
   ['a vertical tab before it', head(BEAT, 'Transfer-Encoding: \u000bchunked'), 400],
   ['a bare CR in a header', head(HEALTH, 'X-A: a\rb'), 400],
   ['a bare LF between headers', head(HEALTH, 'X-A: a\nX-B: b'), 400],
@@ -88,11 +89,11 @@ const REFUSED: readonly (readonly [title: string, bytes: string, status: number]
 ]
 
 t.test('what two parsers could read differently is refused, and ends its connection', async (t) => {
-  for (const [title, bytes, status] of REFUSED) {
+  for (const [title, bytes, ...statuses] of REFUSED) {
     const connection = await openRaw(t, service.origin)
     connection.write(Buffer.from(bytes + HIDDEN, 'latin1'))
     const answer = await connection.answer()
-    t.equal(answer.status, status, title)
+    t.ok(statuses.includes(answer.status), `${title}: ${answer.status}`)
     t.match(answer.headers, { connection: 'close' }, title)
     await connection.closed()
     t.equal(connection.answers.length, 1, `${title}: nothing behind it is answered`)
