@@ -48,7 +48,9 @@ async function suffer(
   const backAfterMs = Math.max(0, (await success) - overAtMs)
   await untilTold(rig, from + 2)
   const poisoned = await probe(rig, run.probes)
-  const { promise, measured, isHeld } = episodeFigure(databaseLines.slice(from), 1)
+  const lines = databaseLines.slice(from)
+  const episodes = trouble.mayFlicker ? Math.max(1, Math.floor(lines.length / 2)) : 1
+  const { promise, measured, isHeld } = episodeFigure(lines, episodes)
   const isFelt = Object.keys(meanwhile.byCode).some((code) => code.startsWith('503'))
   return [
     {

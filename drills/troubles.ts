@@ -8,6 +8,8 @@ import { type Postgres, withClient } from './postgres.ts'
 
 export interface Trouble {
   readonly name: string
+  /** It comes and goes at first: one episode or several. */
+  readonly mayFlicker?: true
   begin(): Promise<void>
   /** The trouble is over when it resolves. */
   end(): Promise<void>
@@ -94,6 +96,7 @@ function fullDisk(postgres: Postgres, disk: string): Trouble {
   const ballast = join(disk, 'ballast')
   return {
     name: 'full disk',
+    mayFlicker: true, // while PostgreSQL's files have room left, some rows fit and some do not
     async begin() {
       const fd = openSync(ballast, 'w')
       const piece = Buffer.alloc(MIB)
