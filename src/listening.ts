@@ -5,7 +5,7 @@ import type { Listener } from './http/listener.ts'
 
 /**
  * Connections that the system holds until we take them, where it allows so many (`net.core.somaxconn`). Node asks for
- * 511: of 2,000 phones that come at once after a restart most were dropped, and TCP tries again after 1, 3, 7 and 15 s.
+ * 511; what comes beyond, as 2,000 phones at once after a restart do, is dropped, and TCP tries again after 1, 3, 7 s.
  */
 const BACKLOG = 4_096
 const POLL_MS = 25
