@@ -4,6 +4,7 @@
  * take a byte of an answer each second, idle ones ask once; the latter two send empty lines, which are no request.
  */
 import { connect, type Socket } from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
 import { parentPort } from 'node:worker_threads'
 
 export interface HostileWave {
@@ -31,6 +32,8 @@ export interface HostileOutcome {
 }
 
 const AT_ONCE = 100
+/** So that being held is measured, not a flood of connections: each takes the service 0.16 ms to accept. */
+const OPENED_PER_S = 1_000
 const TICK_MS = 20
 const TICKS_PER_S = 1_000 / TICK_MS
 
@@ -69,6 +72,7 @@ async function attackAs(group: HostileGroup, port: number): Promise<HostileOutco
       socket.write(firsts[(index + nth) % firsts.length] ?? '')
     })
     await Promise.all(batch)
+    await wait((1_000 * AT_ONCE) / OPENED_PER_S)
   }
   await Promise.all(closed)
   clearInterval(ticker)
