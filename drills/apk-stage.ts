@@ -6,6 +6,7 @@ import { createFleet, issueEnrollmentTokens } from '../sim/fleet.ts'
 import { createSend } from '../sim/http.ts'
 import { createUploads, type Uploads } from './apk-uploads.ts'
 import { type Replica, type ReplicaOptions, startReplica } from './replica.ts'
+import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
 
 export interface StageOptions {
   readonly databaseUrl: string
@@ -41,7 +42,6 @@ export interface Stage {
   close(): Promise<void>
 }
 
-const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 /** So few that what was used longest ago has to go. */
 const CACHED_APKS = 4
 
@@ -53,10 +53,7 @@ export async function openStage(options: StageOptions): Promise<Stage> {
   async function take(name: string): Promise<Seat> {
     const dataDir = join(dir, name)
     const settings = {
-      DATABASE_URL: databaseUrl,
-      DATA_DIR: dataDir,
-      ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
-      HMAC_SECRET: 'drill-hmac-secret-0123456789abcdef',
+      ...serviceSettings(databaseUrl, dataDir),
       APK_MAX_BYTES: String(maxBytes),
       APK_CACHE_BYTES: String(cacheBytes),
       RATE_LIMIT_APK_PER_TOKEN_PER_MIN: '1000000',

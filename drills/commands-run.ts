@@ -15,6 +15,7 @@ import { createCommandsJournal, type JournalWriter } from './commands-journal.ts
 import { countOpen, lapseLeases, readStored } from './commands-stored.ts'
 import type { Figure } from './drill.ts'
 import { type ReplicaPair, startReplicaPair } from './replica-pair.ts'
+import { ADMIN_TOKEN, pushSettings, serviceSettings } from './service-settings.ts'
 
 export interface CommandsRun {
   readonly databaseUrl: string
@@ -33,7 +34,6 @@ export interface CommandsRun {
   readonly print: (line: string) => void
 }
 
-const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 const FCM_TIMEOUT_MS = 500
 const RETRY_BASE_MS = 100
 const MAX_IN_FLIGHT = 64
@@ -55,12 +55,8 @@ export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> 
   makeHostile(fcm, random)
   const pair = await startReplicaPair(
     {
-      DATABASE_URL: run.databaseUrl,
-      DATA_DIR: run.dataDir,
-      ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
-      HMAC_SECRET: 'drill-hmac-secret-0123456789abcdef',
-      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-      FCM_BASE_URL: fcm.baseUrl,
+      ...serviceSettings(run.databaseUrl, run.dataDir),
+      ...pushSettings(fcm),
       FCM_TIMEOUT_MS: String(FCM_TIMEOUT_MS),
       FCM_RETRY_BASE_MS: String(RETRY_BASE_MS),
       FCM_MAX_IN_FLIGHT: String(MAX_IN_FLIGHT),

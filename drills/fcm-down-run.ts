@@ -14,6 +14,7 @@ import { compare } from './compare.ts'
 import type { Figure } from './drill.ts'
 import { type FcmGate, startFcmGate } from './fcm-gate.ts'
 import { startReplica } from './replica.ts'
+import { ADMIN_TOKEN, pushSettings, serviceSettings } from './service-settings.ts'
 import { enroll, type HeartbeatLoad, startHeartbeats } from './stdout-load.ts'
 import { servedAll } from './stdout-phases.ts'
 
@@ -35,7 +36,6 @@ const KINDS = ['alive', 'hang', 'refused'] as const
 type Kind = (typeof KINDS)[number]
 const DEAD_KINDS = 2
 
-const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 const SENDERS = 50
 const PHONES = 20
 const PHONE_INTERVAL_S = 2
@@ -53,12 +53,8 @@ export async function runFcmDown(run: FcmDownRun): Promise<readonly Figure[]> {
   const gate = await startFcmGate(fcm.baseUrl)
   const service = startReplica({
     settings: {
-      DATABASE_URL: run.databaseUrl,
-      DATA_DIR: run.dataDir,
-      ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
-      HMAC_SECRET: 'drill-hmac-secret-0123456789abcdef',
-      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-      FCM_BASE_URL: gate.baseUrl,
+      ...serviceSettings(run.databaseUrl, run.dataDir),
+      ...pushSettings({ ...fcm, baseUrl: gate.baseUrl }),
       HEARTBEAT_DEDUP_WINDOW_S: '0',
     },
   })

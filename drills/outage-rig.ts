@@ -9,6 +9,7 @@ import { startMixedLoad } from './mixed-load.ts'
 import { type Postgres, startPostgres, withClient } from './postgres.ts'
 import { type ProbeWatch, startProbes } from './probe-watch.ts'
 import { type Replica, startReplica } from './replica.ts'
+import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from './service-settings.ts'
 import { MAX_CONNECTIONS, mountSmallDisk, unmount } from './troubles.ts'
 
 export interface OutageRig {
@@ -27,8 +28,6 @@ export interface OutageRig {
   destroy(): Promise<void>
 }
 
-const SECRET = { id: 'default', secret: 'drill-hmac-secret-0123456789abcdef' }
-const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 const DISK_MIB = 256
 const PHONES = 200
 const SPARE_PHONES = 20
@@ -63,18 +62,17 @@ async function startOutageRig({ dir }: DrillPlace, ratePerS: number): Promise<Ou
   await postgres.start()
   const service = startReplica({
     settings: {
-      DATABASE_URL: postgres.url,
-      DATA_DIR: join(dir, 'data'),
-      ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
-      HMAC_SECRET: SECRET.secret,
+      ...serviceSettings(postgres.url, join(dir, 'data')),
       HEARTBEAT_DEDUP_WINDOW_S: '0',
       RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
     },
   })
   await service.ready
   const origin = await service.origin
-  await withClient(postgres.url, (db) => seedFleet(db, SECRET, PHONES + SPARE_PHONES))
-  const tokens = Array.from({ length: PHONES + SPARE_PHONES }, (_, n) => seededToken(SECRET, n + 1))
+  await withClient(postgres.url, (db) => seedFleet(db, HMAC_SECRET, PHONES + SPARE_PHONES))
+  const tokens = Array.from({ length: PHONES + SPARE_PHONES }, (_, n) =>
+    seededToken(HMAC_SECRET, n + 1),
+  )
   const answers = new AnswerWatch()
   const probes = startProbes(origin)
   const load = startMixedLoad({

@@ -9,9 +9,9 @@ import { defineDrill } from './drill.ts'
 import { racePartitions } from './partitions-run.ts'
 import { withClient, withPostgres } from './postgres.ts'
 import { startReplicaPair } from './replica-pair.ts'
+import { HMAC_SECRET, serviceSettings } from './service-settings.ts'
 
 const PHONES = 8
-const SECRET = { id: 'default', secret: 'drill-hmac-secret-0123456789abcdef' }
 
 export const partitionsDrill = defineDrill({
   name: 'partitions',
@@ -22,17 +22,16 @@ export const partitionsDrill = defineDrill({
     withPostgres(join(dir, 'postgres'), async ({ url }) => {
       const pair = await startReplicaPair(
         {
-          DATABASE_URL: url,
-          DATA_DIR: join(dir, 'data'),
-          ADMIN_TOKENS: 'drill=drill-admin-token-0123456789abcdef',
-          HMAC_SECRET: SECRET.secret,
+          ...serviceSettings(url, join(dir, 'data')),
           HEARTBEAT_DEDUP_WINDOW_S: '0',
         },
         Math.random,
       )
       const { byStatus, race, storedRows } = await withClient(url, async (db) => {
-        await seedFleet(db, SECRET, PHONES)
-        const tokens = Array.from({ length: PHONES }, (_, index) => seededToken(SECRET, index + 1))
+        await seedFleet(db, HMAC_SECRET, PHONES)
+        const tokens = Array.from({ length: PHONES }, (_, index) =>
+          seededToken(HMAC_SECRET, index + 1),
+        )
         const { byStatus, value: race } = await beatDuring(pair.send, tokens, () =>
           racePartitions({ url, db, rounds, random: Math.random }),
         )

@@ -1,6 +1,6 @@
 /** One phone whose steps are taken by two releases in turn: whatever one of them wrote, the other must read right. */
 import { bodyOf, createSend, jsonHeaders, type Send, textOf } from '../sim/http.ts'
-import { ADMIN_TOKEN } from './simulated-fleet.ts'
+import { ADMIN_TOKEN } from './service-settings.ts'
 
 /** What did not go as it must, one text each. `first` and `second` are the origins of replicas. */
 export async function cross(

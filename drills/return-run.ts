@@ -6,6 +6,7 @@ import { type LoadRequest, runLoad } from '../sim/load.ts'
 import type { Figure } from './drill.ts'
 import { type Postgres, withClient } from './postgres.ts'
 import { startReplica } from './replica.ts'
+import { HMAC_SECRET, serviceSettings } from './service-settings.ts'
 
 export interface ReturnRun {
   readonly postgres: Postgres
@@ -27,23 +28,19 @@ const CONNECTIONS = 500
 /** As long as a phone waits that believes Retry-After. */
 const RETRY_S = 5
 const MOST_WAVES = 20
-const SECRET = { id: 'default', secret: 'drill-hmac-secret-0123456789abcdef' }
 
 export async function runReturn(run: ReturnRun): Promise<readonly Figure[]> {
   const { postgres, devices, outageS, returnS } = run
   const life = startReplica({
     settings: {
-      DATABASE_URL: postgres.url,
-      DATA_DIR: run.dataDir,
-      ADMIN_TOKENS: 'drill=drill-admin-token-0123456789abcdef',
-      HMAC_SECRET: SECRET.secret,
+      ...serviceSettings(postgres.url, run.dataDir),
       HEARTBEAT_DEDUP_WINDOW_S: '0',
     },
   })
   try {
     const origin = await life.origin
     await life.ready
-    await withClient(postgres.url, (db) => seedFleet(db, SECRET, devices))
+    await withClient(postgres.url, (db) => seedFleet(db, HMAC_SECRET, devices))
     const tally: Tally = { acknowledged: [], latestNextS: 0, unauthorized: 0 }
     const send = (title: string, requests: readonly LoadRequest[], seconds: number) =>
       wave({ origin, title, requests, seconds, tally, print: run.print })
@@ -107,7 +104,7 @@ async function wave(options: Wave): Promise<readonly LoadRequest[]> {
 function itemsOf(item: number, devices: number): readonly LoadRequest[] {
   return Array.from({ length: devices }, (_, index) => {
     const id = `return-${item}-${index + 1}`
-    const headers = { ...jsonHeaders(seededToken(SECRET, index + 1)), 'x-request-id': id }
+    const headers = { ...jsonHeaders(seededToken(HMAC_SECRET, index + 1)), 'x-request-id': id }
     return { id, method: 'POST', path: '/v1/heartbeat', headers, body: '{"battery_pct":50}' }
   })
 }

@@ -12,6 +12,7 @@ import { withExternalAddress } from './external-address.ts'
 import { startMixedLoad } from './mixed-load.ts'
 import { withClient } from './postgres.ts'
 import { type Replica, startReplica } from './replica.ts'
+import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from './service-settings.ts'
 import { until } from './until.ts'
 
 export interface RollingRun {
@@ -26,8 +27,6 @@ export interface RollingRun {
 }
 
 const GRACE_MS = 15_000
-const SECRET = { id: 'default', secret: 'drill-hmac-secret-0123456789abcdef' }
-const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 const PHONES = 200
 const STUCK = 10
 const ASKED_PLAINLY = 20
@@ -45,10 +44,7 @@ async function runAt(run: RollingRun, address: string): Promise<readonly Figure[
   const settings = {
     HOST: address,
     TRUSTED_PROXIES: address,
-    DATABASE_URL: run.databaseUrl,
-    DATA_DIR: run.dataDir,
-    ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
-    HMAC_SECRET: SECRET.secret,
+    ...serviceSettings(run.databaseUrl, run.dataDir),
     HEARTBEAT_DEDUP_WINDOW_S: '0',
     RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
     SHUTDOWN_DRAIN_MS: String(run.drainMs),
@@ -68,8 +64,8 @@ async function runAt(run: RollingRun, address: string): Promise<readonly Figure[
   let balancer: Balancer | undefined
   try {
     const seats = [await take(), await take()] // the first one migrates
-    await withClient(run.databaseUrl, (db) => seedFleet(db, SECRET, PHONES))
-    const tokens = Array.from({ length: PHONES }, (_, n) => seededToken(SECRET, n + 1))
+    await withClient(run.databaseUrl, (db) => seedFleet(db, HMAC_SECRET, PHONES))
+    const tokens = Array.from({ length: PHONES }, (_, n) => seededToken(HMAC_SECRET, n + 1))
     const backends = seats.map(({ origin }) => origin)
     const plainly = await askPlainly(backends, address, tokens[0] ?? '')
     const through = await startBalancer({ backends, localAddress: address, forwards: true })

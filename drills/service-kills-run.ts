@@ -17,6 +17,7 @@ import { withClient } from './postgres.ts'
 import type { Ended, Replica } from './replica.ts'
 import { startKillsLoad } from './service-kills-load.ts'
 import { type Lives, startLives } from './service-lives.ts'
+import { ADMIN_TOKEN, pushSettings, serviceSettings } from './service-settings.ts'
 
 export interface ServiceKillsRun {
   readonly databaseUrl: string
@@ -44,7 +45,6 @@ const MOST_HITS: Readonly<Record<Failpoint, number>> = {
 }
 const EARLY = 0.3
 const FAILPOINTS = Object.keys(MOST_HITS) as Failpoint[] // its own keys
-const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 const PHONES = 8
 const MAX_IN_FLIGHT = 8
 const FCM_TIMEOUT_MS = 500
@@ -62,12 +62,8 @@ const POLL_MS = 100
 export async function runServiceKills(run: ServiceKillsRun): Promise<readonly Figure[]> {
   const fcm = await startFcmStandIn()
   const lives = startLives({
-    DATABASE_URL: run.databaseUrl,
-    DATA_DIR: run.dataDir,
-    ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
-    HMAC_SECRET: 'drill-hmac-secret-0123456789abcdef',
-    FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-    FCM_BASE_URL: fcm.baseUrl,
+    ...serviceSettings(run.databaseUrl, run.dataDir),
+    ...pushSettings(fcm),
     FCM_TIMEOUT_MS: String(FCM_TIMEOUT_MS),
     FCM_RETRY_BASE_MS: String(RETRY_BASE_MS),
     FCM_MAX_IN_FLIGHT: String(MAX_IN_FLIGHT),

@@ -9,8 +9,8 @@ import { createSimulation, type Simulation } from '../sim/simulate-run.ts'
 import type { Summary } from '../sim/simulate-summary.ts'
 import type { Figure } from './drill.ts'
 import type { Acknowledged } from './mixed-load.ts'
+import { ADMIN_TOKEN, pushSettings, serviceSettings } from './service-settings.ts'
 
-export const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 export const METRICS_TOKEN = 'drill-metrics-token-0123456789abcdef'
 const APK_BYTES = 100_000
 const MOST_BEATS_MS = 600_000
@@ -22,12 +22,9 @@ export function simulatedSettings(
   fcm: FcmStandIn,
 ): Readonly<Record<string, string>> {
   return {
-    DATABASE_URL: databaseUrl,
-    DATA_DIR: dataDir,
+    ...serviceSettings(databaseUrl, dataDir),
     ADMIN_TOKENS: `drill=${ADMIN_TOKEN},prometheus:metrics=${METRICS_TOKEN}`,
-    HMAC_SECRET: 'drill-hmac-secret-0123456789abcdef',
-    FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-    FCM_BASE_URL: fcm.baseUrl,
+    ...pushSettings(fcm),
     RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
   }
 }

@@ -8,6 +8,7 @@ import { createSend, jsonHeaders } from '../sim/http.ts'
 import { compare } from './compare.ts'
 import type { Figure } from './drill.ts'
 import { type Replica, startReplica } from './replica.ts'
+import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
 import type { HostileGroup, HostileOutcome, HostileWave } from './sockets-hostile.ts'
 import {
   enroll,
@@ -30,7 +31,6 @@ export interface SocketsRun {
   readonly print: (line: string) => void
 }
 
-const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 const SENDERS = 50
 const APK_BYTES = 24_000_000
 const SETTLE_MS = 2_000
@@ -53,10 +53,7 @@ const MIB = 1024 * 1024
 export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
   const service = startReplica({
     settings: {
-      DATABASE_URL: run.databaseUrl,
-      DATA_DIR: run.dataDir,
-      ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
-      HMAC_SECRET: 'drill-hmac-secret-0123456789abcdef',
+      ...serviceSettings(run.databaseUrl, run.dataDir),
       HEARTBEAT_DEDUP_WINDOW_S: '0',
     },
   })
