@@ -9,6 +9,8 @@ import { parentPort } from 'node:worker_threads'
 
 export interface HostileWave {
   readonly port: number
+  /** Opened at once by each group; 1,000 a second, if there are fewer. */
+  readonly burst: number
   /** Sent at once by each of so many. */
   readonly groups: readonly HostileGroup[]
 }
@@ -31,25 +33,27 @@ export interface HostileOutcome {
   readonly byStatus: Readonly<Record<string, number>>
 }
 
-const AT_ONCE = 100
 /** So that being held is measured, not a flood of connections: each takes the service 0.16 ms to accept. */
 const OPENED_PER_S = 1_000
 const TICK_MS = 20
 const TICKS_PER_S = 1_000 / TICK_MS
 
-async function attack({ port, groups }: HostileWave): Promise<readonly HostileOutcome[]> {
-  return Promise.all(groups.map((group) => attackAs(group, port)))
+async function attack({ groups, ...wave }: HostileWave): Promise<readonly HostileOutcome[]> {
+  return Promise.all(groups.map((group) => attackAs(group, wave)))
 }
 
-async function attackAs(group: HostileGroup, port: number): Promise<HostileOutcome> {
+async function attackAs(
+  group: HostileGroup,
+  { port, burst }: Omit<HostileWave, 'groups'>,
+): Promise<HostileOutcome> {
   const { name, count, firsts, goesOn } = group
   const heldMs: number[] = []
   const byStatus: Record<string, number> = {}
   const open = new Set<Socket>()
   const closed: Promise<void>[] = []
   const ticker = trickle(open, goesOn)
-  for (let index = 0; index < count; index += AT_ONCE) {
-    const batch = Array.from({ length: Math.min(AT_ONCE, count - index) }, async (_, nth) => {
+  for (let index = 0; index < count; index += burst) {
+    const batch = Array.from({ length: Math.min(burst, count - index) }, async (_, nth) => {
       const socket = connect({ port, host: '127.0.0.1', noDelay: true })
       socket.on('error', () => {}) // a reset is also a close
       const gone = new Promise((resolve) => socket.once('close', resolve))
@@ -72,7 +76,7 @@ async function attackAs(group: HostileGroup, port: number): Promise<HostileOutco
       socket.write(firsts[(index + nth) % firsts.length] ?? '')
     })
     await Promise.all(batch)
-    await wait((1_000 * AT_ONCE) / OPENED_PER_S)
+    await wait((1_000 * burst) / OPENED_PER_S)
   }
   await Promise.all(closed)
   clearInterval(ticker)

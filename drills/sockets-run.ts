@@ -25,6 +25,8 @@ export interface SocketsRun {
   readonly slow: number
   readonly half: number
   readonly readers: number
+  /** Sockets of a wave that are opened at once. */
+  readonly burst: number
   /** Waves, and quiet windows between them. */
   readonly rounds: number
   readonly heartbeatsPerS: number
@@ -67,7 +69,7 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
     await wait(SETTLE_MS)
     const baseFiles = openFiles(service)
     const attack = async (groups: readonly HostileGroup[]) => {
-      const wave: HostileWave = { port: Number(new URL(origin).port), groups }
+      const wave: HostileWave = { port: Number(new URL(origin).port), burst: run.burst, groups }
       hostile.postMessage(wave)
       const [outcomes] = await once(hostile, 'message')
       return outcomes as readonly HostileOutcome[] // what that thread posts

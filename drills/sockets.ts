@@ -12,10 +12,11 @@ export const socketsDrill = defineDrill({
     slow: { standard: 5_000, what: 'sockets that send a byte of a head each second' },
     half: { standard: 500, what: 'sockets that stop within a body' },
     readers: { standard: 200, what: 'sockets that take a byte of an APK each second' },
+    burst: { standard: 10, what: 'of each kind opened at once, 1,000 a second' },
     rounds: { standard: 5, what: 'waves of the first two, with quiet windows between them' },
     rate: { standard: 200, what: 'honest heartbeats a second' },
   },
-  run: ({ slow, half, readers, rounds, rate }, { dir, print }) =>
+  run: ({ slow, half, readers, burst, rounds, rate }, { dir, print }) =>
     withPostgres(join(dir, 'postgres'), ({ url }) =>
       runSockets({
         databaseUrl: url,
@@ -23,6 +24,7 @@ export const socketsDrill = defineDrill({
         slow,
         half,
         readers,
+        burst,
         rounds,
         heartbeatsPerS: rate,
         print,

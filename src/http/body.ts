@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { AppError } from '../core/errors.ts'
 import { LiveList, type Place } from '../core/live-list.ts'
+import type { TurnQueue } from '../core/turn-queue.ts'
 
 /** All of a JSON body must arrive within this; http-api.md, data.md (`requestTimeout` is 0 for uploads' sake). */
 const JSON_TIMEOUT_MS = 10_000
@@ -27,12 +28,14 @@ interface Awaited {
  */
 export class BodyClock {
   readonly #nowMs: () => number
+  readonly #late: TurnQueue
   readonly #awaited = new LiveList<Awaited>()
   #sweeper: NodeJS.Timeout | undefined
 
   /** `nowMs` is monotonic. */
-  constructor(nowMs: () => number) {
+  constructor(nowMs: () => number, late: TurnQueue) {
     this.#nowMs = nowMs
+    this.#late = late
   }
 
   /** Calls `giveUp`, at times more than once, unless it is stopped within JSON_TIMEOUT_MS; answers what stops it. */
@@ -48,7 +51,7 @@ export class BodyClock {
   #sweep(): void {
     const nowMs = this.#nowMs()
     for (const { deadlineAtMs, giveUp } of this.#awaited) {
-      if (deadlineAtMs <= nowMs) giveUp()
+      if (deadlineAtMs <= nowMs) this.#late.add(giveUp)
     }
     if (this.#awaited.size > 0) return
     clearInterval(this.#sweeper)

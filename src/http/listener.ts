@@ -8,6 +8,7 @@ import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { isRequestId } from '../core/ids.ts'
 import { LiveList } from '../core/live-list.ts'
+import { TurnQueue } from '../core/turn-queue.ts'
 import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
@@ -21,7 +22,7 @@ import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { isBehindLastAnswer, isCutOff } from './last-answer.ts'
-import { answerRaw, rawRefusal } from './raw-answer.ts'
+import { answerRaw, isOverTime, rawRefusal } from './raw-answer.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
 
@@ -53,8 +54,7 @@ export interface Listener {
 const SERVER_OPTIONS = {
   headersTimeout: 10_000,
   requestTimeout: 0, // it would cut a steady upload: http/body.ts has its own clocks
-  // What is over its time is cut off within one turn of the event loop (0.1 ms each): what came in ten must not go in one.
-  connectionsCheckingInterval: 100,
+  connectionsCheckingInterval: 100, // a turn makes an error each (20 µs) for all that came within as long
   keepAliveTimeout: 75_000, // above the idle time of common load balancers
   maxHeaderSize: 8_192,
   requireHostHeader: false, // refused at our edge, so that the answer carries X-Request-ID
@@ -71,7 +71,8 @@ export function createListener(deps: ListenerDeps): Listener {
   const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
   const openExchanges = new LiveList<Exchange>()
-  const bodyClock = new BodyClock(deps.nowMs)
+  const late = new TurnQueue() // to refuse one takes 0.1 ms, and those that came together are late together
+  const bodyClock = new BodyClock(deps.nowMs, late)
   // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
   deps.closing.addEventListener('abort', () => {
     for (const exchange of openExchanges) exchange.stopWaiting()
@@ -226,7 +227,10 @@ export function createListener(deps: ListenerDeps): Listener {
       new AppError('expectation_failed', 'The only expectation served is 100-continue.'),
     )
   })
-  server.on('clientError', refuseRaw)
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (isOverTime(error)) late.add(() => refuseRaw(error, socket))
+    else refuseRaw(error, socket)
+  })
   const connections = boundConnections(server, deps.maxConnections, atWork, deps.nowMs)
   server.on('connect', (request, socket) => {
     // Node lets go of this socket: it has no answer and no listener of its own any more.

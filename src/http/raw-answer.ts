@@ -50,6 +50,11 @@ export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: Ra
   deps.log.write(line, context, { statusCode: status, latencyMs: 0 })
 }
 
+/** Node looks for those on its own; all else is about bytes that have just come. */
+export function isOverTime({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'ERR_HTTP_REQUEST_TIMEOUT'
+}
+
 /** What the parser's word means. */
 export function rawRefusal(error: NodeJS.ErrnoException): AppError {
   switch (error.code) {
