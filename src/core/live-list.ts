@@ -44,6 +44,14 @@ export class LiveList<T> implements Iterable<T> {
     this.#size--
   }
 
+  /** The last one that fits, looked for from the end; nothing is copied. */
+  findLast(fits: (item: T) => boolean): T | undefined {
+    for (let place = this.#last; place !== undefined; place = place.before) {
+      if (place.item !== undefined && fits(place.item)) return place.item
+    }
+    return undefined
+  }
+
   /** Those that are in it now, first come first; what is removed meanwhile is left out. */
   *[Symbol.iterator](): Generator<T> {
     const places: Place<T>[] = []

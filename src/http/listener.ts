@@ -21,7 +21,7 @@ import { refuseAtEdge } from './edge.ts'
 import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
-import { isBehindLastAnswer, isCutOff } from './last-answer.ts'
+import { closeGently, isBehindLastAnswer, isCutOff } from './last-answer.ts'
 import { answerRaw, isOverTime, rawRefusal } from './raw-answer.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
@@ -189,7 +189,7 @@ export function createListener(deps: ListenerDeps): Listener {
 
   /** The exchange that was last opened on a socket and has not ended. Node reports some errors by socket only. */
   function busyWith(socket: Socket): Exchange | undefined {
-    return [...openExchanges].findLast(
+    return openExchanges.findLast(
       (exchange) => exchange.request.socket === socket && !exchange.isEnded,
     )
   }
@@ -223,6 +223,7 @@ export function createListener(deps: ListenerDeps): Listener {
   server.on('request', (request, res) => void serve(request, res, false))
   server.on('checkContinue', (request, res) => void serve(request, res, true))
   server.on('checkExpectation', (request: IncomingMessage, res: ServerResponse) => {
+    if (isBehindLastAnswer(request)) return
     open(request, res, { kind: 'not_found' }).refuse(
       new AppError('expectation_failed', 'The only expectation served is 100-continue.'),
     )
@@ -232,13 +233,25 @@ export function createListener(deps: ListenerDeps): Listener {
     else refuseRaw(error, socket)
   })
   const connections = boundConnections(server, deps.maxConnections, atWork, deps.nowMs)
-  server.on('connect', (request, socket) => {
-    // Node lets go of this socket: it has no answer and no listener of its own any more.
+  server.on('connect', (request: IncomingMessage) => {
+    const { socket } = request
+    // Node lets go of this socket: nothing on it is read, answered or listened to any more.
+    socket.on('error', () => {})
+    socket.resume()
+    if (isBehindLastAnswer(request)) return
+    const before = busyWith(socket)
+    if (before !== undefined) {
+      before.closeAfterAnswer() // Node forgets what stands behind it, and takes no second answer
+      return
+    }
     const res = new ServerResponse(request)
     res.shouldKeepAlive = false
-    res.assignSocket(request.socket)
-    res.once('finish', () => request.socket.destroySoon())
-    socket.on('error', () => {})
+    res.assignSocket(socket)
+    res.once('finish', () => {
+      res.detachSocket(socket)
+      closeGently(socket)
+      res.emit('close')
+    })
     void serve(request, res, false)
   })
   return {

@@ -23,7 +23,15 @@ t.test('it holds what was added and not removed, first come first', (t) => {
       t.same(place, { item: undefined, before: undefined, after: undefined }, 'it keeps nothing')
     }
     t.equal(list.size, places.size)
-    if (step % 50 === 0) t.same([...list], [...places.keys()])
+    if (step % 50 === 0) {
+      const items = [...places.keys()]
+      t.same([...list], items)
+      const isFirst = (item: string) => item === items[0]
+      const isEven = (item: string) => Number(item.slice(5)) % 2 === 0
+      for (const fits of [isFirst, isEven, () => true, () => false]) {
+        t.equal(list.findLast(fits), items.findLast(fits))
+      }
+    }
   }
   t.end()
 })

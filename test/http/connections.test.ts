@@ -7,7 +7,7 @@ import t from 'tap'
 import { boundConnections, IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
-import { ADMIN, startService } from '../helpers/service.ts'
+import { startService } from '../helpers/service.ts'
 
 const BEAT = 'POST /v1/heartbeat HTTP/1.1'
 const HEALTH = 'GET /healthz HTTP/1.1'
@@ -151,48 +151,6 @@ t.test('a client that sends on still reads why it was refused', async (t) => {
     t.match(await connection.answer(), { status, headers: { connection: 'close' } }, title)
     await connection.closed()
   }
-})
-
-t.test(
-  'behind the last answer nothing is a request, and the connection ends by itself',
-  async (t) => {
-    const connection = await openRaw(t, service.origin, { allowHalfOpen: true })
-    connection.write(`${head(TOKENS, 'Content-Length: 4', 'X-Request-ID: last')}nu`)
-    t.match(await connection.answer(), { status: 401, headers: { connection: 'close' } })
-    connection.write(`ll${head('GET /v1/behind HTTP/1.1', 'X-Request-ID: behind')}`)
-    await until(() => {
-      connection.write(' ') // who has not ended is not told of the end
-      return connection.isClosed
-    })
-    t.equal(connection.answers.length, 1)
-    const fence = await service.call('GET', '/v1/nowhere')
-    await service.lines.terminalOf(fence.requestId)
-    t.same(
-      service.lines.all.filter((line) => line['request_id'] === 'behind'),
-      [],
-    )
-  },
-)
-
-t.test('a broken request behind one in flight is refused as itself, after it', async (t) => {
-  const device = await service.enroll('in-flight')
-  const body = { device_id: device.deviceId, action: 'ring', request_id: 'in-flight' }
-  t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
-  const admin = `Authorization: Bearer ${ADMIN}`
-  const connection = await openRaw(t, service.origin)
-  const waiting = head('GET /admin/commands/in-flight?wait_ms=30000 HTTP/1.1', admin)
-  connection.write(head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: before-it') + waiting)
-  t.equal((await connection.answer(1)).status, 404)
-  await service.lines.terminalOf('before-it')
-  connection.write(`${head(TOKENS, admin, CHUNKED, 'X-Request-ID: broken')}zz\r\n`)
-  await service.call('DELETE', '/admin/commands/in-flight')
-  t.match(await connection.answer(2), { status: 200, body: { status: 'cancelled' } })
-  t.match(await connection.answer(3), {
-    status: 400,
-    requestId: 'broken',
-    body: { code: 'bad_request' },
-  })
-  await connection.closed()
 })
 
 /** More than Node asks for by itself, and few enough for a system that allows 1,024 open files. */

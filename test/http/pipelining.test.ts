@@ -1,0 +1,120 @@
+/** Requests one behind another on a connection: each has its own answer in its turn, and what comes behind the last is none. */
+import t from 'tap'
+import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
+import { until } from '../helpers/replicas.ts'
+import { ADMIN, startService } from '../helpers/service.ts'
+
+const HEALTH = head('GET /healthz HTTP/1.1')
+const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
+const ADMITTED = `Authorization: Bearer ${ADMIN}`
+/** It asks for a tunnel, which nobody gives. */
+const CONNECT = head('CONNECT a:443 HTTP/1.1', 'X-Request-ID: tunnel')
+
+const service = await startService(t)
+
+const statuses = ({ answers }: RawConnection) => answers.map(({ status }) => status)
+
+/** The lines of a request, once all that came before this are written. */
+async function linesOf(requestId: string) {
+  const fence = await service.call('GET', '/v1/nowhere')
+  await service.lines.terminalOf(fence.requestId)
+  return service.lines.all.filter((line) => line['request_id'] === requestId)
+}
+
+/** A request that is not answered before `end` is called. */
+async function awaited(alias: string) {
+  const device = await service.enroll(alias)
+  const body = { device_id: device.deviceId, action: 'ring', request_id: alias }
+  t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
+  const path = `/admin/commands/${alias}`
+  return {
+    bytes: head(`GET ${path}?wait_ms=30000 HTTP/1.1`, ADMITTED, `X-Request-ID: waits-${alias}`),
+    end: () => service.call('DELETE', path),
+  }
+}
+
+t.test('a tunnel that is asked for behind a request takes nobody’s answer', async (t) => {
+  const beat = '{"status":"ok"}'
+  const { token } = await service.enroll('tunnel')
+  const bearer = `Authorization: Bearer ${token}`
+  const length = `Content-Length: ${beat.length}`
+  for (const [title, before, ...expected] of [
+    ['one at once', HEALTH, 200],
+    ['one of the database', `${head('POST /v1/heartbeat HTTP/1.1', bearer, length)}${beat}`, 200],
+    ['two', HEALTH + head('GET /v1/nowhere HTTP/1.1'), 200, 404],
+    ['one that expects', head('GET /healthz HTTP/1.1', 'Expect: nothing'), 417],
+    ['one that closes', head('GET /healthz HTTP/1.1', 'Connection: close'), 200],
+  ] as const) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(`${before}${CONNECT}${HEALTH}`)
+    await connection.closed()
+    t.same(statuses(connection), expected, title)
+  }
+  t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200, 'and the service lives')
+  t.same(await linesOf('tunnel'), [])
+})
+
+t.test('so it is where that request still waits', async (t) => {
+  const { bytes, end } = await awaited('waited-for')
+  const connection = await openRaw(t, service.origin)
+  connection.write(head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: ahead') + bytes)
+  await service.lines.terminalOf('ahead')
+  connection.write(CONNECT)
+  t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200)
+  await end()
+  const answer = await connection.answer(2)
+  t.match(answer, { status: 200, body: { status: 'cancelled' }, headers: { connection: 'close' } })
+  await connection.closed()
+  t.same(statuses(connection), [404, 200])
+})
+
+t.test('who sends on behind the ask for a tunnel still reads the refusal', async (t) => {
+  const connection = await openRaw(t, service.origin)
+  connection.pause()
+  connection.write(CONNECT.replace('tunnel', 'sends-on') + 'a'.repeat(400_000))
+  t.match(await service.lines.terminalOf('sends-on'), { status_code: 400, reason: 'bad_path' })
+  connection.write('a'.repeat(100_000))
+  connection.resume()
+  t.match(await connection.answer(), { status: 400, headers: { connection: 'close' } })
+  await connection.closed()
+})
+
+t.test(
+  'behind the last answer nothing is a request, and the connection ends by itself',
+  async (t) => {
+    for (const [name, behind] of [
+      ['plain', head('GET /v1/behind HTTP/1.1', 'X-Request-ID: plain')],
+      ['expects', head('GET /v1/behind HTTP/1.1', 'X-Request-ID: expects', 'Expect: nothing')],
+      ['tunnel', HEALTH + CONNECT],
+    ] as const) {
+      const connection = await openRaw(t, service.origin, { allowHalfOpen: true })
+      connection.write(`${head(TOKENS, 'Content-Length: 4', `X-Request-ID: last-${name}`)}nu`)
+      t.match(await connection.answer(), { status: 401, headers: { connection: 'close' } })
+      connection.write(`ll${behind}`)
+      await until(() => {
+        connection.write(' ') // who has not ended is not told of the end
+        return connection.isClosed
+      })
+      t.same(statuses(connection), [401], name)
+      t.same(await linesOf(name), [], 'and has no line')
+    }
+  },
+)
+
+t.test('a broken request behind one in flight is refused as itself, after it', async (t) => {
+  const { bytes, end } = await awaited('in-flight')
+  const connection = await openRaw(t, service.origin)
+  connection.write(head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: before-it') + bytes)
+  t.equal((await connection.answer(1)).status, 404)
+  await service.lines.terminalOf('before-it')
+  const chunked = 'Transfer-Encoding: chunked'
+  connection.write(`${head(TOKENS, ADMITTED, chunked, 'X-Request-ID: broken')}zz\r\n`)
+  await end()
+  t.match(await connection.answer(2), { status: 200, body: { status: 'cancelled' } })
+  t.match(await connection.answer(3), {
+    status: 400,
+    requestId: 'broken',
+    body: { code: 'bad_request' },
+  })
+  await connection.closed()
+})
