@@ -148,12 +148,16 @@ function collect(request: IncomingMessage, maxBytes: number, clock: BodyClock): 
   })
 }
 
-/** The raw body; fails with 408 after 30 s without a byte or an hour in all, with ClientGoneError where it is cut off. */
-export function openUpload(request: IncomingMessage): Readable {
-  return Readable.from(uploadChunks(request), { objectMode: false })
+/**
+ * The raw body; fails with 408 after 30 s without a byte or an hour in all, with ClientGoneError where it is cut off.
+ * `begin` is called when it is first read: by then its size, a signature and a place to keep it are looked at.
+ */
+export function openUpload(request: IncomingMessage, begin: () => void): Readable {
+  return Readable.from(uploadChunks(request, begin), { objectMode: false })
 }
 
-async function* uploadChunks(request: IncomingMessage): AsyncGenerator<Buffer> {
+async function* uploadChunks(request: IncomingMessage, begin: () => void): AsyncGenerator<Buffer> {
+  begin()
   const all = setTimeout(() => request.destroy(timedOut()), UPLOAD_TIMEOUT_MS)
   const idle = setTimeout(() => request.destroy(timedOut()), UPLOAD_IDLE_TIMEOUT_MS)
   // A reader that refused the upload half-way never comes back for more.

@@ -41,6 +41,8 @@ export class Exchange {
   readonly context: RequestContext
   /** undefined: nothing in the route table fits. */
   readonly route: Route | undefined
+  /** The client sends its body when it is told to. */
+  awaitsContinue = false
   readonly #res: ServerResponse
   readonly #deps: ExchangeDeps
   readonly #metrics: RouteMetrics
@@ -101,9 +103,9 @@ export class Exchange {
     this.#res.once('close', () => this.request.socket.destroySoon())
   }
 
-  /** Tells a client that waits for it to send its body. */
+  /** The body is read from now on: tells a client that waits for it. */
   continue(): void {
-    this.#res.writeContinue()
+    if (this.awaitsContinue) this.#res.writeContinue()
   }
 
   log(line: Line, requestId = this.context.requestId): void {

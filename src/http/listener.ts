@@ -120,6 +120,7 @@ export function createListener(deps: ListenerDeps): Listener {
     const path = queryAt === -1 ? url : url.slice(0, queryAt)
     const match = router.find(request.method ?? '', path)
     const exchange = open(request, res, match)
+    exchange.awaitsContinue = awaitsContinue
     try {
       const refusal = refuseAtEdge(request)
       if (refusal !== undefined) throw refusal
@@ -128,7 +129,7 @@ export function createListener(deps: ListenerDeps): Listener {
       const unavailable = isProbe(match.route.path) ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
-      const reply = await answer(exchange, match.route, match.params, search, awaitsContinue)
+      const reply = await answer(exchange, match.route, match.params, search)
       deps.failpoint?.('after_commit_before_reply')
       exchange.reply(reply)
     } catch (error) {
@@ -144,11 +145,10 @@ export function createListener(deps: ListenerDeps): Listener {
     route: Route,
     params: Readonly<Record<string, string>>,
     search: string,
-    awaitsContinue: boolean,
   ): Promise<Reply> {
     const { context } = exchange
     const { headers } = exchange.request
-    const given = () => takeRequest(exchange, route.body, params, search, awaitsContinue, bodyClock)
+    const given = () => takeRequest(exchange, route.body, params, search, bodyClock)
     switch (route.guard) {
       case 'open':
         return route.handle(await given())

@@ -16,15 +16,12 @@ export async function takeRequest(
   body: Route['body'],
   params: Readonly<Record<string, string>>,
   search: string,
-  awaitsContinue: boolean,
   clock: BodyClock,
 ): Promise<TakenRequest> {
   const { request } = exchange
-  if (body !== 0) {
-    refuseBody(request, body === 'stream' ? undefined : body)
-    if (awaitsContinue) exchange.continue()
-  }
+  if (body !== 0) refuseBody(request, body === 'stream' ? undefined : body)
   const isJson = typeof body === 'number' && body > 0
+  if (isJson) exchange.continue()
   const bytes = isJson ? await readBytes(request, body, clock) : NO_BYTES
   return new TakenRequest(exchange, params, search, bytes)
 }
@@ -60,7 +57,7 @@ export class TakenRequest implements RouteRequest {
   }
 
   get upload(): Readable {
-    return openUpload(this.#exchange.request)
+    return openUpload(this.#exchange.request, () => this.#exchange.continue())
   }
 
   get signal(): AbortSignal {

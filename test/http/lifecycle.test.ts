@@ -9,7 +9,9 @@ import { ADMIN, type Running, startService } from '../helpers/service.ts'
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
 const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
+const PUT = 'PUT /admin/apk/builds/b1'
 const KIB = 1024
+const TIB = KIB ** 4
 
 t.test('a request id is taken where it is well formed, and made where it is not', async (t) => {
   const service = await startService(t)
@@ -175,6 +177,8 @@ t.test('who waits for 100 Continue is refused before the body', async (t) => {
     [head(TOKENS, expect, AUTHORIZED, 'Content-Length: 20000'), 413],
     [head(TOKENS, expect, AUTHORIZED, 'Content-Length: 10', 'Content-Type: text/plain'), 415],
     [head('PUT /admin/apk/builds/b1 HTTP/1.1', expect, 'Content-Length: 1000000'), 401],
+    [head(`${PUT} HTTP/1.1`, expect, AUTHORIZED, 'Content-Length: 1000000'), 422],
+    [head(`${PUT}?version_code=1 HTTP/1.1`, expect, AUTHORIZED, `Content-Length: ${TIB}`), 413],
     [head('POST /v1/nowhere HTTP/1.1', expect, 'Content-Length: 10'), 404],
     [head('PUT /v1/heartbeat HTTP/1.1', expect, 'Content-Length: 10'), 405],
   ] as const
