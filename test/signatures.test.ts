@@ -2,7 +2,8 @@
 import { createHash, createHmac } from 'node:crypto'
 import t from 'tap'
 import { makeApk } from '../sim/apk.ts'
-import { startService } from './helpers/service.ts'
+import { head, sendRaw } from './helpers/raw.ts'
+import { ADMIN, startService } from './helpers/service.ts'
 
 const SECRET = 'test-admin-hmac-secret-0123456789'
 
@@ -47,6 +48,9 @@ t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', asyn
     ['malformed', body, { ...good, 'x-signature': 't=now,v1=abc' }],
     ['mismatch', '{"aliases":["S2"]}', sign({ method: 'POST', path, body })],
     ['mismatch', body, sign({ method: 'POST', path: `${path}?x=1`, body })],
+    ['mismatch', body, sign({ method: 'PUT', path, body })],
+    ['mismatch', body, { ...sign({ method: 'POST', path, body }), 'x-request-id': 'not-signed' }],
+    ['mismatch', body, sign({ method: 'POST', path, body, key: `${SECRET}x` })],
     ['stale', body, sign({ method: 'POST', path, body, atS: now - 200 })],
     ['stale', body, sign({ method: 'POST', path, body, atS: now + 200 })],
   ]
@@ -72,6 +76,34 @@ t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', asyn
     'x-apk-sha256': sha256,
   }
   t.equal((await service.call('PUT', put, { raw: apk, headers })).status, 201)
+  const other = put.replace('b1', 'b2')
+  const upper = sha256.toUpperCase()
+  const promise = { 'x-apk-sha256': sha256 }
+  const uploads = [
+    ['missing', promise],
+    ['missing', sign({ method: 'PUT', path: other, body: '', sha256: '' })],
+    ['mismatch', { ...sign({ method: 'PUT', path: other, body: '' }), ...promise }],
+    ['mismatch', { ...sign({ method: 'PUT', path: other, body: '', sha256: upper }), ...promise }],
+  ] as const
+  for (const [reason, headers] of uploads) {
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+    const request = head(
+      `PUT ${other} HTTP/1.1`,
+      `Authorization: Bearer ${ADMIN}`,
+      'Expect: 100-continue',
+      `Content-Length: ${apk.length}`,
+      ...lines,
+    )
+    const answer = await sendRaw(t, service.origin, request)
+    t.match(answer, { status: 401, body: { code: 'signature_invalid' } }, 'before any byte of it')
+    t.match(await service.lines.terminalOf(answer.requestId), { reason })
+  }
+  const asSent = {
+    ...sign({ method: 'PUT', path: other, body: '', sha256: upper }),
+    'x-apk-sha256': upper,
+  }
+  t.equal((await service.call('PUT', other, { raw: apk, headers: asSent })).status, 201)
+
   const remove = '/admin/apk/builds/b1'
   t.match(await service.call('DELETE', remove), {
     status: 401,

@@ -83,7 +83,7 @@ function signedRequest(request: IncomingMessage, bytes: Buffer): SignedRequest {
     requestIdHeader: text('x-request-id'),
     bodySha256:
       request.method === 'PUT'
-        ? text('x-apk-sha256').toLowerCase()
+        ? text('x-apk-sha256')
         : createHash('sha256').update(bytes).digest('hex'),
   }
 }

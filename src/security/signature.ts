@@ -14,7 +14,7 @@ export interface SignedRequest {
   readonly url: string
   /** The X-Request-ID header, empty where there is none. */
   readonly requestIdHeader: string
-  /** Lower-case hex SHA-256 of the body; of a PUT, what X-APK-SHA256 promises. */
+  /** Lower-case hex SHA-256 of the body; of a PUT, the value of X-APK-SHA256, empty where it has none. */
   readonly bodySha256: string
 }
 
@@ -34,7 +34,10 @@ export function checkSignature(
   key: string,
   nowS: number,
 ): SignatureVerdict {
-  if (request.header === undefined) return { kind: 'invalid', reason: 'missing' }
+  // A signature over no bytes would let any through.
+  if (request.header === undefined || request.bodySha256 === '') {
+    return { kind: 'invalid', reason: 'missing' }
+  }
   const match = HEADER.exec(request.header)
   if (match === null) return { kind: 'invalid', reason: 'malformed' }
   const [, timeS = '', hex = ''] = match
@@ -89,7 +92,8 @@ export function createSignatures(rules: SignatureRules): Signatures {
 
 function signatureInvalid(reason: SignatureFault): Denial {
   const message = {
-    missing: 'Sign the request: X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256>.',
+    missing:
+      'Sign the request: X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256>; an upload names its bytes in X-APK-SHA256.',
     malformed: 'X-Signature must read t=<unix seconds>,v1=<64 lower-case hex digits>.',
     stale: `The signature's time is more than ${SIGNATURE_WINDOW_S} s off. Check your clock and sign anew.`,
     replayed: 'This signature was accepted before. Sign each request anew.',
