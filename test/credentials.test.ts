@@ -193,6 +193,16 @@ t.test('a replaced token is 401 token_superseded on every device route', async (
   }
 })
 
+t.test('what replaced a token still holds when its device is deleted', async (t) => {
+  const { token, deviceId } = await service.enroll('super-2')
+  const { token: last } = await service.enroll('super-2')
+  t.equal((await service.call('DELETE', `/admin/devices/${deviceId}`)).status, 204)
+  for (const route of DEVICE_ROUTES) {
+    t.match(await ask(route, token), { status: 401, body: { code: 'token_superseded' } }, route[1])
+    t.match(await ask(route, last), { status: 410, body: { code: 'device_deleted' } }, route[1])
+  }
+})
+
 t.test(
   'a deleted device is told so, its alias is free and its commands are cancelled',
   async (t) => {

@@ -14,8 +14,8 @@ const JUDGE = /* sql */ `
   select t.device_id as "deviceId", d.alias as "alias",
     t.first_used_at is null or s.token_hash is distinct from t.token_hash as "isNew",
     d.enrollment_no as "enrollmentNo", d.hmac_secret_id as "hmacSecretId",
-    case when d.deleted_at is not null then 'deleted'
-         when t.dead_at is not null then 'superseded'
+    case when t.dead_reason <> 'device_deleted' then 'superseded'
+         when d.deleted_at is not null then 'deleted'
          else 'live' end as "kind"
   from device_tokens t join devices d using (device_id) join device_status s using (device_id)
   where t.token_hash = $1`
