@@ -22,6 +22,9 @@ t.test('behind a trusted proxy the proxy says who asks and how', async (t) => {
     [`6.6.6.6, ${CLIENT}, 10.1.2.3`, CLIENT],
     ['2001:db8::7', '2001:db8::7'],
     [`::ffff:${CLIENT}`, CLIENT],
+    [`::FFFF:${CLIENT}`, CLIENT],
+    ['2001:DB8::7', '2001:db8::7'],
+    [`${CLIENT}, ::FFFF:10.1.2.3`, CLIENT],
     ['10.1.2.3', '10.1.2.3'],
     [`${CLIENT}, unknown`, '127.0.0.1'],
   ] as const) {

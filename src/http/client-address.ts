@@ -37,7 +37,7 @@ export function clientAddress(
   for (const hop of hops.reverse()) {
     const said = hop.trim()
     if (isIP(said) === 0) break
-    const address = withoutPrefix(said)
+    const address = withoutPrefix(said.toLowerCase())
     nearest = address
     if (!isTrustedProxy(address)) break
   }
