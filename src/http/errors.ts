@@ -76,6 +76,7 @@ export function problemOf(error: AppError, requestId: string, random: () => numb
     headers: {
       ...error.headers,
       ...(needsRetryAfter && { 'retry-after': String(retryAfterS) }),
+      ...(status === 401 && { 'www-authenticate': 'Bearer' }), // RFC 9110, section 15.5.2
     },
     body: {
       type: 'about:blank',

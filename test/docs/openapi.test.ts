@@ -148,6 +148,7 @@ const HEADERS: Readonly<Record<string, string>> = {
   'x-request-id': 'r-1',
   'content-type': 'application/json',
   'retry-after': '1',
+  'www-authenticate': 'Bearer',
 }
 function faultsIn(change: {
   readonly method?: string
@@ -205,6 +206,10 @@ t.test('each way to leave the document is found', async (t) => {
     [
       'Retry-After: $ is number',
       { headers: { 'retry-after': 'soon' }, ...problem(503, 'overloaded') },
+    ],
+    [
+      'no www-authenticate',
+      { headers: { 'www-authenticate': undefined }, ...problem(401, 'token_unknown') },
     ],
     ['no allow', { method: 'PUT', ...problem(405, 'method_not_allowed') }],
     ['200 is not documented', { path: '/admin/nothing' }],

@@ -43,6 +43,14 @@ const PROBLEM: Documented = {
   content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
 }
 
+/** The header that comes with a status, whatever is asked: info.description. */
+const ALWAYS: Readonly<Record<number, string>> = {
+  401: 'www-authenticate',
+  405: 'allow',
+  429: 'retry-after',
+  503: 'retry-after',
+}
+
 /** What a `$ref` of the document names. */
 export function resolveRef(ref: string): Schema {
   const names = ref.replace(/^#\//, '').split('/')
@@ -114,8 +122,8 @@ function headerFaults({ headers = {} }: Documented, { status, header }: Answered
     const value = isNumber ? Number(text) : text
     return schemaFaults(Object(schema), value, resolveRef).map((fault) => `${name}: ${fault}`)
   })
-  const always = status === 429 || status === 503 ? 'retry-after' : status === 405 ? 'allow' : ''
-  if (always !== '' && header(always) === undefined) faults.push(`no ${always}`)
+  const always = ALWAYS[status]
+  if (always !== undefined && header(always) === undefined) faults.push(`no ${always}`)
   return faults
 }
 
