@@ -10,6 +10,7 @@ import type { Figure } from './drill.ts'
 import { type Replica, startReplica } from './replica.ts'
 import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
 import type { HostileGroup, HostileOutcome, HostileWave } from './sockets-hostile.ts'
+import { keepIdle } from './sockets-kept.ts'
 import {
   enroll,
   type HeartbeatLoad,
@@ -27,6 +28,8 @@ export interface SocketsRun {
   readonly readers: number
   /** Sockets of a wave that are opened at once. */
   readonly burst: number
+  /** Connections that lie idle as long as they may, and are used then. */
+  readonly kept: number
   /** Waves, and quiet windows between them. */
   readonly rounds: number
   readonly heartbeatsPerS: number
@@ -76,12 +79,14 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
     }
     const waves = await measureWaves(run, load, () => attack(wavesOf(run, senders)), service)
     const clients = clientSockets(origin)
+    const kept = await keepIdle(origin, senders, run.kept)
     const rssBytes = await rssOf(origin)
     const reading = attack(readersOf(run, senders))
     reading.catch(() => {}) // awaited below
     await wait(READER_LIMIT_MS / 2)
     const rssReadBytes = await rssOf(origin)
     const [readers, idle] = await reading
+    const keptFigure = await kept.figure
     const report = await load.stop()
     await wait(SETTLE_MS)
     return [
@@ -96,6 +101,7 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
       ...(readers ? [closedFigure(readers, READER_LIMIT_MS, READER_LATE_MS)] : []),
       ...(idle ? [closedFigure(idle, IDLE_LIMIT_MS, READER_LATE_MS)] : []),
       memoryFigure(run, rssBytes, rssReadBytes),
+      keptFigure,
       {
         promise: 'every honest heartbeat is answered with 200',
         measured: `${report.due} due, ${JSON.stringify(report.byStatus)}, ${report.failed} failed, ${report.shed} shed`,

@@ -17,7 +17,7 @@ export function connectionLimit(maxOpenFiles: number, otherFiles: number): numbe
 
 /** A client that takes no byte of its answers for so long is cut off. */
 const SLOW_READER_TIMEOUT_MS = 60_000
-/** More than keepAliveTimeout, which an empty line now and then puts off. */
+/** More than keepAliveTimeout, which is what clients are told, and which an empty line now and then puts off. */
 const IDLE_TIMEOUT_MS = 80_000
 const LOOK_MS = 5_000
 
@@ -44,6 +44,8 @@ export function boundConnections(
     open.add(socket)
     socket.once('close', () => open.delete(socket))
   })
+  // Node would cut an idle one off at the very moment up to which it was promised, under a request that is on its way.
+  server.on('timeout', () => {})
   const watch = new IdleWatch()
   const timer = setInterval(() => watch.look(open, atWork(), nowMs()), LOOK_MS).unref()
   server.once('close', () => clearInterval(timer))

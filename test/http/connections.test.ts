@@ -130,6 +130,25 @@ t.test('an idle connection is kept longer than balancers keep theirs', async (t)
   t.equal(headers['keep-alive'], 'timeout=75')
 })
 
+t.test('and longer than it was promised: a request that comes just then is served', async (t) => {
+  const server = createHttpServer({ keepAliveTimeout: 1 }, (_, response) => response.end())
+  boundConnections(
+    server,
+    10,
+    () => new Set(),
+    () => 0,
+  )
+  const { client, socket } = await listening(server)
+  const timedOut = once(socket, 'timeout')
+  for (const _ of ['the first', 'when its time is over']) {
+    const answered = once(client, 'data')
+    client.write(head(HEALTH))
+    t.match(String(await answered), /^HTTP\/1\.1 200 /)
+    await timedOut
+  }
+  t.notOk(socket.destroyed)
+})
+
 t.test('a client that sends on still reads why it was refused', async (t) => {
   const large = 'Content-Length: 1000000'
   for (const [title, bytes, status] of [
