@@ -1,20 +1,22 @@
 /** One connection after another of the fuzzer: sends what it is given, however that ends, and judges what comes back. */
 import { connect, type Socket } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { judge } from './fuzz-oracle.ts'
+import { isWholeHead, judge } from './fuzz-oracle.ts'
 import { type FuzzAnswer, FuzzReader, MalformedAnswerError } from './fuzz-reader.ts'
 import type { FuzzRequest } from './fuzz-requests.ts'
 
 export interface FuzzListener {
   /** A whole answer, but 100. */
   onAnswer(request: FuzzRequest, answer: FuzzAnswer): void
+  /** One more: damage had made more requests of one. */
+  onFurtherAnswer(answer: FuzzAnswer): void
   /** A mutated request that was no whole one: closed without an answer. */
   onSilence(request: FuzzRequest): void
   onFault(request: FuzzRequest, what: string): void
 }
 
-/** A whole request is answered within this, on the slowest machine. */
-const ANSWER_MS = 30_000
+/** A whole request is answered within this, on the slowest machine, also one that waits for news as long as it may. */
+const ANSWER_MS = 60_000
 /** What has no answer by then waits for more of the request: the end is sent. */
 const PATIENCE_MS = 40
 /** After an end, or after an answer that says so, the server closes within this. */
@@ -26,6 +28,8 @@ export class FuzzClient {
   readonly #listener: FuzzListener
   #socket: Socket | undefined
   #reader = new FuzzReader()
+  /** The last answer said that the connection ends. */
+  #isEnding = false
   #wake: () => void = () => {}
 
   constructor(origin: string, listener: FuzzListener) {
@@ -34,13 +38,13 @@ export class FuzzClient {
     this.#listener = listener
   }
 
-  /** Never rejects. */
-  async send(request: FuzzRequest): Promise<void> {
+  /** Never rejects. What is `behind` it goes out with it, before any answer; all are whole then. */
+  async send(request: FuzzRequest, ...behind: readonly FuzzRequest[]): Promise<void> {
     try {
-      await this.#write(request)
+      await this.#write([request, ...behind])
       if (request.isAborted) await nextTurn()
       else if (request.isMutated) await this.#readMutated(request)
-      else return await this.#readPlain(request)
+      else return await this.#readPlain(request, behind)
     } catch (error) {
       const isTheirs = error instanceof MalformedAnswerError
       this.#listener.onFault(request, isTheirs ? error.message : String(error))
@@ -54,8 +58,10 @@ export class FuzzClient {
     this.#socket = undefined
   }
 
-  async #write({ bytes, index }: FuzzRequest): Promise<void> {
+  async #write(requests: readonly FuzzRequest[]): Promise<void> {
     const socket = this.#open()
+    const bytes = Buffer.concat(requests.map((request) => request.bytes))
+    const index = requests[0]?.index ?? 0
     if ((index % 100) / 100 >= SPLIT) {
       socket.write(bytes)
       return
@@ -81,32 +87,72 @@ export class FuzzClient {
     return socket
   }
 
-  /** Exactly one answer, and behind it a connection that serves or ends, as the answer said. */
-  async #readPlain(request: FuzzRequest): Promise<void> {
+  /** Exactly one answer each, in their order, and then a connection that serves or ends, as the last answer said. */
+  async #readPlain(request: FuzzRequest, behind: readonly FuzzRequest[]): Promise<void> {
     const answer = await this.#answer(request.isHead, ANSWER_MS)
     if (answer === undefined) throw new Error('no answer to a whole request')
     this.#judge(request, answer)
-    const isLast = answer.headers.get('connection') === 'close'
+    this.#isEnding = answer.headers.get('connection') === 'close'
+    if (!this.#isEnding) {
+      const [next, ...rest] = behind
+      if (next !== undefined) return await this.#readBehind(next, rest)
+    }
     // What the parser itself refuses is answered with a body, also to a HEAD.
-    if (!this.#reader.isBetweenAnswers && !(isLast && request.isHead)) {
+    if (!this.#reader.isBetweenAnswers && !(this.#isEnding && request.isHead)) {
       throw new Error('bytes behind the answer')
     }
-    if (!isLast) return
+    if (!this.#isEnding) return
     if (!(await this.#until(() => this.#isClosed, CLOSE_MS))) {
       throw new Error(`not closed after ${answer.status}`)
     }
+    for (const unserved of behind) await this.send(unserved)
+  }
+
+  /** What ends its connection may take away its place behind another, and only that. It is asked again, alone. */
+  async #readBehind(request: FuzzRequest, behind: readonly FuzzRequest[]): Promise<void> {
+    const isThere = () => !this.#reader.isBetweenAnswers || this.#isClosed
+    await this.#until(isThere, ANSWER_MS)
+    if (!this.#reader.isBetweenAnswers || !this.#isClosed) {
+      try {
+        return await this.#readPlain(request, behind)
+      } catch (error) {
+        this.#listener.onFault(request, `behind another: ${error}`)
+        this.close()
+        return
+      }
+    }
+    await this.send(request)
+    if (!this.#isEnding) this.#listener.onFault(request, 'no answer behind another request')
+    for (const unserved of behind) await this.send(unserved)
   }
 
   async #readMutated(request: FuzzRequest): Promise<void> {
-    const isHead = /^\s*HEAD /.test(request.bytes.toString('latin1', 0, 20))
-    let answer = await this.#answer(isHead, PATIENCE_MS)
+    const text = request.bytes.toString('latin1')
+    const isHead = /^\s*HEAD /.test(text)
+    const isWhole = isWholeHead(text)
+    let answer = await this.#answer(isHead, isWhole ? ANSWER_MS : PATIENCE_MS)
+    if (answer === undefined && isWhole) throw new Error('no answer to a whole request')
     if (answer === undefined && !this.#isClosed) {
       this.#socket?.end()
       answer = await this.#answer(isHead, CLOSE_MS)
       if (answer === undefined && !this.#isClosed) throw new Error('neither answered nor closed')
     }
-    if (answer === undefined) this.#listener.onSilence(request)
-    else this.#judge(request, answer)
+    if (answer === undefined) return this.#listener.onSilence(request)
+    this.#judge(request, answer)
+    // Whose answers have a body only the bytes tell.
+    if (!text.includes('HEAD ')) await this.#readFurther(request)
+  }
+
+  /** What else damage made of it: answers to their end, each well formed. */
+  async #readFurther(request: FuzzRequest): Promise<void> {
+    this.#socket?.end()
+    for (;;) {
+      const answer = await this.#answer(false, CLOSE_MS)
+      if (answer === undefined) break
+      this.#listener.onFurtherAnswer(answer)
+      for (const fault of judge(request, answer)) this.#listener.onFault(request, fault)
+    }
+    if (!this.#isClosed) throw new Error('not closed after its end')
   }
 
   #judge(request: FuzzRequest, answer: FuzzAnswer): void {

@@ -7,7 +7,7 @@ const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 const RETRY_AFTER = /^[1-9]\d{0,4}$/
 /** Of SQL, stacks and paths. */
 const INTERNALS = /\bselect\b.*\bfrom\b|\.[jt]s:\d|node_modules|\bat \w+ \(|\bpg_|sqlstate/i
-const OUR_TROUBLE = new Set(['overloaded', 'db_unavailable', 'not_provisioned'])
+const OUR_TROUBLE = new Set(['overloaded', 'db_unavailable'])
 const CODES: Readonly<Record<string, number>> = STATUS
 
 /** What is wrong with the answer; empty: nothing. */
@@ -38,6 +38,12 @@ export function judge(request: FuzzRequest, answer: FuzzAnswer): readonly string
   must(status !== 408, 'a whole request took too long')
   must(!INTERNALS.test(body), 'internals')
   return faults
+}
+
+/** Whether it is a request without a body, damaged or not: then silence is no answer. */
+export function isWholeHead(text: string): boolean {
+  const begun = text.replace(/^[\r\n]+/, '')
+  return begun.includes('\r\n\r\n') && !/content-length|transfer-encoding/i.test(begun)
 }
 
 /** What the parser refuses has no headers yet, and so an id of the service's. */
@@ -78,7 +84,12 @@ function codeOf(
   return code
 }
 
-function isAllowed5xx({ bytes }: FuzzRequest, status: number, code: string | null): boolean {
+function isAllowed5xx(
+  { bytes, isForgotten }: FuzzRequest,
+  status: number,
+  code: string | null,
+): boolean {
+  if (code === 'not_provisioned') return isForgotten
   // HEAD hides the code; what it hides is judged by the lines.
   if (status === 503) return code === null || OUR_TROUBLE.has(code)
   return status === 501 && /transfer-encoding/i.test(bytes.toString('latin1'))

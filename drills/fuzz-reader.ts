@@ -1,4 +1,5 @@
 /** Answers as they stand on the wire, read strictly: what is not well formed is a fault, not a guess. */
+import { isUtf8 } from 'node:buffer'
 
 export interface FuzzAnswer {
   readonly status: number
@@ -41,7 +42,10 @@ export class FuzzReader {
     const hasNoBody = isHead || status < 200 || status === 204 || status === 304
     const sizeBytes = hasNoBody ? 0 : lengthOf(status, headers)
     if (this.#rest.length < bodyAt + sizeBytes) return undefined
-    const body = this.#rest.toString('utf8', bodyAt, bodyAt + sizeBytes)
+    const bytes = this.#rest.subarray(bodyAt, bodyAt + sizeBytes)
+    const isText = /json|^text/.test(headers.get('content-type') ?? '')
+    if (isText && !isUtf8(bytes)) throw new MalformedAnswerError(`${status} is no UTF-8`)
+    const body = bytes.toString('utf8')
     this.#rest = this.#rest.subarray(bodyAt + sizeBytes)
     return { status, headers, body }
   }

@@ -25,6 +25,8 @@ export interface FuzzRequest {
   readonly isProven: boolean
   /** A heartbeat that authenticates: nothing but 200, or our own trouble. */
   readonly isHeartbeat: boolean
+  /** With the device token that the database forgot: the one reason for 503 `not_provisioned`. */
+  readonly isForgotten: boolean
 }
 
 const METHODS: readonly string[] = [
@@ -36,6 +38,7 @@ const METHODS: readonly string[] = [
   'PATCH',
   'OPTIONS',
   'TRACE',
+  'CONNECT',
 ]
 const MUTATED = 0.35
 const ABORTED = 0.02
@@ -54,7 +57,7 @@ export function fuzzRequest(
   const method = isOtherMethod ? dice.pick(METHODS) : route.method
   const isOddPath = dice.chance(0.15)
   const path = pathOf(dice, world, route, phone, isOddPath)
-  const target = path + queryOf(dice, route)
+  const target = method === 'CONNECT' ? 'fuzz:443' : path + queryOf(dice, route)
   const { lines: credential, isRight } = credentialOf(dice, world, route, phone)
   const odd = dice.chance(0.25) ? [dice.pick(ODD_HEADERS), ...oddHeaders(dice)] : []
   const isMutated = dice.chance(MUTATED)
@@ -85,6 +88,7 @@ export function fuzzRequest(
     isAborted,
     isProven,
     isHeartbeat: route.path === '/v1/heartbeat' && isProven && body?.isTakenAsObject === true,
+    isForgotten: plain.includes(world.forgottenToken),
   }
 }
 

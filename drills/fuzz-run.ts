@@ -3,6 +3,7 @@ import type { Route } from '../src/http/route.ts'
 import { FuzzClient, type FuzzListener } from './fuzz-client.ts'
 import type { LinesOracle } from './fuzz-lines.ts'
 import { problemCode } from './fuzz-oracle.ts'
+import type { FuzzAnswer } from './fuzz-reader.ts'
 import { type FuzzRequest, fuzzRequest } from './fuzz-requests.ts'
 import type { FuzzWorld } from './fuzz-world.ts'
 
@@ -25,6 +26,8 @@ export interface FuzzReport {
   /** Mutated ones that were no whole request: closed without an answer. */
   readonly silent: number
   readonly answered: number
+  /** Answers beyond the first to what damage made more requests of. */
+  readonly further: number
   readonly byStatus: Readonly<Record<string, number>>
   /** Of 5xx. */
   readonly byCode: Readonly<Record<string, number>>
@@ -33,24 +36,34 @@ export interface FuzzReport {
 }
 
 const MAX_FAULTS = 20
+/** Each so many-th goes out together with the next ones, one behind the other. */
+const PIPELINED = 8
+const MOST_AT_ONCE = 3
 const SHOWN_BYTES = 700
 const SECRETS = /[ed]t_[A-Za-z0-9_-]{43}|(?<=(?:Bearer|Basic|Token:) )[^\s\\"]+/g
 
 /** Resolves when all are answered. */
 export async function runFuzz(run: FuzzRun): Promise<FuzzReport> {
-  const counts = { sent: 0, mutated: 0, aborted: 0, silent: 0, answered: 0 }
+  const counts = { sent: 0, mutated: 0, aborted: 0, silent: 0, answered: 0, further: 0 }
   const byStatus: Record<string, number> = {}
   const byCode: Record<string, number> = {}
   const faults: string[] = []
+  function count(answer: FuzzAnswer): void {
+    byStatus[answer.status] = (byStatus[answer.status] ?? 0) + 1
+    if (answer.status >= 500) {
+      const code = problemCode(answer) ?? 'to a HEAD'
+      byCode[code] = (byCode[code] ?? 0) + 1
+    }
+    run.lines.answer(answer)
+  }
   const listener: FuzzListener = {
     onAnswer(_, answer) {
       counts.answered += 1
-      byStatus[answer.status] = (byStatus[answer.status] ?? 0) + 1
-      if (answer.status >= 500) {
-        const code = problemCode(answer) ?? 'to a HEAD'
-        byCode[code] = (byCode[code] ?? 0) + 1
-      }
-      run.lines.answer(answer)
+      count(answer)
+    },
+    onFurtherAnswer(answer) {
+      counts.further += 1
+      count(answer)
     },
     onSilence: () => {
       counts.silent += 1
@@ -60,15 +73,24 @@ export async function runFuzz(run: FuzzRun): Promise<FuzzReport> {
     },
   }
 
+  function take(): FuzzRequest {
+    const request = fuzzRequest(run.world, run.routes, run.seed, counts.sent)
+    counts.sent += 1
+    if (request.isMutated) counts.mutated += 1
+    if (request.isAborted) counts.aborted += 1
+    run.onProgress?.(counts.sent)
+    return request
+  }
+
   async function work(): Promise<void> {
     const client = new FuzzClient(run.origin, listener)
     while (counts.sent < run.requests) {
-      const request = fuzzRequest(run.world, run.routes, run.seed, counts.sent)
-      counts.sent += 1
-      if (request.isMutated) counts.mutated += 1
-      if (request.isAborted) counts.aborted += 1
-      run.onProgress?.(counts.sent)
-      await client.send(request)
+      const atOnce = counts.sent % PIPELINED === 0 ? MOST_AT_ONCE : 1
+      const some = Array.from({ length: Math.min(atOnce, run.requests - counts.sent) }, take)
+      const isAlone = ({ isMutated, isAborted }: FuzzRequest) => isMutated || isAborted
+      const [first, ...behind] = some.filter((request) => !isAlone(request))
+      if (first !== undefined) await client.send(first, ...behind)
+      for (const request of some.filter(isAlone)) await client.send(request)
     }
     client.close()
   }

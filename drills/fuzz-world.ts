@@ -25,6 +25,8 @@ export interface FuzzWorld {
   readonly enrollmentTokens: readonly string[]
   /** Each a credential that opens nothing: replaced, forgotten by the database, made up. */
   readonly deadTokens: readonly string[]
+  /** One of these: made by us, unknown to the database. */
+  readonly forgottenToken: string
 }
 
 export interface FuzzPhone {
@@ -84,6 +86,7 @@ export async function createFuzzWorld(
   await asked({ method: 'PUT', path: build, headers: admin, body: makeApk() })
   const doomedTokens = await issue(new Array(MAX_BATCH).fill(null), 1)
   const enrollmentTokens = await issue(new Array(ENROLLMENT_TOKENS).fill(null), 1_000)
+  const forgottenToken = forgottenTokenOf(secrets.hmacSecret)
   return {
     adminToken: secrets.adminToken,
     readerToken: secrets.readerToken,
@@ -93,16 +96,17 @@ export async function createFuzzWorld(
     enrollmentTokens: enrollmentTokens.map((token) => textOf(token, 'token')),
     deadTokens: [
       ...replaced.map(({ token }) => token),
-      forgottenToken(secrets.hmacSecret),
+      forgottenToken,
       `dt_${'w'.repeat(43)}`,
       `et_${'w'.repeat(43)}`,
       'legacy-token',
     ],
+    forgottenToken,
   }
 }
 
 /** With the tag of the secret, and unknown to every database (http-api.md, Credentials). */
-function forgottenToken(hmacSecret: string): string {
+function forgottenTokenOf(hmacSecret: string): string {
   const random = randomBytes(26)
   const tag = createHmac('sha256', hmacSecret).update('device-token:v1:').update(random).digest()
   return `dt_${Buffer.concat([random, tag.subarray(0, 6)]).toString('base64url')}`
