@@ -4,6 +4,8 @@ import { makeApk } from '../sim/apk.ts'
 import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { RateLimit } from '../src/core/rate-limit.ts'
 import { subnetOf } from '../src/core/subnet.ts'
+import { TurnQueue } from '../src/core/turn-queue.ts'
+import { AwaitedBodies } from '../src/http/body.ts'
 import type { Answer } from './helpers/client.ts'
 import { connect } from './helpers/database.ts'
 import { head, openRaw } from './helpers/raw.ts'
@@ -141,6 +143,31 @@ t.test('so many requests wait for news of a command, and no more', async (t) => 
   for (const one of waiting.slice(1)) {
     t.match(await one.answer(), { status: 200, body: { status: 'cancelled' } })
   }
+})
+
+t.test('of more bodies on their way than may be held, the oldest are given up', async (t) => {
+  const bodies = new AwaitedBodies(() => 0, new TurnQueue(), 3_000)
+  const givenUp: string[] = []
+  const begin = (name: string) => {
+    const place = bodies.start(({ code }) => {
+      givenUp.push(`${name} ${code}`)
+      bodies.stop(place)
+    })
+    return place
+  }
+  const [one, two, three] = [begin('one'), begin('two'), begin('three')]
+  for (const place of [one, two, three]) bodies.hold(place, 700)
+  t.same(givenUp, [], 'a piece takes some room besides its bytes')
+  bodies.stop(two)
+  bodies.hold(three, 700)
+  t.same(givenUp, [], 'what has arrived is held no more')
+  bodies.hold(three, 700)
+  t.same(givenUp, ['one overloaded'])
+  bodies.hold(three, 700)
+  t.same(givenUp, ['one overloaded', 'three overloaded'], 'the last one, too')
+  bodies.hold(three, 700)
+  bodies.hold(begin('four'), 2_700)
+  t.equal(givenUp.length, 2, 'nothing is left of them')
 })
 
 t.test('a minute begins with its first one, and ends', async (t) => {

@@ -22,6 +22,11 @@ export class LiveList<T> implements Iterable<T> {
     return this.#size
   }
 
+  /** Of those that are in it now, the one that came first. */
+  get first(): T | undefined {
+    return this.#first?.item
+  }
+
   /** Behind all others; answers the place that removes it. */
   add(item: T): Place<T> {
     const place: Place<T> = { item, before: this.#last, after: undefined }

@@ -9,6 +9,10 @@ import type { TurnQueue } from '../core/turn-queue.ts'
 const JSON_TIMEOUT_MS = 10_000
 /** How often late bodies are looked for. */
 const SWEEP_MS = 500
+/** Of all JSON bodies that are not whole yet: 64 KiB on each of 16,384 connections would be a gigabyte. */
+const MAX_HELD_BYTES = 128 * 1024 * 1024
+/** What a piece of a body takes besides its bytes, about. */
+const PIECE_BYTES = 256
 const UPLOAD_IDLE_TIMEOUT_MS = 30_000
 const UPLOAD_TIMEOUT_MS = 3_600_000
 
@@ -19,39 +23,53 @@ export class ClientGoneError extends Error {
 
 interface Awaited {
   readonly deadlineAtMs: number
-  readonly giveUp: () => void
+  readonly giveUp: (error: AppError) => void
+  heldBytes: number
 }
 
 /**
- * The clock of the JSON bodies on their way to one server. One for all: a timer each took a fiftieth of a heartbeat's
- * CPU, and nearly every body is there before the next turn of the event loop.
+ * The JSON bodies on their way to one server: how long each may take, and how much of them is held. One clock for all: a
+ * timer each took a fiftieth of a heartbeat's CPU, and nearly every body is there before the next turn of the event loop.
  */
-export class BodyClock {
+export class AwaitedBodies {
   readonly #nowMs: () => number
   readonly #late: TurnQueue
+  readonly #maxHeldBytes: number
   readonly #awaited = new LiveList<Awaited>()
+  #heldBytes = 0
   #sweeper: NodeJS.Timeout | undefined
 
   /** `nowMs` is monotonic. */
-  constructor(nowMs: () => number, late: TurnQueue) {
+  constructor(nowMs: () => number, late: TurnQueue, maxHeldBytes = MAX_HELD_BYTES) {
     this.#nowMs = nowMs
     this.#late = late
+    this.#maxHeldBytes = maxHeldBytes
   }
 
   /** Calls `giveUp`, at times more than once, unless it is stopped within JSON_TIMEOUT_MS; answers what stops it. */
-  start(giveUp: () => void): Place<Awaited> {
+  start(giveUp: (error: AppError) => void): Place<Awaited> {
     this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
-    return this.#awaited.add({ deadlineAtMs: this.#nowMs() + JSON_TIMEOUT_MS, giveUp })
+    const deadlineAtMs = this.#nowMs() + JSON_TIMEOUT_MS
+    return this.#awaited.add({ deadlineAtMs, giveUp, heldBytes: 0 })
+  }
+
+  /** A piece of one has come. Beyond the bound the one that takes longest is given up: an honest one is here soon. */
+  hold({ item }: Place<Awaited>, sizeBytes: number): void {
+    if (item === undefined) return
+    item.heldBytes += sizeBytes + PIECE_BYTES
+    this.#heldBytes += sizeBytes + PIECE_BYTES
+    if (this.#heldBytes > this.#maxHeldBytes) this.#awaited.first?.giveUp(crowded())
   }
 
   stop(started: Place<Awaited>): void {
+    this.#heldBytes -= started.item?.heldBytes ?? 0
     this.#awaited.remove(started)
   }
 
   #sweep(): void {
     const nowMs = this.#nowMs()
     for (const { deadlineAtMs, giveUp } of this.#awaited) {
-      if (deadlineAtMs <= nowMs) this.#late.add(giveUp)
+      if (deadlineAtMs <= nowMs) this.#late.add(() => giveUp(timedOut()))
     }
     if (this.#awaited.size > 0) return
     clearInterval(this.#sweeper)
@@ -94,14 +112,14 @@ export function parseJson(bytes: Buffer): unknown {
   }
 }
 
-/** The whole body; refuses with 408 and 413. */
+/** The whole body; refuses with 408 and 413, and with 503 where too much of too many is held. */
 export function readBytes(
   request: IncomingMessage,
   maxBytes: number,
-  clock: BodyClock,
+  awaited: AwaitedBodies,
 ): Promise<Buffer> {
   if (!hasBody(request)) return Promise.resolve(Buffer.alloc(0))
-  return request.complete ? takeArrived(request, maxBytes) : collect(request, maxBytes, clock)
+  return request.complete ? takeArrived(request, maxBytes) : collect(request, maxBytes, awaited)
 }
 
 /** A body that came with its head is here already: no clock and no listener is needed. */
@@ -112,15 +130,19 @@ async function takeArrived(request: IncomingMessage, maxBytes: number): Promise<
 }
 
 /** Settles once; what comes after a refusal is let go. The listeners end with the request. */
-function collect(request: IncomingMessage, maxBytes: number, clock: BodyClock): Promise<Buffer> {
+function collect(
+  request: IncomingMessage,
+  maxBytes: number,
+  awaited: AwaitedBodies,
+): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let sizeBytes = 0
     let isSettled = false
-    const started = clock.start(() => fail(timedOut()))
+    const started = awaited.start(fail)
     function settle() {
       isSettled = true
-      clock.stop(started)
+      awaited.stop(started)
     }
     function fail(error: Error) {
       if (isSettled) return
@@ -134,8 +156,9 @@ function collect(request: IncomingMessage, maxBytes: number, clock: BodyClock): 
     }
     request.on('data', (chunk: Buffer) => {
       sizeBytes += chunk.length
-      if (sizeBytes <= maxBytes) chunks.push(chunk)
-      else fail(tooLarge(maxBytes))
+      if (sizeBytes > maxBytes) return fail(tooLarge(maxBytes))
+      chunks.push(chunk)
+      awaited.hold(started, chunk.length)
     })
     request.on('end', () => {
       if (isSettled) return
@@ -179,6 +202,10 @@ async function* uploadChunks(request: IncomingMessage, begin: () => void): Async
 
 function tooLarge(maxBytes: number): AppError {
   return new AppError('body_too_large', `The body may have at most ${maxBytes} bytes.`)
+}
+
+function crowded(): AppError {
+  return new AppError('overloaded', 'Too many bodies are on their way. Send it again shortly.')
 }
 
 function timedOut(): AppError {

@@ -14,7 +14,7 @@ import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { BodyClock, ClientGoneError } from './body.ts'
+import { AwaitedBodies, ClientGoneError } from './body.ts'
 import { clientAddress, type HttpsRule, isTransportAllowed, peerAddress } from './client-address.ts'
 import { boundConnections, type Connections } from './connections.ts'
 import { refuseAtEdge } from './edge.ts'
@@ -72,7 +72,7 @@ export function createListener(deps: ListenerDeps): Listener {
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
   const openExchanges = new LiveList<Exchange>()
   const late = new TurnQueue() // to refuse one takes 0.1 ms, and those that came together are late together
-  const bodyClock = new BodyClock(deps.nowMs, late)
+  const bodies = new AwaitedBodies(deps.nowMs, late)
   // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
   deps.closing.addEventListener('abort', () => {
     for (const exchange of openExchanges) exchange.stopWaiting()
@@ -148,7 +148,7 @@ export function createListener(deps: ListenerDeps): Listener {
   ): Promise<Reply> {
     const { context } = exchange
     const { headers } = exchange.request
-    const given = () => takeRequest(exchange, route.body, params, search, bodyClock)
+    const given = () => takeRequest(exchange, route.body, params, search, bodies)
     switch (route.guard) {
       case 'open':
         return route.handle(await given())

@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Line } from '../telemetry/events.ts'
-import { type BodyClock, openUpload, parseJson, readBytes, refuseBody } from './body.ts'
+import { type AwaitedBodies, openUpload, parseJson, readBytes, refuseBody } from './body.ts'
 import type { Exchange } from './exchange.ts'
 import type { RequestContext, Route, RouteRequest } from './route.ts'
 
@@ -16,13 +16,13 @@ export async function takeRequest(
   body: Route['body'],
   params: Readonly<Record<string, string>>,
   search: string,
-  clock: BodyClock,
+  awaited: AwaitedBodies,
 ): Promise<TakenRequest> {
   const { request } = exchange
   if (body !== 0) refuseBody(request, body === 'stream' ? undefined : body)
   const isJson = typeof body === 'number' && body > 0
   if (isJson) exchange.continue()
-  const bytes = isJson ? await readBytes(request, body, clock) : NO_BYTES
+  const bytes = isJson ? await readBytes(request, body, awaited) : NO_BYTES
   return new TakenRequest(exchange, params, search, bytes)
 }
 

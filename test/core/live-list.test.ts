@@ -26,6 +26,7 @@ t.test('it holds what was added and not removed, first come first', (t) => {
     if (step % 50 === 0) {
       const items = [...places.keys()]
       t.same([...list], items)
+      t.equal(list.first, items[0])
       const isFirst = (item: string) => item === items[0]
       const isEven = (item: string) => Number(item.slice(5)) % 2 === 0
       for (const fits of [isFirst, isEven, () => true, () => false]) {
