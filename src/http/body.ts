@@ -172,32 +172,42 @@ function collect(
 }
 
 /**
- * The raw body; fails with 408 after 30 s without a byte or an hour in all, with ClientGoneError where it is cut off.
- * `begin` is called when it is first read: by then its size, a signature and a place to keep it are looked at.
+ * The raw body; fails with 408 after 30 s without a byte or an hour in all, with ClientGoneError where it is cut off; the
+ * request itself is left alone, since with it would go the connection that the refusal needs. `begin` is called when it
+ * is first read: by then its size, a signature and a place to keep it are looked at.
  */
-export function openUpload(request: IncomingMessage, begin: () => void): Readable {
-  return Readable.from(uploadChunks(request, begin), { objectMode: false })
-}
-
-async function* uploadChunks(request: IncomingMessage, begin: () => void): AsyncGenerator<Buffer> {
-  begin()
-  const all = setTimeout(() => request.destroy(timedOut()), UPLOAD_TIMEOUT_MS)
-  const idle = setTimeout(() => request.destroy(timedOut()), UPLOAD_IDLE_TIMEOUT_MS)
-  // A reader that refused the upload half-way never comes back for more.
-  request.once('close', () => {
-    clearTimeout(all)
-    clearTimeout(idle)
+export function openUpload(
+  request: IncomingMessage,
+  begin: () => void,
+  idleTimeoutMs = UPLOAD_IDLE_TIMEOUT_MS,
+): Readable {
+  let isBegun = false
+  const upload = new Readable({
+    read() {
+      if (isBegun) request.resume()
+      else start()
+    },
   })
-  try {
-    for await (const chunk of request) {
+  function start(): void {
+    isBegun = true
+    begin()
+    const giveUp = () => upload.destroy(timedOut())
+    const all = setTimeout(giveUp, UPLOAD_TIMEOUT_MS)
+    const idle = setTimeout(giveUp, idleTimeoutMs)
+    request.on('data', (chunk: Buffer) => {
       idle.refresh()
-      yield chunk
+      if (!upload.push(chunk)) request.pause()
+    })
+    request.on('end', () => upload.push(null))
+    const onClose = () => {
+      clearTimeout(all)
+      clearTimeout(idle)
+      if (!request.complete) upload.destroy(new ClientGoneError('the upload was cut off'))
     }
-    if (!request.complete) throw new ClientGoneError('the upload was cut off')
-  } catch (error) {
-    if (error instanceof AppError) throw error
-    throw new ClientGoneError('the upload was cut off', { cause: error })
+    request.on('close', onClose)
+    if (request.destroyed) onClose()
   }
+  return upload.on('error', () => {}) // a reader that refused it half-way listens no more
 }
 
 function tooLarge(maxBytes: number): AppError {
