@@ -29,7 +29,8 @@ export async function keepIdle(
     const connection = new LoadConnection({ host, port: Number(port) }, () => {})
     const ask = (bytes: string) =>
       new Promise<string>((resolve) => {
-        connection.send(bytes, (answer) => resolve(String(answer?.status ?? 'none')))
+        if (!connection.isOpen) resolve('closed before')
+        else connection.send(bytes, (answer) => resolve(String(answer?.status ?? 'none')))
       })
     const idleMs = 1_000 * (IDLE_S[index % IDLE_S.length] ?? 0)
     const token = senders[index % senders.length]?.token ?? ''
