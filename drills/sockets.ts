@@ -13,7 +13,10 @@ export const socketsDrill = defineDrill({
     half: { standard: 500, what: 'sockets that stop within a body' },
     readers: { standard: 200, what: 'sockets that take a byte of an APK each second' },
     burst: { standard: 10, what: 'of each kind opened at once, 1,000 a second' },
-    kept: { standard: 2_000, what: 'honest connections that lie idle for up to 75 s, and are used then' },
+    kept: {
+      standard: 2_000,
+      what: 'honest connections that lie idle for up to 75 s, and are used then',
+    },
     rounds: { standard: 5, what: 'waves of the first two, with quiet windows between them' },
     rate: { standard: 200, what: 'honest heartbeats a second' },
   },
