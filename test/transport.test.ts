@@ -29,7 +29,7 @@ t.test('behind a trusted proxy the proxy says who asks and how', async (t) => {
     [`${CLIENT}, unknown`, '127.0.0.1'],
   ] as const) {
     const seen = await lineOf(service, { ...https, 'x-forwarded-for': from })
-    t.match(seen, { status: 200, ip }, from)
+    t.same([seen.status, seen.ip], [200, ip], from)
   }
   for (const headers of [
     { 'x-forwarded-for': CLIENT },

@@ -181,27 +181,28 @@ export function openUpload(
   begin: () => void,
   idleTimeoutMs = UPLOAD_IDLE_TIMEOUT_MS,
 ): Readable {
-  let isBegun = false
+  let clocks: readonly NodeJS.Timeout[] = []
   const upload = new Readable({
     read() {
-      if (isBegun) request.resume()
+      if (clocks.length > 0) request.resume()
       else start()
+    },
+    destroy(error, callback) {
+      clocks.forEach(clearTimeout) // a request that was answered half-way may never close
+      callback(error)
     },
   })
   function start(): void {
-    isBegun = true
     begin()
     const giveUp = () => upload.destroy(timedOut())
-    const all = setTimeout(giveUp, UPLOAD_TIMEOUT_MS)
     const idle = setTimeout(giveUp, idleTimeoutMs)
+    clocks = [idle, setTimeout(giveUp, UPLOAD_TIMEOUT_MS)]
     request.on('data', (chunk: Buffer) => {
       idle.refresh()
       if (!upload.push(chunk)) request.pause()
     })
     request.on('end', () => upload.push(null))
     const onClose = () => {
-      clearTimeout(all)
-      clearTimeout(idle)
       if (!request.complete) upload.destroy(new ClientGoneError('the upload was cut off'))
     }
     request.on('close', onClose)
