@@ -8,13 +8,18 @@ import { STATUS } from '../../src/http/errors.ts'
 import type { Route } from '../../src/http/route.ts'
 import { type RouteDeps, routeTable } from '../../src/routes/index.ts'
 import { answerFaults, resolveRef } from '../helpers/contract.ts'
-import { schemaFaults } from '../helpers/json-schema.ts'
+import { type Schema, schemaFaults } from '../helpers/json-schema.ts'
 
 interface Operation {
   readonly operationId: string
   readonly security: readonly Readonly<Record<string, readonly string[]>>[]
   readonly parameters: readonly Json[]
   readonly 'x-max-body-bytes'?: number
+  readonly requestBody?: {
+    readonly content: Readonly<
+      Record<string, { readonly schema?: Schema; readonly example?: unknown }>
+    >
+  }
   readonly responses: Readonly<Record<string, Json>>
 }
 type Json = Readonly<Record<string, unknown>>
@@ -112,6 +117,21 @@ t.test('each code has the status of the error table', async (t) => {
   const nowhere = Object.keys(STATUS).filter((code) => !used.has(code))
   // Of any path, and so of no operation.
   t.same(nowhere, ['method_not_allowed', 'expectation_failed'])
+})
+
+t.test('each example of a request is one by its schema', async (t) => {
+  for (const { path, method, operation } of operations) {
+    const given = operation.parameters.map(({ $ref, ...parameter }) =>
+      typeof $ref === 'string' ? resolveRef($ref) : parameter,
+    )
+    for (const { schema, example } of [
+      ...Object.values(operation.requestBody?.content ?? {}),
+      ...given.map((parameter) => Object(parameter)),
+    ]) {
+      if (example === undefined) continue
+      t.same(schemaFaults(schema ?? {}, example, resolveRef), [], `${method} ${path}`)
+    }
+  }
 })
 
 t.test('each reference leads somewhere, and each component is used', async (t) => {
