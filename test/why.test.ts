@@ -1,14 +1,17 @@
 /** `why`, as the pager types it: what it says of commands, phones and APKs, and of what keeps it from knowing. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createServer } from 'node:http'
 import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
+import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { duration } from '../src/why/ago.ts'
 import { plain } from '../src/why/api.ts'
 import { connect } from './helpers/database.ts'
 import { databaseOutage } from './helpers/night.ts'
+import { until } from './helpers/replicas.ts'
 import { ADMIN, MAIN, type Running, startService } from './helpers/service.ts'
 
 const READER = 'reader-token-0123456789abcdef'
@@ -40,9 +43,8 @@ async function told(t: Test, service: Running, name: string): Promise<string> {
   return out
 }
 
-const service = await startService(t, {
-  env: { ADMIN_TOKENS: `tester=${ADMIN},reader:read=${READER},enroller:enroll=${ENROLLER}` },
-})
+const ADMIN_TOKENS = `tester=${ADMIN},reader:read=${READER},enroller:enroll=${ENROLLER}`
+const service = await startService(t, { env: { ADMIN_TOKENS } })
 const db = await connect(t, service.databaseUrl)
 
 t.test('a command: what keeps it, and that it ran', async (t) => {
@@ -63,6 +65,41 @@ t.test('a command: what keeps it, and that it ran', async (t) => {
   t.match(ran, '\n  failed_on_device: The device reported failure')
   t.match(ran, '\n  the phone says: no [31m speaker\n', 'no control character reaches the terminal')
   t.match(ran, 'no open command; the last: ring-1 (ring, completed),')
+})
+
+t.test('a command that push does not bring: no push token, FCM away, its time over', async (t) => {
+  const fcm = await startFcmStandIn()
+  t.teardown(() => fcm.close())
+  fcm.setMode({ fcm: { mode: 'unavailable', retryAfter: '600' } })
+  const service = await startService(t, {
+    env: {
+      ADMIN_TOKENS,
+      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
+      FCM_BASE_URL: fcm.baseUrl,
+    },
+  })
+  for (const [alias, about] of [
+    ['P01', {}],
+    ['P02', { fcm_token: 'push-2' }],
+  ] as const) {
+    const { token } = await service.enroll(alias, about)
+    await service.call('POST', '/v1/heartbeat', { token, body: {} })
+    const body = { alias, action: 'ring', request_id: `of-${alias}` }
+    await service.call('POST', '/admin/command?wait_ms=0', { body })
+  }
+  const mute = await told(t, service, 'of-P01')
+  t.match(mute, '\n  no_push_token: The device gave no push token; the next heartbeat delivers it.')
+  t.match(mute, '\n  push token: none, only heartbeats bring commands\n')
+  const pushState = async () =>
+    (await service.call('GET', '/admin/commands/of-P02')).body.push.state
+  await until(async () => (await pushState()) === 'backoff')
+  const waiting = await told(t, service, 'of-P02')
+  t.match(waiting, /\n {2}push_backoff: The last push failed; .* Its last push: 503 UNAVAILABLE\./)
+  t.match(waiting, /\n {2}\S+Z {2}push_failed UNAVAILABLE\n/)
+  const db = await connect(t, service.databaseUrl)
+  await db.query('update commands set expires_at = now()')
+  const over = await told(t, service, 'of-P02')
+  t.match(over, /^command of-P02: ring for P02, expired; .*\n {2}expired: No result came before /)
 })
 
 t.test('a phone: how it is, and what waits for it', async (t) => {
@@ -94,6 +131,8 @@ t.test('a phone: how it is, and what waits for it', async (t) => {
 t.test('a phone that is refused: enrolled anew, deleted, or never enrolled', async (t) => {
   await service.enroll('D03')
   const { deviceId } = await service.enroll('D03')
+  const command = { alias: 'D03', action: 'ring', request_id: 'ring-3' }
+  await service.call('POST', '/admin/command?wait_ms=0', { body: command })
   t.match(await told(t, service, 'D03'), /enrolled 2 times, last .*refused, 401 token_superseded\n/)
   await service.call('DELETE', `/admin/devices/${deviceId}`)
   const deleted = await told(t, service, 'D03')
@@ -101,8 +140,15 @@ t.test('a phone that is refused: enrolled anew, deleted, or never enrolled', asy
   t.match(deleted, 'its token is refused, 410 device_deleted\n')
   t.match(deleted, / is used up: 401 token_exhausted\n/)
 
-  await service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['D04'] } })
+  await service.enroll('D03')
+  const successor = '\n  its phone was deleted; another one has the alias now:\nphone D03 ('
+  t.match(await told(t, service, 'ring-3'), successor)
+
+  const asked = { body: { aliases: ['D04'] } }
+  const { body } = await service.call('POST', '/v1/enroll-tokens', asked)
   t.match(await told(t, service, 'D04'), / is not used yet: the phone never came/)
+  await service.call('DELETE', `/v1/enroll-tokens/${body.tokens[0].token_id}`)
+  t.match(await told(t, service, 'D04'), / is revoked: 401 token_revoked\n/)
 })
 
 t.test('the live APK is the one that phones are given', async (t) => {
@@ -153,6 +199,14 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
   })
   const nobody = { FLEETLOOP_URL: 'http://127.0.0.1:1', FLEETLOOP_TOKEN: READER }
   t.match(await why(nobody, 'D01'), { code: 1, err: /gives no answer of ours: .* FLEETLOOP_URL\?/ })
+
+  const other = createServer((_, response) => response.writeHead(404).end('{"error":"nothing"}'))
+  other.listen(0, '127.0.0.1')
+  await once(other, 'listening')
+  t.teardown(() => other.close())
+  const { port } = Object(other.address())
+  const another = { FLEETLOOP_URL: `http://127.0.0.1:${port}`, FLEETLOOP_TOKEN: READER }
+  t.match(await why(another, 'D01'), { code: 1, err: / no answer of ours: 404\. FLEETLOOP_URL\?/ })
 })
 
 t.test('without its database the service says so, and why', async (t) => {

@@ -28,6 +28,8 @@ interface Problem {
 export function createApi(options: { readonly url: string; readonly token: string }): Api {
   const { origin } = new URL(options.url)
   let now = new Date()
+  const notOurs = (answer: string) =>
+    new ApiError(`${origin} gives no answer of ours: ${answer}. FLEETLOOP_URL?`)
 
   async function ask(path: string): Promise<{ readonly status: number; readonly body: unknown }> {
     try {
@@ -39,7 +41,7 @@ export function createApi(options: { readonly url: string; readonly token: strin
       now = new Date(response.headers.get('date') ?? Date.now())
       return { status: response.status, body: await response.json() }
     } catch (error) {
-      throw new ApiError(`${origin} gives no answer of ours: ${reasonOf(error)}. FLEETLOOP_URL?`)
+      throw notOurs(reasonOf(error))
     }
   }
 
@@ -49,8 +51,9 @@ export function createApi(options: { readonly url: string; readonly token: strin
     async get<T>(path: string) {
       const { status, body } = await ask(path)
       if (status === 200) return body as T // by the contract of the same release
-      if (status === 404) return undefined
       const { code, detail }: Problem = Object(body)
+      if (code === undefined) throw notOurs(`${status}`)
+      if (status === 404) return undefined
       const about = `${origin} answers ${status} ${code}: ${detail}`
       if (status !== 503) throw new ApiError(status === 401 ? `${about} FLEETLOOP_TOKEN?` : about)
       const { reasons = {} }: Problem = Object((await ask('/readyz')).body)

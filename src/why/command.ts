@@ -5,6 +5,7 @@ import { type Api, plain } from './api.ts'
 /** As GET /admin/commands/{request_id} gives it. */
 export interface Command {
   readonly request_id: string
+  readonly device_id: string
   readonly alias: string
   readonly action: string
   readonly admin: string

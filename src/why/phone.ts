@@ -87,7 +87,8 @@ function lastStatus({ last_status }: Phone): string {
 async function whySilent(api: Api, phone: Phone): Promise<readonly string[]> {
   if (!isOffline(phone, api.now())) return []
   const silent = await api.get<Phones>(`/admin/devices?offline_for_s=${OFFLINE_S}&limit=500`)
-  const others = (silent?.devices.length ?? 1) - 1
+  const isOther = ({ device_id }: Phone) => device_id !== phone.device_id
+  const others = silent?.devices.filter(isOther).length ?? 0
   const most = silent?.next_cursor === null ? '' : 'at least '
   const company = others === 0 ? 'no other phone' : `${most}${others} other phones`
   const { battery_pct, plugged } = phone.last_status

@@ -9,8 +9,10 @@ import { tellStranger } from './stranger.ts'
 export async function tell(api: Api, name: string): Promise<readonly string[]> {
   const command = await findCommand(api, name)
   const phone = await findPhone(api, command?.alias ?? name)
+  const isSuccessor = command && phone && phone.device_id !== command.device_id
   const about = [
     ...(command === undefined ? [] : tellCommand(command, api.now())),
+    ...(isSuccessor ? ['  its phone was deleted; another one has the alias now:'] : []),
     ...(phone === undefined
       ? await tellStranger(api, command?.alias ?? name)
       : await tellPhone(api, phone)),
