@@ -3,18 +3,21 @@
  * from elsewhere, and says what the runbook says. The parcel itself runs in test/process/parcel.test.ts.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { CONFIG_FILE, missingTools } from '../../drills/prometheus.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
+import { sectionOf } from '../helpers/markdown.ts'
 import { runbookFile, writeFiles } from '../helpers/prometheus.ts'
 
 const pathOf = (path: string) => fileURLToPath(new URL(path, import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(pathOf(path), 'utf8')
-const hasNoSystemd = spawnSync('systemd-analyze', ['--version']).error !== undefined
+const hasTool = (tool: string) => spawnSync(tool, ['--version']).error === undefined
+const INSTALL = sectionOf(read('RUNBOOK.md'), 'Install')
+const DOCKER_RUN = /^docker run .*$/m.exec(INSTALL)?.[0] ?? ''
 const { version } = JSON.parse(read('package.json'))
 const COMPOSE = read('compose.yaml')
 const UNIT = read('deploy/fleetloop.service')
@@ -106,12 +109,34 @@ t.test(
   },
 )
 
+t.test('what ends is started again, after a reboot too, but what no start mends', async (t) => {
+  const services = COMPOSE.split(/^ {2}(?=\w+:$)/m).filter((text) => text.includes(' image: '))
+  t.equal(services.length, 3)
+  for (const text of [...services, DOCKER_RUN]) t.match(text, /\brestart:? unless-stopped\b/)
+  t.match(UNIT, /^StartLimitIntervalSec=0$/m)
+  t.match(UNIT, /^Restart=on-failure$/m)
+  t.match(UNIT, /^RestartPreventExitStatus=78$/m)
+})
+
+t.test(
+  "docker's command line takes what the runbook types",
+  { skip: !hasTool('docker') && 'only where docker is' },
+  async (t) => {
+    const cwd = temporary(t)
+    writeFileSync(join(cwd, 'fleetloop.env'), '')
+    const [docker = '', ...args] = DOCKER_RUN.split(' ')
+    // It reads its options before it looks for an engine.
+    const env = { PATH: process.env['PATH'], DOCKER_HOST: `unix://${join(cwd, 'no-engine')}` }
+    t.match(spawnSync(docker, args, { cwd, env, encoding: 'utf8' }).stderr, /connect to the Docker/)
+  },
+)
+
 t.test('whoever stops the service has more patience than it needs', async (t) => {
   const { shutdownGraceMs } = parseConfig({}, () => '')
   const patience = [
     /^TimeoutStopSec=(\d+)$/m.exec(UNIT)?.[1],
     /stop_grace_period: (\d+)s/.exec(COMPOSE)?.[1],
-    /--stop-timeout (\d+)/.exec(read('RUNBOOK.md'))?.[1],
+    /--stop-timeout (\d+)/.exec(DOCKER_RUN)?.[1],
   ]
   for (const seconds of patience) t.ok(Number(seconds) * 1_000 > shutdownGraceMs)
 })
@@ -119,33 +144,41 @@ t.test('whoever stops the service has more patience than it needs', async (t) =>
 t.test(
   'what the runbook types to install names files and the version that are there',
   async (t) => {
-    const install = read('RUNBOOK.md').split('### Install')[1]?.split('### Configure')[0] ?? ''
-    const versions = [...install.matchAll(/fleetloop[-:](\d\S*?)(?=\.tgz|[\s/]|$)/gm)]
+    const versions = [...INSTALL.matchAll(/fleetloop[-:](\d\S*?)(?=\.tgz|[\s/]|$)/gm)]
     t.ok(versions.length > 5)
     for (const [text = '', found] of versions) t.equal(found, version, text)
-    t.match(install, `/opt/fleetloop/deploy/fleetloop.service`)
+    t.match(INSTALL, `/opt/fleetloop/deploy/fleetloop.service`)
     t.match(UNIT, '/opt/fleetloop/dist/main.js')
     t.match(UNIT, 'EnvironmentFile=/etc/fleetloop.env')
-    t.match(install, '/etc/fleetloop.env')
+    t.match(INSTALL, '/etc/fleetloop.env')
   },
 )
 
 t.test(
-  'systemd takes the unit, and finds it closed',
-  { skip: hasNoSystemd && 'needs systemd-analyze' },
+  'systemd takes the unit, with the key for FCM beside it, and finds it closed',
+  { skip: !hasTool('systemd-analyze') && 'needs systemd-analyze' },
   async (t) => {
-    const directory = mkdtempSync(join(tmpdir(), 'fleetloop-unit-'))
-    t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-    const unit = join(directory, 'fleetloop.service')
+    const unit = join(temporary(t), 'fleetloop.service')
+    const dropIn = runbookFile('fcm.conf')
     writeFileSync(unit, UNIT.replace('/usr/bin/node', process.execPath))
+    mkdirSync(`${unit}.d`)
+    writeFileSync(join(`${unit}.d`, 'fcm.conf'), dropIn)
     const analyze = (...args: string[]) =>
       spawnSync('systemd-analyze', [...args, unit], { encoding: 'utf8' })
     t.match(analyze('--man=no', 'verify'), { status: 0, stderr: '' })
     const { status, stdout } = analyze('--offline=true', '--threshold=20', 'security')
     t.equal(status, 0, /exposure level.*: ([\d.]+)/.exec(stdout)?.[0] ?? stdout)
-    const variables = /^Environment=(.*)$/m.exec(UNIT)?.[1]?.split(' ') ?? []
+    const settings = `${UNIT}${dropIn}`.matchAll(/^Environment=(.*)$/gm)
+    const variables = [...settings].flatMap(([, given = '']) => given.split(' '))
+    t.equal(variables.length, 3)
     for (const variable of variables) {
       t.ok(CONFIG_VARIABLES.includes(variable.replace(/=.*/, '')), variable)
     }
   },
 )
+
+function temporary(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-deploy-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
