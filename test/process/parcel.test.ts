@@ -1,9 +1,20 @@
 /** What `npm pack` makes is complete and nothing else, and runs as a container would have it. */
 import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Container, makeContainer, noContainer } from '../helpers/container.ts'
+import { blocksOf, sectionOf } from '../helpers/markdown.ts'
 import { ADMIN } from '../helpers/service.ts'
 import {
   copyProject,
@@ -20,6 +31,7 @@ const PAPERS = [
   'LICENSE',
   'README.md',
   'RUNBOOK.md',
+  'SECURITY.md',
   'deploy',
   'docs',
   'openapi.json',
@@ -70,6 +82,46 @@ t.test('the parcel holds what is needed and nothing else', async (t) => {
   t.same(listed.map((path) => path.replace(/^package\//, '')).toSorted(), expected.toSorted())
   t.match(archive, /\/fleetloop-\d+\.\d+\.\d+\.tgz$/)
   t.notOk(readdirSync(directory).includes('npm-shrinkwrap.json'), 'no second lock stays behind')
+})
+
+t.test('what the runbook types for systemd puts it where the unit looks for it', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'fleetloop-root-'))
+  t.teardown(() => rmSync(root, { recursive: true, force: true }))
+  for (const path of ['opt', 'etc/systemd/system', 'bin']) {
+    mkdirSync(join(root, path), { recursive: true })
+  }
+  // What would change this machine only tells what it was asked for.
+  for (const tool of ['npm', 'systemctl']) {
+    const script = `#!/bin/sh\necho "${tool} $*" >> '${root}/asked'\n`
+    writeFileSync(join(root, 'bin', tool), script, { mode: 0o755 })
+  }
+  writeFileSync(join(directory, 'fleetloop.env'), 'PORT=8080\n')
+  const install = sectionOf(readFileSync(join(ROOT, 'RUNBOOK.md'), 'utf8'), 'Install')
+  const typed = blocksOf(install).filter(({ text }) => text.startsWith('sudo '))
+  t.equal(typed.length, 2)
+  const input = typed.map(({ text }) => text).join('')
+  const here = input.replaceAll('sudo ', '').replaceAll(/(?<= )\/(?=opt|etc)/g, `${root}/`)
+  const env = readersEnv({ PATH: `${join(root, 'bin')}:${process.env['PATH']}` })
+  const bash = spawnSync('bash', {
+    input: `set -e\n${here}`,
+    cwd: directory,
+    env,
+    encoding: 'utf8',
+  })
+  t.match(bash, { status: 0, stderr: '' })
+
+  const read = (path: string) => readFileSync(join(root, path), 'utf8')
+  t.same(read('asked').trim().split('\n'), [
+    'npm ci --omit=dev',
+    'systemctl daemon-reload',
+    'systemctl enable fleetloop',
+    'systemctl restart fleetloop',
+  ])
+  const unit = read('etc/systemd/system/fleetloop.service')
+  t.equal(unit, readFileSync(join(ROOT, 'deploy/fleetloop.service'), 'utf8'))
+  const main = /^ExecStart=\S+ .* \/(\S+)$/m.exec(unit)?.[1] ?? ''
+  t.ok(statSync(join(root, main)).isFile(), main)
+  t.equal(statSync(join(root, 'etc/fleetloop.env')).mode & 0o777, 0o600)
 })
 
 /** Inside, to its end. */
