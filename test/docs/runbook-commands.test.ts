@@ -24,6 +24,7 @@ const NAMED = [
   'forget-withdrawn',
   'backup',
   'restore',
+  'end-open',
 ]
 const named = (name: string) => blocksOf(RUNBOOK).find(({ rest }) => rest === name)?.text ?? ''
 const missing = ['bash', 'curl', 'jq', 'openssl'].filter(
@@ -132,9 +133,13 @@ t.test(
     const { token } = await before.enroll('D01')
     const beat = (service: Running, of: string) =>
       service.call('POST', '/v1/heartbeat', { token: of, body: {} })
-    await before.call('POST', '/admin/command', {
-      body: { alias: 'D01', action: 'ring', request_id: 'ring-1' },
-    })
+    for (const request_id of ['ring-1', 'ring-2']) {
+      const body = { alias: 'D01', action: 'ring', request_id }
+      await before.call('POST', '/admin/command', { body })
+    }
+    await before.call('PUT', '/admin/apk/builds/b1?version_code=1', { raw: makeApk() })
+    const unused = await before.call('POST', '/v1/enroll-tokens', { body: { aliases: ['D03'] } })
+    const [enrollment] = unused.body.tokens
     const inDatabase = (name: string, databaseUrl: string) => {
       const text = named(name)
       const env = { PATH: process.env['PATH'], DATABASE_URL: databaseUrl }
@@ -143,7 +148,14 @@ t.test(
     }
     inDatabase('backup', before.databaseUrl)
     const later = await before.enroll('D02')
-    t.equal((await beat(before, token)).body.commands.length, 1)
+    t.equal((await beat(before, token)).body.commands.length, 2)
+    for (const path of [
+      '/admin/commands/ring-2',
+      '/admin/apk/builds/b1',
+      `/v1/enroll-tokens/${enrollment.token_id}`,
+    ]) {
+      t.match(await before.call('DELETE', path), { status: /20[04]/ }, path)
+    }
     const result = { token, body: { request_id: 'ring-1', outcome: 'success' } }
     t.equal((await before.call('POST', '/v1/action-result', result)).status, 200)
     t.equal(await before.stop(), 0)
@@ -153,9 +165,21 @@ t.test(
     const restored = await startService(t, { databaseUrl })
     t.match(await beat(restored, later.token), { status: 503, body: { code: 'not_provisioned' } })
     const { body } = await beat(restored, token)
-    t.match(body.commands, [{ request_id: 'ring-1' }], 'a result after the backup: open again')
+    t.match(
+      body.commands,
+      [{ request_id: 'ring-1' }, { request_id: 'ring-2' }],
+      'a result or a cancellation after the backup: open again',
+    )
     const again = await restored.call('POST', '/v1/action-result', result)
     t.match(again, { status: 200, body: { duplicate: false } })
+    const latest = await restored.call('HEAD', '/v1/apk/download-latest')
+    t.equal(latest.headers.get('x-apk-build-id'), 'b1', 'a withdrawal after it: the latest again')
+    const revived = { token: enrollment.token, body: {} }
+    t.equal((await restored.call('POST', '/v1/register', revived)).status, 201, 'and a revocation')
+
+    const db = await connect(t, databaseUrl)
+    await db.query(named('end-open'))
+    t.match((await restored.call('GET', '/admin/commands/ring-2')).body, { status: 'expired' })
   },
 )
 

@@ -13,6 +13,9 @@ import { codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
 const RUNBOOK = read('RUNBOOK.md')
+const SOURCES = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(
+  (path) => path.endsWith('.ts'),
+)
 
 t.test('the table of events is the vocabulary', async (t) => {
   const table = tableOf(sectionOf(RUNBOOK, 'Events')).map(([event = '', level, fields = '']) => ({
@@ -37,6 +40,26 @@ t.test('each bound stands in the code with that size', async (t) => {
     // To the end of the number: `= 1` is not `= 10`.
     const pattern = new RegExp(`${escaped(code)}(?![\\w*. ]*\\d)`)
     t.ok(pattern.test(read(path)), `${what}: ${code} in ${path}`)
+  }
+})
+
+/** Formats of others, and what the contract says: openapi.json, the log's fields. */
+const NO_BOUNDS = new Set(
+  ['EPOCH_MS', 'EXACT_MS', 'COMMENT_BYTES', 'SOCKET_PATH_BYTES', 'CHUNK_BYTES', 'LIMIT']
+    .concat('FCM_TOKEN_LENGTH', 'USER_AGENT')
+    .map((name) => `MAX_${name}`),
+)
+
+t.test('each greatest size in the code is a bound there, but what routes read', async (t) => {
+  const rows = tableOf(sectionOf(RUNBOOK, 'Bounds'))
+  const listed = rows.map(([, size = '', where = '']) =>
+    [codesOf(where)[0], codesOf(size)[0]?.replace(/ = .*/, '')].join(' '),
+  )
+  for (const file of SOURCES.filter((path) => !/^(routes|why)\//.test(path))) {
+    const text = read(join('src', file))
+    for (const [, name = ''] of text.matchAll(/^(?:export )?const (MAX_[A-Z_]+) =/gm)) {
+      if (!NO_BOUNDS.has(name)) t.ok(listed.includes(`src/${file} ${name}`), `src/${file} ${name}`)
+    }
   }
 })
 
@@ -110,8 +133,7 @@ t.test('of each event that may be WARN or ERROR it is said what to do', async (t
 })
 
 t.test('settings without effect are named, and no others', async (t) => {
-  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
-    .filter((path) => path.endsWith('.ts') && !/^config[\w-]*\.ts$/.test(path))
+  const sources = SOURCES.filter((path) => !/^config[\w-]*\.ts$/.test(path))
     .map((path) => read(join('src', path)))
     .join('\n')
   const unused = Object.keys(parseConfig({}, () => ''))
