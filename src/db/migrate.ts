@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import { sleep } from '../core/wait.ts'
+import { sleep, within } from '../core/wait.ts'
+import { connectFailure } from './sqlstate.ts'
 
 export interface Migration {
   readonly number: number
@@ -34,6 +35,9 @@ interface Applied {
 const LOCK_KEY = 7_311_860_294
 const LOCK_POLL_MS = 200
 const LOCK_TIMEOUT_MS = 2_000
+/** Of the statements around a migration; then the way to the server is lost. A migration itself takes its time. */
+const ANSWER_TIMEOUT_MS = 5_000
+const NO_TIMEOUT_MS = 2 ** 31 - 1
 /** Tries of one migration that waits for a table lock; then the service gives up and is started anew. */
 const MAX_LOCK_TRIES = 30
 
@@ -73,10 +77,14 @@ export async function migrate(url: string, migrations: readonly Migration[]): Pr
   const client = new pg.Client({
     connectionString: url,
     connectionTimeoutMillis: 2_000,
+    query_timeout: ANSWER_TIMEOUT_MS,
+    keepAlive: true, // a server that is gone ends a long migration too
     application_name: 'fleetloop-migrate',
   })
   client.on('error', () => {}) // a lost connection also fails the statement in flight: reported there
-  await client.connect()
+  await client.connect().catch((error: unknown) => {
+    throw connectFailure(error)
+  })
   try {
     let appliedCount = 0
     await locked(client, () => client.query(CREATE_RECORD))
@@ -88,7 +96,7 @@ export async function migrate(url: string, migrations: readonly Migration[]): Pr
     await refuseNewer(client, migrations.length)
     return appliedCount
   } finally {
-    await client.end()
+    await within(client.end(), ANSWER_TIMEOUT_MS) // a server that went silent never says goodbye
   }
 }
 
@@ -103,7 +111,11 @@ async function apply(client: pg.Client, migration: Migration): Promise<boolean> 
       `sql/${migration.name}.sql differs from ${applied.name}, which this database ran: a migration is never edited once it was applied; add a new one instead`,
     )
   }
-  await client.query(migration.sql)
+  const unhurried: pg.QueryConfig & pg.ClientConfig = {
+    text: migration.sql,
+    query_timeout: NO_TIMEOUT_MS,
+  }
+  await client.query(unhurried)
   await client.query(
     'insert into schema_migrations (number, name, sha256, is_breaking) values ($1, $2, $3, $4)',
     [migration.number, migration.name, migration.sha256, migration.isBreaking],

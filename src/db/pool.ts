@@ -7,7 +7,7 @@ import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
 import { isReadOnly, ReadOnlyServerError, ServerClient } from './server-client.ts'
-import { isUnavailable, leavesSessionSound } from './sqlstate.ts'
+import { connectFailure, isUnavailable, leavesSessionSound } from './sqlstate.ts'
 
 /** One statement. `name` makes it a prepared statement (unless DATABASE_PREPARED=false) and labels its errors. */
 export interface Query {
@@ -183,8 +183,9 @@ export class Pool implements Database {
       return await this.#pool.connect()
     } catch (error) {
       if (this.#inUse >= this.#maxConnections) throw overloaded(error)
-      this.#failed(CONNECT, error)
-      throw error
+      const failure = connectFailure(error)
+      this.#failed(CONNECT, failure)
+      throw failure
     }
   }
 

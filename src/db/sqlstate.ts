@@ -11,6 +11,16 @@ export function sqlstate(error: unknown): string | undefined {
 const LOST_CONNECTION =
   /timeout exceeded when trying to connect|Query read timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool after calling end|Client was closed and is not queryable|connection is insecure/
 
+/**
+ * Why a connection could not be made. Whatever it is (DNS, TLS, silence, no PostgreSQL at all), there is no database:
+ * what pg gives no SQLSTATE becomes sqlclient_unable_to_establish_sqlconnection.
+ */
+export function connectFailure(error: unknown): Error {
+  if (error instanceof Error && isUnavailable(error)) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return Object.assign(new Error(message), { code: '08001' })
+}
+
 /** The database is away, starting, stopping, full, read-only or too slow: our trouble, worth a retry, 503. */
 export function isUnavailable(error: unknown): boolean {
   const state = sqlstate(error)

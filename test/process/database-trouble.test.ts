@@ -1,13 +1,21 @@
 /** A database that is away or slow: always 503 with Retry-After, never 401, and back by itself. */
 import { once } from 'node:events'
-import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { startReplica } from '../../drills/replica.ts'
+import { serviceSettings } from '../../drills/service-settings.ts'
 import { DatabaseHealth } from '../../src/db/health.ts'
 import { ask, asks, everyAsk } from '../helpers/asks.ts'
+import { call } from '../helpers/client.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
+import { lineTo } from '../helpers/database-line.ts'
+import { until } from '../helpers/replicas.ts'
 import { type Running, startService } from '../helpers/service.ts'
+
+/** The key of migrate.ts: whoever holds it, migrates. */
+const MIGRATION_LOCK = 7_311_860_294
 
 /** A client of another database of the cluster, and the name of the service's. */
 async function operator(t: Test, service: Running) {
@@ -142,6 +150,59 @@ t.test('a database that goes silent is 503 in bounded time', async (t) => {
   t.equal(await service.stop(), 0, 'nor does it hold up the end')
 })
 
+/** A service that cannot become ready yet; killed at the end of `t`. */
+function startWaiting(t: Test, url: string) {
+  const dataDir = t.testdir()
+  const life = startReplica({ settings: serviceSettings(url, dataDir) })
+  t.teardown(async () => {
+    life.signal('SIGKILL')
+    await life.ended
+  })
+  return life
+}
+
+t.test('a server that stays silent, or that nobody can speak with, is waited for', async (t) => {
+  for (const [query, answer] of [
+    ['', ''],
+    ['?sslmode=require', 'N'], // it has no TLS
+  ] as const) {
+    const server = createServer((socket) => {
+      socket.on('error', () => {})
+      socket.on('data', () => socket.write(answer))
+    })
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    t.teardown(() => server.close())
+    const { port } = server.address() as AddressInfo // of a server that listens on TCP
+    const life = startWaiting(t, `postgres://127.0.0.1:${port}/nowhere${query}`)
+    const origin = await life.origin
+    await until(() => life.databaseLines.length > 0)
+    t.equal((await call(origin, 'GET', '/readyz')).status, 503)
+    t.equal((await call(origin, 'GET', '/healthz')).status, 200)
+    life.signal('SIGTERM')
+    t.same(await life.ended, { code: 0, signal: null }, life.notes())
+    t.equal(life.databaseLines.length, 1)
+  }
+})
+
+t.test('a database that goes silent while it is migrated is asked again', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const db = await connect(t, databaseUrl)
+  const line = await lineTo(t, databaseUrl)
+  await db.query('select pg_advisory_lock($1)', [MIGRATION_LOCK])
+  const life = startWaiting(t, line.url)
+  await until(async () => {
+    const text = `select from pg_stat_activity where application_name = 'fleetloop-migrate' and datname = current_database()`
+    return (await db.query(text)).rowCount === 1
+  })
+  line.freeze()
+  await until(() => life.databaseLines.length > 0)
+  t.match(life.databaseLines[0], /"db\.unavailable"/)
+  line.thaw()
+  await db.query('select pg_advisory_unlock($1)', [MIGRATION_LOCK])
+  await life.ready
+  t.match(life.databaseLines, [/"db\.unavailable"/, /"db\.recovered"/])
+})
+
 t.test('an episode has one beginning and one end, whatever still works meanwhile', async (t) => {
   const lines: unknown[] = []
   let nowMs = 1_000
@@ -190,49 +251,3 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   worked('insert')
   t.same(lines.splice(0), [begin(full), end(60_001)], 'what is not tried again is forgotten')
 })
-
-/** A TCP line to the database that can be frozen: open, accepting, and silent. */
-async function lineTo(t: Test, url: string) {
-  const target = new URL(url)
-  const directory = target.searchParams.get('host')
-  const port = Number(target.port || 5432)
-  const sockets = new Set<Socket>()
-  let isFrozen = false
-  const server = createServer((client) => {
-    const backend = directory?.startsWith('/')
-      ? connectTo(`${directory}/.s.PGSQL.${port}`)
-      : connectTo(port, directory ?? target.hostname)
-    for (const [from, to] of [
-      [client, backend],
-      [backend, client],
-    ] as const) {
-      sockets.add(from)
-      from.pipe(to)
-      from.on('error', () => {})
-      from.on('close', () => {
-        sockets.delete(from)
-        to.destroy()
-      })
-      if (isFrozen) from.pause()
-    }
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    server.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  target.searchParams.delete('host')
-  target.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
-  return {
-    url: target.href,
-    freeze() {
-      isFrozen = true
-      for (const socket of sockets) socket.pause()
-    },
-    thaw() {
-      isFrozen = false
-      for (const socket of sockets) socket.resume()
-    },
-  }
-}
