@@ -4,6 +4,7 @@ import { createApkCache, type ReadApk } from './apk/cache.ts'
 import { createSlots } from './apk/slots.ts'
 import { cleanSpool, createSpool } from './apk/spool.ts'
 import type { Config } from './config.ts'
+import { StartError } from './startup.ts'
 import type { Line } from './telemetry/events.ts'
 
 /** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
@@ -15,10 +16,13 @@ export interface ApkPartsDeps {
   readonly log: (line: Line) => void
 }
 
-/** Also removes what uploads of a process that died have left. */
+/** Also removes what uploads of a process that died have left. Throws StartError where DATA_DIR cannot be used. */
 export async function createApkParts(config: Config, { readStored, log }: ApkPartsDeps) {
   const spoolDir = join(config.dataDir, 'spool')
-  await cleanSpool(spoolDir)
+  await cleanSpool(spoolDir).catch((cause: unknown) => {
+    const advice = 'Give a directory that this user may write to.'
+    throw new StartError(`DATA_DIR cannot be used: ${cause}. ${advice}`, { cause })
+  })
   return {
     spool: createSpool({ dir: spoolDir, maxBytes: config.apkMaxBytes, maxUploads: MAX_UPLOADS }),
     readApk: createApkCache({

@@ -43,8 +43,11 @@ export interface LifecycleDeps
 
 /** How long `service.start` waits to name the installation. */
 const START_LINE_WAIT_MS = 1_500
-/** What follows the requests in flight gets a third of the time left, at most this much. */
-const MAX_CLOSE_MS = 4_000
+/**
+ * What follows the requests in flight gets half of the time left, at most this much: a sixth each for the last lines of
+ * requests that were cut off and (process.ts) for the log, a third each for groups and sends, and for what is closed.
+ */
+const MAX_CLOSE_MS = 6_000
 /** What a hurry leaves for leases to go back and for connections to be closed, each. */
 const HURRIED_MS = 250
 
@@ -109,17 +112,17 @@ export async function stop(deps: LifecycleDeps, reason: string, hurry: AbortSign
   // Still serving, so that a balancer that learns from /readyz sends no request to a closed port; it never
   // sent one to a service that never was ready.
   if (deps.state.isPrepared) await sleep(config.shutdownDrainMs, hurry)
-  const leftMs = config.shutdownGraceMs - (performance.now() - closingAtMs)
-  const closeMs = Math.min(MAX_CLOSE_MS, Math.max(0, leftMs) / 3)
-  await stopListening(deps.listener, Math.max(0, leftMs - closeMs), hurry)
+  const leftMs = Math.max(0, config.shutdownGraceMs - (performance.now() - closingAtMs))
+  const closeMs = Math.min(MAX_CLOSE_MS, leftMs / 2)
+  await stopListening(deps.listener, leftMs - closeMs, closeMs / 6, hurry)
   deps.failpoint?.('mid_shutdown')
   const drained = Promise.all([
     deps.heartbeats.close(),
-    deps.sender?.dispatcher.close(closeMs / 2, hurry),
+    deps.sender?.dispatcher.close(closeMs / 3, hurry),
     deps.maintenance.stop(),
   ])
-  await unhurried(drained, closeMs / 2, hurry)
-  await unhurried(deps.closeRest(closeMs / 4, hurry), closeMs / 2, hurry)
+  await unhurried(drained, closeMs / 3, hurry)
+  await unhurried(deps.closeRest(closeMs / 6, hurry), closeMs / 3, hurry)
   const drainedMs = performance.now() - closingAtMs
   deps.log({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
 }

@@ -1,6 +1,6 @@
 /** Opening the port, and closing it so that nobody is cut off who need not be. */
 import type { AddressInfo } from 'node:net'
-import { sleep } from './core/wait.ts'
+import { sleep, within } from './core/wait.ts'
 import type { Listener } from './http/listener.ts'
 
 /**
@@ -9,14 +9,20 @@ import type { Listener } from './http/listener.ts'
  */
 const BACKLOG = 4_096
 const POLL_MS = 25
-const ENDINGS_MS = 1_000
 
-/** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects where the port cannot be had. */
+/** The port cannot be had; the message says what to do. It may be free again soon, so a restart may mend it. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError'
+}
+
+/** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects with ListenError. */
 export function listen({ server }: Listener, port: number, host: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    server.once('error', reject)
+    const refused = ({ message }: Error) =>
+      reject(new ListenError(`${message}. Give a PORT that is free, and a HOST of this machine.`))
+    server.once('error', refused)
     server.listen(port, host, BACKLOG, () => {
-      server.off('error', reject)
+      server.off('error', refused)
       const address = server.address() as AddressInfo // a TCP server that listens
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address
       resolve(`http://${name}:${address.port}`)
@@ -27,11 +33,12 @@ export function listen({ server }: Listener, port: number, host: string): Promis
 /**
  * Accepts no more, lets requests in flight end within the deadline (not after `hurry`), answers 503 to what is left, then closes
  * every connection: one that never sent a byte, or stopped half-way, would stay open for ever (nodejs/node
- * #63452). Resolves when every request has its line.
+ * #63452). Resolves when every request has its line, at most `endingsMs` later.
  */
 export async function stopListening(
   listener: Listener,
   deadlineMs: number,
+  endingsMs: number,
   hurry: AbortSignal,
 ): Promise<void> {
   const closed = new Promise<void>((resolve) => listener.server.close(() => resolve()))
@@ -40,9 +47,10 @@ export async function stopListening(
     await sleep(POLL_MS)
   }
   listener.server.closeAllConnections()
-  await closed
+  const endsAtMs = performance.now() + endingsMs
+  await within(closed, endingsMs)
   // An exchange ends a turn after its connection, a download one statement later still.
-  await emptied(listener, ENDINGS_MS)
+  await emptied(listener, endsAtMs - performance.now())
 }
 
 /** Whether no request was open any more before the deadline, or before `hurry`. */

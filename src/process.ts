@@ -4,6 +4,7 @@ import { ConfigError, parseConfig } from './config.ts'
 import { within } from './core/wait.ts'
 import { EmbeddedDatabaseError } from './db/embedded-user.ts'
 import { firstRunSecrets } from './first-run.ts'
+import { ListenError } from './listening.ts'
 import { type Edges, type Service, startServer } from './server.ts'
 import { StartError } from './startup.ts'
 import { createLogger, type Logger } from './telemetry/logger.ts'
@@ -12,7 +13,9 @@ import { createMetrics } from './telemetry/metrics.ts'
 /** EX_CONFIG of sysexits.h: what is wrong is in the configuration, a restart mends nothing. */
 const EXIT_CONFIG = 78
 const EXIT_FAILURE = 1
+/** The log gets what is left of SHUTDOWN_GRACE_MS: at most and at least so much. */
 const LOG_CLOSE_MS = 1_000
+const MIN_LOG_CLOSE_MS = 250
 const CRASH_LOG_CLOSE_MS = 500
 const DEFAULT_OPEN_FILES = 1_024
 /** Beyond SHUTDOWN_GRACE_MS something hangs that no exit code can tell of. */
@@ -65,7 +68,8 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
       hurry.signal,
     )
     await service?.close(reason, hurry.signal)
-    await closeLog(logger, LOG_CLOSE_MS)
+    const leftMs = stopping.atMs + config.shutdownGraceMs - performance.now()
+    await closeLog(logger, Math.min(LOG_CLOSE_MS, Math.max(MIN_LOG_CLOSE_MS, leftMs)))
     process.exit(isCrashing ? EXIT_FAILURE : exitCode)
   }
   const onSignal = (name: string) => {
@@ -116,13 +120,14 @@ async function closeLog(logger: Logger, deadlineMs: number): Promise<void> {
   }
 }
 
-/** Errors whose message alone says what to do. */
+/** What no restart mends. */
 function isConfiguration(error: unknown): error is Error {
   return [ConfigError, StartError, EmbeddedDatabaseError].some((kind) => error instanceof kind)
 }
 
+/** Where the message alone says what to do, no stack. */
 function describe(error: unknown): string {
-  if (isConfiguration(error)) return error.message
+  if (isConfiguration(error) || error instanceof ListenError) return error.message
   return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }
 

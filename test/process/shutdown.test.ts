@@ -248,6 +248,18 @@ t.test('replicas behind a balancer end in turn, and no request fails', async (t)
   for (const { promise, measured, isHeld } of figures) t.ok(isHeld, `${promise}: ${measured}`)
 })
 
+t.test('what hangs beyond its grace kills itself', async (t) => {
+  const hang = 'process.exit = () => {}; setInterval(() => {}, 1000)'
+  const service = await startService(t, {
+    env: {
+      SHUTDOWN_GRACE_MS: '1000',
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(hang)}`,
+    },
+  })
+  t.equal(await service.stop(), null)
+  t.equal(service.process.signalCode, 'SIGKILL')
+})
+
 t.test('SIGINT ends it alike', async (t) => {
   const service = await startService(t)
   service.process.kill('SIGINT')

@@ -121,9 +121,18 @@ t.test('a database that may lose acknowledged writes is refused', async (t) => {
   const databaseUrl = await createDatabase(t)
   const db = await connect(t, databaseUrl)
   const name = new URL(databaseUrl).pathname.slice(1)
+  // The server of all tests keeps its settings: this database sees others.
+  await db.query(`create schema unsafe;
+    create view unsafe.pg_settings as select name, 'off' as setting from pg_catalog.pg_settings`)
+  await db.query(`alter database ${name} set search_path = public, unsafe, pg_catalog`)
+  t.match(
+    await refused(t, settings(databaseUrl)),
+    'fsync=off, full_page_writes=off, synchronous_commit=off',
+  )
+  await db.query(`alter database ${name} reset search_path`)
   await db.query(`alter database ${name} set synchronous_commit = off`)
   const said = await refused(t, settings(databaseUrl))
-  t.match(said, 'synchronous_commit')
+  t.match(said, 'acknowledged: synchronous_commit=off. Turn')
   t.match(said, 'ALLOW_UNSAFE_DATABASE')
   await startService(t, { databaseUrl, env: { ALLOW_UNSAFE_DATABASE: 'true' } })
 })
@@ -195,6 +204,20 @@ t.test('a database that is away at the start is waited for', async (t) => {
   t.equal(launched.lines.of('service.start').length, 1)
   launched.process.kill('SIGTERM')
   t.equal(await launched.exit, 0)
+})
+
+t.test('a DATA_DIR that cannot be written to is refused', async (t) => {
+  const env = { ...settings(await createDatabase(t)), DATA_DIR: '/dev/null/data' }
+  t.match(await refused(t, env), /DATA_DIR .*\/dev\/null/)
+})
+
+t.test('a port that is taken is told in a line', async (t) => {
+  const { origin, databaseUrl } = await startService(t)
+  const { port } = new URL(origin)
+  const launched = launch(t, { ...settings(databaseUrl), PORT: port })
+  t.equal(await launched.exit, 1)
+  t.match(launched.stderr(), new RegExp(`EADDRINUSE.*:${port}\\. Give a PORT that is free`))
+  t.notMatch(launched.stderr(), /\n +at /)
 })
 
 t.test('a signal ends the wait for a database', async (t) => {
