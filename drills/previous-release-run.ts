@@ -30,11 +30,15 @@ export interface PreviousReleaseRun {
   readonly devices: number
   /** More, whose steps are taken by both in turn. */
   readonly phones: number
+  /** Of the phones behind the balancer, seconds between heartbeats. */
+  readonly intervalS: number
+  /** How often the balancer asks /readyz. */
+  readonly probeMs: number
+  /** SHUTDOWN_DRAIN_MS: more than two of its questions. */
+  readonly drainMs: number
   readonly print: (line: string) => void
 }
 
-/** More than two questions of the balancer. */
-const DRAIN_MS = 2_500
 const LOOPBACK = '127.0.0.1'
 const BEATS = 3
 
@@ -50,7 +54,7 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
   const fcm = await startFcmStandIn()
   const settings = {
     ...simulatedSettings(run.databaseUrl, join(run.dir, 'data'), fcm),
-    SHUTDOWN_DRAIN_MS: String(DRAIN_MS),
+    SHUTDOWN_DRAIN_MS: String(run.drainMs),
   }
   const lives: Replica[] = []
   const heartbeats = { previous: 0, this: 0 }
@@ -74,7 +78,12 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
     const second = await seatOf(await start('previous'))
     await publishApk(createSend(first.origin))
     const backends = [first.origin, second.origin]
-    const through = await startBalancer({ backends, localAddress: LOOPBACK, forwards: false })
+    const through = await startBalancer({
+      backends,
+      localAddress: LOOPBACK,
+      forwards: false,
+      probeMs: run.probeMs,
+    })
     balancer = through
     await until(() => backends.every(through.isReady))
     const replace = async (seat: Seat, kind: Kind) => {
@@ -88,7 +97,7 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
       origin: through.origin,
       fcm,
       runId: 'roll',
-      args: simulation(run.devices),
+      args: simulation(run),
       mayEnd: () => isOver,
     })
     const wrong: string[] = []
@@ -142,9 +151,10 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
   }
 }
 
-function simulation(devices: number): readonly string[] {
+function simulation({ devices, intervalS }: PreviousReleaseRun): readonly string[] {
   return [
-    ...['--devices', `${devices}`, '--interval', '1', '--heartbeats', '1', '--late-by', '2'],
+    ...['--devices', `${devices}`, '--interval', `${intervalS}`],
+    ...['--heartbeats', '1', '--late-by', '2'],
     ...['--commands-per-minute', '300', '--apk-share', '0.2', '--never', '0'],
   ]
 }

@@ -20,7 +20,17 @@ export const previousReleaseDrill = defineDrill({
       `previous release: ${release.commit.slice(0, 12)}, schema ${release.schema}; this one: schema ${release.ourSchema}`,
     )
     return withPostgres(join(dir, 'postgres'), ({ url }) =>
-      runPreviousRelease({ databaseUrl: url, dir, release, devices, phones, print }),
+      runPreviousRelease({
+        databaseUrl: url,
+        dir,
+        release,
+        devices,
+        phones,
+        intervalS: 1,
+        probeMs: 1_000,
+        drainMs: 2_500,
+        print,
+      }),
     )
   },
 })

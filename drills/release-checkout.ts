@@ -24,8 +24,8 @@ const MAX_ARCHIVE_BYTES = 64 * 1024 ** 2
  * older schema, the parent of the one that brought the newest migration. Throws where this is no checkout with that history.
  */
 export function buildRelease(dir: string, commit = ''): Release {
-  const newest = git('log', '-1', '--format=%H', '--diff-filter=A', '--', 'sql')
-  const found = git('rev-parse', '--verify', commit === '' ? `${newest}^` : `${commit}^{commit}`)
+  const found =
+    commit === '' ? previousRelease() : git('rev-parse', '--verify', `${commit}^{commit}`)
   mkdirSync(dir)
   const archive = execFileSync('git', ['-C', ROOT, 'archive', found, ...BUILT_FROM], {
     maxBuffer: MAX_ARCHIVE_BYTES,
@@ -42,10 +42,28 @@ export function buildRelease(dir: string, commit = ''): Release {
   }
 }
 
+/** Why there is no earlier release to build; false: there is one. */
+export function missingHistory(): string | false {
+  try {
+    previousRelease()
+    return false
+  } catch {
+    return 'no history of this repository here'
+  }
+}
+
+function previousRelease(): string {
+  const newest = git('log', '-1', '--format=%H', '--diff-filter=A', '--', 'sql')
+  return git('rev-parse', '--verify', `${newest}^`)
+}
+
 function migrationsIn(dir: string): number {
   return readdirSync(join(dir, 'sql')).filter((name) => name.endsWith('.sql')).length
 }
 
 function git(...args: string[]): string {
-  return execFileSync('git', ['-C', ROOT, ...args], { encoding: 'utf8' }).trim()
+  return execFileSync('git', ['-C', ROOT, ...args], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'], // what it says of a fault is in the error
+  }).trim()
 }

@@ -26,6 +26,9 @@ export function simulatedSettings(
     ADMIN_TOKENS: `drill=${ADMIN_TOKEN},prometheus:metrics=${METRICS_TOKEN}`,
     ...pushSettings(fcm),
     RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
+    // Of few phones each fetches often: every sixth command tells one to.
+    RATE_LIMIT_APK_PER_TOKEN_PER_MIN: '1000000',
+    RATE_LIMIT_APK_PER_SUBNET_PER_MIN: '1000000',
   }
 }
 
