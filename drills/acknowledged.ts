@@ -12,13 +12,15 @@ const MISSING: Readonly<Record<keyof Acknowledged, string>> = {
   results: /* sql */ `
     select id from unnest($1::text[]) id
     except select request_id from commands where result_at is not null`,
+  enrollmentTokens: /* sql */ `
+    select id from unnest($1::text[]) id except select token_id::text from enrollment_tokens`,
 }
 
 export async function nothingMissing(db: pg.Client, acknowledged: Acknowledged): Promise<Figure> {
-  const kinds = Object.keys(MISSING) as (keyof Acknowledged)[] // its own keys
+  const kinds = Object.keys(acknowledged) as (keyof Acknowledged)[] // its own keys
   const found: { kind: string; missing: readonly string[]; count: number }[] = []
   for (const kind of kinds) {
-    const ids = [...acknowledged[kind]]
+    const ids = [...(acknowledged[kind] ?? [])]
     const { rows } = await db.query<{ id: string }>(MISSING[kind], [ids])
     found.push({ kind, missing: rows.map(({ id }) => id), count: ids.length })
   }

@@ -56,7 +56,9 @@ function nothingMissing({ stored, journal }: Evidence): Figure {
   return {
     promise: 'nothing acknowledged is missing: commands, cancellations, results, heartbeats',
     measured: `missing: ${commands.length} of ${journal.accepted.size}, ${cancels.length} of ${journal.cancelled.size}, ${results.length} of ${journal.reported.size}, ${heartbeats.length} of ${journal.heartbeats.size}${shown([...commands, ...cancels, ...results])}`,
-    isHeld: [commands, cancels, results, heartbeats].every(({ length }) => length === 0),
+    isHeld:
+      [commands, cancels, results, heartbeats].every(({ length }) => length === 0) &&
+      [journal.accepted, journal.reported, journal.heartbeats].every(({ size }) => size > 0),
   }
 }
 

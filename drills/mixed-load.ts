@@ -12,11 +12,13 @@ export interface MixedLoadOptions {
   readonly onAnswer: (answer: LoadAnswer) => void
 }
 
-/** Ids of acknowledged writes: the request's for a heartbeat, the command's for the others. */
+/** Ids of acknowledged writes: the request's for a heartbeat, the command's for it and its result, the token's. */
 export interface Acknowledged {
   readonly heartbeats: ReadonlySet<string>
   readonly commands: ReadonlySet<string>
   readonly results: ReadonlySet<string>
+  /** Where the load makes any. */
+  readonly enrollmentTokens?: ReadonlySet<string>
 }
 
 export interface MixedLoad {
@@ -38,11 +40,17 @@ const READS = [
   '/admin/audit?limit=1',
 ]
 
+function tokenIdOf(body: Buffer): string {
+  const { tokens } = JSON.parse(body.toString('utf8'))
+  return String(tokens[0].token_id)
+}
+
 export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
   const { tokens } = options
   const heartbeats = new Set<string>()
   const commands = new Set<string>()
   const results = new Set<string>()
+  const enrollmentTokens = new Set<string>()
   const kept = { h: heartbeats, c: commands, r: results } as const
   /** Acknowledged commands without an acknowledged result, by the device that may report. */
   const open: { readonly id: string; readonly device: number }[] = []
@@ -87,7 +95,7 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
     if (turn === 'write') {
       return round % 2 === 0
         ? post('', '/v1/devices/fcm-token', phones[device] ?? {}, { fcm_token: `p-${index}` })
-        : post('', '/v1/enroll-tokens', admin, { aliases: [null], expires_in_sec: 60 })
+        : post(`t-${index}`, '/v1/enroll-tokens', admin, { aliases: [null], expires_in_sec: 60 })
     }
     if (turn === 'read') {
       const path = READS[round % READS.length] ?? ''
@@ -109,6 +117,7 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
       const name = isResult ? id.slice(2) : id
       if (answer.status < 300 && (kind === 'h' || kind === 'c' || kind === 'r'))
         kept[kind].add(name)
+      if (answer.status < 300 && kind === 't') enrollmentTokens.add(tokenIdOf(answer.body))
       // A result that was refused is reported again, as a phone does.
       const isOpen = answer.status < 300 ? kind === 'c' : isResult
       if (isOpen && device !== undefined) open.push({ id: name, device })
@@ -118,7 +127,7 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
   })
 
   return {
-    acknowledged: { heartbeats, commands, results },
+    acknowledged: { heartbeats, commands, results, enrollmentTokens },
     stop() {
       stopping.abort()
       return report

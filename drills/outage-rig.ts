@@ -107,8 +107,9 @@ async function startOutageRig({ dir }: DrillPlace, ratePerS: number): Promise<Ou
           promise:
             'every answer is a success or 503 with Retry-After; zero 401, none without an answer',
           measured: `${report.sent} sent, ${odd.map(([what, count]) => `${what} × ${count}`).join(', ') || 'no other answer'}; ${mute} without Retry-After, ${report.failed} without an answer, ${report.shed} never sent`,
-          isHeld: odd.length === 0 && report.failed === 0 && mute === 0,
+          isHeld: odd.length === 0 && report.failed === 0 && report.shed === 0 && mute === 0,
         },
+        inTimeFigure(answers.sum, 'all the time, before and after as well'),
         {
           promise: 'the service neither ends nor faults; /healthz is 200 all the time',
           measured: `exit code ${signal ?? code} on SIGTERM, ${service.faultLines.length} faults; ${probes.health.failed} of ${probes.health.asked} probes failed`,

@@ -50,6 +50,13 @@ export const databaseFrozenDrill = outageDrill(
   'PostgreSQL frozen: every answer within 2 s, memory + at most 32 MiB, back within 2 s, no poisoned connection',
 )
 
+/** What was not tried is not held. */
+const NO_SMALL_DISK = {
+  promise: 'full disk: 503, one episode, back by itself',
+  measured: 'not tried: to mount a small file system needs root',
+  isHeld: false,
+}
+
 export const troubleDrill = defineDrill({
   name: 'database-trouble',
   promise:
@@ -60,6 +67,8 @@ export const troubleDrill = defineDrill({
       const common = { seconds, calmS: 2, probes: PROBES }
       const stopped = await runOutage({ ...common, kind: 'stopped' }, rig, place.print)
       const frozen = await runOutage({ ...common, kind: 'frozen' }, rig, place.print)
-      return [...stopped, ...frozen, ...(await runTrouble(common, rig, place.print))]
+      const others = await runTrouble(common, rig, place.print)
+      const disk = rig.disk === undefined ? [NO_SMALL_DISK] : []
+      return [...stopped, ...frozen, ...others, ...disk]
     }),
 })

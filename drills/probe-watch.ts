@@ -7,6 +7,8 @@ export interface ProbeWatch {
   readonly health: { readonly asked: number; readonly failed: number }
   /** Milliseconds from `sinceMs` (performance.now) to the first answer of /readyz that said so; undefined: none yet. */
   readyAfterMs(sinceMs: number, isReady: boolean): number | undefined
+  /** Answers 200 of /readyz that came from the first to before the second moment (performance.now). */
+  readyBetween(fromMs: number, toMs: number): number
   stop(): Promise<void>
 }
 
@@ -42,6 +44,8 @@ export function startProbes(origin: string): ProbeWatch {
       const found = ready.find((each) => each.atMs >= sinceMs && each.isReady === isReady)
       return found && found.atMs - sinceMs
     },
+    readyBetween: (fromMs, toMs) =>
+      ready.filter(({ atMs, isReady }) => isReady && atMs >= fromMs && atMs < toMs).length,
     async stop() {
       isOver = true
       await asking

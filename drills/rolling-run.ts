@@ -5,6 +5,7 @@
 import { connect, type Socket } from 'node:net'
 import { seededToken, seedFleet } from '../bench/seeded-fleet.ts'
 import { createSend, jsonHeaders } from '../sim/http.ts'
+import { nothingMissing } from './acknowledged.ts'
 import { AnswerWatch, codesText } from './answer-watch.ts'
 import { type Balancer, startBalancer } from './balancer.ts'
 import type { Figure } from './drill.ts'
@@ -100,6 +101,7 @@ async function runAt(run: RollingRun, address: string): Promise<readonly Figure[
         measured: `${run.terms} SIGTERMs, ${report.sent} requests: ${codesText(answers.sum)}; ${report.failed} without an answer, ${report.shed} never sent; slowest ${(slowestMs / 1_000).toFixed(2)} s`,
         isHeld: bad.length === 0 && report.failed === 0 && report.shed === 0 && report.sent > 0,
       },
+      await withClient(run.databaseUrl, (db) => nothingMissing(db, load.acknowledged)),
       ...exitFigures(exits),
       {
         promise: `HTTPS required, the balancer's address in TRUSTED_PROXIES: without X-Forwarded-Proto 403`,

@@ -101,6 +101,7 @@ export async function runServiceKills(run: ServiceKillsRun): Promise<readonly Fi
         },
         mostLostAttempts: (lives.count - 1) * MAX_IN_FLIGHT,
       }),
+      toldFigure(byStatus),
       deathsFigure(run, strange, lives, ended),
       readyFigure(lives.readyMs),
     ]
@@ -179,7 +180,8 @@ async function dieOnce(
   over.abort()
   if (ended === undefined) life.signal('SIGKILL')
   await life.ended
-  return ended ?? undefined
+  const isThere = death === 'random' || life.notes().includes(`killed at ${death}\n`)
+  return isThere ? (ended ?? undefined) : undefined
 }
 
 /** Until every command has ended and no phone has anything left to tell; what is still open then is judged as it is. */
@@ -194,6 +196,17 @@ async function settle(run: ServiceKillsRun, fleet: Fleet, skip: () => void): Pro
       await wait(POLL_MS)
     }
   })
+}
+
+function toldFigure(byStatus: Readonly<Record<string, number>>): Figure {
+  const odd = Object.keys(byStatus).filter((status) => status !== '200' && status !== '503')
+  return {
+    promise: 'a heartbeat at the rate is told 200, 503 or nothing; zero 401',
+    measured: Object.entries(byStatus)
+      .map(([status, count]) => `${count} × ${status}`)
+      .join(', '),
+    isHeld: odd.length === 0 && (byStatus['200'] ?? 0) > 0,
+  }
 }
 
 function deathsFigure(

@@ -20,11 +20,8 @@ export async function runTrouble(
   rig: OutageRig,
   print: (line: string) => void,
 ): Promise<readonly Figure[]> {
-  if (rig.disk === undefined) print('no full disk: to mount a small one needs root')
   const figures: Figure[] = []
   for (const trouble of troublesOf(rig.postgres, rig.disk)) {
-    await wait(1_000 * run.calmS)
-    rig.answers.end()
     print(trouble.name)
     figures.push(...(await suffer(run, rig, trouble)))
   }
@@ -38,6 +35,8 @@ async function suffer(
 ): Promise<readonly Figure[]> {
   const { databaseLines } = rig.service
   const from = databaseLines.length
+  await wait(1_000 * run.calmS)
+  rig.answers.end()
   await trouble.begin()
   await untilTold(rig, from + 1) // a full disk is felt once the last room in PostgreSQL's files is used
   await wait(1_000 * run.seconds)
