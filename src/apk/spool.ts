@@ -34,8 +34,8 @@ export interface Spool {
    * promised, undefined where it did not. Refuses with 413, 422 `apk_invalid` (nothing sent), 503
    * (too many uploads), 507; passes on what the upload fails with.
    *
-   * A refused upload is left as it is, neither read on nor destroyed: destroying it would break the
-   * connection before the refusal is out.
+   * An upload that is refused half-way is destroyed, one that is refused before is not begun; its
+   * connection is not touched.
    */
   receive<T>(
     upload: Readable,
@@ -97,9 +97,7 @@ async function withFile<T>(path: string, dir: string, work: (file: FileHandle) =
 async function write(upload: Readable, file: FileHandle, options: SpoolOptions) {
   const hash = createHash('sha256')
   let sizeBytes = 0
-  const chunks: AsyncIterable<Buffer> = {
-    [Symbol.asyncIterator]: () => upload.iterator({ destroyOnReturn: false }),
-  }
+  const chunks: AsyncIterable<Buffer> = upload
   for await (const chunk of chunks) {
     sizeBytes += chunk.length
     if (sizeBytes > options.maxBytes) throw tooLarge(options)

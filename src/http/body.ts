@@ -172,43 +172,49 @@ function collect(
 }
 
 /**
- * The raw body; fails with 408 after 30 s without a byte or an hour in all, with ClientGoneError where it is cut off; the
- * request itself is left alone, since with it would go the connection that the refusal needs. `begin` is called when it
- * is first read: by then its size, a signature and a place to keep it are looked at.
+ * The raw body, taken from the first pull on, which `begin` is told of; fails with 408 after 30 s without a byte or an hour
+ * in all, with ClientGoneError where it is cut off. The connection stays whatever becomes of it, since the request is to be
+ * answered; what comes behind a reader that has had enough is forgotten.
  */
 export function openUpload(
   request: IncomingMessage,
   begin: () => void,
   idleTimeoutMs = UPLOAD_IDLE_TIMEOUT_MS,
 ): Readable {
-  let clocks: readonly NodeJS.Timeout[] = []
+  let all: NodeJS.Timeout | undefined
+  let idle: NodeJS.Timeout | undefined
   const upload = new Readable({
     read() {
-      if (clocks.length > 0) request.resume()
-      else start()
+      if (idle === undefined) follow()
+      request.resume()
     },
-    destroy(error, callback) {
-      clocks.forEach(clearTimeout) // a request that was answered half-way may never close
-      callback(error)
+    destroy(error, done) {
+      clearTimeout(all)
+      clearTimeout(idle)
+      request.off('data', take).off('end', end).off('close', end).resume()
+      done(error)
     },
   })
-  function start(): void {
+  const giveUp = () => void upload.destroy(timedOut())
+
+  function follow() {
     begin()
-    const giveUp = () => upload.destroy(timedOut())
-    const idle = setTimeout(giveUp, idleTimeoutMs)
-    clocks = [idle, setTimeout(giveUp, UPLOAD_TIMEOUT_MS)]
-    request.on('data', (chunk: Buffer) => {
-      idle.refresh()
-      if (!upload.push(chunk)) request.pause()
-    })
-    request.on('end', () => upload.push(null))
-    const onClose = () => {
-      if (!request.complete) upload.destroy(new ClientGoneError('the upload was cut off'))
-    }
-    request.on('close', onClose)
-    if (request.destroyed) onClose()
+    all = setTimeout(giveUp, UPLOAD_TIMEOUT_MS)
+    // While it is paused the wait is ours, not the client's.
+    idle = setTimeout(() => (request.isPaused() ? idle?.refresh() : giveUp()), idleTimeoutMs)
+    request.on('data', take).on('end', end).on('close', end)
+    if (request.destroyed) end()
   }
-  return upload.on('error', () => {}) // a reader that refused it half-way listens no more
+  function take(chunk: Buffer) {
+    idle?.refresh()
+    if (!upload.push(chunk)) request.pause()
+  }
+  /** Comes twice, for its end and for its close: the first one counts. */
+  function end() {
+    if (request.readableEnded && request.complete) upload.push(null)
+    else upload.destroy(new ClientGoneError('the upload was cut off'))
+  }
+  return upload.on('error', () => {}) // whoever stopped reading listens no more
 }
 
 function tooLarge(maxBytes: number): AppError {

@@ -105,7 +105,7 @@ export class Exchange {
 
   /** The body is read from now on: tells a client that waits for it. */
   continue(): void {
-    if (this.awaitsContinue) this.#res.writeContinue()
+    if (this.awaitsContinue && !this.isAnswered) this.#res.writeContinue()
   }
 
   log(line: Line, requestId = this.context.requestId): void {

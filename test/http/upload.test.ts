@@ -1,0 +1,135 @@
+/** Uploads that fail by themselves: each is answered, and nothing of one outlives its answer. */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import t, { type Test } from 'tap'
+import { mountSmallDisk, unmount } from '../../drills/troubles.ts'
+import { createSpool } from '../../src/apk/spool.ts'
+import { openUpload } from '../../src/http/body.ts'
+import { problemOf, toAppError } from '../../src/http/errors.ts'
+import { sendProblem } from '../../src/http/respond.ts'
+import { head, openRaw } from '../helpers/raw.ts'
+import { until } from '../helpers/replicas.ts'
+
+const MIB = 1024 * 1024
+const CHUNKED = head('PUT / HTTP/1.1', 'Transfer-Encoding: chunked')
+const chunk = (bytes: Buffer) =>
+  Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes])
+
+interface Options {
+  readonly dir?: string
+  readonly maxBytes?: number
+  readonly idleTimeoutMs?: number
+}
+
+/** A server that takes uploads into a spool and answers how that went. */
+async function serve(t: Test, { maxBytes = MIB, idleTimeoutMs, ...more }: Options = {}) {
+  const dir = more.dir ?? mkdtempSync(join(tmpdir(), 'fleetloop-spool-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const spool = createSpool({ dir, maxBytes, maxUploads: 1 })
+  const uploads: Readable[] = []
+  const server = createServer((request, res) => {
+    const upload = openUpload(request, () => uploads.push(upload), idleTimeoutMs)
+    spool
+      .receive(upload, undefined, async ({ sizeBytes }) => sizeBytes)
+      .then(
+        (sizeBytes) => res.end(String(sizeBytes)),
+        (error: unknown) => {
+          const problem = problemOf(toAppError(error), 'upload', () => 0)
+          sendProblem(res, problem, { requestId: 'upload', isLast: true, isHead: false })
+        },
+      )
+  })
+  t.teardown(() => server.close())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  return { dir, uploads, origin: `http://127.0.0.1:${port}` }
+}
+
+const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+
+t.test('one that stands still is told so, over a connection that stands', async (t) => {
+  const { origin, dir } = await serve(t, { idleTimeoutMs: 50 })
+  const client = await openRaw(t, origin)
+  client.write(Buffer.concat([Buffer.from(CHUNKED), chunk(Buffer.alloc(1_000))]))
+  t.match(await client.answer(), { status: 408, body: { code: 'request_timeout' } })
+  await client.closed()
+  t.same(readdirSync(dir), [])
+})
+
+t.test('one that is refused half-way leaves no clock that could still go off', async (t) => {
+  const before = timers()
+  const { origin, uploads } = await serve(t, { maxBytes: 100_000 })
+  const client = await openRaw(t, origin)
+  // The refusal comes with the last byte that is there: the service waits for the next one by then.
+  client.write(Buffer.concat([Buffer.from(CHUNKED), chunk(Buffer.alloc(100_001))]))
+  t.match(await client.answer(), { status: 413, body: { code: 'body_too_large' } })
+  client.destroy()
+  t.equal(uploads[0]?.destroyed, true)
+  await until(() => timers() <= before)
+})
+
+t.test('while our disk is what is waited for, no clock runs', async (t) => {
+  const server = createServer()
+  t.teardown(() => server.close())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const client = await openRaw(t, `http://127.0.0.1:${port}`)
+  const sizeBytes = 300_000
+  const received = new Promise<number>((resolve, reject) => {
+    server.once('request', async (request) => {
+      let looks = 0
+      const isPaused = request.isPaused.bind(request)
+      request.isPaused = () => {
+        looks += 1
+        return isPaused()
+      }
+      let count = 0
+      const upload = openUpload(request, () => {}, 20)
+      try {
+        for await (const bytes of upload) {
+          count += bytes.length
+          if (count === bytes.length) await until(() => looks > 2 && isPaused())
+        }
+        resolve(count)
+      } catch (error) {
+        reject(error)
+      }
+    })
+  })
+  client.write(
+    Buffer.concat([
+      Buffer.from(head('PUT / HTTP/1.1', `Content-Length: ${sizeBytes}`)),
+      Buffer.alloc(sizeBytes),
+    ]),
+  )
+  t.equal(await received, sizeBytes)
+  client.destroy()
+})
+
+const isRoot = process.getuid?.() === 0
+t.test('one that finds the disk full is told so', { skip: !isRoot && 'needs root' }, async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-disk-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  if (!mountSmallDisk(dir, 1)) return void t.comment('needs the right to mount')
+  t.teardown(() => unmount(dir))
+  const spoolDir = join(dir, 'spool')
+  mkdirSync(spoolDir)
+  const { origin } = await serve(t, { dir: spoolDir, maxBytes: 8 * MIB })
+  const client = await openRaw(t, origin)
+  client.write(Buffer.concat([Buffer.from(CHUNKED), chunk(Buffer.alloc(2 * MIB))]))
+  t.match(await client.answer(), { status: 507, body: { code: 'insufficient_storage' } })
+  t.same(readdirSync(spoolDir), [], 'nothing is kept')
+  const again = await openRaw(t, origin)
+  again.write(
+    Buffer.concat([Buffer.from(CHUNKED), chunk(Buffer.alloc(1_000)), Buffer.from('\r\n0\r\n\r\n')]),
+  )
+  t.match(
+    await again.answer(),
+    { status: 200, text: '1000' },
+    'its place and its room are free again',
+  )
+})
