@@ -28,7 +28,7 @@ async function publish(id: string, versionCode: number, raw: Uint8Array, more = 
   if (status !== 201) throw new Error(`publishing answered ${status} ${text}`)
 }
 
-const asked = ['leaver']
+const asked = ['leaver', 'before', 'behind']
 
 /** One download with its terminal line and its row, both complete. */
 async function download(
@@ -57,14 +57,12 @@ async function counterOf(of: Running): Promise<Record<string, number>> {
   return Object.fromEntries(counted.map(([, type, source, n]) => [`${type} ${source}`, Number(n)]))
 }
 
-/** Asks on a socket of its own, and reads nothing by itself. */
-function askRaw(from: Running, requestId: string, token: string, path = LARGE): Socket {
-  const { port } = new URL(from.origin)
-  const socket = connectSocket(Number(port), '127.0.0.1')
+/** Asks on a socket of its own, each behind the one before, and reads nothing by itself. */
+function askRaw(from: Running, token: string, path: string, ...requestIds: string[]): Socket {
+  const socket = connectSocket(Number(new URL(from.origin).port), '127.0.0.1')
   socket.on('error', () => {})
-  socket.write(
-    `GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\nx-request-id: ${requestId}\r\n\r\n`,
-  )
+  const head = `GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${token}\r\nx-request-id:`
+  socket.write(requestIds.map((id) => `${head} ${id}\r\n\r\n`).join(''))
   return socket
 }
 
@@ -170,6 +168,9 @@ t.test('HEAD gets the headers of GET and is no download', async (t) => {
   t.same(rows, [])
   const cached = await download('head-304', { headers: { 'if-none-match': etag } }, LATEST, 'HEAD')
   t.equal(cached.answer.status, 304)
+  const none = await download('head-none', {}, `${LATEST}?build_type=release`, 'HEAD')
+  t.equal(none.answer.status, 404)
+  t.match(none.line, { event: 'http.request', method: 'HEAD', reason: 'apk_none' })
 })
 
 t.test('a dead enrollment token gets no bytes', async (t) => {
@@ -208,7 +209,7 @@ t.test('without a build of the type there is nothing to download', async (t) => 
 
 t.test('the row stands before the first byte, and is not completed by who leaves', async (t) => {
   const { token } = await service.enroll('leaver-1')
-  const socket = askRaw(service, 'leaver', token)
+  const socket = askRaw(service, token, LARGE, 'leaver')
   const [first] = await once(socket, 'data')
   socket.pause()
   t.match(String(first), /^HTTP\/1\.1 200 OK\r\n/)
@@ -222,10 +223,24 @@ t.test('the row stands before the first byte, and is not completed by who leaves
   t.ok(row.bytes_sent > 0 && row.bytes_sent < LARGE_BYTES)
 })
 
+t.test('who leaves within an answer that waited behind another one ends it once', async (t) => {
+  const { token } = await service.enroll('behind-1')
+  const socket = askRaw(service, token, LARGE, 'before', 'behind')
+  let gotBytes = 0
+  socket.on('data', ({ length }: Buffer) => {
+    gotBytes += length
+    if (gotBytes > LARGE_BYTES + SIZE_BYTES) socket.destroy()
+  })
+  await once(socket, 'close')
+  t.match(await service.lines.terminalOf('before'), { event: 'apk.download' })
+  t.match(await service.lines.terminalOf('behind'), { reason: 'client_closed' })
+  t.match(await rowsOf('behind'), [{ completed: false, ended_at: Date }])
+})
+
 t.test('who leaves as soon as the last byte is there has downloaded it', async (t) => {
   const { token } = await service.enroll('hasty-1')
   for (let index = 0; index < 20; index++) {
-    const socket = askRaw(service, `hasty-${index}`, token, LATEST)
+    const socket = askRaw(service, token, LATEST, `hasty-${index}`)
     let leftBytes = SIZE_BYTES
     socket.once('data', (piece: Buffer) => {
       leftBytes += piece.indexOf('\r\n\r\n') + 4
@@ -244,7 +259,7 @@ t.test('one download too many is 503, until another client leaves', async (t) =>
   const env = { APK_MAX_DOWNLOADS: '1' }
   const replica = await startService(t, { databaseUrl: service.databaseUrl, env })
   const { token } = await replica.enroll('slots-1')
-  const socket = askRaw(replica, 'slot-1', token)
+  const socket = askRaw(replica, token, LARGE, 'slot-1')
   await once(socket, 'data')
   socket.pause()
   const headers = { 'x-request-id': 'slot-2' }

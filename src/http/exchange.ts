@@ -73,7 +73,7 @@ export class Exchange {
     this.context = context
     this.route = route
     res.on('error', ignored) // a write after the client left: 'close' tells it
-    res.on('close', () => this.#closed()) // comes once
+    res.once('close', () => this.#closed()) // behind another answer it may come twice (queued-answer.ts)
     if (res.socket === null) closeWithSocket(res, request.socket) // another answer's turn comes first
   }
 
@@ -170,7 +170,9 @@ export class Exchange {
     const error = statusCode === CLIENT_CLOSED ? undefined : this.#error
     if (statusCode < 400) return this.#replyLine() ?? this.#plainLine(statusCode, null)
     const reason = statusCode === CLIENT_CLOSED ? 'client_closed' : (error?.code ?? null)
-    const failLine = this.route?.failLine?.(reason ?? String(statusCode), statusCode, this.context)
+    // A HEAD does nothing that could fail.
+    const route = this.request.method === 'HEAD' ? undefined : this.route
+    const failLine = route?.failLine?.(reason ?? String(statusCode), statusCode, this.context)
     const denial = lineOf(error)
     if (failLine !== undefined) {
       if (denial !== undefined) this.log(denial)
