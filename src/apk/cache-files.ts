@@ -6,6 +6,7 @@ import { join } from 'node:path'
 /** Of one read from the disk: a download has one buffer of it. Measured: bench/RESULTS.md, F8. */
 export const READ_BYTES = 256 * 1024
 export const SUFFIX = '.apk'
+export const PART_SUFFIX = '.part'
 /** A .part that nobody has written to for so long is a dead process's: a live one writes or gives up within seconds. */
 const ABANDONED_MS = 60_000
 
@@ -27,6 +28,7 @@ export async function makeRoom({ dir, maxBytes, usedAtMs, nowMs }: RoomOptions):
   const removable: { path: string; sizeBytes: number; usedAt: number }[] = []
   let sizeBytes = 0
   for (const name of await readdir(dir)) {
+    if (!name.endsWith(SUFFIX) && !name.endsWith(PART_SUFFIX)) continue // not ours
     const path = join(dir, name)
     const found = await unlessGone(stat(path))
     if (found === undefined) continue

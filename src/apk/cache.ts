@@ -20,6 +20,7 @@ import {
   isDiskError,
   makeRoom,
   openIfThere,
+  PART_SUFFIX,
   READ_BYTES,
   SUFFIX,
   sha256Of,
@@ -125,7 +126,7 @@ export function createApkCache(options: ApkCacheOptions): ReadApk {
   }
 
   function prepare(path: string, apk: StoredApk): Preparation {
-    const partPath = `${path}.${randomUUID()}.part`
+    const partPath = `${path}.${randomUUID()}${PART_SUFFIX}`
     const preparation = { growth: new Growth(), partPath }
     preparations.set(path, preparation)
     void checkOrFill(path, apk, preparation)

@@ -152,12 +152,15 @@ t.test(
     const [dead, live] = ['x.apk.dead.part', 'x.apk.live.part']
     for (const name of [dead, live]) await writeFile(join(dir, name), Buffer.alloc(SIZE_BYTES))
     const longAgo = new Date(Date.now() - 61_000)
-    await utimes(join(dir, dead), longAgo, longAgo)
+    const foreign = 'lost+found' // the cache may be a disk of its own
+    await mkdir(join(dir, foreign))
+    for (const name of [dead, foreign]) await utimes(join(dir, name), longAgo, longAgo)
     t.ok((await readAll(cache(), apk)).equals(apk.bytes))
     const left = await files()
     t.notOk(left.includes(dead))
     t.ok(left.includes(live))
-    t.equal(left.length, 2)
+    t.ok(left.includes(foreign), 'what is not ours is left alone')
+    t.equal(left.length, 3)
   },
 )
 
