@@ -10,6 +10,7 @@ import t from 'tap'
 import { makeApk, makeZip } from '../sim/apk.ts'
 import { openUpload } from '../src/http/body.ts'
 import { connect } from './helpers/database.ts'
+import { until } from './helpers/replicas.ts'
 import { ADMIN, startService } from './helpers/service.ts'
 
 const MAX_BYTES = 3_000_000
@@ -28,11 +29,15 @@ async function latest(buildType: string): Promise<string | null> {
   return answer.headers.get('x-apk-build-id')
 }
 
-/** Nothing of the build is stored, and no upload lies about: it is gone at the latest soon after its end. */
-async function isNothingKept(buildId: string): Promise<boolean> {
+async function isUnknown(buildId: string): Promise<boolean> {
   const sql = `select 1 from apk_builds where build_id = $1 union all
     select 1 from apk_chunks where build_id = $1 union all select 1 from audit_log where subject = $1`
-  if ((await db.query(sql, [buildId])).rowCount !== 0) return false
+  return (await db.query(sql, [buildId])).rowCount === 0
+}
+
+/** Nothing of the build is stored, and no upload lies about: it is gone at the latest soon after its end. */
+async function isNothingKept(buildId: string): Promise<boolean> {
+  if (!(await isUnknown(buildId))) return false
   const deadlineAtMs = performance.now() + 10_000
   while ((await readdir(join(service.dataDir, 'spool'))).length > 0) {
     if (performance.now() > deadlineAtMs) return false
@@ -86,6 +91,8 @@ t.test('the same id and bytes again are 200, other bytes are 409', async (t) => 
   t.match(again, { status: 200, body: { build_id: 'same', version_code: 1 } })
   const other = await put('same?version_code=1&build_type=same', makeApk({ seed: 'other' }))
   t.match(other, { status: 409, body: { code: 'build_conflict' } })
+  const kept = await service.call('GET', '/admin/apk/builds/same/download')
+  t.ok(apk.equals(kept.bytes))
   await service.lines.terminalOf(other.requestId)
   t.equal(service.lines.of('apk.publish').filter((line) => line['build_id'] === 'same').length, 1)
 })
@@ -104,6 +111,34 @@ t.test('eight uploads of one build at once make one build', async (t) => {
   t.same(answers.sort(), [200, 200, 200, 200, 200, 200, 200, 201])
   const sql = 'select count(*)::int as n from apk_chunks where build_id = $1'
   t.same((await db.query(sql, ['parallel'])).rows, [{ n: 2 }])
+})
+
+t.test('an upload waits while another replica stores the same id', async (t) => {
+  const other = await connect(t, service.databaseUrl)
+  await other.query('begin')
+  const { rows } = await other.query(
+    "select now() as began, pg_advisory_xact_lock(6385771, hashtext('waits'))",
+  )
+  const answered = put('waits?version_code=1&build_type=waits')
+  const hasTried = `select 1 from pg_stat_activity where datname = current_database()
+    and application_name = 'fleetloop' and query = 'commit' and query_start > $1`
+  await until(async () => (await db.query(hasTried, [rows[0].began])).rowCount !== 0)
+  t.ok(await isUnknown('waits'))
+  await other.query('rollback')
+  t.equal((await answered).status, 201)
+})
+
+t.test('a database without space is 507, and nothing is kept', async (t) => {
+  await db.query(`
+    create function no_space() returns trigger language plpgsql as
+      $$ begin raise exception 'could not extend file' using errcode = 'disk_full'; end $$;
+    create trigger no_space before insert on apk_chunks for each row execute function no_space()`)
+  const apk = makeApk({ seed: 'space' })
+  const full = await put('space?version_code=1&build_type=space', apk)
+  t.match(full, { status: 507, body: { code: 'insufficient_storage' } })
+  t.ok(await isNothingKept('space'))
+  await db.query('drop trigger no_space on apk_chunks')
+  t.equal((await put('space?version_code=1&build_type=space', apk)).status, 201)
 })
 
 t.test('what is no APK, or not the promised one, is 422 and nothing is kept', async (t) => {

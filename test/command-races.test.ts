@@ -1,5 +1,5 @@
 /** What must hold when something else happens at the same time: another token, an end, a database that stops answering. */
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
 import { apkStore } from '../src/db/apks.ts'
@@ -89,6 +89,22 @@ t.test('a build that is withdrawn needs no further look to be told of', async (t
   t.equal((await apkStore(pool).withdraw('b1', by)).kind, 'already_withdrawn')
   t.equal((await apkStore(pool).withdraw('b2', by)).kind, 'unknown')
 })
+
+t.test(
+  'a build whose bytes changed on our disk before they were stored is not stored',
+  async (t) => {
+    const bytes = makeApk({ sizeBytes: 1_200_000, seed: 'changed' })
+    const sha256 = createHash('sha256').update(bytes).digest()
+    const about = { buildType: 'debug', versionCode: 1, versionName: null, gitSha: null }
+    const more = { ciRunId: null, signerFingerprint: null, sizeBytes: bytes.length, sha256 }
+    bytes[1_100_000] = (bytes[1_100_000] ?? 0) ^ 1
+    const readAt = async (offset: number, length: number) => bytes.subarray(offset, offset + length)
+    const by = { admin: 'tester', requestId: 'changed', ip: null }
+    const published = apkStore(pool).publish({ buildId: 'changed', ...about, ...more }, readAt, by)
+    await t.rejects(published, /another SHA-256/)
+    t.equal(await apkStore(pool).find('changed'), undefined)
+  },
+)
 
 t.test('a push token that comes while its command is claimed is always pushed to', async (t) => {
   const devices = deviceStore(pool)

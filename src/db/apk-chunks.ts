@@ -1,4 +1,5 @@
 /** The bytes of a build, in rows of 1 MiB: written while it is published, read as a download pulls. */
+import { createHash } from 'node:crypto'
 import type { ReadAt } from '../core/zip.ts'
 import { patiently } from './patience.ts'
 import type { Queryable } from './pool.ts'
@@ -20,21 +21,34 @@ const READ = /* sql */ `
 const REMOVE = /* sql */ `
   delete from apk_chunks where build_id = $1`
 
-/** Takes the place of what there may be. Throws where the file is shorter than `sizeBytes`. Only in a transaction that holds the build's lock. */
+/** What is to be stored. */
+export interface ChunkedBuild {
+  readonly buildId: string
+  readonly sizeBytes: number
+  /** 32 bytes. */
+  readonly sha256: Buffer
+}
+
+/**
+ * Takes the place of what there may be. Throws where the bytes are not those that were summed up as they came: a disk may
+ * give back others. Only in a transaction that holds the build's lock.
+ */
 export async function writeChunks(
   tx: Queryable,
-  buildId: string,
-  sizeBytes: number,
+  { buildId, sizeBytes, sha256 }: ChunkedBuild,
   readAt: ReadAt,
 ): Promise<void> {
+  const hash = createHash('sha256')
   await tx.query({ name: 'apks.remove_chunks', text: REMOVE, values: [buildId] })
   for (let offset = 0; offset < sizeBytes; offset += MAX_CHUNK_BYTES) {
     const wantedBytes = Math.min(MAX_CHUNK_BYTES, sizeBytes - offset)
     const bytes = await readAt(offset, wantedBytes)
     if (bytes.length !== wantedBytes) throw new Error('the spooled APK is shorter than it was')
+    hash.update(bytes)
     const chunkNo = offset / MAX_CHUNK_BYTES
     await tx.query({ name: 'apks.insert_chunk', text: INSERT, values: [buildId, chunkNo, bytes] })
   }
+  if (!hash.digest().equals(sha256)) throw new Error('the spooled APK has another SHA-256 by now')
 }
 
 /** See ApkStore.readChunks. */

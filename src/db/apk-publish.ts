@@ -95,7 +95,7 @@ async function publishOnce(
   if (!stored.sha256.equals(sha256)) return { kind: 'conflict', reason: 'other_bytes' }
   if (stored.hasBytes) return { kind: 'already_published', build: stored }
 
-  await writeChunks(tx, buildId, sizeBytes, readAt)
+  await writeChunks(tx, build, readAt)
   const audited = [buildId, by.admin, by.requestId, by.ip]
   await tx.query({ name: 'apks.audit_publish', text: AUDIT, values: audited })
   const kind = rowCount === 1 ? 'published' : 'restored'
