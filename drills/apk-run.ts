@@ -40,7 +40,9 @@ export async function runApks(run: ApkRun): Promise<readonly Figure[]> {
     const figures = [await uploadInARow(acts), await fetchEach(acts)]
     const pulling = startPulling(stage.devices)
     figures.push(await breakOff(acts, pulling), await killWithin(acts, pulling))
-    figures.push(await killBeforeCommit(acts, pulling), await pulled(acts, pulling))
+    figures.push(await killAround(acts, pulling, 'before_commit'))
+    figures.push(await killAround(acts, pulling, 'after_commit_before_reply'))
+    figures.push(await pulled(acts, pulling))
     return [...figures, await ends(stage)]
   } finally {
     await stage.close()
@@ -147,24 +149,34 @@ async function killWithin(acts: Acts, pulling: Pulling): Promise<Figure> {
   }
 }
 
-/** All of its bytes are with the database, which was not told to keep them. */
-async function killBeforeCommit(acts: Acts, pulling: Pulling): Promise<Figure> {
+/** All of its bytes are with the database, which was not told to keep them; or was, and nobody heard of it. */
+async function killAround(
+  acts: Acts,
+  pulling: Pulling,
+  failpoint: 'before_commit' | 'after_commit_before_reply',
+): Promise<Figure> {
   const { run, stage } = acts
   const { taker, uploads } = stage
   taker.life.signal('SIGTERM')
   await taker.life.ended
-  await taker.restart({ main: 'drills/failpoint-main.js', env: { FAILPOINT: 'before_commit' } })
-  const lost = uploads.next()
-  const status = await uploads.publish(taker.origin, lost).catch(() => null)
+  await taker.restart({ main: 'drills/failpoint-main.js', env: { FAILPOINT: failpoint } })
+  const upload = uploads.next()
+  acts.published.set(upload.sha256, upload)
+  const status = await uploads.publish(taker.origin, upload).catch(() => null)
   const { signal } = await taker.life.ended
   await taker.restart()
-  const isKept = await isStored(stage, lost)
-  const isStoredAgain = await publish(acts, lost)
+  const isKept = await isStored(stage, upload)
+  const again = await uploads.publish(taker.origin, upload)
+  const mustBeKept = failpoint === 'after_commit_before_reply'
   await pulling.pulled(run.phones)
   return {
-    promise: 'kill -9 before the commit leaves no build either',
-    measured: `answer ${status}, ${signal}; build kept: ${isKept}, stored again: ${isStoredAgain}`,
-    isHeld: status === null && signal === 'SIGKILL' && !isKept && isStoredAgain,
+    promise: `kill -9 ${mustBeKept ? 'after the commit leaves the whole build' : 'before the commit leaves no build either'}`,
+    measured: `answer ${status}, ${signal}; build kept: ${isKept}, the same again: ${again}`,
+    isHeld:
+      status === null &&
+      signal === 'SIGKILL' &&
+      isKept === mustBeKept &&
+      again === (mustBeKept ? 200 : 201),
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * Which bytes of one file a GET or HEAD asks for: If-None-Match, If-Range and Range (RFC 9110,
- * sections 13 and 14). Pure. Not served, so ignored as the RFC allows: more than one range (the whole
- * file is sent), If-Match and dates (files have an ETag and no Last-Modified).
+ * sections 13 and 14). Pure. Ignored as the RFC allows: more than one range (the whole file is sent),
+ * and dates (files have an ETag and no Last-Modified). Ignored against the RFC (13.1.1): If-Match,
+ * since the API knows no 412.
  */
 
 /** The file as it stands now. */
