@@ -1,5 +1,6 @@
 /** The bytes of a build, in rows of 1 MiB: written while it is published, read as a download pulls. */
 import { createHash } from 'node:crypto'
+import { createTurns } from '../core/turns.ts'
 import type { ReadAt } from '../core/zip.ts'
 import { patiently } from './patience.ts'
 import type { Queryable } from './pool.ts'
@@ -9,6 +10,9 @@ export const MAX_CHUNK_BYTES = 1024 * 1024
 
 /** How much a download holds in memory at once: on the wire the text form of bytea doubles it. */
 const READ_BYTES = 256 * 1024
+
+/** Pieces read at once: where no disk serves a crowd of downloads, all else still finds connections. */
+const MAX_READS = 2
 
 const INSERT = /* sql */ `
   insert into apk_chunks (build_id, chunk_no, bytes) values ($1, $2, $3)`
@@ -53,6 +57,8 @@ export async function writeChunks(
 
 /** See ApkStore.readChunks. */
 export function chunkReader(database: Queryable) {
+  const inTurn = createTurns(MAX_READS)
+
   return async function* readChunks(
     build: { readonly buildId: string },
     firstByte: number,
@@ -68,7 +74,7 @@ export function chunkReader(database: Queryable) {
         text: READ,
         values: [build.buildId, chunkNo, offset + 1, wantedBytes],
       }
-      const { rows } = await patiently(() => database.query<{ bytes: Buffer }>(query))
+      const { rows } = await patiently(() => inTurn(() => database.query<{ bytes: Buffer }>(query)))
       const bytes = rows[0]?.bytes
       if (bytes?.length !== wantedBytes) {
         throw new Error(`chunk ${chunkNo} of build ${build.buildId} is missing or damaged`)

@@ -1,7 +1,10 @@
 /** The cache: one reads the database for all who wait, in this process and beside others. Its files: cache-files.test.ts. */
 import { readFile } from 'node:fs/promises'
+import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import { AppError } from '../../src/core/errors.ts'
+import { chunkReader } from '../../src/db/apk-chunks.ts'
+import type { Query, Queryable } from '../../src/db/pool.ts'
 import { PIECE_BYTES, readAll, SIZE_BYTES, setUpCache, storedApk } from '../helpers/apk-cache.ts'
 
 /** A gate that `open` opens for good. */
@@ -50,6 +53,25 @@ t.test('readers follow a fill, and get the last piece once the sum is right', as
   const { value } = await pieces.next()
   t.ok(apk.bytes.subarray(gotBytes).equals(Buffer.from(value ?? [])))
   t.ok((await pieces.next()).done)
+})
+
+t.test('a fill goes on when the reader that began it leaves', async (t) => {
+  const { cache, store, hold, reads, files } = setUpCache(t)
+  const apk = storedApk('leaves')
+  store(apk)
+  const hasLeft = gate()
+  hold(async (at) => {
+    if (at > 0) await hasLeft.opened
+  })
+  const read = cache()
+  const first = read(apk, 0, SIZE_BYTES - 1)[Symbol.asyncIterator]()
+  t.equal((await first.next()).value?.length, PIECE_BYTES)
+  const second = readAll(read, apk)
+  await first.return?.()
+  hasLeft.open()
+  t.ok((await second).equals(apk.bytes))
+  t.same(reads, ['leaves'])
+  t.equal((await files()).length, 1)
 })
 
 t.test('where the database fails within a fill, each reader goes on by itself', async (t) => {
@@ -113,4 +135,29 @@ t.test('four fills run at once; beyond them the database is read, and nothing wa
   const got = await Promise.all(builds.map((apk) => readAll(read, apk)))
   for (const [index, apk] of builds.entries()) t.ok(got[index]?.equals(apk.bytes), apk.buildId)
   t.equal((await files()).length, 4)
+})
+
+t.test('however many read from the database, two pieces are on their way at once', async (t) => {
+  const apk = storedApk('crowd')
+  let onTheirWay = 0
+  let most = 0
+  const database: Queryable = {
+    async query<Row extends object>({ values = [] }: Query) {
+      onTheirWay += 1
+      most = Math.max(most, onTheirWay)
+      await turn()
+      onTheirWay -= 1
+      const [buildId, , from, count] = values
+      if (buildId === 'broken') throw new Error('broken')
+      const first = Number(from) - 1
+      const rows = [{ bytes: apk.bytes.subarray(first, first + Number(count)) }]
+      return { rows: rows as object[] as Row[], rowCount: 1 } // what READ selects
+    },
+  }
+  const readChunks = chunkReader(database)
+  const broken = readAll(readChunks, { ...apk, buildId: 'broken' })
+  const crowd = Array.from({ length: 20 }, () => readAll(readChunks, apk))
+  await t.rejects(broken, /broken/, 'its turn is over, too')
+  for (const bytes of await Promise.all(crowd)) t.ok(bytes.equals(apk.bytes))
+  t.equal(most, 2)
 })
