@@ -188,7 +188,11 @@ export function createListener(deps: ListenerDeps): Listener {
   }
 
   /** The exchange that was last opened on a socket and has not ended. Node reports some errors by socket only. */
-  function busyWith(socket: Socket): Exchange | undefined {
+  function busyWith(
+    socket: Socket & { readonly _httpMessage?: object | null },
+  ): Exchange | undefined {
+    // Most that are refused have no answer under way, and no public field tells: a look at all took a third of a refusal.
+    if (!socket._httpMessage) return undefined
     return openExchanges.findLast(
       (exchange) => exchange.request.socket === socket && !exchange.isEnded,
     )
