@@ -220,6 +220,7 @@ t.test('a second signal ends every wait, and still gives back what is under way'
   const authorization = `Authorization: Bearer ${token}`
   half.write(head('POST /v1/heartbeat HTTP/1.1', authorization, 'Content-Length: 100'))
   half.write('{"sta')
+  await service.call('GET', '/healthz') // it has been read by then
   service.process.kill('SIGTERM')
   // The port is closed: it waits for the request, which would be 408 after 10 s.
   await until(() =>
