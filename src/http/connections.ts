@@ -19,7 +19,8 @@ export function connectionLimit(maxOpenFiles: number, otherFiles: number): numbe
 const SLOW_READER_TIMEOUT_MS = 60_000
 /** More than keepAliveTimeout, which is what clients are told, and which an empty line now and then puts off. */
 const IDLE_TIMEOUT_MS = 80_000
-const LOOK_MS = 5_000
+/** No part of either: a timer that is early by a hair costs no further look. */
+const LOOK_MS = 4_500
 
 export interface Connections {
   readonly open: number
