@@ -2,13 +2,12 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { readdir } from 'node:fs/promises'
-import { createServer, request } from 'node:http'
-import { type AddressInfo, connect as connectSocket } from 'node:net'
+import { request } from 'node:http'
+import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import { makeApk, makeZip } from '../sim/apk.ts'
-import { openUpload } from '../src/http/body.ts'
 import { connect } from './helpers/database.ts'
 import { until } from './helpers/replicas.ts'
 import { ADMIN, startService } from './helpers/service.ts'
@@ -209,26 +208,6 @@ t.test('an upload that is cut off leaves nothing', async (t) => {
     t.match(line, { event: 'http.request', status_code: 499, reason: 'client_closed' }, id)
     t.ok(await isNothingKept(id))
   }
-})
-
-t.test('an upload that stands still is refused, and its client reads why', async (t) => {
-  const server = createServer((incoming, response) => {
-    const upload = openUpload(incoming, () => {}, 20)
-    upload.on('error', (error: Error & { code?: string }) => {
-      response.writeHead(408, { connection: 'close' }).end(error.code)
-    })
-    upload.resume()
-  })
-  t.teardown(() => server.close())
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo // it listens
-  const upload = request({ port, method: 'PUT', headers: { 'content-length': 100 } })
-  upload.write('not all of it')
-  const [response] = await once(upload, 'response')
-  const [code] = await once(response, 'data')
-  t.equal(`${response.statusCode} ${code}`, '408 request_timeout')
-  upload.on('error', () => {}).destroy()
 })
 
 t.test('the latest build is the one of the highest version that was not withdrawn', async (t) => {

@@ -4,7 +4,7 @@ import { makeApk } from '../sim/apk.ts'
 import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { RateLimit } from '../src/core/rate-limit.ts'
 import { subnetOf } from '../src/core/subnet.ts'
-import { TurnQueue } from '../src/core/turn-queue.ts'
+import { Trickle } from '../src/core/trickle.ts'
 import { AwaitedBodies } from '../src/http/body.ts'
 import type { Answer } from './helpers/client.ts'
 import { connect } from './helpers/database.ts'
@@ -155,7 +155,7 @@ t.test('so many requests wait for news of a command, and no more', async (t) => 
 })
 
 t.test('of more bodies on their way than may be held, the oldest are given up', async (t) => {
-  const bodies = new AwaitedBodies(() => 0, new TurnQueue(), 3_000)
+  const bodies = new AwaitedBodies(() => 0, new Trickle(), 3_000)
   const givenUp: string[] = []
   const begin = (name: string) => {
     const place = bodies.start(({ code }) => {

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { AppError } from '../core/errors.ts'
 import { LiveList, type Place } from '../core/live-list.ts'
-import type { TurnQueue } from '../core/turn-queue.ts'
+import type { Trickle } from '../core/trickle.ts'
 
 /** All of a JSON body must arrive within this; http-api.md, data.md (`requestTimeout` is 0 for uploads' sake). */
 const JSON_TIMEOUT_MS = 10_000
@@ -33,14 +33,14 @@ interface Awaited {
  */
 export class AwaitedBodies {
   readonly #nowMs: () => number
-  readonly #late: TurnQueue
+  readonly #late: Trickle
   readonly #maxHeldBytes: number
   readonly #awaited = new LiveList<Awaited>()
   #heldBytes = 0
   #sweeper: NodeJS.Timeout | undefined
 
   /** `nowMs` is monotonic. */
-  constructor(nowMs: () => number, late: TurnQueue, maxHeldBytes = MAX_HELD_BYTES) {
+  constructor(nowMs: () => number, late: Trickle, maxHeldBytes = MAX_HELD_BYTES) {
     this.#nowMs = nowMs
     this.#late = late
     this.#maxHeldBytes = maxHeldBytes

@@ -8,7 +8,7 @@ import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { isRequestId } from '../core/ids.ts'
 import { LiveList } from '../core/live-list.ts'
-import { TurnQueue } from '../core/turn-queue.ts'
+import { Trickle } from '../core/trickle.ts'
 import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
@@ -71,7 +71,7 @@ export function createListener(deps: ListenerDeps): Listener {
   const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
   const openExchanges = new LiveList<Exchange>()
-  const late = new TurnQueue() // to refuse one takes 0.1 ms, and those that came together are late together
+  const late = new Trickle() // to refuse one takes 0.1 ms, and those that came together are late together
   const bodies = new AwaitedBodies(deps.nowMs, late)
   // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
   deps.closing.addEventListener('abort', () => {

@@ -7,7 +7,7 @@
 /** Beyond so many pieces a turn takes more of them: however many wait, their number falls by as much in each turn. */
 const TURNS = 1_000
 
-export class TurnQueue {
+export class Trickle {
   #waiting: (() => void)[] = []
 
   /** First come first; `work` is called once, in a later turn. Holds no more than its callers have sockets, or the like. */

@@ -1,9 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import t from 'tap'
-import { TurnQueue } from '../../src/core/turn-queue.ts'
+import { Trickle } from '../../src/core/trickle.ts'
 
 t.test('a piece in each turn, first come first, and none in the turn that adds', async (t) => {
-  const queue = new TurnQueue()
+  const queue = new Trickle()
   const done: number[] = []
   for (let nth = 1; nth <= 3; nth += 1) queue.add(() => done.push(nth))
   t.same(done, [])
@@ -14,7 +14,7 @@ t.test('a piece in each turn, first come first, and none in the turn that adds',
 })
 
 t.test('a flood takes more of a turn, so that it ends', async (t) => {
-  const queue = new TurnQueue()
+  const queue = new Trickle()
   let done = 0
   for (let nth = 0; nth < 2_500; nth += 1) queue.add(() => (done += 1))
   const perTurn: number[] = []
@@ -29,7 +29,7 @@ t.test('a flood takes more of a turn, so that it ends', async (t) => {
 })
 
 t.test('work that adds work, and work after a rest', async (t) => {
-  const queue = new TurnQueue()
+  const queue = new Trickle()
   const done: string[] = []
   queue.add(() => {
     done.push('first')
