@@ -26,7 +26,8 @@ const ENROLLMENT_RANDOM_BYTES = 32
 /** Of SHA-256: FIPS 180-4. */
 const BLOCK_BYTES = 64
 const HASH_BYTES = 32
-const DEVICE_TOKEN = /^dt_[A-Za-z0-9_-]{43}$/
+/** Of the last character two bits carry nothing: other spellings of the same bytes are none of ours. */
+const DEVICE_TOKEN = /^dt_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/
 const ENROLLMENT_TOKEN = /^et_[A-Za-z0-9_-]{43}$/
 
 export function hashToken(token: string): Buffer {
