@@ -6,7 +6,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
 import type { Habits } from '../sim/device-habits.ts'
-import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { createFleet, type Fleet, issueEnrollmentTokens } from '../sim/fleet.ts'
 import { type CommandsAdmin, createCommandsAdmin } from './commands-admin.ts'
 import { checkCommands } from './commands-check.ts'
@@ -15,7 +15,7 @@ import { createCommandsJournal, type JournalWriter } from './commands-journal.ts
 import { countOpen, lapseLeases, readStored } from './commands-stored.ts'
 import type { Figure } from './drill.ts'
 import { type ReplicaPair, startReplicaPair } from './replica-pair.ts'
-import { ADMIN_TOKEN, pushSettings, serviceSettings } from './service-settings.ts'
+import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
 
 export interface CommandsRun {
   readonly databaseUrl: string

@@ -4,7 +4,7 @@
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
-import { type FcmStandIn, startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { type FcmStandIn, pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { createFleet, type Fleet, issueEnrollmentTokens } from '../sim/fleet.ts'
 import { createSend, type Send } from '../sim/http.ts'
 import type { LoadReport } from '../sim/load.ts'
@@ -14,7 +14,7 @@ import { compare } from './compare.ts'
 import type { Figure } from './drill.ts'
 import { type FcmGate, startFcmGate } from './fcm-gate.ts'
 import { startReplica } from './replica.ts'
-import { ADMIN_TOKEN, pushSettings, serviceSettings } from './service-settings.ts'
+import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
 import { enroll, type HeartbeatLoad, startHeartbeats } from './stdout-load.ts'
 import { servedAll } from './stdout-phases.ts'
 

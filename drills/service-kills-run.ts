@@ -5,7 +5,7 @@
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import { median } from '../bench/measure.ts'
-import { type FcmStandIn, startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { type FcmStandIn, pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { createFleet, type Fleet, issueEnrollmentTokens } from '../sim/fleet.ts'
 import { createSend, type Send } from '../sim/http.ts'
 import type { Failpoint } from '../src/core/failpoint.ts'
@@ -17,7 +17,7 @@ import { withClient } from './postgres.ts'
 import type { Ended, Replica } from './replica.ts'
 import { startKillsLoad } from './service-kills-load.ts'
 import { type Lives, startLives } from './service-lives.ts'
-import { ADMIN_TOKEN, pushSettings, serviceSettings } from './service-settings.ts'
+import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
 
 export interface ServiceKillsRun {
   readonly databaseUrl: string

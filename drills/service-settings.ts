@@ -1,5 +1,4 @@
 /** What each drill's service is told, and the credentials that it then takes. */
-import type { FcmStandIn } from '../sim/fcm-stand-in.ts'
 
 export const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
 /** A lone HMAC_SECRET has the id `default`. */
@@ -12,9 +11,4 @@ export function serviceSettings(databaseUrl: string, dataDir: string) {
     ADMIN_TOKENS: `drill=${ADMIN_TOKEN}`,
     HMAC_SECRET: HMAC_SECRET.secret,
   }
-}
-
-/** Of a service that pushes to `fcm`, or to what stands before it. */
-export function pushSettings(fcm: Pick<FcmStandIn, 'serviceAccount' | 'baseUrl'>) {
-  return { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl }
 }

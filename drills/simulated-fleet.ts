@@ -2,6 +2,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { makeApk } from '../sim/apk.ts'
 import type { FcmStandIn } from '../sim/fcm-stand-in.ts'
+import { pushSettings } from '../sim/fcm-stand-in.ts'
 import type { Send } from '../sim/http.ts'
 import type { LoadJournal } from '../sim/load-journal.ts'
 import { readCommandLine } from '../sim/simulate-options.ts'
@@ -9,7 +10,7 @@ import { createSimulation, type Simulation } from '../sim/simulate-run.ts'
 import type { Summary } from '../sim/simulate-summary.ts'
 import type { Figure } from './drill.ts'
 import type { Acknowledged } from './mixed-load.ts'
-import { ADMIN_TOKEN, pushSettings, serviceSettings } from './service-settings.ts'
+import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
 
 export const METRICS_TOKEN = 'drill-metrics-token-0123456789abcdef'
 const APK_BYTES = 100_000

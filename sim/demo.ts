@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
-import { type FcmStandIn, startFcmStandIn } from './fcm-stand-in.ts'
+import { type FcmStandIn, pushSettings, startFcmStandIn } from './fcm-stand-in.ts'
 import { createScreen, type Output, type Screen } from './screen.ts'
 import { type ServiceProcess, startServiceProcess } from './service-process.ts'
 import { tellStory } from './story.ts'
@@ -67,8 +67,7 @@ async function walk(screen: Screen, started: Started, isPushOn: boolean): Promis
       ADMIN_TOKENS: `demo=${adminToken}`,
       HMAC_SECRET: randomBytes(32).toString('base64url'),
       ...(started.push !== undefined && {
-        FIREBASE_SERVICE_ACCOUNT_JSON: started.push.serviceAccount.json,
-        FCM_BASE_URL: started.push.baseUrl,
+        ...pushSettings(started.push),
       }),
     })
     started.service = service

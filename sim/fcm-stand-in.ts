@@ -215,3 +215,8 @@ async function readText(req: IncomingMessage): Promise<string> {
   }
   return Buffer.concat(chunks).toString('utf8')
 }
+
+/** The settings of a service that pushes to `fcm`, or to what stands before it. */
+export function pushSettings(fcm: Pick<FcmStandIn, 'serviceAccount' | 'baseUrl'>) {
+  return { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl }
+}

@@ -2,6 +2,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
+import { pushSettings } from '../sim/fcm-stand-in.ts'
 import { apkStore } from '../src/db/apks.ts'
 import { deviceStore } from '../src/db/devices.ts'
 import type { Database } from '../src/db/pool.ts'
@@ -37,7 +38,7 @@ async function lockReads(t: Test) {
 t.test('a command that is durable is answered 202 when it can be read no more', async (t) => {
   const pushing = await startService(t, {
     databaseUrl: service.databaseUrl,
-    env: { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl },
+    env: pushSettings(fcm),
   })
   fcm.setMode({ fcm: 'hang' })
   t.teardown(() => fcm.setMode({ fcm: 'ok' }))

@@ -1,6 +1,6 @@
 /** One request_id at two replicas at once: one command, one message, and everyone is told the same. */
 import t from 'tap'
-import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import type { Answer } from './helpers/client.ts'
 import { connect } from './helpers/database.ts'
 import type { LogLine } from './helpers/lines.ts'
@@ -10,7 +10,7 @@ const POSTS = 50
 
 const fcm = await startFcmStandIn()
 t.teardown(() => fcm.close())
-const env = { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl }
+const env = pushSettings(fcm)
 const first = await startService(t, { env })
 const second = await startService(t, { env, databaseUrl: first.databaseUrl })
 const db = await connect(t, first.databaseUrl)

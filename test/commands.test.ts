@@ -1,13 +1,13 @@
 /** POST /admin/command and what admins read, list and cancel. */
 import t from 'tap'
-import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { connect } from './helpers/database.ts'
 import { startService } from './helpers/service.ts'
 
 const fcm = await startFcmStandIn()
 t.teardown(() => fcm.close())
 const service = await startService(t, {
-  env: { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl },
+  env: pushSettings(fcm),
 })
 const db = await connect(t, service.databaseUrl)
 let devices = 0

@@ -1,6 +1,6 @@
 /** Which of several heartbeats counts: the window of dedup, the device's clock, its push token, two replicas. */
 import t from 'tap'
-import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { connect } from './helpers/database.ts'
 import { type Enrolled, type Running, startService } from './helpers/service.ts'
 
@@ -8,8 +8,7 @@ const fcm = await startFcmStandIn()
 t.teardown(() => fcm.close())
 const env = {
   HEARTBEAT_DEDUP_WINDOW_S: '86400', // a day: no test sees its end
-  FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-  FCM_BASE_URL: fcm.baseUrl,
+  ...pushSettings(fcm),
 }
 const service = await startService(t, { env })
 const replica = await startService(t, { env, databaseUrl: service.databaseUrl })

@@ -1,7 +1,7 @@
 /** What one client may take of a service, so that the others keep theirs: downloads a minute, places to wait in. */
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
-import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { RateLimit } from '../src/core/rate-limit.ts'
 import { subnetOf } from '../src/core/subnet.ts'
 import { Trickle } from '../src/core/trickle.ts'
@@ -115,7 +115,7 @@ t.test('so many requests wait for news of a command, and no more', async (t) => 
   fcm.setMode({ fcm: 'hang' })
   fcm.register('push-1', () => {})
   const service = await startService(t, {
-    env: { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl },
+    env: pushSettings(fcm),
   })
   await service.enroll('W1', { fcm_token: 'push-1' })
   const order = (id: string, waitMs: number) =>

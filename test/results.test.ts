@@ -1,7 +1,7 @@
 /** What a device reports about a command: by which way, how often, how late, and who may. */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { connect } from './helpers/database.ts'
 import { type Enrolled, startService } from './helpers/service.ts'
 
@@ -12,8 +12,7 @@ const fcm = await startFcmStandIn()
 t.teardown(() => fcm.close())
 const service = await startService(t, {
   env: {
-    FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-    FCM_BASE_URL: fcm.baseUrl,
+    ...pushSettings(fcm),
     FCM_TIMEOUT_MS: '1000',
   },
 })

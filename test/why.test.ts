@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
-import { startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
 import { duration } from '../src/why/ago.ts'
 import { plain } from '../src/why/api.ts'
 import { connect } from './helpers/database.ts'
@@ -74,8 +74,7 @@ t.test('a command that push does not bring: no push token, FCM away, its time ov
   const service = await startService(t, {
     env: {
       ADMIN_TOKENS,
-      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-      FCM_BASE_URL: fcm.baseUrl,
+      ...pushSettings(fcm),
     },
   })
   for (const [alias, about] of [

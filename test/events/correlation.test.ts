@@ -1,7 +1,7 @@
 /** One terminal line for each request, and one id for each story (telemetry.md, Correlation). */
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import type { CallOptions } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
@@ -17,8 +17,7 @@ fcm.register('push-1', () => {})
 const service = await startService(t, {
   env: {
     LOG_LEVEL: 'DEBUG',
-    FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-    FCM_BASE_URL: fcm.baseUrl,
+    ...pushSettings(fcm),
   },
 })
 const db = await connect(t, service.databaseUrl)

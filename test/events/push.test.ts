@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { CANNED } from '../../sim/fcm-stand-in-answers.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 import { about, BACKGROUND, isCount, isDuration, theme } from './helpers.ts'
@@ -134,10 +134,7 @@ t.test('another replica goes on under the same id', async (t) => {
   fcm.setMode({ fcm: 'ok' })
   const second = await startService(t, {
     databaseUrl: first.databaseUrl,
-    env: {
-      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-      FCM_BASE_URL: fcm.baseUrl,
-    },
+    env: pushSettings(fcm),
   })
   const at = about('handed-on', 'D01', device)
   const own = { ...attempted(200, 'OK', 1), attempt: isCount }

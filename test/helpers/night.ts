@@ -2,7 +2,7 @@
 import pg from 'pg'
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { readCluster } from './cluster.ts'
 import { connect } from './database.ts'
 import { head, sendRaw } from './raw.ts'
@@ -20,7 +20,7 @@ export async function liveANight(t: Test): Promise<Night> {
   const fcm = await startFcmStandIn()
   t.teardown(() => fcm.close())
   const service = await startService(t, {
-    env: { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl },
+    env: pushSettings(fcm),
   })
   await databaseOutage(t, service)
 

@@ -1,7 +1,7 @@
 /** The owner's loop on real parts: enroll → heartbeat → command → result → APK, with one single-use token. */
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { connect } from './database.ts'
 import { COMMON_KEYS } from './lines.ts'
 import { type StartOptions, startService } from './service.ts'
@@ -13,8 +13,7 @@ export async function closeTheLoop(t: Test, options: StartOptions = {}): Promise
   const service = await startService(t, {
     ...options,
     env: {
-      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-      FCM_BASE_URL: fcm.baseUrl,
+      ...pushSettings(fcm),
       ...options.env,
     },
   })

@@ -1,7 +1,7 @@
 /** One command brought into some state through the API: with which device, service and FCM, and what happens to it. */
 import type pg from 'pg'
 import type { Test } from 'tap'
-import { type FcmStandIn, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { type FcmStandIn, pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { connect } from './database.ts'
 import { type Enrolled, type Running, startService } from './service.ts'
 
@@ -39,8 +39,7 @@ export async function createScenes(t: Test) {
   const fcm = await startFcmStandIn()
   t.teardown(() => fcm.close())
   const env = {
-    FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-    FCM_BASE_URL: fcm.baseUrl,
+    ...pushSettings(fcm),
     FCM_RETRY_BASE_MS: '3600000', // no retry comes within a test
     FCM_TIMEOUT_MS: '15000',
   }

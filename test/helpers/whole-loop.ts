@@ -5,7 +5,7 @@
  */
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { type FcmStandIn, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { type FcmStandIn, pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
 import { bodyOf, createSend, type HttpRequest, jsonHeaders, textOf } from '../../sim/http.ts'
 import { createRecorder, type Exchange } from '../../sim/recorder.ts'
@@ -32,8 +32,7 @@ export async function liveWholeLoop(t: Test): Promise<WholeLoop> {
   t.teardown(() => fcm.close())
   const service = await startService(t, {
     env: {
-      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-      FCM_BASE_URL: fcm.baseUrl,
+      ...pushSettings(fcm),
       FCM_RETRY_BASE_MS: '1',
       ADMIN_TOKENS: `tester=${ADMIN},reader:read=${READER}`,
       LOG_LEVEL: 'DEBUG', // every request ends in a line

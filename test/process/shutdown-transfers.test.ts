@@ -5,7 +5,7 @@ import { connect as connectSocket, type Socket } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { lineTo } from '../helpers/database-line.ts'
 import { head, openRaw } from '../helpers/raw.ts'
@@ -103,8 +103,7 @@ t.test(
     const service = await startService(t, {
       databaseUrl: line.url,
       env: {
-        FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-        FCM_BASE_URL: fcm.baseUrl,
+        ...pushSettings(fcm),
         FCM_TIMEOUT_MS: '15000', // the most
         LOG_BUFFER_BYTES: '65536',
         SHUTDOWN_GRACE_MS: '9000',

@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import { runRolling } from '../../drills/rolling-run.ts'
-import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
@@ -180,8 +180,7 @@ async function startPushing(t: Test, graceMs: number) {
   fcm.setMode({ fcm: 'hang' })
   const service = await startService(t, {
     env: {
-      FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-      FCM_BASE_URL: fcm.baseUrl,
+      ...pushSettings(fcm),
       FCM_TIMEOUT_MS: '15000', // the most
       SHUTDOWN_GRACE_MS: String(graceMs),
     },

@@ -1,5 +1,6 @@
 /** The sender's pause: what begins it, what is tried meanwhile, and what alone ends it. */
 import t from 'tap'
+import { pushSettings } from '../../sim/fcm-stand-in.ts'
 import { startReplicas, until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
@@ -111,8 +112,7 @@ t.test('a probe that FCM never saw does not resume', async (t) => {
 })
 
 const SELF_TEST = {
-  FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-  FCM_BASE_URL: fcm.baseUrl,
+  ...pushSettings(fcm),
   FCM_SELF_TEST: 'true',
 }
 

@@ -1,6 +1,11 @@
 /** What each answer of FCM does to a command, its push token and the lines (data.md, the FCM table), at the real edge. */
 import t from 'tap'
-import { type Behaviour, type JournaledSend, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import {
+  type Behaviour,
+  type JournaledSend,
+  pushSettings,
+  startFcmStandIn,
+} from '../../sim/fcm-stand-in.ts'
 import { verifyCommandData } from '../../src/core/command-message.ts'
 import { connect } from '../helpers/database.ts'
 import type { LogLine } from '../helpers/lines.ts'
@@ -9,8 +14,7 @@ import { startService } from '../helpers/service.ts'
 const fcm = await startFcmStandIn()
 t.teardown(() => fcm.close())
 const env = {
-  FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-  FCM_BASE_URL: fcm.baseUrl,
+  ...pushSettings(fcm),
   FCM_RETRY_BASE_MS: '1',
   FCM_TIMEOUT_MS: '1500',
 }

@@ -1,6 +1,6 @@
 /** The FCM table of data.md, row by row at the real edge: what an answer does to command, token and sender, and what the story says. */
 import t, { type Test } from 'tap'
-import { type Behaviour, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { type Behaviour, pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 
@@ -57,8 +57,7 @@ const RETRY_BASE_MS = 3_600_000
 const fcm = await startFcmStandIn()
 t.teardown(() => fcm.close())
 const env = {
-  FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
-  FCM_BASE_URL: fcm.baseUrl,
+  ...pushSettings(fcm),
   FCM_RETRY_BASE_MS: String(RETRY_BASE_MS),
   FCM_TIMEOUT_MS: '1000',
 }
