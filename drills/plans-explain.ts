@@ -23,8 +23,8 @@ export interface Explained {
   readonly nodes: readonly string[]
 }
 
-/** Tables that grow with each command. A small fleet's devices may well be read as a whole. */
-const GROWING: readonly string[] = ['commands', 'command_events', 'audit_log']
+/** Tables that grow with what is done. A small fleet's devices may well be read as a whole. */
+const GROWING: readonly string[] = ['commands', 'command_events', 'audit_log', 'enrollment_tokens']
 
 interface PlanNode {
   readonly 'Node Type': string

@@ -1,4 +1,4 @@
-/** Commands of a fleet that has run for long: nearly all of them have ended, each with its story, and a few are open. */
+/** What a fleet that has run for long leaves behind: commands, nearly all ended, each with its story, audit rows, tokens. */
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
 
@@ -7,6 +7,8 @@ export const DEVICES = 5_000
 export const OPEN = 500
 /** An action that 1 in so many commands has; the others are pings. */
 export const RARE_ACTION = { name: 'reboot', oneIn: 5_000 } as const
+/** Who made those of the rare action; the others are the admin `drill`'s. */
+export const RARE_ADMIN = 'rare'
 /** Rows of one statement, so that no fill needs more memory than another. */
 const BATCH = 100_000
 
@@ -45,7 +47,10 @@ export async function fillFleet(db: pg.Client): Promise<void> {
   for (const statement of statements) await db.query(statement)
 }
 
-/** Ended commands numbered from `from` to `to`, both included, older by a minute each; then the statistics of all. */
+/**
+ * Ended commands numbered from `from` to `to`, both included, older by a minute each, with a row of the audit log and an
+ * enrollment token for each; then the statistics of all.
+ */
 export async function fillEnded(db: pg.Client, from: number, to: number): Promise<void> {
   for (let first = from; first <= to; first += BATCH) {
     const last = Math.min(to, first + BATCH - 1)
@@ -63,6 +68,18 @@ export async function fillEnded(db: pg.Client, from: number, to: number): Promis
       `insert into command_events (request_id, at, stage, code, instance)
        select 'done-' || n, ${CREATED}, stage, null, 'drill'
        from generate_series(${first}, ${last}) n, unnest(array['accepted', 'push_sent', 'result']) stage`,
+    )
+    await db.query(
+      `insert into audit_log (at, admin, what, subject, request_id)
+       select ${CREATED}, case when n % ${RARE_ACTION.oneIn} = 0 then '${RARE_ADMIN}' else 'drill' end,
+         'command.create', 'done-' || n, 'r'
+       from generate_series(${first}, ${last}) n`,
+    )
+    await db.query(
+      `insert into enrollment_tokens (token_id, token_hash, uses_allowed, expires_at, issued_by, issued_at, request_id)
+       select gen_random_uuid(), sha256(convert_to('enroll-' || n, 'UTF8')), 1, ${CREATED} + interval '1 day',
+         'drill', ${CREATED}, 'r'
+       from generate_series(${first}, ${last}) n`,
     )
   }
   await db.query('vacuum (analyze)')

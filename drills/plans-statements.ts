@@ -1,26 +1,28 @@
-/** The statements of the service that must not slow down as commands pile up, each as the service asks it. */
+/** The statements of the service that must not slow down as history piles up, each as the service asks it. */
 import { createHash, randomUUID } from 'node:crypto'
 import type { Heartbeat } from '../src/core/heartbeat.ts'
 import type { Claim } from '../src/core/outbox.ts'
+import { type AuditFilter, auditStore, type ListPage } from '../src/db/audit.ts'
 import type { CommandFilter } from '../src/db/command-lists.ts'
 import { commandQueue } from '../src/db/command-queue.ts'
 import { commandResultStore } from '../src/db/command-results.ts'
 import { commandStore } from '../src/db/commands.ts'
 import { deviceStore } from '../src/db/devices.ts'
+import { enrollmentTokenStore } from '../src/db/enrollment-tokens.ts'
 import { storeHeartbeats } from '../src/db/heartbeats.ts'
 import { mailbox } from '../src/db/mailbox.ts'
 import type { Database } from '../src/db/pool.ts'
 import type { Explained, PlanMode } from './plans-explain.ts'
-import { deviceId, OPEN, RARE_ACTION, tokenHash } from './plans-history.ts'
+import { deviceId, OPEN, RARE_ACTION, RARE_ADMIN, tokenHash } from './plans-history.ts'
 
 export interface Statement {
   readonly title: string
   /** Where the service knows: the hot path asks for generic plans. */
   readonly modes: readonly PlanMode[]
   readonly run: (database: Database) => Promise<unknown>
-  /** The index of commands or their events that must serve it; null: whichever the planner likes. */
+  /** The index that must serve it; null: whichever the planner likes. */
   readonly index: string | null
-  /** Rows of commands and their events that it may read at most, however many have ended. */
+  /** Rows of the tables that grow that it may read at most, however many they hold. */
   readonly mostRows: number
 }
 
@@ -32,6 +34,7 @@ const GROUP = 64
 /** The planner may read all that is open, in small fleets above all: that is bounded by what the fleet has to do. */
 const ALL_OPEN = OPEN + 10
 const CLAIMED = 64
+const DAY_MS = 86_400_000
 const NO_FILTER: CommandFilter = { deviceId: null, status: null, action: null }
 const BY = { admin: 'drill', requestId: 'r', ip: null, instance: 'drill' }
 const RESULT = {
@@ -178,6 +181,8 @@ export const STATEMENTS: readonly Statement[] = [
     mostRows: 20,
   },
   ...lists(),
+  ...auditLists(),
+  ...enrollmentTokens(),
 ]
 
 function lists(): readonly Statement[] {
@@ -201,6 +206,56 @@ function lists(): readonly Statement[] {
     index: null,
     mostRows,
   }))
+}
+
+function auditLists(): readonly Statement[] {
+  const since = new Date(Date.now() - DAY_MS)
+  const after = { at: since.toISOString(), id: '1' }
+  const cases: readonly [what: string, after: ListPage['after'], filter: AuditFilter][] = [
+    ['newest', null, { since: null, admin: null }],
+    ['a later page', after, { since: null, admin: null }],
+    ['since a day', null, { since, admin: null }],
+    ['of an admin', null, { since: null, admin: BY.admin }],
+    ['of a rare admin', null, { since: null, admin: RARE_ADMIN }],
+    ['of an unknown admin', null, { since, admin: 'none' }],
+  ]
+  return cases.map(([what, after, filter]) => ({
+    title: `audit log: ${what}`,
+    modes: BOTH,
+    run: (database) => auditStore(database).list({ limit: PAGE, after }, filter),
+    index: null,
+    mostRows: PAGE,
+  }))
+}
+
+function enrollmentTokens(): readonly Statement[] {
+  const store = (database: Database) => enrollmentTokenStore(database)
+  const token = { tokenId: randomUUID(), tokenHash: tokenHash(0), alias: null }
+  const options = { ...BY, expiresInS: 60, usesAllowed: 1, note: null, maxPerHour: 200 }
+  const page = { limit: PAGE, after: null }
+  return [
+    {
+      title: 'a batch of enrollment tokens',
+      modes: BOTH,
+      run: (database) => store(database).issue([token], options),
+      index: 'enrollment_tokens_by_admin',
+      mostRows: options.maxPerHour,
+    },
+    {
+      title: 'an enrollment token is judged',
+      modes: BOTH,
+      run: (database) => store(database).judge(tokenHash(0)),
+      index: 'enrollment_tokens_token_hash_key',
+      mostRows: 1,
+    },
+    {
+      title: 'enrollment tokens: newest',
+      modes: BOTH,
+      run: (database) => store(database).list(page, null),
+      index: 'enrollment_tokens_issued',
+      mostRows: PAGE,
+    },
+  ]
 }
 
 function claimOf(requestId: string): Claim {

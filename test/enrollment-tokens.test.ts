@@ -241,6 +241,7 @@ t.test(
       [1, 500, 600],
       [10, 500, 600],
       [11, 3_500, 3_600],
+      [LIMIT + 1, 3_599, 3_600], // never
     ] as const) {
       const { status, headers } = await ask(count, `rate-7-${count}`)
       const afterS = Number(headers.get('retry-after'))

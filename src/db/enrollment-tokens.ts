@@ -50,6 +50,8 @@ export interface EnrollmentTokenStore {
 
 export type RevokeOutcome = 'revoked' | 'already_revoked' | 'unknown' | 'exhausted' | 'expired'
 
+const HOUR_S = 3_600
+
 /** One rule for all: which status a row has now. Revocation is the strongest word, then time, then uses. */
 const STATUS = /* sql */ `
   case when revoked_at is not null then 'revoked'
@@ -60,13 +62,11 @@ const STATUS = /* sql */ `
 /** Serialises one admin's batches, so that two at once cannot both pass the limit. */
 const LOCK_ADMIN = /* sql */ `select pg_advisory_xact_lock(hashtextextended('enroll-tokens:' || $1, 0))`
 
-/** $2: how many may stand when the batch is issued; the batch fits when the others are an hour old. */
-const ISSUED_LAST_HOUR = /* sql */ `
-  select count(*)::int as "issued",
-    coalesce(ceil(extract(epoch from
-      (array_agg(issued_at order by issued_at))[count(*) - $2::int] + interval '1 hour' - now()))::int,
-      3600) as "retryAfterS"
-  from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'`
+/** The token that must be an hour old before a batch fits; none: it fits. $2: how many of the last hour may stand beside it. */
+const IN_THE_WAY = /* sql */ `
+  select ceil(extract(epoch from issued_at + interval '1 hour' - now()))::int as "retryAfterS"
+  from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'
+  order by issued_at desc offset $2 limit 1`
 
 const INSERT_ALL = /* sql */ `
   insert into enrollment_tokens
@@ -110,15 +110,16 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
       return database.transaction(async (tx) => {
         const { admin } = options
         const room = options.maxPerHour - tokens.length
+        if (room < 0) return { kind: 'rate_limited', retryAfterS: HOUR_S }
         await tx.query({ name: 'enrollment_tokens.lock_admin', text: LOCK_ADMIN, values: [admin] })
-        const { rows } = await tx.query<{ issued: number; retryAfterS: number }>({
-          name: 'enrollment_tokens.issued_last_hour',
-          text: ISSUED_LAST_HOUR,
+        const { rows } = await tx.query<{ retryAfterS: number }>({
+          name: 'enrollment_tokens.in_the_way',
+          text: IN_THE_WAY,
           values: [admin, room],
         })
-        const { issued = 0, retryAfterS = 0 } = rows[0] ?? {}
-        if (issued > room) {
-          return { kind: 'rate_limited', retryAfterS: Math.max(1, retryAfterS) }
+        const [inTheWay] = rows
+        if (inTheWay !== undefined) {
+          return { kind: 'rate_limited', retryAfterS: Math.max(1, inTheWay.retryAfterS) }
         }
         return { kind: 'issued', expiresAt: await insertAll(tx, tokens, options) }
       })
