@@ -33,6 +33,8 @@ const TURNS = [
   ...['heartbeat', 'heartbeat', 'command', 'heartbeat', 'read'],
   ...['heartbeat', 'heartbeat', 'result', 'heartbeat', 'write'],
 ] as const
+/** Of the writes. No admin enrolls 25 devices a second: the limit's look at the last hour would soon be most of the load. */
+const ENROLLMENT_EVERY = 10
 const READS = [
   '/admin/devices?limit=1',
   '/admin/commands?limit=1',
@@ -93,7 +95,7 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
       return post(`r-${ended.id}`, '/v1/action-result', phones[ended.device] ?? {}, body)
     }
     if (turn === 'write') {
-      return round % 2 === 0
+      return round % ENROLLMENT_EVERY > 0
         ? post('', '/v1/devices/fcm-token', phones[device] ?? {}, { fcm_token: `p-${index}` })
         : post(`t-${index}`, '/v1/enroll-tokens', admin, { aliases: [null], expires_in_sec: 60 })
     }

@@ -3,6 +3,7 @@
  * SIGTERM and started again, under load. HTTPS is required, the balancer comes from an address that is not loopback.
  */
 import { connect, type Socket } from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
 import { seededToken, seedFleet } from '../bench/seeded-fleet.ts'
 import { createSend, jsonHeaders } from '../sim/http.ts'
 import { nothingMissing } from './acknowledged.ts'
@@ -28,6 +29,8 @@ export interface RollingRun {
 }
 
 const GRACE_MS = 15_000
+/** What rolls is a service under way: neither it nor the load and the balancer beside it have ever answered before. */
+const UNDER_WAY_MS = 5_000
 const PHONES = 200
 const STUCK = 10
 const ASKED_PLAINLY = 20
@@ -80,6 +83,7 @@ async function runAt(run: RollingRun, address: string): Promise<readonly Figure[
       ratePerS: run.ratePerS,
       onAnswer: answers.take,
     })
+    await wait(UNDER_WAY_MS)
     const exits: Exit[] = []
     for (let term = 1; term <= run.terms; term += 1) {
       const seat = seats[term % seats.length]
