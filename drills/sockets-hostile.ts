@@ -1,11 +1,10 @@
 /**
- * Sockets that only want to be held: a thread of their own, so that they cost the honest clients of the drill nothing
+ * Sockets that only want to be held: a process of their own, so that they cost the honest clients of the drill nothing
  * but the machine. Slow ones send a byte of a head each second, half ones half a body and then nothing, slow readers
  * take a byte of an answer each second, idle ones ask once; the latter two send empty lines, which are no request.
  */
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
-import { parentPort } from 'node:worker_threads'
 
 export interface HostileWave {
   readonly port: number
@@ -99,11 +98,12 @@ function trickle(open: ReadonlySet<Socket>, goesOn: HostileGroup['goesOn']): Nod
   }, TICK_MS)
 }
 
-parentPort?.on('message', (wave: HostileWave) => {
+process.on('message', (wave: HostileWave) => {
   attack(wave).then(
-    (outcomes) => parentPort?.postMessage(outcomes),
+    (outcomes) => process.send?.(outcomes),
     (error: unknown) => {
       throw error
     },
   )
 })
+process.once('disconnect', () => process.exit())
