@@ -93,11 +93,13 @@ export async function start(deps: LifecycleDeps): Promise<void> {
 export async function unready(
   state: ServiceState,
   closing: AbortSignal,
-  ping: () => Promise<unknown>,
+  database: { readonly isAnswering: boolean; readonly ping: () => Promise<unknown> },
 ): Promise<Readonly<Record<string, string>>> {
   if (closing.aborted) return { service: 'stopping' }
   if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
-  const isAnswering = await ping().then(
+  // A replica whose connections are all busy is slow, not away: were it taken out, the others would have its load too.
+  if (database.isAnswering) return {}
+  const isAnswering = await database.ping().then(
     () => true,
     () => false,
   )

@@ -219,7 +219,11 @@ async function compose(
     isMetricsEnabled: config.isMetricsEnabled,
     metricsContentType: PROMETHEUS_CONTENT_TYPE,
     render: metrics.render,
-    unready: () => unready(state, closing.signal, () => ping(stores.database)),
+    unready: () =>
+      unready(state, closing.signal, {
+        isAnswering: health.isAnswering,
+        ping: () => ping(stores.database),
+      }),
   })
   const isTrustedProxy = addressSet(config.trustedProxies)
   const isPlaintextOk = addressSet(config.plaintextOkCidrs)
