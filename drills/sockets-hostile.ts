@@ -48,7 +48,8 @@ async function attackAs(
   const { name, count, firsts, goesOn } = group
   const heldMs: number[] = []
   const byStatus: Record<string, number> = {}
-  const open = new Set<Socket>()
+  /** With the tick of each second at which it says something: its own, however many have closed meanwhile. */
+  const open = new Map<Socket, number>()
   const closed: Promise<void>[] = []
   const ticker = trickle(open, goesOn)
   for (let index = 0; index < count; index += burst) {
@@ -64,7 +65,7 @@ async function attackAs(
         status = /^HTTP\/1\.1 (\d{3})/.exec(bytes.toString('latin1', 0, 12))?.[1] ?? status
       }
       if (goesOn !== 'read a byte') socket.once('data', onData).resume()
-      open.add(socket)
+      open.set(socket, (index + nth) % TICKS_PER_S)
       closed.push(
         gone.then(() => {
           open.delete(socket)
@@ -82,16 +83,17 @@ async function attackAs(
   return { name, heldMs: heldMs.sort((a, b) => a - b), byStatus }
 }
 
-/** Each socket once a second, a part of them at each tick. */
-function trickle(open: ReadonlySet<Socket>, goesOn: HostileGroup['goesOn']): NodeJS.Timeout {
+/** Each socket once a second. */
+function trickle(
+  open: ReadonlyMap<Socket, number>,
+  goesOn: HostileGroup['goesOn'],
+): NodeJS.Timeout {
   let tick = 0
   return setInterval(() => {
     tick += 1
     if (goesOn === 'nothing') return
-    let nth = 0
-    for (const socket of open) {
-      nth += 1
-      if (nth % TICKS_PER_S !== tick % TICKS_PER_S) continue
+    for (const [socket, own] of open) {
+      if (own !== tick % TICKS_PER_S) continue
       if (goesOn === 'read a byte') socket.read(1)
       socket.write(goesOn === 'write a byte' ? 'a' : '\r\n')
     }

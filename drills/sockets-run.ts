@@ -49,8 +49,8 @@ const READER_LIMIT_MS = 60_000
 const IDLE_LIMIT_MS = 80_000
 /** Beyond the limit: the checking interval, and a machine that is busy. */
 const MOST_LATE_MS = 1_500
-/** A look each 4.5 s, the first when the buffers of both sides have filled; and the byte that says so comes a second later. */
-const READER_LATE_MS = 15_000
+/** Looks are 4.5 s apart, one begins the time and one ends it; the byte that learns of it comes a second later. */
+const READER_LATE_MS = 12_000
 /** Such as those to the database that only the load asked for. */
 const MOST_MORE_FILES = 5
 const TCP_LISTEN = '0A'
