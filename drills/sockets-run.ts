@@ -40,6 +40,8 @@ export interface SocketsRun {
 const SENDERS = 50
 const APK_BYTES = 24_000_000
 const SETTLE_MS = 2_000
+/** Until the compiler is done with the service: before, it is twice as slow, and a wave beside that would look harmless. */
+const WARM_MS = 15_000
 const QUIET_MS = 12_000
 const MOST_RATIO = 2
 /** src/http/listener.ts and src/http/body.ts. */
@@ -70,7 +72,7 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
     const senders = await enroll(origin, ADMIN_TOKEN, SENDERS)
     await publish(origin)
     const load = startHeartbeats(origin, senders, run.heartbeatsPerS)
-    await wait(SETTLE_MS)
+    await wait(WARM_MS)
     const baseFiles = openFiles(service)
     const attack = async (groups: readonly HostileGroup[]) => {
       const wave: HostileWave = { port: Number(new URL(origin).port), burst: run.burst, groups }
