@@ -9,6 +9,12 @@ export const OPEN = 500
 export const RARE_ACTION = { name: 'reboot', oneIn: 5_000 } as const
 /** Who made those of the rare action; the others are the admin `drill`'s. */
 export const RARE_ADMIN = 'rare'
+/** Who did half of it until so many rows ago, and nothing since. */
+export const LEFT_ADMIN = 'left'
+const LEFT_AFTER = 8_000
+/** Who issues enrollment tokens as fast as they can: so many within the hour. */
+export const BUSY_ADMIN = 'busy'
+const ISSUED = 1_000
 /** Rows of one statement, so that no fill needs more memory than another. */
 const BATCH = 100_000
 
@@ -25,6 +31,10 @@ export async function fillFleet(db: pg.Client): Promise<void> {
   const statements = [
     `insert into enrollment_tokens (token_id, token_hash, uses_allowed, expires_at, issued_by, request_id)
      values ('${deviceId(0)}', sha256('x'), 1, now(), 'drill', 'r')`,
+    `insert into enrollment_tokens (token_id, token_hash, uses_allowed, expires_at, issued_by, issued_at, request_id)
+     select gen_random_uuid(), sha256(convert_to('busy-' || n, 'UTF8')), 1, now() + interval '1 day', '${BUSY_ADMIN}',
+       now() - make_interval(secs => n), 'r'
+     from generate_series(1, ${ISSUED}) n`,
     `insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, fcm_token, fcm_token_at)
      select ${ID}, 'D' || n, 1, '${deviceId(0)}', 'default', 'r', 'push-' || n, now() - interval '1 day'
      from generate_series(1, ${DEVICES}) n`,
@@ -71,8 +81,8 @@ export async function fillEnded(db: pg.Client, from: number, to: number): Promis
     )
     await db.query(
       `insert into audit_log (at, admin, what, subject, request_id)
-       select ${CREATED}, case when n % ${RARE_ACTION.oneIn} = 0 then '${RARE_ADMIN}' else 'drill' end,
-         'command.create', 'done-' || n, 'r'
+       select ${CREATED}, case when n % ${RARE_ACTION.oneIn} = 0 then '${RARE_ADMIN}'
+           when n > ${LEFT_AFTER} and n % 2 = 0 then '${LEFT_ADMIN}' else 'drill' end, 'command.create', 'done-' || n, 'r'
        from generate_series(${first}, ${last}) n`,
     )
     await db.query(

@@ -13,7 +13,15 @@ import { storeHeartbeats } from '../src/db/heartbeats.ts'
 import { mailbox } from '../src/db/mailbox.ts'
 import type { Database } from '../src/db/pool.ts'
 import type { Explained, PlanMode } from './plans-explain.ts'
-import { deviceId, OPEN, RARE_ACTION, RARE_ADMIN, tokenHash } from './plans-history.ts'
+import {
+  BUSY_ADMIN,
+  deviceId,
+  LEFT_ADMIN,
+  OPEN,
+  RARE_ACTION,
+  RARE_ADMIN,
+  tokenHash,
+} from './plans-history.ts'
 
 export interface Statement {
   readonly title: string
@@ -217,6 +225,7 @@ function auditLists(): readonly Statement[] {
     ['since a day', null, { since, admin: null }],
     ['of an admin', null, { since: null, admin: BY.admin }],
     ['of a rare admin', null, { since: null, admin: RARE_ADMIN }],
+    ['of an admin who left', null, { since: null, admin: LEFT_ADMIN }],
     ['of an unknown admin', null, { since, admin: 'none' }],
   ]
   return cases.map(([what, after, filter]) => ({
@@ -238,6 +247,13 @@ function enrollmentTokens(): readonly Statement[] {
       title: 'a batch of enrollment tokens',
       modes: BOTH,
       run: (database) => store(database).issue([token], options),
+      index: 'enrollment_tokens_by_admin',
+      mostRows: 1,
+    },
+    {
+      title: 'a batch of enrollment tokens beyond the limit',
+      modes: BOTH,
+      run: (database) => store(database).issue([token], { ...options, admin: BUSY_ADMIN }),
       index: 'enrollment_tokens_by_admin',
       mostRows: options.maxPerHour,
     },

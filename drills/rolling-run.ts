@@ -29,7 +29,7 @@ export interface RollingRun {
 }
 
 const GRACE_MS = 15_000
-/** What rolls is a service under way: neither it nor the load and the balancer beside it have ever answered before. */
+/** What rolls is a service under way: until then neither it nor load and balancer have done any of this, and are slow. */
 const UNDER_WAY_MS = 5_000
 const PHONES = 200
 const STUCK = 10

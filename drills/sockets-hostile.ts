@@ -26,6 +26,8 @@ export interface HostileGroup {
 /** Of one group, once all its sockets are closed. */
 export interface HostileOutcome {
   readonly name: string
+  /** From the first socket to the last: they compute only where nobody else wants to, and may be late. */
+  readonly openedMs: number
   /** From connect to close, ascending, ms. */
   readonly heldMs: readonly number[]
   /** Status of the answer; `none` where none came. */
@@ -46,6 +48,7 @@ async function attackAs(
   { port, burst }: Omit<HostileWave, 'groups'>,
 ): Promise<HostileOutcome> {
   const { name, count, firsts, goesOn } = group
+  const startedAtMs = performance.now()
   const heldMs: number[] = []
   const byStatus: Record<string, number> = {}
   /** With the tick of each second at which it says something: its own, however many have closed meanwhile. */
@@ -58,7 +61,7 @@ async function attackAs(
       socket.on('error', () => {}) // a reset is also a close
       const gone = new Promise((resolve) => socket.once('close', resolve))
       await Promise.race([new Promise((resolve) => socket.once('connect', resolve)), gone])
-      const startedAtMs = performance.now()
+      const openAtMs = performance.now()
       if (goesOn === 'read a byte') socket.pause()
       let status = 'none'
       const onData = (bytes: Buffer) => {
@@ -69,7 +72,7 @@ async function attackAs(
       closed.push(
         gone.then(() => {
           open.delete(socket)
-          heldMs.push(performance.now() - startedAtMs)
+          heldMs.push(performance.now() - openAtMs)
           byStatus[status] = (byStatus[status] ?? 0) + 1
         }),
       )
@@ -78,9 +81,10 @@ async function attackAs(
     await Promise.all(batch)
     await wait((1_000 * burst) / OPENED_PER_S)
   }
+  const openedMs = performance.now() - startedAtMs
   await Promise.all(closed)
   clearInterval(ticker)
-  return { name, heldMs: heldMs.sort((a, b) => a - b), byStatus }
+  return { name, openedMs, heldMs: heldMs.sort((a, b) => a - b), byStatus }
 }
 
 /** Each socket once a second. */

@@ -7,6 +7,7 @@
  * A hurry (a second signal) cuts every one of these waits: requests are answered 503, leases still go back.
  */
 import { type Config, maskedConfig } from './config.ts'
+import { AppError } from './core/errors.ts'
 import type { AtFailpoint } from './core/failpoint.ts'
 import { sleep, within } from './core/wait.ts'
 import type { Listener } from './http/listener.ts'
@@ -48,6 +49,8 @@ const START_LINE_WAIT_MS = 1_500
  * requests that were cut off and (process.ts) for the log, a third each for groups and sends, and for what is closed.
  */
 const MAX_CLOSE_MS = 6_000
+/** Half of what a balancer waits between two looks: an answer that is younger need not be asked for again. */
+const FRESH_MS = 500
 /** What a hurry leaves for leases to go back and for connections to be closed, each. */
 const HURRIED_MS = 250
 
@@ -89,21 +92,34 @@ export async function start(deps: LifecycleDeps): Promise<void> {
   deps.log({ event: 'service.ready', fields: { startup_ms: startupMs } })
 }
 
-/** What keeps the service from serving, and why; empty: nothing. */
+/** The way to the database that nearly every request takes. */
+export interface DatabaseView {
+  /** Within an episode of trouble. */
+  readonly isDown: () => boolean
+  /** Since a statement last went well, ms. */
+  readonly answeredMsAgo: () => number
+  /** Rejects with `overloaded` where all connections are busy. */
+  readonly ping: () => Promise<unknown>
+}
+
+/**
+ * What keeps the service from serving, and why; empty: nothing. A replica whose connections are all busy is slow, not
+ * away: were it taken out of the balance, the others would have its load too, and go the same way.
+ */
 export async function unready(
   state: ServiceState,
   closing: AbortSignal,
-  database: { readonly isAnswering: boolean; readonly ping: () => Promise<unknown> },
+  database: DatabaseView,
 ): Promise<Readonly<Record<string, string>>> {
   if (closing.aborted) return { service: 'stopping' }
   if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
-  // A replica whose connections are all busy is slow, not away: were it taken out, the others would have its load too.
-  if (database.isAnswering) return {}
-  const isAnswering = await database.ping().then(
+  if (!database.isDown() && database.answeredMsAgo() <= FRESH_MS) return {}
+  const isThere = await database.ping().then(
     () => true,
-    () => false,
+    (error) => !database.isDown() && error instanceof AppError && error.code === 'overloaded',
   )
-  return isAnswering ? {} : { database: 'does not answer, or only reads' }
+  if (closing.aborted) return { service: 'stopping' }
+  return isThere ? {} : { database: 'does not answer, or only reads' }
 }
 
 /** `reason` goes into `service.stop`. */

@@ -221,7 +221,8 @@ async function compose(
     render: metrics.render,
     unready: () =>
       unready(state, closing.signal, {
-        isAnswering: health.isAnswering,
+        isDown: () => health.isDown,
+        answeredMsAgo: () => stores.database.answeredMsAgo,
         ping: () => ping(stores.database),
       }),
   })

@@ -38,16 +38,17 @@ const INSERT = /* sql */ `
   select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])`
 
 /** Sorted by the column, which has an index, and not by its text, which has the same name. */
-const list = (filter: string) => /* sql */ `
+const list = (filter: string, order: string) => /* sql */ `
   select ${timeText('at')} as "at", audit_id::text as "id", admin as "admin", what as "what",
     subject as "subject", request_id as "requestId", ip as "ip", detail as "detail"
   from audit_log
   where (at, audit_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::bigint, 0))
     and at >= coalesce($4::timestamptz, '-infinity') ${filter}
-  order by audit_log.at desc, audit_id desc
+  order by ${order} audit_log.at desc, audit_id desc
   limit $1`
-const LIST = list('')
-const LIST_OF_ADMIN = list('and admin = $5')
+const LIST = list('', '')
+/** Said so that only that admin's index can sort it: by time alone, who left long ago is looked for in all that came since. */
+const LIST_OF_ADMIN = list('and admin = any (array[$5::text])', 'audit_log.admin,')
 
 export async function writeAudit(tx: Queryable, ...entries: readonly AuditEntry[]): Promise<void> {
   await tx.query({

@@ -12,8 +12,6 @@ import { isAway, isPartial } from './sqlstate.ts'
 type Success = Extract<Outcome, { readonly kind: 'worked' }>
 
 const SETTLE_MS = 200
-/** Half of what a balancer waits between two looks: a database that falls silent is seen at the next one. */
-const FRESH_MS = 500
 /** What failed may not be tried again for long: after so much time without a failure any success counts. */
 const FORGET_MS = 60_000
 
@@ -24,7 +22,6 @@ export class DatabaseHealth {
   /** What partial trouble made fail in this episode. */
   readonly #failed = new Set<string>()
   #failedAtMs = Number.NEGATIVE_INFINITY
-  #workedAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. */
   constructor(log: (line: Line) => void, nowMs: () => number) {
@@ -36,14 +33,8 @@ export class DatabaseHealth {
     return this.#downSinceMs !== undefined
   }
 
-  /** It has answered just now: to ask once more would prove nothing, and wait in line where many ask. */
-  get isAnswering(): boolean {
-    return !this.isDown && this.#nowMs() - this.#workedAtMs <= FRESH_MS
-  }
-
   readonly observe = (outcome: Outcome): void => {
     if (outcome.kind === 'worked') {
-      this.#workedAtMs = this.#nowMs()
       if (this.#downSinceMs !== undefined && this.#isProof(outcome)) this.#up()
     } else if (isAway(outcome.error)) {
       if (isPartial(outcome.error)) this.#failed.add(outcome.what)

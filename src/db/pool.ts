@@ -7,7 +7,7 @@ import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
 import { isReadOnly, ReadOnlyServerError, ServerClient } from './server-client.ts'
-import { connectFailure, isUnavailable, leavesSessionSound } from './sqlstate.ts'
+import { connectFailure, isOwnWait, isUnavailable, leavesSessionSound } from './sqlstate.ts'
 
 /** One statement. `name` makes it a prepared statement (unless DATABASE_PREPARED=false) and labels its errors. */
 export interface Query {
@@ -72,10 +72,8 @@ const MAX_WAITING = 500
 export class Pool implements Database {
   readonly #pool: pg.Pool
   readonly #isPrepared: boolean
-  readonly #maxConnections: number
   readonly #failpoint: AtFailpoint | undefined
-  /** Connections that a statement holds; those still being opened are not counted. */
-  #inUse = 0
+  #answeredAtMs = Number.NEGATIVE_INFINITY
   /** From then on a failure says nothing about the database. */
   #isClosed = false
   readonly #onOutcome: (outcome: Outcome) => void
@@ -83,7 +81,6 @@ export class Pool implements Database {
   constructor(options: PoolOptions) {
     const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
     this.#isPrepared = options.isPrepared
-    this.#maxConnections = options.maxConnections
     this.#onOutcome = options.onOutcome ?? (() => {})
     this.#pool = new pg.Pool({
       connectionString: options.url,
@@ -120,6 +117,11 @@ export class Pool implements Database {
 
   get waiting(): number {
     return this.#pool.waitingCount
+  }
+
+  /** Since the last statement that went well; Infinity before the first. */
+  get answeredMsAgo(): number {
+    return performance.now() - this.#answeredAtMs
   }
 
   query<Row extends object>(query: Query): Promise<Result<Row>> {
@@ -164,6 +166,7 @@ export class Pool implements Database {
     const startedAtMs = performance.now()
     try {
       const value = await work
+      this.#answeredAtMs = performance.now()
       const connectedAtMs = client instanceof ServerClient ? client.connectedAtMs : 0
       this.#onOutcome({ kind: 'worked', what, startedAtMs, connectedAtMs })
       return value
@@ -177,12 +180,12 @@ export class Pool implements Database {
     if (!this.#isClosed && isUnavailable(error)) this.#onOutcome({ kind: 'failed', what, error })
   }
 
-  /** A wait for our own connections, all of them busy, says nothing about the database. */
+  /** A wait for our own connections, all of them busy or being opened, says nothing about the database: those who hold them do. */
   async #connect(): Promise<pg.PoolClient> {
     try {
       return await this.#pool.connect()
     } catch (error) {
-      if (this.#inUse >= this.#maxConnections) throw overloaded(error)
+      if (isOwnWait(error)) throw overloaded(error)
       const failure = connectFailure(error)
       this.#failed(CONNECT, failure)
       throw failure
@@ -195,7 +198,6 @@ export class Pool implements Database {
     }
     try {
       const client = await this.#connect()
-      this.#inUse += 1
       try {
         const value = await work(client)
         client.release(isReadOnly(client))
@@ -205,8 +207,6 @@ export class Pool implements Database {
         const isSound = error instanceof AppError || leavesSessionSound(error)
         client.release(!isSound)
         throw error
-      } finally {
-        this.#inUse -= 1
       }
     } catch (error) {
       if (!isUnavailable(error)) throw error

@@ -7,9 +7,14 @@ export function sqlstate(error: unknown): string | undefined {
   return code !== undefined && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
 }
 
+/** pg-pool 3.x: its connections are all taken, and none came free in time. To open one in vain has another message. */
+export function isOwnWait(error: unknown): boolean {
+  return error instanceof Error && error.message === 'timeout exceeded when trying to connect'
+}
+
 /** Messages of pg and pg-pool 8.x that carry no code. */
 const LOST_CONNECTION =
-  /timeout exceeded when trying to connect|Query read timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool after calling end|Client was closed and is not queryable|connection is insecure/
+  /Query read timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool after calling end|Client was closed and is not queryable|connection is insecure/
 
 /**
  * Why a connection could not be made. Whatever it is (DNS, TLS, silence, no PostgreSQL at all), there is no database:

@@ -24,7 +24,7 @@ export function healthzRoute(deps: HealthzDeps): OpenRoute {
 /** What keeps the service from serving, and why: `service` while it stops, else the dependency. */
 export type Unready = Readonly<Record<string, string>>
 
-/** 200 when requests would succeed, else 503 with a reason per dependency. */
+/** 200 where the database answers, however busy, else 503 with a reason per dependency. */
 export function readyzRoute(deps: { readonly unready: () => Promise<Unready> }): OpenRoute {
   return {
     method: 'GET',

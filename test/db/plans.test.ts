@@ -1,4 +1,4 @@
-/** What the statements about commands read does not grow with the commands that have ended: 100,000 here, a million by `npm run drill -- plans`. */
+/** What the statements about commands, audit rows and enrollment tokens read does not grow with them: 100,000 here, a million by `npm run drill -- plans`. */
 import t from 'tap'
 import { planShape, seededItems } from '../../bench/scale-plan.ts'
 import { seedFleet } from '../../bench/seeded-fleet.ts'

@@ -227,26 +227,6 @@ t.test('a server that only reads is as good as none, and its reads prove nothing
   t.same(lines, ['db.unavailable', 'db.recovered'])
 })
 
-t.test('who has just had an answer need not ask again', async (t) => {
-  let nowMs = 0
-  const health = new DatabaseHealth(
-    () => {},
-    () => nowMs,
-  )
-  const { pool, kill, pid } = await prepare(t, { onOutcome: health.observe })
-  t.notOk(health.isAnswering, 'none yet')
-  const first = await pid()
-  nowMs = 500
-  t.ok(health.isAnswering)
-  nowMs = 501
-  t.notOk(health.isAnswering, 'it may have fallen silent since')
-  await pool.query(sql('select 1'))
-  t.ok(health.isAnswering)
-  await kill(first)
-  while (!health.isDown) await pool.query(sql('select 1')).catch(() => {})
-  t.notOk(health.isAnswering, 'while an episode lasts')
-})
-
 t.test('waiting has a bound: one more is refused at once', async (t) => {
   const { pool, db } = await prepare(t)
   await db.query('begin')
