@@ -49,10 +49,10 @@ const START_LINE_WAIT_MS = 1_500
  * requests that were cut off and (process.ts) for the log, a third each for groups and sends, and for what is closed.
  */
 const MAX_CLOSE_MS = 6_000
-/** Half of what a balancer waits between two looks: an answer that is younger need not be asked for again. */
-const FRESH_MS = 500
 /** What a hurry leaves for leases to go back and for connections to be closed, each. */
 const HURRIED_MS = 250
+/** Half of what a balancer waits between two looks: an answer that is younger need not be asked for again. */
+const FRESH_MS = 500
 
 /** Resolves when requests are served; rejects with StartError where they must not be. */
 export async function start(deps: LifecycleDeps): Promise<void> {

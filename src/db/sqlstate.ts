@@ -7,7 +7,10 @@ export function sqlstate(error: unknown): string | undefined {
   return code !== undefined && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
 }
 
-/** pg-pool 3.x: its connections are all taken, and none came free in time. To open one in vain has another message. */
+/**
+ * pg-pool 3.x: its connections are all taken, and none came free in time. To open one in vain has another message, but
+ * for those who had waited before: their time began then.
+ */
 export function isOwnWait(error: unknown): boolean {
   return error instanceof Error && error.message === 'timeout exceeded when trying to connect'
 }

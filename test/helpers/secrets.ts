@@ -91,8 +91,8 @@ export function leaksIn(text: string, allowed?: 'hashes'): readonly string[] {
 }
 
 const BASE = 31
-/** BASE to the power of PIECE_LENGTH, modulo 2^32. */
-const LEAVING = Array.from({ length: PIECE_LENGTH }).reduce<number>((x) => Math.imul(x, BASE), 1)
+/** The weight of the character that leaves: an integer below 2^53, of which Math.imul takes the lower 32 bits. */
+const LEAVING = BASE ** PIECE_LENGTH
 const FILTER_MASK = 0xffff
 
 /**
