@@ -22,17 +22,15 @@ export class LiveList<T> implements Iterable<T> {
     return this.#size
   }
 
-  /** Of those that are in it now, the one that came first. */
+  /** The one that stands first: that came first, where nothing was rotated. */
   get first(): T | undefined {
     return this.#first?.item
   }
 
   /** Behind all others; answers the place that removes it. */
   add(item: T): Place<T> {
-    const place: Place<T> = { item, before: this.#last, after: undefined }
-    if (this.#last === undefined) this.#first = place
-    else this.#last.after = place
-    this.#last = place
+    const place: Place<T> = { item, before: undefined, after: undefined }
+    this.#append(place)
     this.#size++
     return place
   }
@@ -49,6 +47,15 @@ export class LiveList<T> implements Iterable<T> {
     this.#size--
   }
 
+  /** Moves the one that stands first behind all others. Its place stays its own. */
+  rotate(): void {
+    const place = this.#first
+    if (place?.after === undefined) return
+    this.#first = place.after
+    this.#first.before = undefined
+    this.#append(place)
+  }
+
   /** The last one that fits, looked for from the end; nothing is copied. */
   findLast(fits: (item: T) => boolean): T | undefined {
     for (let place = this.#last; place !== undefined; place = place.before) {
@@ -57,12 +64,20 @@ export class LiveList<T> implements Iterable<T> {
     return undefined
   }
 
-  /** Those that are in it now, first come first; what is removed meanwhile is left out. */
+  /** Those that are in it now, as they stand; what is removed meanwhile is left out. */
   *[Symbol.iterator](): Generator<T> {
     const places: Place<T>[] = []
     for (let place = this.#first; place !== undefined; place = place.after) places.push(place)
     for (const { item } of places) {
       if (item !== undefined) yield item
     }
+  }
+
+  #append(place: Place<T>): void {
+    place.before = this.#last
+    place.after = undefined
+    if (this.#last === undefined) this.#first = place
+    else this.#last.after = place
+    this.#last = place
   }
 }

@@ -1,4 +1,4 @@
-/** Items that come and go: the list holds exactly those that were added and not removed, in the order in which they came. */
+/** Items that come and go: the list holds exactly those that were added and not removed, in the order in which they came, or were rotated. */
 import t from 'tap'
 import { LiveList, type Place } from '../../src/core/live-list.ts'
 
@@ -21,6 +21,14 @@ t.test('it holds what was added and not removed, first come first', (t) => {
       if (place !== undefined) list.remove(place)
       places.delete(key)
       t.same(place, { item: undefined, before: undefined, after: undefined }, 'it keeps nothing')
+    }
+    if (random() < 0.2) {
+      const [first, place] = [...places][0] ?? []
+      list.rotate()
+      if (first !== undefined && place !== undefined) {
+        places.delete(first)
+        places.set(first, place)
+      }
     }
     t.equal(list.size, places.size)
     if (step % 50 === 0) {

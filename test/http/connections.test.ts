@@ -31,7 +31,7 @@ async function listening(server: Server) {
   return { client, socket }
 }
 
-/** Begun here: the server looks each 5 s. Node's own time-outs are off; its clock goes a day for each look. */
+/** Begun here: the server looks at each in 2.5 s or a little more. Node's own time-outs are off; its clock goes a day for each look. */
 const silent = await (async () => {
   const server = createHttpServer({ headersTimeout: 0, requestTimeout: 0 })
   let nowMs = 0
@@ -230,38 +230,102 @@ t.test(
       destroy: () => cut.push(name),
     })
     const stalled = socket('stalled', 500)
+    const newer = socket('newer', 500)
     const slow = socket('slow', 500)
     const idle = socket('idle', 0)
-    const late = socket('late', 500)
     const working = socket('working', 0)
-    const watch = new IdleWatch()
-    const look = (atMs: number, ...of: (typeof idle)[]) =>
-      watch.look([...of, working] as never, new Set([working]) as never, atMs)
-    look(0, stalled, slow, idle)
+    const watch = new IdleWatch(() => new Set([working]) as never)
+    const watched = (it: typeof idle, atMs: number) => watch.add(it as never, atMs)
+    const leave = {
+      stalled: watched(stalled, 0),
+      slow: watched(slow, 0),
+      idle: watched(idle, 0),
+      working: watched(working, 0),
+      newer: watched(newer, 1),
+    }
     slow._handle.writeQueueSize -= 1
-    look(59_999, stalled, slow, idle, late)
+    watch.look(30_000)
     t.same(cut, [])
-    look(60_000, stalled, slow, idle, late)
+    watch.look(60_000)
     t.same(cut, ['stalled'])
-    look(79_999, slow, idle)
-    look(80_000, slow, idle)
-    t.same(cut, ['stalled', 'idle'], 'an idle one has longer')
-    look(119_999, slow, late)
-    t.same(cut, ['stalled', 'idle', 'slow'], 'late took something in between, or was not seen')
-    look(500_000)
+    leave.stalled()
+    t.equal(watch.size, 4)
+    leave.newer()
+    watch.look(79_999)
+    t.same(cut, ['stalled'], 'an idle one has longer')
+    watch.look(90_000)
+    t.same(cut, ['stalled', 'slow', 'idle'], 'progress gave the slow one 60 s more')
+    leave.slow()
+    leave.idle()
+    watch.look(500_000)
     t.equal(cut.length, 3, 'what works is left alone')
+    leave.working()
+    watch.look(1_000_000)
+    t.equal(cut.length, 3, 'who has left is not looked at')
+    t.equal(watch.size, 0)
   },
 )
+
+t.test('who works has all of its time again behind that', async (t) => {
+  let atWork = new Set<unknown>()
+  let isCut = false
+  const socket = { bytesWritten: 0, writableLength: 0, destroy: () => (isCut = true) }
+  const watch = new IdleWatch(() => atWork as never)
+  watch.add(socket as never, 0)
+  atWork = new Set([socket])
+  watch.look(80_000)
+  atWork = new Set()
+  watch.look(155_000)
+  t.notOk(isCut)
+  watch.look(160_000)
+  t.ok(isCut)
+})
+
+t.test('each is looked at in its turn, whoever comes and leaves', async (t) => {
+  const looked: number[] = []
+  const watch = new IdleWatch(() => new Set())
+  const add = (name: number, atMs: number) => {
+    let bytesWritten = 0
+    const socket = {
+      get bytesWritten() {
+        looked.push(name)
+        return bytesWritten++
+      },
+      writableLength: 0,
+    }
+    const leave = watch.add(socket as never, atMs)
+    looked.pop() // as it came
+    return leave
+  }
+  const lookedAt = (atMs: number) => {
+    watch.look(atMs)
+    return looked.splice(0)
+  }
+  add(1, 0)
+  const leave2 = add(2, 1_000)
+  add(3, 2_000)
+  t.same(lookedAt(2_499), [])
+  t.same(lookedAt(2_500), [1])
+  t.same(lookedAt(2_600), [])
+  leave2()
+  add(4, 3_000)
+  t.same(lookedAt(4_500), [3])
+  t.same(lookedAt(100_000), [1, 4, 3])
+  t.same(lookedAt(102_499), [])
+  t.same(lookedAt(102_500), [1, 4, 3])
+  t.equal(watch.size, 3)
+})
 
 t.test('a part of a chunk is progress, on a socket as it is', async (t) => {
   const MIB = 1024 * 1024
   const chunkBytes = 64 * MIB // far more than the system's buffers take
   const { client, socket } = await listening(createServer())
   socket.write(Buffer.alloc(chunkBytes))
-  const watch = new IdleWatch()
+  const watch = new IdleWatch(() => new Set())
+  watch.add(socket, 0)
   let atMs = 0
   const look = () => {
-    watch.look([socket], new Set(), atMs)
+    watch.look(atMs)
     atMs += 60_000
   }
   const take = (sizeBytes: number) =>
