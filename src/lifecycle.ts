@@ -7,9 +7,8 @@
  * A hurry (a second signal) cuts every one of these waits: requests are answered 503, leases still go back.
  */
 import { type Config, maskedConfig } from './config.ts'
-import { AppError } from './core/errors.ts'
 import type { AtFailpoint } from './core/failpoint.ts'
-import { sleep, within } from './core/wait.ts'
+import { inTime, sleep, within } from './core/wait.ts'
 import type { Listener } from './http/listener.ts'
 import { stopListening } from './listening.ts'
 import type { Maintenance } from './maintenance.ts'
@@ -51,8 +50,15 @@ const START_LINE_WAIT_MS = 1_500
 const MAX_CLOSE_MS = 6_000
 /** What a hurry leaves for leases to go back and for connections to be closed, each. */
 const HURRIED_MS = 250
-/** Half of what a balancer waits between two looks: an answer that is younger need not be asked for again. */
-const FRESH_MS = 500
+/**
+ * A balancer that looks once a second learns within two that the database is frozen: an answer proves for so long that
+ * it is there (where requests wait for connections, each of which waits for a lock, the next may take 500 ms), and a ping
+ * may take so long (in an episode none is expected). All is said within the second that probes usually have.
+ */
+const FRESH_MS = 100
+const BUSY_FRESH_MS = 700
+const PING_MS = 800
+const DOWN_PING_MS = 300
 
 /** Resolves when requests are served; rejects with StartError where they must not be. */
 export async function start(deps: LifecycleDeps): Promise<void> {
@@ -96,9 +102,11 @@ export async function start(deps: LifecycleDeps): Promise<void> {
 export interface DatabaseView {
   /** Within an episode of trouble. */
   readonly isDown: () => boolean
-  /** Since a statement last went well, ms. */
+  /** Since it last answered a statement, ms. */
   readonly answeredMsAgo: () => number
-  /** Rejects with `overloaded` where all connections are busy. */
+  /** Requests wait for a connection: so would a ping. */
+  readonly isBusy: () => boolean
+  /** May take 2 s. Joins one under way: anybody may ask, as often as they like. */
   readonly ping: () => Promise<unknown>
 }
 
@@ -113,11 +121,17 @@ export async function unready(
 ): Promise<Readonly<Record<string, string>>> {
   if (closing.aborted) return { service: 'stopping' }
   if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
-  if (!database.isDown() && database.answeredMsAgo() <= FRESH_MS) return {}
-  const isThere = await database.ping().then(
-    () => true,
-    (error) => !database.isDown() && error instanceof AppError && error.code === 'overloaded',
-  )
+  const hasAnswered = () => {
+    const freshMs = database.isBusy() ? BUSY_FRESH_MS : FRESH_MS
+    return !database.isDown() && database.answeredMsAgo() <= freshMs
+  }
+  if (hasAnswered()) return {}
+  const late = () => new Error('the ping takes too long')
+  const isThere = await inTime(
+    database.ping(),
+    database.isDown() ? DOWN_PING_MS : PING_MS,
+    late,
+  ).then(() => true, hasAnswered)
   if (closing.aborted) return { service: 'stopping' }
   return isThere ? {} : { database: 'does not answer, or only reads' }
 }

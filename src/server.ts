@@ -12,7 +12,7 @@ import type { AtFailpoint } from './core/failpoint.ts'
 import { createUuidV7 } from './core/ids.ts'
 import { KeyedSignal } from './core/keyed-signal.ts'
 import { Pace } from './core/pace.ts'
-import { within } from './core/wait.ts'
+import { joined, within } from './core/wait.ts'
 import { DatabaseHealth } from './db/health.ts'
 import { ping } from './db/installation.ts'
 import { createStores } from './db/stores.ts'
@@ -150,6 +150,7 @@ async function compose(
     failpoint,
   })
 
+  const pingOnce = joined(() => ping(stores.database))
   const guards = createGuards({
     adminTokens: config.adminTokens,
     hmacSecrets: config.hmacSecrets,
@@ -223,7 +224,8 @@ async function compose(
       unready(state, closing.signal, {
         isDown: () => health.isDown,
         answeredMsAgo: () => stores.database.answeredMsAgo,
-        ping: () => ping(stores.database),
+        isBusy: () => stores.database.waiting > 0,
+        ping: pingOnce,
       }),
   })
   const isTrustedProxy = addressSet(config.trustedProxies)

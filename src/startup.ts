@@ -1,5 +1,6 @@
 /** From a reachable database to one that this release may serve from; refuses where serving would lose something. */
 import type { Config } from './config.ts'
+import { AppError } from './core/errors.ts'
 import { sleep } from './core/wait.ts'
 import { startEmbedded } from './db/embedded.ts'
 import type { HmacSecretStore } from './db/hmac-secrets.ts'
@@ -60,7 +61,7 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
     } catch (error) {
       if (error instanceof MigrationError) throw new StartError(error.message, { cause: error })
       const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
-      if (!isUnavailable(cause)) throw error
+      if (!(error instanceof AppError || isUnavailable(cause))) throw error
       deps.observe(cause)
     }
     await sleep(RETRY_MS, deps.closing)

@@ -5,13 +5,13 @@ import { type DatabaseView, unready } from '../src/lifecycle.ts'
 
 const prepared = { instanceId: null, isPrepared: true }
 const open = new AbortController().signal
-const refused = (code: 'overloaded' | 'db_unavailable') => () =>
-  Promise.reject(new AppError(code, 'test'))
+const refused = () => Promise.reject(new AppError('overloaded', 'test'))
 
 async function told(database: Partial<DatabaseView>, state = prepared, closing = open) {
   let pings = 0
   const view: DatabaseView = {
     isDown: () => false,
+    isBusy: () => false,
     answeredMsAgo: () => Number.POSITIVE_INFINITY,
     ...database,
     ping() {
@@ -22,19 +22,36 @@ async function told(database: Partial<DatabaseView>, state = prepared, closing =
   return { reasons: Object.keys(await unready(state, closing, view)), pings }
 }
 
-t.test('an answer of the last half second need not be asked for again', async (t) => {
-  t.same(await told({ answeredMsAgo: () => 500 }), { reasons: [], pings: 0 })
-  t.same(await told({ answeredMsAgo: () => 501 }), { reasons: [], pings: 1 })
+t.test('a young answer need not be asked for again', async (t) => {
+  t.same(await told({ answeredMsAgo: () => 100 }), { reasons: [], pings: 0 })
+  t.same(await told({ answeredMsAgo: () => 101 }), { reasons: [], pings: 1 })
   t.same(await told({ answeredMsAgo: () => 0, isDown: () => true }), { reasons: [], pings: 1 })
+  const isBusy = () => true
+  t.same(await told({ isBusy, answeredMsAgo: () => 700 }), { reasons: [], pings: 0 })
+  t.same(await told({ isBusy, answeredMsAgo: () => 701 }), { reasons: [], pings: 1 })
 })
 
-t.test('busy is ready, away is not, and within an episode busy proves nothing', async (t) => {
-  t.same(await told({ ping: refused('overloaded') }), { reasons: [], pings: 1 })
-  t.same(await told({ ping: refused('db_unavailable') }), { reasons: ['database'], pings: 1 })
-  t.same(await told({ ping: refused('overloaded'), isDown: () => true }), {
+t.test('a ping that fails proves nothing against an answer to somebody else', async (t) => {
+  t.same(await told({ ping: refused }), { reasons: ['database'], pings: 1 })
+  let ago = 5_000
+  const ping = () => {
+    ago = 0
+    return refused()
+  }
+  const answeredMsAgo = () => ago
+  t.same(await told({ ping, answeredMsAgo }), { reasons: [], pings: 1 })
+  ago = 5_000
+  t.same(await told({ ping, answeredMsAgo, isDown: () => true }), {
     reasons: ['database'],
     pings: 1,
   })
+})
+
+t.test('a ping that never ends is not waited for', async (t) => {
+  const ping = () => new Promise(() => {})
+  for (const isDown of [false, true]) {
+    t.same(await told({ ping, isDown: () => isDown }), { reasons: ['database'], pings: 1 })
+  }
 })
 
 t.test(

@@ -22,6 +22,17 @@ export function inTime<T>(work: Promise<T>, ms: number, refusal: () => Error): P
   })
 }
 
+/** Never twice at once: who asks while it is under way has the outcome of that one. */
+export function joined<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined
+  return () => {
+    running ??= work().finally(() => {
+      running = undefined
+    })
+    return running
+  }
+}
+
 /** Waits for `work`, at most `ms`, or until `signal` aborts; rejects as it does when it fails within that time. */
 export async function within(
   work: Promise<unknown>,

@@ -2,7 +2,8 @@
  * Whether the database answers, told by every statement: one line when an episode begins, one when it ends.
  *
  * A success ends it that was begun SETTLE_MS after the last failure: connections that die together do so one after the
- * other, and some still answer in between. Where only some feel it (full disk, too many connections, no writes), it
+ * other, and some still answer in between. Once a connection was lost or could not be made, those that are left prove
+ * nothing for CONNECT_SETTLE_MS: it takes one that was made since. Where only some feel it (full disk, too many connections, no writes), it
  * must be one of those that failed, or have a connection made since connecting failed: that reads go well proves nothing.
  */
 import type { Line } from '../telemetry/events.ts'
@@ -12,6 +13,8 @@ import { isAway, isPartial } from './sqlstate.ts'
 type Success = Extract<Outcome, { readonly kind: 'worked' }>
 
 const SETTLE_MS = 200
+/** Longer than an attempt to connect may take (pool.ts): where each fails, the next failure is here by then. */
+const CONNECT_SETTLE_MS = 1_000
 /** What failed may not be tried again for long: after so much time without a failure any success counts. */
 const FORGET_MS = 60_000
 
@@ -22,6 +25,7 @@ export class DatabaseHealth {
   /** What partial trouble made fail in this episode. */
   readonly #failed = new Set<string>()
   #failedAtMs = Number.NEGATIVE_INFINITY
+  #connectFailedAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. */
   constructor(log: (line: Line) => void, nowMs: () => number) {
@@ -39,6 +43,7 @@ export class DatabaseHealth {
     } else if (isAway(outcome.error)) {
       if (isPartial(outcome.error)) this.#failed.add(outcome.what)
       this.#failedAtMs = this.#nowMs()
+      if (outcome.what === CONNECT) this.#connectFailedAtMs = this.#failedAtMs
       this.#down(outcome.error)
     }
   }
@@ -52,6 +57,8 @@ export class DatabaseHealth {
   #isProof({ what, startedAtMs, connectedAtMs }: Success): boolean {
     const quietMs = startedAtMs - this.#failedAtMs
     if (quietMs < SETTLE_MS) return false
+    const isNew = connectedAtMs > this.#connectFailedAtMs
+    if (!isNew && startedAtMs - this.#connectFailedAtMs < CONNECT_SETTLE_MS) return false
     if (this.#failed.size === 0 || this.#failed.has(what) || quietMs > FORGET_MS) return true
     return this.#failed.has(CONNECT) && connectedAtMs > this.#failedAtMs
   }

@@ -6,8 +6,20 @@ import pg from 'pg'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
-import { isReadOnly, ReadOnlyServerError, ServerClient } from './server-client.ts'
-import { connectFailure, isOwnWait, isUnavailable, leavesSessionSound } from './sqlstate.ts'
+import {
+  isReadOnly,
+  ReadOnlyServerError,
+  ServerClient,
+  type ServerClientConfig,
+} from './server-client.ts'
+import {
+  connectFailure,
+  isAway,
+  isOwnWait,
+  isUnavailable,
+  leavesSessionSound,
+  sqlstate,
+} from './sqlstate.ts'
 
 /** One statement. `name` makes it a prepared statement (unless DATABASE_PREPARED=false) and labels its errors. */
 export interface Query {
@@ -74,6 +86,8 @@ export class Pool implements Database {
   readonly #isPrepared: boolean
   readonly #failpoint: AtFailpoint | undefined
   #answeredAtMs = Number.NEGATIVE_INFINITY
+  /** When the database was last found to be away. */
+  #failedAtMs = Number.NEGATIVE_INFINITY
   /** From then on a failure says nothing about the database. */
   #isClosed = false
   readonly #onOutcome: (outcome: Outcome) => void
@@ -82,7 +96,7 @@ export class Pool implements Database {
     const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
     this.#isPrepared = options.isPrepared
     this.#onOutcome = options.onOutcome ?? (() => {})
-    this.#pool = new pg.Pool({
+    const config: pg.PoolConfig & ServerClientConfig = {
       connectionString: options.url,
       max: options.maxConnections,
       connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
@@ -93,6 +107,11 @@ export class Pool implements Database {
       maxLifetimeSeconds: 900,
       application_name: 'fleetloop',
       Client: ServerClient,
+      // pg-pool tells only who still waits for that connection; under load all have given up before.
+      onConnectFailed: (fault) => {
+        const silent = () => new Error('no connection: it was silent for too long, or cut off')
+        this.#failed(CONNECT, connectFailure(fault ?? silent()))
+      },
       // A server that only reads, such as the old primary after a failover, is as good as none: what it knows is old.
       verify: (client, done) => done(isReadOnly(client) ? new ReadOnlyServerError() : undefined),
       // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
@@ -103,7 +122,8 @@ export class Pool implements Database {
         // To compile a statement takes longer than any of ours runs.
         options: settingsText({ jit: 'off', ...options.serverSettings }),
       }),
-    })
+    }
+    this.#pool = new pg.Pool(config)
     this.#failpoint = options.failpoint
     const onLost = (error: unknown) => this.#failed(CONNECT, error)
     this.#pool.on('error', onLost)
@@ -119,7 +139,7 @@ export class Pool implements Database {
     return this.#pool.waitingCount
   }
 
-  /** Since the last statement that went well; Infinity before the first. */
+  /** Since the last answer to a statement, be it an error of its own (a lock, a time-out there); Infinity before the first. */
   get answeredMsAgo(): number {
     return performance.now() - this.#answeredAtMs
   }
@@ -171,13 +191,16 @@ export class Pool implements Database {
       this.#onOutcome({ kind: 'worked', what, startedAtMs, connectedAtMs })
       return value
     } catch (error) {
+      if (sqlstate(error) !== undefined && !isAway(error)) this.#answeredAtMs = performance.now()
       this.#failed(what, error)
       throw error
     }
   }
 
   #failed(what: string, error: unknown): void {
-    if (!this.#isClosed && isUnavailable(error)) this.#onOutcome({ kind: 'failed', what, error })
+    if (this.#isClosed || !isUnavailable(error)) return
+    if (isAway(error)) this.#failedAtMs = performance.now()
+    this.#onOutcome({ kind: 'failed', what, error })
   }
 
   /** A wait for our own connections, all of them busy or being opened, says nothing about the database: those who hold them do. */
@@ -185,7 +208,9 @@ export class Pool implements Database {
     try {
       return await this.#pool.connect()
     } catch (error) {
-      if (isOwnWait(error)) throw overloaded(error)
+      if (isOwnWait(error)) {
+        throw this.#failedAtMs > this.#answeredAtMs ? unavailable(error) : overloaded(error)
+      }
       const failure = connectFailure(error)
       this.#failed(CONNECT, failure)
       throw failure
@@ -210,9 +235,7 @@ export class Pool implements Database {
       }
     } catch (error) {
       if (!isUnavailable(error)) throw error
-      throw new AppError('db_unavailable', 'The database does not answer. Try again shortly.', {
-        cause: error,
-      })
+      throw unavailable(error)
     }
   }
 }
@@ -221,6 +244,11 @@ function settingsText(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value}`)
     .join(' ')
+}
+
+function unavailable(cause: unknown): AppError {
+  const message = 'The database does not answer. Try again shortly.'
+  return new AppError('db_unavailable', message, { cause })
 }
 
 function overloaded(cause?: unknown): AppError {

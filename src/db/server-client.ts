@@ -16,13 +16,26 @@ export class ReadOnlyServerError extends Error {
 
 const REPORTS: ReadonlySet<string> = new Set(['in_hot_standby', 'default_transaction_read_only'])
 
+export interface ServerClientConfig extends pg.ClientConfig {
+  /** Told of an attempt to connect that failed; undefined: it was silent for too long, or cut off. */
+  readonly onConnectFailed?: (fault: Error | undefined) => void
+}
+
 export class ServerClient extends pg.Client {
   /** When it was first ready for a query, by performance.now(). */
   connectedAtMs = 0
   readonly #reasons = new Set<string>()
 
-  constructor(config?: string | pg.ClientConfig) {
+  constructor(config?: ServerClientConfig) {
     super(config)
+    let fault: Error | undefined
+    const keep = (error: Error) => {
+      fault ??= error
+    }
+    this.connection.once('error', keep).once('errorMessage', keep)
+    this.connection.once('end', () => {
+      if (this.connectedAtMs === 0) config?.onConnectFailed?.(fault)
+    })
     this.connection.once('readyForQuery', () => {
       this.connectedAtMs = performance.now()
     })

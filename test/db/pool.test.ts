@@ -5,6 +5,8 @@ import { DatabaseHealth } from '../../src/db/health.ts'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
+import { lineTo } from '../helpers/database-line.ts'
+import { until } from '../helpers/replicas.ts'
 
 async function prepare(t: Test, options: Partial<PoolOptions> = {}) {
   const url = await createDatabase(t)
@@ -249,7 +251,7 @@ t.test('waiting has a bound: one more is refused at once', async (t) => {
 t.test(
   'a wait for our own connections is overload, and no word against the database',
   async (t) => {
-    const { pool, outcomes } = await prepare(t, { connectTimeoutMs: 50, queryTimeoutMs: 30_000 })
+    const { pool, outcomes } = await prepare(t, { connectTimeoutMs: 1_000, queryTimeoutMs: 30_000 })
     await pool.query(sql('select 1'))
     let release = () => {}
     const held = pool.transaction(
@@ -265,5 +267,85 @@ t.test(
       outcomes.filter((error) => error !== undefined),
       [],
     )
+  },
+)
+
+t.test('an answer is what the database says, be it an error, and no loss', async (t) => {
+  const { pool, db, pid, kill } = await prepare(t)
+  const answeredAtMs = () => performance.now() - pool.answeredMsAgo
+  t.equal(pool.answeredMsAgo, Number.POSITIVE_INFINITY)
+  let lastMs = performance.now()
+  const moved = (title: string) => {
+    const atMs = answeredAtMs()
+    t.ok(atMs > lastMs, title)
+    lastMs = atMs
+  }
+  const backend = await pid()
+  moved('a success')
+  await t.rejects(pool.query(sql('select 1/0')), { code: '22012' })
+  moved('a fault of the statement')
+  await db.query('begin')
+  await db.query('lock table things')
+  await t.rejects(pool.query(sql('select from things')), { code: 'db_unavailable' })
+  moved('a lock that was not had in time')
+  await db.query('commit')
+  const slow = pool.query(sql('select pg_sleep(30)'))
+  slow.catch(() => {}) // awaited below
+  await kill(backend)
+  await t.rejects(slow, { code: 'db_unavailable' })
+  t.ok(Math.abs(answeredAtMs() - lastMs) < 0.1, 'a lost connection is none')
+})
+
+t.test(
+  'where no connection can be made it is known, though all who wait for one give up before',
+  async (t) => {
+    const { url, kill } = await prepare(t)
+    const line = await lineTo(t, url)
+    const lines: string[] = []
+    const health = new DatabaseHealth(
+      ({ event }) => lines.push(event),
+      performance.now.bind(performance),
+    )
+    const options = {
+      url: line.url,
+      maxConnections: 1,
+      isPrepared: true,
+      onOutcome: health.observe,
+    }
+    const [hot, main] = [new Pool(options), new Pool({ ...options, connectTimeoutMs: 300 })]
+    t.teardown(() => Promise.all([hot.close(5_000), main.close(5_000)]))
+    const ask = (pool: Pool) =>
+      pool.query<{ pid: number }>(sql('select pg_backend_pid() as pid')).then(
+        ({ rows }) => rows[0]?.pid ?? 0,
+        ({ code }) => String(code),
+      )
+    await ask(hot)
+    const backend = await ask(main)
+    line.freezeNew()
+    await kill(Number(backend))
+    let isOver = false
+    let failures = 0
+    const waiting = Array.from({ length: 20 }, async () => {
+      while (!isOver) {
+        const wasDown = health.isDown
+        const answer = await ask(main)
+        failures += 1
+        if (wasDown) t.equal(answer, 'db_unavailable')
+      }
+    })
+    const beating = (async () => {
+      while (!isOver) t.type(await ask(hot), 'number', 'who has a connection goes on')
+    })()
+    await until(() => failures > 100)
+    t.ok(health.isDown)
+    isOver = true
+    await Promise.all([...waiting, beating])
+    line.thaw()
+    await until(async () => typeof (await ask(main)) === 'number')
+    await until(async () => {
+      await ask(main)
+      return !health.isDown
+    })
+    t.equal(lines.at(-1), 'db.recovered')
   },
 )

@@ -1,4 +1,4 @@
-/** A TCP line to a database that can be frozen: open, accepting, and silent. */
+/** A TCP line to a database that can be frozen, all of it or what comes: open, accepting, and silent. */
 import { once } from 'node:events'
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
@@ -38,6 +38,10 @@ export async function lineTo(t: Test, url: string) {
   target.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
   return {
     url: target.href,
+    /** Those that are open go on. */
+    freezeNew() {
+      isFrozen = true
+    },
     freeze() {
       isFrozen = true
       for (const socket of sockets) socket.pause()
