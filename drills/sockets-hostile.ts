@@ -1,13 +1,17 @@
 /**
  * Sockets that only want to be held: a process of their own, so that they cost the honest clients of the drill nothing
  * but the machine. Slow ones send a byte of a head each second, half ones half a body and then nothing, slow readers
- * take a byte of an answer each second, idle ones ask once; the latter two send empty lines, which are no request.
+ * take a byte of an answer each second, idle ones ask once; the latter two send empty lines, which are no request. Or they
+ * reset the connection in the midst of an answer.
  */
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
+import { openFiles } from './descriptors.ts'
 
 export interface HostileWave {
   readonly port: number
+  /** The service's. */
+  readonly pid: number
   /** Opened at once by each group; 1,000 a second, if there are fewer. */
   readonly burst: number
   /** Sent at once by each of so many. */
@@ -19,8 +23,14 @@ export interface HostileGroup {
   readonly count: number
   /** By turns. */
   readonly firsts: readonly string[]
-  /** Each second. */
-  readonly goesOn: 'write a byte' | 'nothing' | 'read a byte' | 'write a line'
+  /** Each second; `reset`: at the first bytes of the answer. */
+  readonly goesOn: 'write a byte' | 'nothing' | 'read a byte' | 'write a line' | 'reset'
+}
+
+export interface HostileReport {
+  readonly outcomes: readonly HostileOutcome[]
+  /** Descriptors of the service, at most. A look takes so long that it would be seen in the phones' latencies, were it theirs. */
+  readonly peakFiles: number
 }
 
 /** Of one group, once all its sockets are closed. */
@@ -38,14 +48,21 @@ export interface HostileOutcome {
 const OPENED_PER_S = 1_000
 const TICK_MS = 20
 const TICKS_PER_S = 1_000 / TICK_MS
+const LOOK_MS = 1_000
 
-async function attack({ groups, ...wave }: HostileWave): Promise<readonly HostileOutcome[]> {
-  return Promise.all(groups.map((group) => attackAs(group, wave)))
+async function attack({ pid, groups, ...target }: HostileWave): Promise<HostileReport> {
+  let peakFiles = 0
+  const watch = setInterval(() => {
+    peakFiles = Math.max(peakFiles, openFiles(pid))
+  }, LOOK_MS)
+  const outcomes = await Promise.all(groups.map((group) => attackAs(group, target)))
+  clearInterval(watch)
+  return { outcomes, peakFiles }
 }
 
 async function attackAs(
   group: HostileGroup,
-  { port, burst }: Omit<HostileWave, 'groups'>,
+  { port, burst }: Pick<HostileWave, 'port' | 'burst'>,
 ): Promise<HostileOutcome> {
   const { name, count, firsts, goesOn } = group
   const startedAtMs = performance.now()
@@ -66,6 +83,7 @@ async function attackAs(
       let status = 'none'
       const onData = (bytes: Buffer) => {
         status = /^HTTP\/1\.1 (\d{3})/.exec(bytes.toString('latin1', 0, 12))?.[1] ?? status
+        if (goesOn === 'reset') socket.resetAndDestroy()
       }
       if (goesOn !== 'read a byte') socket.once('data', onData).resume()
       open.set(socket, (index + nth) % TICKS_PER_S)
@@ -95,7 +113,7 @@ function trickle(
   let tick = 0
   return setInterval(() => {
     tick += 1
-    if (goesOn === 'nothing') return
+    if (goesOn === 'nothing' || goesOn === 'reset') return
     for (const [socket, own] of open) {
       if (own !== tick % TICKS_PER_S) continue
       if (goesOn === 'read a byte') socket.read(1)
@@ -106,7 +124,7 @@ function trickle(
 
 process.on('message', (wave: HostileWave) => {
   attack(wave).then(
-    (outcomes) => process.send?.(outcomes),
+    (report) => process.send?.(report),
     (error: unknown) => {
       throw error
     },

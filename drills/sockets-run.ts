@@ -1,24 +1,19 @@
 /** The run of promise R9: honest phones at a fixed rate, while thousands of sockets are held open and say next to nothing. */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
 import { constants, setPriority } from 'node:os'
 import { setTimeout as wait } from 'node:timers/promises'
 import { makeApk } from '../sim/apk.ts'
 import { createSend, jsonHeaders } from '../sim/http.ts'
 import { compare } from './compare.ts'
+import { clientSockets, openFiles } from './descriptors.ts'
 import type { Figure } from './drill.ts'
-import { type Replica, startReplica } from './replica.ts'
+import { startReplica } from './replica.ts'
 import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
-import type { HostileGroup, HostileOutcome, HostileWave } from './sockets-hostile.ts'
+import { abortsOf, readersOf, wavesOf } from './sockets-groups.ts'
+import type { HostileGroup, HostileOutcome, HostileReport, HostileWave } from './sockets-hostile.ts'
 import { keepIdle } from './sockets-kept.ts'
-import {
-  enroll,
-  type HeartbeatLoad,
-  LOAD_CONNECTIONS,
-  type Sender,
-  startHeartbeats,
-} from './stdout-load.ts'
+import { enroll, type HeartbeatLoad, LOAD_CONNECTIONS, startHeartbeats } from './stdout-load.ts'
 import { servedAll } from './stdout-phases.ts'
 
 export interface SocketsRun {
@@ -27,6 +22,8 @@ export interface SocketsRun {
   readonly slow: number
   readonly half: number
   readonly readers: number
+  /** Answers that are reset at their first bytes, one after the other. */
+  readonly aborts: number
   /** Sockets of a wave that are opened at once. */
   readonly burst: number
   /** Connections that lie idle as long as they may, and are used then. */
@@ -38,6 +35,7 @@ export interface SocketsRun {
 }
 
 const SENDERS = 50
+const NO_LIMIT = '100000'
 const APK_BYTES = 24_000_000
 const SETTLE_MS = 2_000
 /** Until the compiler is done with the service: before, it is twice as slow, and a wave beside that would look harmless. */
@@ -51,11 +49,10 @@ const READER_LIMIT_MS = 60_000
 const IDLE_LIMIT_MS = 80_000
 /** Beyond the limit: the checking interval, and a machine that is busy. */
 const MOST_LATE_MS = 1_500
-/** Looks are 4.5 s apart, one begins the time and one ends it; the byte that learns of it comes a second later. */
-const READER_LATE_MS = 12_000
+/** Looks are 2.5 s apart, or a little more; one begins the time and one ends it; the byte that learns of it comes a second later. */
+const READER_LATE_MS = 10_000
 /** Such as those to the database that only the load asked for. */
 const MOST_MORE_FILES = 5
-const TCP_LISTEN = '0A'
 const MIB = 1024 * 1024
 
 export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
@@ -63,6 +60,8 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
     settings: {
       ...serviceSettings(run.databaseUrl, run.dataDir),
       HEARTBEAT_DEDUP_WINDOW_S: '0',
+      RATE_LIMIT_APK_PER_TOKEN_PER_MIN: NO_LIMIT,
+      RATE_LIMIT_APK_PER_SUBNET_PER_MIN: NO_LIMIT,
     },
   })
   const hostile = startHostile()
@@ -75,14 +74,16 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
     await publish(origin)
     const load = startHeartbeats(origin, senders, run.heartbeatsPerS)
     await wait(WARM_MS)
-    const baseFiles = openFiles(service)
+    const baseFiles = openFiles(service.pid)
     const attack = async (groups: readonly HostileGroup[]) => {
-      const wave: HostileWave = { port: Number(new URL(origin).port), burst: run.burst, groups }
+      const port = Number(new URL(origin).port)
+      const wave: HostileWave = { port, pid: service.pid, burst: run.burst, groups }
       hostile.send(wave)
-      const [outcomes] = await Promise.race([once(hostile, 'message'), ended])
-      return outcomes as readonly HostileOutcome[] // what that process sends
+      const [report] = await Promise.race([once(hostile, 'message'), ended])
+      return report as HostileReport // what that process sends
     }
-    const waves = await measureWaves(run, load, () => attack(wavesOf(run, senders)), service)
+    const waves = await measureWaves(run, load, () => attack(wavesOf(run, senders)))
+    const [aborted] = (await attack(abortsOf(run, senders))).outcomes
     const clients = clientSockets(origin)
     const kept = await keepIdle(origin, senders, run.kept)
     const rssBytes = await rssOf(origin)
@@ -90,7 +91,7 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
     reading.catch(() => {}) // awaited below
     await wait(READER_LIMIT_MS / 2)
     const rssReadBytes = await rssOf(origin)
-    const [readers, idle] = await reading
+    const [readers, idle] = (await reading).outcomes
     const keptFigure = await kept.figure
     const report = await load.stop()
     await wait(SETTLE_MS)
@@ -101,8 +102,9 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
         base: baseFiles,
         peak: waves.peakFiles,
         clients: [clients, clientSockets(origin)],
-        after: openFiles(service),
+        after: openFiles(service.pid),
       }),
+      ...(aborted ? [abortedFigure(aborted, service.faultLines.length, run)] : []),
       ...(readers ? [closedFigure(readers, READER_LIMIT_MS, READER_LATE_MS)] : []),
       ...(idle ? [closedFigure(idle, IDLE_LIMIT_MS, READER_LATE_MS)] : []),
       memoryFigure(run, rssBytes, rssReadBytes),
@@ -142,52 +144,11 @@ async function publish(origin: string): Promise<void> {
   if (answer.status !== 201) throw new Error(`the APK was answered with ${answer.status}`)
 }
 
-function wavesOf({ slow, half }: SocketsRun, senders: readonly Sender[]): readonly HostileGroup[] {
-  return [
-    {
-      name: 'slow',
-      count: slow,
-      firsts: ['POST /v1/heartbeat HTTP/1.1\r\nHost: drill\r\nX-Slow: '],
-      goesOn: 'write a byte',
-    },
-    {
-      name: 'half-body',
-      count: half,
-      firsts: senders.map(
-        ({ token }) =>
-          `POST /v1/heartbeat HTTP/1.1\r\nHost: drill\r\nAuthorization: Bearer ${token}\r\nContent-Length: 100\r\n\r\n{"status":"ok"`,
-      ),
-      goesOn: 'nothing',
-    },
-  ]
-}
-
-function readersOf({ readers }: SocketsRun, senders: readonly Sender[]): readonly HostileGroup[] {
-  return [
-    {
-      name: 'slow-reader',
-      count: readers,
-      firsts: senders.map(
-        ({ token }) =>
-          `GET /v1/apk/download-latest HTTP/1.1\r\nHost: drill\r\nAuthorization: Bearer ${token}\r\n\r\n`,
-      ),
-      goesOn: 'read a byte',
-    },
-    {
-      name: 'idle',
-      count: readers,
-      firsts: ['GET /healthz HTTP/1.1\r\nHost: drill\r\n\r\n'],
-      goesOn: 'write a line',
-    },
-  ]
-}
-
 /** A quiet window, then one from a wave's first socket to its last, in turn. */
 async function measureWaves(
   { rounds, print }: SocketsRun,
   load: HeartbeatLoad,
-  attack: () => Promise<readonly HostileOutcome[]>,
-  service: Replica,
+  attack: () => Promise<HostileReport>,
 ) {
   const quietMs: number[] = []
   const hostileMs: number[] = []
@@ -198,13 +159,10 @@ async function measureWaves(
     await wait(QUIET_MS)
     quietMs.push(endQuiet())
     const endHostile = load.window()
-    const watch = setInterval(() => {
-      peakFiles = Math.max(peakFiles, openFiles(service))
-    }, 1_000)
-    const outcomes = await attack()
-    clearInterval(watch)
+    const wave = await attack()
     hostileMs.push(endHostile())
-    all.push(...outcomes)
+    all.push(...wave.outcomes)
+    peakFiles = Math.max(peakFiles, wave.peakFiles)
     print(
       `round ${round} of ${rounds}: heartbeat p99 ${quietMs.at(-1)?.toFixed(2)} ms quiet, ${hostileMs.at(-1)?.toFixed(2)} ms beside them`,
     )
@@ -228,18 +186,6 @@ function merged(all: readonly HostileOutcome[]): readonly HostileOutcome[] {
       heldMs: own.flatMap(({ heldMs }) => heldMs).sort((a, b) => a - b),
     }
   })
-}
-
-const openFiles = ({ pid }: Replica) => readdirSync(`/proc/${pid}/fd`).length
-
-/** What the system holds of connections to the service: those that are open there, in whatever state (proc(5), net/tcp). */
-function clientSockets(origin: string): number {
-  const local = `:${Number(new URL(origin).port).toString(16).toUpperCase().padStart(4, '0')}`
-  const sockets = readFileSync('/proc/net/tcp', 'utf8').trimEnd().split('\n').slice(1)
-  return sockets.filter((line) => {
-    const [, address = '', , state, , , , , , inode] = line.trim().split(/ +/)
-    return address.endsWith(local) && state !== TCP_LISTEN && inode !== '0'
-  }).length
 }
 
 async function rssOf(origin: string): Promise<number> {
@@ -271,6 +217,18 @@ function closedFigure(
     promise: `${name} sockets are closed within ${lateMs} ms of their ${limitMs / 1_000} s`,
     measured: `opened within ${(openedMs / 1_000).toFixed(1)} s; ${heldMs.length} held for ${heldMs[0]?.toFixed(0)} to ${lastMs.toFixed(0)} ms; answers ${JSON.stringify(byStatus)}`,
     isHeld: heldMs.length > 0 && lastMs <= limitMs + lateMs,
+  }
+}
+
+function abortedFigure(
+  { byStatus }: HostileOutcome,
+  faults: number,
+  { aborts }: SocketsRun,
+): Figure {
+  return {
+    promise: `${aborts} answers broken off in their midst are no fault of ours`,
+    measured: `begun ${JSON.stringify(byStatus)}; ${faults} answered 500`,
+    isHeld: byStatus[200] === aborts && faults === 0,
   }
 }
 

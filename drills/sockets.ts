@@ -12,15 +12,16 @@ export const socketsDrill = defineDrill({
     slow: { standard: 5_000, what: 'sockets that send a byte of a head each second' },
     half: { standard: 500, what: 'sockets that stop within a body' },
     readers: { standard: 200, what: 'sockets that take a byte of an APK each second' },
+    aborts: { standard: 10_000, what: 'downloads that are reset at their first bytes' },
     burst: { standard: 10, what: 'of each kind opened at once, 1,000 a second' },
     kept: {
       standard: 2_000,
       what: 'honest connections that lie idle for up to 75 s, and are used then',
     },
-    rounds: { standard: 5, what: 'waves of the first two, with quiet windows between them' },
+    rounds: { standard: 9, what: 'waves of the first two, with quiet windows between them' },
     rate: { standard: 200, what: 'honest heartbeats a second' },
   },
-  run: ({ slow, half, readers, burst, kept, rounds, rate }, { dir, print }) =>
+  run: ({ slow, half, readers, aborts, burst, kept, rounds, rate }, { dir, print }) =>
     withPostgres(join(dir, 'postgres'), ({ url }) =>
       runSockets({
         databaseUrl: url,
@@ -28,6 +29,7 @@ export const socketsDrill = defineDrill({
         slow,
         half,
         readers,
+        aborts,
         burst,
         kept,
         rounds,
