@@ -22,7 +22,7 @@ export interface SocketsRun {
   readonly slow: number
   readonly half: number
   readonly readers: number
-  /** Answers that are reset at their first bytes, one after the other. */
+  /** Downloads that are reset at their first bytes; opened as the others are. */
   readonly aborts: number
   /** Sockets of a wave that are opened at once. */
   readonly burst: number

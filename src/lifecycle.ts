@@ -50,14 +50,15 @@ const START_LINE_WAIT_MS = 1_500
 const MAX_CLOSE_MS = 6_000
 /** What a hurry leaves for leases to go back and for connections to be closed, each. */
 const HURRIED_MS = 250
-/**
- * A balancer that looks once a second learns within two that the database is frozen: an answer proves for so long that
- * it is there (where requests wait for connections, each of which waits for a lock, the next may take 500 ms), and a ping
- * may take so long (in an episode none is expected). All is said within the second that probes usually have.
- */
+// All is said within the second that probes usually have, and a balancer that looks once a second learns within two that
+// the database is frozen.
+/** An answer proves for so long that the database is there. */
 const FRESH_MS = 100
+/** The same where all connections are busy: each may wait for a lock (500 ms, db/pool.ts) before it has an answer. */
 const BUSY_FRESH_MS = 700
+/** Longest wait for a ping. */
 const PING_MS = 800
+/** The same within an episode of trouble, where none is expected to come back. */
 const DOWN_PING_MS = 300
 
 /** Resolves when requests are served; rejects with StartError where they must not be. */
@@ -121,17 +122,16 @@ export async function unready(
 ): Promise<Readonly<Record<string, string>>> {
   if (closing.aborted) return { service: 'stopping' }
   if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
-  const hasAnswered = () => {
-    const freshMs = database.isBusy() ? BUSY_FRESH_MS : FRESH_MS
-    return !database.isDown() && database.answeredMsAgo() <= freshMs
-  }
-  if (hasAnswered()) return {}
-  const late = () => new Error('the ping takes too long')
+  const hasAnswered = (freshMs: number) => !database.isDown() && database.answeredMsAgo() <= freshMs
+  if (hasAnswered(database.isBusy() ? BUSY_FRESH_MS : FRESH_MS)) return {}
   const isThere = await inTime(
     database.ping(),
     database.isDown() ? DOWN_PING_MS : PING_MS,
-    late,
-  ).then(() => true, hasAnswered)
+    () => new Error('the ping takes too long'),
+  ).then(
+    () => true,
+    () => hasAnswered(BUSY_FRESH_MS), // it may have waited for a connection in vain
+  )
   if (closing.aborted) return { service: 'stopping' }
   return isThere ? {} : { database: 'does not answer, or only reads' }
 }

@@ -1,13 +1,12 @@
 /** From a reachable database to one that this release may serve from; refuses where serving would lose something. */
 import type { Config } from './config.ts'
-import { AppError } from './core/errors.ts'
 import { sleep } from './core/wait.ts'
 import { startEmbedded } from './db/embedded.ts'
 import type { HmacSecretStore } from './db/hmac-secrets.ts'
 import { readInstanceId, unsafeSettings } from './db/installation.ts'
 import { MigrationError, migrate, readMigrations } from './db/migrate.ts'
 import type { Database } from './db/pool.ts'
-import { isUnavailable } from './db/sqlstate.ts'
+import { isOwnWait, isUnavailable } from './db/sqlstate.ts'
 import { secretFingerprint } from './security/tokens.ts'
 
 /** The service must not start like this; the message says what to change. process.ts exits with 78 (EX_CONFIG). */
@@ -61,7 +60,7 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
     } catch (error) {
       if (error instanceof MigrationError) throw new StartError(error.message, { cause: error })
       const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
-      if (!(error instanceof AppError || isUnavailable(cause))) throw error
+      if (!isUnavailable(cause) && !isOwnWait(cause)) throw error
       deps.observe(cause)
     }
     await sleep(RETRY_MS, deps.closing)

@@ -33,6 +33,12 @@ t.test('a young answer need not be asked for again', async (t) => {
 
 t.test('a ping that fails proves nothing against an answer to somebody else', async (t) => {
   t.same(await told({ ping: refused }), { reasons: ['database'], pings: 1 })
+  // Who waited for a connection in vain was the only one, and waits no more.
+  t.same(await told({ ping: refused, answeredMsAgo: () => 700 }), { reasons: [], pings: 1 })
+  t.same(await told({ ping: refused, answeredMsAgo: () => 701 }), {
+    reasons: ['database'],
+    pings: 1,
+  })
   let ago = 5_000
   const ping = () => {
     ago = 0

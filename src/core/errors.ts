@@ -78,7 +78,7 @@ export class AppError extends Error {
   readonly retryAfterS: number | undefined
 
   constructor(code: ErrorCode, message: string, options: AppErrorOptions = {}) {
-    // A caller's fault has no stack: nobody reads it, and to take it is 16 µs for each request that is refused.
+    // Without a stack: what is at fault is the caller, or the cause, which has its own. To take one is 16 µs a refusal.
     const { stackTraceLimit } = Error
     Error.stackTraceLimit = 0
     super(message, options.cause === undefined ? undefined : { cause: options.cause })

@@ -2,30 +2,29 @@
  * Whether the database answers, told by every statement: one line when an episode begins, one when it ends.
  *
  * A success ends it that was begun SETTLE_MS after the last failure: connections that die together do so one after the
- * other, and some still answer in between. Once a connection was lost or could not be made, those that are left prove
- * nothing for CONNECT_SETTLE_MS: it takes one that was made since. Where only some feel it (full disk, too many connections, no writes), it
+ * other, and some still answer in between. Where only some feel it (full disk, too many connections, no writes), it
  * must be one of those that failed, or have a connection made since connecting failed: that reads go well proves nothing.
+ * So it is where connections cannot be made, whatever the reason: those that are left may serve on for long.
  */
 import type { Line } from '../telemetry/events.ts'
-import { CONNECT, type Outcome } from './pool.ts'
-import { isAway, isPartial } from './sqlstate.ts'
+import { CONNECT, LOST, type Outcome } from './pool.ts'
+import { errorText, isAway, isPartial } from './sqlstate.ts'
 
 type Success = Extract<Outcome, { readonly kind: 'worked' }>
 
 const SETTLE_MS = 200
-/** Longer than an attempt to connect may take (pool.ts): where each fails, the next failure is here by then. */
-const CONNECT_SETTLE_MS = 1_000
 /** What failed may not be tried again for long: after so much time without a failure any success counts. */
 const FORGET_MS = 60_000
+/** The same where only connecting failed: maintenance tries each 5 s, where it has no connection. */
+const FORGET_CONNECT_MS = 10_000
 
 export class DatabaseHealth {
   readonly #log: (line: Line) => void
   readonly #nowMs: () => number
   #downSinceMs: number | undefined
-  /** What partial trouble made fail in this episode. */
+  /** What failed in this episode while others may have succeeded. */
   readonly #failed = new Set<string>()
   #failedAtMs = Number.NEGATIVE_INFINITY
-  #connectFailedAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. */
   constructor(log: (line: Line) => void, nowMs: () => number) {
@@ -41,9 +40,9 @@ export class DatabaseHealth {
     if (outcome.kind === 'worked') {
       if (this.#downSinceMs !== undefined && this.#isProof(outcome)) this.#up()
     } else if (isAway(outcome.error)) {
-      if (isPartial(outcome.error)) this.#failed.add(outcome.what)
+      const { what, error } = outcome
+      if (what === CONNECT || (what !== LOST && isPartial(error))) this.#failed.add(what)
       this.#failedAtMs = this.#nowMs()
-      if (outcome.what === CONNECT) this.#connectFailedAtMs = this.#failedAtMs
       this.#down(outcome.error)
     }
   }
@@ -57,17 +56,17 @@ export class DatabaseHealth {
   #isProof({ what, startedAtMs, connectedAtMs }: Success): boolean {
     const quietMs = startedAtMs - this.#failedAtMs
     if (quietMs < SETTLE_MS) return false
-    const isNew = connectedAtMs > this.#connectFailedAtMs
-    if (!isNew && startedAtMs - this.#connectFailedAtMs < CONNECT_SETTLE_MS) return false
-    if (this.#failed.size === 0 || this.#failed.has(what) || quietMs > FORGET_MS) return true
-    return this.#failed.has(CONNECT) && connectedAtMs > this.#failedAtMs
+    if (this.#failed.size === 0 || this.#failed.has(what)) return true
+    const hasConnectFailed = this.#failed.has(CONNECT)
+    const isOnlyConnect = hasConnectFailed && this.#failed.size === 1
+    if (quietMs > (isOnlyConnect ? FORGET_CONNECT_MS : FORGET_MS)) return true
+    return hasConnectFailed && connectedAtMs > this.#failedAtMs
   }
 
   #down(error: unknown): void {
     if (this.#downSinceMs !== undefined) return
     this.#downSinceMs = this.#nowMs()
-    const text = error instanceof Error ? error.message : String(error)
-    this.#log({ event: 'db.unavailable', fields: { error: text } })
+    this.#log({ event: 'db.unavailable', fields: { error: errorText(error) } })
   }
 
   #up(): void {

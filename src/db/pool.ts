@@ -43,7 +43,7 @@ export interface Database extends Queryable {
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>
 }
 
-/** How a statement went, or an attempt to connect; `what` is the query's name, `begin`, `commit` or CONNECT. */
+/** How a statement went, an attempt to connect, or a connection: `what` is the query's name, `begin`, `commit`, CONNECT or LOST. */
 export type Outcome =
   | { readonly kind: 'failed'; readonly what: string; readonly error: unknown }
   | {
@@ -71,8 +71,10 @@ export interface PoolOptions {
   readonly onOutcome?: (outcome: Outcome) => void
 }
 
-/** What a connection that is refused or lost is about. */
+/** What is said of a connection that could not be made. */
 export const CONNECT = 'connect'
+/** And of one that ended while nobody asked anything on it. */
+export const LOST = 'lost connection'
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
 const CONNECT_TIMEOUT_MS = 800
 const QUERY_TIMEOUT_MS = 1_100
@@ -125,7 +127,7 @@ export class Pool implements Database {
     }
     this.#pool = new pg.Pool(config)
     this.#failpoint = options.failpoint
-    const onLost = (error: unknown) => this.#failed(CONNECT, error)
+    const onLost = (error: unknown) => this.#failed(LOST, error)
     this.#pool.on('error', onLost)
     // A checked-out client that dies between two queries emits here, and would end the process.
     this.#pool.on('connect', (client) => client.on('error', onLost))
@@ -203,7 +205,7 @@ export class Pool implements Database {
     this.#onOutcome({ kind: 'failed', what, error })
   }
 
-  /** A wait for our own connections, all of them busy or being opened, says nothing about the database: those who hold them do. */
+  /** A wait for our own connections says nothing new of the database: those who hold them, or open them, do. */
   async #connect(): Promise<pg.PoolClient> {
     try {
       return await this.#pool.connect()

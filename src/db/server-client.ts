@@ -28,15 +28,18 @@ export class ServerClient extends pg.Client {
 
   constructor(config?: ServerClientConfig) {
     super(config)
-    let fault: Error | undefined
-    const keep = (error: Error) => {
-      fault ??= error
+    const { connection } = this
+    const told = () =>
+      connection.off('error', failed).off('errorMessage', failed).off('end', failed)
+    // pg leaves some of those sockets open until the server gives up, after a minute.
+    const failed = (fault?: Error) => {
+      told()
+      config?.onConnectFailed?.(fault)
+      connection.stream.destroy()
     }
-    this.connection.once('error', keep).once('errorMessage', keep)
-    this.connection.once('end', () => {
-      if (this.connectedAtMs === 0) config?.onConnectFailed?.(fault)
-    })
-    this.connection.once('readyForQuery', () => {
+    connection.on('error', failed).on('errorMessage', failed).on('end', failed)
+    connection.once('readyForQuery', () => {
+      told()
       this.connectedAtMs = performance.now()
     })
     this.connection.on('parameterStatus', ({ parameterName: name, parameterValue: value }) => {

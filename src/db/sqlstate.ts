@@ -76,6 +76,12 @@ export function leavesSessionSound(error: unknown): boolean {
   return /^(22|23|21|40|42|44|54|55|P0)/.test(sqlstate(error) ?? '')
 }
 
+/** Why, for a line; Node's AggregateError of all addresses that refused has a code and no message. */
+export function errorText(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.message || (errorCode(error) ?? error.name)
+}
+
 function errorCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined
   return typeof error.code === 'string' ? error.code : undefined

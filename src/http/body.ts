@@ -22,7 +22,8 @@ export class ClientGoneError extends Error {
 }
 
 interface Awaited {
-  readonly deadlineAtMs: number
+  /** Infinity: it is over, and given up before long. */
+  deadlineAtMs: number
   readonly giveUp: (error: AppError) => void
   heldBytes: number
 }
@@ -68,8 +69,10 @@ export class AwaitedBodies {
 
   #sweep(): void {
     const nowMs = this.#nowMs()
-    for (const { deadlineAtMs, giveUp } of this.#awaited) {
-      if (deadlineAtMs <= nowMs) this.#late.add(() => giveUp(timedOut()))
+    for (const awaited of this.#awaited) {
+      if (awaited.deadlineAtMs > nowMs) continue
+      awaited.deadlineAtMs = Number.POSITIVE_INFINITY
+      this.#late.add(() => awaited.giveUp(timedOut()))
     }
     if (this.#awaited.size > 0) return
     clearInterval(this.#sweeper)

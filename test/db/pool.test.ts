@@ -3,6 +3,7 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { DatabaseHealth } from '../../src/db/health.ts'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
+import { errorText } from '../../src/db/sqlstate.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { lineTo } from '../helpers/database-line.ts'
@@ -291,9 +292,10 @@ t.test('an answer is what the database says, be it an error, and no loss', async
   await db.query('commit')
   const slow = pool.query(sql('select pg_sleep(30)'))
   slow.catch(() => {}) // awaited below
+  const killedAtMs = performance.now()
   await kill(backend)
   await t.rejects(slow, { code: 'db_unavailable' })
-  t.ok(Math.abs(answeredAtMs() - lastMs) < 0.1, 'a lost connection is none')
+  t.ok(answeredAtMs() < killedAtMs, 'a lost connection is none')
 })
 
 t.test(
@@ -333,8 +335,9 @@ t.test(
         if (wasDown) t.equal(answer, 'db_unavailable')
       }
     })
+    let missed = 0
     const beating = (async () => {
-      while (!isOver) t.type(await ask(hot), 'number', 'who has a connection goes on')
+      while (!isOver) if (typeof (await ask(hot)) !== 'number') missed += 1
     })()
     await until(() => failures > 100)
     t.ok(health.isDown)
@@ -346,6 +349,40 @@ t.test(
       await ask(main)
       return !health.isDown
     })
-    t.equal(lines.at(-1), 'db.recovered')
+    // That one was lost may be an episode of its own, over before an attempt has failed.
+    t.ok(lines.length <= 4, 'whatever worked meanwhile did not end it')
+    t.same(lines.slice(-2), ['db.unavailable', 'db.recovered'])
+    t.equal(missed, 0, 'who has a connection goes on')
   },
 )
+
+t.test('each connection that cannot be made is told, with the reason', async (t) => {
+  const { url } = await prepare(t)
+  const silent = await lineTo(t, url)
+  silent.freezeNew()
+  const gone = new URL(silent.url)
+  gone.port = '1'
+  const nowhere = new URL(url)
+  nowhere.pathname = '/nowhere'
+  for (const [title, to, text] of [
+    ['refused', gone.href, /ECONNREFUSED/],
+    ['no such database', nowhere.href, /does not exist/],
+    ['silent', silent.url, /silent/],
+  ] as const) {
+    const told: string[] = []
+    const pool = new Pool({
+      url: to,
+      maxConnections: 1,
+      isPrepared: true,
+      connectTimeoutMs: 300,
+      onOutcome: (outcome) =>
+        told.push(
+          outcome.kind === 'failed' ? `${outcome.what}: ${errorText(outcome.error)}` : 'worked',
+        ),
+    })
+    t.teardown(() => pool.close(5_000))
+    await t.rejects(pool.query(sql('select 1')), { code: 'db_unavailable' }, title)
+    t.match(told[0], /^connect: /)
+    t.match(told[0], text)
+  }
+})

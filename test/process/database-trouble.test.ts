@@ -262,15 +262,24 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   t.same(lines.splice(0), [begin(lost), end(250)])
 
   failed('connect', lost)
-  nowMs += 999
+  nowMs += 5_000
   worked('read')
   t.same(lines, [begin(lost)], 'a connection of before says nothing of those that cannot be made')
   worked('read', nowMs, nowMs - 1)
-  t.same(lines.splice(0), [begin(lost), end(999)], 'one that was made since does')
+  t.same(lines.splice(0), [begin(lost), end(5_000)], 'one that was made since does')
   failed('connect', lost)
-  nowMs += 1_000
+  nowMs += 10_001
   worked('read')
-  t.same(lines.splice(0), [begin(lost), end(1_000)], 'nobody needed one: it is over as well')
+  t.same(lines.splice(0), [begin(lost), end(10_001)], 'nobody wanted one: it is over as well')
+  failed('lost connection', lost)
+  nowMs += 200
+  worked('read')
+  t.same(lines.splice(0), [begin(lost), end(200)], 'that one was lost says nothing of the others')
+  const refused = Object.assign(new AggregateError([lost]), { code: 'ECONNREFUSED' })
+  failed('read', refused)
+  nowMs += 200
+  worked('read')
+  t.match(lines.splice(0), [{ fields: { error: 'ECONNREFUSED' } }, end(200)], 'at each address')
 
   failed('insert', full)
   nowMs += 1_000
