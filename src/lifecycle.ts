@@ -54,7 +54,7 @@ const HURRIED_MS = 250
 // the database is frozen.
 /** An answer proves for so long that the database is there. */
 const FRESH_MS = 100
-/** The same where all connections are busy: each may wait for a lock (500 ms, db/pool.ts) before it has an answer. */
+/** The same where all connections are busy, or were: each may wait for a lock (500 ms, db/pool.ts) before it has an answer. */
 const BUSY_FRESH_MS = 700
 /** Longest wait for a ping. */
 const PING_MS = 800

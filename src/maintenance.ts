@@ -6,6 +6,7 @@ import { AppError } from './core/errors.ts'
 import { type Periodic, startPeriodic } from './core/periodic.ts'
 import type { CommandQueue } from './db/command-queue.ts'
 import type { Partitions } from './db/partitions.ts'
+import { errorText } from './db/sqlstate.ts'
 import { BACKGROUND, type Log } from './telemetry/events.ts'
 
 export interface MaintenanceDeps {
@@ -87,8 +88,7 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
       if (error instanceof AppError && error.code === 'overloaded') return // no word against the database
       if (!isFailing && !deps.isDatabaseDown()) {
         const cause = error instanceof AppError ? (error.cause ?? error) : error
-        const text = cause instanceof Error ? cause.message : String(cause)
-        const fields = { error: `maintenance ${task}: ${text}` }
+        const fields = { error: `maintenance ${task}: ${errorText(cause)}` }
         deps.log.write({ event: 'db.unavailable', fields }, BACKGROUND)
       }
       isFailing = true

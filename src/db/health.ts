@@ -4,7 +4,8 @@
  * A success ends it that was begun SETTLE_MS after the last failure: connections that die together do so one after the
  * other, and some still answer in between. Where only some feel it (full disk, too many connections, no writes), it
  * must be one of those that failed, or have a connection made since connecting failed: that reads go well proves nothing.
- * So it is where connections cannot be made, whatever the reason: those that are left may serve on for long.
+ * So it is where connections cannot be made, whatever the reason: those that are left may serve on for long. Where one
+ * was lost the others may be next: one that was made before proves nothing for LOST_SETTLE_MS.
  */
 import type { Line } from '../telemetry/events.ts'
 import { CONNECT, LOST, type Outcome } from './pool.ts'
@@ -13,6 +14,8 @@ import { errorText, isAway, isPartial } from './sqlstate.ts'
 type Success = Extract<Outcome, { readonly kind: 'worked' }>
 
 const SETTLE_MS = 200
+/** Longer than an attempt to make a new one takes (CONNECT_TIMEOUT_MS, pool.ts): by then it is known. */
+const LOST_SETTLE_MS = 1_000
 /** What failed may not be tried again for long: after so much time without a failure any success counts. */
 const FORGET_MS = 60_000
 /** The same where only connecting failed: maintenance tries each 5 s, where it has no connection. */
@@ -25,6 +28,8 @@ export class DatabaseHealth {
   /** What failed in this episode while others may have succeeded. */
   readonly #failed = new Set<string>()
   #failedAtMs = Number.NEGATIVE_INFINITY
+  #connectFailedAtMs = Number.NEGATIVE_INFINITY
+  #lostAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. */
   constructor(log: (line: Line) => void, nowMs: () => number) {
@@ -43,6 +48,8 @@ export class DatabaseHealth {
       const { what, error } = outcome
       if (what === CONNECT || (what !== LOST && isPartial(error))) this.#failed.add(what)
       this.#failedAtMs = this.#nowMs()
+      if (what === CONNECT) this.#connectFailedAtMs = this.#failedAtMs
+      if (what === LOST) this.#lostAtMs = this.#failedAtMs
       this.#down(outcome.error)
     }
   }
@@ -56,11 +63,12 @@ export class DatabaseHealth {
   #isProof({ what, startedAtMs, connectedAtMs }: Success): boolean {
     const quietMs = startedAtMs - this.#failedAtMs
     if (quietMs < SETTLE_MS) return false
-    if (this.#failed.size === 0 || this.#failed.has(what)) return true
-    const hasConnectFailed = this.#failed.has(CONNECT)
-    const isOnlyConnect = hasConnectFailed && this.#failed.size === 1
-    if (quietMs > (isOnlyConnect ? FORGET_CONNECT_MS : FORGET_MS)) return true
-    return hasConnectFailed && connectedAtMs > this.#failedAtMs
+    const isOlder = connectedAtMs <= this.#lostAtMs
+    if (isOlder && startedAtMs - this.#lostAtMs < LOST_SETTLE_MS) return false
+    if (this.#failed.size === 0 || this.#failed.has(what) || quietMs > FORGET_MS) return true
+    if (!this.#failed.has(CONNECT)) return false
+    const isWanted = startedAtMs - this.#connectFailedAtMs <= FORGET_CONNECT_MS
+    return connectedAtMs > this.#connectFailedAtMs || (this.#failed.size === 1 && !isWanted)
   }
 
   #down(error: unknown): void {

@@ -82,10 +82,10 @@ export async function migrate(url: string, migrations: readonly Migration[]): Pr
     application_name: 'fleetloop-migrate',
   })
   client.on('error', () => {}) // a lost connection also fails the statement in flight: reported there
-  await client.connect().catch((error: unknown) => {
-    throw connectFailure(error)
-  })
   try {
+    await client.connect().catch((error: unknown) => {
+      throw connectFailure(error)
+    })
     let appliedCount = 0
     await locked(client, () => client.query(CREATE_RECORD))
     for (const migration of migrations) {
@@ -96,7 +96,8 @@ export async function migrate(url: string, migrations: readonly Migration[]): Pr
     await refuseNewer(client, migrations.length)
     return appliedCount
   } finally {
-    await within(client.end(), ANSWER_TIMEOUT_MS) // a server that went silent never says goodbye
+    // Also where it could not connect: pg leaves some such sockets open. A server that went silent never says goodbye.
+    await within(client.end(), ANSWER_TIMEOUT_MS)
   }
 }
 

@@ -73,7 +73,7 @@ export interface PoolOptions {
 
 /** What is said of a connection that could not be made. */
 export const CONNECT = 'connect'
-/** And of one that ended while nobody asked anything on it. */
+/** And of one that ended; what was asked on it fails by itself. */
 export const LOST = 'lost connection'
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
 const CONNECT_TIMEOUT_MS = 800

@@ -271,10 +271,24 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   nowMs += 10_001
   worked('read')
   t.same(lines.splice(0), [begin(lost), end(10_001)], 'nobody wanted one: it is over as well')
-  failed('lost connection', lost)
+  failed('connect', lost)
+  nowMs += 100
+  const madeAtMs = nowMs
+  nowMs += 100
+  failed('read', lost)
   nowMs += 200
+  worked('insert', nowMs, madeAtMs)
+  t.same(lines.splice(0), [begin(lost), end(400)], 'whatever else has failed since')
+  failed('lost connection', lost)
+  nowMs += 999
   worked('read')
-  t.same(lines.splice(0), [begin(lost), end(200)], 'that one was lost says nothing of the others')
+  t.same(lines, [begin(lost)], 'where one was lost the others may be next')
+  worked('read', nowMs, nowMs - 1)
+  t.same(lines.splice(0), [begin(lost), end(999)])
+  failed('lost connection', lost)
+  nowMs += 1_000
+  worked('read')
+  t.same(lines.splice(0), [begin(lost), end(1_000)], 'they were not')
   const refused = Object.assign(new AggregateError([lost]), { code: 'ECONNREFUSED' })
   failed('read', refused)
   nowMs += 200
