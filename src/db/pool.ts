@@ -111,8 +111,8 @@ export class Pool implements Database {
       Client: ServerClient,
       // pg-pool tells only who still waits for that connection; under load all have given up before.
       onConnectFailed: (fault) => {
-        const silent = () => new Error('no connection: it was silent for too long, or cut off')
-        this.#failed(CONNECT, connectFailure(fault ?? silent()))
+        const silent = 'no connection: it was silent for too long, or cut off'
+        this.#failed(CONNECT, connectFailure(fault ?? new Error(silent)))
       },
       // A server that only reads, such as the old primary after a failover, is as good as none: what it knows is old.
       verify: (client, done) => done(isReadOnly(client) ? new ReadOnlyServerError() : undefined),

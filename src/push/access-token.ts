@@ -5,6 +5,7 @@
  */
 import { createPrivateKey, sign } from 'node:crypto'
 import { createRequire } from 'node:module'
+import { joined } from '../core/wait.ts'
 import { field, parseJson, readBody, safeText } from './fcm-answer.ts'
 
 /** What this needs of config.ts's ServiceAccount, which fits. */
@@ -74,35 +75,31 @@ export function createAccessTokens(
 ): AccessTokens {
   const now = options.nowMs ?? (() => performance.now())
   let token: Token | null = null
-  let exchange: Promise<string> | null = null
   let failure: { readonly error: unknown; readonly untilMs: number } | null = null
 
-  /** Joins the exchange under way or starts one, so that there is never more than one. */
-  function renew(): Promise<string> {
-    if (exchange !== null) return exchange
-    if (failure !== null && now() < failure.untilMs) return Promise.reject(failure.error)
+  /** There is never more than one exchange: while it is under way, no failure of before stands. */
+  const exchange = joined(() =>
+    exchangeAssertion(account, options).then(
+      ({ value, lifeMs }) => {
+        const nowMs = now()
+        failure = null
+        token = {
+          value,
+          renewAtMs: nowMs + Math.max(lifeMs - RENEW_BEFORE_MS, lifeMs / 2),
+          uselessAtMs: nowMs + lifeMs - LEAST_LIFE_MS,
+        }
+        return value
+      },
+      (error: unknown) => {
+        failure = { error, untilMs: now() + FAILURE_STANDS_MS }
+        throw error
+      },
+    ),
+  )
 
-    exchange = exchangeAssertion(account, options)
-      .then(
-        ({ value, lifeMs }) => {
-          const nowMs = now()
-          failure = null
-          token = {
-            value,
-            renewAtMs: nowMs + Math.max(lifeMs - RENEW_BEFORE_MS, lifeMs / 2),
-            uselessAtMs: nowMs + lifeMs - LEAST_LIFE_MS,
-          }
-          return value
-        },
-        (error: unknown) => {
-          failure = { error, untilMs: now() + FAILURE_STANDS_MS }
-          throw error
-        },
-      )
-      .finally(() => {
-        exchange = null
-      })
-    return exchange
+  function renew(): Promise<string> {
+    if (failure !== null && now() < failure.untilMs) return Promise.reject(failure.error)
+    return exchange()
   }
 
   return {
