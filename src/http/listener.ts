@@ -15,7 +15,13 @@ import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { AwaitedBodies, ClientGoneError } from './body.ts'
-import { clientAddress, type HttpsRule, isTransportAllowed, peerAddress } from './client-address.ts'
+import {
+  clientAddress,
+  createProxyNotice,
+  type HttpsRule,
+  isTransportAllowed,
+  peerAddress,
+} from './client-address.ts'
 import { boundConnections, type Connections } from './connections.ts'
 import { refuseAtEdge } from './edge.ts'
 import { createErrorLimit } from './error-limit.ts'
@@ -84,9 +90,12 @@ export function createListener(deps: ListenerDeps): Listener {
     ended: (place) => openExchanges.remove(place),
   }
 
+  const noticeProxy = createProxyNotice(deps.isTrustedProxy, deps.log)
+
   function open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange {
     const route = 'route' in match ? match.route : undefined
     const context = newContext(request, route?.path ?? UNMATCHED)
+    noticeProxy(request, context)
     const metrics = metricsOf.get(context.route) ?? unmatchedMetrics
     const found = match.kind === 'found' ? match.route : undefined
     return new Exchange(exchangeDeps, metrics, request, res, context, found)

@@ -150,6 +150,7 @@ export const EVENTS = {
   },
   'device.delete': { levels: ['INFO'], fields: { admin: 'string' } },
   'device.unknown_to_database': { levels: ['ERROR'], fields: {} },
+  'proxy.untrusted': { levels: ['WARN'], fields: {} },
 } as const satisfies Record<string, EventShape>
 
 export type EventName = keyof typeof EVENTS

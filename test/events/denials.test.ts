@@ -3,7 +3,7 @@ import { createHash, createHmac } from 'node:crypto'
 import t, { type Test } from 'tap'
 import type { Answer, CallOptions } from '../helpers/client.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
-import { end, story, theme } from './helpers.ts'
+import { end, inside, story, theme } from './helpers.ts'
 
 const { compare } = theme(t, 'denials')
 const READER = 'reader-token-0123456789abcdef'
@@ -124,4 +124,15 @@ t.test('plaintext through a trusted proxy', async (t) => {
     const line = await only(t, proxied, answer)
     compare(t, line, 'sec.https.enforced', 'WARN', at, own)
   }
+})
+
+t.test('a proxy that TRUSTED_PROXIES does not name', async (t) => {
+  const headers = { 'x-forwarded-for': '203.0.113.9', 'x-forwarded-proto': 'https' }
+  const path = '/admin/devices'
+  const answer = await service.call('GET', path, { headers })
+  await service.lines.terminalOf(answer.requestId)
+  const lines = service.lines.of('proxy.untrusted')
+  t.equal(lines.length, 1)
+  const at = inside(answer.requestId, path)
+  for (const line of lines) compare(t, line, 'proxy.untrusted', 'WARN', at, {})
 })

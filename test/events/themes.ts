@@ -51,6 +51,7 @@ export const THEMES = {
       'WARN mismatch',
     ],
     'sec.https.enforced': ['WARN plaintext'],
+    'proxy.untrusted': ['WARN'],
   },
   commands: {
     'dispatch.request': ['INFO'],
