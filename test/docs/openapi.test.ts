@@ -177,7 +177,7 @@ function faultsIn(change: {
   readonly headers?: Readonly<Record<string, string | undefined>>
   readonly body?: unknown
 }) {
-  const { method = 'GET', path = '//admin//commands/ring-1?wait_ms=1', status = 200 } = change
+  const { method = 'GET', path = '/admin/commands/ring-1?wait_ms=1', status = 200 } = change
   const isProblem = status >= 400 && { 'content-type': 'application/problem+json' }
   const headers = { ...HEADERS, ...isProblem, ...change.headers }
   const header = (name: string) => Reflect.get(headers, name)
@@ -195,6 +195,8 @@ t.test('an answer that the document describes has no fault', async (t) => {
   t.same(faultsIn(problem(404, 'command_unknown')), [])
   t.same(faultsIn(problem(503, 'overloaded')), [])
   t.same(faultsIn({ path: '/nowhere', ...problem(404, 'not_found') }), [])
+  t.same(faultsIn({ path: '//admin/devices', ...problem(404, 'not_found') }), [])
+  t.same(faultsIn({ path: '//v1//enroll-tokens', ...problem(403, 'forbidden') }), [])
   const headers = { allow: 'GET, HEAD, DELETE' }
   t.same(faultsIn({ method: 'PUT', headers, ...problem(405, 'method_not_allowed') }), [])
 })

@@ -95,7 +95,8 @@ function documentedOf(
   readonly documented: Documented | undefined
   readonly codes?: readonly string[]
 } {
-  const plain = path.replace(/\?.*/s, '').replace(/\/+/g, '/')
+  const asked = path.replace(/\?.*/s, '')
+  const plain = /^\/+v1\//.test(asked) ? asked.replace(/\/+/g, '/') : asked
   const [found] = PATHS.filter(({ pattern }) => pattern.test(plain)).toSorted(
     (a, b) => a.parameters - b.parameters,
   )
