@@ -61,6 +61,7 @@ function fullMetrics(): Full {
       commandsWaiting: () => 0,
       connectionsOpen: () => 0,
       connectionsRefused: () => 0,
+      untaggedTokensRefused: () => 0,
     },
   })
   const routes = [...Object.keys(paths), 'unmatched'].map((path) => metrics.route(path))

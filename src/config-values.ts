@@ -7,7 +7,7 @@ import { ADMIN_SCOPES, type AdminScope } from './core/identity.ts'
 /** Whole numbers: default, least, greatest (both inclusive). Units end the names. */
 const INTEGERS = {
   PORT: [8080, 0, 65_535],
-  DATABASE_POOL_MAX: [10, 4, 1000],
+  DATABASE_POOL_MAX: [10, 5, 1000],
   FCM_TTL_S: [300, 0, 2_419_200],
   FCM_TIMEOUT_MS: [10_000, 10, 15_000],
   FCM_RETRY_BASE_MS: [10_000, 1, 3_600_000],

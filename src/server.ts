@@ -120,8 +120,7 @@ async function compose(
       logLinesDropped: () => logger.stats().linesDropped,
       logRingBytes: () => logger.stats().fillBytes,
       heartbeatQueueDepth: () => heartbeats.queued,
-      dbPoolInUse: stores.connectionsInUse,
-      dbPoolWaiting: stores.waiting,
+      ...stores.gauges,
       commandsWaiting: () => maintenance.commandsWaiting,
     },
   })
@@ -155,8 +154,8 @@ async function compose(
     adminTokens: config.adminTokens,
     hmacSecrets: config.hmacSecrets,
     authenticateDevice: stores.deviceTokens.authenticate,
-    judgeEnrollmentToken: stores.tokens.judge,
-    hasDevices: stores.devices.exist,
+    enrollmentTokens: stores.tokens,
+    hasDevices: joined(stores.devices.exist),
   })
   const signatures = createSignatures({
     adminSecret: config.adminHmacSecret,
@@ -182,7 +181,7 @@ async function compose(
     authenticateDevice: stores.deviceTokens.authenticate,
     resultDenial: (request, device) => signatures.resultDenial(request, () => knownKeyOf(device)),
     issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),
-    issueEnrollmentToken: () => issueEnrollmentToken(randomBytes),
+    issueEnrollmentToken: () => issueEnrollmentToken(signingSecret, randomBytes),
     hmacSecretId: signingSecret.id,
     commandKey: knownKeyOf,
     sign(deviceId, command) {

@@ -116,6 +116,7 @@ t.test('values that cannot be meant are refused', async (t) => {
     ['PORT', '-1', /cannot be meant/],
     ['HOST', 'a b', /does not match/],
     ['DATABASE_POOL_MAX', '91', /at most 90/],
+    ['DATABASE_POOL_MAX', '4', /from 5 to 1000/],
     ['DATABASE_URL', 'mysql://h/d', /postgres:\/\//],
     ['DATABASE_URL', 'postgres://u:a#b@h/d', /percent-encode/],
     ['MIGRATE_DATABASE_URL', 'postgres://h/d', /without DATABASE_URL/],

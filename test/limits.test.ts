@@ -1,4 +1,5 @@
 /** What one client may take of a service, so that the others keep theirs: downloads a minute, places to wait in. */
+import { createHash, randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
 import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
@@ -7,6 +8,7 @@ import { subnetOf } from '../src/core/subnet.ts'
 import { Trickle } from '../src/core/trickle.ts'
 import { AwaitedBodies } from '../src/http/body.ts'
 import type { Answer } from './helpers/client.ts'
+import { readCluster } from './helpers/cluster.ts'
 import { connect } from './helpers/database.ts'
 import { head, openRaw } from './helpers/raw.ts'
 import { until } from './helpers/replicas.ts'
@@ -217,3 +219,115 @@ t.test('addresses of one network are one', async (t) => {
     t.equal(subnetOf(address), subnet, address)
   }
 })
+
+/** As release 0.1 issued them, and as anybody makes them up: without a tag. */
+function untaggedToken(): string {
+  return `et_${randomBytes(32).toString('base64url')}`
+}
+
+/** Until `over`, how many sessions waited for a lock at once, at most. */
+async function mostWaiting(t: Test, url: string, over: Promise<unknown>): Promise<number> {
+  const watcher = await connect(t, url)
+  let isOver = false
+  void over.finally(() => {
+    isOver = true
+  })
+  let most = 0
+  while (!isOver) {
+    const { rows } = await watcher.query(`select count(*)::int as n from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock'`)
+    most = Math.max(most, rows[0].n)
+  }
+  return most
+}
+
+t.test(
+  'made-up enrollment tokens wait for one connection, and nobody waits with them',
+  async (t) => {
+    const service = await startService(t)
+    const { token, deviceId } = await service.enroll('honest')
+    const db = await connect(t, service.databaseUrl)
+    const register = (token: string) => service.call('POST', '/v1/register', { token, body: {} })
+    const download = (token: string) => service.call('GET', LATEST, { token })
+
+    await db.query('begin')
+    await db.query('lock table enrollment_tokens in access exclusive mode')
+    const flood = Promise.all(
+      Array.from({ length: 120 }, (_, index) =>
+        (index % 2 === 0 ? register : download)(untaggedToken()),
+      ),
+    )
+    const waited = mostWaiting(t, service.databaseUrl, flood)
+    for (const round of [1, 2, 3]) {
+      const beat = await service.call('POST', '/v1/heartbeat', { token, body: {} })
+      t.equal(beat.status, 200, `heartbeat ${round}`)
+      t.equal(
+        (await service.call('GET', `/admin/devices/${deviceId}`)).status,
+        200,
+        `admin ${round}`,
+      )
+    }
+    const answers = await flood
+    t.equal(await waited, 1, 'one connection serves them')
+    await db.query('rollback')
+    for (const { status, body, headers } of answers) {
+      t.match([status, body.code], [503, /^(overloaded|db_unavailable)$/])
+      t.match(headers.get('retry-after'), /^[1-9]\d*$/)
+    }
+    const refused = answers.filter(({ body }) => body.code === 'overloaded').length
+    t.ok(refused >= 120 - 1 - 64, `${refused} were refused at once, or waited too long`)
+    const { text } = await service.call('GET', '/metrics')
+    t.match(text, `fleetloop_untagged_tokens_refused_total ${refused}\n`)
+
+    t.match(await register(untaggedToken()), { status: 401, body: { code: 'token_unknown' } })
+    t.match(await download(untaggedToken()), { status: 401, body: { code: 'token_unknown' } })
+    const old = untaggedToken()
+    const made = await service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['old'] } })
+    await db.query('update enrollment_tokens set token_hash = $1 where token_id = $2', [
+      createHash('sha256').update(old).digest(),
+      made.body.tokens[0].token_id,
+    ])
+    t.match(await register(old), { status: 201, body: { alias: 'old' } }, 'one that 0.1 issued')
+    t.match(await register(old), { status: 200, body: { alias: 'old' } }, 'and its lost answer')
+    t.match(await download(old), { status: 404, body: { code: 'apk_none' } })
+    const { device_token: enrolled } = (await register(old)).body
+    await service.call('POST', '/v1/heartbeat', { token: enrolled, body: {} })
+    t.match(await register(old), { status: 401, body: { code: 'token_exhausted' } })
+  },
+)
+
+t.test('a made-up enrollment token is never the one that says the database is away', async (t) => {
+  const service = await startService(t)
+  const { token } = await service.enroll('honest')
+  const beat = () => service.call('POST', '/v1/heartbeat', { token, body: {} })
+  t.equal((await beat()).status, 200)
+  const operator = await connect(t, readCluster().url)
+  const allow = (isAllowed: boolean) =>
+    operator.query(
+      `alter database ${new URL(service.databaseUrl).pathname.slice(1)} allow_connections ${isAllowed}`,
+    )
+  await allow(false)
+  const answer = await service.call('POST', '/v1/register', { token: untaggedToken(), body: {} })
+  t.match(answer, { status: 503, body: { code: 'db_unavailable' } })
+  t.equal((await beat()).status, 200, 'connections that are open serve on')
+  await allow(true)
+  await service.lines.terminalOf(answer.requestId)
+  t.equal(service.lines.of('db.unavailable').length, 0)
+})
+
+t.test(
+  'made-up device tokens at a fresh installation ask the database once at a time',
+  async (t) => {
+    const service = await startService(t)
+    const db = await connect(t, service.databaseUrl)
+    await db.query('begin')
+    await db.query('lock table devices in access exclusive mode')
+    const token = `dt_${randomBytes(32).toString('base64url')}`
+    const beat = () => service.call('POST', '/v1/heartbeat', { token, body: {} })
+    const flood = Promise.all(Array.from({ length: 20 }, beat))
+    t.equal(await mostWaiting(t, service.databaseUrl, flood), 1)
+    await db.query('rollback')
+    for (const { status } of await flood) t.equal(status, 503)
+    t.match(await beat(), { status: 503, body: { code: 'not_provisioned' } })
+  },
+)

@@ -62,6 +62,8 @@ export interface PoolOptions {
   readonly queryTimeoutMs?: number
   /** Longest wait for a connection. Default CONNECT_TIMEOUT_MS. */
   readonly connectTimeoutMs?: number
+  /** Callers that may wait for a connection; one more is refused at once. Default MAX_WAITING. */
+  readonly maxWaiting?: number
   /** Longest wait for a row or a table. Default LOCK_TIMEOUT_MS. */
   readonly lockTimeoutMs?: number
   /** Server settings of each connection, such as plan_cache_mode, besides those that all have. */
@@ -80,12 +82,13 @@ const CONNECT_TIMEOUT_MS = 800
 const QUERY_TIMEOUT_MS = 1_100
 const LOCK_TIMEOUT_MS = 500
 const IDLE_TIMEOUT_MS = 300_000
-/** Requests that may wait for a connection; one more is refused at once. */
 const MAX_WAITING = 500
 
 export class Pool implements Database {
   readonly #pool: pg.Pool
   readonly #isPrepared: boolean
+  readonly #maxWaiting: number
+  #refused = 0
   readonly #failpoint: AtFailpoint | undefined
   #answeredAtMs = Number.NEGATIVE_INFINITY
   /** When the database was last found to be away. */
@@ -97,6 +100,7 @@ export class Pool implements Database {
   constructor(options: PoolOptions) {
     const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
     this.#isPrepared = options.isPrepared
+    this.#maxWaiting = options.maxWaiting ?? MAX_WAITING
     this.#onOutcome = options.onOutcome ?? (() => {})
     const config: pg.PoolConfig & ServerClientConfig = {
       connectionString: options.url,
@@ -139,6 +143,11 @@ export class Pool implements Database {
 
   get waiting(): number {
     return this.#pool.waitingCount
+  }
+
+  /** Callers that got no connection, since too many waited or their wait was too long. */
+  get refused(): number {
+    return this.#refused
   }
 
   /** Since the last answer to a statement, be it an error of its own (a lock, a time-out there); Infinity before the first. */
@@ -211,7 +220,7 @@ export class Pool implements Database {
       return await this.#pool.connect()
     } catch (error) {
       if (isOwnWait(error)) {
-        throw this.#failedAtMs > this.#answeredAtMs ? unavailable(error) : overloaded(error)
+        throw this.#failedAtMs > this.#answeredAtMs ? unavailable(error) : this.#overloaded(error)
       }
       const failure = connectFailure(error)
       this.#failed(CONNECT, failure)
@@ -219,10 +228,14 @@ export class Pool implements Database {
     }
   }
 
+  #overloaded(cause?: unknown): AppError {
+    this.#refused += 1
+    const message = 'Too many requests wait for the database. Try again shortly.'
+    return new AppError('overloaded', message, { cause })
+  }
+
   async #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-    if (this.#pool.waitingCount >= MAX_WAITING) {
-      throw overloaded()
-    }
+    if (this.#pool.waitingCount >= this.#maxWaiting) throw this.#overloaded()
     try {
       const client = await this.#connect()
       try {
@@ -251,9 +264,4 @@ function settingsText(settings: Readonly<Record<string, string>>): string {
 function unavailable(cause: unknown): AppError {
   const message = 'The database does not answer. Try again shortly.'
   return new AppError('db_unavailable', message, { cause })
-}
-
-function overloaded(cause?: unknown): AppError {
-  const message = 'Too many requests wait for the database. Try again shortly.'
-  return new AppError('overloaded', message, { cause })
 }

@@ -1,7 +1,8 @@
 /**
  * Every store on its pool. The group statement of heartbeats has a connection of its own, so that nothing an admin asks
  * can keep it waiting (what few heartbeats need besides is on the main pool); publishing an APK and moving partitions
- * have another, since their commits may take seconds.
+ * have another, since their commits may take seconds. A third looks up enrollment tokens that carry no tag of ours:
+ * anybody can make them up, and a flood of them must not take connections from anybody else.
  */
 import { downloadStore } from './apk-downloads.ts'
 import { apkStore } from './apks.ts'
@@ -48,6 +49,9 @@ export const HOT_SETTINGS = {
 }
 /** Publishing and partitions; uploads beyond it wait their turn. */
 const SLOW_CONNECTIONS = 1
+const UNTAGGED_CONNECTIONS = 1
+/** Enrollment tokens without our tag that wait to be looked up; one more is refused at once. */
+const MAX_UNTAGGED_WAITING = 64
 /** Of one statement that publishes an APK or moves a partition. */
 const SLOW_TIMEOUT_MS = 30_000
 
@@ -69,15 +73,23 @@ export function createStores(options: StoresOptions) {
     queryTimeoutMs: SLOW_TIMEOUT_MS,
     connectTimeoutMs: SLOW_TIMEOUT_MS,
   })
-  const main = new Pool({
+  // Not observed: a stranger must not begin an episode of `db.unavailable`.
+  const untagged = new Pool({
     ...common,
-    maxConnections: Math.max(2, options.maxConnections - HEARTBEAT_CONNECTIONS - SLOW_CONNECTIONS),
+    onOutcome: () => {},
+    maxConnections: UNTAGGED_CONNECTIONS,
+    maxWaiting: MAX_UNTAGGED_WAITING,
   })
-  const pools = [hot, slow, main] as const
+  const taken = HEARTBEAT_CONNECTIONS + SLOW_CONNECTIONS + UNTAGGED_CONNECTIONS
+  const main = new Pool({ ...common, maxConnections: options.maxConnections - taken })
+  const pools = [hot, slow, untagged, main] as const
 
   return {
     database: main,
-    tokens: enrollmentTokenStore(main),
+    tokens: {
+      ...enrollmentTokenStore(main),
+      judgeUntagged: enrollmentTokenStore(untagged).judge,
+    },
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
     secrets: hmacSecretStore(main),
@@ -93,8 +105,12 @@ export function createStores(options: StoresOptions) {
     partitions: partitions(slow, { retentionDays: options.heartbeatRetentionDays }),
     storeHeartbeats: storeHeartbeats(hot, options.dedupWindowS),
     mailbox: mailbox(main, instance),
-    connectionsInUse: () => pools.reduce((sum, pool) => sum + pool.connectionsInUse, 0),
-    waiting: () => pools.reduce((sum, pool) => sum + pool.waiting, 0),
+    gauges: {
+      dbPoolInUse: () => pools.reduce((sum, pool) => sum + pool.connectionsInUse, 0),
+      // More connections would not help those who wait for `untagged`.
+      dbPoolWaiting: () => hot.waiting + slow.waiting + main.waiting,
+      untaggedTokensRefused: () => untagged.refused,
+    },
     /** Waits for statements in flight, at most so long. */
     async close(deadlineMs: number): Promise<void> {
       await Promise.all(pools.map((pool) => pool.close(deadlineMs)))

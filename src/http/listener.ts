@@ -170,7 +170,7 @@ export function createListener(deps: ListenerDeps): Listener {
         return route.handle(Object.assign(await given(), proven))
       }
       case 'enrollment-token': {
-        const proven = deps.guards.enrollmentToken(headers)
+        const proven = await deps.guards.enrollmentToken(headers)
         return route.handle(Object.assign(await given(), proven))
       }
       case 'admin': {

@@ -56,7 +56,7 @@ export interface Proven {
   readonly 'device-token': { readonly tokenHash: Buffer }
   /** A live device. */
   readonly device: LiveDevice & { readonly tokenHash: Buffer }
-  /** A well-formed enrollment token, not looked up: registration judges and consumes it atomically. */
+  /** An enrollment token that we tagged, or that the database knows: registration judges and consumes it atomically. */
   readonly 'enrollment-token': { readonly tokenHash: Buffer }
   /** An admin who has one of the route's scopes. */
   readonly admin: { readonly admin: string }

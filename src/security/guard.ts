@@ -7,7 +7,13 @@ import { AppError } from '../core/errors.ts'
 import type { AdminScope, DeviceVerdict, Downloader, EnrollmentVerdict } from '../core/identity.ts'
 import { type AdminToken, adminLookup, mayUse } from './admin-tokens.ts'
 import { authDenied, refuseDevice, refuseEnrollment } from './denial.ts'
-import { deviceTagCheck, hashToken, isEnrollmentToken, type Secret } from './tokens.ts'
+import {
+  deviceTagCheck,
+  enrollmentTagCheck,
+  hashToken,
+  isEnrollmentToken,
+  type Secret,
+} from './tokens.ts'
 
 /** What a guard finds out on the way, for the lines of the request. */
 export interface About {
@@ -22,7 +28,11 @@ export interface GuardDeps {
   readonly adminTokens: readonly AdminToken[]
   readonly hmacSecrets: readonly Secret[]
   readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
-  readonly judgeEnrollmentToken: (tokenHash: Buffer) => Promise<EnrollmentVerdict>
+  readonly enrollmentTokens: {
+    readonly judge: (tokenHash: Buffer) => Promise<EnrollmentVerdict>
+    /** For those without a tag of ours: a flood of them keeps nobody else waiting, but is told 503 `overloaded`. */
+    readonly judgeUntagged: (tokenHash: Buffer) => Promise<EnrollmentVerdict>
+  }
   /** False on a fresh installation, where no phone may be told that its token is bad. */
   readonly hasDevices: () => Promise<boolean>
 }
@@ -32,6 +42,7 @@ export type Guards = ReturnType<typeof createGuards>
 export function createGuards(deps: GuardDeps) {
   const findAdmin = adminLookup(deps.adminTokens)
   const hasDeviceTag = deviceTagCheck(deps.hmacSecrets)
+  const hasEnrollmentTag = enrollmentTagCheck(deps.hmacSecrets)
   /** Never false again: devices are deleted by a mark, their rows stay. */
   let hasSeenDevices = false
 
@@ -75,10 +86,16 @@ export function createGuards(deps: GuardDeps) {
     return { ...verdict, tokenHash }
   }
 
-  /** A well-formed enrollment token, not looked up. */
-  function enrollmentToken(headers: IncomingHttpHeaders): { tokenHash: Buffer } {
+  /** An enrollment token with our tag, not looked up; or one without that the database knows. */
+  async function enrollmentToken(headers: IncomingHttpHeaders): Promise<{ tokenHash: Buffer }> {
     const token = readBearer(headers)
-    if (isEnrollmentToken(token)) return { tokenHash: hashToken(token) }
+    if (isEnrollmentToken(token)) {
+      const tokenHash = hashToken(token)
+      if (hasEnrollmentTag(token)) return { tokenHash }
+      const verdict = await deps.enrollmentTokens.judgeUntagged(tokenHash)
+      if (verdict.kind === 'unknown') throw refuseEnrollment(verdict)
+      return { tokenHash }
+    }
     if (hasDeviceTag(token)) {
       throw authDenied(
         'wrong_credential',
@@ -116,7 +133,8 @@ export function createGuards(deps: GuardDeps) {
   ): Promise<{ downloader: Downloader }> {
     const token = headers['x-device-token'] === undefined ? readBearer(headers) : ''
     if (isEnrollmentToken(token)) {
-      const verdict = await deps.judgeEnrollmentToken(hashToken(token))
+      const { judge, judgeUntagged } = deps.enrollmentTokens
+      const verdict = await (hasEnrollmentTag(token) ? judge : judgeUntagged)(hashToken(token))
       if (verdict.kind !== 'unknown') about.tokenId = verdict.tokenId.slice(-4)
       // An exhausted token still downloads: the owner's loop ends with the APK.
       if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)

@@ -1,6 +1,6 @@
 /**
- * The two tokens that we issue. Both carry 256 unguessable bits (a device token 208 and a tag), so one
- * SHA-256 is what the database stores and looks up: no slow hash is needed.
+ * The two tokens that we issue: 208 random bits each, and a tag that proves where they come from. With so many bits one
+ * SHA-256 is what the database stores and looks up; no slow hash is needed.
  */
 import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 
@@ -17,27 +17,43 @@ export interface Secret {
   readonly secret: string
 }
 
-const TAG_CONTEXT = 'device-token:v1:'
+/** What tells one kind of token from the other. */
+interface Kind {
+  readonly prefix: string
+  /** What the tag covers, before the random bytes. */
+  readonly context: string
+  readonly form: RegExp
+}
+
+// The last character has two unused bits: a token has one spelling, others of the same bytes are refused.
+const DEVICE: Kind = {
+  prefix: 'dt_',
+  context: 'device-token:v1:',
+  form: /^dt_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/,
+}
+const ENROLLMENT: Kind = {
+  prefix: 'et_',
+  context: 'enroll-token:v1:',
+  form: /^et_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/,
+}
 const FINGERPRINT_CONTEXT = 'secret-fingerprint:v1'
-const TOKEN_PREFIX_LENGTH = 3
-const DEVICE_RANDOM_BYTES = 26
+const PREFIX_LENGTH = 3
+const RANDOM_BYTES = 26
 const TAG_BYTES = 6
-const ENROLLMENT_RANDOM_BYTES = 32
 /** Of SHA-256: FIPS 180-4. */
 const BLOCK_BYTES = 64
 const HASH_BYTES = 32
-/** Of the last character two bits carry nothing: other spellings of the same bytes are none of ours. */
-const DEVICE_TOKEN = /^dt_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/
-const ENROLLMENT_TOKEN = /^et_[A-Za-z0-9_-]{43}$/
 
 export function hashToken(token: string): Buffer {
   return Buffer.from(hash('sha256', token, 'binary'), 'latin1') // asked for a Buffer, Node takes half as long again
 }
 
-/** `et_` and 43 base64url characters. */
-export function issueEnrollmentToken(randomBytes: (sizeBytes: number) => Buffer): IssuedToken {
-  const token = `et_${randomBytes(ENROLLMENT_RANDOM_BYTES).toString('base64url')}`
-  return { token, hash: hashToken(token) }
+/** `et_` and 43 base64url characters: 26 random bytes and their 6-byte tag. */
+export function issueEnrollmentToken(
+  secret: Secret,
+  randomBytes: (sizeBytes: number) => Buffer,
+): IssuedToken {
+  return issue(ENROLLMENT, secret, randomBytes)
 }
 
 /** `dt_` and 43 base64url characters: 26 random bytes and their 6-byte tag. */
@@ -45,9 +61,7 @@ export function issueDeviceToken(
   secret: Secret,
   randomBytes: (sizeBytes: number) => Buffer,
 ): IssuedToken {
-  const random = randomBytes(DEVICE_RANDOM_BYTES)
-  const token = `dt_${Buffer.concat([random, new Tag(secret).of(random)]).toString('base64url')}`
-  return { token, hash: hashToken(token) }
+  return issue(DEVICE, secret, randomBytes)
 }
 
 /** Tells whether a secret is still the one it was; nothing of it can be read from this. 32 bytes. */
@@ -55,18 +69,39 @@ export function secretFingerprint({ secret }: Secret): Buffer {
   return createHmac('sha256', secret).update(FINGERPRINT_CONTEXT).digest()
 }
 
+/** With our tag or without: release 0.1 issued 32 random bytes. */
 export function isEnrollmentToken(token: string): boolean {
-  return ENROLLMENT_TOKEN.test(token)
+  return ENROLLMENT.form.test(token)
 }
 
-/** Whether we issued it: a wrong tag is refused without asking the database, so a flood of garbage stays cheap. */
+/** Whether we issued it. Any other device token is refused without the database, so a flood of garbage stays cheap. */
 export function deviceTagCheck(secrets: readonly Secret[]): (token: string) => boolean {
-  const tags = secrets.map((secret) => new Tag(secret))
-  return (token) => DEVICE_TOKEN.test(token) && tags.some((tag) => tag.fits(token))
+  return tagCheck(DEVICE, secrets)
+}
+
+/** Whether we issued it with a tag and a secret that we still have; false proves nothing. */
+export function enrollmentTagCheck(secrets: readonly Secret[]): (token: string) => boolean {
+  return tagCheck(ENROLLMENT, secrets)
+}
+
+function issue(
+  kind: Kind,
+  secret: Secret,
+  randomBytes: (sizeBytes: number) => Buffer,
+): IssuedToken {
+  const random = randomBytes(RANDOM_BYTES)
+  const bytes = Buffer.concat([random, new Tag(kind, secret).of(random)])
+  const token = `${kind.prefix}${bytes.toString('base64url')}`
+  return { token, hash: hashToken(token) }
+}
+
+function tagCheck(kind: Kind, secrets: readonly Secret[]): (token: string) => boolean {
+  const tags = secrets.map((secret) => new Tag(kind, secret))
+  return (token) => kind.form.test(token) && tags.some((tag) => tag.fits(token))
 }
 
 /**
- * The tag of device tokens under one secret: HMAC-SHA256 (RFC 2104) with the key's two blocks made once, and all
+ * The tag of one kind of token under one secret: HMAC-SHA256 (RFC 2104) with the key's two blocks made once, and all
  * memory too. Every heartbeat needs one; two one-shot hashes cost a third of an Hmac object (bench/RESULTS.md).
  */
 class Tag {
@@ -78,14 +113,14 @@ class Tag {
   readonly #outer: Buffer
   readonly #tag = Buffer.alloc(TAG_BYTES)
 
-  constructor({ secret }: Secret) {
+  constructor({ context }: Kind, { secret }: Secret) {
     const key = Buffer.alloc(BLOCK_BYTES)
     const given = Buffer.from(secret)
     if (given.length > BLOCK_BYTES) key.write(hash('sha256', given, 'binary'), 'latin1')
     else given.copy(key)
     const innerKey = key.map((byte) => byte ^ 0x36)
-    const room = Buffer.alloc(DEVICE_RANDOM_BYTES + TAG_BYTES)
-    this.#text = Buffer.concat([innerKey, Buffer.from(TAG_CONTEXT), room])
+    const room = Buffer.alloc(RANDOM_BYTES + TAG_BYTES)
+    this.#text = Buffer.concat([innerKey, Buffer.from(context), room])
     this.#inner = this.#text.subarray(0, -TAG_BYTES)
     this.#given = this.#text.subarray(-TAG_BYTES)
     const outerKey = key.map((byte) => byte ^ 0x5c)
@@ -94,14 +129,14 @@ class Tag {
 
   /** 6 bytes, only until the next call. */
   of(random: Uint8Array): Buffer {
-    this.#inner.set(random, this.#inner.length - DEVICE_RANDOM_BYTES)
+    this.#inner.set(random, this.#inner.length - RANDOM_BYTES)
     return this.#make()
   }
 
   /** `token` is well formed. */
   fits(token: string): boolean {
-    const at = this.#inner.length - DEVICE_RANDOM_BYTES
-    this.#text.write(token.slice(TOKEN_PREFIX_LENGTH), at, 'base64url')
+    const at = this.#inner.length - RANDOM_BYTES
+    this.#text.write(token.slice(PREFIX_LENGTH), at, 'base64url')
     return timingSafeEqual(this.#make(), this.#given)
   }
 

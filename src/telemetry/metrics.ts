@@ -22,6 +22,7 @@ export interface MetricsOptions {
     heartbeatQueueDepth(): number
     dbPoolInUse(): number
     dbPoolWaiting(): number
+    untaggedTokensRefused(): number
     commandsWaiting(): number
   }
 }
@@ -194,6 +195,12 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
   gauge('fleetloop_db_pool_in_use', 'Database connections at work.', () => gauges.dbPoolInUse())
   gauge('fleetloop_db_pool_waiting', 'Callers waiting for a connection.', () =>
     gauges.dbPoolWaiting(),
+  )
+  registry.read(
+    'fleetloop_untagged_tokens_refused_total',
+    'Enrollment tokens without a tag of ours that nobody looked up, since too many waited.',
+    'counter',
+    [{ labels: {}, value: () => gauges.untaggedTokensRefused() }],
   )
   gauge('fleetloop_commands_waiting', 'Commands waiting for dispatch.', () =>
     gauges.commandsWaiting(),

@@ -124,7 +124,7 @@ t.test('a table that is locked is 503 and no outage', async (t) => {
 })
 
 t.test('a replica whose connections are all busy stays in the balance', async (t) => {
-  const service = await startService(t, { env: { DATABASE_POOL_MAX: '4' } })
+  const service = await startService(t, { env: { DATABASE_POOL_MAX: '5' } })
   const db = await connect(t, service.databaseUrl)
   await db.query('begin')
   await db.query('lock table audit_log in access exclusive mode')

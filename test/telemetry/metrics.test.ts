@@ -13,6 +13,7 @@ const GAUGES: MetricsOptions['gauges'] = {
   commandsWaiting: () => 9,
   connectionsOpen: () => 10,
   connectionsRefused: () => 11,
+  untaggedTokensRefused: () => 12,
 }
 
 function metricsFor(
@@ -106,6 +107,7 @@ t.test(
       'fleetloop_heartbeat_queue_depth 6',
       'fleetloop_db_pool_in_use 7',
       'fleetloop_db_pool_waiting 8',
+      'fleetloop_untagged_tokens_refused_total 12',
       'fleetloop_commands_waiting 9',
       'fleetloop_build_info{version="1.2.3"} 1',
     ]) {
