@@ -33,6 +33,8 @@ export interface Config {
   readonly databasePoolMax: number
   readonly isDatabasePrepared: boolean
   readonly allowUnsafeDatabase: boolean
+  /** Without TLS that verifies, also to another host in production. */
+  readonly allowPlaintextDatabase: boolean
   /** Absolute path. */
   readonly dataDir: string
   readonly adminTokens: readonly AdminToken[]

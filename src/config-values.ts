@@ -31,6 +31,7 @@ const INTEGERS = {
 const FLAGS = {
   DATABASE_PREPARED: true,
   ALLOW_UNSAFE_DATABASE: false,
+  ALLOW_PLAINTEXT_DATABASE: false,
   REQUIRE_SIGNED_RESULTS: false,
   FCM_SELF_TEST: false,
   METRICS_ENABLED: true,
@@ -85,6 +86,16 @@ export class EnvReader {
   missing(name: Name, example: string): void {
     if (this.#faults.some((fault) => fault.name === name)) return
     this.fault(name, `missing, and NODE_ENV is production; give ${example}`)
+  }
+
+  /** Whether a variable that is not ours has a value. */
+  isSet(variable: string): boolean {
+    return Boolean(this.#env[variable])
+  }
+
+  /** undefined where it cannot be read. */
+  file(path: string): string | undefined {
+    return attempt(() => this.#readFile(path))
   }
 
   /** undefined where neither the variable nor its `_FILE` is given; an empty one counts as not given. */
@@ -151,17 +162,6 @@ export class EnvReader {
       this.fault(name, `${what}give ${rule}`)
     }
     return text.replace(/\/+$/, '')
-  }
-
-  /** As `pg` takes it: with a host, or `postgres://user@/database?host=/directory`. */
-  databaseUrl(name: Name): string | null {
-    const text = this.text(name)
-    if (text === undefined) return null
-    const isUrl = URL.canParse(text.replace('@/', '@localhost/'))
-    if (isUrl && /^postgres(ql)?:\/\//.test(text)) return text
-    const rule = 'percent-encode / ? # @ in the password'
-    this.fault(name, `give postgres://user:password@host:5432/database; ${rule}`)
-    return text
   }
 
   secret(name: Name): string | null {
@@ -243,7 +243,7 @@ export class EnvReader {
 
   /** The content of the file, without the newlines at its end. The message does not repeat the path. */
   #file(name: Name, variable: string, path: string): string | undefined {
-    const content = attempt(() => this.#readFile(path))?.replace(/[\r\n]+$/, '')
+    const content = this.file(path)?.replace(/[\r\n]+$/, '')
     if (content) return content
     const what = content === undefined ? 'cannot be read' : 'is empty'
     this.fault(name, `the file that ${variable} names ${what}; give the path of a filled one`)

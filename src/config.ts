@@ -1,7 +1,9 @@
 /** The settings of one process, parsed once from the environment; every fault in one message. Names carry units. */
 import { resolve } from 'node:path'
+import { readDatabaseUrls } from './config-database.ts'
 import type { Config } from './config-types.ts'
 import { EnvReader, shown } from './config-values.ts'
+import { parseDatabaseUrl } from './db/database-url.ts'
 
 export type { Config, ServiceAccount } from './config-types.ts'
 export { CONFIG_VARIABLES } from './config-values.ts'
@@ -33,12 +35,17 @@ export function parseConfig(
 ): Config {
   const read = new EnvReader(env, readFile)
   const isProduction = readIsProduction(read)
+  if (isProduction && env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0') {
+    read.fault(
+      'NODE_ENV',
+      'production, with NODE_TLS_REJECT_UNAUTHORIZED=0: FCM and Google would not be verified; unset it',
+    )
+  }
   const config: Config = {
     isProduction,
     port: read.integer('PORT'),
     host: read.matching('HOST', /^[A-Za-z0-9.:_-]{1,253}$/, isProduction ? '0.0.0.0' : '127.0.0.1'),
-    databaseUrl: read.databaseUrl('DATABASE_URL'),
-    migrateDatabaseUrl: read.databaseUrl('MIGRATE_DATABASE_URL'),
+    ...readDatabaseUrls(read, isProduction),
     databasePoolMax: read.integer('DATABASE_POOL_MAX'),
     isDatabasePrepared: read.flag('DATABASE_PREPARED'),
     allowUnsafeDatabase: read.flag('ALLOW_UNSAFE_DATABASE'),
@@ -94,6 +101,7 @@ export function maskedConfig(config: Config): Record<string, unknown> {
     database_pool_max: config.databasePoolMax,
     is_database_prepared: config.isDatabasePrepared,
     allow_unsafe_database: config.allowUnsafeDatabase,
+    allow_plaintext_database: config.allowPlaintextDatabase,
     data_dir: config.dataDir,
     admin_tokens: config.adminTokens.map(({ name, scopes }) => ({ name, scopes })),
     hmac_secret_ids: config.hmacSecrets.map(({ id }) => id),
@@ -193,15 +201,12 @@ function checkTogether(config: Config, read: EnvReader): void {
   }
 }
 
-/** Without the password, and of the query only what names no secret. */
+/** Without the password; a socket's directory percent-encoded, in the place of a host. */
 function maskedUrl(text: string): string {
-  const url = new URL(text.replace('@/', '@localhost/'))
-  const query = ['host', 'port', 'sslmode'].flatMap((key) => {
-    const value = url.searchParams.get(key)
-    return value === null ? [] : [`${key}=${value}`]
-  })
-  const user = url.username === '' ? '' : `${url.username}@`
-  return `postgres://${user}${url.host}${url.pathname}${query.length > 0 ? '?' : ''}${query.join('&')}`
+  const { host = 'localhost', port = 5432, user, database, sslmode } = parseDatabaseUrl(text)
+  const name = host.includes(':') ? `[${host}]` : encodeURIComponent(host)
+  const front = user === undefined ? '' : `${encodeURIComponent(user)}@`
+  return `postgres://${front}${name}:${port}/${database ?? ''}?sslmode=${sslmode ?? 'disable'}`
 }
 
 function deepFreeze<T>(value: T): T {

@@ -2,6 +2,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { rootCertificates } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { parseEnv } from 'node:util'
 import t from 'tap'
@@ -119,6 +120,13 @@ t.test('values that cannot be meant are refused', async (t) => {
     ['DATABASE_POOL_MAX', '4', /from 5 to 1000/],
     ['DATABASE_URL', 'mysql://h/d', /postgres:\/\//],
     ['DATABASE_URL', 'postgres://u:a#b@h/d', /percent-encode/],
+    ['DATABASE_URL', 'postgres://h/d?SSLMODE=require', /SSLMODE.*is sslmode meant/],
+    ['MIGRATE_DATABASE_URL', 'postgres://h/d?ssl=1', /ssl, .*is sslmode meant/],
+    ['DATABASE_URL', verified('&sslrootcert=/none'), /sslrootcert "\/none" cannot be read/],
+    ['DATABASE_URL', verified('&sslrootcert=/text'), /sslrootcert "\/text" holds no cert/],
+    ['DATABASE_URL', verified('&sslcert=/ca&sslkey=/none'), /sslkey "\/none" cannot be read/],
+    ['DATABASE_URL', verified('&sslcert=/ca&sslkey=/key'), /"\/ca" and sslkey "\/key" are no/],
+    ['ALLOW_PLAINTEXT_DATABASE', '1', /give true or false/],
     ['MIGRATE_DATABASE_URL', 'postgres://h/d', /without DATABASE_URL/],
     ['DATABASE_PREPARED', 'yes', /give true or false/],
     ['LOG_LEVEL', 'info', /give DEBUG or INFO/],
@@ -160,8 +168,9 @@ t.test('values that cannot be meant are refused', async (t) => {
     ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ project_id: 'a/b' }), /project_id/],
     ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ token_uri: 'http://x.example' }), /token_uri/],
   ]
+  const files = { '/text': 'no certificate', '/ca': rootCertificates[0], '/key': String(PEM) }
   for (const [name, value, fault] of refused) {
-    const found = faults({ [name]: value })
+    const found = faults({ [name]: value }, files)
     t.ok(
       found.some((text) => text.startsWith(`${name}: `) && fault.test(text)),
       `${name}=${value.slice(0, 40)}`,
@@ -169,6 +178,51 @@ t.test('values that cannot be meant are refused', async (t) => {
     )
     t.notMatch(found.join(), new RegExp(`${SECRET}|${OTHER}|only-twenty|short`), 'no secret in it')
   }
+})
+
+function verified(query: string): string {
+  return `postgres://db.example/d?sslmode=verify-full${query}`
+}
+
+t.test('production sends nothing to another host but over TLS that verifies', async (t) => {
+  const of = (url: string, more: Env = {}) => faults({ ...PRODUCTION, DATABASE_URL: url, ...more })
+  const fault = /^DATABASE_URL: "db.example" is another host.*sslmode=verify-full.*ALLOW_PLAINTEXT/
+  const plain = [
+    'postgres://u:p@db.example/d',
+    'postgres://u:p@db.example/d?sslmode=disable',
+    'postgres://u:p@db.example/d?sslmode=no-verify',
+    'postgres://u:p@localhost/d?host=db.example',
+    'postgres://u:p@%64b.example/d',
+  ]
+  for (const url of plain) {
+    t.match(of(url), [fault], url)
+    t.match(of('postgres:///d', { MIGRATE_DATABASE_URL: url }), [
+      /^MIGRATE_DATABASE_URL: .*another/,
+    ])
+    t.same(of(url, { ALLOW_PLAINTEXT_DATABASE: 'true' }), [])
+    t.same(faults({ DATABASE_URL: url }), [], 'outside production')
+  }
+  t.match(of('postgres://db.example/d?sslmode=require'), [/give verify-full/])
+  const locals = [
+    'postgres:///d',
+    'postgres://127.0.0.1/d',
+    'postgres://[::1]/d',
+    'postgres://%2Frun/d',
+  ]
+  for (const url of [verified(''), ...locals]) t.same(of(url), [], url)
+  const unverified = of(verified(''), { NODE_TLS_REJECT_UNAUTHORIZED: '0' })
+  t.match(unverified, [/^NODE_ENV: .*NODE_TLS_REJECT_UNAUTHORIZED/])
+})
+
+t.test('the environment of PostgreSQL fills nothing that DATABASE_URL leaves out', async (t) => {
+  const bare = { DATABASE_URL: 'postgres:///' }
+  const parts = ['PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE', 'PGSSLMODE']
+  for (const name of [...parts, 'PGOPTIONS', 'PGREPLICATION']) {
+    t.match(faults({ ...bare, [name]: 'x' }), [new RegExp(`^DATABASE_URL: .*${name}`)])
+    t.same(faults({ [name]: 'x' }), [], 'it is nobody else’s matter')
+  }
+  const whole = { DATABASE_URL: 'postgres://u@h:1/d?sslmode=disable' }
+  for (const name of [...parts, 'PGPASSWORD']) t.same(faults({ ...whole, [name]: 'x' }), [], name)
 })
 
 function account(changes: Readonly<Record<string, string>>): string {

@@ -28,6 +28,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
+import { connectionOf } from './database-url.ts'
 import {
   commandAs,
   EmbeddedDatabaseError,
@@ -261,7 +262,7 @@ async function makeDatabase(place: Place): Promise<void> {
 /** On a connection of its own, to the database that initdb made. Returns the number of rows. */
 async function query(place: Place, text: string): Promise<number> {
   const client = new pg.Client({
-    connectionString: url(place, 'postgres'),
+    ...connectionOf(url(place, 'postgres')),
     connectionTimeoutMillis: 2000,
     query_timeout: 10_000,
   })

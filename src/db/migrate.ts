@@ -7,6 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { sleep, within } from '../core/wait.ts'
+import { connectionOf } from './database-url.ts'
 import { connectFailure } from './sqlstate.ts'
 
 export interface Migration {
@@ -75,7 +76,7 @@ export function readMigrations(directory?: string): readonly Migration[] {
 /** Applies what is missing; returns how many were. Throws MigrationError, or pg's error where the database is away. */
 export async function migrate(url: string, migrations: readonly Migration[]): Promise<number> {
   const client = new pg.Client({
-    connectionString: url,
+    ...connectionOf(url),
     connectionTimeoutMillis: 2_000,
     query_timeout: ANSWER_TIMEOUT_MS,
     keepAlive: true, // a server that is gone ends a long migration too

@@ -6,6 +6,7 @@ import pg from 'pg'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
+import { connectionOf } from './database-url.ts'
 import {
   isReadOnly,
   ReadOnlyServerError,
@@ -103,7 +104,7 @@ export class Pool implements Database {
     this.#maxWaiting = options.maxWaiting ?? MAX_WAITING
     this.#onOutcome = options.onOutcome ?? (() => {})
     const config: pg.PoolConfig & ServerClientConfig = {
-      connectionString: options.url,
+      ...connectionOf(options.url),
       max: options.maxConnections,
       connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
       query_timeout: queryTimeoutMs,

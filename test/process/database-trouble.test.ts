@@ -199,7 +199,7 @@ function startWaiting(t: Test, url: string) {
 t.test('a server that stays silent, or that nobody can speak with, is waited for', async (t) => {
   for (const [query, answer] of [
     ['', ''],
-    ['?sslmode=require', 'N'], // it has no TLS
+    ['?sslmode=verify-full', 'N'], // it has no TLS
   ] as const) {
     const server = createServer((socket) => {
       socket.on('error', () => {})
