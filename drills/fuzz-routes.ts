@@ -1,4 +1,5 @@
 /** What each endpoint reads, beside what the route table says: good values, as JSON text and as query text. */
+import { FORGED_CURSORS } from './fuzz-values.ts'
 
 /** Good values of each field. */
 export type Fields = Readonly<Record<string, readonly string[]>>
@@ -71,7 +72,7 @@ export const BODIES: Readonly<Record<string, Fields>> = {
   },
 }
 
-const PAGE: Fields = { limit: ['1', '50'], cursor: [] }
+const PAGE: Fields = { limit: ['1', '50'], cursor: FORGED_CURSORS }
 
 /** By method and path. */
 export const QUERIES: Readonly<Record<string, Fields>> = {

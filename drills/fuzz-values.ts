@@ -79,6 +79,16 @@ export const ODD_QUERY: readonly string[] = [
   ...['018f0000-0000-7000-8000-000000000000', 'WzEsMl0', 'bm90IGEgY3Vyc29y', 'q'.repeat(600)],
 ]
 
+/** Cursors that look like ours. PostgreSQL refuses most of these times and ids. */
+export const FORGED_CURSORS: readonly string[] = [
+  ...['2026-01-31T09:15:27.042000Z', '2026-01-31T09:15:27.042000+23:59', '294277-01-01T00:00:00Z'],
+  ...['-infinity', 'NaN', '\0'],
+].flatMap((at) =>
+  ['018f0000-0000-7000-8000-000000000000', '7', '9223372036854775808', 'a\ud800', '\0'].map((id) =>
+    Buffer.from(JSON.stringify([at, id])).toString('base64url'),
+  ),
+)
+
 /** What may stand in any path segment. */
 export const ODD_SEGMENTS: readonly string[] = [
   ...[

@@ -218,38 +218,120 @@ t.test('what is not there is 404 with its own code', async (t) => {
   t.equal(wrong.headers.get('allow'), 'GET, HEAD')
 })
 
-t.test('a bad limit, cursor or filter is 422 and names the field', async (t) => {
-  const cursor = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
-  const at = '2026-01-31T09:15:27.042000Z'
-  for (const path of [
-    '/admin/devices',
-    '/admin/audit',
-    '/v1/enroll-tokens',
-    '/admin/commands',
-    '/admin/apk/builds',
-  ]) {
-    for (const [field, value] of [
-      ...['0', '501', '-1', '1.5', 'x', '', '1e2'].map((limit) => ['limit', limit] as const),
-      ...['', 'x', '%', cursor('x'), cursor([at]), cursor(['x', UNKNOWN_ID])].map(
-        (text) => ['cursor', text] as const,
-      ),
-      ...[cursor([at, "'; --"]), cursor(['2026-02-30T00:00:00Z', UNKNOWN_ID])].map(
-        (text) => ['cursor', text] as const,
-      ),
-    ]) {
-      const answer = await get(`${path}?${field}=${encodeURIComponent(value)}`)
-      t.match(answer, { status: 422, body: { errors: [{ field }] } }, `${path}?${field}=${value}`)
+const LISTS = [
+  '/admin/devices',
+  '/admin/audit',
+  '/v1/enroll-tokens',
+  '/admin/commands',
+  '/admin/apk/builds',
+]
+const AT = '2026-01-31T09:15:27.042000Z'
+/** An id of each form. */
+const IDS = [UNKNOWN_ID, '7', 'b-1']
+const forged = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+const isRefused = ({ status, body }: Answer, field: string) =>
+  status === 422 && body.code === 'invalid_field' && body.errors[0].field === field
+
+t.test('a bad limit or filter is 422 and names the field', async (t) => {
+  for (const path of LISTS) {
+    for (const limit of ['0', '501', '-1', '1.5', 'x', '', '1e2', '9'.repeat(400)]) {
+      t.ok(isRefused(await get(`${path}?limit=${limit}`), 'limit'), `${path}?limit=${limit}`)
     }
   }
-  for (const [path, field] of [
-    ['/admin/devices?offline_for_s=-1', 'offline_for_s'],
-    ['/admin/devices?offline_for_s=x', 'offline_for_s'],
-    [`/admin/devices?alias=${'a'.repeat(65)}`, 'alias'],
-    ['/admin/audit?since=yesterday', 'since'],
-    ['/admin/audit?since=2026-02-30T00:00:00Z', 'since'],
-    ['/admin/audit?admin=%00', 'admin'],
+  for (const [path, field, values] of [
+    ['/admin/devices', 'offline_for_s', ['-1', 'x', '1e400', 'NaN', '31536001', '9'.repeat(15)]],
+    ['/admin/devices', 'alias', ['a'.repeat(65), '\0', 'a\0b']],
+    [
+      '/admin/audit',
+      'since',
+      ['yesterday', '2026-02-30T00:00:00Z', 'infinity', '-infinity', 'NaN', '\0'],
+    ],
+    ['/admin/audit', 'since', ['294277-01-01T00:00:00Z', '0001-01-01T00:00:00Z', '1e400', '']],
+    ['/admin/audit', 'admin', ['\0', 'a'.repeat(65)]],
+    ['/admin/commands', 'device_id', ['x', '\0', `{${UNKNOWN_ID}}`, `${UNKNOWN_ID}0`, '-1', '']],
+    ['/admin/commands', 'status', ['open', '\0', '']],
+    ['/admin/commands', 'action', ['a'.repeat(65), '\0']],
+    ['/admin/apk/builds', 'build_type', ['\0', '', 'a b', 'a'.repeat(33)]],
+    ['/v1/enroll-tokens', 'status', ['dead', '\0', '']],
   ] as const) {
-    t.match(await get(path), { status: 422, body: { errors: [{ field, message: String }] } }, path)
+    for (const value of values) {
+      const asked = `${path}?${field}=${encodeURIComponent(value)}`
+      t.ok(isRefused(await get(asked), field), asked)
+    }
+  }
+  for (const since of ['2026-01-31T09:15:27+23:59', '2999-12-31T23:59:59.999999999-23:59']) {
+    t.equal((await get(`/admin/audit?since=${encodeURIComponent(since)}`)).status, 200, since)
+  }
+})
+
+t.test('a made-up cursor is 422, never a fault of ours, on every list', async (t) => {
+  const times = [
+    ...['2026-01-31T09:15:27.042000+23:59', '2026-01-31T09:15:27.042000-16:00', '2026-01-31'],
+    ...[
+      '2026-02-30T00:00:00.000000Z',
+      '2026-01-31T24:00:00.000000Z',
+      '2026-01-31T23:59:60.000000Z',
+    ],
+    ...[
+      '294277-01-01T00:00:00.000000Z',
+      '0001-01-01T00:00:00.000000Z',
+      '9999-12-31T23:59:59.999999Z',
+    ],
+    ...['infinity', '-infinity', 'NaN', 'now', 'epoch', '', '\0', '\ud800', `${AT} BC`, `${AT}\n`],
+    ...[AT.slice(0, -1), AT.toLowerCase(), `1${AT}`, `${AT.slice(0, -1)}0Z`, 'x'.repeat(5_000)],
+    ...[0, -1, 1e300, null, true, [AT], { at: AT }],
+  ]
+  const nasty = [
+    ...times.map((at) => [at, UNKNOWN_ID]),
+    ...[
+      '',
+      '\0',
+      'a\0',
+      'a\ud800',
+      ' ',
+      "'; --",
+      'é',
+      'x'.repeat(129),
+      -1,
+      7,
+      null,
+      [UNKNOWN_ID],
+    ].map((id) => [AT, id]),
+    ...[[], [AT], {}, null, 7, 'x', AT, [[AT, UNKNOWN_ID]], { at: AT, id: UNKNOWN_ID }],
+  ].map(forged)
+  const texts = [
+    '',
+    'x',
+    '%',
+    '\0',
+    '\ud83d\ude00',
+    'x'.repeat(5_000),
+    Buffer.from('[1e999,').toString('base64url'),
+  ]
+  for (const path of LISTS) {
+    for (const cursor of [...nasty, ...texts]) {
+      const answer = await get(`${path}?cursor=${encodeURIComponent(cursor)}`)
+      if (!isRefused(answer, 'cursor')) t.fail(`${path}: ${cursor.slice(0, 80)}: ${answer.status}`)
+    }
+    const takenIds = []
+    for (const id of [...IDS, '-1', '9223372036854775808', '1e400', `{${UNKNOWN_ID}}`]) {
+      const answer = await get(`${path}?cursor=${forged([AT, id])}`)
+      if (answer.status === 200) takenIds.push(id)
+      else t.ok(isRefused(answer, 'cursor'), `${path}: ${id}: ${answer.status}`)
+    }
+    t.ok(takenIds.length > 0, `${path} takes a key of its own form`)
+  }
+  t.same(service.lines.of('http.error'), [])
+})
+
+t.test('a cursor is of one list', async (t) => {
+  for (const name of ['c', 'd']) await service.enroll(`of-list-${name}`)
+  const { body } = await get('/admin/devices?limit=1')
+  const cursor = encodeURIComponent(body.next_cursor)
+  for (const path of LISTS) {
+    const answer = await get(`${path}?cursor=${cursor}`)
+    if (path === '/admin/devices') t.equal(answer.status, 200)
+    else t.ok(isRefused(answer, 'cursor'), `${path}: ${answer.status}`)
   }
 })
 

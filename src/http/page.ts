@@ -1,4 +1,7 @@
-/** Lists page by page: `limit` and an opaque `cursor`, which holds the sort key of the last row given. */
+/**
+ * Lists page by page: `limit` and an opaque `cursor`, which holds the sort key of the last row given. Anyone can make
+ * one up, so what is read from it is what PostgreSQL takes, whatever the cursor was.
+ */
 import { invalidField } from '../core/errors.ts'
 import { isRequestId } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
@@ -6,6 +9,9 @@ import { queryInt } from './fields.ts'
 
 const DEFAULT_LIMIT = 50
 const MAX_LIMIT = 500
+
+/** As timeText in db/audit.ts gives it. With an offset, PostgreSQL refuses some times that JavaScript takes. */
+const KEY_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/
 
 /** Sort key of a row: newest first, ties by id. `at` is RFC 3339 with microseconds, exactly as PostgreSQL gave it. */
 export interface PageKey {
@@ -18,16 +24,19 @@ export interface Page {
   readonly limit: number
   /** null: the first page. */
   readonly after: PageKey | null
+  /** Which list this is a page of: another one's cursor is refused. */
+  readonly list: string
 }
 
 /** `isId` says what the id of a key looks like in this list. */
 export function readPage(
   query: URLSearchParams,
+  list: string,
   isId: (id: string) => boolean = isRequestId,
 ): Page {
   const limit = queryInt(query, 'limit', { min: 1, max: MAX_LIMIT }, DEFAULT_LIMIT)
   const cursor = query.get('cursor')
-  return { limit: limit + 1, after: cursor === null ? null : decode(cursor, isId) }
+  return { limit: limit + 1, after: cursor === null ? null : decode(cursor, list, isId), list }
 }
 
 export interface PageRows<Row> {
@@ -46,19 +55,22 @@ export function pageOf<Row>(
   const last = rows.at(-1)
   if (last === undefined || read.length < page.limit) return { rows, nextCursor: null }
   const { at, id } = keyOf(last)
-  return { rows, nextCursor: Buffer.from(JSON.stringify([at, id])).toString('base64url') }
+  const nextCursor = Buffer.from(JSON.stringify([at, id, page.list])).toString('base64url')
+  return { rows, nextCursor }
 }
 
-function decode(cursor: string, isId: (id: string) => boolean): PageKey {
+function decode(cursor: string, list: string, isId: (id: string) => boolean): PageKey {
+  const [at, id, of = list] = parse(cursor) // 0.1 did not name the list
+  const isKey = typeof at === 'string' && typeof id === 'string' && of === list
+  if (isKey && KEY_TIME.test(at) && parseInstant(at) !== undefined && isId(id)) return { at, id }
+  throw invalidField('cursor', 'is not one that this list gave: pass next_cursor unchanged')
+}
+
+function parse(cursor: string): readonly unknown[] {
   try {
     const key: unknown = JSON.parse(Buffer.from(cursor, 'base64url').toString())
-    if (Array.isArray(key)) {
-      const [at, id] = key
-      const isKey = typeof at === 'string' && typeof id === 'string'
-      if (isKey && parseInstant(at) !== undefined && isId(id)) return { at, id }
-    }
+    return Array.isArray(key) ? key : []
   } catch {
-    // not ours: refused below
+    return []
   }
-  throw invalidField('cursor', 'is not one that this service gave: pass next_cursor unchanged')
 }

@@ -23,7 +23,7 @@ export function apkBuildsRoute(deps: { readonly apks: Pick<ApkStore, 'list'> }):
     scopes: ['apk', 'read'],
     body: 0,
     async handle({ query }) {
-      const page = readPage(query)
+      const page = readPage(query, 'builds')
       const buildType = readBuildType(query)
 
       const read = await deps.apks.list(page, buildType)

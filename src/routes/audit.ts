@@ -15,7 +15,7 @@ export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
     scopes: ['admin', 'read'],
     body: 0,
     async handle({ query }) {
-      const page = readPage(query, isAuditId)
+      const page = readPage(query, 'audit', isAuditId)
       const read = await deps.audit.list(page, {
         since: queryTime(query, 'since') ?? null,
         admin: queryString(query, 'admin', 64) ?? null,

@@ -68,7 +68,7 @@ export function listCommandsRoute(deps: {
     scopes: ['command', 'read'],
     body: 0,
     async handle({ query }) {
-      const page = readPage(query)
+      const page = readPage(query, 'commands')
       const read = await deps.commands.list(page, {
         deviceId: queryUuid(query, 'device_id') ?? null,
         status: queryEnum(query, 'status', COMMAND_STATUSES) ?? null,

@@ -19,7 +19,7 @@ export function listDevicesRoute(deps: {
     scopes: ['read'],
     body: 0,
     async handle({ query }) {
-      const page = readPage(query, isUuid)
+      const page = readPage(query, 'devices', isUuid)
       const offlineForS = query.has('offline_for_s')
         ? queryInt(query, 'offline_for_s', OFFLINE_FOR_S, 0)
         : null

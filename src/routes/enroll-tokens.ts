@@ -91,7 +91,7 @@ export function listEnrollTokensRoute(deps: {
     scopes: ['enroll', 'read'],
     body: 0,
     async handle({ query }) {
-      const page = readPage(query, isUuid)
+      const page = readPage(query, 'tokens', isUuid)
       const status = queryEnum(query, 'status', STATUSES) ?? null
       const read = await deps.tokens.list(page, status)
       const { rows, nextCursor } = pageOf(read, page, (row) => ({
