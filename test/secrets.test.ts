@@ -41,21 +41,29 @@ t.test('no secret stands in a log line', async (t) => {
   t.same(leaksIn(service.stderr()), [])
 })
 
-t.test('what a child of a test wrote is searched when the test file ends', async (t) => {
+t.test('secrets and process warnings are found when the test file ends', async (t) => {
   t.ok(searchedBytes() > service.lines.text.length, 'here, too')
   const secret = 'planted-'.repeat(4)
+  const warn = 'process.emitWarning("planted")'
+  const [leak, warning] = ['secrets stand in what this wrote', 'a process warning: ']
   const parents = {
-    silent: [`spawn(process.execPath, ['-e', ''], { env: { HMAC_SECRET: '${secret}' } })`, 0],
-    'on stdout': [childSaying('stdout', secret), 1],
-    'on stderr': [childSaying('stderr', secret), 1],
-    'a token of ours': [childSaying('stderr', `dt_${'p'.repeat(43)}`), 1],
+    silent: [`spawn(process.execPath, ['-e', ''], { env: { HMAC_SECRET: '${secret}' } })`, ''],
+    'on stdout': [childSaying('stdout', secret), leak],
+    'on stderr': [childSaying('stderr', secret), leak],
+    'a token of ours': [childSaying('stderr', `dt_${'p'.repeat(43)}`), leak],
+    'a warning of its own': [warn, warning],
+    'of a child': [`spawn(process.execPath, ['-e', '${warn}'], { env: {} })`, warning],
+    'of a child it waits for': [`spawnSync(process.execPath, ['-e', '${warn}'])`, warning],
+    'no warning': [`spawn(process.execPath, ['-e', 'console.log("(node:1) Warning: no")'])`, ''],
   } as const
-  for (const [title, [code, status]] of Object.entries(parents)) {
-    const script = `import { spawn } from 'node:child_process'; ${code}`
+  for (const [title, [code, found]] of Object.entries(parents)) {
+    const script = `import { spawn, spawnSync } from 'node:child_process'; ${code}`
     const args = [`--import=${SEARCHED}`, '--input-type=module', '--eval', script]
-    const ended = spawnSync(process.execPath, args, { encoding: 'utf8', env: {} })
-    t.equal(ended.status, status, `${title}: ${ended.stderr}`)
-    t.equal(ended.stderr.includes('secrets stand in what this wrote'), status === 1)
+    // What it printed itself would be a warning to this file, too.
+    const env = { NODE_NO_WARNINGS: code === warn ? '1' : '' }
+    const ended = spawnSync(process.execPath, args, { encoding: 'utf8', env })
+    t.equal(ended.status, found === '' ? 0 : 1, `${title}: ${ended.stderr}`)
+    t.match(ended.stderr, found)
   }
 })
 

@@ -24,13 +24,11 @@ async function prepare(t: Test) {
     )
     return rows.map((row) => row.name)
   }
-  const days = (from: number, to: number) =>
-    Promise.all(
-      Array.from(
-        { length: to - from + 1 },
-        async (_, index) => `heartbeats_${await day(from + index)}`,
-      ),
-    )
+  const days = async (from: number, to: number): Promise<readonly string[]> => {
+    const names: string[] = []
+    for (let offset = from; offset <= to; offset += 1) names.push(`heartbeats_${await day(offset)}`)
+    return names
+  }
   const shift = { days: 0 }
   const replica = () => {
     const pool = new Pool({ url, maxConnections: 1, isPrepared: true, queryTimeoutMs: 30_000 })

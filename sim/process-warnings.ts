@@ -1,0 +1,26 @@
+/**
+ * Process warnings (MaxListenersExceededWarning and the like): each points at something without a bound, so each is a
+ * fault, in this process and in every child whose stderr is a pipe. Development code.
+ */
+import { watchChildren } from './child-output.ts'
+
+/** As Node prints them: `(node:123) [DEP0001] DeprecationWarning: …`. */
+const PRINTED = /^\(node:\d+\) (?:\[\w+\] )?\w+: /
+/** Longer than any line that Node prints. */
+const MAX_LINE = 10_000
+
+/** Each warning from now on, with the command that printed it; the list grows. */
+export function collectWarnings(): readonly string[] {
+  const warnings: string[] = []
+  process.on('warning', ({ stack, message }) => void warnings.push(stack ?? message))
+  watchChildren(({ command }) => {
+    let rest = ''
+    return (pipe, chunk) => {
+      if (pipe !== 'stderr') return
+      const lines = (rest + (chunk?.toString('latin1') ?? '\n')).split('\n')
+      rest = (lines.pop() ?? '').slice(0, MAX_LINE)
+      for (const line of lines) if (PRINTED.test(line)) warnings.push(`${command}: ${line}`)
+    }
+  })
+  return warnings
+}
