@@ -8,15 +8,25 @@ export interface Figure {
   readonly isTimed?: boolean
 }
 
+/** A drill, an option or a value that does not exist; the message says which. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
+
 export interface DrillOption {
-  /** Its type is the option's. */
-  readonly standard: number | string
+  /** Its type is the option's; a boolean is false and takes no value. */
+  readonly standard: number | string | false
   readonly what: string
 }
 
 type Options = Readonly<Record<string, DrillOption>>
+export type Value = number | string | boolean
 type Values<O extends Options> = {
-  readonly [Name in keyof O]: O[Name]['standard'] extends number ? number : string
+  readonly [Name in keyof O]: O[Name]['standard'] extends number
+    ? number
+    : O[Name]['standard'] extends string
+      ? string
+      : boolean
 }
 
 export interface DrillPlace {
@@ -30,10 +40,7 @@ export interface Drill {
   readonly name: string
   readonly promise: string
   readonly options: Options
-  run(
-    values: Readonly<Record<string, number | string>>,
-    place: DrillPlace,
-  ): Promise<readonly Figure[]>
+  run(values: Readonly<Record<string, Value>>, place: DrillPlace): Promise<readonly Figure[]>
 }
 
 export function defineDrill<const O extends Options>(

@@ -1,5 +1,6 @@
 /** Every drill, by what it is about. `npm run drill` prints this list; figures so far are in bench/RESULTS.md. */
 import { apkDrill } from './apk.ts'
+import { attacksDrill } from './attacks/attacks.ts'
 import { commandsDrill } from './commands.ts'
 import type { Drill } from './drill.ts'
 import { fcmDownDrill } from './fcm-down.ts'
@@ -35,6 +36,7 @@ export const DRILLS: readonly Drill[] = [
   socketsDrill,
   rollingDrill,
   truthDrill,
+  attacksDrill,
   fleet100Drill,
   fleet2000Drill,
   previousReleaseDrill,

@@ -3,42 +3,38 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type Drill, printFigures } from './drill.ts'
+import { collectWarnings } from '../sim/process-warnings.ts'
+import { type Drill, type Figure, printFigures, UsageError, type Value } from './drill.ts'
 import { DRILLS } from './index.ts'
 
 const EXIT_MISSED = 1
 const EXIT_USAGE = 64
 const EXIT_INTERRUPTED = 130
 
-class UsageError extends Error {
-  override readonly name = 'UsageError'
-}
-
 function usage(): string {
   const drills = DRILLS.map(({ name, promise, options }) => {
     const lines = Object.entries(options).map(
-      ([option, { standard, what }]) => `      --${option.padEnd(12)} ${what} (${standard})`,
+      ([option, { standard, what }]) =>
+        `      --${option.padEnd(12)} ${what}${standard === false ? '' : ` (${standard})`}`,
     )
     return [`  ${name.padEnd(18)} ${promise}`, ...lines].join('\n')
   })
   return `npm run drill -- NAME [options]\n\n${drills.join('\n')}\n`
 }
 
-function readDrill(args: readonly string[]): [Drill, Readonly<Record<string, number | string>>] {
+function readDrill(args: readonly string[]): [Drill, Readonly<Record<string, Value>>] {
   const [name = '', ...rest] = args
   const drill = DRILLS.find((one) => one.name.toLowerCase() === name.toLowerCase())
   if (drill === undefined) throw new UsageError(`no drill is called "${name}"`)
   const options = Object.entries(drill.options)
-  const given = parsed(
-    rest,
-    options.map(([option]) => option),
-  )
+  const given = parsed(rest, drill.options)
   return [
     drill,
     Object.fromEntries(
       options.map(([option, { standard }]) => {
         const text = given[option]
-        if (text === undefined || typeof standard === 'string') return [option, text ?? standard]
+        if (typeof text !== 'string' || typeof standard === 'string')
+          return [option, text ?? standard]
         if (text.trim() !== '' && Number(text) >= 0) return [option, Number(text)]
         throw new UsageError(`--${option} is a number from 0, not "${text}"`)
       }),
@@ -46,12 +42,26 @@ function readDrill(args: readonly string[]): [Drill, Readonly<Record<string, num
   ]
 }
 
-function parsed(args: string[], names: readonly string[]): Record<string, string | undefined> {
-  const options = Object.fromEntries(names.map((name) => [name, { type: 'string' as const }]))
+function parsed(args: string[], options: Drill['options']) {
+  const types = Object.entries(options).map(([name, { standard }]) => {
+    const type: 'boolean' | 'string' = standard === false ? 'boolean' : 'string'
+    return [name, { type }] as const
+  })
   try {
-    return parseArgs({ args, options }).values
+    return parseArgs({ args, options: Object.fromEntries(types) }).values
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+/** Of this process, and of the services that it started. */
+const warnings = collectWarnings()
+
+function warningsFigure(): Figure {
+  return {
+    promise: 'no process warning, such as MaxListenersExceededWarning',
+    measured: warnings.slice(0, 5).join('\n        ') || 'none',
+    isHeld: warnings.length === 0,
   }
 }
 
@@ -75,7 +85,7 @@ async function main(): Promise<number> {
         .join(' '),
     )
     const startedAtMs = performance.now()
-    const figures = await drill.run(values, { dir, print })
+    const figures = [...(await drill.run(values, { dir, print })), warningsFigure()]
     const tookS = (performance.now() - startedAtMs) / 1_000
     print('')
     const isHeld = printFigures(figures, print)

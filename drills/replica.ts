@@ -13,6 +13,10 @@ export interface ReplicaOptions {
   readonly main?: 'src/main.js' | 'drills/failpoint-main.js' | URL
   /** Gets each line of its log. */
   readonly onLine?: (line: string) => void
+  /** Options of its Node. */
+  readonly nodeArgs?: readonly string[]
+  /** Set by `ulimit -n`; default: as we have it. */
+  readonly maxOpenFiles?: number
 }
 
 export interface Replica {
@@ -42,10 +46,15 @@ export function startReplica({
   port = 0,
   main = 'src/main.js',
   onLine,
+  nodeArgs = [],
+  maxOpenFiles,
 }: ReplicaOptions): Replica {
   const path = fileURLToPath(main instanceof URL ? main : new URL(`../${main}`, import.meta.url))
   const { PATH, TMPDIR } = process.env
-  const child = spawn(process.execPath, ['--enable-source-maps', path], {
+  const node = [process.execPath, '--enable-source-maps', ...nodeArgs, path]
+  const limited = ['sh', '-c', `ulimit -n ${maxOpenFiles} && exec "$@"`, 'sh', ...node]
+  const [file = '', ...args] = maxOpenFiles === undefined ? node : limited
+  const child = spawn(file, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH, TMPDIR, ...settings, PORT: String(port) },
   })
@@ -80,7 +89,7 @@ export function startReplica({
       if (line.includes('"event":"db.')) databaseLines.push(line)
     })
   })
-  if (child.pid === undefined) throw new Error(`${process.execPath} could not be started`)
+  if (child.pid === undefined) throw new Error(`${file} could not be started`)
   const replica = {
     pid: child.pid,
     origin: Promise.race([origin, died]),

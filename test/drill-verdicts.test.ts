@@ -2,6 +2,10 @@
 import t from 'tap'
 import { nothingMissing } from '../drills/acknowledged.ts'
 import { AnswerWatch } from '../drills/answer-watch.ts'
+import { figureOf } from '../drills/attacks/criterion.ts'
+import { HONEST } from '../drills/attacks/honest-kinds.ts'
+import { LinesAccount } from '../drills/attacks/lines-account.ts'
+import { linesCriterion } from '../drills/attacks/load-row.ts'
 import { checkCommands, type Evidence } from '../drills/commands-check.ts'
 import { createCommandsJournal } from '../drills/commands-journal.ts'
 import type { Figure } from '../drills/drill.ts'
@@ -127,3 +131,58 @@ t.test('a command that is lost, open, run twice or sent wrongly is a promise mis
   unheard.journal.heartbeats.clear()
   t.notOk(isHeld(judge(unheard)), 'no heartbeat was acknowledged')
 })
+
+t.test('an attack that cost one honest line, or made one level drop more, is seen', async (t) => {
+  const end = (id: string, more: object = {}) =>
+    JSON.stringify({ event: 'a', request_id: id, status_code: 404, device_id: null, ...more })
+  const drops = (level: string) =>
+    JSON.stringify({ event: 'log.dropped', status_code: null, by_level: { [level]: 3 } })
+  const judged = (...lines: readonly string[]) => {
+    const account = new LinesAccount()
+    for (const line of lines) account.take(line)
+    const honest = { answered: [`${HONEST.heartbeats.id}0`, `${HONEST.admin.id}0`] }
+    return linesCriterion(Object({ lines: account }), Object({ honest })).isHeld
+  }
+  const [beat, admin] = [end(`${HONEST.heartbeats.id}0`), end(`${HONEST.admin.id}0`)]
+  t.ok(judged(beat, admin, end('stranger'), drops('WARN')))
+  t.notOk(judged(beat), 'a line is missing')
+  t.notOk(judged(beat, admin, drops('INFO')), 'no refusal of a stranger is INFO')
+  t.notOk(judged(beat, admin, '{"half'), 'no JSON')
+})
+
+t.test(
+  'lines of strangers are counted by second and code, those of known ones are not',
+  async (t) => {
+    const account = new LinesAccount()
+    const line = (second: number, more: object = {}) =>
+      account.take(
+        JSON.stringify({
+          ts: `2026-11-28T09:00:0${second}.000Z`,
+          ...{ event: 'http.request', request_id: 'x', status_code: 404, device_id: null },
+          ...{ reason: 'not_found', ...more },
+        }),
+      )
+    line(1)
+    line(1, { suppressed: 40 })
+    line(1, { reason: 'bad_path' })
+    line(2)
+    line(2, { device_id: 'd' })
+    line(2, { admin: 'a' })
+    line(2, { status_code: 200 })
+    t.match(account.anonymous, { lines: 4, suppressed: 40, mostPerS: 2 })
+  },
+)
+
+t.test(
+  'a row is held where all of it is; only figures in time and memory are excused',
+  async (t) => {
+    const held = { bar: 'a', measured: 'b', isHeld: true }
+    const missed = { ...held, isHeld: false }
+    t.match(figureOf('row', [held]), { isHeld: true })
+    t.match(figureOf('row', [held, { ...missed, isTimed: true }]), { isHeld: false, isTimed: true })
+    t.match(figureOf('row', [missed, { ...missed, isTimed: true }]), {
+      isHeld: false,
+      isTimed: false,
+    })
+  },
+)

@@ -1,0 +1,131 @@
+/** Rows 1, 2, 3 and 12: sockets that send much and read nothing, or send what is no HTTP. */
+import { readFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
+import { type AssaultReport, type BurstsAssault, type JunkAssault, SMALLEST } from './assault.ts'
+import { AttackerSockets } from './attacker-sockets.ts'
+
+const JUNK = '\x01'
+/** So many sockets send a byte each millisecond, the others one in SLOW_MS. */
+const FAST = 10
+const SLOW_MS = 100
+const REST_MS = 500
+const REST_LOOK_MS = 100
+const REST_DEADLINE_MS = 60_000
+
+export async function sendJunk(assault: JunkAssault): Promise<AssaultReport> {
+  const { sockets: count, firsts, repeats, port, seconds } = assault
+  const attacker = new AttackerSockets(port)
+  const sockets = await attacker.keep({
+    count,
+    onOpen: (socket, index) =>
+      void socket.write((firsts[index % firsts.length] ?? '').repeat(repeats)),
+  })
+  await atRest(sockets)
+  const endsAtMs = performance.now() + 1_000 * seconds
+  for (let ms = 0; performance.now() < endsAtMs; ms += 1) {
+    sockets.forEach((socket, index) => {
+      if (!socket.writable || !(index < FAST || (ms + index) % SLOW_MS === 0)) return
+      socket.write(JUNK)
+      attacker.count('bytes that are no HTTP')
+    })
+    await wait(1)
+  }
+  return attacker.end()
+}
+
+/** Resolves when the system has not moved a byte between these and the service for a while: their answers stick. */
+async function atRest(sockets: readonly Socket[]): Promise<void> {
+  const ports = new Set(sockets.map(({ localPort = 0 }) => localPort))
+  const endsAtMs = performance.now() + REST_DEADLINE_MS
+  let last = ''
+  let sinceMs = performance.now()
+  while (performance.now() < endsAtMs) {
+    const queues = queuesOf(ports)
+    const nowMs = performance.now()
+    if (queues !== last) sinceMs = nowMs
+    else if (nowMs - sinceMs >= REST_MS) return
+    last = queues
+    await wait(REST_LOOK_MS)
+  }
+}
+
+/** Bytes in the system's queues of connections from or to these ports, both sides: proc(5), net/tcp. */
+function queuesOf(ports: ReadonlySet<number>): string {
+  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1)
+  return lines
+    .flatMap((line) => {
+      const [, local = '', remote = '', , queues = ''] = line.trim().split(/ +/)
+      const isOurs = [local, remote].some((end) => ports.has(Number.parseInt(end.slice(-4), 16)))
+      return isOurs ? [`${local}>${queues}`] : []
+    })
+    .sort()
+    .join()
+}
+
+export async function sendBursts(assault: BurstsAssault): Promise<AssaultReport> {
+  const { sockets: count, burstBytes, reads, port, seconds } = assault
+  const attacker = new AttackerSockets(port)
+  const perBurst = Math.floor(burstBytes / SMALLEST.length)
+  const burst = Buffer.from(SMALLEST.repeat(perBurst))
+  await attacker.keep({
+    count,
+    onOpen(socket) {
+      if (reads) void burstAgain(assault, { attacker, socket, burst, perBurst })
+      else {
+        socket.write(burst)
+        attacker.count('requests', perBurst)
+      }
+    },
+  })
+  await wait(1_000 * seconds)
+  return attacker.end()
+}
+
+interface Bursting {
+  readonly attacker: AttackerSockets
+  readonly socket: Socket
+  readonly burst: Buffer
+  readonly perBurst: number
+}
+
+/** A burst, all its answers, a pause, and again, until the socket is closed. */
+async function burstAgain({ pauseMs }: BurstsAssault, on: Bursting): Promise<void> {
+  const { attacker, socket, burst, perBurst } = on
+  const answers = countAnswers(socket, () => attacker.count('answers'))
+  while (!socket.destroyed) {
+    socket.write(burst)
+    attacker.count('requests', perBurst)
+    await answers.next(perBurst)
+    await wait(pauseMs)
+  }
+}
+
+const ANSWER = Buffer.from('HTTP/1.1 ')
+
+/** Reads from now on. `next` resolves when so many more answers have begun, or at the close. */
+function countAnswers(socket: Socket, onAnswer: () => void) {
+  let rest: Buffer = Buffer.alloc(0)
+  let left = 0
+  let resolveNext = () => {}
+  socket.on('data', (bytes: Buffer) => {
+    const all = Buffer.concat([rest, bytes])
+    for (let at = all.indexOf(ANSWER); at !== -1; at = all.indexOf(ANSWER, at + 1)) {
+      onAnswer()
+      left -= 1
+    }
+    rest = all.subarray(Math.max(0, all.length - ANSWER.length + 1))
+    if (left <= 0) resolveNext()
+  })
+  socket.once('close', () => resolveNext())
+  socket.resume()
+  return {
+    next(count: number): Promise<void> {
+      left += count
+      return new Promise((resolve) => {
+        resolveNext = resolve
+        if (socket.destroyed) resolve()
+      })
+    },
+  }
+}

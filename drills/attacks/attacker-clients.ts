@@ -1,0 +1,112 @@
+/** Rows 4 to 7: clients that speak HTTP as they should, and take more than their share. */
+import { randomBytes } from 'node:crypto'
+import { setTimeout as wait } from 'node:timers/promises'
+import { jsonHeaders } from '../../sim/http.ts'
+import { runLoad } from '../../sim/load.ts'
+import type { AssaultReport, DownloadsAssault, IdleAssault, RequestsAssault } from './assault.ts'
+import { AttackerSockets } from './attacker-sockets.ts'
+
+const RETRY_MS = 500
+/** A byte of an answer each second. */
+const TRICKLE_MS = 1_000
+const CONNECTIONS = 64
+
+/** A download is held when its answer began with 200. */
+export async function holdDownloads(assault: DownloadsAssault): Promise<AssaultReport> {
+  const { tokens, perToken, subnets, port, seconds } = assault
+  const attacker = new AttackerSockets(port)
+  const held = new Map<string, number>()
+  const hold = (keys: readonly string[], by: 1 | -1) => {
+    for (const key of keys) {
+      held.set(key, (held.get(key) ?? 0) + by)
+      const kind = key.split(' ')[0] ?? ''
+      attacker.peak(`held at once by one ${kind}`, held.get(key) ?? 0)
+    }
+  }
+  async function download(token: string, index: number): Promise<void> {
+    const subnet = index % subnets
+    while (!attacker.isOver) {
+      const socket = await attacker.connect(`127.1.${subnet}.${1 + Math.floor(index / subnets)}`)
+      const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
+      if (socket.destroyed) {
+        await wait(RETRY_MS)
+        continue
+      }
+      socket.write(
+        `GET /v1/apk/download-latest HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`,
+      )
+      const first = new Promise<Buffer | undefined>((resolve) => {
+        socket.once('data', (bytes: Buffer) => {
+          socket.pause()
+          resolve(bytes)
+        })
+        void closed.then(() => resolve(undefined))
+      })
+      socket.resume()
+      const status = /^HTTP\/1\.1 (\d+)/.exec((await first)?.toString('latin1', 0, 12) ?? '')?.[1]
+      attacker.count(`answer ${status ?? 'none'}`)
+      if (status === '200') {
+        const keys = ['attacker', `credential ${token}`, `subnet ${subnet}`]
+        hold(keys, 1)
+        const trickle = setInterval(() => socket.read(1), TRICKLE_MS)
+        await closed
+        clearInterval(trickle)
+        hold(keys, -1)
+      }
+      socket.destroy()
+      await wait(RETRY_MS)
+    }
+  }
+  tokens.forEach((token, index) => {
+    for (let nth = 0; nth < perToken; nth += 1) void download(token, index)
+  })
+  await wait(1_000 * seconds)
+  return attacker.end()
+}
+
+/** 43 characters of base64url, made anew for each `*`. */
+const madeUp = (text: string) => text.replaceAll('*', () => randomBytes(32).toString('base64url'))
+
+export async function sendRequests(assault: RequestsAssault): Promise<AssaultReport> {
+  const { requests, ratePerS, port, seconds } = assault
+  const over = new AbortController()
+  const timer = setTimeout(() => over.abort(), 1_000 * seconds)
+  const report = await runLoad({
+    origin: `http://127.0.0.1:${port}`,
+    ratePerS,
+    connections: CONNECTIONS,
+    signal: over.signal,
+    next(index) {
+      const request = requests[index % requests.length]
+      if (request === undefined) throw new Error('an attack without requests')
+      const { method, path, token, body } = request
+      const headers = jsonHeaders(madeUp(token))
+      const base = { id: '', method, path, headers }
+      return body === undefined ? base : { ...base, body: madeUp(body) }
+    },
+  })
+  clearTimeout(timer)
+  const { due, shed, failed, byStatus } = report
+  const statuses = Object.entries(byStatus).map(([status, count]) => [`answer ${status}`, count])
+  return { due, shed, failed, ...Object.fromEntries(statuses) }
+}
+
+/** Each asks once, so that it looks like a client; then nothing. */
+export async function lieIdle(assault: IdleAssault): Promise<AssaultReport> {
+  const { sockets: count, addresses, port, seconds } = assault
+  const attacker = new AttackerSockets(port)
+  await attacker.keep({
+    count,
+    addressOf(index) {
+      const address = index % addresses
+      return `127.2.${Math.floor(address / 250)}.${1 + (address % 250)}`
+    },
+    onOpen(socket) {
+      socket.resume()
+      socket.write('GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n')
+    },
+  })
+  await wait(1_000 * seconds)
+  attacker.count('open at the end', attacker.open.size)
+  return attacker.end()
+}

@@ -1,0 +1,19 @@
+/** The attackers' process: carries out one assault after the other, and replies with what came of each. */
+import type { Assault, AssaultReport } from './assault.ts'
+import { sendBursts, sendJunk } from './attacker-bytes.ts'
+import { holdDownloads, lieIdle, sendRequests } from './attacker-clients.ts'
+
+export async function attack(assault: Assault): Promise<AssaultReport> {
+  switch (assault.kind) {
+    case 'junk':
+      return await sendJunk(assault)
+    case 'bursts':
+      return await sendBursts(assault)
+    case 'downloads':
+      return await holdDownloads(assault)
+    case 'requests':
+      return await sendRequests(assault)
+    case 'idle':
+      return await lieIdle(assault)
+  }
+}

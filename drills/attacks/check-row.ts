@@ -1,0 +1,68 @@
+/** A row that is no load but a question: each check has one right answer. */
+import { createSend, type HttpRequest, type Send } from '../../sim/http.ts'
+import type { Figure } from '../drill.ts'
+import { startReplica } from '../replica.ts'
+import { serviceSettings } from '../service-settings.ts'
+import { type Criterion, figureOf } from './criterion.ts'
+import { LinesAccount } from './lines-account.ts'
+import type { Place } from './place.ts'
+
+export interface CheckRow {
+  /** Of attacks.md. */
+  readonly row: number
+  readonly title: string
+  readonly run: (place: Place) => Promise<readonly Criterion[]>
+}
+
+export interface Checked {
+  readonly send: Send
+  readonly lines: LinesAccount
+}
+
+export async function runCheckRow(row: CheckRow, place: Place): Promise<Figure> {
+  return figureOf(`row ${row.row}, ${row.title}`, await row.run(place))
+}
+
+/** One criterion of many cases; `odd`: what does not hold, of any of them. */
+export function allAre(bar: string, cases: number, odd: readonly string[]): Criterion {
+  const shown = odd.slice(0, 10).join('; ')
+  return {
+    bar,
+    measured: `${bar}: ${odd.length === 0 ? `${cases} of ${cases}` : `not so: ${shown}`}`,
+    isHeld: odd.length === 0,
+  }
+}
+
+/** A service of its own for as long as `work` takes. */
+export async function onService<T>(
+  place: Place,
+  settings: Readonly<Record<string, string>>,
+  work: (checked: Checked) => Promise<T>,
+): Promise<T> {
+  const lines = new LinesAccount()
+  const service = startReplica({
+    settings: { ...serviceSettings(place.databaseUrl, place.dataDir), ...settings },
+    onLine: lines.take,
+  })
+  try {
+    await service.ready
+    return await work({ send: createSend(await service.origin), lines })
+  } finally {
+    service.signal('SIGTERM')
+    await service.ended
+  }
+}
+
+/** Asks each, and gives those that `isRight` does not hold of, with their status. */
+export async function oddAnswers(
+  send: Send,
+  requests: readonly HttpRequest[],
+  isRight: (status: number, request: HttpRequest) => boolean,
+): Promise<readonly string[]> {
+  const odd: string[] = []
+  for (const request of requests) {
+    const { status } = await send(request)
+    if (!isRight(status, request)) odd.push(`${request.method} ${request.path} ${status}`)
+  }
+  return odd
+}

@@ -1,0 +1,98 @@
+/** A process of honest clients: phones at a fixed rate, a phone that errs now and then, and an admin who looks. */
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
+import { jsonHeaders } from '../../sim/http.ts'
+import { type LoadReport, type LoadRequest, runLoad } from '../../sim/load.ts'
+import { serve } from './child.ts'
+import { HONEST, type HonestKind } from './honest-kinds.ts'
+
+export interface HonestLoad {
+  readonly origin: string
+  /** Of devices. */
+  readonly tokens: readonly string[]
+  readonly adminToken: string
+  readonly heartbeatsPerS: number
+}
+
+export type HonestQuestion =
+  | ({ readonly do: 'start' } & HonestLoad)
+  | { readonly do: 'window' }
+  | { readonly do: 'stop' }
+
+export interface HonestReply {
+  /** Of heartbeats, since the last question. */
+  readonly p99Ms: number
+  /** Only to `stop`. */
+  readonly result: HonestResult | undefined
+}
+
+export interface HonestResult {
+  readonly reports: HonestReports
+  /** Request ids of what was answered as it should be. */
+  readonly answered: readonly string[]
+}
+
+/** Each kind of request, by what it is answered with. */
+export type HonestReports = Readonly<Record<HonestKind, LoadReport>>
+
+const CONNECTIONS = 64
+const REFUSALS_PER_S = 10
+const ADMIN_PER_S = 2
+const US_PER_MS = 1_000
+const BEAT = JSON.stringify({ status: 'ok', battery_pct: 80, network_type: 'wifi', uptime_s: 60 })
+const RESULT = JSON.stringify({ request_id: 'of-nobody', outcome: 'success' })
+
+const stopping = new AbortController()
+const answered: string[] = []
+let latencyUs: RecordableHistogram = createHistogram()
+let reports: Promise<readonly [LoadReport, LoadReport, LoadReport]> | undefined
+
+function start({ origin, tokens, adminToken, heartbeatsPerS }: HonestLoad): void {
+  const heads = tokens.map(jsonHeaders)
+  const admin = jsonHeaders(adminToken)
+  const load = (
+    ratePerS: number,
+    kind: HonestKind,
+    request: (index: number) => Omit<LoadRequest, 'id'>,
+  ) =>
+    runLoad({
+      origin,
+      ratePerS,
+      connections: CONNECTIONS,
+      signal: stopping.signal,
+      next(index) {
+        const id = `${HONEST[kind].id}${index}`
+        const { headers, ...rest } = request(index)
+        return { id, ...rest, headers: { ...headers, 'x-request-id': id } }
+      },
+      onAnswer({ id }, { status, latencyMs }) {
+        if (status === HONEST[kind].status) answered.push(id)
+        if (kind === 'heartbeats') latencyUs.record(Math.max(1, Math.round(latencyMs * US_PER_MS)))
+      },
+    })
+  const phone = (index: number) => heads[index % heads.length] ?? {}
+  reports = Promise.all([
+    load(heartbeatsPerS, 'heartbeats', (index) => ({
+      ...{ method: 'POST', path: '/v1/heartbeat', headers: phone(index), body: BEAT },
+    })),
+    load(REFUSALS_PER_S, 'refusals', (index) => ({
+      ...{ method: 'POST', path: '/v1/action-result', headers: phone(index), body: RESULT },
+    })),
+    load(ADMIN_PER_S, 'admin', () => ({
+      ...{ method: 'GET', path: '/admin/devices?limit=1', headers: admin },
+    })),
+  ])
+}
+
+async function stop(): Promise<HonestResult> {
+  stopping.abort()
+  const [heartbeats, refusals, admin] = (await reports) ?? []
+  if (!heartbeats || !refusals || !admin) throw new Error('no load was started')
+  return { reports: { heartbeats, refusals, admin }, answered }
+}
+
+serve<HonestQuestion, HonestReply>(async (question) => {
+  if (question.do === 'start') start(question)
+  const p99Ms = latencyUs.percentile(99) / US_PER_MS
+  latencyUs = createHistogram()
+  return { p99Ms, result: question.do === 'stop' ? await stop() : undefined }
+})

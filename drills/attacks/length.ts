@@ -1,0 +1,39 @@
+/** How long and how large: as the rows say, and a short form that shows the same in seconds. */
+
+export interface Length {
+  readonly heartbeatsPerS: number
+  /** Before the first window: until the compiler is done with the service. */
+  readonly warmS: number
+  readonly quietS: number
+  /** Windows of attack, with one of quiet before each. */
+  readonly rounds: number
+  readonly attackS: number
+  /** Of row 1, which only hurts after a while. */
+  readonly junkS: number
+  /** Of row 4: a download counts as slow after a minute. */
+  readonly downloadS: number
+  /** Of the sockets that the rows name, this share. */
+  readonly share: number
+}
+
+export const FULL: Length = {
+  heartbeatsPerS: 200,
+  warmS: 15,
+  quietS: 15,
+  rounds: 3,
+  attackS: 30,
+  junkS: 60,
+  downloadS: 90,
+  share: 1,
+}
+
+export const SHORT: Length = {
+  heartbeatsPerS: 200,
+  warmS: 2,
+  quietS: 2,
+  rounds: 1,
+  attackS: 5,
+  junkS: 8,
+  downloadS: 8,
+  share: 0.2,
+}

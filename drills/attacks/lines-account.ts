@@ -1,0 +1,89 @@
+/** The log of a service under attack: which lines of honest clients came, and what strangers made it write. */
+import { HONEST } from './honest-kinds.ts'
+
+export interface AnonymousLines {
+  readonly lines: number
+  readonly bytes: number
+  /** Requests that had no line of their own: they are counted in the `suppressed` of others. */
+  readonly suppressed: number
+  /** In one second of the log, of one event and reason. */
+  readonly mostPerS: number
+}
+
+const NO_CODE = 'none'
+const HONEST_ID = new RegExp(
+  `^(${Object.values(HONEST)
+    .map(({ id }) => id)
+    .join('|')})`,
+)
+
+export class LinesAccount {
+  /** By what the `log.dropped` lines say. */
+  readonly dropped: Record<string, number> = {}
+  readonly faults: string[] = []
+  /** Of honest requests that have their line. */
+  readonly ids = new Set<string>()
+  readonly #perS = new Map<string, number>()
+  readonly #events = new Map<string, number>()
+  #anonymous: AnonymousLines = { lines: 0, bytes: 0, suppressed: 0, mostPerS: 0 }
+
+  /** One line of stdout. */
+  readonly take = (text: string): void => {
+    const line = parsed(text)
+    if (line === undefined) {
+      this.faults.push(text.slice(0, 200))
+      return
+    }
+    const event = String(line['event'])
+    this.#events.set(event, (this.#events.get(event) ?? 0) + 1)
+    if (event === 'log.dropped') this.#takeDrops(line)
+    else if (typeof line['status_code'] === 'number')
+      this.#takeEnd(line, Buffer.byteLength(text) + 1)
+  }
+
+  get anonymous(): AnonymousLines {
+    return this.#anonymous
+  }
+
+  /** Lines of this event so far. */
+  events(name: string): number {
+    return this.#events.get(name) ?? 0
+  }
+
+  #takeDrops(line: Readonly<Record<string, unknown>>): void {
+    for (const [level, count] of Object.entries(Object(line['by_level']))) {
+      this.dropped[level] = (this.dropped[level] ?? 0) + Number(count)
+    }
+  }
+
+  #takeEnd(line: Readonly<Record<string, unknown>>, bytes: number): void {
+    const id = String(line['request_id'])
+    if (HONEST_ID.test(id)) {
+      this.ids.add(id)
+      return
+    }
+    const status = Number(line['status_code'])
+    const isKnown = line['device_id'] !== null || (line['admin'] ?? null) !== null
+    if (status < 400 || status >= 500 || isKnown) return
+    const suppressed = Number(line['suppressed'] ?? 0)
+    const key = `${String(line['ts']).slice(0, 19)} ${line['event']} ${line['reason'] ?? NO_CODE}`
+    const inThatS = (this.#perS.get(key) ?? 0) + 1
+    // Seconds that are over are not asked for again.
+    if (inThatS === 1 && this.#perS.size > 1_000) this.#perS.clear()
+    this.#perS.set(key, inThatS)
+    this.#anonymous = {
+      lines: this.#anonymous.lines + 1,
+      bytes: this.#anonymous.bytes + bytes,
+      suppressed: this.#anonymous.suppressed + suppressed,
+      mostPerS: Math.max(this.#anonymous.mostPerS, inThatS),
+    }
+  }
+}
+
+function parsed(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,203 @@
+/** A row that is an attack beside honest load: windows of quiet and of attack by turns, and what must hold of each such row. */
+import { setTimeout as wait } from 'node:timers/promises'
+import { type Comparison, compare } from '../compare.ts'
+import type { Figure } from '../drill.ts'
+import { servedAll } from '../stdout-phases.ts'
+import type { AssaultReport } from './assault.ts'
+import { type Criterion, countsText, figureOf, GROSS } from './criterion.ts'
+import { HONEST, type HonestKind } from './honest-kinds.ts'
+import type { Length } from './length.ts'
+import type { LinesAccount } from './lines-account.ts'
+import type { Place } from './place.ts'
+import { type Look, Stage, type StageEnd, type StageOptions } from './stage.ts'
+
+export interface LoadRow {
+  /** Of attacks.md. */
+  readonly row: number
+  readonly title: string
+  /** Attack windows; default as the length says. */
+  readonly rounds?: number
+  /** What honest p99 may be of that in quiet. */
+  readonly mostRatio?: number
+  /** So much of the noise floor may be added to it: a bar of ten percent is below what most machines can tell. */
+  readonly mostNoise?: number
+  /** Before the service starts. */
+  readonly begin: (length: Length, place: Place) => Promise<Beginning>
+}
+
+export interface Beginning {
+  readonly options?: Partial<Omit<StageOptions, 'place' | 'heartbeatsPerS'>>
+  /** On the running service, before the first window. */
+  readonly attack: (stage: Stage) => Promise<Attack>
+  readonly end?: () => Promise<void>
+}
+
+export interface Attack {
+  /** One window of it. */
+  readonly wave: () => Promise<AssaultReport>
+  /** What must hold beside what holds of each row, while the service still runs. */
+  readonly judge?: (reports: readonly AssaultReport[]) => Promise<readonly Criterion[]>
+  /** The same of its whole log. */
+  readonly judgeLines?: (
+    reports: readonly AssaultReport[],
+    lines: LinesAccount,
+  ) => readonly Criterion[]
+}
+
+const MOST_HEALTH_MS = 100
+const MOST_RATIO = 2
+const MOST_GROWN_MIB = 32
+const SETTLE_MS = 2_000
+const MIB = 1024 * 1024
+
+export interface RowRun {
+  readonly place: Place
+  readonly length: Length
+  readonly print: (line: string) => void
+}
+
+export async function runLoadRow(row: LoadRow, run: RowRun): Promise<Figure> {
+  const { place, length, print } = run
+  const beginning = await row.begin(length, place)
+  const { heartbeatsPerS } = length
+  const stage = await Stage.open({ place, heartbeatsPerS, ...beginning.options })
+  try {
+    const attack = await beginning.attack(stage)
+    await wait(1_000 * length.warmS)
+    await stage.look()
+    const quiet: Look[] = []
+    const hostile: Look[] = []
+    const reports: AssaultReport[] = []
+    for (let round = 1; round <= (row.rounds ?? length.rounds); round += 1) {
+      await wait(1_000 * length.quietS)
+      quiet.push(await stage.look())
+      reports.push(await attack.wave())
+      const beside = await stage.look()
+      await wait(SETTLE_MS)
+      const after = await stage.look()
+      hostile.push({ ...beside, probes: both(beside.probes, after.probes) })
+      print(`row ${row.row}, ${row.title}, round ${round}: ${lookText(quiet, hostile)}`)
+    }
+    const own = (await attack.judge?.(reports)) ?? []
+    const end = await stage.end()
+    return figureOf(
+      `row ${row.row}, ${row.title}`,
+      [
+        healthCriterion(hostile),
+        latencyCriterion(row, quiet, hostile),
+        memoryCriterion(quiet, hostile),
+        linesCriterion(stage, end),
+        servedCriterion(end),
+        aliveCriterion(stage, end),
+        ...own,
+        ...(attack.judgeLines?.(reports, stage.lines) ?? []),
+      ],
+      `attackers: ${reports.map(countsText).join(' | ')}`,
+    )
+  } finally {
+    await stage.destroy()
+    await beginning.end?.()
+  }
+}
+
+const both = (one: Look['probes'], other: Look['probes']) => ({
+  asked: one.asked + other.asked,
+  failed: one.failed + other.failed,
+  worstMs: Math.max(one.worstMs, other.worstMs),
+})
+
+/** The last of each. */
+function lookText(quiets: readonly Look[], hostiles: readonly Look[]): string {
+  const [quiet, hostile] = [quiets.at(-1), hostiles.at(-1)]
+  if (quiet === undefined || hostile === undefined) return ''
+  const { probes, p99Ms, rssBytes } = hostile
+  return `/healthz at worst ${probes.worstMs.toFixed(0)} ms, ${probes.failed} failed; honest p99 ${quiet.p99Ms.toFixed(1)} → ${p99Ms.toFixed(1)} ms; resident ${mib(quiet.rssBytes)} → ${mib(rssBytes)} MiB`
+}
+
+const mib = (bytes: number) => (bytes / MIB).toFixed(0)
+
+/** Throughout and after. */
+export function healthCriterion(hostile: readonly Look[]): Criterion {
+  const worstMs = Math.max(...hostile.map(({ probes }) => probes.worstMs))
+  const asked = hostile.reduce((sum, { probes }) => sum + probes.asked, 0)
+  const failed = hostile.reduce((sum, { probes }) => sum + probes.failed, 0)
+  return {
+    bar: `/healthz within ${MOST_HEALTH_MS} ms`,
+    measured: `/healthz at worst ${worstMs.toFixed(1)} ms, ${failed} of ${asked} failed`,
+    isHeld: worstMs <= MOST_HEALTH_MS && failed === 0,
+    isTimed: worstMs <= GROSS.stallMs && failed === 0,
+  }
+}
+
+function latencyCriterion(
+  { mostRatio = MOST_RATIO, mostNoise = 0 }: LoadRow,
+  quiet: readonly Look[],
+  hostile: readonly Look[],
+): Criterion {
+  const { base, other, ratio, noise }: Comparison = compare(
+    quiet.map(({ p99Ms }) => p99Ms),
+    hostile.map(({ p99Ms }) => p99Ms),
+  )
+  const allowance = Math.min(Number.isNaN(noise) ? mostNoise : noise, mostNoise)
+  return {
+    bar: `honest p99 at most ${mostRatio} ×${mostNoise > 0 ? ' + noise floor' : ''} that in quiet`,
+    measured: `honest p99 ${base.toFixed(2)} → ${other.toFixed(2)} ms: ${ratio.toFixed(2)} × (medians of ${quiet.length}${Number.isNaN(noise) ? '' : `; noise ${(noise * 100).toFixed(0)} %`})`,
+    isHeld: ratio <= mostRatio + allowance,
+    isTimed: other <= GROSS.stallMs,
+  }
+}
+
+function memoryCriterion(quiet: readonly Look[], hostile: readonly Look[]): Criterion {
+  const before = quiet[0]?.rssBytes ?? 0
+  const peak = Math.max(...hostile.map(({ rssBytes }) => rssBytes))
+  const grownMib = (peak - before) / MIB
+  return {
+    bar: `memory + at most ${MOST_GROWN_MIB} MiB`,
+    measured: `resident ${mib(before)} → ${mib(peak)} MiB: + ${grownMib.toFixed(0)}`,
+    isHeld: grownMib <= MOST_GROWN_MIB,
+    isTimed: grownMib <= GROSS.grownMib,
+  }
+}
+
+/** Each honest request that was answered has its line; and what strangers are refused for is WARN, nothing else. */
+export function linesCriterion({ lines }: Stage, { honest }: StageEnd): Criterion {
+  const { answered } = honest
+  const { dropped, faults } = lines
+  const lost = answered.filter((id) => !lines.ids.has(id))
+  const others = (dropped['INFO'] ?? 0) + (dropped['ERROR'] ?? 0)
+  return {
+    bar: 'no line lost that is not anonymous',
+    measured: `${lost.length} of ${answered.length} honest lines lost ${lost.slice(0, 3).join(' ')}; dropped in all: ${countsText(dropped)}; ${faults.length} lines are no JSON`,
+    isHeld: lost.length === 0 && others === 0 && faults.length === 0,
+  }
+}
+
+export function servedCriterion({ honest: { reports } }: StageEnd): Criterion {
+  const kinds = ['heartbeats', 'refusals', 'admin'] as const
+  const isServed = (kind: HonestKind) => {
+    const { byStatus, ...report } = reports[kind]
+    return servedAll({ ...report, byStatus: { 200: byStatus[HONEST[kind].status] ?? 0 } })
+  }
+  const text = kinds.map((kind) => {
+    const { byStatus, failed, shed } = reports[kind]
+    return `${kind} ${JSON.stringify(byStatus)}, ${failed} failed, ${shed} shed`
+  })
+  return {
+    bar: 'every honest request answered as it should be',
+    measured: text.join('; '),
+    isHeld: kinds.every(isServed),
+  }
+}
+
+/** It ends by itself, and on its stderr stands where it listens and nothing else. */
+export function aliveCriterion({ lines }: Stage, { ended, notes }: StageEnd): Criterion {
+  const said = notes
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('listening on '))
+    .join(' / ')
+  return {
+    bar: 'the service lives',
+    measured: `exit code ${ended.signal ?? ended.code} on SIGTERM, ${lines.events('http.error')} lines http.error${said === '' ? '' : `, said ${said.slice(-400)}`}`,
+    isHeld: ended.code === 0,
+  }
+}

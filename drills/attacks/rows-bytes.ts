@@ -1,0 +1,176 @@
+/** Rows 1, 2, 3 and 12: anybody, without a credential, or with one that lets him download. */
+import { SMALLEST } from './assault.ts'
+import type { Criterion } from './criterion.ts'
+import type { Length } from './length.ts'
+import type { LinesAccount } from './lines-account.ts'
+import type { LoadRow } from './load-row.ts'
+import type { Place } from './place.ts'
+import type { Stage } from './stage.ts'
+import { unreadCapacity } from './unread.ts'
+
+const HEALTH = 'GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n'
+/** More than the system holds: headers that differ in length, a buffer that grows. */
+const SPARE = 1.25
+const NO_LIMIT = '100000'
+export const UNLIMITED_DOWNLOADS = {
+  RATE_LIMIT_APK_PER_TOKEN_PER_MIN: NO_LIMIT,
+  RATE_LIMIT_APK_PER_SUBNET_PER_MIN: NO_LIMIT,
+}
+const JUNK_SOCKETS = 100
+const UNREAD_SOCKETS = 1_000
+const UNREAD_BYTES = 300_000
+const BURST_SOCKETS = 100
+const BURST_BYTES = 64 * 1024
+const BURST_PAUSE_MS = 1_000
+const LINE_SOCKETS = 10
+const LINE_BURST_BYTES = 100 * SMALLEST.length
+const LINE_PAUSE_MS = 100
+/** Of anonymous refusals of one code, a second. */
+const MOST_LINES_PER_S = 50
+
+/** GET /healthz, unread, until an answer sticks. */
+export async function stickingHealth(stage: Stage, length: Length) {
+  const { headers, bytes } = await stage.send({ method: 'GET', path: '/healthz' })
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  const answerBytes = `HTTP/1.1 200 OK\r\n${lines.join('')}\r\n`.length + bytes.length
+  const repeats = Math.ceil((SPARE * (await unreadCapacity(answerBytes))) / answerBytes)
+  return { firsts: [HEALTH], repeats, sockets: Math.ceil(length.share * JUNK_SOCKETS) }
+}
+
+const junkBehindHealth: LoadRow = {
+  row: 1,
+  title: 'no HTTP behind unread answers of /healthz',
+  begin: async (length) => ({
+    async attack(stage) {
+      const sticking = await stickingHealth(stage, length)
+      const { port } = stage
+      return {
+        wave: () => stage.attack({ kind: 'junk', port, seconds: length.junkS, ...sticking }),
+      }
+    },
+  }),
+}
+
+export const stickingDownloads = (place: Place, length: Length) => ({
+  firsts: place.stolen.map(
+    ({ token }) =>
+      `GET /v1/apk/download-latest HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`,
+  ),
+  repeats: 1,
+  sockets: Math.ceil(length.share * JUNK_SOCKETS),
+})
+
+const junkBehindDownloads: LoadRow = {
+  row: 1,
+  title: 'no HTTP behind slow downloads',
+  begin: async (length, place) => ({
+    options: { settings: UNLIMITED_DOWNLOADS },
+    async attack(stage) {
+      const { port } = stage
+      const sticking = stickingDownloads(place, length)
+      return {
+        wave: () => stage.attack({ kind: 'junk', port, seconds: length.junkS, ...sticking }),
+      }
+    },
+  }),
+}
+
+export const unreadBursts = (length: Length) => ({
+  kind: 'bursts' as const,
+  sockets: Math.ceil(length.share * UNREAD_SOCKETS),
+  burstBytes: UNREAD_BYTES,
+  reads: false,
+  pauseMs: 0,
+})
+
+export const readBursts = () => ({
+  kind: 'bursts' as const,
+  sockets: BURST_SOCKETS,
+  burstBytes: BURST_BYTES,
+  reads: true,
+  pauseMs: BURST_PAUSE_MS,
+})
+
+const unread: LoadRow = {
+  row: 2,
+  title: '300 KB of requests on each of many sockets, nothing read',
+  begin: async (length) => ({
+    async attack(stage) {
+      const { port } = stage
+      return {
+        wave: () => stage.attack({ ...unreadBursts(length), port, seconds: length.attackS }),
+      }
+    },
+  }),
+}
+
+const bursts: LoadRow = {
+  row: 3,
+  title: 'bursts of 64 KiB on 100 connections, answers read',
+  begin: async (length) => ({
+    async attack(stage) {
+      const { port } = stage
+      return { wave: () => stage.attack({ ...readBursts(), port, seconds: length.attackS }) }
+    },
+  }),
+}
+
+const lines: LoadRow = {
+  row: 12,
+  title: 'small requests that are refused, up to 10,000 a second',
+  begin: async (length) => ({
+    async attack(stage) {
+      const { port } = stage
+      return {
+        wave: () =>
+          stage.attack({
+            kind: 'bursts',
+            port,
+            seconds: length.attackS,
+            sockets: LINE_SOCKETS,
+            burstBytes: LINE_BURST_BYTES,
+            reads: true,
+            pauseMs: LINE_PAUSE_MS,
+          }),
+        judgeLines: (reports, account) =>
+          logCriteria(
+            reports.reduce((sum, { answers = 0 }) => sum + answers, 0),
+            reports.length * length.attackS,
+            account,
+          ),
+      }
+    },
+  }),
+}
+
+/** `attackedS`: in all. */
+function logCriteria(
+  answers: number,
+  attackedS: number,
+  { anonymous }: LinesAccount,
+): readonly Criterion[] {
+  const { lines, bytes, suppressed, mostPerS } = anonymous
+  const perS = lines / attackedS
+  const ratio = bytes / Math.max(1, answers * SMALLEST.length)
+  return [
+    {
+      bar: `at most ${MOST_LINES_PER_S} lines a second of one code`,
+      measured: `${perS.toFixed(1)} lines a second, in one second at most ${mostPerS}; ${lines} lines and ${suppressed} counted into them for ${answers} answers`,
+      // A second of the limit is not one of the clock, and each wave has one more that is begun.
+      isHeld: lines <= MOST_LINES_PER_S * (attackedS + 10) && mostPerS <= 2 * MOST_LINES_PER_S,
+    },
+    {
+      bar: 'less log than requests, in bytes',
+      measured: `${ratio.toFixed(2)} bytes of log for each byte of a request`,
+      isHeld: ratio <= 1,
+    },
+  ]
+}
+
+export const BYTES_ROWS: readonly LoadRow[] = [
+  junkBehindHealth,
+  junkBehindDownloads,
+  unread,
+  bursts,
+  lines,
+]

@@ -1,0 +1,164 @@
+/** Row 4: who has one credential, or many, takes every place for downloads there is. */
+import { setTimeout as wait } from 'node:timers/promises'
+import { jsonHeaders, type Send } from '../../sim/http.ts'
+import type { AssaultReport } from './assault.ts'
+import { type Criterion, countsText } from './criterion.ts'
+import type { LoadRow } from './load-row.ts'
+import type { Place } from './place.ts'
+import { UNLIMITED_DOWNLOADS } from './rows-bytes.ts'
+
+interface Form {
+  readonly title: string
+  readonly tokensOf: (place: Place) => readonly string[]
+  readonly perToken: number
+  readonly subnets: number
+  /** A phone that wants the APK has it after so long, its 503s included. */
+  readonly mostWaitS: number
+}
+
+const PER_CREDENTIAL = 3
+const PER_SUBNET = 64
+const TRIED_AT_ONCE = 20
+/** A slow download gives way after a minute. */
+const GIVES_WAY_S = 75
+const AT_ONCE_S = 5
+const EVERY_MS = 3_000
+const RETRY_MS = 1_000
+
+const FORMS: readonly Form[] = [
+  {
+    title: 'slow downloads with one device token',
+    tokensOf: ({ stolen }) => stolen.slice(0, 1).map(({ token }) => token),
+    perToken: TRIED_AT_ONCE,
+    subnets: 1,
+    mostWaitS: AT_ONCE_S,
+  },
+  {
+    title: 'slow downloads with one used-up enrollment token',
+    tokensOf: ({ usedEnrollmentToken }) => [usedEnrollmentToken],
+    perToken: TRIED_AT_ONCE,
+    subnets: 1,
+    mostWaitS: AT_ONCE_S,
+  },
+  {
+    title: 'slow downloads with 100 device tokens from one subnet',
+    tokensOf: ({ stolen }) => stolen.map(({ token }) => token),
+    perToken: PER_CREDENTIAL,
+    subnets: 1,
+    mostWaitS: AT_ONCE_S,
+  },
+  {
+    title: 'slow downloads with 100 device tokens from 8 subnets: every place is taken',
+    tokensOf: ({ stolen }) => stolen.map(({ token }) => token),
+    perToken: PER_CREDENTIAL,
+    subnets: 8,
+    mostWaitS: GIVES_WAY_S,
+  },
+]
+
+/** One phone after the other fetches the APK, until it is told to stop; each asks again until it has it. */
+class Downloading {
+  readonly byStatus: Record<string, number> = {}
+  whole = 0
+  slowestS = 0
+  readonly #send: Send
+  readonly #place: Place
+  readonly #done: Promise<void>
+  #isOver = false
+
+  constructor(send: Send, place: Place) {
+    this.#send = send
+    this.#place = place
+    this.#done = this.#run()
+  }
+
+  stop(): Promise<void> {
+    this.#isOver = true
+    return this.#done
+  }
+
+  async #run(): Promise<void> {
+    const { phones } = this.#place
+    for (let index = 0; !this.#isOver; index += 1) {
+      const sinceMs = performance.now()
+      const token = phones[index % phones.length]?.token ?? ''
+      while (!(await this.#isFetched(token))) {
+        if (this.#isOver) break
+        await wait(RETRY_MS)
+      }
+      this.slowestS = Math.max(this.slowestS, (performance.now() - sinceMs) / 1_000)
+      await wait(EVERY_MS)
+    }
+  }
+
+  async #isFetched(token: string): Promise<boolean> {
+    let bytes = 0
+    const status = await this.#send({
+      method: 'GET',
+      path: '/v1/apk/download-latest',
+      headers: jsonHeaders(token),
+      sink: (piece) => {
+        bytes += piece.length
+      },
+    }).then(
+      (answer) => String(answer.status),
+      () => 'cut off',
+    )
+    this.byStatus[status] = (this.byStatus[status] ?? 0) + 1
+    const isWhole = status === '200' && bytes === this.#place.apkBytes
+    if (isWhole) this.whole += 1
+    return isWhole
+  }
+}
+
+function criteria(
+  { mostWaitS }: Form,
+  reports: readonly AssaultReport[],
+  { byStatus, whole, slowestS }: Downloading,
+): readonly Criterion[] {
+  const most = (what: string) =>
+    Math.max(0, ...reports.map((report) => report[`held at once by one ${what}`] ?? 0))
+  const fetched = byStatus['200'] ?? 0
+  return [
+    {
+      bar: `at most ${PER_CREDENTIAL} downloads at once a credential, ${PER_SUBNET} a subnet`,
+      measured: `attackers held at most ${most('credential')} with one credential, ${most('subnet')} in one subnet, ${most('attacker')} in all`,
+      isHeld: most('credential') <= PER_CREDENTIAL && most('subnet') <= PER_SUBNET,
+    },
+    {
+      bar: `an honest phone has its whole APK within ${mostWaitS} s`,
+      measured: `honest downloads ${countsText(byStatus)}, ${whole} whole, the slowest after ${slowestS.toFixed(1)} s`,
+      isHeld: whole > 0 && whole === fetched && slowestS <= mostWaitS && !byStatus['cut off'],
+      isTimed: whole > 0 && whole === fetched && !byStatus['cut off'],
+    },
+  ]
+}
+
+export const DOWNLOADS_ROWS: readonly LoadRow[] = FORMS.map((form) => ({
+  row: 4,
+  title: form.title,
+  rounds: 1,
+  begin: async (length, place) => ({
+    options: { settings: UNLIMITED_DOWNLOADS },
+    async attack(stage) {
+      const { port } = stage
+      // From before the first window: what they cost is no effect of the attack.
+      const downloading = new Downloading(stage.send, place)
+      return {
+        wave: () =>
+          stage.attack({
+            kind: 'downloads',
+            port,
+            seconds: length.downloadS,
+            tokens: form.tokensOf(place),
+            perToken: form.perToken,
+            subnets: form.subnets,
+          }),
+        async judge(reports) {
+          await downloading.stop()
+          return criteria(form, reports, downloading)
+        },
+      }
+    },
+  }),
+}))

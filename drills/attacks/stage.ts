@@ -1,0 +1,139 @@
+/** One service under attack, with everything that watches it: honest clients, a prober, its memory, its log. */
+import { residentBytes } from '../../bench/processes.ts'
+import { createSend, type Send } from '../../sim/http.ts'
+import { type Ended, type Replica, startReplica } from '../replica.ts'
+import { ADMIN_TOKEN, serviceSettings } from '../service-settings.ts'
+import type { Assault, AssaultReport } from './assault.ts'
+import { type Child, startChild } from './child.ts'
+import type { HonestQuestion, HonestReply, HonestResult } from './honest.ts'
+import { LinesAccount } from './lines-account.ts'
+import type { Place } from './place.ts'
+import type { ProbeQuestion, ProbeReply } from './probe.ts'
+
+export interface StageOptions {
+  readonly place: Place
+  readonly settings?: Readonly<Record<string, string>>
+  readonly maxOpenFiles?: number | undefined
+  /** Of the service's heap, MiB; undefined: Node's own. */
+  readonly heapMib?: number | undefined
+  readonly heartbeatsPerS: number
+}
+
+/** Since the last look. */
+export interface Look {
+  readonly p99Ms: number
+  readonly probes: ProbeReply
+  /** The highest. */
+  readonly rssBytes: number
+}
+
+export interface StageEnd {
+  readonly ended: Ended
+  readonly honest: HonestResult
+  /** Last words of its stderr; empty where it said nothing but where it listens. */
+  readonly notes: string
+}
+
+const RSS_MS = 100
+/** A service that hangs notices no signal. */
+const END_MS = 60_000
+
+export class Stage {
+  readonly origin: string
+  readonly port: number
+  readonly send: Send
+  readonly lines: LinesAccount
+  readonly #service: Replica
+  readonly #honest: Child<HonestQuestion, HonestReply>
+  readonly #probe: Child<ProbeQuestion, ProbeReply>
+  readonly #attackers: Child<Assault, AssaultReport>[] = []
+  readonly #sampler: NodeJS.Timeout
+  #rssBytes = 0
+
+  private constructor(
+    origin: string,
+    service: Replica,
+    lines: LinesAccount,
+    children: readonly [Child<HonestQuestion, HonestReply>, Child<ProbeQuestion, ProbeReply>],
+  ) {
+    this.origin = origin
+    this.port = Number(new URL(origin).port)
+    this.send = createSend(origin)
+    this.lines = lines
+    this.#service = service
+    this.#honest = children[0]
+    this.#probe = children[1]
+    this.#sampler = setInterval(() => {
+      this.#rssBytes = Math.max(this.#rssBytes, residentBytes(service.pid))
+    }, RSS_MS)
+  }
+
+  /** The service serves, honest clients and prober are at work. */
+  static async open(options: StageOptions): Promise<Stage> {
+    const { place, maxOpenFiles, heapMib } = options
+    const lines = new LinesAccount()
+    const service = startReplica({
+      settings: {
+        ...serviceSettings(place.databaseUrl, place.dataDir),
+        HEARTBEAT_DEDUP_WINDOW_S: '0',
+        ...options.settings,
+      },
+      onLine: lines.take,
+      ...(maxOpenFiles !== undefined && { maxOpenFiles }),
+      ...(heapMib !== undefined && { nodeArgs: [`--max-old-space-size=${heapMib}`] }),
+    })
+    await service.ready
+    const origin = await service.origin
+    const honest = startChild<HonestQuestion, HonestReply>('./honest.js')
+    const probe = startChild<ProbeQuestion, ProbeReply>('./probe.js')
+    const stage = new Stage(origin, service, lines, [honest, probe])
+    await probe.ask({ do: 'start', port: stage.port })
+    await honest.ask({
+      do: 'start',
+      origin,
+      tokens: place.phones.map(({ token }) => token),
+      adminToken: ADMIN_TOKEN,
+      heartbeatsPerS: options.heartbeatsPerS,
+    })
+    return stage
+  }
+
+  /** Resolves with what came of it; each runs in a process of its own. */
+  async attack(assault: Assault): Promise<AssaultReport> {
+    const attacker = startChild<Assault, AssaultReport>('./attacker-main.js')
+    this.#attackers.push(attacker)
+    try {
+      return await attacker.ask(assault)
+    } finally {
+      await attacker.end()
+    }
+  }
+
+  async look(): Promise<Look> {
+    const probes = await this.#probe.ask({ do: 'read' })
+    const { p99Ms } = await this.#honest.ask({ do: 'window' })
+    const rssBytes = this.#rssBytes
+    this.#rssBytes = 0
+    return { p99Ms, probes, rssBytes }
+  }
+
+  /** Honest clients end first; then the service, in order, and by force where it takes a minute. */
+  async end(): Promise<StageEnd> {
+    const { result } = await this.#honest.ask({ do: 'stop' })
+    if (result === undefined) throw new Error('the honest clients reported nothing')
+    await this.#probe.end()
+    this.#service.signal('SIGTERM')
+    const timer = setTimeout(() => this.#service.signal('SIGKILL'), END_MS)
+    const ended = await this.#service.ended
+    clearTimeout(timer)
+    return { ended, honest: result, notes: this.#service.notes() }
+  }
+
+  /** Whatever still runs. Repeatable. */
+  async destroy(): Promise<void> {
+    clearInterval(this.#sampler)
+    await Promise.all([this.#honest, this.#probe, ...this.#attackers].map((child) => child.end()))
+    this.#service.signal('SIGKILL')
+    await this.#service.ended
+  }
+}
