@@ -63,7 +63,11 @@ t.test('a command: what keeps it, and that it ran', async (t) => {
   const ran = await told(t, service, 'ring-1')
   t.match(ran, 'command ring-1: ring for D01, completed;')
   t.match(ran, '\n  failed_on_device: The device reported failure')
-  t.match(ran, '\n  the phone says: no [31m speaker\n', 'no control character reaches the terminal')
+  t.match(
+    ran,
+    '\n  the phone says: no\uFFFD[31m speaker\n',
+    'no control character reaches the terminal',
+  )
   t.match(ran, 'no open command; the last: ring-1 (ring, completed),')
 })
 

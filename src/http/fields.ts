@@ -5,6 +5,7 @@
 import { AppError, invalidField } from '../core/errors.ts'
 import { isUuid } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
+import { LINES, unsafeCharacter } from '../core/text.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
 
@@ -28,28 +29,44 @@ export function field(body: Fields, name: string): unknown {
   return Object.hasOwn(body, name) ? (body[name] ?? undefined) : undefined
 }
 
-const UNSTORABLE = /[\0\p{Surrogate}]/u
-
-/** Text that PostgreSQL can store: well-formed UTF-16 without NUL. */
-export function isStorable(text: string): boolean {
-  return !UNSTORABLE.test(text)
-}
-
 export function optionalString(
   body: Fields,
   name: string,
   maxLength: number,
   pattern?: RegExp,
 ): string | undefined {
+  const value = textField(body, name, maxLength, '')
+  if (value !== undefined && pattern?.test(value) === false) {
+    throw invalidField(name, `must match ${pattern.source}`)
+  }
+  return value
+}
+
+/** Text of several lines. */
+export function optionalText(body: Fields, name: string, maxLength: number): string | undefined {
+  return textField(body, name, maxLength, LINES)
+}
+
+function textField(
+  body: Fields,
+  name: string,
+  maxLength: number,
+  allowed: string,
+): string | undefined {
   const value = field(body, name)
   if (value === undefined) return undefined
   if (typeof value !== 'string') throw invalidField(name, 'must be a string')
   if (value.length > maxLength) throw invalidField(name, `must be at most ${maxLength} characters`)
-  if (!isStorable(value)) throw invalidField(name, 'must be valid text without NUL')
-  if (pattern !== undefined && !pattern.test(value)) {
-    throw invalidField(name, `must match ${pattern.source}`)
-  }
+  refuseUnsafe(name, value, allowed)
   return value
+}
+
+/** Characters that people should not be shown, but those of `allowed`. */
+export function refuseUnsafe(name: string, text: string, allowed: string): void {
+  const unsafe = unsafeCharacter(text, allowed)
+  if (unsafe === undefined) return
+  const kinds = 'control, direction and invisible characters are refused'
+  throw invalidField(name, `holds ${unsafe}: ${kinds}`)
 }
 
 export function requiredString(

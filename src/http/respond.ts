@@ -1,5 +1,6 @@
 /** Writes a Reply or a Problem: the headers that every answer carries, and bodies as fast as the client reads. */
 import type { ServerResponse } from 'node:http'
+import { escapeUnsafe } from '../core/text.ts'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
 import type { Reply, StreamReply } from './route.ts'
 
@@ -11,7 +12,7 @@ export interface RespondOptions {
 }
 
 export function sendProblem(res: ServerResponse, problem: Problem, options: RespondOptions): void {
-  const text = JSON.stringify(problem.body)
+  const text = jsonText(problem.body)
   sendText(res, problem.status, PROBLEM_CONTENT_TYPE, text, problem.headers, options)
 }
 
@@ -24,7 +25,7 @@ export function sendReply(
 ): void {
   switch (reply.kind) {
     case 'json': {
-      const text = JSON.stringify(reply.body)
+      const text = jsonText(reply.body)
       sendText(res, reply.status, 'application/json', text, reply.headers, options)
       return
     }
@@ -37,6 +38,11 @@ export function sendReply(
     case 'stream':
       sendStream(res, reply, options, onBytes)
   }
+}
+
+/** What was stored before unsafe text was refused, or is a caller's own, stays harmless in a terminal. */
+function jsonText(body: unknown): string {
+  return escapeUnsafe(JSON.stringify(body))
 }
 
 function sendText(

@@ -7,6 +7,7 @@ import { AppError, invalidField } from '../core/errors.ts'
 import type { LiveDevice } from '../core/identity.ts'
 import { isRequestId, REQUEST_ID } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
+import { replaceUnsafe } from '../core/text.ts'
 import type { CommandResultStore } from '../db/command-results.ts'
 import { asObject, type Fields, field } from '../http/fields.ts'
 import { type DeviceRoute, json, type Proven, type RouteRequest } from '../http/route.ts'
@@ -129,11 +130,11 @@ function ownSynonym(word: string): Outcome | undefined {
   return Object.hasOwn(SYNONYMS, word) ? SYNONYMS[word] : undefined
 }
 
-/** Cut, not refused; what PostgreSQL cannot store becomes U+FFFD. */
+/** Cut, not refused; what is unsafe for a terminal, or for PostgreSQL, becomes U+FFFD. */
 function readText(body: Fields, name: string): string | null {
   const value = field(body, name)
   if (typeof value !== 'string') return null
-  return value.slice(0, MAX_TEXT_LENGTH).replace(/[\0\p{Surrogate}]/gu, '\uFFFD')
+  return replaceUnsafe(value.slice(0, MAX_TEXT_LENGTH))
 }
 
 function readExitCode(body: Fields): number | null {

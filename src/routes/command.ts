@@ -5,6 +5,7 @@ import { isReservedParamName } from '../core/command-message.ts'
 import { AppError, invalidField } from '../core/errors.ts'
 import { ALIAS, isAlias, isRequestId, isUuid, REQUEST_ID } from '../core/ids.ts'
 import { readUntil } from '../core/keyed-signal.ts'
+import { LINES } from '../core/text.ts'
 import type { CommandRow, CommandStore, DeviceRef } from '../db/commands.ts'
 import {
   asObject,
@@ -12,8 +13,8 @@ import {
   field,
   intField,
   isObject,
-  isStorable,
   queryInt,
+  refuseUnsafe,
   requiredString,
 } from '../http/fields.ts'
 import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
@@ -201,7 +202,7 @@ function readParams(body: Fields): Readonly<Record<string, string>> {
     }
     if (isReservedParamName(name)) throw invalidField(`params.${name}`, 'is a reserved name')
     if (typeof value !== 'string') throw invalidField(`params.${name}`, 'must be a string')
-    if (!isStorable(value)) throw invalidField(`params.${name}`, 'must be valid text without NUL')
+    refuseUnsafe(`params.${name}`, value, LINES)
     sizeBytes += Buffer.byteLength(name) + Buffer.byteLength(value)
     return [name, value] as const
   })

@@ -2,14 +2,7 @@
 import { AppError, invalidField } from '../core/errors.ts'
 import { ALIAS, isAlias, isUuid } from '../core/ids.ts'
 import type { EnrollmentTokenStore, NewEnrollmentToken } from '../db/enrollment-tokens.ts'
-import {
-  asObject,
-  type Fields,
-  field,
-  intField,
-  optionalString,
-  queryEnum,
-} from '../http/fields.ts'
+import { asObject, type Fields, field, intField, optionalText, queryEnum } from '../http/fields.ts'
 import { pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json } from '../http/route.ts'
 import type { IssuedToken } from '../security/tokens.ts'
@@ -40,7 +33,7 @@ export function createEnrollTokensRoute(deps: CreateEnrollTokensDeps): AdminRout
       const aliases = readAliases(body)
       const expiresInS = intField(body, 'expires_in_sec', { min: 60, max: 2_592_000 }, 2_700)
       const usesAllowed = intField(body, 'uses_allowed', { min: 1, max: 1_000 }, 1)
-      const note = optionalString(body, 'note', 500) ?? null
+      const note = optionalText(body, 'note', 500) ?? null
 
       const made = aliases.map((alias) => {
         const { token, hash } = deps.issueEnrollmentToken()

@@ -5,7 +5,8 @@
 import { HEARTBEAT_STATUSES, type Heartbeat } from '../core/heartbeat.ts'
 import { isRequestId, MAX_FCM_TOKEN_LENGTH } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
-import { type Fields, field, isObject, isStorable } from '../http/fields.ts'
+import { isSafe } from '../core/text.ts'
+import { type Fields, field, isObject } from '../http/fields.ts'
 
 export interface ReadHeartbeat {
   readonly heartbeat: Heartbeat
@@ -129,7 +130,7 @@ function decimal(min: number, max: number): Reader<number> {
 
 function text(maxLength: number): Reader<string> {
   return (value) =>
-    typeof value === 'string' && value !== '' && value.length <= maxLength && isStorable(value)
+    typeof value === 'string' && value !== '' && value.length <= maxLength && isSafe(value)
       ? value
       : undefined
 }

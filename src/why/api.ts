@@ -29,7 +29,7 @@ export function createApi(options: { readonly url: string; readonly token: strin
   const { origin } = new URL(options.url)
   let now = new Date()
   const notOurs = (answer: string) =>
-    new ApiError(`${origin} gives no answer of ours: ${answer}. FLEETLOOP_URL?`)
+    new ApiError(`${origin} gives no answer of ours: ${plain(answer)}. FLEETLOOP_URL?`)
 
   async function ask(path: string): Promise<{ readonly status: number; readonly body: unknown }> {
     try {
@@ -54,10 +54,12 @@ export function createApi(options: { readonly url: string; readonly token: strin
       const { code, detail }: Problem = Object(body)
       if (code === undefined) throw notOurs(`${status}`)
       if (status === 404) return undefined
-      const about = `${origin} answers ${status} ${code}: ${detail}`
+      const about = plain(`${origin} answers ${status} ${code}: ${detail}`)
       if (status !== 503) throw new ApiError(status === 401 ? `${about} FLEETLOOP_TOKEN?` : about)
       const { reasons = {} }: Problem = Object((await ask('/readyz')).body)
-      const why = Object.entries(reasons).map(([part, reason]) => `\n  ${part}: ${reason}`)
+      const why = Object.entries(reasons).map(
+        ([part, reason]) => `\n  ${plain(`${part}: ${reason}`)}`,
+      )
       throw new ApiError(`${about} Phones are told the same.${why.join('')}`)
     },
   }
