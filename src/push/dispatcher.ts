@@ -163,7 +163,7 @@ export class Dispatcher {
     const answered = await sendClaim(claim, pushToken, this.#deps)
     this.#deps.failpoint?.('after_fcm_before_record')
     this.#pauseOrResume(answered)
-    const outcome = this.#judged(answered)
+    const outcome = this.#judged(claim, answered)
     const record = recordOf(claim, outcome, { ...this.#deps, probeMs: this.#probeMs })
     // Logged before it is recorded: the message is out, whatever becomes of the record.
     this.#write(claim, lineOf(claim, outcome, record))
@@ -172,7 +172,7 @@ export class Dispatcher {
   }
 
   /** The outcome as it is to be recorded, after limit and valve have heard of it. */
-  #judged(outcome: SendOutcome): SendOutcome {
+  #judged({ deviceId }: Claim, outcome: SendOutcome): SendOutcome {
     const nowMs = this.#deps.nowMs()
     const isDead = outcome.kind === 'token_dead'
     const isThrough = isDead || outcome.kind === 'sent' || outcome.kind === 'rejected'
@@ -181,9 +181,9 @@ export class Dispatcher {
     const isLost = outcome.httpAttempts > 0 || NO_ANSWER.has(outcome.fcmStatus)
     if (isAnswered) {
       this.#limit.gotThrough(nowMs)
-      this.#valve.answered(isDead, nowMs)
+      this.#valve.answered(deviceId, isDead, nowMs)
     } else if (outcome.kind === 'retry' && isLost) {
-      this.#limit.failed(outcome.fcmStatus, this.#deps.now(), nowMs)
+      this.#limit.failed({ ...outcome, deviceId }, this.#deps.now(), nowMs)
     }
     const why = this.#tellValve()
     if (!isDead || why === undefined) return outcome

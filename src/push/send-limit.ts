@@ -3,7 +3,8 @@
  * (scale-fcm.md: ramp from 0 to the full rate over at least 60 s, 1/5/10/25/50/75/100 %).
  *
  * States, also in RUNBOOK.md:
- *   open     the most at once; FAILURES_IN_A_ROW sends that FCM or the way to it failed -> failing
+ *   open     the most at once; FAILURES_IN_A_ROW sends that FCM or the way to it failed, at most MAX_OF_ONE_DEVICE of
+ *            one device where FCM may mean that device alone -> failing
  *   failing  one at a time, FAILING_GAP_MS after the failure before; the first that gets through -> ramping
  *   ramping  a step more every STEP_MS, then open; FAILURES_IN_A_ROW again -> failing
  */
@@ -11,13 +12,26 @@ import type { SenderTrouble } from '../core/command.ts'
 
 /** By chance, with half of all sends failing, once in a million. */
 const FAILURES_IN_A_ROW = 20
+/** So it takes five devices to make an outage, however often one has its commands pushed. */
+const MAX_OF_ONE_DEVICE = 4
+/** QUOTA_EXCEEDED is "for the message target" (ErrorCode page). INTERNAL names no cause: one odd push token may be it. */
+const MAY_MEAN_ONE_DEVICE: ReadonlySet<number | null> = new Set([429, 500])
 const STEPS = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75] as const
 const STEP_MS = 10_000
 const FAILING_GAP_MS = 1_000
 
+export interface SendFailure {
+  readonly deviceId: string
+  /** null: no answer came. */
+  readonly fcmHttpCode: number | null
+  readonly fcmStatus: string
+}
+
 export class SendLimit {
   readonly #most: number
   #failures = 0
+  /** By device, of those failures: the ones that may mean it alone. */
+  readonly #ofDevice = new Map<string, number>()
   #lastFailureMs = 0
   /** The failures in a row so far, where there are any. */
   #trouble: SenderTrouble | undefined
@@ -39,24 +53,37 @@ export class SendLimit {
 
   /** FCM took a message, or judged it. */
   gotThrough(nowMs: number): void {
-    this.#failures = 0
-    this.#trouble = undefined
+    this.#noFailures()
     if (this.#isFailing) this.ramp(nowMs)
   }
 
   /** A send failed, which may pass. `at` is told to people; what is decided hangs on `nowMs`, monotonic. */
-  failed(fcmStatus: string, at: Date, nowMs: number): void {
-    this.#failures++
+  failed(failure: SendFailure, at: Date, nowMs: number): void {
     this.#lastFailureMs = nowMs
+    const { fcmStatus } = failure
     this.#trouble = { kind: 'failing', since: this.#trouble?.since ?? at, fcmStatus }
+    if (this.#isFailing || !this.#counts(failure)) return
+    this.#failures++
     if (this.#failures === FAILURES_IN_A_ROW) this.#rampSinceMs = Number.POSITIVE_INFINITY
+  }
+
+  #counts({ deviceId, fcmHttpCode }: SendFailure): boolean {
+    if (!MAY_MEAN_ONE_DEVICE.has(fcmHttpCode)) return true
+    const before = this.#ofDevice.get(deviceId) ?? 0
+    this.#ofDevice.set(deviceId, before + 1)
+    return before < MAX_OF_ONE_DEVICE
   }
 
   /** An outage is over: begins with the first step. */
   ramp(nowMs: number): void {
-    this.#failures = 0
-    this.#trouble = undefined
+    this.#noFailures()
     this.#rampSinceMs = nowMs
+  }
+
+  #noFailures(): void {
+    this.#failures = 0
+    this.#ofDevice.clear()
+    this.#trouble = undefined
   }
 
   /** 0 only while failing. */

@@ -3,31 +3,54 @@ import t from 'tap'
 import { DeadTokenValve } from '../../src/push/dead-token-valve.ts'
 import { startReplicas, until } from '../helpers/replicas.ts'
 
+/** Of as many devices, the dead ones first. */
 function answers(valve: DeadTokenValve, alive: number, dead: number, nowMs: number): void {
-  for (let count = 0; count < alive; count++) valve.answered(false, nowMs)
-  for (let count = 0; count < dead; count++) valve.answered(true, nowMs)
+  for (let n = 1; n <= dead; n++) valve.answered(`dead-${n}`, true, nowMs)
+  for (let n = 1; n <= alive; n++) valve.answered(`alive-${n}`, false, nowMs)
 }
 
-t.test('it shuts above 5 % of at least 100 answers of the last minute', async (t) => {
+t.test('it shuts above 5 % of at least 100 devices of the last minute', async (t) => {
   const valve = new DeadTokenValve()
   answers(valve, 0, 99, 0)
   t.equal(valve.shutBecause(0), undefined, 'too few to tell')
   answers(valve, 1, 0, 0)
-  t.match(valve.shutBecause(0), /^99 of 100 /)
-  t.match(valve.shutBecause(59_999), /^99 of 100 /)
+  t.match(valve.shutBecause(0), /of 99 of 100 devices/)
+  t.match(valve.shutBecause(59_999), /of 99 of 100 devices/)
   t.equal(valve.shutBecause(60_000), undefined, 'a minute later')
   answers(valve, 95, 5, 60_000)
   t.equal(valve.shutBecause(60_000), undefined, 'exactly 5 %')
-  answers(valve, 0, 1, 61_000)
-  t.match(valve.shutBecause(61_000), /^6 of 101 /)
-  answers(valve, 19, 0, 62_000)
-  t.equal(valve.shutBecause(62_000), undefined, 'healthy answers open it')
+  answers(valve, 0, 6, 61_000)
+  t.match(valve.shutBecause(61_000), /of 6 of 101 devices/)
+  answers(valve, 114, 0, 62_000)
+  t.equal(valve.shutBecause(62_000), undefined, 'healthy devices open it')
+})
+
+t.test('each device counts once, by its latest answer', async (t) => {
+  const valve = new DeadTokenValve()
+  answers(valve, 100, 0, 0)
+  for (let n = 0; n < 10_000; n++) valve.answered('one', true, n)
+  t.equal(valve.shutBecause(10_000), undefined, 'one that makes tokens up shuts nothing')
+  answers(valve, 0, 6, 10_000)
+  t.match(valve.shutBecause(10_000), /of 7 of 107 devices/)
+  for (const id of ['one', 'dead-1', 'dead-2']) valve.answered(id, false, 11_000)
+  t.equal(valve.shutBecause(11_000), undefined)
+})
+
+t.test('of a large fleet the 10,000 devices are judged that were answered last', async (t) => {
+  const valve = new DeadTokenValve()
+  answers(valve, 0, 1_000, 0)
+  answers(valve, 9_500, 0, 1)
+  t.equal(valve.shutBecause(1), undefined, '500 of 10,000')
+  valve.answered('dead-1', true, 2)
+  t.equal(valve.shutBecause(2), undefined, 'it was forgotten, another one is for it')
+  valve.answered('alive-1', true, 3)
+  t.match(valve.shutBecause(3), /of 501 of 10000 devices/)
 })
 
 t.test(
   'while it is shut tokens are kept, commands back off, and an operator is told',
   async (t) => {
-    const { fcm, db, replica, enroll, command, row } = await startReplicas(t)
+    const { fcm, service, db, replica, enroll, command, row } = await startReplicas(t)
     const clock = { nowMs: Date.now() }
     const { dispatcher, eventsOf } = replica(t, {
       maxInFlight: 1,
@@ -35,15 +58,35 @@ t.test(
       nowMs: () => clock.nowMs,
     })
     const healthy = await enroll()
-    for (let count = 0; count < 95; count++) await command(healthy.deviceId)
+    const { rows } = await db.query(
+      `with made as (
+         insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, fcm_token, request_id)
+         select gen_random_uuid(), 'healthy-' || n, 1, enrolled_by, hmac_secret_id, fcm_token, request_id
+         from devices, generate_series(1, 95) n where device_id = $1 returning device_id)
+       insert into device_status (device_id) select device_id from made returning device_id`,
+      [healthy.deviceId],
+    )
+    for (const { device_id } of rows) await command(device_id)
     dispatcher.start()
     await until(() => eventsOf('dispatch.sent').length === 95)
+
+    const attacker = await enroll()
+    const stolen = await command(attacker.deviceId)
+    dispatcher.wake()
+    await until(async () => (await row(stolen)).push_state === 'sent')
+    for (let count = 1; count <= 10; count++) {
+      const body = { fcm_token: `made-up-${count}` }
+      await service.call('POST', '/v1/devices/fcm-token', { token: attacker.token, body })
+      dispatcher.wake()
+      await until(() => eventsOf('push.token_dead').length === count)
+    }
+    t.same(eventsOf('push.paused'), [], 'one phone that makes push tokens up shuts nothing')
 
     fcm.setMode({ fcm: 'unregistered' })
     const died = async (deviceId: string) =>
       (await db.query('select fcm_token_died_at from devices where device_id = $1', [deviceId]))
         .rows[0].fcm_token_died_at !== null
-    for (let count = 1; count <= 5; count++) {
+    for (let count = 1; count <= 4; count++) {
       const { deviceId } = await enroll()
       const id = await command(deviceId)
       dispatcher.wake()
@@ -58,10 +101,11 @@ t.test(
     await until(async () => (await row(id)).push_state === 'backoff')
     t.notOk(await died(kept.deviceId))
     t.match(await row(id), { fcm_status: 'UNREGISTERED', fcm_http_code: 404 })
-    const reason = 'token clearing only: 6 of 101 answers within a minute call the push token dead'
+    const reason =
+      'token clearing only: FCM calls the push tokens of 6 of 101 devices dead within a minute'
     t.match(eventsOf('push.paused'), [{ fields: { reason } }])
     t.notOk(dispatcher.isPaused, 'sends go on')
-    t.equal(eventsOf('push.token_dead').length, 5)
+    t.equal(eventsOf('push.token_dead').length, 14)
 
     clock.nowMs += 60_000
     await db.query('update commands set next_attempt_at = now() where request_id = $1', [id])

@@ -1,12 +1,17 @@
 /** How many sends at once: all of them, one hundredth in an outage, and the ramp of FCM's documentation after it. */
 import t from 'tap'
-import { SendLimit } from '../../src/push/send-limit.ts'
+import { type SendFailure, SendLimit } from '../../src/push/send-limit.ts'
 import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
+
+const { fcm, clientOf, replica, enroll, command, row, isPush } = await startReplicas(t)
 
 const AT = new Date('2026-03-04T05:06:07Z')
 
-const fail = (limit: SendLimit, times: number) => {
-  for (let failures = 0; failures < times; failures++) limit.failed('UNAVAILABLE', AT, 1_000_000)
+const UNAVAILABLE = { deviceId: 'one', fcmHttpCode: 503, fcmStatus: 'UNAVAILABLE' }
+const TIMEOUT = { deviceId: 'one', fcmHttpCode: null, fcmStatus: 'TIMEOUT' }
+
+const fail = (limit: SendLimit, times: number, failure: SendFailure = UNAVAILABLE) => {
+  for (let failures = 0; failures < times; failures++) limit.failed(failure, AT, 1_000_000)
 }
 
 t.test('failures among successes change nothing', async (t) => {
@@ -28,7 +33,7 @@ t.test(
     t.equal(limit.at(1_001_000), 1)
     t.same(limit.trouble, { kind: 'failing', since: AT, fcmStatus: 'UNAVAILABLE' })
     t.equal(limit.at(9_000_000), 1)
-    limit.failed('TIMEOUT', new Date(), 9_000_000)
+    limit.failed(TIMEOUT, new Date(), 9_000_000)
     t.equal(limit.at(9_000_999), 0)
     t.same(limit.trouble, { kind: 'failing', since: AT, fcmStatus: 'TIMEOUT' }, 'since the first')
     limit.gotThrough(9_001_000)
@@ -42,12 +47,38 @@ t.test(
   },
 )
 
+for (const [fcmHttpCode, fcmStatus] of [
+  [429, 'QUOTA_EXCEEDED'],
+  [500, 'INTERNAL'],
+] as const) {
+  t.test(`${fcmStatus}: four devices are no outage, however often; five are`, async (t) => {
+    const limit = new SendLimit(200)
+    const failOf = (deviceId: string, times: number) =>
+      fail(limit, times, { deviceId, fcmHttpCode, fcmStatus })
+    for (const deviceId of ['a', 'b', 'c', 'd']) failOf(deviceId, 1_000)
+    t.equal(limit.at(1_000_000), 200)
+    t.equal(limit.trouble, undefined)
+    failOf('e', 3)
+    t.equal(limit.at(1_000_000), 200)
+    failOf('e', 1)
+    t.equal(limit.at(1_000_000), 0)
+    t.match(limit.trouble, { kind: 'failing', fcmStatus })
+    limit.gotThrough(1_000_000)
+    for (const deviceId of ['a', 'b', 'c', 'd']) failOf(deviceId, 1_000)
+    t.equal(limit.trouble, undefined, 'a success begins the count anew')
+    fail(limit, 3)
+    t.equal(limit.trouble, undefined)
+    fail(limit, 1)
+    t.match(limit.trouble, { fcmStatus: 'UNAVAILABLE' }, 'they count beside the others')
+  })
+}
+
 t.test('a new outage during the ramp begins it anew', async (t) => {
   const limit = new SendLimit(64)
   limit.ramp(50_000)
   t.equal(limit.at(50_000), 1, 'never 0')
   t.equal(limit.at(90_000), 32)
-  for (let failures = 0; failures < 20; failures++) limit.failed('TIMEOUT', AT, 90_000)
+  for (let failures = 0; failures < 20; failures++) limit.failed(TIMEOUT, AT, 90_000)
   t.equal(limit.at(90_000), 0)
   limit.gotThrough(95_000)
   t.equal(limit.at(96_000), 1)
@@ -55,7 +86,6 @@ t.test('a new outage during the ramp begins it anew', async (t) => {
 })
 
 t.test('after an outage FCM sees one message at once', async (t) => {
-  const { fcm, clientOf, replica, enroll, command, row } = await startReplicas(t)
   const { deviceId } = await enroll()
   fcm.setMode({ fcm: 'unavailable' })
   let open = () => {}
@@ -81,4 +111,22 @@ t.test('after an outage FCM sees one message at once', async (t) => {
   t.equal(dispatcher.inFlight, 1)
   open()
   for (const id of ids) await until(async () => (await row(id)).push_state === 'sent')
+})
+
+t.test('one phone beyond its own quota at FCM slows no other down', async (t) => {
+  const [attacker, honest] = [await enroll(), await enroll()]
+  fcm.setMode({
+    fcm: ({ data }) => (data['device_id'] === attacker.deviceId ? 'quota' : 'ok'),
+  })
+  const { dispatcher, eventsOf } = replica(t)
+  for (let count = 0; count < 50; count++) await command(attacker.deviceId)
+  dispatcher.start()
+  await until(() => eventsOf('dispatch.fail').length === 50 && dispatcher.inFlight === 0)
+  t.equal(dispatcher.trouble, undefined)
+  const ids: string[] = []
+  for (let count = 0; count < 20; count++) ids.push(await command(honest.deviceId))
+  dispatcher.wake()
+  for (const id of ids) await until(isPush(id, 'sent'))
+  t.match(eventsOf('dispatch.fail')[0], { fields: { fcm_status: 'QUOTA_EXCEEDED' } })
+  t.same(eventsOf('push.paused'), [])
 })
