@@ -69,6 +69,12 @@ t.test('a command: what keeps it, and that it ran', async (t) => {
     'no control character reaches the terminal',
   )
   t.match(ran, 'no open command; the last: ring-1 (ring, completed),')
+
+  const text = `insert into command_events (request_id, stage, detail, instance)
+    select 'ring-1', 'push_failed', jsonb_build_object('left_out', nullif(n / 14 * 30, 0)), 'one'
+    from generate_series(1, 14) n`
+  await db.query(text)
+  t.match(await told(t, service, 'ring-1'), '\n  … 34 earlier steps\n', 'those left out among them')
 })
 
 t.test('a command that push does not bring: no push token, FCM away, its time over', async (t) => {

@@ -1,6 +1,7 @@
 /** Owner of `commands` as an outbox: what is due for push, who holds its lease, how an attempt went, what expired. */
 import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
 import type { Database, Queryable } from './pool.ts'
+import { DROP_SURPLUS, LEFT_OUT } from './push-steps.ts'
 
 export interface Expired {
   readonly requestId: string
@@ -72,12 +73,14 @@ const RECORD = /* sql */ `
       lease_id = null, lease_until = null
     from device d where c.request_id = $1 and c.lease_id = $2
     returning c.request_id, c.next_attempt_at),
+  step as (select * from recorded), ${DROP_SURPLUS},
   told as (
     insert into command_events (request_id, stage, code, detail, instance)
     select request_id, case when $3 = 'sent' then 'push_sent' else 'push_failed' end, $5,
       jsonb_build_object('attempt', $9::int, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
-        'retry_at', next_attempt_at) || jsonb_strip_nulls(jsonb_build_object('reason', $12::text)), $8
-    from recorded)
+        'retry_at', next_attempt_at) || jsonb_strip_nulls(jsonb_build_object('reason', $12::text))
+        || coalesce(${LEFT_OUT}, '{}'), $8
+    from step)
   select request_id from recorded`
 
 /** Fenced as RECORD. The locked row of the device decides: what commits after it finds the lease gone. */
@@ -92,9 +95,10 @@ const RECORD_NO_TOKEN = /* sql */ `
       lease_id = null, lease_until = null
     from device d where c.request_id = $1 and c.lease_id = $2
     returning c.request_id, c.push_state, c.state),
+  step as (select * from recorded where state = 'open' and push_state = 'no_token'), ${DROP_SURPLUS},
   told as (
-    insert into command_events (request_id, stage, instance)
-    select request_id, 'no_push_token', $4 from recorded where state = 'open' and push_state = 'no_token')
+    insert into command_events (request_id, stage, detail, instance)
+    select request_id, 'no_push_token', ${LEFT_OUT}, $4 from step)
   select case push_state when 'waiting' then 'due' else push_state end as "outcome" from recorded`
 
 const MARK_DEAD = /* sql */ `

@@ -3,6 +3,7 @@ import { type AuditEntry, type ListPage, writeAudit } from './audit.ts'
 import { type CommandFilter, listCommands } from './command-lists.ts'
 import { COLUMNS, type CommandRow, JOINED } from './command-rows.ts'
 import type { Database, Queryable } from './pool.ts'
+import { TIMELINE } from './push-steps.ts'
 
 export type { CommandFilter, CommandRow }
 
@@ -50,6 +51,7 @@ export interface CommandStore {
   /** Durable when it resolves; the row stands before anything is pushed. */
   accept(device: DeviceRef, command: NewCommand): Promise<AcceptOutcome>
   find(requestId: string): Promise<CommandRow | undefined>
+  /** Oldest first, bounded: push-steps.ts. */
   timeline(requestId: string): Promise<readonly CommandEventRow[]>
   /** Newest first. */
   list(page: ListPage, filter: CommandFilter): Promise<readonly CommandRow[]>
@@ -84,10 +86,6 @@ const HASH = /* sql */ `
   from commands c join devices d using (device_id) where c.request_id = $1`
 
 const FIND = /* sql */ `select ${COLUMNS} from ${JOINED} where c.request_id = $1`
-
-const TIMELINE = /* sql */ `
-  select at as "at", stage as "stage", code as "code", detail as "detail", instance as "instance"
-  from command_events where request_id = $1 order by event_id`
 
 const CANCEL = /* sql */ `
   with ended as (

@@ -17,6 +17,7 @@ export interface Command {
     readonly at: string
     readonly stage: string
     readonly code: string | null
+    readonly detail: { readonly left_out?: number } | null
   }[]
   readonly verdict: { readonly code: string; readonly detail: string }
 }
@@ -31,7 +32,8 @@ export function findCommand(api: Api, requestId: string): Promise<Command | unde
 export function tellCommand(command: Command, now: Date): readonly string[] {
   const { request_id, action, alias, admin, status, created_at, timeline, verdict } = command
   const steps = timeline.map(({ at, stage, code }) => `  ${at}  ${stage}${code ? ` ${code}` : ''}`)
-  const left = steps.length - MAX_STEPS
+  const leftOut = timeline.reduce((sum, { detail }) => sum + (detail?.left_out ?? 0), 0)
+  const left = Math.max(0, steps.length - MAX_STEPS) + leftOut
   const message = command.result?.message
   return [
     `command ${request_id}: ${action} for ${alias}, ${status}; asked by ${admin} ${ago(created_at, now)}`,

@@ -1,11 +1,24 @@
 /** Who sends a command, and when nobody may: leases, two replicas and the end of one. */
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import type { Claim } from '../../src/core/outbox.ts'
 import type { DispatcherDeps } from '../../src/push/dispatcher.ts'
 import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
 
-const { fcm, service, db, queue, clientOf, replica, enroll, command, row, attemptsOf, isPush } =
-  await startReplicas(t)
+const {
+  fcm,
+  service,
+  db,
+  queue,
+  clientOf,
+  replica,
+  enroll,
+  command,
+  row,
+  tokenDied,
+  attemptsOf,
+  isPush,
+} = await startReplicas(t)
 
 t.test('two replicas never send the same claim twice', async (t) => {
   const { deviceId } = await enroll()
@@ -64,6 +77,52 @@ t.test('a command that went to a push token since replaced is due for the new on
     t.same(rows, [{ ...body, fcm_token_died_at: null }])
     await service.call('DELETE', `/admin/commands/${id}`)
   }
+})
+
+t.test('of a command’s pushes a hundred stay, and the newest says how many do not', async (t) => {
+  const { deviceId } = await enroll()
+  const id = await command(deviceId)
+  const failed = { pushState: 'backoff', fcmHttpCode: 429, fcmStatus: 'QUOTA_EXCEEDED' } as const
+  const attempt = { ...failed, latencyMs: 1, retryInMs: 0, reason: null }
+  const push = async (times: number, record: (claim: Claim) => Promise<unknown>) => {
+    for (let count = 0; count < times; count += 1) {
+      const [claim] = await queue.claim(1, randomUUID())
+      if (claim?.requestId !== id) throw new Error('something else is due')
+      await record(claim)
+    }
+  }
+  const fails = (claim: Claim) => queue.record(claim, attempt)
+  type Step = { readonly stage: string; readonly detail: Readonly<Record<string, unknown>> | null }
+  const steps = async (): Promise<unknown[]> =>
+    (await service.call('GET', `/admin/commands/${id}`)).body.timeline.map(
+      ({ stage, detail }: Step) => [stage, detail?.['attempt'], detail?.['left_out']],
+    )
+  const first = [
+    ['accepted', undefined, undefined],
+    ...Array.from({ length: 99 }, (_, nth) => ['push_failed', nth + 1, undefined]),
+  ]
+  await push(100, fails)
+  t.same(await steps(), [...first, ['push_failed', 100, undefined]], 'none too many')
+  await push(20, fails)
+  t.same(await steps(), [...first, ['push_failed', 120, 20]])
+  await tokenDied(deviceId)
+  await push(1, (claim) => queue.recordNoToken(claim))
+  t.same(await steps(), [...first, ['no_push_token', undefined, 21]])
+  const text = 'select count(*)::int as n from command_events where request_id = $1'
+  t.same((await db.query(text, [id])).rows, [{ n: 101 }])
+
+  await db.query(
+    `insert into command_events (request_id, stage, detail, instance)
+     select $1, 'push_sent', jsonb_build_object('attempt', n), 'before' from generate_series(121, 150) n`,
+    [id],
+  )
+  t.same(
+    await steps(),
+    [...first, ['push_sent', 150, 51]],
+    'also beside a release without the limit',
+  )
+  await service.call('DELETE', `/admin/commands/${id}`)
+  t.match((await steps()).at(-1), ['cancelled'])
 })
 
 t.test('a replica that stops gives back what it could not finish', async (t) => {

@@ -1,0 +1,37 @@
+/**
+ * How many steps the pushes of one command may leave in its timeline. A phone can cause many, by new push tokens above
+ * all. The first ones stay, and the newest, whose `left_out` says how many are missing before it.
+ */
+
+export const MAX_PUSH_STEPS = 100
+
+const IS_PUSH = /* sql */ `stage in ('push_sent', 'push_failed', 'no_push_token')`
+
+/** CTEs of a statement whose CTE `step` is about to add one for the command $1: what would be too many is deleted. */
+export const DROP_SURPLUS = /* sql */ `
+  surplus as materialized (
+    select event_id, detail from command_events where request_id = $1 and ${IS_PUSH}
+    order by event_id offset ${MAX_PUSH_STEPS - 1}),
+  dropped as (
+    delete from command_events
+    where event_id in (select event_id from surplus) and exists (select from step))`
+
+/** For the detail of the added step: null where nothing was dropped. */
+export const LEFT_OUT = /* sql */ `
+  (select jsonb_build_object('left_out', count(*) + coalesce(sum((detail->>'left_out')::int), 0))
+   from surplus having count(*) > 0)`
+
+/** The timeline of the command $1, in the same form also where a release without the limit wrote more. */
+export const TIMELINE = /* sql */ `
+  with story as (
+    select *, ${IS_PUSH} as is_push, row_number() over in_order as nth, count(*) over of_kind as total,
+      sum((detail->>'left_out')::int) over of_kind as left_out
+    from command_events where request_id = $1
+    window of_kind as (partition by ${IS_PUSH}), in_order as (of_kind order by event_id))
+  select at as "at", stage as "stage", code as "code", instance as "instance",
+    case when is_push and total > ${MAX_PUSH_STEPS} and nth = total
+      then coalesce(detail, '{}')
+        || jsonb_build_object('left_out', total - ${MAX_PUSH_STEPS} + coalesce(left_out, 0))
+      else detail end as "detail"
+  from story where not is_push or nth < ${MAX_PUSH_STEPS} or nth = total
+  order by event_id`
