@@ -267,6 +267,102 @@ t.test('of tokens that are first used at once exactly one stays', async (t) => {
   t.same(later.sort(), [200, 401, 401, 401, 401])
 })
 
+const give = (on: Running, { token }: Enrolled, fcm_token: string) =>
+  on.call('POST', '/v1/devices/fcm-token', { token, body: { fcm_token } })
+
+const commandRow = async (id: string) =>
+  (await db.query('select *, xmin::text from commands where request_id = $1', [id])).rows[0]
+
+/** As if nobody had changed the device's push token within the hour. */
+async function limitFrees({ deviceId }: Enrolled): Promise<void> {
+  await db.query('update devices set fcm_token_due_at = null where device_id = $1', [deviceId])
+  const text = `update commands set next_attempt_at = now()
+    where device_id = $1 and next_attempt_at > now() and lease_id is null`
+  await db.query(text, [deviceId])
+}
+
+t.test('the same push token again is no reason to push, whichever way it comes', async (t) => {
+  const fcm_token = 'same-1'
+  fcm.register(fcm_token, () => {})
+  const device = await service.enroll('same', { fcm_token })
+  const id = await command(device, 'same-cmd')
+  const pushed = { push_state: 'sent', push_attempts: 1, next_attempt_at: null }
+  t.match(await commandRow(id), pushed)
+  const about = async () => {
+    const text = 'select xmin::text, * from devices where device_id = $1'
+    return [(await db.query(text, [device.deviceId])).rows, await commandRow(id)]
+  }
+
+  const before = await about()
+  for (const on of [service, replica, service, replica]) {
+    t.match(await give(on, device, fcm_token), { status: 200, body: { ok: true } })
+  }
+  t.same(await about(), before, 'nothing is written')
+  const { fcm_token_at } = await row('devices', device)
+  for (const on of [service, replica]) await beat(device, { fcm_token }, undefined, on)
+  t.same((await about())[0], before[0], 'nor by a heartbeat')
+  const again = await service.enroll('same', { fcm_token })
+  const { enrollmentToken: token } = again
+  t.match(await service.call('POST', '/v1/register', { token, body: { fcm_token } }), {
+    status: 200,
+  })
+  t.match(await row('devices', device), { fcm_token, fcm_token_at, fcm_token_due_at: null })
+  t.match(await commandRow(id), pushed, 'nor do registrations have it pushed')
+})
+
+t.test(
+  'ten changes of the push token an hour are pushed to, then the last of the hour',
+  async (t) => {
+    const tokens = Array.from({ length: 16 }, (_, i) => `flood-${i}`)
+    for (const one of tokens) fcm.register(one, () => {})
+    const device = await service.enroll('flood', { fcm_token: 'flood-0' })
+    const id = await command(device, 'flood-cmd')
+    const sentTo = (pushToken: string, requestId = id) =>
+      fcm.waitForSend(
+        (send) => send.pushToken === pushToken && send.data['request_id'] === requestId,
+      )
+    for (let i = 1; i <= 10; i += 1) {
+      if (i % 2)
+        t.match(await give(i % 4 === 1 ? service : replica, device, `flood-${i}`), { status: 200 })
+      else await beat(device, { fcm_token: `flood-${i}` }, undefined, i % 4 ? service : replica)
+      await sentTo(`flood-${i}`)
+    }
+    const waits = async (fcm_token: string) => {
+      let stored = await commandRow(id)
+      while (stored.push_state === 'sending') stored = await commandRow(id)
+      const { fcm_token_due_at, ...current } = await row('devices', device)
+      t.match(current, { fcm_token, fcm_token_died_at: null }, 'it is stored')
+      t.match(stored, { push_state: 'waiting', next_attempt_at: fcm_token_due_at })
+      const inS = (fcm_token_due_at - Date.now()) / 1_000
+      t.ok(inS > 3_000 && inS <= 3_601, `due in ${inS} s`)
+      return fcm_token_due_at
+    }
+    t.match(await give(replica, device, 'flood-11'), { status: 200, body: { ok: true } })
+    const dueAt = await waits('flood-11')
+    t.match(await beat(device, { fcm_token: 'flood-12' }), { status: 200 })
+    t.same(await waits('flood-12'), dueAt, 'another one puts nothing off')
+    const again = await replica.enroll('flood', { fcm_token: 'flood-13' })
+    t.same(await waits('flood-13'), dueAt)
+    await command(again, 'flood-other')
+    await sentTo('flood-13', 'flood-other')
+
+    for (const [table, column] of [
+      ['devices', 'fcm_token_due_at'],
+      ['commands', 'next_attempt_at'],
+    ]) {
+      const text = `update ${table} set ${column} = ${column} - interval '1 hour' where device_id = $1`
+      await db.query(text, [device.deviceId])
+    }
+    await sentTo('flood-13')
+    t.match(await give(service, again, 'flood-14'), { status: 200 })
+    t.same(await waits('flood-14'), dueAt, 'once an hour')
+    const pushed = fcm.journal.flatMap(({ data, pushToken }) =>
+      data['request_id'] === id ? [pushToken] : [],
+    )
+    t.same(pushed, [...tokens.slice(0, 11), 'flood-13'])
+  },
+)
+
 t.test('push tokens that come by every way at once never stand in each other’s way', async (t) => {
   const device = await service.enroll('every-way')
   for (let i = 0; i < 8; i += 1) await command(device, `every-way-${i}`)
@@ -284,6 +380,7 @@ t.test('push tokens that come by every way at once never stand in each other’s
     'select deadlocks::int from pg_stat_database where datname = current_database()',
   )
   t.same(rows, [{ deadlocks: 0 }])
+  await limitFrees(device)
   const { fcm_token } = await row('devices', device)
   for (let i = 0; i < 8; i += 1) {
     const isIt = (send: { pushToken: string; data: Readonly<Record<string, string>> }) =>

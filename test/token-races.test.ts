@@ -210,11 +210,26 @@ t.test(
 t.test('a push token for an enrollment that was replaced meanwhile changes nothing', async (t) => {
   const device = await service.enroll('replaced', { fcm_token: 'old' })
   const { deviceId } = device
-  t.notOk(await devices.setPushToken({ deviceId, enrollmentNo: 2 }, 'late', 'race'))
+  t.equal(await devices.setPushToken({ deviceId, enrollmentNo: 2 }, 'late', 'race'), 'superseded')
   t.match(await row(device), { fcm_token: 'old' })
-  t.ok(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'new', 'race'))
+  t.equal(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'new', 'race'), 'changed')
   t.match(await row(device), { fcm_token: 'new' })
 })
+
+t.test(
+  'a push token that another request gives meanwhile is unchanged, not superseded',
+  async (t) => {
+    const { deviceId } = await service.enroll('given-twice', { fcm_token: 'old' })
+    const give = (replica: 0 | 1) => () =>
+      deviceStore(pools[replica]).setPushToken({ deviceId, enrollmentNo: 1 }, 'both', 'race')
+    const answers = await inTurn(
+      ['select from devices where device_id = $1 for update', deviceId],
+      give(0),
+      give(1),
+    )
+    t.same(answers, ['changed', 'unchanged'])
+  },
+)
 
 t.test('so does one that a heartbeat of that enrollment brought', async (t) => {
   const device = await service.enroll('offer-replaced', { fcm_token: 'old' })
@@ -242,7 +257,10 @@ t.test(
     const { deviceId, token } = device
     t.same(await group([item(token)]), ['stored'])
     const [answer] = (await stores[0]?.([item(token, 'of-heartbeat')])) ?? []
-    t.ok(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'given-behind', 'race'))
+    t.equal(
+      await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'given-behind', 'race'),
+      'changed',
+    )
     const effectiveAt = answer?.kind === 'stored' ? (answer.newPushTokenAt ?? '') : ''
     const offer = { fcmToken: 'of-heartbeat', effectiveAt }
     t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(token) }, offer, 'race'))

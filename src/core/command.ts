@@ -5,8 +5,9 @@
  * device's deletion). Nothing leaves an ended state; a result that comes later is stored and marked late.
  *
  * push_state, while open: waiting → sending (leased by a dispatcher) → sent | backoff → sending … | gave_up |
- * no_token; no_token and gave_up go back to waiting when the device reports another push token; paused while the
- * sender is misconfigured; off where no push is configured. Whatever it is, the mailbox holds the command.
+ * no_token; each but sending goes back to waiting when the device reports another push token, at once or when its
+ * limit of changes allows; paused while the sender is misconfigured; off where no push is configured. Whatever it is,
+ * the mailbox holds the command.
  */
 
 export type CommandState = 'open' | 'completed' | 'expired' | 'cancelled'
@@ -180,6 +181,10 @@ const WAITING: Rule = {
     if (isPush(facts, 'gave_up'))
       return `Push gave up; the next heartbeat delivers it.${lastPush(facts)}`
     if (isPush(facts, 'sending')) return `The push is under way.${outage(facts)}`
+    const { nextAttemptAt } = facts.command
+    if (nextAttemptAt !== null && nextAttemptAt > facts.now) {
+      return `The device changes its push token too often: the push is due at ${nextAttemptAt.toISOString()}.`
+    }
     return `The push is due.${outage(facts)}`
   },
 }

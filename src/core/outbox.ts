@@ -36,9 +36,9 @@ export interface Outbox {
   claim(limit: number, leaseId: string): Promise<readonly Claim[]>
   /** False: somebody else took the lease over; nothing was changed. */
   record(claim: Claim, record: AttemptRecord): Promise<boolean>
-  /** As record, for a token that FCM calls dead: it is marked so, once, if the device still has it; else push is due at once. */
+  /** As record, for a token that FCM calls dead: it is marked so, once, if the device still has it; else push is due for the newer one. */
   recordDeadToken(claim: Claim, record: AttemptRecord): Promise<{ readonly isMarked: boolean }>
-  /** For a claim without a push token: one that came since makes the command due at once. */
+  /** For a claim without a push token: one that came since makes the command due. */
   recordNoToken(claim: Claim): Promise<'no_token' | 'due' | 'lease_lost'>
   /** Gives claims back that this replica holds no longer, due at once; what was recorded meanwhile stays. */
   handBack(claims: readonly Claim[]): Promise<void>

@@ -2,6 +2,7 @@
 import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
 import type { Database, Queryable } from './pool.ts'
 import { DROP_SURPLUS, LEFT_OUT } from './push-steps.ts'
+import { DUE_AT } from './push-token-limit.ts'
 
 export interface Expired {
   readonly requestId: string
@@ -57,11 +58,11 @@ const CLAIM = /* sql */ `
 
 /**
  * Fenced by the lease alone. A command that ended meanwhile keeps its state; only how the push went is noted.
- * An open one whose device has another push token since is due at once: that token was not pushed to.
+ * An open one whose device has another push token since is due as soon as that may be pushed to.
  */
 const RECORD = /* sql */ `
   with device as materialized (
-    select d.fcm_token <> $10 and d.fcm_token_died_at is null as is_replaced
+    select d.fcm_token <> $10 and d.fcm_token_died_at is null as is_replaced, ${DUE_AT} as due_at
     from devices d where d.device_id = $11 for share),
   recorded as (
     update commands c set
@@ -69,7 +70,7 @@ const RECORD = /* sql */ `
       fcm_http_code = $4, fcm_status = $5,
       push_failures = case when $3 = 'sent' then 0 else c.push_failures + 1 end,
       next_attempt_at = case when c.state = 'open' then
-        case when d.is_replaced then now() else now() + make_interval(secs => $6::float8 / 1000) end end,
+        least(case when d.is_replaced then d.due_at end, now() + make_interval(secs => $6::float8 / 1000)) end,
       lease_id = null, lease_until = null
     from device d where c.request_id = $1 and c.lease_id = $2
     returning c.request_id, c.next_attempt_at),
@@ -86,12 +87,12 @@ const RECORD = /* sql */ `
 /** Fenced as RECORD. The locked row of the device decides: what commits after it finds the lease gone. */
 const RECORD_NO_TOKEN = /* sql */ `
   with device as materialized (
-    select d.fcm_token is not null and d.fcm_token_died_at is null as is_reachable
+    select d.fcm_token is not null and d.fcm_token_died_at is null as is_reachable, ${DUE_AT} as due_at
     from devices d where d.device_id = $3 for share),
   recorded as (
     update commands c set
       push_state = case when c.state = 'open' and d.is_reachable then 'waiting' else 'no_token' end,
-      next_attempt_at = case when c.state = 'open' and d.is_reachable then now() end,
+      next_attempt_at = case when c.state = 'open' and d.is_reachable then d.due_at end,
       lease_id = null, lease_until = null
     from device d where c.request_id = $1 and c.lease_id = $2
     returning c.request_id, c.push_state, c.state),
@@ -112,11 +113,15 @@ const HAND_BACK = /* sql */ `
     where request_id = any ($2::text[]) and lease_id = any ($1::uuid[]) and state = 'open'
     order by request_id for update)`
 
+/** What is due sooner by itself goes to the new push token then, and stays as it is. */
 const REQUEST_PUSH = /* sql */ `
-  update commands set push_state = 'waiting', next_attempt_at = now(), push_failures = 0
+  with device as materialized (
+    select ${DUE_AT} as due_at from devices d where d.device_id = $1)
+  update commands set push_state = 'waiting', next_attempt_at = (select due_at from device), push_failures = 0
   where request_id in (
     select request_id from commands
-    where device_id = any ($1::uuid[]) and state = 'open' and push_state <> 'off' and lease_id is null
+    where device_id = $1 and state = 'open' and push_state <> 'off' and lease_id is null
+      and (next_attempt_at is null or next_attempt_at > (select due_at from device))
     order by request_id for update)`
 
 const CANCEL_ALL_OF = /* sql */ `
@@ -245,9 +250,9 @@ export function commandQueue(database: Database, instance: string): CommandQueue
   }
 }
 
-/** Makes the devices' open commands due for push: they have a push token that none of them went to. */
-export async function requestPush(tx: Queryable, deviceIds: readonly string[]): Promise<void> {
-  const values = [deviceIds]
+/** Makes the device's open commands due for push as soon as its limit allows: it has a push token that none went to. */
+export async function requestPush(tx: Queryable, deviceId: string): Promise<void> {
+  const values = [deviceId]
   await tx.query({ name: 'command_queue.request_push', text: REQUEST_PUSH, values })
 }
 

@@ -5,6 +5,7 @@ import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts
 import { cancelAllOf, requestPush } from './command-queue.ts'
 import { killDeviceTokens } from './device-tokens.ts'
 import type { Database, Query, Queryable } from './pool.ts'
+import { NEXT_DUE_AT } from './push-token-limit.ts'
 
 /** A device with its last status, as an admin sees it: never a secret. Times are RFC 3339. */
 export interface DeviceRow {
@@ -46,17 +47,18 @@ export interface DeviceStore {
   /** Deleted devices are found too. */
   find(deviceId: string): Promise<DeviceRow | undefined>
   /**
-   * A token given by its own route always replaces the old one; open commands become due for push again. False:
-   * the device was enrolled anew or deleted since its token was judged, and nothing is changed.
+   * A token given by its own route replaces another one, or itself where it is dead; open commands become due for push
+   * again, as soon as the limit of changes allows. `superseded`: the device was enrolled anew or deleted since its token
+   * was judged. Only `changed` writes anything.
    */
   setPushToken(
     device: Pick<LiveDevice, 'deviceId' | 'enrollmentNo'>,
     fcmToken: string,
     requestId: string,
-  ): Promise<boolean>
+  ): Promise<'changed' | 'unchanged' | 'superseded'>
   /**
    * A token that a heartbeat brought replaces another one unless that is newer than the heartbeat's `effective_at`, which
-   * the group statement gave; open commands become due for push again. False: it changed nothing, or the device's used
+   * the group statement gave; open commands become due as by setPushToken. False: it changed nothing, or the device's used
    * and live token is another one by now.
    */
   offerPushToken(
@@ -109,12 +111,18 @@ const FIND = /* sql */ `
   select ${COLUMNS} from devices d join device_status s using (device_id) where d.device_id = $1`
 
 const SET_PUSH_TOKEN = /* sql */ `
-  update devices set fcm_token = $2, fcm_token_at = now(), fcm_token_died_at = null, request_id = $3
-  where device_id = $1 and enrollment_no = $4 and deleted_at is null`
+  update devices set fcm_token = $2, fcm_token_at = now(), fcm_token_died_at = null, request_id = $3,
+    fcm_token_due_at = ${NEXT_DUE_AT}
+  where device_id = $1 and enrollment_no = $4 and deleted_at is null
+    and (fcm_token is distinct from $2 or fcm_token_died_at is not null)`
+
+const IS_ENROLLED = /* sql */ `
+  select from devices where device_id = $1 and enrollment_no = $2 and deleted_at is null`
 
 /** The number too: after a wait for a re-enrollment the row is judged anew, and the status is still the snapshot's. */
 const OFFER_PUSH_TOKEN = /* sql */ `
-  update devices set fcm_token = $2, fcm_token_at = $3, fcm_token_died_at = null, request_id = $4
+  update devices set fcm_token = $2, fcm_token_at = $3, fcm_token_died_at = null, request_id = $4,
+    fcm_token_due_at = ${NEXT_DUE_AT}
   where device_id = $1 and deleted_at is null and fcm_token is distinct from $2
     and $3 >= coalesce(fcm_token_at, '-infinity')
     and exists (
@@ -151,19 +159,27 @@ export function deviceStore(database: Database): DeviceStore {
     find: (deviceId) => find(database, deviceId),
 
     setPushToken({ deviceId, enrollmentNo }, fcmToken, requestId) {
-      return replacePushToken(database, deviceId, {
-        name: 'devices.set_push_token',
-        text: SET_PUSH_TOKEN,
-        values: [deviceId, fcmToken, requestId, enrollmentNo],
+      return database.transaction(async (tx) => {
+        const isChanged = await replacePushToken(tx, deviceId, {
+          name: 'devices.set_push_token',
+          text: SET_PUSH_TOKEN,
+          values: [deviceId, fcmToken, requestId, enrollmentNo],
+        })
+        if (isChanged) return 'changed'
+        const name = 'devices.is_enrolled'
+        const values = [deviceId, enrollmentNo]
+        const { rowCount } = await tx.query({ name, text: IS_ENROLLED, values })
+        return rowCount === 0 ? 'superseded' : 'unchanged'
       })
     },
 
     offerPushToken({ deviceId, tokenHash }, { fcmToken, effectiveAt }, requestId) {
-      return replacePushToken(database, deviceId, {
+      const update = {
         name: 'devices.offer_push_token',
         text: OFFER_PUSH_TOKEN,
         values: [deviceId, fcmToken, effectiveAt, requestId, tokenHash],
-      })
+      }
+      return database.transaction((tx) => replacePushToken(tx, deviceId, update))
     },
 
     delete(deviceId, by) {
@@ -205,13 +221,11 @@ export function deviceStore(database: Database): DeviceStore {
   }
 }
 
-function replacePushToken(database: Database, deviceId: string, update: Query): Promise<boolean> {
-  return database.transaction(async (tx) => {
-    const { rowCount } = await tx.query(update)
-    if (rowCount === 0) return false
-    await requestPush(tx, [deviceId])
-    return true
-  })
+async function replacePushToken(tx: Queryable, deviceId: string, update: Query): Promise<boolean> {
+  const { rowCount } = await tx.query(update)
+  if (rowCount === 0) return false
+  await requestPush(tx, deviceId)
+  return true
 }
 
 async function find(database: Queryable, deviceId: string): Promise<DeviceRow | undefined> {

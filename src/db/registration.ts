@@ -10,6 +10,7 @@ import { requestPush } from './command-queue.ts'
 import { insertDeviceToken, isEnrollmentUsed, killDeviceTokens } from './device-tokens.ts'
 import { consume, judgeLocked } from './enrollment-tokens.ts'
 import type { Database, Queryable } from './pool.ts'
+import { NEXT_DUE_AT } from './push-token-limit.ts'
 
 export interface DeviceDescription {
   readonly hardwareId: string | null
@@ -57,6 +58,8 @@ interface DeviceRow {
   readonly hardwareId: string | null
   readonly reissues: number
   readonly hmacSecretId: string
+  /** The registration's push token is another one than the device's, or the same after its death. */
+  readonly isPushTokenNew: boolean
 }
 
 /** A lost answer is given again at most so often (http-api.md, lost answer). */
@@ -69,7 +72,8 @@ const LOCK_DEVICE = /* sql */ `
     where device_id = (select device_id from devices where alias = $1 and deleted_at is null)
     for no key update)
   select d.device_id as "deviceId", d.enrollment_no as "enrollmentNo", d.enrolled_by as "enrolledBy",
-    d.hardware_id as "hardwareId", d.reissues as "reissues", d.hmac_secret_id as "hmacSecretId"
+    d.hardware_id as "hardwareId", d.reissues as "reissues", d.hmac_secret_id as "hmacSecretId",
+    $2::text is not null and (d.fcm_token is distinct from $2 or d.fcm_token_died_at is not null) as "isPushTokenNew"
   from devices d
   where d.device_id = (select device_id from status) and d.alias = $1 and d.deleted_at is null
   for update of d`
@@ -93,6 +97,7 @@ const RE_ENROLL = /* sql */ `
     fcm_token = coalesce($5, fcm_token),
     fcm_token_at = case when $5::text is not null then now() else fcm_token_at end,
     fcm_token_died_at = case when $5::text is not null then null else fcm_token_died_at end,
+    fcm_token_due_at = case when $5::text is not null then ${NEXT_DUE_AT} else fcm_token_due_at end,
     app_version = coalesce($6, app_version), model = coalesce($7, model),
     manufacturer = coalesce($8, manufacturer), android_version = coalesce($9, android_version),
     sdk_int = coalesce($10, sdk_int), request_id = $11
@@ -104,6 +109,7 @@ const REISSUE = /* sql */ `
     fcm_token = coalesce($2, fcm_token),
     fcm_token_at = case when $2::text is not null then now() else fcm_token_at end,
     fcm_token_died_at = case when $2::text is not null then null else fcm_token_died_at end,
+    fcm_token_due_at = case when $2::text is not null then ${NEXT_DUE_AT} else fcm_token_due_at end,
     app_version = coalesce($3, app_version), model = coalesce($4, model),
     manufacturer = coalesce($5, manufacturer), android_version = coalesce($6, android_version),
     sdk_int = coalesce($7, sdk_int), request_id = $8
@@ -144,18 +150,17 @@ async function registerOnce(
   const alias = token.alias ?? registration.alias
   if (alias === null) return { kind: 'alias_missing', tokenId }
 
-  const device = await lockDevice(tx, alias)
+  const device = await lockDevice(tx, alias, registration.fcmToken)
+  const step = { tokenId, alias, registration }
   if (device !== undefined && (await isLostAnswer(tx, device, tokenId, registration))) {
-    return reissue(tx, device, { tokenId, alias, registration })
+    return reissue(tx, device, step)
   }
   if (token.kind === 'exhausted') return { kind: 'refused', verdict: token }
   if (device !== undefined && token.alias === null) return { kind: 'alias_taken', tokenId, alias }
   if (!(await consume(tx, tokenId))) {
     return { kind: 'refused', verdict: { ...token, kind: 'exhausted' } }
   }
-  return device === undefined
-    ? create(tx, { tokenId, alias, registration })
-    : reEnroll(tx, device, { tokenId, alias, registration })
+  return device === undefined ? create(tx, step) : reEnroll(tx, device, step)
 }
 
 interface Step {
@@ -164,11 +169,15 @@ interface Step {
   readonly registration: Registration
 }
 
-async function lockDevice(tx: Queryable, alias: string): Promise<DeviceRow | undefined> {
+async function lockDevice(
+  tx: Queryable,
+  alias: string,
+  fcmToken: string | null,
+): Promise<DeviceRow | undefined> {
   const { rows } = await tx.query<DeviceRow>({
     name: 'registration.lock_device',
     text: LOCK_DEVICE,
-    values: [alias],
+    values: [alias, fcmToken],
   })
   return rows[0]
 }
@@ -187,10 +196,11 @@ async function isLostAnswer(
   )
 }
 
-/** The values that all three statements take in this order: push token, description, request_id. */
-function described(registration: Registration) {
-  const { fcmToken, appVersion, model, manufacturer, androidVersion, sdkInt } = registration
-  return [fcmToken, appVersion, model, manufacturer, androidVersion, sdkInt, registration.requestId]
+/** The values that all three statements take in this order: push token (null: keep the device's), description, request_id. */
+function described(registration: Registration, device?: DeviceRow) {
+  const { appVersion, model, manufacturer, androidVersion, sdkInt, requestId } = registration
+  const fcmToken = device?.isPushTokenNew === false ? null : registration.fcmToken
+  return [fcmToken, appVersion, model, manufacturer, androidVersion, sdkInt, requestId]
 }
 
 async function reissue(tx: Queryable, device: DeviceRow, step: Step): Promise<Enrolled> {
@@ -198,11 +208,11 @@ async function reissue(tx: Queryable, device: DeviceRow, step: Step): Promise<En
   await tx.query({
     name: 'registration.reissue',
     text: REISSUE,
-    values: [device.deviceId, ...described(registration)],
+    values: [device.deviceId, ...described(registration, device)],
   })
   await addToken(tx, device.deviceId, device.enrollmentNo, step)
   const outcome = await audited(tx, step, { ...device, kind: 'reissued' })
-  if (registration.fcmToken !== null) await requestPush(tx, [device.deviceId])
+  if (device.isPushTokenNew) await requestPush(tx, device.deviceId)
   return outcome
 }
 
@@ -240,7 +250,7 @@ async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<E
       step.tokenId,
       registration.hmacSecretId,
       registration.hardwareId,
-      ...described(registration),
+      ...described(registration, device),
     ],
   })
   const enrollmentNo = rows[0]?.enrollmentNo ?? device.enrollmentNo + 1
@@ -249,7 +259,7 @@ async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<E
   const { hmacSecretId } = registration
   const enrolled = { ...device, enrollmentNo, hmacSecretId, kind: 're_enrolled' } as const
   const outcome = await audited(tx, step, enrolled)
-  if (registration.fcmToken !== null) await requestPush(tx, [device.deviceId])
+  if (device.isPushTokenNew) await requestPush(tx, device.deviceId)
   return outcome
 }
 

@@ -1,4 +1,4 @@
-/** POST /v1/devices/fcm-token: a device tells its push token; it replaces the old one, dead or not. */
+/** POST /v1/devices/fcm-token: a device gives its push token. Another one, or one that died, makes its commands due for push. */
 import { MAX_FCM_TOKEN_LENGTH } from '../core/ids.ts'
 import type { DeviceStore } from '../db/devices.ts'
 import { asObject, requiredString } from '../http/fields.ts'
@@ -21,9 +21,9 @@ export function fcmTokenRoute(deps: FcmTokenDeps): DeviceRoute {
       const fcmToken = requiredString(asObject(request.body), 'fcm_token', MAX_FCM_TOKEN_LENGTH)
       const { deviceId, alias, enrollmentNo, context } = request
       const device = { deviceId, enrollmentNo }
-      const isSet = await deps.devices.setPushToken(device, fcmToken, context.requestId)
-      if (!isSet) throw deps.refuseDevice({ kind: 'superseded', deviceId, alias })
-      deps.wakeDispatcher()
+      const outcome = await deps.devices.setPushToken(device, fcmToken, context.requestId)
+      if (outcome === 'superseded') throw deps.refuseDevice({ kind: outcome, deviceId, alias })
+      if (outcome === 'changed') deps.wakeDispatcher()
       return json(200, { ok: true })
     },
   }

@@ -213,6 +213,10 @@ t.test('a verdict says that no push gets through, and since when', async (t) => 
     t.notMatch(told({ pushState }).detail, 'Every push', `${pushState}, and they do`)
   }
   t.equal(told({ pushState: 'waiting' }).detail, 'The push is due.')
+  t.equal(
+    told({ pushState: 'waiting', nextAttemptAt: new Date('2026-03-04T05:09:00Z') }).detail,
+    'The device changes its push token too often: the push is due at 2026-03-04T05:09:00.000Z.',
+  )
   t.equal(told({ pushState: 'sending' }).detail, 'The push is under way.')
   for (const pushState of ['sent', 'off', 'no_token', 'gave_up', 'paused'] as const) {
     t.notMatch(told({ pushState }, {}, failing).detail, 'Every push', `${pushState} waits for none`)

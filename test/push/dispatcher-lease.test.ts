@@ -79,6 +79,30 @@ t.test('a command that went to a push token since replaced is due for the new on
   }
 })
 
+t.test('where push tokens change too often, it is due when their limit allows', async (t) => {
+  const { deviceId, token } = await enroll()
+  const [pushed, without] = [await command(deviceId), await command(deviceId)]
+  const [claim] = await queue.claim(1, randomUUID())
+  await tokenDied(deviceId)
+  const [unsent] = await queue.claim(1, randomUUID())
+  if (claim === undefined || unsent === undefined) throw new Error('nothing was claimed')
+  t.match([claim, unsent], [{ requestId: pushed }, { requestId: without, fcmToken: null }])
+  for (let change = 1; change <= 11; change += 1) {
+    const body = { fcm_token: `often-${change}` }
+    await service.call('POST', '/v1/devices/fcm-token', { token, body })
+  }
+  const outcome = { pushState: 'sent', fcmHttpCode: 200, fcmStatus: 'OK' } as const
+  await queue.record(claim, { ...outcome, latencyMs: 1, retryInMs: null, reason: null })
+  t.equal(await queue.recordNoToken(unsent), 'due')
+  const text = 'select fcm_token_due_at from devices where device_id = $1'
+  const [device] = (await db.query(text, [deviceId])).rows
+  for (const id of [pushed, without]) {
+    const due = { is_due: false, next_attempt_at: device.fcm_token_due_at }
+    t.match(await row(id), { push_state: 'waiting', ...due })
+    await service.call('DELETE', `/admin/commands/${id}`)
+  }
+})
+
 t.test('of a command’s pushes a hundred stay, and the newest says how many do not', async (t) => {
   const { deviceId } = await enroll()
   const id = await command(deviceId)

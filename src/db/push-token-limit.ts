@@ -1,0 +1,21 @@
+/**
+ * How often a changed push token makes a device's open commands due again. `devices.fcm_token_due_at` is the whole
+ * counter (a GCRA), so replicas share it: each change adds six minutes to it, beginning an hour back. In the past it
+ * says that commands are due at once. A change for which it would pass now sets it an hour later instead: commands are
+ * due then, and what changes until then is stored and moves nothing.
+ */
+
+/** At once. They come back one by one, all of them within an hour. */
+export const TOKEN_CHANGES_PER_HOUR = 10
+
+const SINCE = /* sql */ `greatest(fcm_token_due_at, now() - interval '1 hour')`
+const STEP = /* sql */ `interval '1 hour' / ${TOKEN_CHANGES_PER_HOUR}`
+
+/** `fcm_token_due_at` of a devices row once its push token has changed. `least`: the server's clock may have been set back. */
+export const NEXT_DUE_AT = /* sql */ `
+  case when fcm_token_due_at > now() then least(fcm_token_due_at, now() + interval '1 hour')
+       when ${SINCE} + ${STEP} > now() then ${SINCE} + interval '1 hour'
+       else ${SINCE} + ${STEP} end`
+
+/** When open commands are due for the push token of the devices row `d`. */
+export const DUE_AT = /* sql */ `greatest(now(), d.fcm_token_due_at)`
