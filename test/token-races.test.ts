@@ -1,11 +1,12 @@
 /** Requests that wait while somebody changes what their token is worth: they are judged by what holds afterwards. */
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import t from 'tap'
 import { deviceTokenStore } from '../src/db/device-tokens.ts'
 import { deviceStore } from '../src/db/devices.ts'
 import { type HeartbeatItem, storeHeartbeats } from '../src/db/heartbeats.ts'
 import { mailbox } from '../src/db/mailbox.ts'
 import { Pool } from '../src/db/pool.ts'
+import { register } from '../src/db/registration.ts'
 import { connect } from './helpers/database.ts'
 import { type Enrolled, startService } from './helpers/service.ts'
 
@@ -13,7 +14,7 @@ const service = await startService(t)
 const db = await connect(t, service.databaseUrl)
 const watcher = await connect(t, service.databaseUrl)
 
-/** As a replica has it, with a longer wait for locks: a slow machine fails no test. */
+/** As a replica has it, with longer waits: here a lock is held until the next request waits for it, however slow the machine. */
 function pool(): Pool {
   const one = new Pool({
     url: service.databaseUrl,
@@ -21,6 +22,7 @@ function pool(): Pool {
     maxConnections: 1,
     lockTimeoutMs: 30_000,
     queryTimeoutMs: 40_000,
+    connectTimeoutMs: 40_000,
     serverSettings: { plan_cache_mode: 'force_generic_plan' },
   })
   t.teardown(() => one.close(1_000))
@@ -28,9 +30,11 @@ function pool(): Pool {
 }
 
 const pools = [pool(), pool()] as const
+/** Of what happens beside heartbeats: the service itself would give up after 500 ms, and a phone would ask again. */
+const beside = pool()
 const stores = pools.map((one) => storeHeartbeats(one, 10))
 const tokens = pools.map((one) => deviceTokenStore(one))
-const devices = deviceStore(pools[0])
+const devices = deviceStore(beside)
 const hash = (token: string) => createHash('sha256').update(token).digest()
 
 function item(
@@ -73,9 +77,34 @@ async function judged(one: HeartbeatItem | undefined, replica: 0 | 1): Promise<s
   return one && (await tokens[replica]?.authenticate(one.tokenHash))?.kind
 }
 
-async function again({ enrollmentToken: token }: Enrolled): Promise<string> {
-  return (await service.call('POST', '/v1/register', { token, body: {} })).body.device_token
+/** A token that enrolls `alias` again. */
+async function reEnrollment(alias: string): Promise<string> {
+  const body = { aliases: [alias] }
+  return (await service.call('POST', '/v1/enroll-tokens', { body })).body.tokens[0].token
 }
+
+/** As the route has it; answers the device token. */
+async function enroll(enrollmentToken: string, fcmToken: string | null = null): Promise<string> {
+  const token = randomUUID()
+  const unknown = { appVersion: null, model: null, manufacturer: null, androidVersion: null }
+  const outcome = await register(beside, {
+    ...unknown,
+    sdkInt: null,
+    hardwareId: null,
+    fcmToken,
+    enrollmentTokenHash: hash(enrollmentToken),
+    alias: null,
+    newDeviceId: randomUUID(),
+    deviceTokenHash: hash(token),
+    hmacSecretId: 'default',
+    requestId: 'race',
+    ip: null,
+  })
+  if (!('deviceId' in outcome)) throw new Error(outcome.kind)
+  return token
+}
+
+const again = ({ enrollmentToken }: Enrolled) => enroll(enrollmentToken)
 
 /** Resolves when so many sessions wait for a lock. */
 async function waiting(count: number): Promise<void> {
@@ -84,6 +113,7 @@ async function waiting(count: number): Promise<void> {
   while ((await watcher.query(text)).rows[0].n < count) {}
 }
 
+const BY = { admin: 'tester', requestId: 'race', ip: null, instance: 'race' }
 const STATUS = 'select from device_status where device_id = $1 for no key update'
 
 /** Holds what `lock` names, has each of `asks` wait in this order, lets go, and gives their answers. */
@@ -153,14 +183,15 @@ t.test('a token is recognized from its first use on, and until another takes ove
 t.test('a heartbeat behind a re-enrollment is superseded and changes nothing', async (t) => {
   const device = await service.enroll('behind', { fcm_token: 'old' })
   t.same(await group([item(device.token)]), ['stored'])
+  const enrollmentToken = await reEnrollment('behind')
   const [enrolled, late] = await inTurn(
     [STATUS, device.deviceId],
-    () => service.enroll('behind', { fcm_token: 'new' }),
+    () => enroll(enrollmentToken, 'new'),
     () => group([item(device.token, 'late')]),
   )
   t.same(late, ['superseded'])
   t.match(await row(device), { fcm_token: 'new', enrollment_no: 2 })
-  t.same(await group([item(enrolled.token)]), ['stored'])
+  t.same(await group([item(enrolled)]), ['stored'])
 })
 
 t.test('a heartbeat behind a deletion is deleted and brings no push token', async (t) => {
@@ -170,7 +201,7 @@ t.test('a heartbeat behind a deletion is deleted and brings no push token', asyn
     const other = await service.enroll(`beside-${isUsed}`)
     const [, late] = await inTurn(
       [STATUS, device.deviceId],
-      () => service.call('DELETE', `/admin/devices/${device.deviceId}`),
+      () => devices.delete(device.deviceId, BY),
       () => group([item(device.token, 'late'), item(other.token)]),
     )
     t.same(late, ['deleted', 'stored'])
@@ -242,10 +273,16 @@ t.test('so does one that a heartbeat of that enrollment brought', async (t) => {
   const { deviceId } = device
   t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(device.token) }, offer, 'race'))
   t.match(await row(device), { fcm_token: 'old' })
+  const enrollmentToken = await reEnrollment('offer-replaced')
   const [, isTaken] = await inTurn(
     ['select from devices where device_id = $1 for update', deviceId],
-    () => service.enroll('offer-replaced'),
-    () => devices.offerPushToken({ deviceId, tokenHash: hash(again.token) }, offer, 'race'),
+    () => enroll(enrollmentToken),
+    () =>
+      deviceStore(pools[0]).offerPushToken(
+        { deviceId, tokenHash: hash(again.token) },
+        offer,
+        'race',
+      ),
   )
   t.equal(isTaken, false, 'nor where it waits for the enrollment to end')
 })
