@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
 import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { createKeyedTurns } from '../src/core/keyed-turns.ts'
 import { RateLimit } from '../src/core/rate-limit.ts'
 import { subnetOf } from '../src/core/subnet.ts'
 import { Trickle } from '../src/core/trickle.ts'
@@ -331,3 +332,66 @@ t.test(
     t.match(await beat(), { status: 503, body: { code: 'not_provisioned' } })
   },
 )
+
+t.test(
+  'registrations with one token take one connection, and nobody waits with them',
+  async (t) => {
+    const service = await startService(t)
+    const { enrollmentToken, token, deviceId } = await service.enroll('honest')
+    const register = () =>
+      service.call('POST', '/v1/register', {
+        token: enrollmentToken,
+        body: { hardware_id: 'other' },
+      })
+    const db = await connect(t, service.databaseUrl)
+    await db.query('begin')
+    await db.query('select from enrollment_tokens for update')
+    const flood = Promise.all(Array.from({ length: 60 }, register))
+    const waited = mostWaiting(t, service.databaseUrl, flood)
+    const beat = await service.call('POST', '/v1/heartbeat', { token, body: {} })
+    t.equal(beat.status, 200)
+    t.equal((await service.call('GET', `/admin/devices/${deviceId}`)).status, 200)
+    for (const { status, headers } of await flood) {
+      t.equal(status, 503)
+      t.match(headers.get('retry-after'), /^[1-9]\d*$/)
+    }
+    t.equal(await waited, 1)
+    await db.query('rollback')
+    t.match(await register(), { status: 401, body: { code: 'token_exhausted' } })
+  },
+)
+
+t.test('of one key one runs at a time, the others in their order, none for too long', async (t) => {
+  let nowMs = 0
+  const inTurn = createKeyedTurns({ maxWaiting: 3, maxWaitMs: 10, nowMs: () => nowMs })
+  const done: string[] = []
+  const ends = new Map<string, () => void>()
+  const run = (key: string, name: string) =>
+    inTurn(key, async () => {
+      await new Promise<void>((resolve) => ends.set(name, resolve))
+      done.push(name)
+      if (name === 'a1') throw new Error('of the work')
+    })
+  const end = async (name: string) => {
+    await until(async () => ends.has(name))
+    ends.get(name)?.()
+  }
+  const first = run('a', 'a1')
+  const [second, late, third] = [run('a', 'a2'), run('a', 'late'), run('a', 'a3')]
+  await t.rejects(run('a', 'a4'), { code: 'overloaded' }, 'one more than may wait')
+  const other = run('b', 'b1')
+  await end('b1')
+  await other
+  await end('a1')
+  await t.rejects(first, /of the work/)
+  await until(async () => ends.has('a2'))
+  nowMs = 11
+  await end('a2')
+  await second
+  await t.rejects(late, { code: 'overloaded' }, 'it waited for too long')
+  await t.rejects(third, { code: 'overloaded' })
+  const next = run('a', 'a5')
+  await end('a5')
+  await next
+  t.same(done, ['b1', 'a1', 'a2', 'a5'])
+})

@@ -4,6 +4,7 @@
  * have another, since their commits may take seconds. A third looks up enrollment tokens that carry no tag of ours:
  * anybody can make them up, and a flood of them must not take connections from anybody else.
  */
+import { createKeyedTurns } from '../core/keyed-turns.ts'
 import { downloadStore } from './apk-downloads.ts'
 import { apkStore } from './apks.ts'
 import { auditStore } from './audit.ts'
@@ -52,6 +53,9 @@ const SLOW_CONNECTIONS = 1
 const UNTAGGED_CONNECTIONS = 1
 /** Enrollment tokens without our tag that wait to be looked up; one more is refused at once. */
 const MAX_UNTAGGED_WAITING = 64
+/** Registrations with one enrollment token that wait for each other: they lock its row, each would hold a connection. */
+const MAX_SAME_TOKEN_WAITING = 256
+const SAME_TOKEN_WAIT_MS = 800
 /** Of one statement that publishes an APK or moves a partition. */
 const SLOW_TIMEOUT_MS = 30_000
 
@@ -82,6 +86,11 @@ export function createStores(options: StoresOptions) {
   })
   const taken = HEARTBEAT_CONNECTIONS + SLOW_CONNECTIONS + UNTAGGED_CONNECTIONS
   const main = new Pool({ ...common, maxConnections: options.maxConnections - taken })
+  const inTurn = createKeyedTurns({
+    maxWaiting: MAX_SAME_TOKEN_WAITING,
+    maxWaitMs: SAME_TOKEN_WAIT_MS,
+    nowMs: () => performance.now(),
+  })
   const pools = [hot, slow, untagged, main] as const
 
   return {
@@ -93,7 +102,10 @@ export function createStores(options: StoresOptions) {
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
     secrets: hmacSecretStore(main),
-    register: (registration: Registration) => register(main, registration),
+    register: (registration: Registration) =>
+      inTurn(registration.enrollmentTokenHash.toString('latin1'), () =>
+        register(main, registration),
+      ),
     commands: commandStore(main),
     queue: commandQueue(main, instance),
     results: commandResultStore(main, instance),
