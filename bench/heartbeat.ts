@@ -41,7 +41,7 @@ const COUNT_RATE = Number(values['count-rate'])
 const STARTS = 5
 const CONNECTIONS = 128
 const MEMORY_STEPS = 10
-const SECRET = { id: 'default', secret: 'bench-hmac-secret-0123456789abcdef' }
+const SECRET = { id: 'default', secret: 'bench-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
 
 const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-bench-'))
 const database = await startEmbedded({ dataDir, log: () => {} })

@@ -43,7 +43,7 @@ const BYTES_PER_HEARTBEAT = 320
 const CONNECTIONS = 128
 /** Prime: devices follow each other in no order of any index. */
 const STRIDE = 7_919
-const SECRET = { id: 'default', secret: 'bench-hmac-secret-0123456789abcdef' }
+const SECRET = { id: 'default', secret: 'bench-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
 
 interface Side {
   readonly name: 'small' | 'large'

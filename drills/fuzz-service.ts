@@ -19,9 +19,9 @@ export interface FuzzOptions {
 }
 
 const SECRETS = {
-  adminToken: 'fuzz-admin-token-0123456789abcdef',
-  readerToken: 'fuzz-reader-token-0123456789abcdef',
-  hmacSecret: 'fuzz-hmac-secret-0123456789abcdef',
+  adminToken: 'fuzz-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n',
+  readerToken: 'fuzz-reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n',
+  hmacSecret: 'fuzz-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
 }
 const ACTIONS = ['ping', 'ring']
 const PARTS = 10

@@ -1,8 +1,8 @@
 /** What each drill's service is told, and the credentials that it then takes. */
 
-export const ADMIN_TOKEN = 'drill-admin-token-0123456789abcdef'
+export const ADMIN_TOKEN = 'drill-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 /** A lone HMAC_SECRET has the id `default`. */
-export const HMAC_SECRET = { id: 'default', secret: 'drill-hmac-secret-0123456789abcdef' }
+export const HMAC_SECRET = { id: 'default', secret: 'drill-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
 
 export function serviceSettings(databaseUrl: string, dataDir: string) {
   return {

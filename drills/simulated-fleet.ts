@@ -12,7 +12,7 @@ import type { Figure } from './drill.ts'
 import type { Acknowledged } from './mixed-load.ts'
 import { ADMIN_TOKEN, serviceSettings } from './service-settings.ts'
 
-export const METRICS_TOKEN = 'drill-metrics-token-0123456789abcdef'
+export const METRICS_TOKEN = 'drill-metrics-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const APK_BYTES = 100_000
 const MOST_BEATS_MS = 600_000
 const POLL_MS = 50

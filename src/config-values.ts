@@ -1,8 +1,7 @@
 /** Reads single variables of the environment into typed values and gathers every fault; config.ts composes them. */
 import { createPrivateKey } from 'node:crypto'
 import { BlockList, isIP } from 'node:net'
-import type { AdminToken, HmacSecret, ServiceAccount } from './config-types.ts'
-import { ADMIN_SCOPES, type AdminScope } from './core/identity.ts'
+import type { ServiceAccount } from './config-types.ts'
 
 /** Whole numbers: default, least, greatest (both inclusive). Units end the names. */
 const INTEGERS = {
@@ -55,12 +54,9 @@ export const CONFIG_VARIABLES: readonly string[] = [
 type Env = Readonly<Record<string, string | undefined>>
 type IntegerName = keyof typeof INTEGERS
 type FlagName = keyof typeof FLAGS
-type Name = (typeof TEXTS)[number] | IntegerName | FlagName
+export type Name = (typeof TEXTS)[number] | IntegerName | FlagName
 
-const MIN_SECRET_CHARS = 24
 const GOOGLE_TOKEN_URI = 'https://oauth2.googleapis.com/token'
-const ADMIN_TOKEN = /^([A-Za-z0-9][A-Za-z0-9._@-]{0,63})(?::([^=]*))?=(.*)$/
-const RANDOM = 'make one with: openssl rand -base64 32'
 
 /** The environment, read variable by variable. A fault is noted, and the default stands in for the value. */
 export class EnvReader {
@@ -164,55 +160,6 @@ export class EnvReader {
     return text.replace(/\/+$/, '')
   }
 
-  secret(name: Name): string | null {
-    const text = this.text(name)
-    if (text !== undefined) this.#checkSecret(name, 'the secret', text)
-    return text ?? null
-  }
-
-  /** `name[:scope[+scope]]=secret,…`; the secret begins behind the first `=`. */
-  adminTokens(): AdminToken[] {
-    const name = 'ADMIN_TOKENS'
-    const tokens = this.list(name).flatMap((part, index) => {
-      const [, admin, scopes = 'admin', secret] = ADMIN_TOKEN.exec(part) ?? []
-      const entry = `entry ${index + 1}`
-      if (admin === undefined || secret === undefined) {
-        this.fault(name, `${entry} is not name[:scope[+scope]]=secret`)
-        return []
-      }
-      this.#checkSecret(name, `the secret of ${entry}`, secret)
-      if (/^[ed]t_/.test(secret)) {
-        this.fault(name, `the secret of ${entry} begins like a device's (et_, dt_); ${RANDOM}`)
-      }
-      return [{ name: admin, scopes: this.#scopes(entry, scopes), secret }]
-    })
-    this.#distinct(name, ['name', 'secret'], tokens)
-    return tokens
-  }
-
-  /**
-   * `secret`, or `id=secret,id=secret`. A lone value whose only `=` end it is a bare secret (base64), and
-   * so is one where no id of at most 32 characters stands before the `=`. A bare secret holds no comma.
-   * `id=tooshort` is refused, never taken for a bare secret.
-   */
-  hmacSecrets(): HmacSecret[] {
-    const name = 'HMAC_SECRET'
-    const parts = this.list(name)
-    const secrets = parts.flatMap((part, index) => {
-      const entry = `entry ${index + 1}`
-      const [, id, named] = /^([A-Za-z0-9_-]{1,32})=(=*[^=].*)$/.exec(part) ?? []
-      if (id === undefined && parts.length > 1) {
-        this.fault(name, `${entry} of ${parts.length} is not id=secret (a secret holds no comma)`)
-        return []
-      }
-      const secret = named ?? part
-      this.#checkSecret(name, `the secret of ${entry}`, secret)
-      return [{ id: id ?? 'default', secret }]
-    })
-    this.#distinct(name, ['id', 'secret'], secrets)
-    return secrets
-  }
-
   /** The Google service account that may push, from either variable; null where none is given. */
   serviceAccount(): ServiceAccount | null {
     const path = this.text('GOOGLE_APPLICATION_CREDENTIALS')
@@ -248,30 +195,6 @@ export class EnvReader {
     const what = content === undefined ? 'cannot be read' : 'is empty'
     this.fault(name, `the file that ${variable} names ${what}; give the path of a filled one`)
     return undefined
-  }
-
-  #scopes(entry: string, text: string): AdminScope[] {
-    const words = text.split('+')
-    const scopes = ADMIN_SCOPES.filter((scope) => words.includes(scope))
-    if (scopes.length === words.length) return scopes
-    const known = ADMIN_SCOPES.join(', ')
-    this.fault('ADMIN_TOKENS', `${entry} has an unknown or a double scope; give ${known}`)
-    return scopes
-  }
-
-  #checkSecret(name: Name, what: string, secret: string): void {
-    if (secret.length < MIN_SECRET_CHARS) {
-      this.fault(name, `${what} has fewer than ${MIN_SECRET_CHARS} characters; ${RANDOM}`)
-    } else if (!/^[\x21-\x7e]*$/.test(secret)) {
-      this.fault(name, `${what} holds what no header can carry (space, control, non-ASCII)`)
-    }
-  }
-
-  #distinct<K extends string>(name: Name, keys: K[], items: Readonly<Record<K, unknown>>[]): void {
-    for (const key of keys) {
-      if (new Set(items.map((item) => item[key])).size === items.length) continue
-      this.fault(name, `two entries have the same ${key}; each needs its own`)
-    }
   }
 }
 

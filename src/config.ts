@@ -1,6 +1,7 @@
 /** The settings of one process, parsed once from the environment; every fault in one message. Names carry units. */
 import { resolve } from 'node:path'
 import { readDatabaseUrls } from './config-database.ts'
+import { readAdminHmacSecret, readAdminTokens, readHmacSecrets } from './config-secrets.ts'
 import type { Config } from './config-types.ts'
 import { EnvReader, shown } from './config-values.ts'
 import { parseDatabaseUrl } from './db/database-url.ts'
@@ -50,9 +51,9 @@ export function parseConfig(
     isDatabasePrepared: read.flag('DATABASE_PREPARED'),
     allowUnsafeDatabase: read.flag('ALLOW_UNSAFE_DATABASE'),
     dataDir: resolve(read.text('DATA_DIR') ?? 'data'),
-    adminTokens: read.adminTokens(),
-    hmacSecrets: read.hmacSecrets(),
-    adminHmacSecret: read.secret('ADMIN_HMAC_SECRET'),
+    adminTokens: readAdminTokens(read),
+    hmacSecrets: readHmacSecrets(read),
+    adminHmacSecret: readAdminHmacSecret(read),
     requireSignedResults: read.flag('REQUIRE_SIGNED_RESULTS'),
     serviceAccount: read.serviceAccount(),
     fcmBaseUrl: read.httpsUrl('FCM_BASE_URL', read.text('FCM_BASE_URL') ?? FCM_BASE_URL),

@@ -5,14 +5,14 @@ import { connect } from './helpers/database.ts'
 import type { LogLine } from './helpers/lines.ts'
 import { ADMIN, startService } from './helpers/service.ts'
 
-const SECOND_ADMIN = 'test-admin-token-of-next-rotation'
+const SECOND_ADMIN = 'next-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const SCOPES = ['command', 'enroll', 'apk', 'metrics', 'read'] as const
 const JSON_TYPE = { 'content-type': 'application/json' }
 const UNKNOWN_ID = '018f0000-0000-7000-8000-000000000000'
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z$/
 
 /** Of an admin with this scope alone. */
-const scoped = (scope: string) => `${scope}-admin-token-0123456789abcdef`
+const scoped = (scope: string) => `${scope}-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n`
 
 const service = await startService(t, {
   env: {

@@ -15,9 +15,9 @@ import {
 } from '../src/config.ts'
 import { firstRunSecrets } from '../src/first-run.ts'
 
-const SECRET = 'abcdefghijklmnopqrstuvwxyz012345'
-const OTHER = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ012345'
-const BASE64 = '3q2+7/8AAAAAAAAAAAAAAAAAAAAAAAAAAAA='
+const SECRET = 'q7Xv2mRk9sTz4bWc8nYd3fGh6jLp5aVe'
+const OTHER = 'H4uNc8Kz2LwQe7Jr5TmXb9Pd3SyGf6Va'
+const BASE64 = '8Zk3+qWm7/Xv1RtYb5NcLp0sGhJd9Ee2UfAiOo4Tx6Q='
 const PRODUCTION = {
   NODE_ENV: 'production',
   DATABASE_URL:
@@ -142,6 +142,14 @@ t.test('values that cannot be meant are refused', async (t) => {
     ['ADMIN_TOKENS', `ops=${SECRET},ci=${SECRET}`, /same secret/],
     ['ADMIN_TOKENS', `ops=${SECRET},`, /entry 2 is not name/],
     ['HMAC_SECRET', 'short', /fewer than 24/],
+    [
+      'HMAC_SECRET',
+      'changeme'.repeat(4),
+      /entry 1 looks guessable:.*"default2=…,default=<this one>"/,
+    ],
+    ['HMAC_SECRET', `k1=${'ab'.repeat(20)},k2=${SECRET}`, /"k12=…,k1=<this one>"/],
+    ['ADMIN_HMAC_SECRET', 'the-signing-secret-of-our-admins', /looks guessable/],
+    ['ADMIN_TOKENS', 'ops=0123456789abcdef0123456789abcdef', /entry 1 looks guessable/],
     ['HMAC_SECRET', 'key-2026=only-twenty-characters', /fewer than 24/],
     ['HMAC_SECRET', `a=${SECRET},a=${OTHER}`, /same id/],
     ['HMAC_SECRET', `a=${SECRET},b=${SECRET}`, /same secret/],
@@ -238,13 +246,21 @@ t.test('admin tokens carry scopes, and secrets may hold an equals sign', async (
 })
 
 t.test('HMAC_SECRET is one secret, or secrets by id', async (t) => {
+  const WEAK = 'changeme'.repeat(4)
   const OLD = { id: 'default', secret: SECRET }
   const cases: readonly (readonly [string, Config['hmacSecrets']])[] = [
     [SECRET, [OLD]],
     [BASE64, [{ id: 'default', secret: BASE64 }]],
-    ['abcdefghijklmnopqrstuvwxyz==', [{ id: 'default', secret: 'abcdefghijklmnopqrstuvwxyz==' }]],
+    ['Qd8vXr2kWz9mBt4sLh7cYp3n==', [{ id: 'default', secret: 'Qd8vXr2kWz9mBt4sLh7cYp3n==' }]],
     [`k2=${BASE64}`, [{ id: 'k2', secret: BASE64 }]],
     [`k2=${BASE64}, default=${SECRET}`, [{ id: 'k2', secret: BASE64 }, OLD]],
+    [
+      `k2=${BASE64},k1=${WEAK}`,
+      [
+        { id: 'k2', secret: BASE64 },
+        { id: 'k1', secret: WEAK },
+      ],
+    ],
   ]
   for (const [value, secrets] of cases) t.same(parse({ HMAC_SECRET: value }).hmacSecrets, secrets)
 })

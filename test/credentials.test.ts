@@ -6,7 +6,7 @@ import { connect } from './helpers/database.ts'
 import type { LogLine } from './helpers/lines.ts'
 import { ADMIN, startService } from './helpers/service.ts'
 
-const SECRET = 'test-hmac-secret-0123456789abcdef'
+const SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const UNKNOWN_ID = '018f0000-0000-7000-8000-000000000000'
 const DEVICE_ROUTES = [
   ['POST', '/v1/heartbeat'],

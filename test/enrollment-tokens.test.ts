@@ -6,7 +6,7 @@ import { COMMON_KEYS, type LogLine } from './helpers/lines.ts'
 import { ADMIN, startService } from './helpers/service.ts'
 
 const PATH = '/v1/enroll-tokens'
-const OTHER_ADMIN = 'other-admin-token-0123456789abcdef'
+const OTHER_ADMIN = 'other-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const LIMIT = 60
 
 const service = await startService(t, {

@@ -5,7 +5,7 @@ import type { Answer } from './helpers/client.ts'
 import { connect } from './helpers/database.ts'
 import { startService } from './helpers/service.ts'
 
-const SECRET = 'test-hmac-secret-0123456789abcdef'
+const SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const PARALLEL = Array.from({ length: 64 }, (_, index) => index)
 

@@ -6,7 +6,7 @@ import { readSeries } from '../drills/fuzz-series.ts'
 import { createFuzzWorld } from '../drills/fuzz-world.ts'
 import { ADMIN, startService } from './helpers/service.ts'
 
-const READER = 'reader-token-0123456789abcdef'
+const READER = 'reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const REQUESTS = 4_000
 const SEED = 1
 const ACTIONS = ['ping', 'ring']
@@ -23,7 +23,7 @@ t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t)
   const world = await createFuzzWorld(service.origin, {
     adminToken: ADMIN,
     readerToken: READER,
-    hmacSecret: 'test-hmac-secret-0123456789abcdef',
+    hmacSecret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
   })
   const lines = new LinesOracle(ROUTES.map(({ path }) => path))
   const report = await runFuzz({

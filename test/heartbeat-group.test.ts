@@ -10,7 +10,7 @@ import { hashToken, issueDeviceToken } from '../src/security/tokens.ts'
 import { connect } from './helpers/database.ts'
 import { type Enrolled, startService } from './helpers/service.ts'
 
-const SECRET = { id: 'default', secret: 'test-hmac-secret-0123456789abcdef' }
+const SECRET = { id: 'default', secret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
 
 // Window 0: every heartbeat is stored, so that each test reads back what it sent.
 const service = await startService(t, { env: { HEARTBEAT_DEDUP_WINDOW_S: '0' } })

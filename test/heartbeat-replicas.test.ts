@@ -9,7 +9,7 @@ import { connect, createDatabase } from './helpers/database.ts'
 import { type Enrolled, type Running, startService } from './helpers/service.ts'
 
 const MINUTE_MS = 60_000
-const SECRET = { id: 'default', secret: 'test-hmac-secret-0123456789abcdef' }
+const SECRET = { id: 'default', secret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
 
 /** Two replicas on one database, with this window. */
 async function pair(windowS: number, databaseUrl?: string): Promise<readonly [Running, Running]> {

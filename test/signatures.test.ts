@@ -5,7 +5,7 @@ import { makeApk } from '../sim/apk.ts'
 import { head, sendRaw } from './helpers/raw.ts'
 import { ADMIN, startService } from './helpers/service.ts'
 
-const SECRET = 'test-admin-hmac-secret-0123456789'
+const SECRET = 'test-admin-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 
 interface Signed {
   readonly method: string

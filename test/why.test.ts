@@ -14,8 +14,8 @@ import { databaseOutage } from './helpers/night.ts'
 import { until } from './helpers/replicas.ts'
 import { ADMIN, MAIN, type Running, startService } from './helpers/service.ts'
 
-const READER = 'reader-token-0123456789abcdef'
-const ENROLLER = 'enroller-token-0123456789abcdef'
+const READER = 'reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
+const ENROLLER = 'enroller-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const WHY = join(dirname(MAIN), 'why.js')
 
 interface Told {

@@ -11,7 +11,7 @@ import { HOT_SETTINGS } from '../../src/db/stores.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
 const FEW = 10_000
-const SECRET = { id: 'default', secret: 'test-hmac-secret-0123456789abcdef' }
+const SECRET = { id: 'default', secret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
 const MANY = 100_000
 /** An index that is a level deeper costs a page more for each entry that it gets. */
 const MOST_GROWTH = 1.5

@@ -111,7 +111,7 @@ t.test(
   'a signed upload is signed as it stands there, and its bytes can go again',
   { skip: missing.length > 0 && `needs ${missing.join(', ')}` },
   async (t) => {
-    const ADMIN_HMAC_SECRET = 'runbook-signing-secret-0123456789'
+    const ADMIN_HMAC_SECRET = 'runbook-signing-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
     const service = await startService(t, { env: { ADMIN_HMAC_SECRET } })
     writeFileSync(join(service.dataDir, 'app.apk'), makeApk())
     const { PATH } = process.env

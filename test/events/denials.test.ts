@@ -6,8 +6,8 @@ import { ADMIN, type Running, startService } from '../helpers/service.ts'
 import { end, inside, story, theme } from './helpers.ts'
 
 const { compare } = theme(t, 'denials')
-const READER = 'reader-token-0123456789abcdef'
-const SECRET = 'test-admin-hmac-secret-0123456789'
+const READER = 'reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
+const SECRET = 'test-admin-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const service = await startService(t, {
   env: { ADMIN_TOKENS: `tester=${ADMIN},reader:read=${READER}` },
 })

@@ -17,7 +17,7 @@ import { type Enrolled, startService } from './service.ts'
 export { until }
 
 export const DEADLINE_MS = 30_000
-const SECRET = 'test-hmac-secret-0123456789abcdef'
+const SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 
 /** Of one test file; all ends with its `t`. */
 export async function startReplicas(t: Test) {

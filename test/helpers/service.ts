@@ -11,7 +11,7 @@ import { type Answer, type CallOptions, call } from './client.ts'
 import { createDatabase } from './database.ts'
 import { Lines } from './lines.ts'
 
-export const ADMIN = 'test-admin-token-0123456789abcdef'
+export const ADMIN = 'test-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 /** FLEETLOOP_TEST_MAIN: another build, such as a production install. */
 export const MAIN =
   process.env['FLEETLOOP_TEST_MAIN'] ?? fileURLToPath(new URL('../../src/main.js', import.meta.url))
@@ -58,7 +58,7 @@ export async function startService(t: Test, options: StartOptions = {}): Promise
     DATABASE_URL: databaseUrl,
     DATA_DIR: dataDir,
     ADMIN_TOKENS: `tester=${ADMIN}`,
-    HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+    HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
     ...options.env,
   }
   const [file, args] = commandOf(options.maxOpenFiles)

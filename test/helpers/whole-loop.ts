@@ -16,7 +16,7 @@ import { rememberBody, rememberHeaders, rememberSecret } from './secrets.ts'
 import { ADMIN, type Running, startService } from './service.ts'
 
 const ALIASES = ['S01', 'S02', 'S03', 'S04', 'S05', 'S06'] as const
-const READER = 'reader-token-0123456789abcdef'
+const READER = 'reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const ACTIONS = ['ping', 'ring', 'ping', 'launch_app', 'ring', 'ping'] as const
 
 export interface WholeLoop {

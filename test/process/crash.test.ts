@@ -23,7 +23,7 @@ async function launch(t: Test, env: Readonly<Record<string, string>>) {
       DATA_DIR: dataDir,
       DATABASE_URL: await createDatabase(t),
       ADMIN_TOKENS: `tester=${ADMIN}`,
-      HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+      HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
       ...env,
     },
   })

@@ -45,7 +45,7 @@ t.test('no setting reaches a failpoint of the service as it ships', async (t) =>
       DATABASE_URL: await createDatabase(t),
       DATA_DIR: tempDir(),
       ADMIN_TOKENS: `tester=${ADMIN}`,
-      HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+      HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
       FAILPOINT: 'after_commit_before_reply',
       FAILPOINT_HIT: '1',
     },

@@ -148,7 +148,7 @@ t.test(
       DATA_DIR: volume,
       DATABASE_URL: databaseUrl,
       ADMIN_TOKENS: `local=${ADMIN}`,
-      HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+      HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
       SHUTDOWN_DRAIN_MS: '0',
     })
     const status = readFileSync(`/proc/${service.pid}/status`, 'utf8')

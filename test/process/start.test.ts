@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
 import { makeServiceAccount } from '../../sim/service-account.ts'
 import { readMigrations } from '../../src/db/migrate.ts'
 import { call } from '../helpers/client.ts'
@@ -18,6 +19,10 @@ import { ADMIN, startService } from '../helpers/service.ts'
 const MAIN =
   process.env['FLEETLOOP_TEST_MAIN'] ?? fileURLToPath(new URL('../../src/main.js', import.meta.url))
 const EX_CONFIG = 78
+const OLD = 'Tn5xJw8qRe3zUb6mKy9aHs2d'
+const NEW = 'Gv4pLc7fZk2tXj8nWq5rMd9b'
+/** As it was accepted once. */
+const WEAK = 'change-me-change-me-change-me'
 
 interface Launched {
   readonly process: ChildProcess
@@ -65,7 +70,7 @@ function settings(databaseUrl: string): Record<string, string> {
   return {
     DATABASE_URL: databaseUrl,
     ADMIN_TOKENS: `tester=${ADMIN}`,
-    HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+    HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
   }
 }
 
@@ -147,14 +152,14 @@ t.test('a database that may lose acknowledged writes is refused', async (t) => {
 })
 
 t.test('an HMAC secret that devices still use may not be dropped', async (t) => {
-  const [old, fresh] = [`old=${'o'.repeat(32)}`, `new=${'n'.repeat(32)}`]
+  const [old, fresh] = [`old=${OLD}`, `new=${NEW}`]
   const first = await startService(t, { env: { HMAC_SECRET: old } })
   const device = await first.enroll('D01')
   const { databaseUrl } = first
   t.equal(await first.stop(), 0)
   const said = await refused(t, { ...settings(databaseUrl), HMAC_SECRET: fresh })
   t.match(said, /\bold\b/)
-  t.notMatch(said, 'o'.repeat(32))
+  t.notMatch(said, OLD)
   const rotated = await startService(t, {
     databaseUrl,
     env: { HMAC_SECRET: `${fresh},${old}` },
@@ -164,16 +169,34 @@ t.test('an HMAC secret that devices still use may not be dropped', async (t) => 
 })
 
 t.test('an HMAC secret that devices still use may not come back as another', async (t) => {
-  const first = await startService(t, { env: { HMAC_SECRET: 'o'.repeat(32) } })
+  const first = await startService(t, { env: { HMAC_SECRET: OLD } })
   const device = await first.enroll('D01')
   const { databaseUrl } = first
   t.equal(await first.stop(), 0)
-  const said = await refused(t, { ...settings(databaseUrl), HMAC_SECRET: 'n'.repeat(32) })
+  const said = await refused(t, { ...settings(databaseUrl), HMAC_SECRET: NEW })
   t.match(said, 'another value')
-  t.notMatch(said, /o{24}|n{24}/)
-  const again = await startService(t, { databaseUrl, env: { HMAC_SECRET: 'o'.repeat(32) } })
+  t.notMatch(said, new RegExp(`${OLD}|${NEW}`))
+  const again = await startService(t, { databaseUrl, env: { HMAC_SECRET: OLD } })
   const beat = await again.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
   t.equal(beat.status, 200, 'put back, the phone goes on')
+})
+
+t.test('a weak HMAC secret signs nothing, and the phones that it has go on', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const weak = { id: 'default', secret: WEAK }
+  await seedFleet(await connect(t, databaseUrl), weak, 1)
+  const said = await refused(t, { ...settings(databaseUrl), HMAC_SECRET: WEAK })
+  t.match(
+    said,
+    /HMAC_SECRET: .*openssl rand -base64 32.*HMAC_SECRET="default2=…,default=<this one>"/,
+  )
+  t.notMatch(said, WEAK)
+  const service = await startService(t, {
+    databaseUrl,
+    env: { HMAC_SECRET: `new=${NEW},default=${WEAK}` },
+  })
+  const beat = { token: seededToken(weak, 1), body: {} }
+  t.equal((await service.call('POST', '/v1/heartbeat', beat)).status, 200)
 })
 
 t.test('a database that is away at the start is waited for', async (t) => {
@@ -267,9 +290,9 @@ t.test('replicas that start at once on an empty database are one installation', 
 t.test('the configuration is logged once, and no secret anywhere', async (t) => {
   const account = await makeServiceAccount({ tokenUri: 'http://127.0.0.1:1/token' })
   const secrets = {
-    admin: `second-admin-${'a'.repeat(24)}`,
-    hmac: `hmac-${'h'.repeat(32)}`,
-    signing: `admin-hmac-${'s'.repeat(32)}`,
+    admin: 'second-admin-Qd8vXr2kWz9mBt4sLh7cYp3n',
+    hmac: 'hmac-Qd8vXr2kWz9mBt4sLh7cYp3n',
+    signing: 'admin-hmac-Qd8vXr2kWz9mBt4sLh7cYp3n',
     password: `password-${'p'.repeat(16)}`,
   }
   const databaseUrl = new URL(await createDatabase(t))

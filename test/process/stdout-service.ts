@@ -77,7 +77,7 @@ export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutSe
     DATABASE_URL: await createDatabase(t),
     DATA_DIR: dataDir,
     ADMIN_TOKENS: `tester=${ADMIN}`,
-    HMAC_SECRET: 'test-hmac-secret-0123456789abcdef',
+    HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
     LOG_BUFFER_BYTES: '65536',
     ...options.env,
   }

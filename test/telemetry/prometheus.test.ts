@@ -16,7 +16,7 @@ import { runbookFile, writeFiles } from '../helpers/prometheus.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
-const SCRAPER = 'prometheus-token-0123456789abcdef'
+const SCRAPER = 'prometheus-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const ADMIN_TOKENS = `tester=${ADMIN},prometheus:metrics=${SCRAPER}`
 /** The loop once, so that every family has samples. */
 async function live(service: Running): Promise<void> {
@@ -74,7 +74,7 @@ t.test(
     )
     t.ok(Number(p95?.value) > 0, 'its buckets make a quantile')
 
-    writeFileSync(join(directory, TOKEN_FILE), 'wrong-token-0123456789abcdef')
+    writeFileSync(join(directory, TOKEN_FILE), 'wrong-token-Qd8vXr2kWz9mBt4sLh7cYp3n')
     await until(isUp('0'))
     t.match(await service.lines.waitFor((line) => line['status_code'] === 401), {
       event: 'sec.auth.denied',
