@@ -62,6 +62,7 @@ function fullMetrics(): Full {
       connectionsOpen: () => 0,
       connectionsRefused: () => 0,
       untaggedTokensRefused: () => 0,
+      connectionsEvicted: () => 0,
     },
   })
   const routes = [...Object.keys(paths), 'unmatched'].map((path) => metrics.route(path))

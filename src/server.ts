@@ -117,6 +117,7 @@ async function compose(
     gauges: {
       connectionsOpen: () => listener.connections.open,
       connectionsRefused: () => listener.connections.refused,
+      connectionsEvicted: () => listener.connections.evicted,
       logLinesDropped: () => logger.stats().linesDropped,
       logRingBytes: () => logger.stats().fillBytes,
       heartbeatQueueDepth: () => heartbeats.queued,

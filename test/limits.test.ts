@@ -168,17 +168,17 @@ t.test('of more bodies on their way than may be held, the oldest are given up', 
     return place
   }
   const [one, two, three] = [begin('one'), begin('two'), begin('three')]
-  for (const place of [one, two, three]) bodies.hold(place, 700)
-  t.same(givenUp, [], 'a piece takes some room besides its bytes')
+  for (const place of [one, two, three]) bodies.hold(place, 1_000)
+  t.same(givenUp, [])
   bodies.stop(two)
-  bodies.hold(three, 700)
+  bodies.hold(three, 2_000)
   t.same(givenUp, [], 'what has arrived is held no more')
-  bodies.hold(three, 700)
+  bodies.hold(three, 2_001)
   t.same(givenUp, ['one overloaded'])
-  bodies.hold(three, 700)
+  bodies.hold(three, 3_001)
   t.same(givenUp, ['one overloaded', 'three overloaded'], 'the last one, too')
-  bodies.hold(three, 700)
-  bodies.hold(begin('four'), 2_700)
+  bodies.hold(three, 4_000)
+  bodies.hold(begin('four'), 3_000)
   t.equal(givenUp.length, 2, 'nothing is left of them')
 })
 

@@ -49,10 +49,17 @@ export class LiveList<T> implements Iterable<T> {
 
   /** Moves the one that stands first behind all others. Its place stays its own. */
   rotate(): void {
-    const place = this.#first
-    if (place?.after === undefined) return
-    this.#first = place.after
-    this.#first.before = undefined
+    if (this.#first !== undefined) this.moveToEnd(this.#first)
+  }
+
+  /** Moves an item behind all others; does nothing where it was removed. */
+  moveToEnd(place: Place<T>): void {
+    const { before, after } = place
+    if (place.item === undefined || after === undefined) return
+    after.before = before
+    if (before === undefined) this.#first = after
+    else before.after = after
+    place.after = undefined
     this.#append(place)
   }
 

@@ -19,6 +19,11 @@ export class Trickle {
     this.#later = later
   }
 
+  /** How many wait for their turn. */
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
   /** First come first; `work` is called once, later. Holds no more than its callers have sockets, or the like. */
   add(work: () => void): void {
     if (this.#waiting.push(work) === 1) this.#later(this.#run)

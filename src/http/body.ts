@@ -11,8 +11,6 @@ const JSON_TIMEOUT_MS = 10_000
 const SWEEP_MS = 500
 /** Of all JSON bodies that are not whole yet: 64 KiB on each of 16,384 connections would be a gigabyte. */
 const MAX_HELD_BYTES = 128 * 1024 * 1024
-/** What a piece of a body takes besides its bytes, about. */
-const PIECE_BYTES = 256
 const UPLOAD_IDLE_TIMEOUT_MS = 30_000
 const UPLOAD_TIMEOUT_MS = 3_600_000
 
@@ -54,11 +52,11 @@ export class AwaitedBodies {
     return this.#awaited.add({ deadlineAtMs, giveUp, heldBytes: 0 })
   }
 
-  /** A piece of one has come. Beyond the bound the one that takes longest is given up: an honest one is here soon. */
-  hold({ item }: Place<Awaited>, sizeBytes: number): void {
+  /** One of them holds `heldBytes` now. Over the limit, refuses the one that has taken longest. */
+  hold({ item }: Place<Awaited>, heldBytes: number): void {
     if (item === undefined) return
-    item.heldBytes += sizeBytes + PIECE_BYTES
-    this.#heldBytes += sizeBytes + PIECE_BYTES
+    this.#heldBytes += heldBytes - item.heldBytes
+    item.heldBytes = heldBytes
     if (this.#heldBytes > this.#maxHeldBytes) this.#awaited.first?.giveUp(crowded())
   }
 
@@ -80,6 +78,7 @@ export class AwaitedBodies {
   }
 }
 
+const NO_BYTES = Buffer.alloc(0)
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /**
@@ -121,15 +120,55 @@ export function readBytes(
   maxBytes: number,
   awaited: AwaitedBodies,
 ): Promise<Buffer> {
-  if (!hasBody(request)) return Promise.resolve(Buffer.alloc(0))
+  if (!hasBody(request)) return Promise.resolve(NO_BYTES)
   return request.complete ? takeArrived(request, maxBytes) : collect(request, maxBytes, awaited)
 }
 
 /** A body that came with its head is here already: no clock and no listener is needed. */
 async function takeArrived(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
-  const bytes: Buffer = request.read() ?? Buffer.alloc(0) // without an encoding it gives buffers
+  const bytes: Buffer = request.read() ?? NO_BYTES // without an encoding it gives buffers
   if (bytes.length > maxBytes) throw tooLarge(maxBytes)
   return bytes
+}
+
+const MIN_CAPACITY_BYTES = 1_024
+
+/** A body that arrives in chunks, in one buffer that doubles: a list of chunks would cost some 300 bytes for each, even of one byte. */
+class GatheredBytes {
+  #buffer: Buffer = NO_BYTES
+  sizeBytes = 0
+
+  /** What it occupies, at most twice its size or MIN_CAPACITY_BYTES. */
+  get heldBytes(): number {
+    return this.#buffer.length
+  }
+
+  /** Keeps the first chunk as it is: most bodies have no second one. */
+  add(chunk: Buffer): void {
+    const sizeBytes = this.sizeBytes + chunk.length
+    if (this.sizeBytes === 0) {
+      this.#buffer = chunk
+    } else {
+      if (sizeBytes > this.#buffer.length) this.#grow(Math.max(MIN_CAPACITY_BYTES, 2 * sizeBytes))
+      this.#buffer.set(chunk, this.sizeBytes)
+    }
+    this.sizeBytes = sizeBytes
+  }
+
+  get bytes(): Buffer {
+    return this.#buffer.subarray(0, this.sizeBytes)
+  }
+
+  forget(): void {
+    this.#buffer = NO_BYTES
+    this.sizeBytes = 0
+  }
+
+  #grow(capacityBytes: number): void {
+    const grown = Buffer.allocUnsafeSlow(capacityBytes)
+    grown.set(this.bytes)
+    this.#buffer = grown
+  }
 }
 
 /** Settles once; what comes after a refusal is let go. The listeners end with the request. */
@@ -139,8 +178,7 @@ function collect(
   awaited: AwaitedBodies,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
-    let sizeBytes = 0
+    const gathered = new GatheredBytes()
     let isSettled = false
     const started = awaited.start(fail)
     function settle() {
@@ -150,7 +188,7 @@ function collect(
     function fail(error: Error) {
       if (isSettled) return
       settle()
-      chunks.length = 0
+      gathered.forget()
       reject(error)
     }
     function onClose() {
@@ -158,16 +196,15 @@ function collect(
       if (!isSettled) fail(new ClientGoneError('the connection closed within the body'))
     }
     request.on('data', (chunk: Buffer) => {
-      sizeBytes += chunk.length
-      if (sizeBytes > maxBytes) return fail(tooLarge(maxBytes))
-      chunks.push(chunk)
-      awaited.hold(started, chunk.length)
+      if (isSettled) return
+      if (gathered.sizeBytes + chunk.length > maxBytes) return fail(tooLarge(maxBytes))
+      gathered.add(chunk)
+      awaited.hold(started, gathered.heldBytes)
     })
     request.on('end', () => {
       if (isSettled) return
       settle()
-      const [first] = chunks
-      resolve(chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks))
+      resolve(gathered.bytes)
     })
     request.on('close', onClose)
     if (request.destroyed) onClose()

@@ -2,6 +2,8 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { LiveList } from '../core/live-list.ts'
+import { Connection, type ConnectionOptions } from './connection.ts'
+import { ConnectionLimit, type ConnectionLimitOptions } from './connection-limit.ts'
 
 /** Whatever the system allows: an idle one costs some 10 KiB. */
 const MAX_CONNECTIONS = 16_384
@@ -16,6 +18,9 @@ export function connectionLimit(maxOpenFiles: number, otherFiles: number): numbe
   return Math.max(MIN_CONNECTIONS, Math.min(MAX_CONNECTIONS, left))
 }
 
+/** Connections that may pipeline more than a dozen requests; others that do are closed behind those that they have open. */
+const MAX_METERED = 64
+
 /** A client that takes no byte of its answers for so long is cut off. */
 const SLOW_READER_TIMEOUT_MS = 60_000
 /** More than keepAliveTimeout, which is what clients are told, and which an empty line now and then puts off. */
@@ -25,41 +30,49 @@ const LOOK_MS = 2_500
 /** So often those are looked at whose turn it is. A look at 6,000 at once held up every request for 9 ms. */
 const TURN_MS = 100
 
-export interface Connections {
-  readonly open: number
-  /** Closed unread, since there were too many. */
-  readonly refused: number
+export interface ConnectionsOptions
+  extends ConnectionLimitOptions,
+    Pick<ConnectionOptions, 'isCrowded'> {
+  /** Monotonic. */
+  readonly nowMs: () => number
 }
 
-/** `atWork`: the sockets whose answer is our turn. */
-export function boundConnections(
-  server: Server,
-  maxConnections: number,
-  atWork: () => ReadonlySet<Socket>,
-  nowMs: () => number,
-): Connections {
-  const watch = new IdleWatch(atWork)
-  let refused = 0
-  server.maxConnections = maxConnections
-  server.on('drop', () => {
-    refused += 1
-  })
+export type Connections = Pick<ConnectionLimit, 'open' | 'refused' | 'evicted'>
+
+/** Makes a Connection of each socket that the server accepts, within the limits of their number and idle time. */
+export function boundConnections(server: Server, options: ConnectionsOptions): Connections {
+  const { nowMs } = options
+  const limit = new ConnectionLimit(options)
+  const watch = new IdleWatch()
+  let metered = 0
+  const connectionOptions: ConnectionOptions = {
+    isCrowded: options.isCrowded,
+    takeMeter() {
+      if (metered >= MAX_METERED) return false
+      metered += 1
+      return true
+    },
+    giveMeterBack() {
+      metered -= 1
+    },
+    refused: () => limit.countRefused(),
+  }
   server.on('connection', (socket) => {
-    const leave = watch.add(socket, nowMs())
-    socket.on('close', leave)
+    const connection = new Connection(socket, connectionOptions)
+    const admission = limit.add(connection)
+    if (admission === undefined) return
+    connection.onIdle = () => limit.used(admission)
+    const leave = watch.add(socket, nowMs(), () => connection.isOurTurn)
+    socket.on('close', () => {
+      limit.remove(admission)
+      leave()
+    })
   })
   // Node would cut an idle one off at the very moment up to which it was promised, under a request that is on its way.
   server.on('timeout', () => {})
   const timer = setInterval(() => watch.look(nowMs()), TURN_MS).unref()
   server.once('close', () => clearInterval(timer))
-  return {
-    get open() {
-      return watch.size
-    },
-    get refused() {
-      return refused
-    },
-  }
+  return limit
 }
 
 /** What of a socket is looked at. */
@@ -67,6 +80,7 @@ export type Watched = Pick<Socket, 'bytesWritten' | 'writableLength' | 'destroy'
 
 interface Seen {
   readonly socket: Watched
+  readonly isOurTurn: () => boolean
   lookedAtMs: number
   /** At that look. */
   takenBytes: number
@@ -79,29 +93,24 @@ interface Seen {
  * socket is put off by whatever comes, be it no request. All times are of one monotonic clock.
  */
 export class IdleWatch {
-  readonly #atWork: () => ReadonlySet<Watched>
   /** Who was not looked at for longest stands first. */
   readonly #seen = new LiveList<Seen>()
-
-  constructor(atWork: () => ReadonlySet<Watched>) {
-    this.#atWork = atWork
-  }
 
   /** Of those that were added and have not left. */
   get size(): number {
     return this.#seen.size
   }
 
-  /** Answers what lets it leave. */
-  add(socket: Watched, nowMs: number): () => void {
+  /** `isOurTurn`: the client waits for us, not we for it. Returns what lets it leave. */
+  add(socket: Watched, nowMs: number, isOurTurn: () => boolean): () => void {
     const takenBytes = taken(socket)
-    const place = this.#seen.add({ socket, lookedAtMs: nowMs, takenBytes, sinceMs: nowMs })
+    const seen = { socket, isOurTurn, lookedAtMs: nowMs, takenBytes, sinceMs: nowMs }
+    const place = this.#seen.add(seen)
     return () => this.#seen.remove(place)
   }
 
   /** At each that was not looked at for LOOK_MS. */
   look(nowMs: number): void {
-    let atWork: ReadonlySet<Watched> | undefined
     for (;;) {
       const seen = this.#seen.first
       if (seen === undefined || nowMs - seen.lookedAtMs < LOOK_MS) return
@@ -114,8 +123,7 @@ export class IdleWatch {
       if (!hasMoved && nowMs - sinceMs < limitMs) continue
       seen.sinceMs = nowMs
       if (hasMoved) continue
-      atWork ??= this.#atWork()
-      if (!atWork.has(socket)) socket.destroy()
+      if (!seen.isOurTurn()) socket.destroy()
     }
   }
 }

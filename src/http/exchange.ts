@@ -11,10 +11,9 @@ import { Denial } from '../security/denial.ts'
 import type { Line, Log } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { hasBody } from './body.ts'
+import { closeGentlyAfter } from './connection.ts'
 import type { ErrorLimit } from './error-limit.ts'
 import { problemOf } from './errors.ts'
-import { closeGentlyAfter } from './last-answer.ts'
-import { closeWithSocket } from './queued-answer.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 
@@ -26,10 +25,10 @@ export interface ExchangeDeps {
   /** Aborted at the first moment of shutdown. */
   readonly closing: AbortSignal
   readonly errorLimit: ErrorLimit
-  /** Told of each; answers the place that `ended` is told. */
+  /** Told of each; returns the place that `ended` is told. */
   readonly opened: (exchange: Exchange) => Place<Exchange>
   /** Told once the terminal line is written. */
-  readonly ended: (place: Place<Exchange>) => void
+  readonly ended: (exchange: Exchange, place: Place<Exchange>) => void
 }
 
 /** nginx's code for a client that left before the answer; only in lines and counters. */
@@ -67,14 +66,20 @@ export class Exchange {
     this.#deps = deps
     this.#metrics = metrics
     this.#startedAtMs = deps.nowMs()
-    this.#place = deps.opened(this)
     this.request = request
     this.#res = res
     this.context = context
     this.route = route
+    this.#place = deps.opened(this)
     res.on('error', ignored) // a write after the client left: 'close' tells it
-    res.once('close', () => this.#closed()) // behind another answer it may come twice (queued-answer.ts)
-    if (res.socket === null) closeWithSocket(res, request.socket) // another answer's turn comes first
+    res.once('close', () => this.#closed()) // see connectionClosed: it may come twice
+  }
+
+  /** Node tells only the response whose turn it is that the connection has closed; those behind it would wait for ever. */
+  connectionClosed(): void {
+    if (this.#res.socket !== null || this.#isEnded) return
+    this.#res.destroy()
+    this.#res.emit('close') // what is streamed into it stops, too
   }
 
   /** Aborted when the client leaves before the answer is out, or when the server stops. */
@@ -154,7 +159,7 @@ export class Exchange {
     const ending = { statusCode, latencyMs }
     const end = (line: Line | undefined) => {
       if (line !== undefined) this.#deps.log.write(line, this.context, ending)
-      this.#deps.ended(this.#place)
+      this.#deps.ended(this, this.#place)
     }
     if (this.#reply?.kind !== 'stream') {
       end(this.#terminalLine(statusCode))

@@ -22,12 +22,12 @@ import {
   isTransportAllowed,
   peerAddress,
 } from './client-address.ts'
+import { type Connection, connectionOf, isCutOff } from './connection.ts'
 import { boundConnections, type Connections } from './connections.ts'
 import { refuseAtEdge } from './edge.ts'
 import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
-import { closeGently, isBehindLastAnswer, isCutOff } from './last-answer.ts'
 import { answerRaw, isOverTime, rawRefusal } from './raw-answer.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
@@ -67,6 +67,8 @@ const SERVER_OPTIONS = {
   insecureHTTPParser: false,
   noDelay: true,
 } as const
+/** Pipelined requests that wait for their turn, on all connections; a further one ends its connection. */
+const MAX_PIPELINED_WAITING = 2_048
 const UNMATCHED = 'unmatched'
 /** Health probes come from inside, in plaintext, and at any time. */
 const isProbe = (route: string) => route === '/healthz' || route === '/readyz'
@@ -86,8 +88,14 @@ export function createListener(deps: ListenerDeps): Listener {
   const exchangeDeps: ExchangeDeps = {
     ...deps,
     errorLimit: createErrorLimit(deps.nowMs),
-    opened: (exchange) => openExchanges.add(exchange),
-    ended: (place) => openExchanges.remove(place),
+    opened(exchange) {
+      connectionOf(exchange.request.socket).opened(exchange)
+      return openExchanges.add(exchange)
+    },
+    ended(exchange, place) {
+      openExchanges.remove(place)
+      connectionOf(exchange.request.socket).ended(exchange)
+    },
   }
 
   const noticeProxy = createProxyNotice(deps.isTrustedProxy, deps.log)
@@ -123,13 +131,17 @@ export function createListener(deps: ListenerDeps): Listener {
     res: ServerResponse,
     awaitsContinue: boolean,
   ): Promise<void> {
-    if (isBehindLastAnswer(request)) return
     const url = request.url ?? ''
     const queryAt = url.indexOf('?')
     const path = queryAt === -1 ? url : url.slice(0, queryAt)
     const match = router.find(request.method ?? '', path)
     const exchange = open(request, res, match)
     exchange.awaitsContinue = awaitsContinue
+    // Nobody who is honest pipelines: these wait, so that a burst of them holds nobody up.
+    if (connectionOf(request.socket).hasBefore(exchange)) {
+      await new Promise<void>((resolve) => late.add(resolve))
+      if (exchange.isAnswered || exchange.isEnded) return
+    }
     try {
       const refusal = refuseAtEdge(request)
       if (refusal !== undefined) throw refusal
@@ -196,34 +208,13 @@ export function createListener(deps: ListenerDeps): Listener {
     })
   }
 
-  /** The exchange that was last opened on a socket and has not ended. Node reports some errors by socket only. */
-  function busyWith(
-    socket: Socket & { readonly _httpMessage?: object | null },
-  ): Exchange | undefined {
-    // Most that are refused have no answer under way, and no public field tells: a look at all took a third of a refusal.
-    if (!socket._httpMessage) return undefined
-    return openExchanges.findLast(
-      (exchange) => exchange.request.socket === socket && !exchange.isEnded,
-    )
-  }
-
-  /** The sockets whose oldest exchange has no answer yet: those behind it wait for that one, not for their client. */
-  function atWork(): ReadonlySet<Socket> {
-    const oldest = new Map<Socket, Exchange>()
-    for (const exchange of openExchanges) {
-      const { socket } = exchange.request
-      if (!oldest.has(socket)) oldest.set(socket, exchange)
-    }
-    return new Set([...oldest].flatMap(([socket, { isAnswered }]) => (isAnswered ? [] : [socket])))
-  }
-
-  /** What the parser refused: no request, a broken body, or garbage behind a request. Fires twice for some sockets. */
-  function refuseRaw(error: NodeJS.ErrnoException, socket: Socket): void {
-    const exchange = busyWith(socket)
+  /** What the parser refused: no request, a broken body, or garbage behind a request. */
+  function refuseRaw(error: NodeJS.ErrnoException, connection: Connection): void {
+    const exchange = connection.newest
     if (exchange === undefined) {
-      answerRaw(error, socket, { ...deps, metrics: unmatchedMetrics })
+      answerRaw(error, connection, { ...deps, metrics: unmatchedMetrics })
     } else if (isCutOff(error)) {
-      socket.destroy()
+      connection.socket.destroy()
     } else if (exchange.request.complete) {
       exchange.closeAfterAnswer() // what it did may be durable: it gets its own answer
     } else {
@@ -236,23 +227,30 @@ export function createListener(deps: ListenerDeps): Listener {
   server.on('request', (request, res) => void serve(request, res, false))
   server.on('checkContinue', (request, res) => void serve(request, res, true))
   server.on('checkExpectation', (request: IncomingMessage, res: ServerResponse) => {
-    if (isBehindLastAnswer(request)) return
     open(request, res, { kind: 'not_found' }).refuse(
       new AppError('expectation_failed', 'The only expectation served is 100-continue.'),
     )
   })
-  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    if (isOverTime(error)) late.add(() => refuseRaw(error, socket))
-    else refuseRaw(error, socket)
+  const connections = boundConnections(server, {
+    max: deps.maxConnections,
+    isTrustedProxy: deps.isTrustedProxy,
+    isCrowded: () => late.waiting >= MAX_PIPELINED_WAITING,
+    nowMs: deps.nowMs,
   })
-  const connections = boundConnections(server, deps.maxConnections, atWork, deps.nowMs)
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    const connection = connectionOf(socket)
+    // The first error of a connection is its last event: each further chunk would make another one.
+    if (connection.meter(error) || !connection.endInput()) return
+    if (isOverTime(error)) late.add(() => refuseRaw(error, connection))
+    else refuseRaw(error, connection)
+  })
   server.on('connect', (request: IncomingMessage) => {
     const { socket } = request
+    const connection = connectionOf(socket)
     // Node lets go of this socket: nothing on it is read, answered or listened to any more.
     socket.on('error', () => {})
-    socket.resume()
-    if (isBehindLastAnswer(request)) return
-    const before = busyWith(socket)
+    connection.endInput()
+    const before = connection.newest
     if (before !== undefined) {
       before.closeAfterAnswer() // Node forgets what stands behind it, and takes no second answer
       return
@@ -262,7 +260,7 @@ export function createListener(deps: ListenerDeps): Listener {
     res.assignSocket(socket)
     res.once('finish', () => {
       res.detachSocket(socket)
-      closeGently(socket)
+      connection.closeGently()
       res.emit('close')
     })
     void serve(request, res, false)

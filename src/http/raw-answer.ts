@@ -1,12 +1,11 @@
 /** Answers to what never became a request (http-api.md: also those that Node would send by itself). */
 import { STATUS_CODES } from 'node:http'
-import type { Socket } from 'node:net'
 import { AppError } from '../core/errors.ts'
 import type { Line, Log } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { peerAddress } from './client-address.ts'
+import { type Connection, isCutOff } from './connection.ts'
 import { PROBLEM_CONTENT_TYPE, problemOf } from './errors.ts'
-import { closeGently, isCutOff } from './last-answer.ts'
 
 export interface RawAnswerDeps {
   readonly log: Log
@@ -16,9 +15,14 @@ export interface RawAnswerDeps {
 }
 
 /** Refuses on the socket itself, once, and closes it. The bytes that came are never logged: they may hold a token. */
-export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: RawAnswerDeps): void {
+export function answerRaw(
+  error: NodeJS.ErrnoException,
+  connection: Connection,
+  deps: RawAnswerDeps,
+): void {
+  const { socket } = connection
   if (!socket.writable || error.code === 'ECONNRESET') {
-    // More of what was refused already is let go by until the connection closes.
+    // Behind its last response a connection is closing already.
     if (isCutOff(error) || !socket.writableEnded) socket.destroy()
     return
   }
@@ -32,7 +36,7 @@ export function answerRaw(error: NodeJS.ErrnoException, socket: Socket, deps: Ra
       `connection: close\r\ncontent-type: ${PROBLEM_CONTENT_TYPE}\r\n` +
       `content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
   )
-  closeGently(socket)
+  connection.closeGently()
   deps.metrics.ended('OTHER', status, 0)
   const line: Line = {
     event: 'http.request',

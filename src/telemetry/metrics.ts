@@ -17,6 +17,7 @@ export interface MetricsOptions {
   readonly gauges: {
     connectionsOpen(): number
     connectionsRefused(): number
+    connectionsEvicted(): number
     logLinesDropped(): LevelCounts
     logRingBytes(): number
     heartbeatQueueDepth(): number
@@ -176,9 +177,15 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
   )
   registry.read(
     'fleetloop_connections_refused_total',
-    'Connections closed unread, since too many were open.',
+    'Connections closed since too many were at work, or too many requests were open on one.',
     'counter',
     [{ labels: {}, value: () => gauges.connectionsRefused() }],
+  )
+  registry.read(
+    'fleetloop_connections_evicted_total',
+    'Idle connections closed to let another one in.',
+    'counter',
+    [{ labels: {}, value: () => gauges.connectionsEvicted() }],
   )
   registry.read(
     'fleetloop_log_lines_dropped_total',

@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import t from 'tap'
+import { ConnectionLimit } from '../../src/http/connection-limit.ts'
 import { boundConnections, IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
@@ -17,6 +18,8 @@ const CHUNKED = 'Transfer-Encoding: chunked'
 const HIDDEN = head('GET /v1/hidden HTTP/1.1', 'X-Request-ID: hidden')
 
 const service = await startService(t)
+
+const UNBOUND = { max: 10, isTrustedProxy: () => true, isCrowded: () => false }
 
 /** A server of this process, and a connection to it; both end with the file. */
 async function listening(server: Server) {
@@ -35,15 +38,13 @@ async function listening(server: Server) {
 const silent = await (async () => {
   const server = createHttpServer({ headersTimeout: 0, requestTimeout: 0 })
   let nowMs = 0
-  boundConnections(
-    server,
-    10,
-    () => new Set(),
-    () => {
+  boundConnections(server, {
+    ...UNBOUND,
+    nowMs: () => {
       nowMs += 86_400_000
       return nowMs
     },
-  )
+  })
   return listening(server)
 })()
 
@@ -132,12 +133,7 @@ t.test('an idle connection is kept longer than balancers keep theirs', async (t)
 
 t.test('and longer than it was promised: a request that comes just then is served', async (t) => {
   const server = createHttpServer({ keepAliveTimeout: 1 }, (_, response) => response.end())
-  boundConnections(
-    server,
-    10,
-    () => new Set(),
-    () => 0,
-  )
+  boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
   const { client, socket } = await listening(server)
   const timedOut = once(socket, 'timeout')
   for (const _ of ['the first', 'when its time is over']) {
@@ -192,31 +188,56 @@ t.test(
   },
 )
 
-t.test('no more connections are open than there are descriptors for', async (t) => {
-  const few = await startService(t, {
-    maxOpenFiles: 250,
-    env: { FCM_MAX_IN_FLIGHT: '1', APK_MAX_DOWNLOADS: '1' },
-  })
+t.test('at the limit the connection that is idle for longest gives way', async (t) => {
   const most = 250 - 100 - (10 + 1 + 1 + 4)
-  const gauges = async () => {
+  const env = { FCM_MAX_IN_FLIGHT: '1', APK_MAX_DOWNLOADS: '1' }
+  for (const [title, limit, trusted] of [
+    ['of all', most, { TRUSTED_PROXIES: '127.0.0.1' }],
+    ['of one address', most / 2, {}],
+  ] as const) {
+    const few = await startService(t, { maxOpenFiles: 250, env: { ...env, ...trusted } })
+    const { token } = await few.enroll('first')
+    const working = await openRaw(t, few.origin)
+    working.write(`${head(BEAT, `Authorization: Bearer ${token}`, 'Content-Length: 2')}{`)
+    await until(async () => (await few.call('GET', '/healthz')).status === 200)
+    const clients: RawConnection[] = []
+    for (let n = 0; n < limit + 20; n += 1) clients.push(await openRaw(t, few.origin))
+    const isIdle = ({ isClosed }: RawConnection) => !isClosed
+    await until(() => clients.filter(isIdle).length === limit - 1)
+    t.same(clients.findIndex(isIdle), 21, `${title}: those that came first`)
+    working.write('}')
+    t.equal((await working.answer()).status, 200, 'a request that was under way goes on')
+    const last = clients.at(-1)
+    last?.write(head(HEALTH))
+    t.equal((await last?.answer())?.status, 200, 'and the last to come is served')
     const { text } = await few.call('GET', '/metrics')
     const read = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1])
-    return {
-      open: read('fleetloop_connections_open'),
-      refused: read('fleetloop_connections_refused_total'),
-    }
+    t.equal(read('fleetloop_connections_open'), limit)
+    t.equal(read('fleetloop_connections_refused_total'), 0)
+    t.ok(read('fleetloop_connections_evicted_total') >= 21)
   }
-  const ours = (await gauges()).open
-  const clients: RawConnection[] = []
-  for (let n = 0; n < most; n += 1) clients.push(await openRaw(t, few.origin))
-  await until(() => clients.filter(({ isClosed }) => isClosed).length >= ours)
-  t.same(await gauges(), { open: most, refused: ours }, 'as many as there is room for')
-  const [first, ...others] = clients.filter(({ isClosed }) => !isClosed)
-  first?.write(head(HEALTH))
-  t.equal((await first?.answer())?.status, 200, 'those that are open are served')
-  for (const client of others) client.destroy()
-  await until(async () => (await gauges()).open <= ours + 1)
-  t.equal((await sendRaw(t, few.origin, head(HEALTH))).status, 200, 'and there is room again')
+})
+
+t.test('where no connection is idle, a new one is refused', (t) => {
+  const closed: string[] = []
+  const connection = (name: string, isBusy: boolean, remoteAddress: string) =>
+    ({ isBusy, socket: { remoteAddress, destroy: () => closed.push(name) } }) as never
+  const limit = new ConnectionLimit({ max: 4, isTrustedProxy: (address) => address === '10.0.0.1' })
+  const first = limit.add(connection('first', false, '2001:db8::1'))
+  limit.add(connection('second', true, '2001:db8::2'))
+  limit.add(connection('third', true, '2001:db8::3'))
+  t.same(closed, ['first'], 'a /64 is one address')
+  t.equal(limit.add(connection('fourth', true, '2001:db8::4')), undefined)
+  t.same(closed, ['first', 'fourth'])
+  const proxied = ["a", "b"].map((name) => limit.add(connection(name, false, '10.0.0.1')))
+  t.equal(limit.open, 4, 'a trusted proxy has no share')
+  for (const admission of proxied.slice(0, 1)) if (admission !== undefined) limit.used(admission)
+  limit.add(connection('fifth', false, '192.0.2.7'))
+  t.same(closed, ['first', 'fourth', 'b'], 'the one used last stays')
+  t.same([limit.open, limit.refused, limit.evicted], [4, 1, 2])
+  if (first !== undefined) limit.remove(first) // its close comes later
+  t.equal(limit.open, 4)
+  t.end()
 })
 
 t.test(
@@ -234,8 +255,9 @@ t.test(
     const slow = socket('slow', 500)
     const idle = socket('idle', 0)
     const working = socket('working', 0)
-    const watch = new IdleWatch(() => new Set([working]) as never)
-    const watched = (it: typeof idle, atMs: number) => watch.add(it as never, atMs)
+    const watch = new IdleWatch()
+    const watched = (it: typeof idle, atMs: number) =>
+      watch.add(it as never, atMs, () => it === working)
     const leave = {
       stalled: watched(stalled, 0),
       slow: watched(slow, 0),
@@ -267,14 +289,13 @@ t.test(
 )
 
 t.test('who works has all of its time again behind that', async (t) => {
-  let atWork = new Set<unknown>()
+  let isOurTurn = true
   let isCut = false
   const socket = { bytesWritten: 0, writableLength: 0, destroy: () => (isCut = true) }
-  const watch = new IdleWatch(() => atWork as never)
-  watch.add(socket as never, 0)
-  atWork = new Set([socket])
+  const watch = new IdleWatch()
+  watch.add(socket as never, 0, () => isOurTurn)
   watch.look(80_000)
-  atWork = new Set()
+  isOurTurn = false
   watch.look(155_000)
   t.notOk(isCut)
   watch.look(160_000)
@@ -283,7 +304,7 @@ t.test('who works has all of its time again behind that', async (t) => {
 
 t.test('each is looked at in its turn, whoever comes and leaves', async (t) => {
   const looked: number[] = []
-  const watch = new IdleWatch(() => new Set())
+  const watch = new IdleWatch()
   const add = (name: number, atMs: number) => {
     let bytesWritten = 0
     const socket = {
@@ -293,7 +314,7 @@ t.test('each is looked at in its turn, whoever comes and leaves', async (t) => {
       },
       writableLength: 0,
     }
-    const leave = watch.add(socket as never, atMs)
+    const leave = watch.add(socket as never, atMs, () => false)
     looked.pop() // as it came
     return leave
   }
@@ -321,8 +342,8 @@ t.test('a part of a chunk is progress, on a socket as it is', async (t) => {
   const chunkBytes = 64 * MIB // far more than the system's buffers take
   const { client, socket } = await listening(createServer())
   socket.write(Buffer.alloc(chunkBytes))
-  const watch = new IdleWatch(() => new Set())
-  watch.add(socket, 0)
+  const watch = new IdleWatch()
+  watch.add(socket, 0, () => false)
   let atMs = 0
   const look = () => {
     watch.look(atMs)

@@ -118,3 +118,30 @@ t.test('a broken request behind one in flight is refused as itself, after it', a
   })
   await connection.closed()
 })
+
+t.test('thousands of requests on one connection are answered, each in its turn', async (t) => {
+  const { token } = await service.enroll('pipelines')
+  const beat = `POST /v1/heartbeat HTTP/1.1\r\nAuthorization: Bearer ${token}`
+  const beats = [
+    `${head(beat, 'Content-Length: 15')}{"status":"ok"}`,
+    `${head(beat, 'Transfer-Encoding: chunked')}2\r\n{"\r\nd\r\nstatus":"ok"}\r\n0\r\n\r\n`,
+  ]
+  const kinds = [...beats, HEALTH, head('GET /v1/nowhere HTTP/1.1'), beats[0], beats[0]]
+  const expected = Array.from({ length: 600 }, (_, n) => (n % 6 === 3 ? 404 : 200))
+  const all = expected.map((_, n) => kinds[n % 6]).join('')
+  for (const [title, pieceBytes] of [
+    ['at once', all.length],
+    ['in pieces', 1_001],
+    ['in small pieces', 17],
+  ] as const) {
+    const connection = await openRaw(t, service.origin)
+    for (let from = 0; from < all.length; from += pieceBytes) {
+      connection.write(all.slice(from, from + pieceBytes))
+    }
+    await connection.answer(expected.length)
+    t.same(statuses(connection), expected, title)
+    connection.write(HEALTH)
+    t.equal((await connection.answer(expected.length + 1)).status, 200, 'and it goes on')
+    connection.destroy()
+  }
+})

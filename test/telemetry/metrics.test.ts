@@ -14,6 +14,7 @@ const GAUGES: MetricsOptions['gauges'] = {
   connectionsOpen: () => 10,
   connectionsRefused: () => 11,
   untaggedTokensRefused: () => 12,
+  connectionsEvicted: () => 13,
 }
 
 function metricsFor(
@@ -102,6 +103,7 @@ t.test(
       'fcm_dispatch_latency_ms_bucket{action="PING",le="+Inf"} 0',
       'fleetloop_connections_open 10',
       'fleetloop_connections_refused_total 11',
+      'fleetloop_connections_evicted_total 13',
       'fleetloop_log_lines_dropped_total{level="WARN"} 3',
       'fleetloop_log_ring_bytes 5',
       'fleetloop_heartbeat_queue_depth 6',
