@@ -148,6 +148,7 @@ export class Connection {
   endInput(): boolean {
     if (this.#hasInputEnded) return false
     this.#hasInputEnded = true
+    this.socket.pause() // stops the descriptor, where Node's parser reads it
     this.#takeInput(this.#ignore)
     this.socket.removeAllListeners('end') // the stream closes by itself once both ends have
     return true
@@ -162,6 +163,7 @@ export class Connection {
     const timer = setTimeout(() => socket.destroy(), LINGER_MS)
     socket.once('close', () => clearTimeout(timer))
     socket.resume()
+    socket.push('') // the stream waits for a read of its own that Node's parser took: starts the descriptor again
   }
 
   #mayOpen(): boolean {
@@ -177,7 +179,7 @@ export class Connection {
 
   /**
    * Gives the input to `listener`, from the next `resume` on. Node's parser reads the descriptor itself until somebody
-   * listens to `data`. A pause before that would stop the descriptor in a way that no stream undoes.
+   * listens to `data`.
    */
   #takeInput(listener: (bytes: Buffer) => void): void {
     this.socket.removeAllListeners('data')

@@ -19,7 +19,7 @@ export function connectionLimit(maxOpenFiles: number, otherFiles: number): numbe
 }
 
 /** Connections that may pipeline more than a dozen requests; others that do are closed behind those that they have open. */
-const MAX_METERED = 64
+const MAX_METERED = 16
 
 /** A client that takes no byte of its answers for so long is cut off. */
 const SLOW_READER_TIMEOUT_MS = 60_000

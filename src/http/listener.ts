@@ -68,7 +68,7 @@ const SERVER_OPTIONS = {
   noDelay: true,
 } as const
 /** Pipelined requests that wait for their turn, on all connections; a further one ends its connection. */
-const MAX_PIPELINED_WAITING = 2_048
+const MAX_PIPELINED_WAITING = 512
 const UNMATCHED = 'unmatched'
 /** Health probes come from inside, in plaintext, and at any time. */
 const isProbe = (route: string) => route === '/healthz' || route === '/readyz'

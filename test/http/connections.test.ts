@@ -2,8 +2,9 @@
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
-import { type AddressInfo, connect, createServer, type Server } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import t from 'tap'
+import { connectionOf } from '../../src/http/connection.ts'
 import { ConnectionLimit } from '../../src/http/connection-limit.ts'
 import { boundConnections, IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
@@ -217,6 +218,38 @@ t.test('at the limit the connection that is idle for longest gives way', async (
     t.ok(read('fleetloop_connections_evicted_total') >= 21)
   }
 })
+
+t.test(
+  'behind its first error a connection makes no further one, and is read to its end',
+  async (t) => {
+    const server = createHttpServer()
+    boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
+    let errors = 0
+    server.on('clientError', (_, socket) => {
+      errors += 1
+      const connection = connectionOf(socket as Socket)
+      if (connection.endInput()) socket.once('answer', () => connection.closeGently())
+    })
+    const { client, socket } = await listening(server)
+    client.write('garbage\r\n\r\n')
+    await until(() => errors > 0)
+    const listeners = () => socket.eventNames().map((name) => socket.listenerCount(name))
+    const before = listeners()
+    const readBytes = socket.bytesRead
+    for (let n = 0; n < 50; n += 1) {
+      client.write('more of it')
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    t.equal(socket.bytesRead, readBytes, 'nothing is read while a response is due')
+    t.same(listeners(), before)
+    socket.emit('answer')
+    await until(() => socket.bytesRead > readBytes)
+    client.end()
+    await until(() => socket.destroyed)
+    t.equal(socket.bytesRead, readBytes + 500)
+    t.equal(errors, 1)
+  },
+)
 
 t.test('where no connection is idle, a new one is refused', (t) => {
   const closed: string[] = []
