@@ -233,7 +233,8 @@ t.test(
     const { client, socket } = await listening(server)
     client.write('garbage\r\n\r\n')
     await until(() => errors > 0)
-    const listeners = () => socket.eventNames().map((name) => socket.listenerCount(name))
+    const listeners = () =>
+      socket.eventNames().map((name: string | symbol) => socket.listenerCount(name))
     const before = listeners()
     const readBytes = socket.bytesRead
     for (let n = 0; n < 50; n += 1) {
@@ -262,7 +263,7 @@ t.test('where no connection is idle, a new one is refused', (t) => {
   t.same(closed, ['first'], 'a /64 is one address')
   t.equal(limit.add(connection('fourth', true, '2001:db8::4')), undefined)
   t.same(closed, ['first', 'fourth'])
-  const proxied = ["a", "b"].map((name) => limit.add(connection(name, false, '10.0.0.1')))
+  const proxied = ['a', 'b'].map((name) => limit.add(connection(name, false, '10.0.0.1')))
   t.equal(limit.open, 4, 'a trusted proxy has no share')
   for (const admission of proxied.slice(0, 1)) if (admission !== undefined) limit.used(admission)
   limit.add(connection('fifth', false, '192.0.2.7'))
