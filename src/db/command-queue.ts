@@ -56,21 +56,25 @@ const CLAIM = /* sql */ `
     hmac_secret_id as "hmacSecretId"
   from claimed`
 
+const RETRY_IN = /* sql */ `make_interval(secs => $6::float8 / 1000)`
+
 /**
  * Fenced by the lease alone. A command that ended meanwhile keeps its state; only how the push went is noted.
- * An open one whose device has another push token since is due as soon as that may be pushed to.
+ * An open one whose device has another push token since is due as soon as that may be pushed to,
+ * or sooner by its own retry.
  */
 const RECORD = /* sql */ `
   with device as materialized (
-    select d.fcm_token <> $10 and d.fcm_token_died_at is null as is_replaced, ${DUE_AT} as due_at
+    select ${DUE_AT} as due_at, d.fcm_token <> $10 and d.fcm_token_died_at is null
+      and (${DUE_AT} <= now() + ${RETRY_IN}) is not false as is_due_anew
     from devices d where d.device_id = $11 for share),
   recorded as (
     update commands c set
-      push_state = case when c.state = 'open' and d.is_replaced then 'waiting' else $3 end,
+      push_state = case when c.state = 'open' and d.is_due_anew then 'waiting' else $3 end,
       fcm_http_code = $4, fcm_status = $5,
       push_failures = case when $3 = 'sent' then 0 else c.push_failures + 1 end,
       next_attempt_at = case when c.state = 'open' then
-        least(case when d.is_replaced then d.due_at end, now() + make_interval(secs => $6::float8 / 1000)) end,
+        case when d.is_due_anew then d.due_at else now() + ${RETRY_IN} end end,
       lease_id = null, lease_until = null
     from device d where c.request_id = $1 and c.lease_id = $2
     returning c.request_id, c.next_attempt_at),

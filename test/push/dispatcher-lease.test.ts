@@ -81,18 +81,30 @@ t.test('a command that went to a push token since replaced is due for the new on
 
 t.test('where push tokens change too often, it is due when their limit allows', async (t) => {
   const { deviceId, token } = await enroll()
-  const [pushed, without] = [await command(deviceId), await command(deviceId)]
-  const [claim] = await queue.claim(1, randomUUID())
+  const [pushed, failed, without] = [
+    await command(deviceId),
+    await command(deviceId),
+    await command(deviceId),
+  ]
+  const [claim, retried] = [
+    ...(await queue.claim(1, randomUUID())),
+    ...(await queue.claim(1, randomUUID())),
+  ]
   await tokenDied(deviceId)
   const [unsent] = await queue.claim(1, randomUUID())
-  if (claim === undefined || unsent === undefined) throw new Error('nothing was claimed')
-  t.match([claim, unsent], [{ requestId: pushed }, { requestId: without, fcmToken: null }])
+  if (!claim || !retried || !unsent) throw new Error('nothing was claimed')
+  t.match(
+    [claim, retried, unsent],
+    [{ requestId: pushed }, { requestId: failed }, { requestId: without, fcmToken: null }],
+  )
   for (let change = 1; change <= 11; change += 1) {
     const body = { fcm_token: `often-${change}` }
     await service.call('POST', '/v1/devices/fcm-token', { token, body })
   }
   const outcome = { pushState: 'sent', fcmHttpCode: 200, fcmStatus: 'OK' } as const
   await queue.record(claim, { ...outcome, latencyMs: 1, retryInMs: null, reason: null })
+  const quota = { pushState: 'backoff', fcmHttpCode: 429, fcmStatus: 'QUOTA_EXCEEDED' } as const
+  await queue.record(retried, { ...quota, latencyMs: 1, retryInMs: 60_000, reason: null })
   t.equal(await queue.recordNoToken(unsent), 'due')
   const text = 'select fcm_token_due_at from devices where device_id = $1'
   const [device] = (await db.query(text, [deviceId])).rows
@@ -101,6 +113,10 @@ t.test('where push tokens change too often, it is due when their limit allows', 
     t.match(await row(id), { push_state: 'waiting', ...due })
     await service.call('DELETE', `/admin/commands/${id}`)
   }
+  const { push_state, next_attempt_at } = await row(failed)
+  t.equal(push_state, 'backoff', 'what is tried again sooner by itself stays so')
+  t.ok(next_attempt_at < device.fcm_token_due_at)
+  await service.call('DELETE', `/admin/commands/${failed}`)
 })
 
 t.test('of a command’s pushes a hundred stay, and the newest says how many do not', async (t) => {
