@@ -1,6 +1,7 @@
 /** One connection after another of the fuzzer: sends what it is given, however that ends, and judges what comes back. */
 import { connect, type Socket } from 'node:net'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises'
+import { type FuzzManner, MOST_OPEN, PLAIN } from './fuzz-manners.ts'
 import { isWholeHead, judge } from './fuzz-oracle.ts'
 import { type FuzzAnswer, FuzzReader, MalformedAnswerError } from './fuzz-reader.ts'
 import type { FuzzRequest } from './fuzz-requests.ts'
@@ -21,7 +22,10 @@ const ANSWER_MS = 60_000
 const PATIENCE_MS = 40
 /** After an end, or after an answer that says so, the server closes within this. */
 const CLOSE_MS = 8_000
-const SPLIT = 0.15
+/** Of many small writes. */
+const MOST_WRITES = 100
+const MOST_PIECE_BYTES = 20
+const UNREAD_MS = 20
 
 export class FuzzClient {
   readonly #address: { readonly host: string; readonly port: number }
@@ -30,6 +34,8 @@ export class FuzzClient {
   #reader = new FuzzReader()
   /** The last answer said that the connection ends. */
   #isEnding = false
+  /** Requests on their way that were sent together. */
+  #together = 1
   #wake: () => void = () => {}
 
   constructor(origin: string, listener: FuzzListener) {
@@ -38,13 +44,16 @@ export class FuzzClient {
     this.#listener = listener
   }
 
-  /** Never rejects. What is `behind` it goes out with it, before any answer; all are whole then. */
-  async send(request: FuzzRequest, ...behind: readonly FuzzRequest[]): Promise<void> {
+  /** Never rejects. All of them go out together; where they are more than one, or something is behind them, each is whole. */
+  async send(requests: readonly FuzzRequest[], manner: FuzzManner = PLAIN): Promise<void> {
+    const [request, ...behind] = requests
+    if (request === undefined) return
     try {
-      await this.#write([request, ...behind])
+      this.#together = requests.length
+      await this.#write(requests, manner)
       if (request.isAborted) await nextTurn()
       else if (request.isMutated) await this.#readMutated(request)
-      else return await this.#readPlain(request, behind)
+      else return await this.#readPlain(request, behind, manner)
     } catch (error) {
       const isTheirs = error instanceof MalformedAnswerError
       this.#listener.onFault(request, isTheirs ? error.message : String(error))
@@ -58,18 +67,28 @@ export class FuzzClient {
     this.#socket = undefined
   }
 
-  async #write(requests: readonly FuzzRequest[]): Promise<void> {
+  async #write(requests: readonly FuzzRequest[], manner: FuzzManner): Promise<void> {
     const socket = this.#open()
+    if (manner.isUnread) socket.pause()
     const bytes = Buffer.concat(requests.map((request) => request.bytes))
     const index = requests[0]?.index ?? 0
-    if ((index % 100) / 100 >= SPLIT) {
-      socket.write(bytes)
-      return
+    const pieceBytes = {
+      one: bytes.length,
+      two: index % bytes.length,
+      many: 1 + (index % MOST_PIECE_BYTES),
     }
-    const at = index % (bytes.length + 1)
-    socket.write(bytes.subarray(0, at))
-    await nextTurn()
-    socket.write(bytes.subarray(at))
+    let at = 0
+    for (let writes = 1; at < bytes.length; writes += 1) {
+      const isRest = writes === (manner.writes === 'many' ? MOST_WRITES : 2)
+      const size = isRest ? bytes.length : pieceBytes[manner.writes]
+      socket.write(bytes.subarray(at, at + size))
+      at += size
+      if (at < bytes.length) await nextTurn()
+    }
+    if (manner.junk !== null) socket.write(manner.junk)
+    if (!manner.isUnread) return
+    await wait(UNREAD_MS)
+    socket.resume()
   }
 
   #open(): Socket {
@@ -88,42 +107,66 @@ export class FuzzClient {
   }
 
   /** Exactly one answer each, in their order, and then a connection that serves or ends, as the last answer said. */
-  async #readPlain(request: FuzzRequest, behind: readonly FuzzRequest[]): Promise<void> {
+  async #readPlain(
+    request: FuzzRequest,
+    behind: readonly FuzzRequest[],
+    manner: FuzzManner,
+  ): Promise<void> {
     const answer = await this.#answer(request.isHead, ANSWER_MS)
     if (answer === undefined) throw new Error('no answer to a whole request')
     this.#judge(request, answer)
     this.#isEnding = answer.headers.get('connection') === 'close'
-    if (!this.#isEnding) {
-      const [next, ...rest] = behind
-      if (next !== undefined) return await this.#readBehind(next, rest)
-    }
+    const [next, ...rest] = behind
+    if (!this.#isEnding && next !== undefined) return await this.#readBehind(next, rest, manner)
+    if (manner.junk !== null) await this.#readRefusal(request)
     // What the parser itself refuses is answered with a body, also to a HEAD.
-    if (!this.#reader.isBetweenAnswers && !(this.#isEnding && request.isHead)) {
+    else if (!this.#reader.isBetweenAnswers && !(this.#isEnding && request.isHead)) {
       throw new Error('bytes behind the answer')
     }
-    if (!this.#isEnding) return
+    if (!this.#isEnding && manner.junk === null) return
     if (!(await this.#until(() => this.#isClosed, CLOSE_MS))) {
       throw new Error(`not closed after ${answer.status}`)
     }
-    for (const unserved of behind) await this.send(unserved)
+    for (const unserved of behind) await this.send([unserved])
   }
 
-  /** What ends its connection may take away its place behind another, and only that. It is asked again, alone. */
-  async #readBehind(request: FuzzRequest, behind: readonly FuzzRequest[]): Promise<void> {
+  /** Behind its last answer: bytes that are no HTTP get 400 or nothing. */
+  async #readRefusal(request: FuzzRequest): Promise<void> {
+    const refusal = await this.#answer(false, CLOSE_MS)
+    if (refusal === undefined) return
+    this.#listener.onFurtherAnswer(refusal)
+    const isRight = [400, 431].includes(refusal.status)
+    if (!isRight) throw new Error(`bytes that are no HTTP were answered with ${refusal.status}`)
+    for (const fault of judge({ ...request, isMutated: true }, refusal)) {
+      this.#listener.onFault(request, fault)
+    }
+  }
+
+  /**
+   * What ends its connection may take away its place behind another; so may the end of a connection on which more were
+   * sent than may be open, and only that. It is asked again, alone.
+   */
+  async #readBehind(
+    request: FuzzRequest,
+    behind: readonly FuzzRequest[],
+    manner: FuzzManner,
+  ): Promise<void> {
+    const mayClose = this.#together > MOST_OPEN
     const isThere = () => !this.#reader.isBetweenAnswers || this.#isClosed
     await this.#until(isThere, ANSWER_MS)
     if (!this.#reader.isBetweenAnswers || !this.#isClosed) {
       try {
-        return await this.#readPlain(request, behind)
+        return await this.#readPlain(request, behind, manner)
       } catch (error) {
         this.#listener.onFault(request, `behind another: ${error}`)
         this.close()
         return
       }
     }
-    await this.send(request)
-    if (!this.#isEnding) this.#listener.onFault(request, 'no answer behind another request')
-    for (const unserved of behind) await this.send(unserved)
+    await this.send([request])
+    if (!this.#isEnding && !mayClose)
+      this.#listener.onFault(request, 'no answer behind another request')
+    for (const unserved of behind) await this.send([unserved])
   }
 
   async #readMutated(request: FuzzRequest): Promise<void> {

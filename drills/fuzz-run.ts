@@ -1,7 +1,9 @@
 /** The run of the fuzzer: so many requests over so many connections, and what came of them (R8). */
 import type { Route } from '../src/http/route.ts'
 import { FuzzClient, type FuzzListener } from './fuzz-client.ts'
+import { sendFlood } from './fuzz-flood.ts'
 import type { LinesOracle } from './fuzz-lines.ts'
+import { fuzzFlood, fuzzManner } from './fuzz-manners.ts'
 import { problemCode } from './fuzz-oracle.ts'
 import type { FuzzAnswer } from './fuzz-reader.ts'
 import { type FuzzRequest, fuzzRequest } from './fuzz-requests.ts'
@@ -28,6 +30,8 @@ export interface FuzzReport {
   readonly answered: number
   /** Answers beyond the first to what damage made more requests of. */
   readonly further: number
+  /** Connections that only wanted to be a burden. */
+  readonly floods: number
   readonly byStatus: Readonly<Record<string, number>>
   /** Of 5xx. */
   readonly byCode: Readonly<Record<string, number>>
@@ -36,15 +40,14 @@ export interface FuzzReport {
 }
 
 const MAX_FAULTS = 20
-/** Each so many-th goes out together with the next ones, one behind the other. */
-const PIPELINED = 8
-const MOST_AT_ONCE = 3
+/** Requests between two of them. */
+const FLOOD_EVERY = 1_000
 const SHOWN_BYTES = 700
 const SECRETS = /[ed]t_[A-Za-z0-9_-]{43}|(?<=(?:Bearer|Basic|Token:) )[^\s\\"]+/g
 
 /** Resolves when all are answered. */
 export async function runFuzz(run: FuzzRun): Promise<FuzzReport> {
-  const counts = { sent: 0, mutated: 0, aborted: 0, silent: 0, answered: 0, further: 0 }
+  const counts = { sent: 0, mutated: 0, aborted: 0, silent: 0, answered: 0, further: 0, floods: 0 }
   const byStatus: Record<string, number> = {}
   const byCode: Record<string, number> = {}
   const faults: string[] = []
@@ -82,15 +85,25 @@ export async function runFuzz(run: FuzzRun): Promise<FuzzReport> {
     return request
   }
 
+  async function flood(index: number): Promise<void> {
+    counts.floods += 1
+    const fault = await sendFlood(run.origin, fuzzFlood(run.seed, index))
+    if (fault !== undefined && faults.length < MAX_FAULTS) faults.push(`flood ${index}: ${fault}`)
+  }
+
   async function work(): Promise<void> {
     const client = new FuzzClient(run.origin, listener)
     while (counts.sent < run.requests) {
-      const atOnce = counts.sent % PIPELINED === 0 ? MOST_AT_ONCE : 1
-      const some = Array.from({ length: Math.min(atOnce, run.requests - counts.sent) }, take)
+      if (counts.floods * FLOOD_EVERY <= counts.sent) await flood(counts.floods)
+      const manner = fuzzManner(run.seed, counts.sent)
+      const count = Math.min(manner.pipelined, run.requests - counts.sent)
+      const some = Array.from({ length: count }, take)
       const isAlone = ({ isMutated, isAborted }: FuzzRequest) => isMutated || isAborted
-      const [first, ...behind] = some.filter((request) => !isAlone(request))
-      if (first !== undefined) await client.send(first, ...behind)
-      for (const request of some.filter(isAlone)) await client.send(request)
+      await client.send(
+        some.filter((request) => !isAlone(request)),
+        manner,
+      )
+      for (const request of some.filter(isAlone)) await client.send([request])
     }
     client.close()
   }

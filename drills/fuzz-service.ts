@@ -1,5 +1,7 @@
 /** A service of its own under the fuzzer: starts it, fuzzes it, ends it, and holds answers, lines, series and SQL errors against R8. */
 import { createSend, jsonHeaders } from '../sim/http.ts'
+import { startChild } from './attacks/child.ts'
+import type { ProbeQuestion, ProbeReply } from './attacks/probe.ts'
 import type { Figure } from './drill.ts'
 import { LinesOracle, ROUTES } from './fuzz-lines.ts'
 import { nameErrors, type PostgresErrors, readErrors } from './fuzz-postgres.ts'
@@ -25,6 +27,8 @@ const SECRETS = {
 }
 const ACTIONS = ['ping', 'ring']
 const PARTS = 10
+/** Of one answer of /healthz, beside 64 connections that ask without a pause. */
+const MOST_STALL_MS = 1_000
 const MIB = 1024 * 1024
 
 export async function fuzzService(options: FuzzOptions): Promise<readonly Figure[]> {
@@ -52,6 +56,8 @@ export async function fuzzService(options: FuzzOptions): Promise<readonly Figure
     const { bytes } = await send({ method: 'GET', path: '/metrics', headers })
     return readSeries(bytes.toString('utf8'), ROUTES, ACTIONS)
   }
+  const probe = startChild<ProbeQuestion, ProbeReply>('./probe.js')
+  await probe.ask({ do: 'start', port: Number(new URL(origin).port) })
   const startedAtMs = performance.now()
   const parts: SeriesFacts[] = [await scrape()]
   const scrapes: Promise<void>[] = []
@@ -73,6 +79,8 @@ export async function fuzzService(options: FuzzOptions): Promise<readonly Figure
   })
   const tookS = (performance.now() - startedAtMs) / 1_000
   await Promise.all(scrapes)
+  const probes = await probe.ask({ do: 'read' })
+  await probe.end()
   parts.push(await scrape())
   service.signal('SIGTERM')
   const ended = await service.ended
@@ -84,6 +92,7 @@ export async function fuzzService(options: FuzzOptions): Promise<readonly Figure
     parts,
     lines,
     ended,
+    probes,
     postgres: readErrors(options.databaseLog),
   })
 }
@@ -96,11 +105,13 @@ interface Outcome {
   readonly parts: readonly SeriesFacts[]
   readonly lines: LinesOracle
   readonly ended: Ended
+  readonly probes: ProbeReply
   readonly postgres: PostgresErrors
 }
 
-function figuresOf({ report, tookS, parts, lines, ended, postgres }: Outcome): readonly Figure[] {
-  const { sent, mutated, aborted, answered, further, silent, byStatus, byCode } = report
+function figuresOf(outcome: Outcome): readonly Figure[] {
+  const { report, tookS, parts, lines, ended, probes, postgres } = outcome
+  const { sent, mutated, aborted, answered, further, silent, floods, byStatus, byCode } = report
   const count = (status: number) => byStatus[status] ?? 0
   const last = parts.at(-1)
   const all5xx = Object.entries(byStatus).reduce((sum, [s, n]) => (s < '5' ? sum : sum + n), 0)
@@ -111,7 +122,7 @@ function figuresOf({ report, tookS, parts, lines, ended, postgres }: Outcome): r
     {
       promise:
         'every answer is well formed and explained: 0 × 500, 501 for transfer encodings only',
-      measured: `${sent} requests (${mutated} damaged, ${aborted} left unread, ${silent} no whole ones), ${answered} answers and ${further} to what damage had made more of in ${tookS.toFixed(0)} s: ${count(500)} × 500, ${count(501)} × 501, ${count(503)} × 503 ${JSON.stringify(byCode)}; faults: ${list(report.faults)}`,
+      measured: `${sent} requests (${mutated} damaged, ${aborted} left unread, ${silent} no whole ones), ${answered} answers and ${further} to what damage had made more of, ${floods} floods in ${tookS.toFixed(0)} s: ${count(500)} × 500, ${count(501)} × 501, ${count(503)} × 503 ${JSON.stringify(byCode)}; faults: ${list(report.faults)}`,
       isHeld: report.faults.length === 0 && answered + aborted + silent === sent && !byStatus[500],
     },
     {
@@ -134,6 +145,12 @@ function figuresOf({ report, tookS, parts, lines, ended, postgres }: Outcome): r
       promise: 'no bad input reaches PostgreSQL',
       measured: `its errors by SQLSTATE: ${JSON.stringify(postgres.bySqlstate)}; faults: ${list(postgres.faults)}`,
       isHeld: postgres.faults.length === 0,
+    },
+    {
+      promise: `the event loop is never held up: /healthz within ${MOST_STALL_MS / 1_000} s, from a process that does nothing else`,
+      measured: `at worst ${probes.worstMs.toFixed(0)} ms, ${probes.failed} of ${probes.asked} failed`,
+      isHeld: probes.worstMs <= MOST_STALL_MS && probes.failed === 0,
+      isTimed: probes.failed === 0,
     },
     {
       promise: 'the service lives',

@@ -1,5 +1,8 @@
 /** The fuzzer's short form (`npm run fuzz` is the long one): whatever comes, answers and log lines keep the contract (R8). */
 import t from 'tap'
+import { startChild } from '../drills/attacks/child.ts'
+import { GROSS } from '../drills/attacks/criterion.ts'
+import type { ProbeQuestion, ProbeReply } from '../drills/attacks/probe.ts'
 import { LinesOracle, ROUTES } from '../drills/fuzz-lines.ts'
 import { runFuzz } from '../drills/fuzz-run.ts'
 import { readSeries } from '../drills/fuzz-series.ts'
@@ -26,6 +29,9 @@ t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t)
     hmacSecret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
   })
   const lines = new LinesOracle(ROUTES.map(({ path }) => path))
+  const probe = startChild<ProbeQuestion, ProbeReply>('./probe.js')
+  t.teardown(() => probe.end())
+  await probe.ask({ do: 'start', port: Number(new URL(service.origin).port) })
   const report = await runFuzz({
     origin: service.origin,
     world,
@@ -35,7 +41,12 @@ t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t)
     connections: 32,
     lines,
   })
+  const probes = await probe.ask({ do: 'read' })
+  await probe.end()
   t.same(report.faults, [])
+  t.ok(report.floods >= REQUESTS / 1_000, `${report.floods} floods`)
+  t.ok(probes.worstMs < GROSS.stallMs, `/healthz at worst ${probes.worstMs} ms`)
+  t.equal(probes.failed, 0)
   t.equal(report.answered + report.aborted + report.silent, REQUESTS, 'each came to its end')
   for (const status of [
     '200',
