@@ -29,11 +29,9 @@ const LOOK_MS = 30_000
 
 export async function runSmallHeap(run: HeapRun): Promise<Figure> {
   const { mib, minutes, place, length, print } = run
-  const { heartbeatsPerS } = length
   const settings = UNLIMITED_DOWNLOADS
-  const stage = await Stage.open({ place, heartbeatsPerS, settings, heapMib: mib })
+  const stage = await Stage.open({ place, length, settings, heapMib: mib })
   try {
-    await wait(1_000 * length.warmS)
     await stage.look()
     const { port } = stage
     const health = await stickingHealth(stage, length)

@@ -11,6 +11,8 @@ export interface HonestLoad {
   readonly tokens: readonly string[]
   readonly adminToken: string
   readonly heartbeatsPerS: number
+  /** First of all, at WARM_FACTOR × that rate. */
+  readonly warmS: number
 }
 
 export type HonestQuestion =
@@ -37,6 +39,8 @@ export type HonestReports = Readonly<Record<HonestKind, LoadReport>>
 const CONNECTIONS = 64
 const REFUSALS_PER_S = 10
 const ADMIN_PER_S = 2
+/** A service that has done little yet is slower, and still grows: an attack beside that would look harmless, or greedy. */
+const WARM_FACTOR = 8
 const US_PER_MS = 1_000
 const BEAT = JSON.stringify({ status: 'ok', battery_pct: 80, network_type: 'wifi', uptime_s: 60 })
 const RESULT = JSON.stringify({ request_id: 'of-nobody', outcome: 'success' })
@@ -45,6 +49,24 @@ const stopping = new AbortController()
 const answered: string[] = []
 let latencyUs: RecordableHistogram = createHistogram()
 let reports: Promise<readonly [LoadReport, LoadReport, LoadReport]> | undefined
+
+function beat(heads: readonly LoadRequest['headers'][], index: number): Omit<LoadRequest, 'id'> {
+  const headers = heads[index % heads.length] ?? {}
+  return { method: 'POST', path: '/v1/heartbeat', headers, body: BEAT }
+}
+
+/** Whatever is answered: a service that is cold may refuse some. */
+async function warm({ origin, tokens, heartbeatsPerS, warmS }: HonestLoad): Promise<void> {
+  const heads = tokens.map(jsonHeaders)
+  await runLoad({
+    origin,
+    ratePerS: WARM_FACTOR * heartbeatsPerS,
+    connections: CONNECTIONS,
+    arrivals: WARM_FACTOR * heartbeatsPerS * warmS,
+    signal: stopping.signal,
+    next: (index) => ({ id: '', ...beat(heads, index) }),
+  })
+}
 
 function start({ origin, tokens, adminToken, heartbeatsPerS }: HonestLoad): void {
   const heads = tokens.map(jsonHeaders)
@@ -69,13 +91,11 @@ function start({ origin, tokens, adminToken, heartbeatsPerS }: HonestLoad): void
         if (kind === 'heartbeats') latencyUs.record(Math.max(1, Math.round(latencyMs * US_PER_MS)))
       },
     })
-  const phone = (index: number) => heads[index % heads.length] ?? {}
   reports = Promise.all([
-    load(heartbeatsPerS, 'heartbeats', (index) => ({
-      ...{ method: 'POST', path: '/v1/heartbeat', headers: phone(index), body: BEAT },
-    })),
+    load(heartbeatsPerS, 'heartbeats', (index) => beat(heads, index)),
     load(REFUSALS_PER_S, 'refusals', (index) => ({
-      ...{ method: 'POST', path: '/v1/action-result', headers: phone(index), body: RESULT },
+      ...{ method: 'POST', path: '/v1/action-result', body: RESULT },
+      headers: heads[index % heads.length] ?? {},
     })),
     load(ADMIN_PER_S, 'admin', () => ({
       ...{ method: 'GET', path: '/admin/devices?limit=1', headers: admin },
@@ -91,7 +111,10 @@ async function stop(): Promise<HonestResult> {
 }
 
 serve<HonestQuestion, HonestReply>(async (question) => {
-  if (question.do === 'start') start(question)
+  if (question.do === 'start') {
+    await warm(question)
+    start(question)
+  }
   const p99Ms = latencyUs.percentile(99) / US_PER_MS
   latencyUs = createHistogram()
   return { p99Ms, result: question.do === 'stop' ? await stop() : undefined }

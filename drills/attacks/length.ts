@@ -2,7 +2,7 @@
 
 export interface Length {
   readonly heartbeatsPerS: number
-  /** Before the first window: until the compiler is done with the service. */
+  /** Of many heartbeats, before anything is measured. */
   readonly warmS: number
   readonly quietS: number
   /** Windows of attack, with one of quiet before each. */

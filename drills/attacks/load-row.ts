@@ -26,7 +26,7 @@ export interface LoadRow {
 }
 
 export interface Beginning {
-  readonly options?: Partial<Omit<StageOptions, 'place' | 'heartbeatsPerS'>>
+  readonly options?: Partial<Omit<StageOptions, 'place' | 'length'>>
   /** On the running service, before the first window. */
   readonly attack: (stage: Stage) => Promise<Attack>
   readonly end?: () => Promise<void>
@@ -59,11 +59,10 @@ export interface RowRun {
 export async function runLoadRow(row: LoadRow, run: RowRun): Promise<Figure> {
   const { place, length, print } = run
   const beginning = await row.begin(length, place)
-  const { heartbeatsPerS } = length
-  const stage = await Stage.open({ place, heartbeatsPerS, ...beginning.options })
+  const stage = await Stage.open({ place, length, ...beginning.options })
   try {
     const attack = await beginning.attack(stage)
-    await wait(1_000 * length.warmS)
+    await wait(1_000 * length.quietS)
     await stage.look()
     const quiet: Look[] = []
     const hostile: Look[] = []

@@ -6,6 +6,7 @@ import { ADMIN_TOKEN, serviceSettings } from '../service-settings.ts'
 import type { Assault, AssaultReport } from './assault.ts'
 import { type Child, startChild } from './child.ts'
 import type { HonestQuestion, HonestReply, HonestResult } from './honest.ts'
+import type { Length } from './length.ts'
 import { LinesAccount } from './lines-account.ts'
 import type { Place } from './place.ts'
 import type { ProbeQuestion, ProbeReply } from './probe.ts'
@@ -16,7 +17,7 @@ export interface StageOptions {
   readonly maxOpenFiles?: number | undefined
   /** Of the service's heap, MiB; undefined: Node's own. */
   readonly heapMib?: number | undefined
-  readonly heartbeatsPerS: number
+  readonly length: Pick<Length, 'heartbeatsPerS' | 'warmS'>
 }
 
 /** Since the last look. */
@@ -68,7 +69,7 @@ export class Stage {
     }, RSS_MS)
   }
 
-  /** The service serves, honest clients and prober are at work. */
+  /** The service serves and is warm; honest clients and prober are at work. */
   static async open(options: StageOptions): Promise<Stage> {
     const { place, maxOpenFiles, heapMib } = options
     const lines = new LinesAccount()
@@ -93,7 +94,7 @@ export class Stage {
       origin,
       tokens: place.phones.map(({ token }) => token),
       adminToken: ADMIN_TOKEN,
-      heartbeatsPerS: options.heartbeatsPerS,
+      ...options.length,
     })
     return stage
   }
