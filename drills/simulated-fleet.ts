@@ -48,8 +48,8 @@ export interface SimulatedFleetOptions {
 }
 
 export function simulatedFleet({ fcm, ...options }: SimulatedFleetOptions): SimulatedFleet {
-  const where = ['--url', options.origin, '--admin-token', ADMIN_TOKEN]
-  const line = readCommandLine([...where, ...options.args], {}, options.runId)
+  const args = ['--url', options.origin, ...options.args]
+  const line = readCommandLine(args, { ADMIN_TOKEN }, options.runId)
   if (line === 'help') throw new Error('no simulation')
   const acknowledged = {
     heartbeats: new Set<string>(),

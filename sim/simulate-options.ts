@@ -49,9 +49,7 @@ export class UsageError extends Error {
 export const USAGE = `npm run simulate -- [options]      phones with the fielded agent's habits against a running service
 
   --url URL                  the service (http://127.0.0.1:8080)
-  --admin-token TOKEN        scopes enroll, command and read; else ADMIN_TOKEN, else the file
-  --admin-token-file FILE    (data/admin-token)
-  --admin-hmac-secret TEXT   signs admin requests; else ADMIN_HMAC_SECRET
+  --admin-token-file FILE    scopes enroll, command and read; else ADMIN_TOKEN of the environment, else data/admin-token
   --devices N                phones (10)
   --minutes M                how long they live; decimals are fine (1; with --heartbeats 60)
   --heartbeats K             ends before, once each phone has had K heartbeats acknowledged and all commands are settled
@@ -71,16 +69,14 @@ export const USAGE = `npm run simulate -- [options]      phones with the fielded
   --journal FILE             appends what was acknowledged, one JSON line each: heartbeats, commands, results
   --wait S                   how long to wait for the service to be ready (30)
 
-Ctrl-C ends the run with its summary, a second one at once. Progress and the summary go to stderr, JSON to stdout.
+Where ADMIN_HMAC_SECRET is set, it signs admin requests. Ctrl-C ends the run with its summary, a second one at once. Progress and the summary go to stderr, JSON to stdout.
 Exit code 0: nothing lost, nothing run twice, no phone wiped. 1: otherwise, or the run could not begin. 64: usage.
 `
 
 const STRING = { type: 'string' } as const
 const OPTIONS = {
   url: STRING,
-  'admin-token': STRING,
   'admin-token-file': STRING,
-  'admin-hmac-secret': STRING,
   devices: STRING,
   minutes: STRING,
   heartbeats: STRING,
@@ -129,7 +125,7 @@ export function readCommandLine(
   const ttlS = Math.min(Math.max(60, Math.ceil(2 * intervalS)), MAX_TTL_S)
   const options = {
     origin: readOrigin(values.url ?? 'http://127.0.0.1:8080'),
-    adminHmacSecret: values['admin-hmac-secret'] ?? env['ADMIN_HMAC_SECRET'] ?? null,
+    adminHmacSecret: env['ADMIN_HMAC_SECRET'] ?? null,
     devices,
     aliasPrefix: readPrefix(values['alias-prefix'] ?? `sim-${runId}`),
     minutes: number('minutes', heartbeats === null ? 1 : 60, 0, 525_600),
@@ -196,6 +192,10 @@ function readOrigin(text: string): string {
   if (url === null || !isWeb || url.pathname !== '/' || url.search !== '') {
     throw new UsageError(`--url is http://host:port or https://host, without a path, not "${text}"`)
   }
+  const isLoopback = /^(localhost|\[::1\]|127(\.\d+){3})$/.test(url.hostname)
+  if (url.protocol === 'http:' && !isLoopback) {
+    throw new UsageError(`--url: tokens would go to ${url.origin} in clear; give https://`)
+  }
   return url.origin
 }
 
@@ -207,14 +207,14 @@ function readPrefix(text: string): string {
 }
 
 function readAdminToken(values: Values, env: Environment): string {
-  const given = values['admin-token'] ?? env['ADMIN_TOKEN']
+  const given = env['ADMIN_TOKEN']
   if (given !== undefined && values['admin-token-file'] === undefined) return given
   const path = values['admin-token-file'] ?? TOKEN_FILE
   try {
     return readFileSync(path, 'utf8').trim()
   } catch {
     throw new UsageError(
-      `no admin token: give --admin-token, ADMIN_TOKEN or --admin-token-file (${path} cannot be read)`,
+      `no admin token: give ADMIN_TOKEN or --admin-token-file (${path} cannot be read)`,
     )
   }
 }

@@ -209,6 +209,19 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
   const nobody = { FLEETLOOP_URL: 'http://127.0.0.1:1', FLEETLOOP_TOKEN: READER }
   t.match(await why(nobody, 'D01'), { code: 1, err: /gives no answer of ours: .* FLEETLOOP_URL\?/ })
 
+  for (const FLEETLOOP_URL of [
+    'http://fleet.example:8080',
+    'http://127.0.0.1.example',
+    'http://10.0.0.1',
+    'ftp://127.0.0.1',
+  ]) {
+    t.match(await why({ FLEETLOOP_URL, FLEETLOOP_TOKEN: READER }, 'D01'), {
+      code: 2,
+      out: '',
+      err: /^FLEETLOOP_URL: the token would go to \S+ in clear\. Give https:\/\//,
+    })
+  }
+
   const other = createServer((_, response) => response.writeHead(404).end('{"error":"nothing"}'))
   other.listen(0, '127.0.0.1')
   await once(other, 'listening')

@@ -1,6 +1,6 @@
 /** Each command of the runbook works: most in the course of one night, the others each on a service of its own. */
 import { spawnSync } from 'node:child_process'
-import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -27,7 +27,7 @@ const NAMED = [
   'end-open',
 ]
 const named = (name: string) => blocksOf(RUNBOOK).find(({ rest }) => rest === name)?.text ?? ''
-const missing = ['bash', 'curl', 'jq', 'openssl'].filter(
+const missing = ['bash', 'curl', 'jq', 'python3'].filter(
   (tool) => spawnSync(tool, ['--version']).error,
 )
 
@@ -61,7 +61,7 @@ t.test(
     const env = {
       PATH,
       URL: service.origin,
-      ADMIN,
+      ...authFiles(service.dataDir),
       LOG: log,
       ID: 'ring-1',
       ALIAS: 'D01',
@@ -115,7 +115,8 @@ t.test(
     const service = await startService(t, { env: { ADMIN_HMAC_SECRET } })
     writeFileSync(join(service.dataDir, 'app.apk'), makeApk())
     const { PATH } = process.env
-    const env = { PATH, URL: service.origin, ADMIN, ADMIN_HMAC_SECRET, APK: 'app.apk' }
+    const signing = { ADMIN_HMAC_SECRET, APK: 'app.apk' }
+    const env = { PATH, URL: service.origin, ...authFiles(service.dataDir), ...signing }
     const options = { input: named('signed'), env, cwd: service.dataDir, encoding: 'utf8' } as const
     t.match(spawnSync('bash', options), { status: 0, stdout: '"build_id":"app-43"' })
     const db = await connect(t, service.databaseUrl)
@@ -142,7 +143,7 @@ t.test(
     const [enrollment] = unused.body.tokens
     const inDatabase = (name: string, databaseUrl: string) => {
       const text = named(name)
-      const env = { PATH: process.env['PATH'], DATABASE_URL: databaseUrl }
+      const env = { PATH: process.env['PATH'], DATABASE: databaseUrl }
       const bash = spawnSync('bash', { input: text, env, cwd: before.dataDir, encoding: 'utf8' })
       t.match(bash, { status: 0, stdout: '', stderr: '' }, text)
     }
@@ -182,6 +183,18 @@ t.test(
     t.match((await restored.call('GET', '/admin/commands/ring-2')).body, { status: 'expired' })
   },
 )
+
+/** A token's file, and what the runbook's first block makes of it. */
+function authFiles(cwd: string): { readonly TOKEN: string; readonly AUTH: string } {
+  const files = { TOKEN: 'token', AUTH: 'auth' }
+  writeFileSync(join(cwd, files.TOKEN), ADMIN)
+  const [setUp] = blocksOf(RUNBOOK)
+  const input = /^\(umask .*\)$/m.exec(setUp?.text ?? '')?.[0] ?? 'false'
+  const env = { PATH: process.env['PATH'], ...files }
+  t.equal(spawnSync('bash', { input, env, cwd }).status, 0, input)
+  t.equal(statSync(join(cwd, files.AUTH)).mode & 0o777, 0o600)
+  return files
+}
 
 /** pg_dump reads its own version's servers and older ones: Debian's does not read the embedded one. */
 async function noBackup(): Promise<string | false> {

@@ -56,6 +56,24 @@ t.test('each secret setting stands there, with how it is kept and changed', asyn
   for (const [what = '', ...told] of KEPT) t.ok(told.length === 2 && told.every(Boolean), what)
 })
 
+t.test(
+  'no recipe gives a secret as an argument, which every user of the machine can read',
+  async (t) => {
+    for (const file of [
+      'README.md',
+      'RUNBOOK.md',
+      'SECURITY.md',
+      'CONTRIBUTING.md',
+      'docs/device-protocol.md',
+    ]) {
+      const found = read(file).match(
+        /-H ["']Authorization.*|-hmac .*|(psql|pg_dump|pg_restore).*\$DATABASE_URL.*|-e \w*(TOKEN|SECRET|PASSWORD)\w*=.*|--(token|password)[ =].*/g,
+      )
+      t.equal(found, null, file)
+    }
+  },
+)
+
 t.test('settings, columns, codes, tests and links that it names are there', async (t) => {
   const sql = readdirSync(join(ROOT, 'sql')).map((file) => read(join('sql', file)))
   const { scripts } = JSON.parse(read('package.json'))

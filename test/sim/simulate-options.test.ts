@@ -9,13 +9,14 @@ t.test('the command line is read, and refused in words', (t) => {
     ...{ devices: 10, minutes: 1, intervalS: 600, commandsPerMinute: 6, commandTtlS: 1_200 },
   })
   t.match(read('--devices', '1000', '--heartbeats', '2'), { commandsPerMinute: 100, minutes: 60 })
-  t.match(read('--admin-token', 'other'), { adminToken: 'other' })
   t.equal(read('--help'), 'help')
   const faults: readonly (readonly [args: readonly string[], message: RegExp])[] = [
     [['--device', '1'], /--device/],
     [['extra'], /extra/],
+    [['--admin-token', 'in-ps'], /--admin-token/],
     [['--url', 'localhost:8080'], /--url is http/],
     [['--url', 'http://host/path'], /without a path/],
+    [['--url', 'http://fleet.example'], /in clear; give https/],
     [['--minutes', ''], /--minutes is a number/],
     [['--late', '1.5'], /--late is a number from 0 to 1/],
     [['--late', '0.6', '--never', '0.6'], /more than all commands/],

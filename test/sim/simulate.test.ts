@@ -28,9 +28,17 @@ interface Run {
 }
 
 function simulate(t: Test, ...args: readonly string[]): Run {
+  return simulateAs(t, {}, ...args)
+}
+
+function simulateAs(
+  t: Test,
+  env: Readonly<Record<string, string>>,
+  ...args: readonly string[]
+): Run {
   const child = spawn(process.execPath, ['--enable-source-maps', SIMULATE, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'], ADMIN_TOKEN: ADMIN },
+    env: { PATH: process.env['PATH'], ADMIN_TOKEN: ADMIN, ...env },
   })
   t.teardown(() => child.kill('SIGKILL'))
   let stdout = ''
@@ -148,16 +156,15 @@ t.test('with the stand-in for FCM pushes reach the phones', async (t) => {
 t.test(
   'silent and expired commands are told apart from lost ones; runs repeat on one service',
   async (t) => {
-    const service = await startService(t, {
-      env: { ADMIN_HMAC_SECRET: 'sign-Qd8vXr2kWz9mBt4sLh7cYp3n' },
-    })
+    const signing = { ADMIN_HMAC_SECRET: 'sign-Qd8vXr2kWz9mBt4sLh7cYp3n' }
+    const service = await startService(t, { env: signing })
     const args = [
       ...['--url', service.origin, '--devices', '3', '--interval', '0.2', '--heartbeats', '2'],
       ...['--commands', '5', '--commands-per-minute', '6000', '--never', '1', '--late', '0'],
-      ...['--twice', '0', '--admin-hmac-secret', 'sign-Qd8vXr2kWz9mBt4sLh7cYp3n'],
+      ...['--twice', '0'],
     ]
     for (const _ of ['once', 'and again']) {
-      const run = simulate(t, ...args)
+      const run = simulateAs(t, signing, ...args)
       const { code, stdout } = await run.ended
       t.equal(code, 0, run.stderr())
       const { commands, results }: Summary = JSON.parse(stdout)
@@ -214,7 +221,7 @@ t.test('a service that answers 401 wipes the phones, and the exit code says so',
 
 t.test('what cannot begin says why', async (t) => {
   const service = await startService(t)
-  const refused = simulate(t, '--url', service.origin, '--admin-token', 'wrong')
+  const refused = simulateAs(t, { ADMIN_TOKEN: 'wrong' }, '--url', service.origin)
   t.equal((await refused.ended).code, 1)
   t.match(refused.stderr(), /enrollment tokens were answered with 401 \w+/)
   await service.stop()
