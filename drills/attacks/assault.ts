@@ -49,9 +49,10 @@ export interface RequestsAssault extends Common {
   }[]
 }
 
-/** Connections that are opened, and again wherever one is closed (row 6). */
+/** Connections that say nothing, as many as the service lets in, and a few more every second (row 6). */
 export interface IdleAssault extends Common {
   readonly kind: 'idle'
+  /** At most. */
   readonly sockets: number
   /** Addresses 127.2.x.y that they come from, by turns. */
   readonly addresses: number

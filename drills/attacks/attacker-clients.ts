@@ -10,6 +10,9 @@ const RETRY_MS = 500
 /** A byte of an answer each second. */
 const TRICKLE_MS = 1_000
 const CONNECTIONS = 64
+/** Opened at once, up to the bound; there one by one. */
+const BATCH = 20
+const PAUSE_MS = 20
 
 /** A download is held when its answer began with 200. */
 export async function holdDownloads(assault: DownloadsAssault): Promise<AssaultReport> {
@@ -91,22 +94,26 @@ export async function sendRequests(assault: RequestsAssault): Promise<AssaultRep
   return { due, shed, failed, ...Object.fromEntries(statuses) }
 }
 
-/** Each asks once, so that it looks like a client; then nothing. */
+/** Each asks once, so that it looks like a client; then nothing. From the first that is closed on, only a few more. */
 export async function lieIdle(assault: IdleAssault): Promise<AssaultReport> {
-  const { sockets: count, addresses, port, seconds } = assault
+  const { sockets: most, addresses, port, seconds } = assault
   const attacker = new AttackerSockets(port)
-  await attacker.keep({
-    count,
-    addressOf(index) {
+  const endsAtMs = performance.now() + 1_000 * seconds
+  for (let index = 0; performance.now() < endsAtMs; ) {
+    const isAtBound = attacker.counts['closed by the service'] !== undefined
+    const size = attacker.open.size >= most ? 0 : isAtBound ? 1 : BATCH
+    const batch = Array.from({ length: size }, async () => {
       const address = index % addresses
-      return `127.2.${Math.floor(address / 250)}.${1 + (address % 250)}`
-    },
-    onOpen(socket) {
+      index += 1
+      const socket = await attacker.connect(
+        `127.2.${Math.floor(address / 250)}.${1 + (address % 250)}`,
+      )
       socket.resume()
-      socket.write('GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n')
-    },
-  })
-  await wait(1_000 * seconds)
+      if (socket.writable) socket.write('GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n')
+    })
+    await Promise.all(batch)
+    await wait(PAUSE_MS)
+  }
   attacker.count('open at the end', attacker.open.size)
   return attacker.end()
 }

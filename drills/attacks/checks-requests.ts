@@ -103,7 +103,7 @@ async function damagedCursors(send: Send): Promise<readonly string[]> {
     if (cursor === '') continue
     own.push(cursor, cursor.slice(0, -1), `${cursor}A`, cursor.toLowerCase())
     const bytes = Buffer.from(cursor, 'base64url')
-    for (let at = 0; at < bytes.length; at += 1) {
+    for (let at = 0; at < bytes.length; at += 3) {
       const flipped = Buffer.from(bytes)
       flipped[at] = (flipped[at] ?? 0) ^ (1 << (at % 8))
       own.push(flipped.toString('base64url'))

@@ -29,8 +29,8 @@ export interface Place {
 const HONEST_PHONES = 50
 /** Three downloads each take every place there is. */
 const STOLEN_PHONES = 100
-/** More than the system's buffers of a connection take in. */
-const APK_BYTES = 24_000_000
+/** More than the system's buffers of a connection take in where nobody reads. */
+const APK_BYTES = 8_000_000
 
 /** By a service that ends again: it migrates, and the rest goes through its API but the fleet, which is written as it is. */
 export async function preparePlace(databaseUrl: string, dir: string): Promise<Place> {

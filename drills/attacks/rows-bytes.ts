@@ -16,6 +16,8 @@ export const UNLIMITED_DOWNLOADS = {
   RATE_LIMIT_APK_PER_TOKEN_PER_MIN: NO_LIMIT,
   RATE_LIMIT_APK_PER_SUBNET_PER_MIN: NO_LIMIT,
 }
+/** Downloads at once. */
+export const PER_SUBNET = 64
 const JUNK_SOCKETS = 100
 const UNREAD_SOCKETS = 1_000
 const UNREAD_BYTES = 300_000
@@ -63,6 +65,7 @@ export const stickingDownloads = (place: Place, length: Length) => ({
 const junkBehindDownloads: LoadRow = {
   row: 1,
   title: 'no HTTP behind slow downloads',
+  downloads: PER_SUBNET,
   begin: async (length, place) => ({
     options: { settings: UNLIMITED_DOWNLOADS },
     async attack(stage) {

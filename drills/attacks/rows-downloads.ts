@@ -5,24 +5,27 @@ import type { AssaultReport } from './assault.ts'
 import { type Criterion, countsText } from './criterion.ts'
 import type { LoadRow } from './load-row.ts'
 import type { Place } from './place.ts'
-import { UNLIMITED_DOWNLOADS } from './rows-bytes.ts'
+import { PER_SUBNET, UNLIMITED_DOWNLOADS } from './rows-bytes.ts'
 
 interface Form {
   readonly title: string
   readonly tokensOf: (place: Place) => readonly string[]
   readonly perToken: number
   readonly subnets: number
+  /** Of all attackers, that are granted. */
+  readonly downloads: number
   /** A phone that wants the APK has it after so long, its 503s included. */
   readonly mostWaitS: number
 }
 
 const PER_CREDENTIAL = 3
-const PER_SUBNET = 64
+/** APK_MAX_DOWNLOADS. */
+const MAX_DOWNLOADS = 256
 const TRIED_AT_ONCE = 20
 /** A slow download gives way after a minute. */
 const GIVES_WAY_S = 75
 const AT_ONCE_S = 5
-const EVERY_MS = 3_000
+const EVERY_MS = 1_000
 const RETRY_MS = 1_000
 
 const FORMS: readonly Form[] = [
@@ -31,6 +34,7 @@ const FORMS: readonly Form[] = [
     tokensOf: ({ stolen }) => stolen.slice(0, 1).map(({ token }) => token),
     perToken: TRIED_AT_ONCE,
     subnets: 1,
+    downloads: PER_CREDENTIAL,
     mostWaitS: AT_ONCE_S,
   },
   {
@@ -38,6 +42,7 @@ const FORMS: readonly Form[] = [
     tokensOf: ({ usedEnrollmentToken }) => [usedEnrollmentToken],
     perToken: TRIED_AT_ONCE,
     subnets: 1,
+    downloads: PER_CREDENTIAL,
     mostWaitS: AT_ONCE_S,
   },
   {
@@ -45,6 +50,7 @@ const FORMS: readonly Form[] = [
     tokensOf: ({ stolen }) => stolen.map(({ token }) => token),
     perToken: PER_CREDENTIAL,
     subnets: 1,
+    downloads: PER_SUBNET,
     mostWaitS: AT_ONCE_S,
   },
   {
@@ -52,6 +58,7 @@ const FORMS: readonly Form[] = [
     tokensOf: ({ stolen }) => stolen.map(({ token }) => token),
     perToken: PER_CREDENTIAL,
     subnets: 8,
+    downloads: MAX_DOWNLOADS,
     mostWaitS: GIVES_WAY_S,
   },
 ]
@@ -64,7 +71,7 @@ class Downloading {
   readonly #send: Send
   readonly #place: Place
   readonly #done: Promise<void>
-  #isOver = false
+  readonly #over = new AbortController()
 
   constructor(send: Send, place: Place) {
     this.#send = send
@@ -73,21 +80,23 @@ class Downloading {
   }
 
   stop(): Promise<void> {
-    this.#isOver = true
+    this.#over.abort()
     return this.#done
   }
 
   async #run(): Promise<void> {
     const { phones } = this.#place
-    for (let index = 0; !this.#isOver; index += 1) {
+    const { signal } = this.#over
+    const pause = (ms: number) => wait(ms, undefined, { signal }).catch(() => {})
+    for (let index = 0; !signal.aborted; index += 1) {
       const sinceMs = performance.now()
       const token = phones[index % phones.length]?.token ?? ''
       while (!(await this.#isFetched(token))) {
-        if (this.#isOver) break
-        await wait(RETRY_MS)
+        if (signal.aborted) break
+        await pause(RETRY_MS)
       }
       this.slowestS = Math.max(this.slowestS, (performance.now() - sinceMs) / 1_000)
-      await wait(EVERY_MS)
+      await pause(EVERY_MS)
     }
   }
 
@@ -138,6 +147,7 @@ export const DOWNLOADS_ROWS: readonly LoadRow[] = FORMS.map((form) => ({
   row: 4,
   title: form.title,
   rounds: 1,
+  downloads: form.downloads,
   begin: async (length, place) => ({
     options: { settings: UNLIMITED_DOWNLOADS },
     async attack(stage) {
