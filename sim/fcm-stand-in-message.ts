@@ -23,6 +23,8 @@ const ANDROID_FIELDS = [
 const MAX_DATA_BYTES = 4096
 const MAX_TTL_S = 28 * 24 * 3600
 const RESERVED_KEY = /^(from|message_type|google\..*|gcm\.notification\..*)$/
+/** What Android's firebase-messaging keeps from the app (Constants.MessagePayloadKeys, extractDeveloperDefinedPayload). */
+const STRIPPED_KEY = /^(from$|message_type$|collapse_key$|google\.|gcm\.)/
 
 /** The message, or FCM's complaint. */
 export function checkMessage(text: string): CheckedMessage | { readonly complaint: Answer } {
@@ -32,6 +34,11 @@ export function checkMessage(text: string): CheckedMessage | { readonly complain
     if (error instanceof Complaint) return { complaint: error.answer }
     throw error
   }
+}
+
+/** As RemoteMessage.getData() gives it to the app. */
+export function dataOnPhone(data: CheckedMessage['data']): CheckedMessage['data'] {
+  return Object.fromEntries(Object.entries(data).filter(([name]) => !STRIPPED_KEY.test(name)))
 }
 
 class Complaint extends Error {

@@ -15,7 +15,7 @@ import {
   UNAUTHENTICATED,
   UNREGISTERED,
 } from './fcm-stand-in-answers.ts'
-import { type CheckedMessage, checkMessage } from './fcm-stand-in-message.ts'
+import { type CheckedMessage, checkMessage, dataOnPhone } from './fcm-stand-in-message.ts'
 import { createTokenIssuer, refusal } from './fcm-stand-in-token.ts'
 import { type KeyPair, type MadeServiceAccount, makeServiceAccount } from './service-account.ts'
 
@@ -134,7 +134,7 @@ export async function startFcmStandIn(
     const isTaken = mode === 'ok' || mode === 'accept_then_reset'
     const isDelivered = isTaken && deliver !== undefined && !message.isValidateOnly
     record({ ...message, at: new Date(), mode, isDelivered })
-    if (isDelivered) setImmediate(deliver, message.data)
+    if (isDelivered) setImmediate(deliver, dataOnPhone(message.data))
 
     if (mode === 'hang') return 'hang'
     if (mode === 'accept_then_reset') return 'reset'

@@ -1,6 +1,7 @@
 /** POST /admin/command and what admins read, list and cancel. */
 import t from 'tap'
 import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { verifyCommandData } from '../src/core/command-message.ts'
 import { connect } from './helpers/database.ts'
 import { startService } from './helpers/service.ts'
 
@@ -117,8 +118,8 @@ t.test('without a key the ingress id becomes the command’s, once', async (t) =
 t.test('what is not valid is refused with the field that is to blame', async (t) => {
   const ok = { device_id: shared.deviceId, action: 'ping' }
   const { device_id, action } = ok
-  const reserved = `request_id device_id action ts hmac hmac2 expires_at attempt from message_type
-    google google_x googlex gcm gcm_x`.split(/\s+/)
+  const reserved = `request_id correlation_id device_id action ts hmac hmac2 expires_at attempt from
+    message_type collapse_key google google_x googlex gcm gcm_x`.split(/\s+/)
   const cases: [body: object, field: string][] = [
     [{ action }, 'device_id'],
     [{ action, device_id, alias: 'C1' }, 'device_id'],
@@ -162,6 +163,20 @@ t.test('what is not valid is refused with the field that is to blame', async (t)
     t.match(await send(ok, {}, `?wait_ms=${wait}`), { status: 422 }, `wait_ms=${wait}`)
   }
   t.match(await send([]), { status: 400, body: { code: 'bad_json' } })
+})
+
+t.test('names that only look reserved reach the phone, signed', async (t) => {
+  const names = `from_x xfrom message_types message_id collapse_keys collapse notification priority
+    to registration_id goog gc rawdata`.split(/\s+/)
+  const params = Object.fromEntries(names.map((name) => [name, `value of ${name}`]))
+  const device = await service.enroll('whole', { fcm_token: 'whole' })
+  const received = new Promise<Readonly<Record<string, string>>>((resolve) => {
+    fcm.register('whole', resolve)
+  })
+  t.match(await send({ alias: 'whole', action: 'ring', params }), { body: { status: 'sent' } })
+  const data = await received
+  t.match(data, params)
+  t.same(verifyCommandData(data, device.hmacKey), { hmac: true, hmac2: true })
 })
 
 t.test('the largest params and lifetime are taken', async (t) => {

@@ -40,7 +40,8 @@ class Signatures(private val hmacKey: String) {
 
     private companion object {
         val RESERVED = setOf(
-            "request_id", "device_id", "action", "ts", "hmac", "hmac2", "expires_at", "attempt", "from", "message_type"
+            "request_id", "correlation_id", "device_id", "action", "ts", "hmac", "hmac2", "expires_at", "attempt", "from",
+            "message_type", "collapse_key"
         )
     }
 }

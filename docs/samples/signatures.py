@@ -4,7 +4,8 @@ import hashlib
 import hmac
 
 RESERVED = {
-    "request_id", "device_id", "action", "ts", "hmac", "hmac2", "expires_at", "attempt", "from", "message_type",
+    "request_id", "correlation_id", "device_id", "action", "ts", "hmac", "hmac2", "expires_at", "attempt", "from",
+    "message_type", "collapse_key",
 }
 
 

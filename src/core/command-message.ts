@@ -19,9 +19,13 @@ export interface CommandMessage {
   readonly hmacKey: string
 }
 
-/** Names that we or FCM use. Source: spec/data.md, and the FCM documentation on `data` keys. */
-const RESERVED_NAMES: ReadonlySet<string> = new Set([
+/**
+ * Names that no param may have. Ours, and `from`, `message_type`, `collapse_key`: FCM refuses them, or Android's
+ * firebase-messaging strips them from RemoteMessage.getData() (Constants.MessagePayloadKeys), so that no signature holds.
+ */
+export const RESERVED_PARAM_NAMES: readonly string[] = [
   'request_id',
+  'correlation_id',
   'device_id',
   'action',
   'ts',
@@ -31,11 +35,18 @@ const RESERVED_NAMES: ReadonlySet<string> = new Set([
   'attempt',
   'from',
   'message_type',
-])
+  'collapse_key',
+]
+
+/** The SDK strips `google.` and `gcm.`; FCM's documentation reserves both words whatever follows. */
+export const RESERVED_PARAM_PREFIXES: readonly string[] = ['google', 'gcm']
 
 /** True for a name that no param may have; the route answers 422 for it. */
 export function isReservedParamName(name: string): boolean {
-  return RESERVED_NAMES.has(name) || name.startsWith('google') || name.startsWith('gcm')
+  return (
+    RESERVED_PARAM_NAMES.includes(name) ||
+    RESERVED_PARAM_PREFIXES.some((prefix) => name.startsWith(prefix))
+  )
 }
 
 /** The key that signs a device's commands; its UTF-8 bytes key the HMAC. A new enrollment has a new one. */

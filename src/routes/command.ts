@@ -200,7 +200,9 @@ function readParams(body: Fields): Readonly<Record<string, string>> {
     if (!PARAM_NAME.test(name)) {
       throw invalidField(`params.${name.slice(0, 64)}`, `names must match ${PARAM_NAME.source}`)
     }
-    if (isReservedParamName(name)) throw invalidField(`params.${name}`, 'is a reserved name')
+    if (isReservedParamName(name)) {
+      throw invalidField(`params.${name}`, 'is reserved: we use this name, or FCM strips it')
+    }
     if (typeof value !== 'string') throw invalidField(`params.${name}`, 'must be a string')
     refuseUnsafe(`params.${name}`, value, LINES)
     sizeBytes += Buffer.byteLength(name) + Buffer.byteLength(value)

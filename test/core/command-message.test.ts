@@ -63,7 +63,10 @@ t.test('the order of the params as given does not change the signature', async (
 })
 
 t.test('a param with a reserved name neither replaces a field nor is signed', async (t) => {
-  const params = { action: 'reboot', from: 'x', google_x: 'y', gcm: 'z', hmac2: '0' }
+  const params = {
+    ...{ action: 'reboot', from: 'x', google_x: 'y', gcm: 'z', hmac2: '0' },
+    ...{ correlation_id: 'c', collapse_key: 'k', message_type: 'm' },
+  }
   const data = commandData({ ...MESSAGE, params })
   t.strictSame(data, commandData({ ...MESSAGE, params: {} }))
   for (const name of Object.keys(params)) t.ok(isReservedParamName(name), name)

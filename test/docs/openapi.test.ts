@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { COMMAND_STATUSES, OUTCOMES } from '../../src/core/command.ts'
+import { RESERVED_PARAM_NAMES, RESERVED_PARAM_PREFIXES } from '../../src/core/command-message.ts'
 import { ADMIN_SCOPES } from '../../src/core/identity.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import type { Route } from '../../src/http/route.ts'
@@ -154,6 +155,16 @@ t.test('closed lists are those of the code', async (t) => {
     operation.security.flatMap((s) => s['admin'] ?? []),
   )
   t.same([...new Set(scopes)].toSorted(), ADMIN_SCOPES.toSorted())
+})
+
+t.test('the names that no param may have are those of the code', async (t) => {
+  const { params } = Object(DOCUMENT.components.schemas['NewCommand']).properties
+  const { propertyNames, description } = params
+  const names = RESERVED_PARAM_NAMES.join('|')
+  const prefixes = RESERVED_PARAM_PREFIXES.join('|')
+  t.equal(propertyNames.pattern, `^(?!(${names})$|${prefixes})[a-z][a-z0-9_]{0,63}$`)
+  t.match(description, RESERVED_PARAM_NAMES.join(', '))
+  for (const prefix of RESERVED_PARAM_PREFIXES) t.match(description, prefix)
 })
 
 /** An answer of GET /admin/commands/{request_id}, told apart by what is changed in it. */
