@@ -7,6 +7,7 @@ import { firstRunSecrets } from './first-run.ts'
 import { ListenError } from './listening.ts'
 import { type Edges, type Service, startServer } from './server.ts'
 import { StartError } from './startup.ts'
+import { createSupervisor, type Supervisor } from './supervisor.ts'
 import { createLogger, type Logger } from './telemetry/logger.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 
@@ -48,6 +49,7 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
   process.on('uncaughtException', onFault)
   process.on('unhandledRejection', onFault)
 
+  const supervisor = takeSupervisor()
   let service: Service | undefined
   const edges = { logger, say, createMetrics, maxOpenFiles: maxOpenFiles(), ...parts }
   const starting = startServer(config, edges).then((started) => {
@@ -59,6 +61,7 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
   /** Also while it still starts: what was begun (an embedded PostgreSQL) is ended; in a hurry, left to the next start. */
   const stop = async (reason: string, exitCode: number) => {
     stopping = { reason, atMs: performance.now() }
+    supervisor.stopping()
     const graceMs = config.shutdownGraceMs + WATCHDOG_EXTRA_MS
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), graceMs).unref()
     // A failed start has ended what it began.
@@ -85,12 +88,20 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
   try {
     const { origin, ready } = await starting
     say(`listening on ${origin}`)
+    if (stopping === undefined) supervisor.ready()
     await ready
   } catch (error) {
     if (stopping !== undefined) return // by a signal: its exit code counts
     say(describe(error))
     await stop('start refused', exitCodeOf(error))
   }
+}
+
+/** What we start (an embedded PostgreSQL) inherits none of it: it would speak for us. */
+function takeSupervisor(): Supervisor {
+  const { PATH, NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID } = process.env
+  for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete process.env[name]
+  return createSupervisor({ PATH, NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID }, process.pid, say)
 }
 
 /** Node has raised the soft limit to the hard one by now. Where the system does not say it in a file: what most allow. */

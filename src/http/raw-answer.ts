@@ -6,6 +6,7 @@ import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { peerAddress } from './client-address.ts'
 import { type Connection, isCutOff } from './connection.ts'
 import { PROBLEM_CONTENT_TYPE, problemOf } from './errors.ts'
+import { jsonText } from './respond.ts'
 
 export interface RawAnswerDeps {
   readonly log: Log
@@ -29,7 +30,7 @@ export function answerRaw(
   const requestId = deps.newId()
   const refusal = rawRefusal(error)
   const { status, body } = problemOf(refusal, requestId, deps.random)
-  const text = JSON.stringify(body)
+  const text = jsonText(body)
   socket.write(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
       `x-request-id: ${requestId}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n` +

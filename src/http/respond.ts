@@ -40,9 +40,12 @@ export function sendReply(
   }
 }
 
-/** What was stored before unsafe text was refused, or is a caller's own, stays harmless in a terminal. */
-function jsonText(body: unknown): string {
-  return escapeUnsafe(JSON.stringify(body))
+/**
+ * Every JSON body that we send. It ends in a newline, so that a shell's prompt does not follow it. Text that was stored
+ * before unsafe characters were refused, or that is a caller's own, stays harmless in a terminal.
+ */
+export function jsonText(body: unknown): string {
+  return `${escapeUnsafe(JSON.stringify(body))}\n`
 }
 
 function sendText(

@@ -8,6 +8,7 @@ import type { Downloader } from '../core/identity.ts'
 import type { Build } from '../db/apks.ts'
 import { PROBLEM_CONTENT_TYPE, problemOf, STATUS } from '../http/errors.ts'
 import { contentRange, type Selection, selectBytes, unsatisfiedRange } from '../http/range.ts'
+import { jsonText } from '../http/respond.ts'
 import type { RequestContext, RouteRequest, StreamReply } from '../http/route.ts'
 import { headLine } from './apk-download-line.ts'
 import { type Answer, beginDownload, type DownloadRecordDeps } from './apk-download-record.ts'
@@ -55,7 +56,7 @@ function answerOf(
     case 'unsatisfiable': {
       const range = unsatisfiedRange(sizeBytes)
       const error = new AppError('range_not_satisfiable', `The file has ${sizeBytes} bytes.`)
-      const problem = Buffer.from(JSON.stringify(problemOf(error, context.ingressId, () => 0).body))
+      const problem = Buffer.from(jsonText(problemOf(error, context.ingressId, () => 0).body))
       return {
         ...nothing,
         status: STATUS.range_not_satisfiable,

@@ -131,6 +131,13 @@ t.test(
   },
 )
 
+t.test('the unit ends what hangs or grows without end, and leaves no core file', async (t) => {
+  for (const line of ['Type=notify', 'NotifyAccess=all', 'LimitCORE=0', 'MemoryMax=512M']) {
+    t.ok(UNIT.split('\n').includes(line), line)
+  }
+  t.ok(Number(/^WatchdogSec=(\d+)$/m.exec(UNIT)?.[1]) > 0)
+})
+
 t.test('whoever stops the service has more patience than it needs', async (t) => {
   const { shutdownGraceMs } = parseConfig({}, () => '')
   const patience = [
@@ -166,7 +173,7 @@ t.test(
     const analyze = (...args: string[]) =>
       spawnSync('systemd-analyze', [...args, unit], { encoding: 'utf8' })
     t.match(analyze('--man=no', 'verify'), { status: 0, stderr: '' })
-    const { status, stdout } = analyze('--offline=true', '--threshold=20', 'security')
+    const { status, stdout } = analyze('--offline=true', '--threshold=15', 'security')
     t.equal(status, 0, /exposure level.*: ([\d.]+)/.exec(stdout)?.[0] ?? stdout)
     const settings = `${UNIT}${dropIn}`.matchAll(/^Environment=(.*)$/gm)
     const variables = [...settings].flatMap(([, given = '']) => given.split(' '))

@@ -187,12 +187,13 @@ function faultsIn(change: {
   readonly status?: number
   readonly headers?: Readonly<Record<string, string | undefined>>
   readonly body?: unknown
+  readonly text?: string
 }) {
   const { method = 'GET', path = '/admin/commands/ring-1?wait_ms=1', status = 200 } = change
   const isProblem = status >= 400 && { 'content-type': 'application/problem+json' }
   const headers = { ...HEADERS, ...isProblem, ...change.headers }
   const header = (name: string) => Reflect.get(headers, name)
-  const text = JSON.stringify(change.body ?? story())
+  const text = change.text ?? `${JSON.stringify(change.body ?? story())}\n`
   return answerFaults({ method, path }, { status, header, text })
 }
 const problem = (status: number, code: string) => ({
@@ -247,6 +248,8 @@ t.test('each way to leave the document is found', async (t) => {
     ['no allow', { method: 'PUT', ...problem(405, 'method_not_allowed') }],
     ['200 is not documented', { path: '/admin/nothing' }],
     ['$.errors is missing', problem(422, 'invalid_field')],
+    ['does not end in one newline', { text: JSON.stringify(story()) }],
+    ['does not end in one newline', { text: `${JSON.stringify(story())}\n\n` }],
   ] as const) {
     t.match(faultsIn(change).join('\n'), fault, fault)
   }

@@ -141,6 +141,7 @@ function bodyFaults(
   if (!type.endsWith('json')) return schemaFaults(media.schema, text, resolveRef)
   const body = JSON.parse(text)
   const faults = [...schemaFaults(media.schema, body, resolveRef)]
+  if (!/[}\]]\n$/.test(text)) faults.push('it does not end in one newline')
   if (status < 400) return faults
   if (body.status !== status) faults.push(`its status is ${body.status}`)
   if (codes?.includes(body.code) === false) faults.push(`${body.code} is not documented here`)

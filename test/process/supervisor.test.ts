@@ -1,0 +1,127 @@
+/** What systemd is told, by systemd-notify to a real datagram socket, and that a process that hangs tells it no more. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import t, { type Test } from 'tap'
+import { createSupervisor } from '../../src/supervisor.ts'
+import { createDatabase } from '../helpers/database.ts'
+import { ADMIN, MAIN } from '../helpers/service.ts'
+
+const missing = ['python3', 'systemd-notify'].filter(
+  (tool) => spawnSync(tool, ['--version']).error !== undefined,
+)
+const skip = missing.length > 0 && `needs ${missing.join(', ')}`
+const WATCHDOG_S = 2
+
+/** As systemd: prints each message; after READY=1 a while without another is `timeout`, once. */
+const LISTENER = `
+import socket, sys
+name, watchdog = sys.argv[1], float(sys.argv[2])
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind(name.replace('@', '\\0', 1))
+print('bound', flush=True)
+while True:
+    try:
+        message = listener.recv(4096).decode()
+    except socket.timeout:
+        message = 'timeout'
+        listener.settimeout(None)
+    if message == 'READY=1':
+        listener.settimeout(watchdog)
+    if not message.startswith('BARRIER'):
+        print(message, flush=True)
+`
+
+async function listenAt(t: Test, name: string, watchdogS = WATCHDOG_S) {
+  const child = spawn('python3', ['-c', LISTENER, name, String(watchdogS)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  const messages: string[] = []
+  const lines = createInterface(child.stdout)
+  lines.on('line', (line) => messages.push(line))
+  const heard = async (message: string, times = 1) => {
+    while (messages.filter((each) => each === message).length < times) await once(lines, 'line')
+  }
+  await heard('bound')
+  return { messages, heard }
+}
+
+function directoryOf(t: Test): string {
+  const path = mkdtempSync(join(tmpdir(), 'fleetloop-notify-'))
+  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+async function start(t: Test, env: Readonly<Record<string, string>>): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [MAIN], {
+    stdio: 'ignore',
+    env: {
+      PATH: process.env['PATH'],
+      PORT: '0',
+      DATABASE_URL: await createDatabase(t),
+      DATA_DIR: directoryOf(t),
+      ADMIN_TOKENS: `tester=${ADMIN}`,
+      HMAC_SECRET: ADMIN,
+      ...env,
+    },
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  return child
+}
+
+t.test('a service is up, alive, and silent once it hangs', { skip }, async (t) => {
+  const NOTIFY_SOCKET = join(directoryOf(t), 'notify')
+  const systemd = await listenAt(t, NOTIFY_SOCKET)
+  const service = await start(t, { NOTIFY_SOCKET, WATCHDOG_USEC: String(WATCHDOG_S * 1e6) })
+  const ended = once(service, 'exit')
+  await systemd.heard('WATCHDOG=1', 2)
+  t.same([...new Set(systemd.messages)], ['bound', 'READY=1', 'WATCHDOG=1'], 'in time, in order')
+  service.kill('SIGSTOP')
+  await systemd.heard('timeout')
+  service.kill('SIGCONT')
+  const pings = systemd.messages.filter((message) => message === 'WATCHDOG=1').length
+  await systemd.heard('WATCHDOG=1', pings + 1)
+  service.kill('SIGTERM')
+  t.same(await ended, [0, null])
+  await systemd.heard('STOPPING=1')
+})
+
+t.test("an abstract socket is told, another process's watchdog is not", { skip }, async (t) => {
+  const NOTIFY_SOCKET = `@fleetloop-test-${process.pid}`
+  const systemd = await listenAt(t, NOTIFY_SOCKET, 0.3)
+  const { PATH } = process.env
+  const env = { PATH, NOTIFY_SOCKET, WATCHDOG_USEC: '1' }
+  const said: string[] = []
+  const other = createSupervisor({ ...env, WATCHDOG_PID: '1' }, 2, (text) => said.push(text))
+  other.ready()
+  await systemd.heard('timeout')
+  other.stopping()
+  await systemd.heard('STOPPING=1')
+  t.same(systemd.messages, ['bound', 'READY=1', 'timeout', 'STOPPING=1'])
+  const ours = createSupervisor({ ...env, WATCHDOG_PID: '2' }, 2, (text) => said.push(text))
+  ours.ready()
+  await systemd.heard('WATCHDOG=1', 2)
+  t.same(said, [])
+})
+
+t.test('what cannot be told is said once', async (t) => {
+  const said: string[] = []
+  let hasSaid = () => {}
+  const first = new Promise<void>((resolve) => {
+    hasSaid = resolve
+  })
+  const say = (text: string) => {
+    said.push(text)
+    hasSaid()
+  }
+  const supervisor = createSupervisor({ PATH: '/nowhere', NOTIFY_SOCKET: '/nowhere' }, 1, say)
+  supervisor.ready()
+  supervisor.stopping()
+  await first
+  t.match(said, [/^systemd is not told READY=1, and may restart us: spawn systemd-notify ENOENT$/])
+  createSupervisor({}, 1, t.fail).ready()
+})
