@@ -69,6 +69,8 @@ async function startService(databaseUrl: string, apk: Buffer) {
   const limits = {
     RATE_LIMIT_APK_PER_TOKEN_PER_MIN: '1000000',
     RATE_LIMIT_APK_PER_SUBNET_PER_MIN: '1000000',
+    APK_MAX_DOWNLOADS_PER_TOKEN: '100000',
+    APK_MAX_DOWNLOADS_PER_SUBNET: '100000',
   }
   const service = await startBenchService('normal', { DATABASE_URL: databaseUrl, ...limits })
   const bearer = `Bearer ${service.adminToken}`

@@ -58,6 +58,7 @@ export async function openStage(options: StageOptions): Promise<Stage> {
       APK_CACHE_BYTES: String(cacheBytes),
       RATE_LIMIT_APK_PER_TOKEN_PER_MIN: '1000000',
       RATE_LIMIT_APK_PER_SUBNET_PER_MIN: '1000000',
+      APK_MAX_DOWNLOADS_PER_SUBNET: '100000',
     }
     const start = (more: ReplicaOptions) => {
       const life = startReplica(more)

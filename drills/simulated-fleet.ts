@@ -30,6 +30,7 @@ export function simulatedSettings(
     // Of few phones each fetches often: every sixth command tells one to.
     RATE_LIMIT_APK_PER_TOKEN_PER_MIN: '1000000',
     RATE_LIMIT_APK_PER_SUBNET_PER_MIN: '1000000',
+    APK_MAX_DOWNLOADS_PER_SUBNET: '100000', // all come from one address
   }
 }
 

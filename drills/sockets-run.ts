@@ -62,6 +62,8 @@ export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
       HEARTBEAT_DEDUP_WINDOW_S: '0',
       RATE_LIMIT_APK_PER_TOKEN_PER_MIN: NO_LIMIT,
       RATE_LIMIT_APK_PER_SUBNET_PER_MIN: NO_LIMIT,
+      APK_MAX_DOWNLOADS_PER_TOKEN: NO_LIMIT,
+      APK_MAX_DOWNLOADS_PER_SUBNET: NO_LIMIT,
     },
   })
   const hostile = startHostile()

@@ -1,7 +1,6 @@
 /** The parts that APK bytes go through, each bounded: uploads by the spool, downloads from the cache. */
 import { join } from 'node:path'
 import { createApkCache, type ReadApk } from './apk/cache.ts'
-import { createSlots } from './apk/slots.ts'
 import { cleanSpool, createSpool } from './apk/spool.ts'
 import type { Config } from './config.ts'
 import { StartError } from './startup.ts'
@@ -32,6 +31,5 @@ export async function createApkParts(config: Config, { readStored, log }: ApkPar
       log,
       nowMs: Date.now,
     }),
-    takeSlot: createSlots(config.apkMaxDownloads).take,
   }
 }

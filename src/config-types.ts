@@ -60,6 +60,8 @@ export interface Config {
   readonly apkMaxBytes: number
   readonly apkCacheBytes: number
   readonly apkMaxDownloads: number
+  readonly apkMaxDownloadsPerToken: number
+  readonly apkMaxDownloadsPerSubnet: number
   readonly logLevel: 'DEBUG' | 'INFO' | 'WARN' | 'ERROR' | 'OFF'
   readonly logBufferBytes: number
   readonly isMetricsEnabled: boolean

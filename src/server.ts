@@ -212,11 +212,7 @@ async function compose(
     maxPerHour: config.rateLimitTokensPerHour,
     apkDownload: metrics.apkDownload,
     defaultBuildType: config.apkDefaultBuildType,
-    limitDownloads: createApkLimits({
-      perTokenPerMin: config.rateLimitApkPerTokenPerMin,
-      perSubnetPerMin: config.rateLimitApkPerSubnetPerMin,
-      nowMs,
-    }),
+    ...createApkLimits(config, nowMs),
     isMetricsEnabled: config.isMetricsEnabled,
     metricsContentType: PROMETHEUS_CONTENT_TYPE,
     render: metrics.render,

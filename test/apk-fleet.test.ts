@@ -21,7 +21,9 @@ const LARGE_BYTES = 24_000_000
 const apk = makeApk({ sizeBytes: 1_500_000 })
 
 const first = await startService(t)
-const second = await startService(t, { databaseUrl: first.databaseUrl })
+// All phones have one address here.
+const env = { APK_MAX_DOWNLOADS_PER_SUBNET: String(PHONES) }
+const second = await startService(t, { databaseUrl: first.databaseUrl, env })
 const db = await connect(t, first.databaseUrl)
 
 async function publish(id: string, raw: Uint8Array, buildType = 'debug'): Promise<void> {

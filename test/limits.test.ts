@@ -78,6 +78,17 @@ t.test('each credential fetches so often a minute, whatever its neighbours do', 
       await refused(t, service, answer, 'apk_per_token', tokenId)
     }
   }
+  const made = await service.call('POST', '/v1/enroll-tokens', {
+    body: { aliases: [null], uses_allowed: 2 },
+  })
+  const { token: shared, token_id: sharedId } = made.body.tokens[0]
+  for (let n = 0; n < 2 * PER_TOKEN; n += 1) {
+    const { status } = await fetchFrom(service, '203.0.113.1', shared)
+    t.equal(status, 200, 'a token for two phones: twice as often')
+  }
+  const seventh = await fetchFrom(service, '203.0.113.1', shared)
+  await refused(t, service, seventh, 'apk_per_token', sharedId.slice(-4))
+  t.match(seventh.body.detail, /^This token may download 6 times a minute\. Try again in \d+ s\.$/)
   const again = await service.enroll('one')
   t.equal((await fetchFrom(service, '203.0.113.1', again.token)).status, 429, 'it is that phone')
   t.equal((await fetchFrom(service, '203.0.113.1', other.token)).status, 200, 'a neighbour')

@@ -24,6 +24,7 @@ export type EnrollmentVerdict =
         readonly kind: K
         readonly tokenId: string
         readonly alias: string | null
+        readonly usesAllowed: number
       }
     }[EnrollmentTokenStatus]
   | { readonly kind: 'unknown' }
@@ -35,6 +36,6 @@ export type AdminScope = (typeof ADMIN_SCOPES)[number]
 
 /** Who fetches an APK; it decides the `source` of the download's audit row. */
 export type Downloader =
-  | { readonly source: 'enrollment'; readonly tokenId: string }
+  | { readonly source: 'enrollment'; readonly tokenId: string; readonly usesAllowed: number }
   | { readonly source: 'ota'; readonly deviceId: string }
   | { readonly source: 'manual'; readonly admin: string }

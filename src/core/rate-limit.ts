@@ -17,8 +17,11 @@ export class RateLimit {
     return this.#minutes.size
   }
 
-  /** Counts one more of `key`; beyond the limit it counts none and answers in how many seconds there is room. `nowMs` is monotonic. */
-  take(key: string, nowMs: number): number | undefined {
+  /**
+   * Counts one more of `key`; beyond the limit it counts none and answers in how many seconds there is room. `nowMs` is
+   * monotonic. `shares`: the key stands for so many clients, and may take as many times the limit.
+   */
+  take(key: string, nowMs: number, shares = 1): number | undefined {
     this.#forgetOver(nowMs)
     const minute = this.#minutes.get(key)
     if (minute === undefined) {
@@ -26,7 +29,7 @@ export class RateLimit {
       this.#minutes.set(key, { startedAtMs: nowMs, count: 1 })
       return undefined
     }
-    if (minute.count >= this.#maxPerMin) {
+    if (minute.count >= this.#maxPerMin * shares) {
       return Math.ceil((minute.startedAtMs + WINDOW_MS - nowMs) / 1_000)
     }
     minute.count += 1

@@ -18,8 +18,16 @@ export interface DownloadEvent {
 
 export interface DownloadStore {
   begin(event: DownloadEvent): Promise<void>
-  /** Tries for some seconds: a download outlasts a restart of the database. The same call again changes nothing. */
-  complete(eventId: string, bytesSent: number, isCompleted: boolean): Promise<void>
+  /**
+   * Tries for some seconds: a download outlasts a restart of the database. The same call again changes nothing.
+   * `reason`: why it failed, null where it did not.
+   */
+  complete(
+    eventId: string,
+    bytesSent: number,
+    isCompleted: boolean,
+    reason: string | null,
+  ): Promise<void>
 }
 
 const BEGIN = /* sql */ `
@@ -28,7 +36,7 @@ const BEGIN = /* sql */ `
   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 
 const COMPLETE = /* sql */ `
-  update apk_download_events set ended_at = now(), bytes_sent = $2, completed = $3
+  update apk_download_events set ended_at = now(), bytes_sent = $2, completed = $3, reason = $4
   where event_id = $1 and ended_at is null`
 
 export function downloadStore(database: Queryable): DownloadStore {
@@ -53,11 +61,11 @@ export function downloadStore(database: Queryable): DownloadStore {
       })
     },
 
-    async complete(eventId, bytesSent, isCompleted) {
+    async complete(eventId, bytesSent, isCompleted, reason) {
       const query = {
         name: 'apk_downloads.complete',
         text: COMPLETE,
-        values: [eventId, bytesSent, isCompleted],
+        values: [eventId, bytesSent, isCompleted, reason],
       }
       await patiently(() => database.query(query))
     },

@@ -76,7 +76,7 @@ const INSERT_ALL = /* sql */ `
   returning ${timeText('expires_at')} as "expiresAt"`
 
 const JUDGE = /* sql */ `
-  select token_id as "tokenId", alias as "alias", ${STATUS} as "kind"
+  select token_id as "tokenId", alias as "alias", uses_allowed as "usesAllowed", ${STATUS} as "kind"
   from enrollment_tokens where token_hash = $1`
 
 /** As JUDGE, and nobody else may consume or revoke it before this transaction ends. */

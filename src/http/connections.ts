@@ -133,7 +133,7 @@ export class IdleWatch {
  * byte on, `writableLength` to its last; how much of it is left only the handle tells, where net's own time-out looks as
  * well (lib/net.js, _onTimeout). By whole chunks (256 KiB of an APK) a phone at 4 KB/s would be taken for one that stands.
  */
-function taken(socket: Watched): number {
+export function taken(socket: Watched): number {
   const { _handle: handle } = socket as { _handle?: { writeQueueSize?: number } | null } // no public type has it
   return socket.bytesWritten - socket.writableLength - (handle?.writeQueueSize ?? 0)
 }

@@ -1,6 +1,9 @@
 /** Writes a Reply or a Problem: the headers that every answer carries, and bodies as fast as the client reads. */
 import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Recipient } from '../core/recipient.ts'
 import { escapeUnsafe } from '../core/text.ts'
+import { taken } from './connections.ts'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
 import type { Reply, StreamReply } from './route.ts'
 
@@ -75,10 +78,24 @@ function sendStream(
     res.end()
     return
   }
+  reply.started?.(recipientOn(res.req.socket))
   pump(reply.stream, reply.sizeBytes, res, onBytes).catch((error: unknown) => {
     // The head is out: a broken connection is the only honest answer left.
     res.destroy(error instanceof Error ? error : new Error(String(error)))
   })
+}
+
+/** A response that waits behind another one of its connection counts what the client takes of that one. */
+function recipientOn(socket: Socket): Recipient {
+  return {
+    get takenBytes() {
+      return taken(socket)
+    },
+    get hasUnsent() {
+      return socket.writableLength > 0
+    },
+    cut: () => void socket.destroy(),
+  }
 }
 
 async function pump(

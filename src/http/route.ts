@@ -5,6 +5,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { AdminScope, Downloader, LiveDevice } from '../core/identity.ts'
+import type { Recipient } from '../core/recipient.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Line, LineContext } from '../telemetry/events.ts'
 
@@ -135,6 +136,8 @@ export interface StreamReply extends Omit<ReplyHead, 'line'> {
   readonly stream: AsyncIterable<Uint8Array> | null
   /** Exact length of the body in bytes, of which the stream gives no more and no less; null leaves `content-length` out (304). */
   readonly sizeBytes: number | null
+  /** Called once when the body begins to go out: not for a HEAD, and not where the client has left before. */
+  started?(recipient: Recipient): void
   /** Called once, however the answer ends; gives the terminal line. */
   ended(ending: StreamEnding): Promise<Line>
 }

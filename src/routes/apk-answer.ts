@@ -18,7 +18,7 @@ export interface ApkAnswerDeps extends DownloadRecordDeps {
   readonly readApk: ReadApk
 }
 
-/** Throws 503 `overloaded` where too many downloads run. */
+/** Throws 429 `rate_limited` or 503 `overloaded` where too many downloads run. */
 export async function answerApk(
   deps: ApkAnswerDeps,
   request: RouteRequest,

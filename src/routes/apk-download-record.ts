@@ -1,8 +1,8 @@
 /**
- * The record of one download: its place among those at once, its row in apk_download_events, its
- * counter and its terminal line.
+ * The record of one download: its count towards the limits of downloads at once, its row in
+ * apk_download_events, its counter and its terminal line.
  *
- * begun (the row stands, before the first byte) → ended (row completed, place given back). `completed`
+ * begun (the row stands, before the first byte) → ended (row completed, counted no more). `completed`
  * means that the client now has the file's last byte: 304, 416, a part before the end and a broken
  * connection are not.
  */
@@ -11,14 +11,15 @@ import type { Downloader } from '../core/identity.ts'
 import type { DownloadStore } from '../db/apk-downloads.ts'
 import type { Build } from '../db/apks.ts'
 import type { RouteRequest, StreamEnding, StreamReply } from '../http/route.ts'
+import type { ApkLimits } from '../security/apk-limits.ts'
 import { endLine, type Failure } from './apk-download-line.ts'
 
 export interface DownloadRecordDeps {
   readonly downloads: DownloadStore
   /** Makes the id of a row: a UUID. */
   readonly newId: () => string
-  /** A place among the downloads at once, given back by the call that it answers; undefined: all are taken. */
-  readonly takeSlot: () => (() => void) | undefined
+  /** Throws 429 `rate_limited` or 503 `overloaded` where too many downloads run. */
+  readonly admitDownload: ApkLimits['admitDownload']
   /** The cell of apk_download_total. */
   readonly apkDownload: (buildType: string, source: Downloader['source']) => { add(): void }
 }
@@ -42,26 +43,28 @@ export interface Answer {
   readonly reason: string | null
 }
 
-/** Writes the row; from then on `ended` completes it. Throws 503 `overloaded` where too many downloads run. */
+/** Writes the row; from then on `ended` completes it. Throws where too many downloads run. An answer without bytes of the file is none. */
 export async function beginDownload(
   deps: DownloadRecordDeps,
   { context }: RouteRequest,
   build: Build,
   downloader: Downloader,
   answer: Answer,
-): Promise<Pick<StreamReply, 'stream' | 'ended'>> {
+): Promise<Pick<StreamReply, 'stream' | 'started' | 'ended'>> {
   const eventId = deps.newId()
-  const release = answer.fileBytes > 0 ? takeSlot(deps) : () => {}
+  const live = answer.fileBytes > 0 ? deps.admitDownload(downloader, context.ip) : undefined
   let fault: unknown
 
   async function ended({ bytesSent, isWhole }: StreamEnding) {
-    release()
+    live?.end()
     const isCompleted = isWhole && answer.reachesEnd
     const fileBytesSent = answer.fileBytes > 0 ? bytesSent : 0
-    const isRecorded = await complete(deps.downloads, eventId, fileBytesSent, isCompleted)
+    const failure = failureOf(answer, isWhole, live?.gaveWay ?? false, fault)
+    const reason = failure?.reason ?? null
+    const isRecorded = await complete(deps.downloads, eventId, fileBytesSent, isCompleted, reason)
     // The counter equals the number of completed rows: a row that could not be completed is not counted.
     if (isCompleted && isRecorded) deps.apkDownload(build.buildType, downloader.source).add()
-    return endLine(build, downloader, context, fileBytesSent, failureOf(answer, isWhole, fault))
+    return endLine(build, downloader, context, fileBytesSent, failure)
   }
 
   try {
@@ -75,7 +78,7 @@ export async function beginDownload(
       rangeStart: answer.rangeStart,
     })
   } catch (error) {
-    release()
+    live?.end()
     throw error
   }
   const stream =
@@ -83,15 +86,7 @@ export async function beginDownload(
     noticing(answer.body, (error) => {
       fault = error
     })
-  return { stream, ended }
-}
-
-function takeSlot(deps: DownloadRecordDeps): () => void {
-  const release = deps.takeSlot()
-  if (release !== undefined) return release
-  throw new AppError('overloaded', 'Too many downloads at once. Try again shortly.', {
-    retryAfterS: 10,
-  })
+  return { stream, started: (recipient) => live?.started(recipient), ended }
 }
 
 /** False where the database stayed away; the pool has told of it then. */
@@ -100,9 +95,10 @@ async function complete(
   eventId: string,
   bytesSent: number,
   isCompleted: boolean,
+  reason: string | null,
 ): Promise<boolean> {
   try {
-    await downloads.complete(eventId, bytesSent, isCompleted)
+    await downloads.complete(eventId, bytesSent, isCompleted, reason)
     return true
   } catch (error) {
     if (error instanceof AppError) return false
@@ -110,11 +106,16 @@ async function complete(
   }
 }
 
-function failureOf(answer: Answer, isWhole: boolean, fault: unknown): Failure | undefined {
+function failureOf(
+  answer: Answer,
+  isWhole: boolean,
+  gaveWay: boolean,
+  fault: unknown,
+): Failure | undefined {
   if (fault !== undefined) {
     return { reason: fault instanceof AppError ? fault.code : 'internal', isOurs: true }
   }
-  if (!isWhole) return { reason: 'client_closed', isOurs: false }
+  if (!isWhole) return { reason: gaveWay ? 'too_slow' : 'client_closed', isOurs: false }
   return answer.reason === null ? undefined : { reason: answer.reason, isOurs: false }
 }
 

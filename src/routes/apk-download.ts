@@ -2,7 +2,7 @@
 import { AppError } from '../core/errors.ts'
 import type { ApkStore } from '../db/apks.ts'
 import type { DownloadRoute } from '../http/route.ts'
-import type { LimitDownloads } from '../security/apk-limits.ts'
+import type { ApkLimits } from '../security/apk-limits.ts'
 import { type ApkAnswerDeps, answerApk } from './apk-answer.ts'
 import { readBuildType } from './apk-build-wire.ts'
 import { downloadFailLine } from './apk-download-line.ts'
@@ -11,7 +11,7 @@ export function apkDownloadRoute(
   deps: ApkAnswerDeps & {
     readonly apks: Pick<ApkStore, 'latest'>
     readonly defaultBuildType: string
-    readonly limitDownloads: LimitDownloads
+    readonly limitDownloads: ApkLimits['limitDownloads']
   },
 ): DownloadRoute {
   return {

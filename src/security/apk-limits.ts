@@ -1,38 +1,108 @@
 /**
- * How often an APK may be fetched: by one credential, and by all phones of one subnet together. Only proven credentials
- * are counted, so strangers take nobody's place; per replica.
+ * Limits on APK downloads: so many a minute and so many at once, for one credential, for all of a subnet, and in all.
+ * Only proven credentials are counted, so strangers take nobody's share. Per replica.
  */
+import { AppError } from '../core/errors.ts'
 import type { Downloader } from '../core/identity.ts'
 import { RateLimit } from '../core/rate-limit.ts'
 import { subnetOf } from '../core/subnet.ts'
 import { rateLimited } from './denial.ts'
+import { type LiveDownload, LiveDownloads, type Share } from './live-downloads.ts'
 
-export interface ApkLimitsOptions {
-  /** RATE_LIMIT_APK_PER_TOKEN_PER_MIN. */
-  readonly perTokenPerMin: number
-  /** RATE_LIMIT_APK_PER_SUBNET_PER_MIN. */
-  readonly perSubnetPerMin: number
-  /** Monotonic. */
-  readonly nowMs: () => number
+/** The settings of these names. */
+export interface ApkLimitSettings {
+  readonly rateLimitApkPerTokenPerMin: number
+  readonly rateLimitApkPerSubnetPerMin: number
+  readonly apkMaxDownloads: number
+  readonly apkMaxDownloadsPerToken: number
+  readonly apkMaxDownloadsPerSubnet: number
 }
 
-/** Throws 429 `rate_limited`. Admins are not limited. `ip` null: the client has left already. */
-export type LimitDownloads = (downloader: Downloader, ip: string | null) => void
+/** `ip` null: the client has left already. */
+export interface ApkLimits {
+  /** Counts a request towards the limits of a minute. Throws 429 `rate_limited`. Admins are not limited. */
+  readonly limitDownloads: (downloader: Downloader, ip: string | null) => void
+  /** Counts a download until it ends. Throws 429 `rate_limited`, or 503 `overloaded` where no more run in all. */
+  readonly admitDownload: (downloader: Downloader, ip: string | null) => LiveDownload
+}
 
-export function createApkLimits(options: ApkLimitsOptions): LimitDownloads {
-  const tokens = new RateLimit(options.perTokenPerMin)
-  const subnets = new RateLimit(options.perSubnetPerMin)
+interface NamedShare extends Share {
+  /** What the line of its 429 names it; null: it is 503. */
+  readonly reason: string | null
+}
 
-  return (downloader, ip) => {
-    if (downloader.source === 'manual') return
-    const isEnrolling = downloader.source === 'enrollment'
-    const tokenId = isEnrolling ? downloader.tokenId.slice(-4) : null
-    const nowMs = options.nowMs()
-    const refuse = (reason: string, retryAfterS: number | undefined) => {
-      if (retryAfterS !== undefined) throw rateLimited(reason, tokenId, retryAfterS)
+/** Nobody knows when the next download ends. */
+const RETRY_AFTER_S = 10
+
+/** `nowMs` is monotonic. */
+export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number): ApkLimits {
+  const { rateLimitApkPerTokenPerMin: perToken, rateLimitApkPerSubnetPerMin: perSubnet } = settings
+  const tokens = new RateLimit(perToken)
+  const subnets = new RateLimit(perSubnet)
+  const live = new LiveDownloads()
+  const all: NamedShare = { key: 'all', most: settings.apkMaxDownloads, reason: null }
+
+  function sharesOf(downloader: Downloader, ip: string | null): readonly NamedShare[] {
+    const { apkMaxDownloadsPerToken, apkMaxDownloadsPerSubnet } = settings
+    // The phones of one token may come together, and never take more than one subnet may.
+    const together = Math.min(phonesOf(downloader), apkMaxDownloadsPerSubnet)
+    const own = {
+      key: keyOf(downloader),
+      most: Math.max(apkMaxDownloadsPerToken, together),
+      reason: 'apk_at_once_per_token',
     }
-    const credential = isEnrolling ? downloader.tokenId : downloader.deviceId // both are UUIDs of ours
-    refuse('apk_per_token', tokens.take(credential, nowMs))
-    if (ip !== null) refuse('apk_per_subnet', subnets.take(subnetOf(ip), nowMs))
+    if (ip === null) return [own, all]
+    const most = apkMaxDownloadsPerSubnet
+    return [own, { key: subnetOf(ip), most, reason: 'apk_at_once_per_subnet' }, all]
   }
+
+  return {
+    limitDownloads(downloader, ip) {
+      if (downloader.source === 'manual') return
+      const tokenId = tokenIdOf(downloader)
+      const refuse = (reason: string, retryAfterS: number | undefined, limit: string) => {
+        if (retryAfterS !== undefined) throw rateLimited(reason, tokenId, retryAfterS, limit)
+      }
+      const phones = phonesOf(downloader)
+      const ownS = tokens.take(keyOf(downloader), nowMs(), phones)
+      refuse('apk_per_token', ownS, `This token may download ${perToken * phones} times a minute.`)
+      if (ip === null) return
+      const subnetS = subnets.take(subnetOf(ip), nowMs())
+      refuse('apk_per_subnet', subnetS, `Your subnet may download ${perSubnet} times a minute.`)
+    },
+
+    admitDownload(downloader, ip) {
+      const admission = live.admit(sharesOf(downloader, ip))
+      if ('download' in admission) return admission.download
+      const { reason, most } = admission.exceeded
+      if (reason === null) {
+        const message = 'Too many downloads at once. Try again shortly.'
+        throw new AppError('overloaded', message, { retryAfterS: RETRY_AFTER_S })
+      }
+      const whose = reason === 'apk_at_once_per_token' ? 'This token' : 'Your subnet'
+      const limit = `${whose} may run ${most} downloads at once.`
+      throw rateLimited(reason, tokenIdOf(downloader), RETRY_AFTER_S, limit)
+    },
+  }
+}
+
+/** Of all that a downloader asks for, whatever token it shows. The ids are UUIDs of ours. */
+function keyOf(downloader: Downloader): string {
+  switch (downloader.source) {
+    case 'enrollment':
+      return `enrollment ${downloader.tokenId}`
+    case 'ota':
+      return `ota ${downloader.deviceId}`
+    case 'manual':
+      return `manual ${downloader.admin}`
+  }
+}
+
+/** How many phones may show this credential. */
+function phonesOf(downloader: Downloader): number {
+  return downloader.source === 'enrollment' ? downloader.usesAllowed : 1
+}
+
+function tokenIdOf(downloader: Downloader): string | null {
+  return downloader.source === 'enrollment' ? downloader.tokenId.slice(-4) : null
 }

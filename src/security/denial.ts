@@ -70,11 +70,16 @@ export function refuseEnrollment(verdict: Exclude<EnrollmentVerdict, { kind: 'ac
   })
 }
 
-/** 429 by one of the limits; `reason` names which. */
-export function rateLimited(reason: string, tokenId: string | null, retryAfterS: number): Denial {
+/** 429 by one of the limits; `reason` names it in the log, `limit` to the caller. */
+export function rateLimited(
+  reason: string,
+  tokenId: string | null,
+  retryAfterS: number,
+  limit = 'Too many requests of this kind.',
+): Denial {
   return new Denial(
     'rate_limited',
-    `Too many requests of this kind. Try again in ${retryAfterS} s.`,
+    `${limit} Try again in ${retryAfterS} s.`,
     { event: 'sec.token.ratelimit', fields: { reason, token_id: tokenId } },
     { retryAfterS },
   )

@@ -138,7 +138,8 @@ export function createGuards(deps: GuardDeps) {
       if (verdict.kind !== 'unknown') about.tokenId = verdict.tokenId.slice(-4)
       // An exhausted token still downloads: the owner's loop ends with the APK.
       if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
-      return { downloader: { source: 'enrollment', tokenId: verdict.tokenId } }
+      const { tokenId, usesAllowed } = verdict
+      return { downloader: { source: 'enrollment', tokenId, usesAllowed } }
     }
     if (findAdmin(token) !== undefined) {
       return { downloader: { source: 'manual', ...admin(headers, ['apk'], about) } }
