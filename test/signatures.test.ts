@@ -68,6 +68,23 @@ t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', asyn
   }
   t.equal((await service.call('GET', path)).status, 200, 'reading needs none')
 
+  const unknown = '{"aliases":["S3"],"dry_run":true}'
+  for (const [asked, raw] of [
+    [`${path}?dry_run=1`, body],
+    [path, unknown],
+  ] as const) {
+    const headers = sign({ method: 'POST', path: asked, body: raw })
+    const unsigned = { 'content-type': 'application/json' }
+    t.equal((await service.call('POST', asked, { raw, headers: unsigned })).status, 401, asked)
+    const refused = await service.call('POST', asked, { raw, headers })
+    t.match(
+      refused,
+      { status: 422, body: { errors: [{ field: 'dry_run' }] } },
+      'after the signature',
+    )
+    t.equal((await service.call('POST', asked, { raw, headers })).status, 401, 'it is used up')
+  }
+
   const apk = makeApk({ sizeBytes: 1_000 })
   const sha256 = createHash('sha256').update(apk).digest('hex')
   const put = '/admin/apk/builds/b1?version_code=1'

@@ -28,6 +28,7 @@ import { refuseAtEdge } from './edge.ts'
 import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
+import { refuseUnknown } from './known-names.ts'
 import { answerRaw, isOverTime, rawRefusal } from './raw-answer.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
@@ -189,6 +190,7 @@ export function createListener(deps: ListenerDeps): Listener {
         const proven = deps.guards.admin(headers, route.scopes, context)
         const request = await given()
         await deps.verifyAdmin(request.signed)
+        await refuseUnknown(route, request, exchange, bodies)
         return route.handle(Object.assign(request, proven))
       }
       case 'downloader': {

@@ -7,6 +7,9 @@ import { isRequestId } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
 import { queryInt } from './fields.ts'
 
+/** What readPage reads. */
+export const PAGE_QUERY = ['limit', 'cursor'] as const
+
 const DEFAULT_LIMIT = 50
 const MAX_LIMIT = 500
 

@@ -86,7 +86,18 @@ export type EnrollmentRoute = RouteOf<'enrollment-token'>
 export type AdminRoute = RouteOf<'admin'> & {
   /** Any one of them suffices; scope `admin` always does. */
   readonly scopes: readonly AdminScope[]
+  /** All that the route knows: anything else is refused before `handle` (http/known-names.ts). openapi.json says the same. */
+  readonly takes: Names | 'anything'
 }
+
+/** What a request may name. */
+export interface Names {
+  readonly query: readonly string[]
+  /** Of the JSON body. */
+  readonly fields: readonly string[]
+}
+
+export const NO_NAMES: Names = { query: [], fields: [] }
 export type DownloadRoute = RouteOf<'downloader'>
 export type Route =
   | OpenRoute

@@ -32,9 +32,11 @@ export class TakenRequest implements RouteRequest {
   readonly headers: IncomingHttpHeaders
   readonly body: unknown
   readonly context: RequestContext
+  /** The query as it was sent, without its `?`. */
+  readonly search: string
+  /** The JSON body as it was sent. */
+  readonly bytes: Buffer
   readonly #exchange: Exchange
-  readonly #search: string
-  readonly #bytes: Buffer
 
   constructor(
     exchange: Exchange,
@@ -43,8 +45,8 @@ export class TakenRequest implements RouteRequest {
     bytes: Buffer,
   ) {
     this.#exchange = exchange
-    this.#search = search
-    this.#bytes = bytes
+    this.search = search
+    this.bytes = bytes
     this.method = exchange.request.method ?? ''
     this.params = params
     this.headers = exchange.request.headers
@@ -53,7 +55,7 @@ export class TakenRequest implements RouteRequest {
   }
 
   get query(): URLSearchParams {
-    return new URLSearchParams(this.#search)
+    return new URLSearchParams(this.search)
   }
 
   get upload(): Readable {
@@ -65,7 +67,7 @@ export class TakenRequest implements RouteRequest {
   }
 
   get signed(): SignedRequest {
-    return signedRequest(this.#exchange.request, this.#bytes)
+    return signedRequest(this.#exchange.request, this.bytes)
   }
 
   log(line: Line, requestId?: string): void {

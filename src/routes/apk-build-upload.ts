@@ -24,6 +24,17 @@ export function apkBuildUploadRoute(deps: ApkBuildUploadDeps): AdminRoute {
     path: '/admin/apk/builds/{build_id}',
     guard: 'admin',
     scopes: ['apk'],
+    takes: {
+      query: [
+        'version_code',
+        'version_name',
+        'build_type',
+        'git_sha',
+        'ci_run_id',
+        'signer_fingerprint',
+      ],
+      fields: [],
+    },
     body: 'stream',
     async handle(request) {
       const described = readDescription(request, deps.defaultBuildType)

@@ -1,8 +1,8 @@
 /** /admin/apk/builds: what was published, the bytes of one build, and taking one out of service. */
 import { AppError } from '../core/errors.ts'
 import type { ApkStore } from '../db/apks.ts'
-import { pageOf, readPage } from '../http/page.ts'
-import { type AdminRoute, json } from '../http/route.ts'
+import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
+import { type AdminRoute, json, NO_NAMES } from '../http/route.ts'
 import { type ApkAnswerDeps, answerApk } from './apk-answer.ts'
 import {
   auditedBy,
@@ -21,6 +21,7 @@ export function apkBuildsRoute(deps: { readonly apks: Pick<ApkStore, 'list'> }):
     path: '/admin/apk/builds',
     guard: 'admin',
     scopes: ['apk', 'read'],
+    takes: { query: ['build_type', ...PAGE_QUERY], fields: [] },
     body: 0,
     async handle({ query }) {
       const page = readPage(query, 'builds')
@@ -43,6 +44,7 @@ export function apkBuildDownloadRoute(
     path: '/admin/apk/builds/{build_id}/download',
     guard: 'admin',
     scopes: ['apk', 'read'],
+    takes: NO_NAMES,
     body: 0,
     async handle(request) {
       const build = await deps.apks.find(pathBuildId(request.params))
@@ -71,6 +73,7 @@ export function apkBuildWithdrawRoute(deps: {
     path: '/admin/apk/builds/{build_id}',
     guard: 'admin',
     scopes: ['apk'],
+    takes: NO_NAMES,
     body: 0,
     async handle(request) {
       const outcome = await deps.apks.withdraw(pathBuildId(request.params), auditedBy(request))

@@ -1,7 +1,7 @@
 /** GET /admin/audit: who did what, newest first. */
 import type { AuditStore } from '../db/audit.ts'
 import { queryString, queryTime } from '../http/fields.ts'
-import { pageOf, readPage } from '../http/page.ts'
+import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json } from '../http/route.ts'
 
 /** audit_id is a bigint: its decimal digits. */
@@ -13,6 +13,7 @@ export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
     path: '/admin/audit',
     guard: 'admin',
     scopes: ['admin', 'read'],
+    takes: { query: ['since', 'admin', ...PAGE_QUERY], fields: [] },
     body: 0,
     async handle({ query }) {
       const page = readPage(query, 'audit', isAuditId)

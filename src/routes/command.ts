@@ -49,6 +49,10 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
     path: '/admin/command',
     guard: 'admin',
     scopes: ['command'],
+    takes: {
+      query: ['wait_ms'],
+      fields: ['device_id', 'alias', 'action', 'params', 'request_id', 'ttl_s'],
+    },
     body: 16 * 1024,
     async handle(request) {
       const body = asObject(request.body)

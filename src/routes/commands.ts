@@ -5,8 +5,8 @@ import { isRequestId } from '../core/ids.ts'
 import { readUntil } from '../core/keyed-signal.ts'
 import type { CommandRow, CommandStore } from '../db/commands.ts'
 import { queryEnum, queryInt, queryString, queryUuid } from '../http/fields.ts'
-import { pageOf, readPage } from '../http/page.ts'
-import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
+import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
+import { type AdminRoute, json, NO_NAMES, type RouteRequest } from '../http/route.ts'
 import { commandJson, pausedWith, storyJson } from './command-wire.ts'
 
 export interface ReadCommandDeps {
@@ -30,6 +30,7 @@ export function readCommandRoute(deps: ReadCommandDeps): AdminRoute {
     path: COMMAND_PATH,
     guard: 'admin',
     scopes: ['command', 'read'],
+    takes: { query: ['wait_ms'], fields: [] },
     body: 0,
     async handle(request) {
       const requestId = commandId(request)
@@ -66,6 +67,7 @@ export function listCommandsRoute(deps: {
     path: '/admin/commands',
     guard: 'admin',
     scopes: ['command', 'read'],
+    takes: { query: ['device_id', 'status', 'action', ...PAGE_QUERY], fields: [] },
     body: 0,
     async handle({ query }) {
       const page = readPage(query, 'commands')
@@ -98,6 +100,7 @@ export function cancelCommandRoute(deps: CancelCommandDeps): AdminRoute {
     path: COMMAND_PATH,
     guard: 'admin',
     scopes: ['command'],
+    takes: NO_NAMES,
     body: 0,
     async handle(request) {
       const requestId = commandId(request)

@@ -3,8 +3,8 @@ import { AppError } from '../core/errors.ts'
 import { isUuid } from '../core/ids.ts'
 import type { DeviceRow, DeviceStore } from '../db/devices.ts'
 import { queryInt, queryString } from '../http/fields.ts'
-import { pageOf, readPage } from '../http/page.ts'
-import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
+import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
+import { type AdminRoute, json, NO_NAMES, type RouteRequest } from '../http/route.ts'
 
 const DEVICE_PATH = '/admin/devices/{device_id}'
 const OFFLINE_FOR_S = { min: 0, max: 31_536_000 } as const
@@ -17,6 +17,7 @@ export function listDevicesRoute(deps: {
     path: '/admin/devices',
     guard: 'admin',
     scopes: ['read'],
+    takes: { query: ['alias', 'offline_for_s', ...PAGE_QUERY], fields: [] },
     body: 0,
     async handle({ query }) {
       const page = readPage(query, 'devices', isUuid)
@@ -37,6 +38,7 @@ export function readDeviceRoute(deps: { readonly devices: Pick<DeviceStore, 'fin
     path: DEVICE_PATH,
     guard: 'admin',
     scopes: ['read'],
+    takes: NO_NAMES,
     body: 0,
     async handle(request) {
       const device = await deps.devices.find(deviceId(request))
@@ -61,6 +63,7 @@ export function deleteDeviceRoute(deps: DeleteDeviceDeps): AdminRoute {
     path: DEVICE_PATH,
     guard: 'admin',
     scopes: ['admin'],
+    takes: NO_NAMES,
     body: 0,
     async handle(request) {
       const id = deviceId(request)

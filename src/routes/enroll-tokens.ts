@@ -3,8 +3,8 @@ import { AppError, invalidField } from '../core/errors.ts'
 import { ALIAS, isAlias, isUuid } from '../core/ids.ts'
 import type { EnrollmentTokenStore, NewEnrollmentToken } from '../db/enrollment-tokens.ts'
 import { asObject, type Fields, field, intField, optionalText, queryEnum } from '../http/fields.ts'
-import { pageOf, readPage } from '../http/page.ts'
-import { type AdminRoute, json } from '../http/route.ts'
+import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
+import { type AdminRoute, json, NO_NAMES } from '../http/route.ts'
 import type { IssuedToken } from '../security/tokens.ts'
 
 export interface CreateEnrollTokensDeps {
@@ -27,6 +27,7 @@ export function createEnrollTokensRoute(deps: CreateEnrollTokensDeps): AdminRout
     path: PATH,
     guard: 'admin',
     scopes: ['enroll'],
+    takes: { query: [], fields: ['aliases', 'expires_in_sec', 'uses_allowed', 'note'] },
     body: 16 * 1024,
     async handle(request) {
       const body = asObject(request.body)
@@ -82,6 +83,7 @@ export function listEnrollTokensRoute(deps: {
     path: PATH,
     guard: 'admin',
     scopes: ['enroll', 'read'],
+    takes: { query: ['status', ...PAGE_QUERY], fields: [] },
     body: 0,
     async handle({ query }) {
       const page = readPage(query, 'tokens', isUuid)
@@ -116,6 +118,7 @@ export function revokeEnrollTokenRoute(deps: {
     path: TOKEN_PATH,
     guard: 'admin',
     scopes: ['enroll'],
+    takes: NO_NAMES,
     body: 0,
     async handle(request) {
       const { context, admin } = request

@@ -51,6 +51,7 @@ export function metricsRoute(deps: MetricsDeps): AdminRoute {
     path: '/metrics',
     guard: 'admin',
     scopes: ['metrics'],
+    takes: 'anything', // scrapers add parameters of their own; none of them selects anything
     body: 0,
     async handle() {
       const { text, series } = deps.render()

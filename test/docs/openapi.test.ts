@@ -98,6 +98,41 @@ t.test('who may call, and how much they may send, is what the route says', async
   }
 })
 
+t.test('an admin route knows the names that the document lists, no more and no less', async (t) => {
+  const strict = ROUTES.flatMap((route) =>
+    route.guard === 'admin' && route.takes !== 'anything' ? [{ ...route, takes: route.takes }] : [],
+  )
+  const lenient = ROUTES.filter((route) => !strict.some(({ path }) => path === route.path))
+  t.same(
+    lenient.filter(({ guard }) => guard === 'admin').map(({ path }) => path),
+    ['/metrics'],
+  )
+  for (const { method, path, body, takes } of strict) {
+    const what = `${method} ${path}`
+    const operation = DOCUMENT.paths[path]?.[method.toLowerCase()]
+    const parameters = (operation?.parameters ?? []).map(({ $ref, ...parameter }) =>
+      typeof $ref === 'string' ? resolveRef($ref) : parameter,
+    )
+    const query = parameters.filter((parameter) => parameter['in'] === 'query')
+    t.same(
+      query.map((parameter) => String(parameter['name'])).toSorted(),
+      takes.query.toSorted(),
+      `${what}, query`,
+    )
+    const { schema } = operation?.requestBody?.content['application/json'] ?? {}
+    const { properties = {}, additionalProperties } =
+      schema === undefined ? {} : Object(resolveRef(String(schema['$ref'])))
+    t.same(Object.keys(properties).toSorted(), takes.fields.toSorted(), `${what}, body`)
+    if (schema !== undefined) t.equal(additionalProperties, false, `${what} is closed`)
+    t.equal(operation?.requestBody === undefined, body === 0, `${what} has a body or none`)
+    t.match(operation?.responses, { '422': { $ref: /invalid_field/ } }, `${what}, 422`)
+    t.equal(
+      new Set([...takes.query, ...takes.fields]).size,
+      takes.query.length + takes.fields.length,
+    )
+  }
+})
+
 t.test('each code has the status of the error table', async (t) => {
   const problem = Object(DOCUMENT.components.schemas['Problem'])
   t.same(problem.properties.code.enum, Object.keys(STATUS))

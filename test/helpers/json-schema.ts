@@ -45,6 +45,7 @@ export function schemaFaults(
         case 'properties':
           return properties(argument, value, at, named)
         case 'additionalProperties':
+          if (argument === false) return [] // closed, as any is
           named.add('*')
           return inside(value).flatMap(([name, one]) =>
             name in Object(schema['properties'])

@@ -1,0 +1,117 @@
+/**
+ * Admin routes refuse what they do not know, before their handler runs: a mistyped filter would select the whole fleet,
+ * a mistyped option would be dropped in silence. A route says in `takes` what it knows.
+ */
+import { AppError, invalidField } from '../core/errors.ts'
+import { nearest } from '../core/nearest.ts'
+import { type AwaitedBodies, hasBody, readBytes } from './body.ts'
+import type { Exchange } from './exchange.ts'
+import { isObject } from './fields.ts'
+import type { AdminRoute } from './route.ts'
+import type { TakenRequest } from './taken-request.ts'
+
+/** Of a name that is given back. */
+const LETTERS_SHOWN = 64
+
+/** Throws 422 `invalid_field` for a name that the route does not know or that stands twice, and for a body that it does not take. */
+export async function refuseUnknown(
+  route: AdminRoute,
+  request: TakenRequest,
+  exchange: Exchange,
+  awaited: AwaitedBodies,
+): Promise<void> {
+  const { takes } = route
+  if (takes === 'anything') return
+  const { query, fields } = takes
+  refuseQuery(request.search, query, fields)
+  if (isObject(request.body)) refuseFields(request, fields, query)
+  if (route.body === 0) await refuseBytes(exchange, awaited, query)
+}
+
+function refuseQuery(search: string, known: readonly string[], fields: readonly string[]): void {
+  if (search === '') return
+  const unclear = search.split('&').find((pair) => pair.includes(';'))
+  if (unclear !== undefined) {
+    const [name = ''] = new URLSearchParams(unclear).keys()
+    throw refusal(name, 'holds a semicolon: separate parameters with &, write a semicolon as %3B')
+  }
+  const seen = new Set<string>()
+  for (const name of new URLSearchParams(search).keys()) {
+    if (!known.includes(name)) {
+      throw refusal(name, `is no query parameter here. ${hint(name, known, fields, 'the body')}`)
+    }
+    if (seen.has(name)) throw refusal(name, 'is given twice. Send it once')
+    seen.add(name)
+  }
+}
+
+function refuseFields(
+  { body, bytes }: TakenRequest,
+  known: readonly string[],
+  query: readonly string[],
+): void {
+  for (const name of Object.keys(Object(body))) {
+    if (known.includes(name)) continue
+    throw refusal(name, `is no field of the body. ${hint(name, known, query, 'the query')}`)
+  }
+  const repeated = repeatedName(bytes.toString())
+  if (repeated !== undefined) throw refusal(repeated, 'is given twice. Send it once')
+}
+
+/** A body of no bytes is none: a proxy may announce one that way. */
+async function refuseBytes(
+  { request, awaitsContinue }: Exchange,
+  awaited: AwaitedBodies,
+  query: readonly string[],
+): Promise<void> {
+  if (!hasBody(request)) return
+  const where = query.length === 0 ? '' : `; in the query go ${query.join(', ')}`
+  const notTaken = refusal('body', `is not taken here: send none${where}`)
+  if (awaitsContinue || request.headers['content-length'] !== undefined) throw notTaken
+  try {
+    await readBytes(request, 0, awaited)
+  } catch (error) {
+    throw error instanceof AppError && error.code === 'body_too_large' ? notTaken : error
+  }
+}
+
+/** What was meant, as far as it can be told; `elsewhere` are the names that the other half of the request takes. */
+function hint(
+  name: string,
+  known: readonly string[],
+  elsewhere: readonly string[],
+  place: string,
+): string {
+  if (elsewhere.includes(name)) return `It goes into ${place}`
+  const meant = nearest(name, known)
+  if (meant !== undefined) return `Did you mean ${meant}?`
+  return known.length === 0 ? 'None is taken' : `Known are ${known.join(', ')}`
+}
+
+function refusal(name: string, message: string): AppError {
+  return invalidField(name.slice(0, LETTERS_SHOWN) || '(empty)', message)
+}
+
+const STRING_OR_SIGN = /"(?:[^"\\]+|\\.)*"|[{}:]/g
+
+/**
+ * The first name that stands twice in one object of valid JSON, with those of the objects around it: `params.seconds`.
+ * JSON.parse keeps the last one, a proxy that reads along may keep the first.
+ */
+export function repeatedName(json: string): string | undefined {
+  /** The objects that are open, outermost first: their names so far and the latest of them. */
+  const open: { readonly names: Set<string>; latest: string }[] = []
+  let text = ''
+  for (const [token] of json.matchAll(STRING_OR_SIGN)) {
+    const object = open.at(-1)
+    if (token === '{') open.push({ names: new Set(), latest: '' })
+    else if (token === '}') open.pop()
+    else if (token !== ':') text = token
+    else if (object !== undefined) {
+      object.latest = JSON.parse(text)
+      if (object.names.has(object.latest)) return open.map(({ latest }) => latest).join('.')
+      object.names.add(object.latest)
+    }
+  }
+  return undefined
+}
