@@ -2,8 +2,8 @@
  * Every metric of the service: name, help, labels, buckets. Names are a contract, spec/telemetry.md.
  * The number of series is bounded by the route table, the configured actions and statusMode.
  */
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { Counter } from './counter.ts'
+import { measureEventLoopDelay } from './event-loop-delay.ts'
 import { type Histogram, LATENCY_BUCKETS_MS } from './histogram.ts'
 import { LEVELS, type LevelCounts } from './levels.ts'
 import type { Labels } from './prometheus.ts'
@@ -39,7 +39,7 @@ export interface Metrics {
   apkDownload(buildType: string, source: DownloadSource): Counter
   readonly heartbeatsIngested: Counter
   readonly heartbeatsDedupHits: Counter
-  /** A scrape: the event loop delay starts over. */
+  /** A scrape. Changes nothing. */
   render(): Exposition
   /** Stops the measurement of the event loop delay; render() still works. */
   close(): void
@@ -54,7 +54,6 @@ const OTHER = 'OTHER'
 const METHODS: readonly string[] = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']
 const COARSE: readonly string[] = ['200', '3xx', '4xx', '5xx']
 const MAX_BUILD_TYPES = 32
-const EVENT_LOOP_RESOLUTION_MS = 20
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry()
@@ -167,8 +166,7 @@ function exactSlot(statusCode: number): number {
 
 /** What an operator needs to trust the rest. Answers how to stop the measurements. */
 function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () => void {
-  const delay = monitorEventLoopDelay({ resolution: EVENT_LOOP_RESOLUTION_MS })
-  delay.enable()
+  const delay = measureEventLoopDelay()
   const gauge = (name: string, help: string, value: () => number, labels: Labels = {}) =>
     registry.read(name, help, 'gauge', [{ labels, value }])
 
@@ -214,20 +212,13 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
   )
   gauge(
     'fleetloop_event_loop_delay_p99_ms',
-    'How late the event loop was, 99th percentile since the last scrape.',
-    () => {
-      // The histogram holds whole intervals of the sampling timer; 0 samples read as no delay.
-      const lateMs = delay.percentile(99) / 1e6 - EVENT_LOOP_RESOLUTION_MS
-      delay.reset()
-      return Math.max(0, Math.round(lateMs * 1000) / 1000)
-    },
+    'How late the event loop is, 99th percentile of the last 15 to 30 s.',
+    () => delay.p99Ms(),
   )
   gauge('process_resident_memory_bytes', 'Resident memory size in bytes.', () =>
     process.memoryUsage.rss(),
   )
   gauge('fleetloop_build_info', 'Always 1.', () => 1, { version })
 
-  return () => {
-    delay.disable()
-  }
+  return () => delay.close()
 }

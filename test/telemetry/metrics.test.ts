@@ -1,5 +1,7 @@
 /** The text that Prometheus reads, and the bound on its series. */
 import t from 'tap'
+import { until } from '../../drills/until.ts'
+import { measureEventLoopDelay } from '../../src/telemetry/event-loop-delay.ts'
 import { Histogram, LATENCY_BUCKETS_MS } from '../../src/telemetry/histogram.ts'
 import { createMetrics, type Metrics, type MetricsOptions } from '../../src/telemetry/metrics.ts'
 import { Registry } from '../../src/telemetry/registry.ts'
@@ -119,6 +121,30 @@ t.test(
     t.match(text, /^fleetloop_event_loop_delay_p99_ms [\d.]+$/m)
   },
 )
+
+t.test('a scrape changes nothing: every scraper reads the same', async (t) => {
+  const metrics = metricsFor(t)
+  const delayed = /^fleetloop_event_loop_delay_p99_ms (\d{3,})/m
+  await until(async () => {
+    const busyUntil = performance.now() + 200
+    while (performance.now() < busyUntil);
+    return delayed.test(metrics.render().text)
+  })
+  const withoutMemory = () => metrics.render().text.replace(/^process_resident.*$/m, '')
+  t.equal(withoutMemory(), withoutMemory())
+  t.match(metrics.render().text, delayed)
+})
+
+t.test('time moves the window of the event loop delay on', async (t) => {
+  const delay = measureEventLoopDelay(1_000)
+  t.teardown(() => delay.close())
+  await until(async () => {
+    const busyUntil = performance.now() + 150
+    while (performance.now() < busyUntil);
+    return delay.p99Ms() > 100
+  })
+  await until(async () => delay.p99Ms() < 100)
+})
 
 t.test('requests, dispatches and downloads land in their series', async (t) => {
   const metrics = metricsFor(t)

@@ -1,0 +1,39 @@
+/** How late the event loop is. Time moves the window on, reading does not: any number of scrapers see the same. */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+
+export interface EventLoopDelay {
+  /** 99th percentile of the last half to whole window; 0 before the first sample. */
+  p99Ms(): number
+  close(): void
+}
+
+const RESOLUTION_MS = 20
+/** Half of it is the interval of most scrapers: none of them misses a delay. */
+const WINDOW_MS = 30_000
+
+export function measureEventLoopDelay(windowMs = WINDOW_MS): EventLoopDelay {
+  // Each is emptied once a window, half a window apart; the one that has sampled for longer is read.
+  let older = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
+  let newer = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
+  older.enable()
+  newer.enable()
+  const timer = setInterval(() => {
+    older.reset()
+    const emptied = older
+    older = newer
+    newer = emptied
+  }, windowMs / 2).unref()
+
+  return {
+    p99Ms() {
+      // The samples are whole intervals of the sampling timer.
+      const lateMs = older.percentile(99) / 1e6 - RESOLUTION_MS
+      return Math.max(0, Math.round(lateMs * 1000) / 1000)
+    },
+    close() {
+      clearInterval(timer)
+      older.disable()
+      newer.disable()
+    },
+  }
+}
