@@ -1,6 +1,6 @@
 /** The log beside the answers: valid lines of the contract, and for each answer exactly one that ends it. */
 import { type RouteDeps, routeTable } from '../src/routes/index.ts'
-import { EVENTS } from '../src/telemetry/events.ts'
+import { EVENTS, OPTIONAL_KINDS } from '../src/telemetry/events.ts'
 import type { FuzzAnswer } from './fuzz-reader.ts'
 
 /** Factories only keep what they are given, so the table can be made without a service. */
@@ -42,12 +42,10 @@ export class LinesOracle {
 
   /** One whole answer. */
   answer(answer: FuzzAnswer): void {
-    const { status, headers, body } = answer
+    const { status, headers } = answer
     // Of a code with many 5xx a second the lines are counted into the next one.
     if (status < 200 || status >= 500) return
-    const isCommand = /^\{"request_id":"[^"]+","device_id":.*"duplicate":/.test(body)
-    const id: string = isCommand ? JSON.parse(body).request_id : (headers.get('x-request-id') ?? '')
-    this.#count(id, status, 1)
+    this.#count(headers.get('x-request-id') ?? '', status, 1)
   }
 
   /** Once every line is in: what is left over. */
@@ -72,7 +70,7 @@ export class LinesOracle {
       const line: Readonly<Record<string, unknown>> = JSON.parse(text)
       const shape = EVENTS[line['event'] as keyof typeof EVENTS] // undefined: not of the vocabulary
       const own = Object.entries(shape?.fields ?? {}).flatMap(([name, kind]) =>
-        kind === 'count' && !(name in line) ? [] : [name],
+        OPTIONAL_KINDS.has(kind) && !(name in line) ? [] : [name],
       )
       const keys = Object.keys(line).join()
       if (!ASCII.test(text) || keys !== [COMMON, ...own].join()) this.#fault(text)

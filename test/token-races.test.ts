@@ -87,19 +87,23 @@ async function reEnrollment(alias: string): Promise<string> {
 async function enroll(enrollmentToken: string, fcmToken: string | null = null): Promise<string> {
   const token = randomUUID()
   const unknown = { appVersion: null, model: null, manufacturer: null, androidVersion: null }
-  const outcome = await register(beside, {
-    ...unknown,
-    sdkInt: null,
-    hardwareId: null,
-    fcmToken,
-    enrollmentTokenHash: hash(enrollmentToken),
-    alias: null,
-    newDeviceId: randomUUID(),
-    deviceTokenHash: hash(token),
-    hmacSecretId: 'default',
-    requestId: 'race',
-    ip: null,
-  })
+  const outcome = await register(
+    beside,
+    {
+      ...unknown,
+      sdkInt: null,
+      hardwareId: null,
+      fcmToken,
+      enrollmentTokenHash: hash(enrollmentToken),
+      alias: null,
+      newDeviceId: randomUUID(),
+      deviceTokenHash: hash(token),
+      hmacSecretId: 'default',
+      requestId: 'race',
+      ip: null,
+    },
+    () => {},
+  )
   if (!('deviceId' in outcome)) throw new Error(outcome.kind)
   return token
 }

@@ -29,6 +29,16 @@ export type EnrollmentVerdict =
     }[EnrollmentTokenStatus]
   | { readonly kind: 'unknown' }
 
+/** For the lines of a request: which enrollment token it shows, and the alias that this is bound to. */
+export function noteEnrollment(
+  verdict: EnrollmentVerdict,
+  about: { tokenId: string | null; alias: string | null },
+): void {
+  if (verdict.kind === 'unknown') return
+  about.tokenId = verdict.tokenId.slice(-4)
+  about.alias = verdict.alias
+}
+
 export const ADMIN_SCOPES = ['admin', 'command', 'enroll', 'apk', 'metrics', 'read'] as const
 
 /** What an admin token may do; `admin` includes all others. */

@@ -37,13 +37,12 @@ export interface Registration extends DeviceDescription {
 export type RegistrationOutcome =
   | Enrolled
   | { readonly kind: 'refused'; readonly verdict: Exclude<EnrollmentVerdict, { kind: 'active' }> }
-  | { readonly kind: 'alias_mismatch'; readonly tokenId: string; readonly boundAlias: string }
-  | { readonly kind: 'alias_taken'; readonly tokenId: string; readonly alias: string }
-  | { readonly kind: 'alias_missing'; readonly tokenId: string }
+  | { readonly kind: 'alias_mismatch'; readonly boundAlias: string }
+  | { readonly kind: 'alias_taken'; readonly alias: string }
+  | { readonly kind: 'alias_missing' }
 
 export interface Enrolled {
   readonly kind: 'created' | 're_enrolled' | 'reissued'
-  readonly tokenId: string
   readonly deviceId: string
   readonly alias: string
   readonly enrollmentNo: number
@@ -120,14 +119,18 @@ class AliasRaceError extends Error {
   override readonly name = 'AliasRaceError'
 }
 
+/** Told what the token is, before anything else happens; again where a race is begun anew. */
+export type OnJudged = (verdict: EnrollmentVerdict) => void
+
 /** Enrolls, re-enrolls or re-issues; anything but `Enrolled` has consumed and changed nothing. */
 export async function register(
   database: Database,
   registration: Registration,
+  onJudged: OnJudged,
 ): Promise<RegistrationOutcome> {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await database.transaction((tx) => registerOnce(tx, registration))
+      return await database.transaction((tx) => registerOnce(tx, registration, onJudged))
     } catch (error) {
       // Another registration made the alias since we looked: look again, it is there now.
       if (!(error instanceof AliasRaceError) || tries === 3) throw error
@@ -138,17 +141,19 @@ export async function register(
 async function registerOnce(
   tx: Queryable,
   registration: Registration,
+  onJudged: OnJudged,
 ): Promise<RegistrationOutcome> {
   const token = await judgeLocked(tx, registration.enrollmentTokenHash)
+  onJudged(token)
   if (token.kind !== 'active' && token.kind !== 'exhausted') {
     return { kind: 'refused', verdict: token }
   }
   const { tokenId } = token
   if (token.alias !== null && registration.alias !== null && token.alias !== registration.alias) {
-    return { kind: 'alias_mismatch', tokenId, boundAlias: token.alias }
+    return { kind: 'alias_mismatch', boundAlias: token.alias }
   }
   const alias = token.alias ?? registration.alias
-  if (alias === null) return { kind: 'alias_missing', tokenId }
+  if (alias === null) return { kind: 'alias_missing' }
 
   const device = await lockDevice(tx, alias, registration.fcmToken)
   const step = { tokenId, alias, registration }
@@ -156,7 +161,7 @@ async function registerOnce(
     return reissue(tx, device, step)
   }
   if (token.kind === 'exhausted') return { kind: 'refused', verdict: token }
-  if (device !== undefined && token.alias === null) return { kind: 'alias_taken', tokenId, alias }
+  if (device !== undefined && token.alias === null) return { kind: 'alias_taken', alias }
   if (!(await consume(tx, tokenId))) {
     return { kind: 'refused', verdict: { ...token, kind: 'exhausted' } }
   }
@@ -271,7 +276,7 @@ function addToken(tx: Queryable, deviceId: string, enrollmentNo: number, { regis
 async function audited(
   tx: Queryable,
   { tokenId, alias, registration }: Step,
-  done: Omit<Enrolled, 'tokenId' | 'alias'>,
+  done: Omit<Enrolled, 'alias'>,
 ): Promise<Enrolled> {
   const { kind, deviceId, enrollmentNo, hmacSecretId } = done
   const { requestId, ip } = registration
@@ -284,5 +289,5 @@ async function audited(
     ip,
     detail,
   })
-  return { kind, tokenId, deviceId, alias, enrollmentNo, hmacSecretId }
+  return { kind, deviceId, alias, enrollmentNo, hmacSecretId }
 }

@@ -19,7 +19,7 @@ import { hmacSecretStore } from './hmac-secrets.ts'
 import { mailbox } from './mailbox.ts'
 import { partitions } from './partitions.ts'
 import { Pool, type PoolOptions } from './pool.ts'
-import { type Registration, register } from './registration.ts'
+import { type OnJudged, type Registration, register } from './registration.ts'
 import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions
@@ -102,9 +102,9 @@ export function createStores(options: StoresOptions) {
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
     secrets: hmacSecretStore(main),
-    register: (registration: Registration) =>
+    register: (registration: Registration, onJudged: OnJudged) =>
       inTurn(registration.enrollmentTokenHash.toString('latin1'), () =>
-        register(main, registration),
+        register(main, registration, onJudged),
       ),
     commands: commandStore(main),
     queue: commandQueue(main, instance),

@@ -15,7 +15,7 @@ import { closeGentlyAfter } from './connection.ts'
 import type { ErrorLimit } from './error-limit.ts'
 import { problemOf } from './errors.ts'
 import { sendProblem, sendReply } from './respond.ts'
-import type { Reply, RequestContext, Route } from './route.ts'
+import { httpRequestId, type Reply, type RequestContext, type Route } from './route.ts'
 
 export interface ExchangeDeps {
   readonly log: Log
@@ -208,6 +208,7 @@ export class Exchange {
         error: code,
         stack,
         suppressed: suppressed || null,
+        http_request_id: httpRequestId(this.context),
       },
     }
   }
@@ -221,7 +222,12 @@ export class Exchange {
     const method = this.request.method ?? null
     return {
       event: 'http.request',
-      fields: { method, reason, admin: this.context.admin },
+      fields: {
+        method,
+        reason,
+        admin: this.context.admin,
+        http_request_id: httpRequestId(this.context),
+      },
       level,
     }
   }

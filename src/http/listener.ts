@@ -183,7 +183,7 @@ export function createListener(deps: ListenerDeps): Listener {
         return route.handle(Object.assign(await given(), proven))
       }
       case 'enrollment-token': {
-        const proven = await deps.guards.enrollmentToken(headers)
+        const proven = await deps.guards.enrollmentToken(headers, context)
         return route.handle(Object.assign(await given(), proven))
       }
       case 'admin': {

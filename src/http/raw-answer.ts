@@ -41,7 +41,7 @@ export function answerRaw(
   deps.metrics.ended('OTHER', status, 0)
   const line: Line = {
     event: 'http.request',
-    fields: { method: null, reason: refusal.code, admin: null },
+    fields: { method: null, reason: refusal.code, admin: null, http_request_id: null },
     level: 'WARN',
   }
   const context = {

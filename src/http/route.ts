@@ -15,7 +15,7 @@ export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 export interface RequestContext extends LineContext {
   /** The ingress id: answered as `X-Request-ID`, whatever `requestId` becomes. */
   readonly ingressId: string
-  /** The id that the lines carry; a result takes over its command's. */
+  /** The id that the lines carry: the command's, where the request made or ended one. */
   requestId: string
   readonly route: string
   readonly ip: string | null
@@ -26,6 +26,11 @@ export interface RequestContext extends LineContext {
   admin: string | null
   /** Last 4 characters of the enrollment token's id, once known. Never more. */
   tokenId: string | null
+}
+
+/** The ingress id, where the lines of the request carry another one. */
+export function httpRequestId({ ingressId, requestId }: RequestContext): string | null {
+  return ingressId === requestId ? null : ingressId
 }
 
 /** What every handler is given. */

@@ -61,6 +61,7 @@ export function buildLine(
       version_name: build.versionName,
       build_type: build.buildType,
       admin,
+      source: 'manual', // the word for an admin token, as of downloads
     },
   }
 }

@@ -59,7 +59,12 @@ export function downloadFailLine(
 export function headLine({ isWhole }: StreamEnding, { admin }: RequestContext): Line {
   return {
     event: 'http.request',
-    fields: { method: 'HEAD', reason: isWhole ? null : 'client_closed', admin },
+    fields: {
+      method: 'HEAD',
+      reason: isWhole ? null : 'client_closed',
+      admin,
+      http_request_id: null,
+    },
     level: isWhole ? 'INFO' : 'WARN',
   }
 }

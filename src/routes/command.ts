@@ -17,7 +17,7 @@ import {
   refuseUnsafe,
   requiredString,
 } from '../http/fields.ts'
-import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
+import { type AdminRoute, httpRequestId, json, type RouteRequest } from '../http/route.ts'
 import { acceptedJson, pausedWith } from './command-wire.ts'
 
 export interface CommandDeps {
@@ -94,6 +94,7 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
           fcm_status: null,
           dispatch_latency_ms: null,
           admin,
+          http_request_id: httpRequestId(context),
         },
       })
       deps.wakeDispatcher()

@@ -1,14 +1,17 @@
 /** POST /v1/register: an enrollment token becomes a device and its token, atomically; a lost answer can be asked for again. */
 import { AppError, invalidField } from '../core/errors.ts'
-import type { EnrollmentVerdict } from '../core/identity.ts'
+import { type EnrollmentVerdict, noteEnrollment } from '../core/identity.ts'
 import { ALIAS, MAX_FCM_TOKEN_LENGTH } from '../core/ids.ts'
-import type { Enrolled, Registration, RegistrationOutcome } from '../db/registration.ts'
+import type { Enrolled, OnJudged, Registration, RegistrationOutcome } from '../db/registration.ts'
 import { asObject, type Fields, intField, optionalString } from '../http/fields.ts'
-import { type EnrollmentRoute, json, type RequestContext } from '../http/route.ts'
+import { type EnrollmentRoute, json, type RouteRequest } from '../http/route.ts'
 import type { IssuedToken } from '../security/tokens.ts'
 
 export interface RegisterDeps {
-  readonly register: (registration: Registration) => Promise<RegistrationOutcome>
+  readonly register: (
+    registration: Registration,
+    onJudged: OnJudged,
+  ) => Promise<RegistrationOutcome>
   readonly refuseEnrollment: (verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>) => Error
   readonly issueDeviceToken: () => IssuedToken
   /** Which HMAC_SECRET new enrollments are signed with. */
@@ -31,19 +34,21 @@ export function registerRoute(deps: RegisterDeps): EnrollmentRoute {
     async handle(request) {
       const body = asObject(request.body)
       const { context } = request
-      request.log({ event: 'register.request', fields: { token_id: null, result: null } })
       const issued = deps.issueDeviceToken()
-      const outcome = await deps.register({
-        ...readDescription(body),
-        enrollmentTokenHash: request.tokenHash,
-        alias: optionalString(body, 'alias', 64, ALIAS) ?? null,
-        newDeviceId: deps.newId(),
-        deviceTokenHash: issued.hash,
-        hmacSecretId: deps.hmacSecretId,
-        requestId: context.requestId,
-        ip: context.ip,
+      const outcome = await announced(request, async (onJudged) => {
+        const registration = {
+          ...readDescription(body),
+          enrollmentTokenHash: request.tokenHash,
+          alias: optionalString(body, 'alias', 64, ALIAS) ?? null,
+          newDeviceId: deps.newId(),
+          deviceTokenHash: issued.hash,
+          hmacSecretId: deps.hmacSecretId,
+          requestId: context.requestId,
+          ip: context.ip,
+        }
+        return deps.register(registration, onJudged)
       })
-      const enrolled = accepted(outcome, context, deps)
+      const enrolled = accepted(outcome, deps)
       context.deviceId = enrolled.deviceId
       context.alias = enrolled.alias
       const reason = enrolled.kind === 'reissued' ? 'reissue' : null
@@ -75,19 +80,36 @@ export function registerRoute(deps: RegisterDeps): EnrollmentRoute {
   }
 }
 
+/** Writes `register.request` once: as soon as the token is judged, at the latest when the work has ended without that. */
+async function announced<T>(
+  request: Pick<RouteRequest, 'context' | 'log'>,
+  work: (onJudged: OnJudged) => Promise<T>,
+): Promise<T> {
+  let isWritten = false
+  const write = () => {
+    if (isWritten) return
+    isWritten = true
+    const { tokenId } = request.context
+    request.log({ event: 'register.request', fields: { token_id: tokenId, result: null } })
+  }
+  try {
+    return await work((verdict) => {
+      noteEnrollment(verdict, request.context)
+      write()
+    })
+  } finally {
+    write()
+  }
+}
+
 /** The enrolled device; throws the refusal that the outcome asks for. */
 function accepted(
   outcome: RegistrationOutcome,
-  context: RequestContext,
   deps: Pick<RegisterDeps, 'refuseEnrollment'>,
 ): Enrolled {
-  if (outcome.kind === 'refused') {
-    const { verdict } = outcome
-    if (verdict.kind !== 'unknown') context.tokenId = verdict.tokenId.slice(-4)
-    throw deps.refuseEnrollment(verdict)
-  }
-  context.tokenId = outcome.tokenId.slice(-4)
   switch (outcome.kind) {
+    case 'refused':
+      throw deps.refuseEnrollment(outcome.verdict)
     case 'alias_missing':
       throw invalidField('alias', 'is required: this enrollment token is bound to no alias')
     case 'alias_mismatch':

@@ -4,7 +4,13 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { AppError } from '../core/errors.ts'
-import type { AdminScope, DeviceVerdict, Downloader, EnrollmentVerdict } from '../core/identity.ts'
+import {
+  type AdminScope,
+  type DeviceVerdict,
+  type Downloader,
+  type EnrollmentVerdict,
+  noteEnrollment,
+} from '../core/identity.ts'
 import { type AdminToken, adminLookup, mayUse } from './admin-tokens.ts'
 import { authDenied, refuseDevice, refuseEnrollment } from './denial.ts'
 import {
@@ -87,12 +93,16 @@ export function createGuards(deps: GuardDeps) {
   }
 
   /** An enrollment token with our tag, not looked up; or one without that the database knows. */
-  async function enrollmentToken(headers: IncomingHttpHeaders): Promise<{ tokenHash: Buffer }> {
+  async function enrollmentToken(
+    headers: IncomingHttpHeaders,
+    about: About,
+  ): Promise<{ tokenHash: Buffer }> {
     const token = readBearer(headers)
     if (isEnrollmentToken(token)) {
       const tokenHash = hashToken(token)
       if (hasEnrollmentTag(token)) return { tokenHash }
       const verdict = await deps.enrollmentTokens.judgeUntagged(tokenHash)
+      noteEnrollment(verdict, about)
       if (verdict.kind === 'unknown') throw refuseEnrollment(verdict)
       return { tokenHash }
     }
@@ -135,7 +145,7 @@ export function createGuards(deps: GuardDeps) {
     if (isEnrollmentToken(token)) {
       const { judge, judgeUntagged } = deps.enrollmentTokens
       const verdict = await (hasEnrollmentTag(token) ? judge : judgeUntagged)(hashToken(token))
-      if (verdict.kind !== 'unknown') about.tokenId = verdict.tokenId.slice(-4)
+      noteEnrollment(verdict, about)
       // An exhausted token still downloads: the owner's loop ends with the APK.
       if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
       const { tokenId, usesAllowed } = verdict

@@ -8,8 +8,10 @@ export type Level = 'DEBUG' | 'INFO' | 'WARN' | 'ERROR'
 interface Kinds {
   string: string
   integer: number
-  /** A positive integer; the field is left out, not null, where there is none. */
+  /** A positive integer. */
   count: number
+  /** A string that few lines have. */
+  optional: string
   number: number
   boolean: boolean
   strings: readonly string[]
@@ -17,6 +19,9 @@ interface Kinds {
 }
 
 type Kind = keyof Kinds
+
+/** A field of these kinds is left out, not null, where it has no value. */
+export const OPTIONAL_KINDS: ReadonlySet<string> = new Set<Kind>(['count', 'optional'])
 
 interface EventShape {
   /** The level where the caller names none comes first; the others are allowed too. */
@@ -50,6 +55,7 @@ const BUILD = {
   version_name: 'string',
   build_type: 'string',
   admin: 'string',
+  source: 'string',
 } as const
 
 export const EVENTS = {
@@ -66,6 +72,7 @@ export const EVENTS = {
       fcm_status: 'string',
       dispatch_latency_ms: 'number',
       admin: 'string',
+      http_request_id: 'optional',
     },
   },
   'dispatch.sent': {
@@ -113,11 +120,22 @@ export const EVENTS = {
   'sec.auth.denied': { levels: ['WARN'], fields: DENIAL },
   'http.request': {
     levels: ['INFO', 'DEBUG', 'WARN'],
-    fields: { method: 'string', reason: 'string', admin: 'string' },
+    fields: {
+      method: 'string',
+      reason: 'string',
+      admin: 'string',
+      http_request_id: 'optional',
+    },
   },
   'http.error': {
     levels: ['ERROR'],
-    fields: { method: 'string', error: 'string', stack: 'string', suppressed: 'count' },
+    fields: {
+      method: 'string',
+      error: 'string',
+      stack: 'string',
+      suppressed: 'count',
+      http_request_id: 'optional',
+    },
   },
   'service.start': {
     levels: ['INFO'],

@@ -6,6 +6,7 @@ import {
   type Level,
   type Line,
   type LineContext,
+  OPTIONAL_KINDS,
 } from './events.ts'
 import { JsonWriter } from './json-writer.ts'
 import { createTimestamp } from './timestamp.ts'
@@ -127,7 +128,7 @@ function fieldOf(name: string, kind = 'string'): Field {
     key: Buffer.from(`,"${name}":`),
     keyNull: Buffer.from(`,"${name}":null`),
     isMilliseconds: kind === 'number',
-    isOptional: kind === 'count',
+    isOptional: OPTIONAL_KINDS.has(kind),
   }
 }
 

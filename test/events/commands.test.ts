@@ -30,13 +30,37 @@ t.test('accepted: two lines, both under the command’s id', async (t) => {
   t.not(answer.requestId, 'accepted', 'the header is the ingress id')
   const at = inside('accepted', COMMAND, device)
   const nothing = { fcm_http_code: null, fcm_status: null, dispatch_latency_ms: null }
-  const own = { action: 'ring', ...nothing, admin: 'tester' }
+  const http_request_id = answer.requestId
+  const own = { action: 'ring', ...nothing, admin: 'tester', http_request_id }
   await compareOnly(t, service, 'dispatch.request', 'INFO', at, own)
+  const ended = { ...end(answer, COMMAND, device), request_id: 'accepted' }
+  const plain = { method: 'POST', reason: null, admin: 'tester', http_request_id }
+  await compareOnly(t, service, 'http.request', 'INFO', ended, plain)
   t.same(
     (await story(service, 'accepted')).map(({ event }) => event),
     ['dispatch.request', 'http.request'],
   )
   t.same(await eventsUnder(answer.requestId), [], 'nothing under the ingress id')
+
+  const again = await command('accepted')
+  t.equal(again.status, 200)
+  const repeated = { ...end(again, COMMAND, device), request_id: 'accepted' }
+  const line = await service.lines.terminalOf(again.requestId)
+  const asked = { ...plain, http_request_id: again.requestId }
+  compare(t, line, 'http.request', 'INFO', repeated, asked)
+})
+
+t.test('accepted under the ingress id: no second one', async (t) => {
+  const headers = { 'x-request-id': 'ingress' }
+  const body = { alias: 'D01', action: 'ring' }
+  const answer = await service.call('POST', COMMAND, { body, headers })
+  t.equal(answer.requestId, 'ingress')
+  const nothing = { fcm_http_code: null, fcm_status: null, dispatch_latency_ms: null }
+  const own = { action: 'ring', ...nothing, admin: 'tester' }
+  const at = inside('ingress', COMMAND, device)
+  await compareOnly(t, service, 'dispatch.request', 'INFO', at, own)
+  const plain = { method: 'POST', reason: null, admin: 'tester' }
+  await compareOnly(t, service, 'http.request', 'INFO', end(answer, COMMAND, device), plain)
 })
 
 t.test('a result, and the same again', async (t) => {

@@ -29,7 +29,7 @@ const { token: enrollmentToken, token_id: id } = issued.body.tokens[0]
 const tokenId = String(id).slice(-4)
 /** Who asks, and what the line says of them. */
 const CALLERS = {
-  enrollment: { options: { token: enrollmentToken }, token_id: tokenId, known: {} },
+  enrollment: { options: { token: enrollmentToken }, token_id: tokenId, known: { alias: 'D02' } },
   ota: { options: { token: device.token }, token_id: null, known: device },
   manual: { options: { token: ADMIN }, token_id: null, known: {} },
 } as const
@@ -79,7 +79,7 @@ t.test('a build is published', async (t) => {
   const path = '/admin/apk/builds/b7?version_code=7&version_name=1.7'
   const answer = await service.call('PUT', path, { raw: APK })
   t.equal(answer.status, 201, answer.text)
-  const own = { ...BUILD, admin: 'tester' }
+  const own = { ...BUILD, admin: 'tester', source: 'manual' }
   const at = inside(answer.requestId, BUILD_ROUTE)
   await compareOnly(t, service, 'apk.publish', 'INFO', at, own)
   const again = await service.call('PUT', path, { raw: APK })
@@ -132,8 +132,9 @@ t.test('downloads that are refused', async (t) => {
   const last4 = String(revokedId).slice(-4)
   const revoked = await get(LATEST, { token })
   const own = nothing('enrollment', last4)
-  const [dead, ...rest] = await compareFailure(t, revoked, 'token_revoked', own)
-  t.match(dead, { event: 'sec.token.expired', reason: 'revoked', token_id: last4 })
+  const known = { alias: 'D03' }
+  const [dead, ...rest] = await compareFailure(t, revoked, 'token_revoked', own, { known })
+  t.match(dead, { event: 'sec.token.expired', reason: 'revoked', token_id: last4, ...known })
   t.same(rest, [])
 })
 
@@ -210,7 +211,7 @@ t.test('a build is withdrawn', async (t) => {
   const answer = await service.call('DELETE', '/admin/apk/builds/b7')
   t.equal(answer.status, 204)
   const at = inside(answer.requestId, BUILD_ROUTE)
-  const own = { ...BUILD, admin: 'tester' }
+  const own = { ...BUILD, admin: 'tester', source: 'manual' }
   await compareOnly(t, service, 'apk.withdraw', 'INFO', at, own)
   const again = await service.call('DELETE', '/admin/apk/builds/b7')
   t.equal((await story(service, again.requestId)).length, 1, 'and only once')

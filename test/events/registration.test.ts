@@ -14,7 +14,7 @@ const TOKENS = '/v1/enroll-tokens'
 async function issue(alias: string | null, body: object = {}) {
   const answer = await service.call('POST', TOKENS, { body: { aliases: [alias], ...body } })
   const { token, token_id: id } = answer.body.tokens[0]
-  return { token: String(token), id: String(id), tokenId: String(id).slice(-4), answer }
+  return { alias, token: String(token), id: String(id), tokenId: String(id).slice(-4), answer }
 }
 
 const register = (token: string | null, body: object = {}) =>
@@ -47,10 +47,10 @@ t.test('created, reissued, re-enrolled', async (t) => {
     const { requestId } = answer
     const device = { deviceId: answer.body.device_id, alias: 'D01' }
     const token_id = token.tokenId
-    const arrived = inside(requestId, REGISTER)
+    const arrived = inside(requestId, REGISTER, { alias: 'D01' })
     const known = inside(requestId, REGISTER, device)
-    const nothing = { token_id: null, result: null }
-    await compareOnly(t, service, 'register.request', 'INFO', arrived, nothing)
+    const judged = { token_id, result: null }
+    await compareOnly(t, service, 'register.request', 'INFO', arrived, judged)
     const consumed = { reason, token_id, admin: null }
     await compareOnly(t, service, 'sec.token.consume', 'INFO', known, consumed)
     const ended = end(answer, REGISTER, device)
@@ -75,19 +75,19 @@ t.test('a dead token: what it is, and the end of the request', async (t) => {
   const { body } = await register(exhausted.token)
   await service.call('POST', '/v1/heartbeat', { token: body.device_token, body: {} })
   const cases = [
-    ['expired', expired.token, expired.tokenId],
-    ['revoked', revoked.token, revoked.tokenId],
-    ['exhausted', exhausted.token, exhausted.tokenId],
-    ['unknown', `et_${'a'.repeat(43)}`, null],
-    ['unknown', 'anything', null],
+    ['expired', expired.token, expired.tokenId, { alias: 'expired' }],
+    ['revoked', revoked.token, revoked.tokenId, { alias: 'revoked' }],
+    ['exhausted', exhausted.token, exhausted.tokenId, { alias: 'exhausted' }],
+    ['unknown', `et_${'a'.repeat(43)}`, null, {}],
+    ['unknown', 'anything', null, {}],
   ] as const
-  for (const [reason, token, token_id] of cases) {
+  for (const [reason, token, token_id, bound] of cases) {
     const answer = await register(token)
     t.equal(answer.status, 401, reason)
-    const at = inside(answer.requestId, REGISTER)
+    const at = inside(answer.requestId, REGISTER, bound)
     await compareOnly(t, service, 'sec.token.expired', 'WARN', at, { reason, token_id })
     const failed = { token_id, result: `token_${reason}` }
-    await compareOnly(t, service, 'register.fail', 'WARN', end(answer, REGISTER), failed)
+    await compareOnly(t, service, 'register.fail', 'WARN', end(answer, REGISTER, bound), failed)
     const isRead = token_id !== null // what we never issued is refused before the body
     t.same(
       (await story(service, answer.requestId)).map(({ event }) => event),
@@ -100,11 +100,15 @@ t.test('a refusal of the route has only the two lines of a registration', async 
   const bound = await issue('bound')
   const unbound = await issue(null)
   const cases = [
-    [await register(bound.token, { alias: 'other' }), 'alias_mismatch', bound.tokenId],
-    [await register(unbound.token, { alias: 'D01' }), 'alias_taken', unbound.tokenId],
+    [await register(bound.token, { alias: 'other' }), 'alias_mismatch', bound],
+    [await register(unbound.token, { alias: 'D01' }), 'alias_taken', unbound],
   ] as const
-  for (const [answer, result, token_id] of cases) {
-    const ended = end(answer, REGISTER)
+  for (const [answer, result, { tokenId: token_id, alias }] of cases) {
+    const known = alias === null ? {} : { alias } // the token's, not the one that was asked for
+    const arrived = inside(answer.requestId, REGISTER, known)
+    const judged = { token_id, result: null }
+    await compareOnly(t, service, 'register.request', 'INFO', arrived, judged)
+    const ended = end(answer, REGISTER, known)
     await compareOnly(t, service, 'register.fail', 'WARN', ended, { token_id, result })
     t.same(
       (await story(service, answer.requestId)).map(({ event }) => event),
@@ -112,6 +116,52 @@ t.test('a refusal of the route has only the two lines of a registration', async 
     )
   }
 })
+
+t.test(
+  'a body that cannot be used, and a look-up that fails: nothing is known of the token',
+  async (t) => {
+    const { token } = await issue('unjudged')
+    const nothing = { token_id: null, result: null }
+    const odd = await register(token, { alias: 'no alias' })
+    t.equal(odd.status, 422)
+    const arrived = inside(odd.requestId, REGISTER)
+    await compareOnly(t, service, 'register.request', 'INFO', arrived, nothing)
+    const failed = { token_id: null, result: 'invalid_field' }
+    await compareOnly(t, service, 'register.fail', 'WARN', end(odd, REGISTER), failed)
+
+    await db.query('begin')
+    await db.query('lock table enrollment_tokens in access exclusive mode')
+    const away = await register(token)
+    await db.query('commit')
+    t.equal(away.status, 503)
+    const unknown = inside(away.requestId, REGISTER)
+    await compareOnly(t, service, 'register.request', 'INFO', unknown, nothing)
+    t.same(
+      (await story(service, away.requestId)).map(({ event, alias }) => [event, alias]),
+      [
+        ['register.request', null],
+        ['http.error', null],
+      ],
+    )
+  },
+)
+
+t.test(
+  'a token of an older release, without a tag, is known before the body is read',
+  async (t) => {
+    const { id, tokenId } = await issue('untagged')
+    const token = `et_${'b'.repeat(42)}A`
+    await db.query('update enrollment_tokens set token_hash = sha256($2) where token_id = $1', [
+      id,
+      Buffer.from(token),
+    ])
+    const headers = { 'content-type': 'application/json' }
+    const bad = await service.call('POST', REGISTER, { token, raw: '{', headers })
+    const own = { token_id: tokenId, result: 'bad_json' }
+    const ended = end(bad, REGISTER, { alias: 'untagged' })
+    await compareOnly(t, service, 'register.fail', 'WARN', ended, own)
+  },
+)
 
 t.test('what is refused before its body is read has no register.request', async (t) => {
   const { token } = await issue('unread')

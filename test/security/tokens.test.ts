@@ -122,7 +122,7 @@ function guardsOf(hmacSecrets: readonly Secret[], kind: 'unknown' | 'active' | '
   const about = { deviceId: null, alias: null, admin: null, tokenId: null }
   return {
     asked,
-    register: (token: string) => enrollmentToken(headers(token)),
+    register: (token: string) => enrollmentToken(headers(token), about),
     download: (token: string) => downloader(headers(token), about),
   }
 }

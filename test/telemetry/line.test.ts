@@ -1,6 +1,12 @@
 /** One line: valid JSON whatever comes in, keys in the contract's order. */
 import t from 'tap'
-import { BACKGROUND, EVENTS, type EventName, type Line } from '../../src/telemetry/events.ts'
+import {
+  BACKGROUND,
+  EVENTS,
+  type EventName,
+  type Line,
+  OPTIONAL_KINDS,
+} from '../../src/telemetry/events.ts'
 import { createLineBuilder, levelOf, MAX_LINE_BYTES } from '../../src/telemetry/line.ts'
 import { COMMON_KEYS } from '../helpers/lines.ts'
 
@@ -18,9 +24,11 @@ const lineOf = (event: EventName, fields: Record<string, unknown>) => ({ event, 
 
 const request = (reason: unknown) => lineOf('http.request', { method: 'GET', reason, admin: null })
 
-/** Its own fields; those that are left out where there is nothing to count are not among them. */
+/** Its own fields; those that are left out where they have no value are not among them. */
 const alwaysThere = (event: EventName) =>
-  Object.entries(EVENTS[event].fields).flatMap(([name, kind]) => (kind === 'count' ? [] : [name]))
+  Object.entries(EVENTS[event].fields).flatMap(([name, kind]) =>
+    OPTIONAL_KINDS.has(kind) ? [] : [name],
+  )
 
 function parsed(text: string): Record<string, unknown> {
   if (text.indexOf('\n') !== text.length - 1) throw new Error('not exactly one line')
