@@ -14,7 +14,7 @@ export const LEFT_ADMIN = 'left'
 const LEFT_AFTER = 8_000
 /** Who issues enrollment tokens as fast as they can: so many within the hour. */
 export const BUSY_ADMIN = 'busy'
-const ISSUED = 1_000
+export const ISSUED = 1_000
 /** Rows of one statement, so that no fill needs more memory than another. */
 const BATCH = 100_000
 

@@ -7,7 +7,7 @@ import type { CommandFilter } from '../src/db/command-lists.ts'
 import { commandQueue } from '../src/db/command-queue.ts'
 import { commandResultStore } from '../src/db/command-results.ts'
 import { commandStore } from '../src/db/commands.ts'
-import { deviceStore } from '../src/db/devices.ts'
+import { type DeviceFilter, deviceStore } from '../src/db/devices.ts'
 import { enrollmentTokenStore } from '../src/db/enrollment-tokens.ts'
 import { storeHeartbeats } from '../src/db/heartbeats.ts'
 import { mailbox } from '../src/db/mailbox.ts'
@@ -15,7 +15,9 @@ import type { Database } from '../src/db/pool.ts'
 import type { Explained, PlanMode } from './plans-explain.ts'
 import {
   BUSY_ADMIN,
+  DEVICES,
   deviceId,
+  ISSUED,
   LEFT_ADMIN,
   OPEN,
   RARE_ACTION,
@@ -32,16 +34,21 @@ export interface Statement {
   readonly index: string | null
   /** Rows of the tables that grow that it may read at most, however many they hold. */
   readonly mostRows: number
+  /** Pages that it may touch at most. Default: what its rows may cost, PAGES_PER_ROW each. */
+  readonly mostPages?: number
 }
 
 const BOTH: readonly PlanMode[] = ['custom', 'generic']
 const PAGE = 51
-/** The ended commands of the rare action among a million. */
-const RARE = 1_000_000 / RARE_ACTION.oneIn
+/** A row that is looked up costs the levels of an index and its own page; a command is told with its device. */
+const PAGES_PER_ROW = 12
+const MIN_PAGES = 200
 const GROUP = 64
 /** The planner may read all that is open, in small fleets above all: that is bounded by what the fleet has to do. */
 const ALL_OPEN = OPEN + 10
 const CLAIMED = 64
+/** Of those that were made a minute apart, each is valid for a day. */
+const UNEXPIRED = ISSUED + 24 * 60
 const DAY_MS = 86_400_000
 const NO_FILTER: CommandFilter = { deviceId: null, status: null, action: null }
 const BY = { admin: 'drill', requestId: 'r', ip: null, instance: 'drill' }
@@ -61,6 +68,7 @@ export const claim: Statement = {
   run: (database) => commandQueue(database, 'drill').claim(CLAIMED, randomUUID()),
   index: 'commands_due',
   mostRows: 3 * CLAIMED,
+  mostPages: 60 * CLAIMED, // each is entered anew into all indexes
 }
 
 /** What is wrong with how it ran; empty where nothing is. */
@@ -75,6 +83,9 @@ export function faultsOf(statement: Statement, explained: readonly Explained[]):
   }
   const rows = rowsOf(explained)
   if (rows > mostRows) faults.push(`${rows} rows read, ${mostRows} allowed`)
+  const pages = explained.reduce((sum, plan) => sum + plan.pages, 0)
+  const mostPages = statement.mostPages ?? MIN_PAGES + mostRows * PAGES_PER_ROW
+  if (pages > mostPages) faults.push(`${pages} pages touched, ${mostPages} allowed`)
   return faults
 }
 
@@ -184,35 +195,73 @@ export const STATEMENTS: readonly Statement[] = [
   {
     title: 'deletion of a device',
     modes: BOTH,
-    run: (database) => deviceStore(database).delete(deviceId(1), BY),
+    run: (database) => deviceStore(database).delete(deviceId(1), BY, () => {}),
     index: 'commands_mailbox',
     mostRows: 20,
   },
   ...lists(),
+  ...deviceLists(),
   ...auditLists(),
   ...enrollmentTokens(),
 ]
 
+/** Present, rare and absent, each on its first page and far behind it. */
 function lists(): readonly Statement[] {
   const rare = { ...NO_FILTER, action: RARE_ACTION.name }
+  const absent = { ...NO_FILTER, action: 'none' }
+  const device = { ...NO_FILTER, deviceId: deviceId(1) }
+  const states = ['completed', 'cancelled', 'expired'] as const
+  const open = ['queued', 'sent', 'delivered', 'push_failed'] as const
   const cases: readonly [what: string, filter: CommandFilter, mostRows: number][] = [
     ['newest', NO_FILTER, 2 * PAGE],
-    ['of a device', { ...NO_FILTER, deviceId: deviceId(1) }, 2 * PAGE + ALL_OPEN],
-    ['completed', { ...NO_FILTER, status: 'completed' }, 2 * PAGE + ALL_OPEN],
-    ['expired', { ...NO_FILTER, status: 'expired' }, 4 * PAGE + ALL_OPEN],
-    ['queued', { ...NO_FILTER, status: 'queued' }, 2 * PAGE + ALL_OPEN],
-    ['of a common action', { ...NO_FILTER, action: 'ping' }, 2 * PAGE],
-    ['of a rare action', rare, 2 * PAGE],
-    ['of an unknown action', { ...NO_FILTER, action: 'none' }, 0],
-    ['of a rare action, completed', { ...rare, status: 'completed' }, 2 * PAGE + RARE],
-    ['of a rare action, queued', { ...rare, status: 'queued' }, ALL_OPEN],
+    ['of a device', device, 2 * PAGE + ALL_OPEN],
+    ['of a common action', { ...NO_FILTER, action: 'ping' }, 5 * PAGE],
+    ['of a rare action', rare, 5 * PAGE],
+    ['of an unknown action', absent, 0],
+    ...[...states, ...open].flatMap((status): [string, CommandFilter, number][] => [
+      [status, { ...NO_FILTER, status }, 4 * PAGE + ALL_OPEN],
+      [`${status}, of a device`, { ...device, status }, 2 * PAGE + ALL_OPEN],
+      [
+        `${status}, of a common action`,
+        { ...NO_FILTER, action: 'ping', status },
+        4 * PAGE + ALL_OPEN,
+      ],
+      [`${status}, of a rare action`, { ...rare, status }, 3 * PAGE],
+      [`${status}, of an unknown action`, { ...absent, status }, 0],
+    ]),
   ]
-  return cases.map(([what, filter, mostRows]) => ({
-    title: `list: ${what}`,
+  const pages: readonly [string, ListPage['after']][] = [
+    ['', null],
+    [', far behind', { at: new Date(Date.now() - 100 * DAY_MS).toISOString(), id: 'z' }],
+  ]
+  return cases.flatMap(([what, filter, mostRows]) =>
+    pages.map(([where, after]) => ({
+      title: `list: ${what}${where}`,
+      modes: BOTH,
+      run: (database: Database) => commandStore(database).list({ limit: PAGE, after }, filter),
+      index: null,
+      mostRows,
+    })),
+  )
+}
+
+function deviceLists(): readonly Statement[] {
+  const none = { alias: null, offlineForS: null }
+  const cases: readonly [what: string, filter: DeviceFilter, mostPages: number][] = [
+    ['newest', none, 500],
+    ['of an alias', { ...none, alias: `D${DEVICES}` }, 20],
+    ['of an unknown alias', { ...none, alias: 'none' }, 20],
+    ['offline, most of them', { ...none, offlineForS: 60 }, DEVICES / 5],
+    ['offline, none of them', { ...none, offlineForS: 604_800 }, DEVICES / 5],
+    ['of an alias, offline', { offlineForS: 60, alias: 'D1' }, 20],
+  ]
+  return cases.map(([what, filter, mostPages]) => ({
+    title: `devices: ${what}`,
     modes: BOTH,
-    run: (database) => commandStore(database).list({ limit: PAGE, after: null }, filter),
+    run: (database) => deviceStore(database).list({ limit: PAGE, after: null }, filter),
     index: null,
-    mostRows,
+    mostRows: PAGE,
+    mostPages,
   }))
 }
 
@@ -264,13 +313,13 @@ function enrollmentTokens(): readonly Statement[] {
       index: 'enrollment_tokens_token_hash_key',
       mostRows: 1,
     },
-    {
-      title: 'enrollment tokens: newest',
+    ...([null, 'active', 'exhausted', 'expired', 'revoked'] as const).map((status) => ({
+      title: `enrollment tokens: ${status ?? 'newest'}`,
       modes: BOTH,
-      run: (database) => store(database).list(page, null),
-      index: 'enrollment_tokens_issued',
-      mostRows: PAGE,
-    },
+      run: (database: Database) => store(database).list(page, status),
+      index: null,
+      mostRows: UNEXPIRED + 2 * PAGE,
+    })),
   ]
 }
 

@@ -2,7 +2,9 @@
 import t from 'tap'
 import { COMMAND_STATUSES, statusAt } from '../src/core/command.ts'
 import type { CommandFilter } from '../src/db/command-lists.ts'
+import { CANCEL_BATCH } from '../src/db/command-queue.ts'
 import { commandStore } from '../src/db/commands.ts'
+import { deviceStore } from '../src/db/devices.ts'
 import { type Database, Pool, type Query } from '../src/db/pool.ts'
 import { connect, createDatabase } from './helpers/database.ts'
 
@@ -101,4 +103,36 @@ t.test('every command is of exactly one status, page by page', async (t) => {
     t.equal(new Set(seen).size, seen.length)
     t.equal(seen.length, (await db.query(text)).rows[0].n)
   }
+})
+
+t.test('a device with more open commands than a batch is deleted with all of them', async (t) => {
+  const BUSY = '00000000-0000-4000-8000-000000000009'
+  await db.query(`
+    insert into commands (request_id, device_id, action, params, request_hash, admin, expires_at, push_state)
+    select 'busy-' || n, '${BUSY}', 'ping', '{}', '', 'tester', now() + interval '1 day', 'waiting'
+    from generate_series(1, ${2 * CANCEL_BATCH + 7}) n`)
+  const count = async (where: string) =>
+    Number(
+      (await db.query(`select count(*) from commands where device_id = '${BUSY}' and ${where}`))
+        .rows[0].count,
+    )
+  const open = await count(`state = 'open' and expires_at > now()`)
+  const by = { admin: 'tester', requestId: 'r', ip: null, instance: 'i' }
+  const batches: number[] = []
+  const outcome = await deviceStore(pool).delete(BUSY, by, (_, cancelled) => {
+    batches.push(cancelled.length)
+  })
+  t.same(outcome, { kind: 'deleted', alias: 'D9' })
+  t.same(batches, [CANCEL_BATCH, CANCEL_BATCH, open - 2 * CANCEL_BATCH])
+  t.equal(await count(`state = 'open' and expires_at > now()`), 0)
+  const { rows } = await db.query(`select detail from audit_log where subject = '${BUSY}'`)
+  t.same(rows, [{ detail: { alias: 'D9', cancelled_commands: open } }])
+  // What a crash between two batches would have left.
+  await db.query(`
+    update commands set state = 'open', ended_at = null where request_id in ('busy-1', 'busy-2')`)
+  const left: string[] = []
+  const again = await deviceStore(pool).delete(BUSY, by, (_, cancelled) => {
+    left.push(...cancelled.map(({ requestId }) => requestId))
+  })
+  t.same([again.kind, left.sort()], ['already_deleted', ['busy-1', 'busy-2']])
 })

@@ -67,7 +67,22 @@ t.test('a task that keeps failing is told once, and again after it got on', asyn
   })
   await done
   t.same(lines, [
-    { event: 'db.unavailable', fields: { error: 'maintenance sweep: first' } },
-    { event: 'db.unavailable', fields: { error: 'maintenance sweep: third' } },
+    { event: 'db.unavailable', fields: { error: 'maintenance count: first' } },
+    { event: 'db.unavailable', fields: { error: 'maintenance count: third' } },
   ])
+})
+
+t.test('a gauge that cannot be counted stops no sweep', async (t) => {
+  const countWaiting = () => Promise.reject(new Error('too slow'))
+  await new Promise<void>((resolve) => {
+    let sweeps = 0
+    const expire = async () => {
+      sweeps += 1
+      if (sweeps === 3) resolve()
+      return []
+    }
+    const maintenance = createMaintenance(deps({ countWaiting, expire }))
+    maintenance.start()
+    t.teardown(() => maintenance.stop())
+  })
 })

@@ -205,7 +205,7 @@ t.test('a heartbeat behind a deletion is deleted and brings no push token', asyn
     const other = await service.enroll(`beside-${isUsed}`)
     const [, late] = await inTurn(
       [STATUS, device.deviceId],
-      () => devices.delete(device.deviceId, BY),
+      () => devices.delete(device.deviceId, BY, () => {}),
       () => group([item(device.token, 'late'), item(other.token)]),
     )
     t.same(late, ['deleted', 'stored'])

@@ -1,8 +1,8 @@
 /**
- * Lists of commands, newest first. A status is computed (core/command.ts), so that a page holds what its
- * filter says each kind of status has its own query, and each query an index that holds its order:
- * ended ones are found by state, open ones among the open, expired ones wherever the sweep left them, those of
- * an action by it.
+ * Lists of commands, newest first. A status is computed (core/command.ts), so each kind of status has a statement of its
+ * own, and each statement an index that holds its rows in its order (sql/0011): it reads a page, however many others
+ * there are. A statement names the columns of its index in `order by` where another index could sort as well and would
+ * have to skip rows. Lists of one device read at most that device's commands.
  */
 import type { CommandStatus } from '../core/command.ts'
 import type { ListPage } from './audit.ts'
@@ -15,7 +15,7 @@ export interface CommandFilter {
   readonly action: string | null
 }
 
-/** Of an open command in time: statusAt. */
+/** Of an open command in time: statusAt. The text is that of the index (sql/0011). */
 const OPEN_STATUS = /* sql */ `
   case when c.delivered_at is not null then 'delivered'
        when c.push_state = 'sent' then 'sent'
@@ -24,45 +24,55 @@ const OPEN_STATUS = /* sql */ `
 
 const BEFORE = /* sql */ `
   (c.created_at, c.request_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::text, ''))`
-
-const AFTER = /* sql */ `${BEFORE} and ($4::text is null or c.action = $4)`
-
-/** For lists that neither a device nor being open bounds: an action is looked for by its own index, not in the history. */
-const OF_ACTION = /* sql */ `${BEFORE} and c.action = $4`
-
-const NEWEST = /* sql */ `order by c.created_at desc, c.request_id desc limit $1`
-
-const SELECT_ALL = /* sql */ `select ${COLUMNS} from ${JOINED} where`
-const SELECT = /* sql */ `${SELECT_ALL} ${AFTER}`
-const SELECT_OF_ACTION = /* sql */ `${SELECT_ALL} ${OF_ACTION}`
+const NEWEST_FIRST = /* sql */ `c.created_at desc, c.request_id desc`
+const NEWEST = /* sql */ `order by ${NEWEST_FIRST} limit $1`
+const SELECT = /* sql */ `select ${COLUMNS} from ${JOINED} where ${BEFORE}`
+/** Of a device's commands an action is a filter; $4 null: any. */
+const OF_DEVICE = /* sql */ `${SELECT} and ($4::text is null or c.action = $4) and c.device_id = $5`
 
 const ALL = /* sql */ `${SELECT} ${NEWEST}`
-const ALL_OF_ACTION = /* sql */ `${SELECT_OF_ACTION} ${NEWEST}`
-const ALL_OF_DEVICE = /* sql */ `${SELECT} and c.device_id = $5 ${NEWEST}`
-
-const IS_OPEN = /* sql */ `
-  c.state = 'open' and c.expires_at > now() and ${OPEN_STATUS} = $5`
-const OPEN = /* sql */ `${SELECT} and ${IS_OPEN} ${NEWEST}`
-const OPEN_OF_DEVICE = /* sql */ `${SELECT} and ${IS_OPEN} and c.device_id = $6 ${NEWEST}`
-
-const ENDED = /* sql */ `${SELECT} and c.state = $5 ${NEWEST}`
-const ENDED_OF_ACTION = /* sql */ `${SELECT_OF_ACTION} and c.state = $5 ${NEWEST}`
-const ENDED_OF_DEVICE = /* sql */ `${SELECT} and c.state = $5 and c.device_id = $6 ${NEWEST}`
-
-/** Swept ones, and those whose time is over and that the sweep has yet to see: few, found by the sweep's index (sql/0008). */
-const expired = (after: string) => /* sql */ `
+const ALL_OF_DEVICE = /* sql */ `${OF_DEVICE} ${NEWEST}`
+const ALL_OF_ACTION = /* sql */ `
   with page as materialized (
-    (select c.request_id, c.created_at from commands c where ${after} and c.state = 'expired' ${NEWEST})
-    union all
-    (select c.request_id, c.created_at from commands c
-     where ${after} and c.state = 'open' and c.expires_at <= now() and c.expires_at > '-infinity' ${NEWEST})
+    select n.request_id, n.created_at
+    from unnest(array['open', 'completed', 'expired', 'cancelled']) as s (state)
+    cross join lateral (
+      select c.request_id, c.created_at from commands c
+      where ${BEFORE} and c.action = $4 and c.state = s.state ${NEWEST}) n
     order by created_at desc, request_id desc limit $1)
   select ${COLUMNS} from ${JOINED} where c.request_id in (select request_id from page) ${NEWEST}`
-const EXPIRED = expired(AFTER)
-const EXPIRED_OF_ACTION = expired(OF_ACTION)
+
+const IS_OPEN = /* sql */ `c.state = 'open' and c.expires_at > now() and ${OPEN_STATUS}`
+const OPEN = /* sql */ `
+  ${SELECT} and ${IS_OPEN} = any (array[$4::text]) order by ${OPEN_STATUS}, ${NEWEST_FIRST} limit $1`
+const OPEN_OF_ACTION = /* sql */ `
+  ${SELECT} and ${IS_OPEN} = any (array[$4::text]) and c.action = any (array[$5::text])
+  order by ${OPEN_STATUS}, c.action, ${NEWEST_FIRST} limit $1`
+const OPEN_OF_DEVICE = /* sql */ `${OF_DEVICE} and ${IS_OPEN} = $6 ${NEWEST}`
+
+const ENDED = /* sql */ `
+  ${SELECT} and c.state = any (array[$4::text]) order by c.state, ${NEWEST_FIRST} limit $1`
+const ENDED_OF_ACTION = /* sql */ `
+  ${SELECT} and c.state = any (array[$4::text]) and c.action = any (array[$5::text])
+  order by c.action, c.state, ${NEWEST_FIRST} limit $1`
+const ENDED_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = $6 ${NEWEST}`
+
+/** Swept ones, and those whose time is over and that the sweep has yet to see: few, found by the sweep's index. */
+const expired = (filter: string, order: string) => /* sql */ `
+  with unswept as materialized (
+    select c.request_id, c.created_at, c.action from commands c
+    where c.state = 'open' and c.expires_at <= now() and c.expires_at > '-infinity'),
+  page as materialized (
+    (select c.request_id, c.created_at from commands c
+     where ${BEFORE} and c.state = any (array['expired']) ${filter} order by ${order} ${NEWEST_FIRST} limit $1)
+    union all
+    (select c.request_id, c.created_at from unswept c where ${BEFORE} ${filter} ${NEWEST})
+    order by created_at desc, request_id desc limit $1)
+  select ${COLUMNS} from ${JOINED} where c.request_id in (select request_id from page) ${NEWEST}`
+const EXPIRED = expired('', 'c.state,')
+const EXPIRED_OF_ACTION = expired('and c.action = any (array[$4::text])', 'c.action, c.state,')
 const EXPIRED_OF_DEVICE = /* sql */ `
-  ${SELECT} and c.device_id = $5
-    and (c.state = 'expired' or (c.state = 'open' and c.expires_at <= now())) ${NEWEST}`
+  ${OF_DEVICE} and (c.state = 'expired' or (c.state = 'open' and c.expires_at <= now())) ${NEWEST}`
 
 export async function listCommands(
   database: Queryable,
@@ -73,43 +83,39 @@ export async function listCommands(
 }
 
 function queryOf(page: ListPage, { deviceId, status, action }: CommandFilter): Query {
-  const { limit, after } = page
-  const from = [limit, after?.at ?? null, after?.id ?? null, action]
-  switch (status) {
-    case null:
-      if (deviceId !== null) {
-        const values = [...from, deviceId]
-        return { name: 'commands.list_of_device', text: ALL_OF_DEVICE, values }
-      }
-      return action === null
-        ? { name: 'commands.list', text: ALL, values: from }
-        : { name: 'commands.list_of_action', text: ALL_OF_ACTION, values: from }
-    case 'expired':
-      if (deviceId !== null) {
-        const values = [...from, deviceId]
-        return { name: 'commands.list_expired_of_device', text: EXPIRED_OF_DEVICE, values }
-      }
-      return action === null
-        ? { name: 'commands.list_expired', text: EXPIRED, values: from }
-        : { name: 'commands.list_expired_of_action', text: EXPIRED_OF_ACTION, values: from }
-    case 'completed':
-    case 'cancelled':
-      if (deviceId !== null) {
-        const values = [...from, status, deviceId]
-        return { name: 'commands.list_ended_of_device', text: ENDED_OF_DEVICE, values }
-      }
-      return action === null
-        ? { name: 'commands.list_ended', text: ENDED, values: [...from, status] }
-        : {
-            name: 'commands.list_ended_of_action',
-            text: ENDED_OF_ACTION,
-            values: [...from, status],
-          }
-    default:
-      if (deviceId !== null) {
-        const values = [...from, status, deviceId]
-        return { name: 'commands.list_open_of_device', text: OPEN_OF_DEVICE, values }
-      }
-      return { name: 'commands.list_open', text: OPEN, values: [...from, status] }
+  const from = [page.limit, page.after?.at ?? null, page.after?.id ?? null]
+  const kind = kindOf(status)
+  const ofStatus = kind === 'ended' || kind === 'open' ? [status] : []
+  if (deviceId !== null) {
+    const name = `commands.list_${kind}_of_device`
+    return {
+      name,
+      text: STATEMENTS[kind].ofDevice,
+      values: [...from, action, deviceId, ...ofStatus],
+    }
   }
+  if (action !== null) {
+    const name = `commands.list_${kind}_of_action`
+    return { name, text: STATEMENTS[kind].ofAction, values: [...from, ...ofStatus, action] }
+  }
+  return {
+    name: `commands.list_${kind}`,
+    text: STATEMENTS[kind].of,
+    values: [...from, ...ofStatus],
+  }
+}
+
+type Kind = 'all' | 'open' | 'ended' | 'expired'
+
+const STATEMENTS: Readonly<Record<Kind, Record<'of' | 'ofAction' | 'ofDevice', string>>> = {
+  all: { of: ALL, ofAction: ALL_OF_ACTION, ofDevice: ALL_OF_DEVICE },
+  open: { of: OPEN, ofAction: OPEN_OF_ACTION, ofDevice: OPEN_OF_DEVICE },
+  ended: { of: ENDED, ofAction: ENDED_OF_ACTION, ofDevice: ENDED_OF_DEVICE },
+  expired: { of: EXPIRED, ofAction: EXPIRED_OF_ACTION, ofDevice: EXPIRED_OF_DEVICE },
+}
+
+function kindOf(status: CommandStatus | null): Kind {
+  if (status === null) return 'all'
+  if (status === 'expired') return 'expired'
+  return status === 'completed' || status === 'cancelled' ? 'ended' : 'open'
 }

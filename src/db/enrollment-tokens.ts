@@ -1,7 +1,7 @@
 /** Owner of `enrollment_tokens`: issue, judge, consume, revoke, list. Status is computed, never stored. */
 import type { EnrollmentTokenStatus, EnrollmentVerdict } from '../core/identity.ts'
 import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
-import type { Database, Queryable } from './pool.ts'
+import type { Database, Query, Queryable } from './pool.ts'
 
 export interface NewEnrollmentToken {
   readonly tokenId: string
@@ -92,17 +92,26 @@ const REVOKE = /* sql */ `
 
 const STATUS_OF = /* sql */ `select ${STATUS} as "status" from enrollment_tokens where token_id = $1`
 
-const LIST = /* sql */ `
-  select token_id as "tokenId", alias as "alias", uses_allowed as "usesAllowed",
-    uses_consumed as "usesConsumed", ${STATUS} as "status", ${timeText('issued_at')} as "issuedAt",
-    ${timeText('expires_at')} as "expiresAt", ${timeText('revoked_at')} as "revokedAt",
-    issued_by as "issuedBy", note as "note"
-  from enrollment_tokens
-  where (issued_at, token_id) <
-      (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    and ($4::text is null or ${STATUS} = $4)
-  order by issued_at desc, token_id desc
-  limit $1`
+const COLUMNS = /* sql */ `
+  token_id as "tokenId", alias as "alias", uses_allowed as "usesAllowed",
+  uses_consumed as "usesConsumed", ${STATUS} as "status", ${timeText('issued_at')} as "issuedAt",
+  ${timeText('expires_at')} as "expiresAt", ${timeText('revoked_at')} as "revokedAt",
+  issued_by as "issuedBy", note as "note"`
+const BEFORE = /* sql */ `
+  (issued_at, token_id) <
+    (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))`
+const NEWEST = /* sql */ `order by t.issued_at desc, t.token_id desc limit $1`
+const SELECT = /* sql */ `select ${COLUMNS} from enrollment_tokens t where ${BEFORE}`
+
+const LIST = /* sql */ `${SELECT} ${NEWEST}`
+/** Found among those that have not expired, which are few: nearly all of a long history has. */
+const LIST_UNEXPIRED = /* sql */ `
+  with unexpired as materialized (
+    select * from enrollment_tokens where expires_at > now() and revoked_at is null)
+  select ${COLUMNS} from unexpired t where ${BEFORE} and ${STATUS} = $4 ${NEWEST}`
+/** Nearly all of a history: in the order of the list, past those that are still valid. */
+const LIST_EXPIRED = /* sql */ `${SELECT} and revoked_at is null and expires_at <= now() ${NEWEST}`
+const LIST_REVOKED = /* sql */ `${SELECT} and revoked_at is not null ${NEWEST}`
 
 export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
   return {
@@ -128,12 +137,7 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
     judge: (tokenHash) => judge(database, JUDGE, tokenHash),
 
     async list(page, status) {
-      const { rows } = await database.query<EnrollmentTokenRow>({
-        name: 'enrollment_tokens.list',
-        text: LIST,
-        values: [page.limit, page.after?.at ?? null, page.after?.id ?? null, status],
-      })
-      return rows
+      return (await database.query<EnrollmentTokenRow>(listQuery(page, status))).rows
     },
 
     revoke(tokenId, by) {
@@ -146,6 +150,25 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
         return outcome
       })
     },
+  }
+}
+
+function listQuery({ limit, after }: ListPage, status: EnrollmentTokenStatus | null): Query {
+  const values = [limit, after?.at ?? null, after?.id ?? null]
+  switch (status) {
+    case null:
+      return { name: 'enrollment_tokens.list', text: LIST, values }
+    case 'expired':
+      return { name: 'enrollment_tokens.list_expired', text: LIST_EXPIRED, values }
+    case 'revoked':
+      return { name: 'enrollment_tokens.list_revoked', text: LIST_REVOKED, values }
+    case 'active':
+    case 'exhausted':
+      return {
+        name: 'enrollment_tokens.list_unexpired',
+        text: LIST_UNEXPIRED,
+        values: [...values, status],
+      }
   }
 }
 

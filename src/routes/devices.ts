@@ -68,23 +68,19 @@ export function deleteDeviceRoute(deps: DeleteDeviceDeps): AdminRoute {
     async handle(request) {
       const id = deviceId(request)
       const { context, admin } = request
-      const outcome = await deps.devices.delete(id, {
-        admin,
-        requestId: context.requestId,
-        ip: context.ip,
-        instance: deps.instance,
-      })
-      if (outcome.kind === 'unknown') throw deviceUnknown()
-      if (outcome.kind === 'deleted') {
+      const { requestId, ip } = context
+      const by = { admin, requestId, ip, instance: deps.instance }
+      const outcome = await deps.devices.delete(id, by, (alias, cancelled) => {
         context.deviceId = id
-        context.alias = outcome.alias
-        for (const { requestId, action } of outcome.cancelled) {
+        context.alias = alias
+        for (const { requestId, action } of cancelled) {
           const fields = { action, admin, reason: 'device_deleted' }
           request.log({ event: 'command.cancelled', fields }, requestId)
           deps.onEnded(requestId)
         }
-        request.log({ event: 'device.delete', fields: { admin } })
-      }
+      })
+      if (outcome.kind === 'unknown') throw deviceUnknown()
+      if (outcome.kind === 'deleted') request.log({ event: 'device.delete', fields: { admin } })
       return { kind: 'empty', status: 204 }
     },
   }

@@ -207,7 +207,7 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
     'counter',
     [{ labels: {}, value: () => gauges.untaggedTokensRefused() }],
   )
-  gauge('fleetloop_commands_waiting', 'Commands waiting for dispatch.', () =>
+  gauge('fleetloop_commands_waiting', 'Commands waiting for dispatch; 10000 stands for more.', () =>
     gauges.commandsWaiting(),
   )
   gauge(
