@@ -32,6 +32,8 @@ export interface LifecycleDeps
   readonly closing: AbortController
   /** Writes a line that belongs to no request. */
   readonly log: (line: Line) => void
+  /** Writes at once the lines that a limit holds back (telemetry/line-limit.ts). */
+  readonly flushLog: () => void
   readonly listener: Listener
   readonly sender: Sender | undefined
   readonly maintenance: Maintenance
@@ -156,6 +158,7 @@ export async function stop(deps: LifecycleDeps, reason: string, hurry: AbortSign
   await unhurried(drained, closeMs / 3, hurry)
   await unhurried(deps.closeRest(closeMs / 6, hurry), closeMs / 3, hurry)
   const drainedMs = performance.now() - closingAtMs
+  deps.flushLog()
   deps.log({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
 }
 

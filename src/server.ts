@@ -254,6 +254,7 @@ async function compose(
     state,
     closing,
     log: background,
+    flushLog: logger.flush,
     databaseUrl: opened.url,
     database: stores.database,
     secrets: stores.secrets,

@@ -8,23 +8,22 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { AppError } from '../core/errors.ts'
 import type { Place } from '../core/live-list.ts'
 import { Denial } from '../security/denial.ts'
-import type { Line, Log } from '../telemetry/events.ts'
+import type { Ending, Line, RequestLog } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { hasBody } from './body.ts'
 import { closeGentlyAfter } from './connection.ts'
-import type { ErrorLimit } from './error-limit.ts'
 import { problemOf } from './errors.ts'
+import { isProbe, writeFault, writeLine, writeRefusal } from './request-lines.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import { httpRequestId, type Reply, type RequestContext, type Route } from './route.ts'
 
 export interface ExchangeDeps {
-  readonly log: Log
+  readonly log: RequestLog
   /** Monotonic, milliseconds. */
   readonly nowMs: () => number
   readonly random: () => number
   /** Aborted at the first moment of shutdown. */
   readonly closing: AbortSignal
-  readonly errorLimit: ErrorLimit
   /** Told of each; returns the place that `ended` is told. */
   readonly opened: (exchange: Exchange) => Place<Exchange>
   /** Told once the terminal line is written. */
@@ -33,7 +32,6 @@ export interface ExchangeDeps {
 
 /** nginx's code for a client that left before the answer; only in lines and counters. */
 const CLIENT_CLOSED = 499
-const HEALTH_PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
 
 export class Exchange {
   readonly request: IncomingMessage
@@ -114,7 +112,7 @@ export class Exchange {
   }
 
   log(line: Line, requestId = this.context.requestId): void {
-    this.#deps.log.write(line, { ...this.context, requestId })
+    writeLine(this.#deps.log, line, { ...this.context, requestId })
   }
 
   reply(reply: Reply): void {
@@ -157,68 +155,67 @@ export class Exchange {
     const latencyMs = this.#deps.nowMs() - this.#startedAtMs
     this.#metrics.ended(this.request.method ?? '', statusCode, latencyMs)
     const ending = { statusCode, latencyMs }
-    const end = (line: Line | undefined) => {
-      if (line !== undefined) this.#deps.log.write(line, this.context, ending)
-      this.#deps.ended(this, this.#place)
-    }
     if (this.#reply?.kind !== 'stream') {
-      end(this.#terminalLine(statusCode))
+      this.#writeTerminal(ending)
+      this.#deps.ended(this, this.#place)
       return
     }
-    this.#reply
+    void this.#reply
       .ended({ bytesSent: this.#bytesSent, isWhole: isOut, statusCode })
-      .then(end, (error: unknown) => end(this.#errorLine(error)))
+      .then(
+        (line) => writeLine(this.#deps.log, line, this.context, ending),
+        (error: unknown) => this.#writeFault(error, ending),
+      )
+      .then(() => this.#deps.ended(this, this.#place))
   }
 
-  /** undefined: there were too many like it. */
-  #terminalLine(statusCode: number): Line | undefined {
+  #writeTerminal(ending: Ending): void {
+    const { log } = this.#deps
+    const { statusCode } = ending
     const error = statusCode === CLIENT_CLOSED ? undefined : this.#error
-    if (statusCode < 400) return this.#replyLine() ?? this.#plainLine(statusCode, null)
+    if (statusCode < 400) {
+      const line = this.#replyLine() ?? this.#plainLine(statusCode, null)
+      writeLine(log, line, this.context, ending)
+      return
+    }
     const reason = statusCode === CLIENT_CLOSED ? 'client_closed' : (error?.code ?? null)
     // A HEAD does nothing that could fail.
     const route = this.request.method === 'HEAD' ? undefined : this.route
-    const failLine = route?.failLine?.(reason ?? String(statusCode), statusCode, this.context)
+    const code = reason ?? String(statusCode)
+    const failLine = route?.failLine?.(code, statusCode, this.context)
+    if (failLine === undefined && statusCode >= 500) {
+      this.#writeFault(error, ending)
+      return
+    }
     const denial = lineOf(error)
-    if (failLine !== undefined) {
-      if (denial !== undefined) this.log(denial)
-      return failLine
-    }
-    if (statusCode >= 500) {
-      if (denial !== undefined) this.log(denial)
-      return this.#errorLine(error)
-    }
     const own = statusCode === CLIENT_CLOSED ? undefined : this.#replyLine()
-    return denial ?? own ?? this.#plainLine(statusCode, reason)
+    const line = failLine ?? denial ?? own ?? this.#plainLine(statusCode, reason)
+    const beside = failLine === undefined ? undefined : denial
+    writeRefusal(log, { code, caller: this.context, ending, line: () => line, beside })
   }
 
   #replyLine(): Line | undefined {
     return this.#reply?.kind === 'stream' ? undefined : this.#reply?.line
   }
 
-  #errorLine(error: unknown): Line | undefined {
+  #writeFault(error: unknown, ending: Ending): void {
     const code = error instanceof AppError ? error.code : (this.#error?.code ?? 'internal')
-    const suppressed = this.#deps.errorLimit(code)
-    if (suppressed === undefined) return undefined
     const cause = error instanceof AppError ? error.cause : error
-    const stack = code === 'internal' && cause instanceof Error ? (cause.stack ?? null) : null
-    return {
+    const isOurs = code === 'internal' && cause instanceof Error
+    const line = (): Line => ({
       event: 'http.error',
       fields: {
         method: this.request.method ?? null,
         error: code,
-        stack,
-        suppressed: suppressed || null,
+        stack: isOurs ? (cause.stack ?? null) : null,
         http_request_id: httpRequestId(this.context),
       },
-    }
+    })
+    writeFault(this.#deps.log, { code, caller: this.context, ending, line, beside: lineOf(error) })
   }
 
   #plainLine(statusCode: number, reason: string | null): Line {
-    const level = HEALTH_PROBES.has(this.context.route)
-      ? 'DEBUG'
-      : statusCode >= 400
-        ? 'WARN'
-        : 'INFO'
+    const level = isProbe(this.context.route) ? 'DEBUG' : statusCode >= 400 ? 'WARN' : 'INFO'
     const method = this.request.method ?? null
     return {
       event: 'http.request',
@@ -236,6 +233,6 @@ export class Exchange {
 function ignored(): void {}
 
 /** A Denial's own line. */
-function lineOf(error: AppError | undefined): Line | undefined {
+function lineOf(error: unknown): Line | undefined {
   return error instanceof Denial ? error.line : undefined
 }

@@ -25,15 +25,15 @@ import {
 import { type Connection, connectionOf, isCutOff } from './connection.ts'
 import { boundConnections, type Connections } from './connections.ts'
 import { refuseAtEdge } from './edge.ts'
-import { createErrorLimit } from './error-limit.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { refuseUnknown } from './known-names.ts'
 import { answerRaw, isOverTime, rawRefusal } from './raw-answer.ts'
+import { isProbe } from './request-lines.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
 
-export interface ListenerDeps extends Omit<ExchangeDeps, 'opened' | 'ended' | 'errorLimit'> {
+export interface ListenerDeps extends Omit<ExchangeDeps, 'opened' | 'ended'> {
   readonly routes: readonly Route[]
   readonly guards: Guards
   /** Throws where an admin's change must be signed and is not. */
@@ -71,8 +71,6 @@ const SERVER_OPTIONS = {
 /** Pipelined requests that wait for their turn, on all connections; a further one ends its connection. */
 const MAX_PIPELINED_WAITING = 512
 const UNMATCHED = 'unmatched'
-/** Health probes come from inside, in plaintext, and at any time. */
-const isProbe = (route: string) => route === '/healthz' || route === '/readyz'
 
 export function createListener(deps: ListenerDeps): Listener {
   const router = new Router(deps.routes)
@@ -88,7 +86,6 @@ export function createListener(deps: ListenerDeps): Listener {
   })
   const exchangeDeps: ExchangeDeps = {
     ...deps,
-    errorLimit: createErrorLimit(deps.nowMs),
     opened(exchange) {
       connectionOf(exchange.request.socket).opened(exchange)
       return openExchanges.add(exchange)

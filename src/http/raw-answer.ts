@@ -1,15 +1,16 @@
 /** Answers to what never became a request (http-api.md: also those that Node would send by itself). */
 import { STATUS_CODES } from 'node:http'
 import { AppError } from '../core/errors.ts'
-import type { Line, Log } from '../telemetry/events.ts'
+import type { RequestLog } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
 import { peerAddress } from './client-address.ts'
 import { type Connection, isCutOff } from './connection.ts'
 import { PROBLEM_CONTENT_TYPE, problemOf } from './errors.ts'
+import { writeRefusal } from './request-lines.ts'
 import { jsonText } from './respond.ts'
 
 export interface RawAnswerDeps {
-  readonly log: Log
+  readonly log: RequestLog
   readonly metrics: RouteMetrics
   readonly newId: () => string
   readonly random: () => number
@@ -39,20 +40,26 @@ export function answerRaw(
   )
   connection.closeGently()
   deps.metrics.ended('OTHER', status, 0)
-  const line: Line = {
-    event: 'http.request',
-    fields: { method: null, reason: refusal.code, admin: null, http_request_id: null },
-    level: 'WARN',
-  }
-  const context = {
+  const caller = {
     requestId,
     route: 'unmatched',
     ip: peerAddress(socket.remoteAddress),
     userAgent: null,
     deviceId: null,
     alias: null,
+    admin: null,
+    tokenId: null,
   }
-  deps.log.write(line, context, { statusCode: status, latencyMs: 0 })
+  writeRefusal(deps.log, {
+    code: refusal.code,
+    caller,
+    ending: { statusCode: status, latencyMs: 0 },
+    line: () => ({
+      event: 'http.request',
+      fields: { method: null, reason: refusal.code, admin: null, http_request_id: null },
+      level: 'WARN',
+    }),
+  })
 }
 
 /** Node looks for those on its own; all else is about bytes that have just come. */

@@ -8,8 +8,6 @@ export type Level = 'DEBUG' | 'INFO' | 'WARN' | 'ERROR'
 interface Kinds {
   string: string
   integer: number
-  /** A positive integer. */
-  count: number
   /** A string that few lines have. */
   optional: string
   number: number
@@ -21,7 +19,7 @@ interface Kinds {
 type Kind = keyof Kinds
 
 /** A field of these kinds is left out, not null, where it has no value. */
-export const OPTIONAL_KINDS: ReadonlySet<string> = new Set<Kind>(['count', 'optional'])
+export const OPTIONAL_KINDS: ReadonlySet<string> = new Set<Kind>(['optional'])
 
 interface EventShape {
   /** The level where the caller names none comes first; the others are allowed too. */
@@ -129,13 +127,7 @@ export const EVENTS = {
   },
   'http.error': {
     levels: ['ERROR'],
-    fields: {
-      method: 'string',
-      error: 'string',
-      stack: 'string',
-      suppressed: 'count',
-      http_request_id: 'optional',
-    },
+    fields: { method: 'string', error: 'string', stack: 'string', http_request_id: 'optional' },
   },
   'service.start': {
     levels: ['INFO'],
@@ -145,7 +137,10 @@ export const EVENTS = {
   'service.stop': { levels: ['INFO'], fields: { reason: 'string', drained_ms: 'number' } },
   'db.unavailable': { levels: ['ERROR'], fields: { error: 'string' } },
   'db.recovered': { levels: ['INFO'], fields: { down_ms: 'number' } },
-  'log.dropped': { levels: ['WARN'], fields: { dropped: 'integer', by_level: 'object' } },
+  'log.dropped': {
+    levels: ['WARN'],
+    fields: { dropped: 'integer', by_level: 'object', anonymous: 'integer' },
+  },
   'push.paused': { levels: ['ERROR'], fields: { reason: 'string' } },
   'push.resumed': { levels: ['INFO'], fields: {} },
   'push.token_dead': { levels: ['WARN'], fields: { fcm_status: 'string' } },
@@ -219,7 +214,24 @@ export interface Ending {
   readonly latencyMs: number
 }
 
+/** Who caused a line, and how many it stands for. */
+export interface Cause {
+  /** The caller has proven no credential: such lines never take the room of others (ring-buffer.ts). */
+  readonly isAnonymous: boolean
+  /** Lines of its kind that were left out before it. If above 0, it is the line's last field. */
+  readonly suppressed: number
+}
+
 /** Where lines go. `write` only formats and appends to a bounded ring: it never blocks, throws or waits. */
 export interface Log {
-  write(line: Line, context: LineContext, ending?: Ending): void
+  /** Without `cause`: a line of our own or of a proven caller, which stands for itself only. */
+  write(line: Line, context: LineContext, ending?: Ending, cause?: Cause): void
+}
+
+export interface RequestLog extends Log {
+  /**
+   * For lines that anybody can cause in any number. Calls `write` at most `mostPerS` times a second for each kind, at
+   * once or up to a second later; `suppressed` counts the calls left out before it (line-limit.ts).
+   */
+  writeLimited(kind: string, mostPerS: number, write: (suppressed: number) => void): void
 }

@@ -1,5 +1,6 @@
 /** One log line: the common fields, then the event's own, in the order of spec and table. */
 import {
+  type Cause,
   type Ending,
   EVENTS,
   type EventName,
@@ -43,6 +44,7 @@ export type LineBuilder = (
   level: Level,
   context: LineContext,
   ending: Ending | undefined,
+  cause?: Cause,
 ) => number
 
 /** Lines go to the front of `draft` (at least MAX_LINE_BYTES), each over the one before. `now` answers epoch milliseconds. */
@@ -50,7 +52,7 @@ export function createLineBuilder(draft: Uint8Array, now: () => number): LineBui
   const timestamp = createTimestamp()
   const json = new JsonWriter(draft.subarray(0, MAX_LINE_BYTES))
 
-  return (line, level, context, ending) => {
+  return (line, level, context, ending, cause) => {
     const { prefixes, fields } = TEMPLATES[line.event]
     const ts = timestamp(now())
     let mostChars = MAX_STRING
@@ -62,6 +64,7 @@ export function createLineBuilder(draft: Uint8Array, now: () => number): LineBui
       writeContext(json, context, mostChars)
       writeEnding(json, ending)
       writeFields(json, fields, line.fields, mostChars)
+      writeSuppressed(json, cause)
       json.raw(END)
       mostChars -= MAX_STRING - SHORT_STRING
     } while (json.isCut && mostChars === SHORT_STRING)
@@ -113,6 +116,13 @@ function writeFields(
   }
 }
 
+/** Left out, not null, where there is nothing to count. */
+function writeSuppressed(json: JsonWriter, cause: Cause | undefined): void {
+  if (cause === undefined || cause.suppressed === 0) return
+  json.raw(SUPPRESSED.key)
+  json.number(cause.suppressed)
+}
+
 function writeText(json: JsonWriter, field: Field, value: unknown, mostChars: number): void {
   if (typeof value !== 'string') {
     json.raw(field.keyNull)
@@ -157,6 +167,7 @@ const DEVICE_ID = fieldOf('device_id')
 const ALIAS = fieldOf('alias')
 const STATUS_CODE = fieldOf('status_code')
 const LATENCY_MS = fieldOf('latency_ms')
+const SUPPRESSED = fieldOf('suppressed')
 const NO_ENDING = Buffer.concat([STATUS_CODE.keyNull, LATENCY_MS.keyNull])
 
 const TEMPLATES = Object.fromEntries(

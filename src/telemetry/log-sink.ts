@@ -16,8 +16,7 @@
  */
 import type { Writable } from 'node:stream'
 import { type ChunkWriter, openChunkWriter } from './chunk-writer.ts'
-import type { LevelCounts } from './levels.ts'
-import { CHUNK_BYTES, type RingBuffer } from './ring-buffer.ts'
+import { CHUNK_BYTES, type Drops, type RingBuffer } from './ring-buffer.ts'
 
 /** Failures of a descriptor that may work again; all others are final. */
 const PASSING = new Set(['EAGAIN', 'ENOSPC', 'EDQUOT', 'EIO'])
@@ -32,7 +31,7 @@ export interface LogSinkOptions {
   /** The stream on `fd` if that is a pipe, socket or terminal; undefined: process.stdout for 1, else a new one. */
   readonly stdout?: (() => Writable) | undefined
   /** Drafts the line, newline included, that reports a gap; answers its bytes. */
-  readonly dropReport: (dropped: number, counts: LevelCounts) => number
+  readonly dropReport: (drops: Drops) => number
 }
 
 export function createLogSink(options: LogSinkOptions): LogSink {

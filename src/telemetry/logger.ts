@@ -1,8 +1,9 @@
 /** The log of the process: a line is built, appended to a bounded ring, and leaves on its own. */
 import type { Writable } from 'node:stream'
-import { BACKGROUND, type Level, type Log } from './events.ts'
+import { BACKGROUND, type Level, type RequestLog } from './events.ts'
 import { type LevelCounts, RANK } from './levels.ts'
 import { createLineBuilder, levelOf, MAX_LINE_BYTES } from './line.ts'
+import { LineLimit } from './line-limit.ts'
 import { createLogSink } from './log-sink.ts'
 import { RingBuffer } from './ring-buffer.ts'
 
@@ -17,6 +18,8 @@ export interface LoggerOptions {
   readonly stdout?: () => Writable
   /** Epoch milliseconds; by default Date.now. */
   readonly now?: () => number
+  /** Monotonic; by default performance.now. */
+  readonly nowMs?: () => number
 }
 
 /** Lines that report drops (`log.dropped`) appear in none of the counts: written + dropped + stored = asked for. */
@@ -33,9 +36,11 @@ export interface LoggerTotals {
   readonly dropped: number
 }
 
-export interface Logger extends Log {
+export interface Logger extends RequestLog {
+  /** Writes at once what writeLimited holds back. */
+  flush(): void
   /**
-   * Writes what is stored, for at most `deadlineMs`, then stops for good: later lines count as dropped.
+   * Writes what is held back or stored, for at most `deadlineMs`, then stops for good: later lines count as dropped.
    * Never rejects. The caller exits; a stalled pipe does not hold process.exit() up.
    */
   close(deadlineMs: number): Promise<LoggerTotals>
@@ -49,35 +54,43 @@ export function createLogger(options: LoggerOptions): Logger {
     ring,
     fd: options.fd,
     stdout: options.stdout,
-    dropReport: (dropped, counts) =>
+    dropReport: ({ dropped, byLevel, anonymous, suppressed }) =>
       build(
-        { event: 'log.dropped', fields: { dropped, by_level: counts } },
+        { event: 'log.dropped', fields: { dropped, by_level: byLevel, anonymous } },
         'WARN',
         BACKGROUND,
         undefined,
+        { isAnonymous: false, suppressed },
       ),
   })
+  const limit = new LineLimit(options.nowMs ?? performance.now.bind(performance), (write, ms) =>
+    setTimeout(write, ms).unref(),
+  )
   const lowestRank = options.level === 'OFF' ? Number.POSITIVE_INFINITY : RANK[options.level]
 
   return {
-    write(line, context, ending) {
+    write(line, context, ending, cause) {
       const level = levelOf(line)
       const rank = RANK[level]
       if (rank < lowestRank) return
       if (ring.isClosed) {
-        ring.refuse(rank)
+        ring.refuse(rank, cause)
         return
       }
       try {
-        ring.append(build(line, level, context, ending), rank)
+        ring.append(build(line, level, context, ending, cause), rank, cause)
       } catch {
         // Only a getter of the caller's can throw here; its line is lost, its request is not.
-        ring.refuse(rank)
+        ring.refuse(rank, cause)
       }
       sink.wake()
     },
 
+    writeLimited: (kind, mostPerS, write) => limit.write(kind, mostPerS, write),
+    flush: () => limit.flush(),
+
     async close(deadlineMs) {
+      limit.flush()
       await sink.close(deadlineMs)
       const { DEBUG, INFO, WARN, ERROR } = ring.linesDropped
       return { written: ring.linesWritten, dropped: DEBUG + INFO + WARN + ERROR }

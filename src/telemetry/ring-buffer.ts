@@ -4,8 +4,11 @@
  * Vocabulary: a line *fits* or is *dropped* (the newest goes, what is stored stays); `release` says how
  * many of the oldest bytes have left; a line counts as *written* when its last byte has left. At any
  * time, for each level: lines appended = written + dropped + still stored.
+ *
+ * Lines of callers who have proven no credential are *anonymous*. They fill at most ANONYMOUS_SHARE of the ring and
+ * never the reserve, whatever their level: a flood of them leaves three quarters to the others.
  */
-import type { Level } from './events.ts'
+import type { Cause, Level } from './events.ts'
 import { type LevelCounts, RANK } from './levels.ts'
 
 /** The rank of a line that reports drops: it has the room of INFO and appears in no count. */
@@ -17,8 +20,26 @@ export const CHUNK_BYTES = 64 * 1024
 /** Kept free for WARN and ERROR, half of it for ERROR alone; a quarter of a small ring. */
 const RESERVE_BYTES = 256 * 1024
 
+/** A quarter of 4 MiB holds 2,500 lines: a flood of one code (50 lines a second) for 50 s without a reader. */
+const ANONYMOUS_SHARE = 0.25
+
+/** In a slot, above the rank. */
+const ANONYMOUS_BIT = 8
+
 /** The shortest line the slots are sized for; the common fields alone take 190 bytes. */
 const SHORTEST_LINE_BYTES = 64
+
+const OURS: Cause = { isAnonymous: false, suppressed: 0 }
+
+/** What was dropped since the last report. */
+export interface Drops {
+  readonly dropped: number
+  readonly byLevel: LevelCounts
+  /** How many of them were anonymous. */
+  readonly anonymous: number
+  /** What they would have counted: lines that were left out before them. */
+  readonly suppressed: number
+}
 
 export class RingBuffer {
   readonly capacityBytes: number
@@ -28,13 +49,16 @@ export class RingBuffer {
   readonly #memory: Buffer
   /** Highest fill, in bytes, to which a line of each rank may raise the ring. */
   readonly #limits: readonly number[]
-  /** One entry a stored line, oldest first from #firstSlot: its bytes << 3 | its rank. */
+  readonly #anonymousLimitBytes: number
+  /** One entry a stored line, oldest first from #firstSlot: its bytes << 4 | ANONYMOUS_BIT or 0 | its rank. */
   readonly #slots: Uint32Array
   #firstSlot = 0
   #lines = 0
   #head = 0
   #tail = 0
   #fillBytes = 0
+  /** Of the stored anonymous lines; one that has left in part counts whole. */
+  #anonymousBytes = 0
   /** Bytes of the oldest line that have left already. */
   #goneBytes = 0
   #written = 0
@@ -43,6 +67,8 @@ export class RingBuffer {
   /** Those of #dropped that no report has named yet. */
   readonly #unreported = [0, 0, 0, 0]
   #unreportedTotal = 0
+  #unreportedAnonymous = 0
+  #unreportedSuppressed = 0
   #isClosed = false
 
   constructor(
@@ -54,6 +80,7 @@ export class RingBuffer {
     const forWarn = capacityBytes - Math.floor(reserveBytes / 2)
     this.capacityBytes = capacityBytes
     this.#limits = [open, open, forWarn, capacityBytes, open]
+    this.#anonymousLimitBytes = Math.floor(capacityBytes * ANONYMOUS_SHARE)
     this.#memory = Buffer.allocUnsafeSlow(capacityBytes + draftBytes)
     this.draft = this.#memory.subarray(capacityBytes)
     this.#slots = new Uint32Array(Math.ceil(capacityBytes / SHORTEST_LINE_BYTES))
@@ -77,10 +104,10 @@ export class RingBuffer {
   }
 
   /** Stores the first `bytes` of the draft, a line with its newline, or counts it as dropped and answers false. */
-  append(bytes: number, rank: number): boolean {
-    const limit = this.#isClosed || this.#lines === this.#slots.length ? 0 : this.#limits[rank]
-    if (this.#fillBytes + bytes > (limit ?? 0)) {
-      this.refuse(rank)
+  append(bytes: number, rank: number, cause: Cause = OURS): boolean {
+    const { isAnonymous } = cause
+    if (!this.#hasRoom(bytes, rank, isAnonymous)) {
+      this.refuse(rank, cause)
       return false
     }
     // One memory for both, because copyWithin alone copies without an allocation.
@@ -92,7 +119,9 @@ export class RingBuffer {
     }
 
     const slot = this.#firstSlot + this.#lines
-    this.#slots[slot < this.#slots.length ? slot : slot - this.#slots.length] = (bytes << 3) | rank
+    this.#slots[slot < this.#slots.length ? slot : slot - this.#slots.length] =
+      (bytes << 4) | (isAnonymous ? ANONYMOUS_BIT : 0) | rank
+    if (isAnonymous) this.#anonymousBytes += bytes
     this.#lines++
     this.#fillBytes += bytes
     this.#head += bytes
@@ -101,11 +130,13 @@ export class RingBuffer {
   }
 
   /** Counts a line as dropped that was not even built. */
-  refuse(rank: number): void {
+  refuse(rank: number, { isAnonymous, suppressed }: Cause = OURS): void {
     this.#dropped[rank] = (this.#dropped[rank] ?? 0) + 1
     if (rank === REPORT_RANK) return
     this.#unreported[rank] = (this.#unreported[rank] ?? 0) + 1
     this.#unreportedTotal++
+    if (isAnonymous) this.#unreportedAnonymous++
+    this.#unreportedSuppressed += suppressed
   }
 
   /**
@@ -116,7 +147,7 @@ export class RingBuffer {
     const most = Math.min(CHUNK_BYTES, this.#fillBytes, this.capacityBytes - this.#tail)
     let bytes = -this.#goneBytes
     for (let index = 0; index < this.#lines; index++) {
-      const next = bytes + (this.#slotAt(index) >>> 3)
+      const next = bytes + (this.#slotAt(index) >>> 4)
       if (next > most) break
       bytes = next
     }
@@ -130,8 +161,8 @@ export class RingBuffer {
     this.#goneBytes += bytes
     while (this.#lines > 0) {
       const slot = this.#slotAt(0)
-      if (this.#goneBytes < slot >>> 3) break
-      this.#goneBytes -= slot >>> 3
+      if (this.#goneBytes < slot >>> 4) break
+      this.#goneBytes -= slot >>> 4
       if ((slot & 7) !== REPORT_RANK) this.#written++
       this.#removeOldest()
     }
@@ -143,12 +174,19 @@ export class RingBuffer {
   }
 
   /** Appends what `report` drafts of the drops not reported so far. Without room, nothing changes. */
-  reportDrops(report: (dropped: number, counts: LevelCounts) => number): void {
+  reportDrops(report: (drops: Drops) => number): void {
     if (this.#unreportedTotal === 0) return
-    const bytes = report(this.#unreportedTotal, byLevel(this.#unreported))
+    const bytes = report({
+      dropped: this.#unreportedTotal,
+      byLevel: byLevel(this.#unreported),
+      anonymous: this.#unreportedAnonymous,
+      suppressed: this.#unreportedSuppressed,
+    })
     if (!this.append(bytes, REPORT_RANK)) return
     this.#unreported.fill(0)
     this.#unreportedTotal = 0
+    this.#unreportedAnonymous = 0
+    this.#unreportedSuppressed = 0
   }
 
   /** Final: what is stored and all that comes counts as dropped. The memory stays untouched from here. */
@@ -156,10 +194,18 @@ export class RingBuffer {
     if (this.#isClosed) return
     this.#isClosed = true
     while (this.#lines > 0) {
-      this.refuse(this.#slotAt(0) & 7)
+      const slot = this.#slotAt(0)
+      this.refuse(slot & 7, { isAnonymous: (slot & ANONYMOUS_BIT) !== 0, suppressed: 0 })
       this.#removeOldest()
     }
     this.#fillBytes = 0
+  }
+
+  #hasRoom(bytes: number, rank: number, isAnonymous: boolean): boolean {
+    if (this.#isClosed || this.#lines === this.#slots.length) return false
+    if (isAnonymous && this.#anonymousBytes + bytes > this.#anonymousLimitBytes) return false
+    const limit = this.#limits[isAnonymous ? RANK.DEBUG : rank]
+    return this.#fillBytes + bytes <= (limit ?? 0)
   }
 
   #slotAt(index: number): number {
@@ -168,6 +214,8 @@ export class RingBuffer {
   }
 
   #removeOldest(): void {
+    const slot = this.#slotAt(0)
+    if ((slot & ANONYMOUS_BIT) !== 0) this.#anonymousBytes -= slot >>> 4
     this.#lines--
     this.#firstSlot = this.#firstSlot + 1 === this.#slots.length ? 0 : this.#firstSlot + 1
   }

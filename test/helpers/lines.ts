@@ -19,6 +19,11 @@ export const COMMON_KEYS: readonly string[] = [
 /** One parsed line; every common field and the event's own. */
 export type LogLine = Readonly<Record<string, unknown>> & { readonly event: string }
 
+/** How many requests these terminal lines stand for: of a flood not each has its own. */
+export function requestsOf(lines: readonly LogLine[]): number {
+  return lines.reduce((sum, line) => sum + 1 + Number(line['suppressed'] ?? 0), 0)
+}
+
 export class Lines {
   readonly all: LogLine[] = []
   readonly raw: string[] = []

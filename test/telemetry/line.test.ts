@@ -61,6 +61,19 @@ t.test('a heartbeat reads exactly as the contract says', async (t) => {
   )
 })
 
+t.test(
+  'a line that stands for others ends with how many; any other is as without it',
+  async (t) => {
+    const line = request('not_found')
+    const ending = { statusCode: 404, latencyMs: 1 }
+    const text = (suppressed: number) =>
+      build(line, 'WARN', BACKGROUND, ending, { isAnonymous: true, suppressed })
+    const plain = build(line, 'WARN', BACKGROUND, ending)
+    t.equal(text(0), plain)
+    t.equal(text(1_234_567), plain.replace('}', ',"suppressed":1234567}'))
+  },
+)
+
 t.test('every event has the common fields, then its own, all null where not known', async (t) => {
   for (const event of Object.keys(EVENTS) as EventName[]) {
     const line = lineOf(event, { secret: 'never' })

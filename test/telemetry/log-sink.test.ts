@@ -88,6 +88,8 @@ function readLines(output: string) {
     torn,
     lines: records.length - reports.length,
     reported: reports.reduce((sum, report) => sum + Number(report['dropped']), 0),
+    reportedAnonymous: reports.reduce((sum, report) => sum + Number(report['anonymous']), 0),
+    suppressed: records.reduce((sum, record) => sum + Number(record['suppressed'] ?? 0), 0),
     byLevel: (level: string) =>
       records.filter((record) => record['level'] === level && !reports.includes(record)).length,
   }
@@ -108,6 +110,8 @@ t.test('a file gets every line', async (t) => {
       torn: '',
       lines: emitted,
       reported: 0,
+      reportedAnonymous: 0,
+      suppressed: 0,
       byLevel: 0,
     },
   )
@@ -146,6 +150,22 @@ t.test(
     t.ok(read.byLevel('ERROR') > read.byLevel('DEBUG') / 10, 'the reserve kept ERROR lines')
   },
 )
+
+t.test('strangers while the reader stands still cost their own lines, and no other', async (t) => {
+  const orders = { ...ORDERS, lines: 4_000, bufferBytes: 256 * 1024, isStrangers: true }
+  const { child, holds, report } = flood(t, { ...orders, untilDropped: true, holds: true }, 'pipe')
+  await holds
+  child.stdin?.end()
+  const read = readLines(child.stdout === null ? '' : await text(child.stdout))
+  const { emitted, suppressed, written, dropped } = await report
+  t.ok(dropped > emitted / 2, `${dropped} of ${emitted} dropped`)
+  t.equal(read.reported, dropped)
+  t.equal(read.reportedAnonymous, dropped, 'all of them were anonymous')
+  t.equal(read.byLevel('INFO'), emitted / 10, 'each line of ours was read')
+  t.equal(read.lines, written)
+  t.equal(written + dropped, emitted)
+  t.equal(read.suppressed, suppressed, 'what dropped lines count is counted')
+})
 
 t.test(
   'a reader that never wakes up costs lines, not the exit, and none is unaccounted for',
@@ -241,7 +261,7 @@ t.test('short writes, EAGAIN and a disk that was full lose and repeat nothing', 
   })
   const sink = new LogSink(
     ring,
-    (dropped) => ring.draft.write(line(`dropped ${dropped}`)),
+    ({ dropped }) => ring.draft.write(line(`dropped ${dropped}`)),
     writer,
     1,
   )

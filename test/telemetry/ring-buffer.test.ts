@@ -1,7 +1,12 @@
 /** The ring's promises: bounded in bytes, reserves by level, and no line unaccounted for. */
 import t from 'tap'
 import { LEVELS, RANK } from '../../src/telemetry/levels.ts'
-import { CHUNK_BYTES, REPORT_RANK, type RingBuffer } from '../../src/telemetry/ring-buffer.ts'
+import {
+  CHUNK_BYTES,
+  type Drops,
+  REPORT_RANK,
+  type RingBuffer,
+} from '../../src/telemetry/ring-buffer.ts'
 import { append, createRing } from './fixtures/ring.ts'
 
 const line = (bytes: number, text = 'x') => `${text.padEnd(bytes - 1, '.')}\n`
@@ -33,6 +38,31 @@ t.test('a full ring drops the newest, INFO first, then WARN, then ERROR', async 
   t.same(ring.linesDropped, { DEBUG: 1, INFO: 1, WARN: 1, ERROR: 1 })
   t.equal(drain(ring), line(100).repeat(10))
   t.equal(ring.linesWritten, 10)
+})
+
+t.test('a flood of anonymous lines fills a quarter, and takes nothing of the rest', async (t) => {
+  const cause = { isAnonymous: true, suppressed: 0 }
+  const ring = createRing(4000, 1000)
+  const fill = (level: keyof typeof RANK, isAnonymous = false) => {
+    let lines = 0
+    while (append(ring, line(100), RANK[level], isAnonymous ? cause : undefined)) lines++
+    return lines
+  }
+  for (const level of LEVELS) {
+    t.equal(fill(level, true), level === 'DEBUG' ? 10 : 0, `anonymous, ${level}`)
+  }
+  t.same([fill('INFO'), fill('WARN'), fill('ERROR')], [20, 5, 5], 'the rest, and the whole reserve')
+  t.same(ring.linesDropped, { DEBUG: 1, INFO: 2, WARN: 2, ERROR: 2 })
+
+  ring.release(450)
+  t.equal(fill('WARN', true), 0, 'not where others are above the reserve')
+  drain(ring)
+  t.equal(fill('ERROR', true), 10, 'what has left makes room again')
+  ring.release(250)
+  t.equal(fill('WARN', true), 2, 'a line that is half gone still counts')
+  drain(ring)
+  t.equal(fill('INFO'), 30)
+  t.equal(fill('ERROR', true), 0, 'never the reserve')
 })
 
 t.test('a line of exactly the free bytes fits, one byte more does not', async (t) => {
@@ -90,18 +120,27 @@ t.test('written + dropped + stored is what was appended, for any sequence', asyn
   const ring = createRing(20_000)
   const appended = [0, 0, 0, 0]
   let reported = 0
+  let reportedAnonymous = 0
+  let reportedSuppressed = 0
+  let droppedAnonymous = 0
+  let droppedSuppressed = 0
   let wrong = 0
   for (let step = 0; step < 200_000; step++) {
     if (random(3) > 0) {
       const rank = random(4)
-      append(ring, line(64 + random(400)), rank)
+      const cause = { isAnonymous: random(2) === 0, suppressed: random(9) }
+      const isStored = append(ring, line(64 + random(400)), rank, cause)
       appended[rank] = (appended[rank] ?? 0) + 1
+      if (!isStored) droppedSuppressed += cause.suppressed
+      if (!isStored && cause.isAnonymous) droppedAnonymous++
     } else {
       ring.release(random(ring.oldest().length + 1))
-      ring.reportDrops((dropped, counts) => {
+      ring.reportDrops(({ dropped, byLevel, ...drops }) => {
         if (ring.fillBytes > 10_000) return ring.draft.write(line(100_000))
         reported += dropped
-        if (LEVELS.reduce((sum, level) => sum + counts[level], 0) !== dropped) wrong++
+        reportedAnonymous += drops.anonymous
+        reportedSuppressed += drops.suppressed
+        if (LEVELS.reduce((sum, level) => sum + byLevel[level], 0) !== dropped) wrong++
         return ring.draft.write(line(100))
       })
     }
@@ -111,7 +150,10 @@ t.test('written + dropped + stored is what was appended, for any sequence', asyn
   t.ok(ring.fillBytes > 0)
   const dropped = LEVELS.reduce((sum, level) => sum + ring.linesDropped[level], 0)
   ring.reportDrops((rest) => {
-    t.equal(reported + rest, dropped, 'each drop is reported once')
+    t.equal(reported + rest.dropped, dropped, 'each drop is reported once')
+    t.equal(reportedAnonymous + rest.anonymous, droppedAnonymous)
+    t.equal(reportedSuppressed + rest.suppressed, droppedSuppressed)
+    t.ok(droppedAnonymous > 0 && droppedAnonymous < dropped)
     return ring.draft.write(line(100_000))
   })
   ring.close()
@@ -129,7 +171,7 @@ t.test(
     append(ring, line(300), RANK.INFO)
     append(ring, line(64), RANK.WARN)
     const seen: number[] = []
-    const report = (dropped: number) => {
+    const report = ({ dropped }: Drops) => {
       seen.push(dropped)
       return ring.draft.write(line(100))
     }

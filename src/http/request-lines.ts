@@ -1,0 +1,70 @@
+/**
+ * Writes the lines of requests. A request is anonymous until its caller has proven a credential. Anybody can send any
+ * number of those, and an outage fails every request: of each code, so many lines a second are written, and the next
+ * one counts the rest. A proven caller's refusal always has its own line.
+ */
+import type { Cause, Ending, Line, RequestLog } from '../telemetry/events.ts'
+import type { RequestContext } from './route.ts'
+
+/** Of one 5xx code: an outage must not crowd out the lines that explain it. */
+const MAX_ERRORS_PER_S = 10
+/** Of one 4xx code; anonymous requests only. */
+const MAX_ANONYMOUS_PER_S = 50
+
+const ANONYMOUS: Cause = { isAnonymous: true, suppressed: 0 }
+const HEALTH_PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
+
+/** Who asks, as far as it is proven. */
+export type Caller = Omit<RequestContext, 'ingressId'>
+
+/** The end of a request that was refused or failed. */
+export interface Refusal {
+  /** An ErrorCode, `client_closed` or a status: a closed list, since each gets its own limit. */
+  readonly code: string
+  readonly caller: Caller
+  readonly ending: Ending
+  /** Makes the terminal line; called only if it is written. */
+  readonly line: () => Line
+  /** A line that goes before the terminal one, and is written only with it. */
+  readonly beside?: Line | undefined
+}
+
+/** Health probes come from inside, in plaintext, and all the time: their lines are DEBUG. */
+export function isProbe(route: string): boolean {
+  return HEALTH_PROBES.has(route)
+}
+
+/** Writes a line that has no limit. */
+export function writeLine(log: RequestLog, line: Line, caller: Caller, ending?: Ending): void {
+  if (isAnonymous(caller)) log.write(line, caller, ending, ANONYMOUS)
+  else log.write(line, caller, ending)
+}
+
+/** Ends a request that was refused; if it is anonymous, within the limit of its code. */
+export function writeRefusal(log: RequestLog, refusal: Refusal): void {
+  const { code, caller, ending } = refusal
+  if (!isAnonymous(caller)) writeEnd(log, refusal, 0)
+  else if (ending.statusCode >= 500) writeFault(log, refusal)
+  else {
+    // A DEBUG line that LOG_LEVEL hides must not carry the count of lines that it shows.
+    const kind = isProbe(caller.route) ? `probe ${code}` : code
+    log.writeLimited(kind, MAX_ANONYMOUS_PER_S, (suppressed) => writeEnd(log, refusal, suppressed))
+  }
+}
+
+/** Ends a request that we failed, anonymous or not, within the limit of its code. */
+export function writeFault(log: RequestLog, refusal: Refusal): void {
+  log.writeLimited(refusal.code, MAX_ERRORS_PER_S, (suppressed) =>
+    writeEnd(log, refusal, suppressed),
+  )
+}
+
+function writeEnd(log: RequestLog, refusal: Refusal, suppressed: number): void {
+  const { caller, ending, line, beside } = refusal
+  if (beside !== undefined) writeLine(log, beside, caller)
+  log.write(line(), caller, ending, { isAnonymous: isAnonymous(caller), suppressed })
+}
+
+function isAnonymous({ admin, deviceId, tokenId }: Caller): boolean {
+  return admin === null && deviceId === null && tokenId === null
+}

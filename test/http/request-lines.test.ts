@@ -1,0 +1,293 @@
+/** Floods: of one code at most 10 `http.error` and 50 anonymous refusals a second have a line, and none is uncounted. */
+import t, { type Test } from 'tap'
+import { LineLimit } from '../../src/telemetry/line-limit.ts'
+import type { CallOptions } from '../helpers/client.ts'
+import { connect } from '../helpers/database.ts'
+import { type LogLine, requestsOf } from '../helpers/lines.ts'
+import { head, openRaw } from '../helpers/raw.ts'
+import { type Running, startService } from '../helpers/service.ts'
+
+/** A limit with a clock of its own; `said` is what was written, name by name with what it counts. */
+function limited() {
+  let nowMs = 5
+  const said: string[] = []
+  const timers: { readonly dueMs: number; readonly run: () => void }[] = []
+  const limit = new LineLimit(
+    () => nowMs,
+    (run, ms) => timers.push({ dueMs: nowMs + ms, run }),
+  )
+  let asked = 0
+  return {
+    limit,
+    said,
+    timers,
+    nowMs: () => nowMs,
+    ask(kind: string, mostPerS: number, times: number) {
+      for (let n = 0; n < times; n++) {
+        const name = `${kind}${++asked}`
+        limit.write(kind, mostPerS, (suppressed) => said.push(`${name}+${suppressed}`))
+      }
+    },
+    /** The event loop is busy for so long. */
+    block(ms: number) {
+      nowMs += ms
+    },
+    /** Passes so many milliseconds, with every timer that falls due. */
+    pass(ms: number) {
+      const untilMs = nowMs + ms
+      for (;;) {
+        const next = timers.findIndex(({ dueMs }) => dueMs <= untilMs)
+        const [timer] = next === -1 ? [] : timers.splice(next, 1)
+        if (timer === undefined) break
+        nowMs = Math.max(nowMs, timer.dueMs)
+        timer.run()
+      }
+      nowMs = untilMs
+    },
+  }
+}
+
+t.test('the next line of a kind counts those that had none', async (t) => {
+  const { said, ask, block, pass } = limited()
+  ask('a', 2, 5)
+  ask('b', 2, 1)
+  t.same(said.splice(0), ['a1+0', 'a2+0', 'b6+0'], 'each kind has its own room')
+  block(999)
+  ask('a', 2, 1)
+  t.same(said, [])
+  block(1)
+  ask('a', 2, 3)
+  t.same(said.splice(0), ['a8+4', 'a9+0'], 'a second later')
+  pass(999)
+  t.same(said, [], 'the timer comes too late, and waits for its turn')
+  pass(1)
+  t.same(said, ['a10+0'])
+})
+
+t.test('where none follows, the newest that had none is written', async (t) => {
+  const { said, limit, timers, ask, pass } = limited()
+  ask('a', 2, 5)
+  said.length = 0
+  pass(999)
+  t.same(said, [])
+  pass(1)
+  t.same(said.splice(0), ['a5+2'])
+  pass(5000)
+  t.same([said, timers], [[], []], 'a quiet kind costs no timer')
+
+  ask('a', 2, 4)
+  t.same(said.splice(0), ['a6+0', 'a7+0'])
+  limit.flush()
+  limit.flush()
+  t.same(said.splice(0), ['a9+1'], 'at the end at once')
+  pass(5000)
+  t.same(said, [])
+})
+
+t.test('within any second there are never more, and each is counted once', async (t) => {
+  const { limit, nowMs, pass } = limited()
+  let seed = 7
+  const random = (below: number) => {
+    seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((seed / 2 ** 32) * below)
+  }
+  const writtenAtMs: number[] = []
+  let asked = 0
+  let counted = 0
+  for (let step = 0; step < 20_000; step++) {
+    for (let n = random(4); n > 0; n--) {
+      asked++
+      limit.write('a', 10, (suppressed) => {
+        counted += 1 + suppressed
+        writtenAtMs.push(nowMs())
+      })
+    }
+    pass(random(random(20) === 0 ? 1500 : 30))
+  }
+  pass(1000)
+  t.equal(counted, asked)
+  const gaps = writtenAtMs.slice(10).map((atMs, n) => atMs - (writtenAtMs[n] ?? 0))
+  t.equal(Math.min(...gaps), 1000)
+})
+
+/** `suppressed` is there only where there is something to count. */
+const hasRightCount = (line: LogLine) => !('suppressed' in line) || Number(line['suppressed']) > 0
+
+/** Of lines in their order, never more than `most` within a second; clocks of other kinds differ by milliseconds. */
+function isWithin(most: number, lines: readonly LogLine[]): boolean {
+  const atMs = lines.map(({ ts }) => Date.parse(String(ts)))
+  return atMs.every((ms, n) => n < most || ms - (atMs[n - most] ?? 0) >= 990)
+}
+
+const allOver = async (lines: Running['lines'], isOver: () => boolean, what: string) =>
+  void (await lines.waitFor(isOver, what))
+
+t.test('lines and what they count are the requests that failed', async (t) => {
+  const service = await startService(t)
+  const stranger = () =>
+    service.call('POST', '/v1/heartbeat', { token: `dt_${'a'.repeat(43)}`, body: {} })
+  const answers = await Promise.all(Array.from({ length: 30 }, stranger))
+  t.ok(
+    answers.every(({ body }) => body.code === 'not_provisioned'),
+    'before the first enrollment',
+  )
+  const errors = () => service.lines.of('http.error')
+  await allOver(service.lines, () => requestsOf(errors()) >= answers.length, 'each or its count')
+  t.equal(service.lines.of('device.unknown_to_database').length, errors().length)
+  t.ok(isWithin(10, service.lines.of('device.unknown_to_database')), 'beside them, as few')
+
+  const db = await connect(t, service.databaseUrl)
+  await db.query('alter table audit_log rename to audit_log_away')
+  const fail = () => service.call('GET', '/admin/audit')
+  const failures = 40
+  await Promise.all(Array.from({ length: failures }, fail))
+  const written = () => service.lines.of('http.error').filter(({ error }) => error === 'internal')
+  await allOver(service.lines, () => requestsOf(written()) >= failures, 'each or its count')
+  t.equal(requestsOf(written()), failures)
+  t.ok(isWithin(10, written()))
+  t.ok(written().every(hasRightCount))
+  const { text } = await service.call('GET', '/metrics')
+  t.match(text, `{route="/admin/audit",method="GET",status_code="5xx"} ${failures}\n`)
+})
+
+/** As it could be, without our tag. */
+const UNKNOWN = `et_${'A'.repeat(43)}`
+
+/** What strangers send, and the code that refuses it. */
+const STRANGERS: readonly {
+  readonly code: string
+  readonly ask: readonly [method: string, path: string, options: CallOptions]
+}[] = [
+  { code: 'not_found', ask: ['GET', '/v1/nowhere', {}] },
+  { code: 'method_not_allowed', ask: ['PUT', '/admin/devices', {}] },
+  { code: 'unauthenticated', ask: ['POST', '/v1/heartbeat', { token: null, body: {} }] },
+  { code: 'token_unknown', ask: ['GET', '/admin/devices', { token: 'nobody' }] },
+  {
+    code: 'token_unknown',
+    ask: ['POST', '/v1/register', { token: UNKNOWN, body: {} }],
+  },
+  {
+    code: 'token_unknown',
+    ask: ['GET', '/v1/apk/download-latest', { token: UNKNOWN }],
+  },
+]
+const EACH = 70
+const CODES = [...new Set(STRANGERS.map(({ code }) => code)), 'bad_request']
+
+/** All strangers at once, and beside them an admin who errs as often; resolves with the strangers' refusals by code. */
+async function flood(t: Test, service: Running): Promise<Map<string, number>> {
+  const expected = new Map<string, number>()
+  const came = (code: string) => expected.set(code, (expected.get(code) ?? 0) + 1)
+  const raw = Array.from({ length: EACH }, async () => {
+    const connection = await openRaw(t, service.origin)
+    connection.write('no HTTP\r\n\r\n')
+    t.equal((await connection.answer()).status, 400)
+    came('bad_request')
+  })
+  await Promise.all([
+    ...raw,
+    ...STRANGERS.flatMap(({ code, ask }) =>
+      Array.from({ length: EACH }, async () => {
+        const answer = await service.call(...ask)
+        // Unknown enrollment tokens share a short queue.
+        if (![code, 'overloaded'].includes(answer.body.code)) throw new Error(answer.text)
+        came(answer.body.code)
+      }),
+    ),
+    ...Array.from({ length: EACH }, async () => {
+      const answer = await service.call('GET', '/admin/audit?limit=none')
+      t.equal(answer.body.code, 'invalid_field')
+    }),
+  ])
+  return expected
+}
+
+/** By the code that a line is about. */
+const CODE_OF: Readonly<Record<string, string>> = {
+  missing: 'unauthenticated',
+  unknown: 'token_unknown',
+}
+function codeOf(line: LogLine): string {
+  const word = String(line['reason'] ?? line['result'] ?? line['error'])
+  return CODE_OF[word] ?? word
+}
+
+function endsOf({ lines }: Running, code: string): readonly LogLine[] {
+  return lines.all.filter((line) => Number(line['status_code']) >= 400 && codeOf(line) === code)
+}
+
+t.test('a flood of strangers: 50 lines a second of each code, and the rest counted', async (t) => {
+  const service = await startService(t)
+  await service.enroll('D01') // before that, no token is called unknown
+  const expected = await flood(t, service)
+  for (const code of CODES) t.ok(expected.has(code), code)
+  for (const [code, requests] of expected) {
+    await allOver(service.lines, () => requestsOf(endsOf(service, code)) >= requests, code)
+    const ends = endsOf(service, code)
+    t.equal(requestsOf(ends), requests, `${code}: lines and what they count`)
+    t.ok(isWithin(code === 'overloaded' ? 10 : 50, ends), `${code}: ${ends.length} lines`)
+    t.ok(ends.every(hasRightCount))
+    const counting = ends.filter((line) => 'suppressed' in line)
+    t.ok(counting.every((line) => Object.keys(line).at(-1) === 'suppressed'))
+  }
+  t.equal(
+    service.lines.of('register.request').length,
+    1,
+    'only the phone’s: a guard refuses others',
+  )
+  const beside = service.lines.all.filter(
+    ({ event, status_code: status }) => event === 'sec.token.expired' && status === null,
+  )
+  const fails = ['register.fail', 'apk.download.fail'].flatMap((name) => service.lines.of(name))
+  const denied = fails.filter((line) => codeOf(line) === 'token_unknown')
+  t.equal(beside.length, denied.length, 'a line beside another is written with it, or not')
+
+  const proven = endsOf(service, 'invalid_field')
+  t.equal(proven.length, EACH, 'whoever proves who they are has a line each')
+  t.ok(proven.every((line) => !('suppressed' in line) && line['admin'] === 'tester'))
+
+  const { text } = await service.call('GET', '/metrics')
+  const counted = text.matchAll(/^http_requests_total\{.*status_code="4xx"\} (\d+)$/gm)
+  expected.delete('overloaded')
+  const total = [...expected.values()].reduce((sum, count) => sum + count, EACH)
+  t.equal(
+    [...counted].reduce((sum, [, count]) => sum + Number(count), 0),
+    total,
+    'all in /metrics',
+  )
+})
+
+t.test('a stop writes what was held back, before its last line', async (t) => {
+  const service = await startService(t)
+  const requests = 200
+  const connections = await Promise.all(
+    Array.from({ length: 20 }, () => openRaw(t, service.origin)),
+  )
+  await Promise.all(
+    connections.map(async (connection) => {
+      connection.write(head('GET /nowhere HTTP/1.1').repeat(requests / 20))
+      await connection.answer(requests / 20)
+    }),
+  )
+  t.equal(await service.stop(), 0)
+  t.equal(requestsOf(endsOf(service, 'not_found')), requests)
+  t.equal(service.lines.all.at(-1)?.event, 'service.stop')
+})
+
+t.test('what the level keeps out carries no count of what it lets through', async (t) => {
+  const service = await startService(t)
+  const ask = (path: string) => service.call('POST', path, { body: {} })
+  const requests = 60
+  for (const paths of [
+    ['/admin/devices', '/healthz'],
+    ['/healthz', '/admin/devices'],
+  ]) {
+    for (const path of paths) await Promise.all(Array.from({ length: requests }, () => ask(path)))
+  }
+  await allOver(
+    service.lines,
+    () => requestsOf(endsOf(service, 'method_not_allowed')) >= 2 * requests,
+    'each or its count',
+  )
+  t.equal(requestsOf(endsOf(service, 'method_not_allowed')), 2 * requests)
+})
