@@ -126,7 +126,7 @@ t.test('a device is shown with its last status and no secret', async (t) => {
   t.match(body, { device_id: deviceId, alias: 'shown-1', hardware_id: 'H1', model: 'R4S' })
   t.match(body, { manufacturer: 'Acme', android_version: '13', sdk_int: 33, last_seen_at: TIME })
   t.match(body.last_status, status)
-  t.match(body, { created_at: TIME, enrolled_at: TIME })
+  t.match(body, { created_at: TIME, enrolled_at: TIME, offline_after_s: 1_500 })
   t.same((await get(path.toUpperCase().replace('/ADMIN/DEVICES', '/admin/devices'))).body, body)
   t.same((await get('/admin/devices?alias=shown-1')).body, { devices: [body], next_cursor: null })
 })

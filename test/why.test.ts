@@ -44,7 +44,7 @@ async function told(t: Test, service: Running, name: string): Promise<string> {
 }
 
 const ADMIN_TOKENS = `tester=${ADMIN},reader:read=${READER},enroller:enroll=${ENROLLER}`
-const service = await startService(t, { env: { ADMIN_TOKENS } })
+const service = await startService(t, { env: { ADMIN_TOKENS, DEVICE_OFFLINE_S: '600' } })
 const db = await connect(t, service.databaseUrl)
 
 t.test('a command: what keeps it, and that it ran', async (t) => {
@@ -127,13 +127,21 @@ t.test('a phone: how it is, and what waits for it', async (t) => {
   t.match(online, /\n {2}open command w-5 \(ping, \d+ s ago\): push_off: /)
   t.match(online, '\n  and 2 more open commands\n')
 
-  const silence = `update device_status set last_seen_at = now() - interval '3 days 1 hour'
-    where device_id in (select device_id from devices where alias = 'D02')`
-  await db.query(silence)
+  const silence = (time: string) =>
+    db.query(
+      `update device_status set last_seen_at = now() - $1::interval
+        where device_id in (select device_id from devices where alias = 'D02')`,
+      [time],
+    )
+  await silence('9 minutes 30 seconds')
+  t.match(await told(t, service, 'D02'), 'online, last heard of 9 min ago\n')
+  await silence('11 minutes 30 seconds')
+  t.match(await told(t, service, 'D02'), 'offline, last heard of 11 min ago\n')
+  await silence('3 days 1 hour')
   const silent = await told(t, service, 'D02')
   t.match(silent, 'offline, last heard of 3 d ago\n')
   t.match(silent, '\n  its battery was low: likely empty\n')
-  t.match(silent, '\n  as long silent, 25 min or more: no other phone\n')
+  t.match(silent, '\n  as long silent, 10 min or more: no other phone\n')
   t.match(silent, `select(.alias == "D02" and .status_code >= 400)`)
 })
 

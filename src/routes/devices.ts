@@ -9,9 +9,14 @@ import { type AdminRoute, json, NO_NAMES, type RouteRequest } from '../http/rout
 const DEVICE_PATH = '/admin/devices/{device_id}'
 const OFFLINE_FOR_S = { min: 0, max: 31_536_000 } as const
 
-export function listDevicesRoute(deps: {
-  readonly devices: Pick<DeviceStore, 'list'>
-}): AdminRoute {
+interface ShowDeviceDeps {
+  /** DEVICE_OFFLINE_S. */
+  readonly offlineAfterS: number
+}
+
+export function listDevicesRoute(
+  deps: ShowDeviceDeps & { readonly devices: Pick<DeviceStore, 'list'> },
+): AdminRoute {
   return {
     method: 'GET',
     path: '/admin/devices',
@@ -27,12 +32,15 @@ export function listDevicesRoute(deps: {
       const alias = queryString(query, 'alias', 64) ?? null
       const read = await deps.devices.list(page, { alias, offlineForS })
       const shown = pageOf(read, page, (row) => ({ at: row.createdAt, id: row.deviceId }))
-      return json(200, { devices: shown.rows.map(deviceJson), next_cursor: shown.nextCursor })
+      const devices = shown.rows.map((row) => deviceJson(row, deps))
+      return json(200, { devices, next_cursor: shown.nextCursor })
     },
   }
 }
 
-export function readDeviceRoute(deps: { readonly devices: Pick<DeviceStore, 'find'> }): AdminRoute {
+export function readDeviceRoute(
+  deps: ShowDeviceDeps & { readonly devices: Pick<DeviceStore, 'find'> },
+): AdminRoute {
   return {
     method: 'GET',
     path: DEVICE_PATH,
@@ -45,7 +53,7 @@ export function readDeviceRoute(deps: { readonly devices: Pick<DeviceStore, 'fin
       if (device === undefined) throw deviceUnknown()
       request.context.deviceId = device.deviceId
       request.context.alias = device.alias
-      return json(200, deviceJson(device))
+      return json(200, deviceJson(device, deps))
     },
   }
 }
@@ -96,7 +104,7 @@ function deviceUnknown(): AppError {
   return new AppError('device_unknown', 'No device has this id.')
 }
 
-function deviceJson(device: DeviceRow) {
+function deviceJson(device: DeviceRow, { offlineAfterS }: ShowDeviceDeps) {
   return {
     device_id: device.deviceId,
     alias: device.alias,
@@ -111,6 +119,7 @@ function deviceJson(device: DeviceRow) {
     sdk_int: device.sdkInt,
     push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
     last_seen_at: device.lastSeenAt,
+    offline_after_s: offlineAfterS,
     last_status: {
       status: device.status,
       battery_pct: device.batteryPct,

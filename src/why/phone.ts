@@ -11,6 +11,7 @@ export interface Phone {
   readonly enrolled_at: string
   readonly push_token: 'live' | 'dead' | 'none'
   readonly last_seen_at: string | null
+  readonly offline_after_s: number
   readonly last_status: {
     readonly status: string | null
     readonly battery_pct: number | null
@@ -25,8 +26,6 @@ interface Phones {
   readonly next_cursor: string | null
 }
 
-/** The default of DEVICE_OFFLINE_S. */
-const OFFLINE_S = 1_500
 const LOW_BATTERY_PCT = 15
 /** Open commands whose verdict is told; of the latest COMMANDS. */
 const MAX_OPEN = 3
@@ -59,8 +58,8 @@ export async function tellPhone(api: Api, phone: Phone): Promise<readonly string
   ].map(plain)
 }
 
-function isOffline({ last_seen_at }: Phone, now: Date): boolean {
-  return last_seen_at === null || now.getTime() - Date.parse(last_seen_at) > OFFLINE_S * 1_000
+function isOffline({ last_seen_at, offline_after_s }: Phone, now: Date): boolean {
+  return last_seen_at === null || now.getTime() - Date.parse(last_seen_at) > offline_after_s * 1_000
 }
 
 function presence(phone: Phone, now: Date): string {
@@ -86,7 +85,8 @@ function lastStatus({ last_status }: Phone): string {
 /** What tells a dead phone from a dead network from a dead service. */
 async function whySilent(api: Api, phone: Phone): Promise<readonly string[]> {
   if (!isOffline(phone, api.now())) return []
-  const silent = await api.get<Phones>(`/admin/devices?offline_for_s=${OFFLINE_S}&limit=500`)
+  const { offline_after_s: silentS } = phone
+  const silent = await api.get<Phones>(`/admin/devices?offline_for_s=${silentS}&limit=500`)
   const isOther = ({ device_id }: Phone) => device_id !== phone.device_id
   const others = silent?.devices.filter(isOther).length ?? 0
   const most = silent?.next_cursor === null ? '' : 'at least '
@@ -98,7 +98,7 @@ async function whySilent(api: Api, phone: Phone): Promise<readonly string[]> {
     ...(phone.last_seen_at === null
       ? ['  no heartbeat of it ever came: its network, its clock, the URL it was given']
       : []),
-    `  as long silent, ${duration(OFFLINE_S * 1_000)} or more: ${company}`,
+    `  as long silent, ${duration(silentS * 1_000)} or more: ${company}`,
     `  is it refused? jq -c 'select(.alias == "${phone.alias}" and .status_code >= 400)' "$LOG"`,
   ]
 }
