@@ -6,6 +6,8 @@ import { connect } from './helpers/database.ts'
 import { startService } from './helpers/service.ts'
 
 const SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
+/** A phone that says which one it is. */
+const PHONE = { hardware_id: 'R4S1409240004533' }
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const PARALLEL = Array.from({ length: 64 }, (_, index) => index)
 
@@ -20,7 +22,7 @@ async function issue(alias: string | null, options = {}): Promise<{ id: string; 
 }
 
 /** Asked again while the answer is 503, as a phone does: a slow machine may have no connection left for 64 at once. */
-async function register(token: string, body: unknown = {}, requestId?: string): Promise<Answer> {
+async function register(token: string, body: unknown = PHONE, requestId?: string): Promise<Answer> {
   const headers = requestId === undefined ? {} : { 'x-request-id': requestId }
   for (;;) {
     const answer = await service.call('POST', '/v1/register', { token, body, headers })
@@ -191,7 +193,7 @@ t.test('a lost answer is given again only to who asked first', async (t) => {
   const { id, token } = await issue('lost-1')
   const first = await register(token, { hardware_id: 'H1' })
   t.match(await register(token, { hardware_id: 'H2' }), { status: 401 }, 'another phone')
-  t.match(await register(token), { status: 401 }, 'no hardware_id is another one')
+  t.match(await register(token, {}), { status: 401 }, 'no hardware_id is another one')
   const again = await register(token, { hardware_id: 'H1' }, 'lost-again')
   t.match(again, { status: 200, body: { device_id: first.body.device_id } })
   t.equal(again.body.hmac_key, first.body.hmac_key)
@@ -206,6 +208,82 @@ t.test('a lost answer is given again only to who asked first', async (t) => {
     .of('sec.token.consume')
     .filter((line) => line['request_id'] === 'lost-again')
   t.match(consumed, [{ reason: 'reissue', token_id: id.slice(-4), admin: null }])
+  t.match(await reissuesOf(first.body.device_id), [{ token_id: id, proof: 'hardware_id' }])
+})
+
+const DESCRIPTION = { model: 'R4S', manufacturer: 'Example', android_version: '13' }
+
+async function reissuesOf(deviceId: string): Promise<readonly object[]> {
+  const sql = `select detail from audit_log where subject = $1 and what = 'device.reissued'`
+  return (await db.query(sql, [deviceId])).rows.map(({ detail }) => detail)
+}
+
+t.test('an id that many phones share, or none, lets no second phone take over', async (t) => {
+  const ids = [undefined, null, '', 'unknown', 'UNKNOWN', 'null', 'N/A', '0000000000000000']
+  const more = ['0123456789ABCDEF', '9774d56d682e549c', '02:00:00:00:00:00', 'EMULATOR30X7X0X0']
+  for (const [index, hardware_id] of [...ids, ...more].entries()) {
+    const { id, token } = await issue(`shared-${index}`)
+    const first = await register(token, { hardware_id })
+    t.equal(first.status, 201, String(hardware_id))
+    for (const body of [{ hardware_id }, { hardware_id, ...DESCRIPTION }]) {
+      const second = await register(token, body)
+      t.match(second, { status: 401, body: { code: 'token_exhausted' } }, String(hardware_id))
+    }
+    t.equal((await beat(first.body.device_token)).status, 200, 'the first phone goes on')
+    t.equal(await usesOf(id), 1)
+    t.same(await reissuesOf(first.body.device_id), [])
+  }
+})
+
+t.test('a description that is whole and agrees proves the phone that has no id', async (t) => {
+  for (const [index, hardware_id] of [undefined, 'unknown'].entries()) {
+    const { id, token } = await issue(`described-${index}`)
+    const body = { hardware_id, ...DESCRIPTION }
+    const first = await register(token, body)
+    const others = [
+      { hardware_id },
+      { ...body, model: 'R5' },
+      { ...body, manufacturer: undefined },
+      { ...body, android_version: '14' },
+      { ...body, hardware_id: 'R4S1409240004533' },
+    ]
+    for (const other of others) {
+      const refused = await register(token, other)
+      t.match(refused, { status: 401, body: { code: 'token_exhausted' } }, JSON.stringify(other))
+    }
+    const again = await register(token, { ...body, app_version: '2' })
+    t.match(again, { status: 200, body: { device_id: first.body.device_id } })
+    t.equal(await usesOf(id), 1)
+    t.match(await reissuesOf(first.body.device_id), [{ token_id: id, proof: 'description' }])
+  }
+  const { token } = await issue('vague')
+  const vague = { ...DESCRIPTION, model: 'unknown' }
+  t.equal((await register(token, vague)).status, 201)
+  t.match(await register(token, vague), { status: 401 }, 'a description of unknown')
+})
+
+t.test('of a phone without an id only what it said itself counts', async (t) => {
+  await service.enroll('handed-on', { hardware_id: 'H1', ...DESCRIPTION })
+  const { token } = await issue('handed-on')
+  const second = await register(token, {})
+  t.match(second, { status: 200 })
+  t.match(await register(token, DESCRIPTION), { status: 401, body: { code: 'token_exhausted' } })
+  t.equal((await beat(second.body.device_token)).status, 200)
+  const shown = await service.call('GET', `/admin/devices/${second.body.device_id}`)
+  t.match(shown.body, { model: null, manufacturer: null, android_version: null })
+})
+
+t.test('with uses left, a phone that proves nothing takes one of them', async (t) => {
+  const { id, token } = await issue('next-use', { uses_allowed: 2 })
+  const first = await register(token, { hardware_id: 'unknown' })
+  const second = await register(token, { hardware_id: 'unknown' })
+  t.match([first.status, second.status], [201, 200])
+  t.equal(await usesOf(id), 2)
+  t.match(await beat(first.body.device_token), { body: { code: 'token_superseded' } })
+  const unbound = await issue(null, { uses_allowed: 2 })
+  t.equal((await register(unbound.token, { alias: 'next-1' })).status, 201)
+  const taken = await register(unbound.token, { alias: 'next-1' })
+  t.match(taken, { status: 409, body: { code: 'alias_taken' } })
 })
 
 t.test('a lost answer is given again five times', async (t) => {

@@ -197,10 +197,11 @@ t.test('each token of a mixed group gets its own answer', async (t) => {
 })
 
 t.test('the first use of a re-issued token kills its siblings', async (t) => {
-  const first = await service.enroll('reissued')
+  const body = { hardware_id: 'H1' }
+  const first = await service.enroll('reissued', body)
   const again = await service.call('POST', '/v1/register', {
     token: first.enrollmentToken,
-    body: {},
+    body,
   })
   t.equal(again.status, 200)
   t.match(await beat({ token: again.body.device_token }, '{}'), { status: 200 })

@@ -173,10 +173,14 @@ t.test('a dead push token is remembered, and another one takes over', async (t) 
 })
 
 t.test('a registration that is asked for again brings its push token too', async (t) => {
-  const device = await service.enroll('again-push', { model: 'R4S', app_version: '1' })
+  const device = await service.enroll('again-push', {
+    hardware_id: 'H1',
+    model: 'R4S',
+    app_version: '1',
+  })
   const id = await command(device, 'again-push-cmd')
   fcm.register('again-push-1', () => {})
-  const body = { fcm_token: 'again-push-1', app_version: '2', sdk_int: 33 }
+  const body = { hardware_id: 'H1', fcm_token: 'again-push-1', app_version: '2', sdk_int: 33 }
   const { enrollmentToken: token } = device
   t.match(await service.call('POST', '/v1/register', { token, body }), { status: 200 })
   const send = await fcm.waitForSend(({ pushToken }) => pushToken === 'again-push-1')
@@ -250,11 +254,12 @@ t.test('two replicas that race hand a command over once', async (t) => {
 })
 
 t.test('of tokens that are first used at once exactly one stays', async (t) => {
-  const device = await service.enroll('siblings')
+  const body = { hardware_id: 'H1' }
+  const device = await service.enroll('siblings', body)
   const tokens = [device.token]
   while (tokens.length < 5) {
     const { enrollmentToken: token } = device
-    const again = await service.call('POST', '/v1/register', { token, body: {} })
+    const again = await service.call('POST', '/v1/register', { token, body })
     tokens.push(again.body.device_token)
   }
   await Promise.all(
@@ -301,11 +306,9 @@ t.test('the same push token again is no reason to push, whichever way it comes',
   const { fcm_token_at } = await row('devices', device)
   for (const on of [service, replica]) await beat(device, { fcm_token }, undefined, on)
   t.same((await about())[0], before[0], 'nor by a heartbeat')
-  const again = await service.enroll('same', { fcm_token })
-  const { enrollmentToken: token } = again
-  t.match(await service.call('POST', '/v1/register', { token, body: { fcm_token } }), {
-    status: 200,
-  })
+  const body = { fcm_token, hardware_id: 'H1' }
+  const { enrollmentToken: token } = await service.enroll('same', body)
+  t.match(await service.call('POST', '/v1/register', { token, body }), { status: 200 })
   t.match(await row('devices', device), { fcm_token, fcm_token_at, fcm_token_due_at: null })
   t.match(await commandRow(id), pushed, 'nor do registrations have it pushed')
 })

@@ -259,7 +259,8 @@ t.test(
     const service = await startService(t)
     const { token, deviceId } = await service.enroll('honest')
     const db = await connect(t, service.databaseUrl)
-    const register = (token: string) => service.call('POST', '/v1/register', { token, body: {} })
+    const body = { hardware_id: 'H1' }
+    const register = (token: string) => service.call('POST', '/v1/register', { token, body })
     const download = (token: string) => service.call('GET', LATEST, { token })
 
     await db.query('begin')

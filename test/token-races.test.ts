@@ -83,6 +83,9 @@ async function reEnrollment(alias: string): Promise<string> {
   return (await service.call('POST', '/v1/enroll-tokens', { body })).body.tokens[0].token
 }
 
+/** Each device here, so that it may ask for a lost answer. */
+const PHONE = { hardware_id: 'H1' }
+
 /** As the route has it; answers the device token. */
 async function enroll(enrollmentToken: string, fcmToken: string | null = null): Promise<string> {
   const token = randomUUID()
@@ -92,7 +95,7 @@ async function enroll(enrollmentToken: string, fcmToken: string | null = null): 
     {
       ...unknown,
       sdkInt: null,
-      hardwareId: null,
+      hardwareId: PHONE.hardware_id,
       fcmToken,
       enrollmentTokenHash: hash(enrollmentToken),
       alias: null,
@@ -141,7 +144,7 @@ async function row({ deviceId }: Enrolled) {
 }
 
 t.test('a token that is used while its sibling is made stays, and the sibling ends', async (t) => {
-  const device = await service.enroll('sibling')
+  const device = await service.enroll('sibling', PHONE)
   const [second, first] = await inTurn(
     [STATUS, device.deviceId],
     () => again(device),
@@ -154,7 +157,7 @@ t.test('a token that is used while its sibling is made stays, and the sibling en
 })
 
 t.test('so it is where another route uses the sibling', async (t) => {
-  const device = await service.enroll('sibling-route')
+  const device = await service.enroll('sibling-route', PHONE)
   const [second] = await inTurn(
     [STATUS, device.deviceId],
     () => again(device),
@@ -229,7 +232,7 @@ t.test(
   'of never-used siblings that are used at once one stays, the others are superseded',
   async (t) => {
     for (let round = 0; round < 10; round += 1) {
-      const device = await service.enroll(`at-once-${round}`)
+      const device = await service.enroll(`at-once-${round}`, PHONE)
       const siblings = [await again(device), device.token, await again(device)]
       const used = await Promise.all(
         siblings.map((token, nth) => group([item(token)], nth % 2 === 0 ? 0 : 1)),

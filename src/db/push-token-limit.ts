@@ -17,5 +17,17 @@ export const NEXT_DUE_AT = /* sql */ `
        when ${SINCE} + ${STEP} > now() then ${SINCE} + interval '1 hour'
        else ${SINCE} + ${STEP} end`
 
+/** Sets the columns of a push token that a registration brings, a changed one; null leaves them as they are. */
+export function withPushToken(parameter: '$2' | '$5'): string {
+  const orElse = (is: string, was: string) =>
+    `${was} = case when ${parameter}::text is not null then ${is} else ${was} end`
+  return [
+    orElse(parameter, 'fcm_token'),
+    orElse('now()', 'fcm_token_at'),
+    orElse('null', 'fcm_token_died_at'),
+    orElse(NEXT_DUE_AT, 'fcm_token_due_at'),
+  ].join(', ')
+}
+
 /** When open commands are due for the push token of the devices row `d`. */
 export const DUE_AT = /* sql */ `greatest(now(), d.fcm_token_due_at)`

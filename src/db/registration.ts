@@ -5,20 +5,22 @@
  * Locks, in the order kept everywhere: the enrollment token, device_status, devices, device_tokens, commands.
  */
 import type { EnrollmentVerdict } from '../core/identity.ts'
+import {
+  isIdentifying,
+  type PhoneFacts,
+  type SamePhoneProof,
+  samePhoneProof,
+} from '../core/same-phone.ts'
 import { writeAudit } from './audit.ts'
 import { requestPush } from './command-queue.ts'
 import { insertDeviceToken, isEnrollmentUsed, killDeviceTokens } from './device-tokens.ts'
 import { consume, judgeLocked } from './enrollment-tokens.ts'
 import type { Database, Queryable } from './pool.ts'
-import { NEXT_DUE_AT } from './push-token-limit.ts'
+import { withPushToken } from './push-token-limit.ts'
 
-export interface DeviceDescription {
-  readonly hardwareId: string | null
+export interface DeviceDescription extends PhoneFacts {
   readonly fcmToken: string | null
   readonly appVersion: string | null
-  readonly model: string | null
-  readonly manufacturer: string | null
-  readonly androidVersion: string | null
   readonly sdkInt: number | null
 }
 
@@ -50,11 +52,10 @@ export interface Enrolled {
   readonly hmacSecretId: string
 }
 
-interface DeviceRow {
+interface DeviceRow extends PhoneFacts {
   readonly deviceId: string
   readonly enrollmentNo: number
   readonly enrolledBy: string
-  readonly hardwareId: string | null
   readonly reissues: number
   readonly hmacSecretId: string
   /** The registration's push token is another one than the device's, or the same after its death. */
@@ -71,7 +72,8 @@ const LOCK_DEVICE = /* sql */ `
     where device_id = (select device_id from devices where alias = $1 and deleted_at is null)
     for no key update)
   select d.device_id as "deviceId", d.enrollment_no as "enrollmentNo", d.enrolled_by as "enrolledBy",
-    d.hardware_id as "hardwareId", d.reissues as "reissues", d.hmac_secret_id as "hmacSecretId",
+    d.hardware_id as "hardwareId", d.model as "model", d.manufacturer as "manufacturer",
+    d.android_version as "androidVersion", d.reissues as "reissues", d.hmac_secret_id as "hmacSecretId",
     $2::text is not null and (d.fcm_token is distinct from $2 or d.fcm_token_died_at is not null) as "isPushTokenNew"
   from devices d
   where d.device_id = (select device_id from status) and d.alias = $1 and d.deleted_at is null
@@ -90,25 +92,24 @@ const CREATE = /* sql */ `
   insert into device_tokens (token_hash, device_id, enrollment_no, request_id)
   select $13, device_id, 1, $12 from device`
 
+/**
+ * $12: the hardware id identifies the phone. Else the description is kept as this call gave it, and nothing from before:
+ * it decides whether a later call comes from the same phone.
+ */
 const RE_ENROLL = /* sql */ `
   update devices set enrollment_no = enrollment_no + 1, enrolled_by = $2, enrolled_at = now(),
     reissues = 0, hmac_secret_id = $3, hardware_id = $4,
-    fcm_token = coalesce($5, fcm_token),
-    fcm_token_at = case when $5::text is not null then now() else fcm_token_at end,
-    fcm_token_died_at = case when $5::text is not null then null else fcm_token_died_at end,
-    fcm_token_due_at = case when $5::text is not null then ${NEXT_DUE_AT} else fcm_token_due_at end,
-    app_version = coalesce($6, app_version), model = coalesce($7, model),
-    manufacturer = coalesce($8, manufacturer), android_version = coalesce($9, android_version),
+    ${withPushToken('$5')},
+    app_version = coalesce($6, app_version), model = coalesce($7, case when $12 then model end),
+    manufacturer = coalesce($8, case when $12 then manufacturer end),
+    android_version = coalesce($9, case when $12 then android_version end),
     sdk_int = coalesce($10, sdk_int), request_id = $11
   where device_id = $1
   returning enrollment_no as "enrollmentNo"`
 
 const REISSUE = /* sql */ `
   update devices set reissues = reissues + 1,
-    fcm_token = coalesce($2, fcm_token),
-    fcm_token_at = case when $2::text is not null then now() else fcm_token_at end,
-    fcm_token_died_at = case when $2::text is not null then null else fcm_token_died_at end,
-    fcm_token_due_at = case when $2::text is not null then ${NEXT_DUE_AT} else fcm_token_due_at end,
+    ${withPushToken('$2')},
     app_version = coalesce($3, app_version), model = coalesce($4, model),
     manufacturer = coalesce($5, manufacturer), android_version = coalesce($6, android_version),
     sdk_int = coalesce($7, sdk_int), request_id = $8
@@ -157,8 +158,11 @@ async function registerOnce(
 
   const device = await lockDevice(tx, alias, registration.fcmToken)
   const step = { tokenId, alias, registration }
-  if (device !== undefined && (await isLostAnswer(tx, device, tokenId, registration))) {
-    return reissue(tx, device, step)
+  if (device !== undefined) {
+    const proof = samePhoneProof(device, registration)
+    if (proof !== undefined && (await isAnswerLost(tx, device, tokenId))) {
+      return reissue(tx, device, step, proof)
+    }
   }
   if (token.kind === 'exhausted') return { kind: 'refused', verdict: token }
   if (device !== undefined && token.alias === null) return { kind: 'alias_taken', alias }
@@ -187,15 +191,10 @@ async function lockDevice(
   return rows[0]
 }
 
-async function isLostAnswer(
-  tx: Queryable,
-  device: DeviceRow,
-  tokenId: string,
-  registration: Registration,
-): Promise<boolean> {
+/** The token made this enrollment, and nobody has used what was answered. */
+async function isAnswerLost(tx: Queryable, device: DeviceRow, tokenId: string): Promise<boolean> {
   return (
     device.enrolledBy === tokenId &&
-    device.hardwareId === registration.hardwareId &&
     device.reissues < MAX_REISSUES &&
     !(await isEnrollmentUsed(tx, device.deviceId, device.enrollmentNo))
   )
@@ -208,7 +207,12 @@ function described(registration: Registration, device?: DeviceRow) {
   return [fcmToken, appVersion, model, manufacturer, androidVersion, sdkInt, requestId]
 }
 
-async function reissue(tx: Queryable, device: DeviceRow, step: Step): Promise<Enrolled> {
+async function reissue(
+  tx: Queryable,
+  device: DeviceRow,
+  step: Step,
+  proof: SamePhoneProof,
+): Promise<Enrolled> {
   const { registration } = step
   await tx.query({
     name: 'registration.reissue',
@@ -216,7 +220,7 @@ async function reissue(tx: Queryable, device: DeviceRow, step: Step): Promise<En
     values: [device.deviceId, ...described(registration, device)],
   })
   await addToken(tx, device.deviceId, device.enrollmentNo, step)
-  const outcome = await audited(tx, step, { ...device, kind: 'reissued' })
+  const outcome = await audited(tx, step, { ...device, kind: 'reissued' }, proof)
   if (device.isPushTokenNew) await requestPush(tx, device.deviceId)
   return outcome
 }
@@ -256,6 +260,7 @@ async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<E
       registration.hmacSecretId,
       registration.hardwareId,
       ...described(registration, device),
+      isIdentifying(registration.hardwareId),
     ],
   })
   const enrollmentNo = rows[0]?.enrollmentNo ?? device.enrollmentNo + 1
@@ -277,10 +282,11 @@ async function audited(
   tx: Queryable,
   { tokenId, alias, registration }: Step,
   done: Omit<Enrolled, 'alias'>,
+  proof?: SamePhoneProof,
 ): Promise<Enrolled> {
   const { kind, deviceId, enrollmentNo, hmacSecretId } = done
   const { requestId, ip } = registration
-  const detail = { alias, token_id: tokenId, enrollment_no: enrollmentNo }
+  const detail = { alias, token_id: tokenId, enrollment_no: enrollmentNo, proof }
   await writeAudit(tx, {
     admin: null,
     what: `device.${kind}`,

@@ -42,7 +42,7 @@ t.test('created, reissued, re-enrolled', async (t) => {
     { token: second, result: 're_enrolled', status: 200, reason: null },
   ] as const
   for (const { token, result, status, reason } of results) {
-    const answer = await register(token.token)
+    const answer = await register(token.token, { hardware_id: 'H1' })
     t.equal(answer.status, status)
     const { requestId } = answer
     const device = { deviceId: answer.body.device_id, alias: 'D01' }
