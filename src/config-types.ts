@@ -1,5 +1,6 @@
 /** The settings of one process as they are after parsing. Names carry units. */
 import type { AdminScope } from './core/identity.ts'
+import type { RetentionOptions } from './db/retention.ts'
 
 export interface AdminToken {
   readonly name: string
@@ -54,7 +55,7 @@ export interface Config {
   readonly heartbeatDedupWindowS: number
   readonly heartbeatIntervalS: number
   readonly heartbeatRetentionDays: number
-  readonly commandRetentionDays: number
+  readonly retention: Omit<RetentionOptions, 'signatureS'>
   readonly deviceOfflineS: number
   readonly apkDefaultBuildType: string
   readonly apkMaxBytes: number

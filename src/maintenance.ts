@@ -1,20 +1,20 @@
 /**
  * What the service does by itself, on every replica, each task safe beside the others: heartbeat partitions
- * ahead and retention, expiry of commands, pruning of ended ones, and the number of those that wait.
+ * ahead and retention, expiry of commands, pruning of what is kept for so long, and the number of commands that wait.
  */
 import { AppError } from './core/errors.ts'
 import { type Periodic, startPeriodic } from './core/periodic.ts'
 import type { CommandQueue } from './db/command-queue.ts'
 import type { Partitions } from './db/partitions.ts'
+import type { Prune } from './db/retention.ts'
 import { errorText } from './db/sqlstate.ts'
 import { BACKGROUND, type Log } from './telemetry/events.ts'
 
 export interface MaintenanceDeps {
   readonly partitions: Partitions
-  readonly queue: Pick<CommandQueue, 'expire' | 'prune' | 'countWaiting'>
-  /** Forgets accepted signatures whose time is over. */
-  readonly pruneSignatures: () => Promise<void>
-  readonly commandRetentionDays: number
+  readonly queue: Pick<CommandQueue, 'expire' | 'countWaiting'>
+  /** In this order: what refers to another row before that row. */
+  readonly prunes: readonly Prune[]
   readonly log: Log
   /** Whether db.unavailable has been said already. */
   readonly isDatabaseDown: () => boolean
@@ -74,9 +74,9 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
   }
 
   async function prune(): Promise<void> {
-    await deps.pruneSignatures()
-    while (!isStopping) {
-      if ((await deps.queue.prune(deps.commandRetentionDays, BATCH)) < BATCH) return
+    for (const pruneSome of deps.prunes) {
+      let pruned = BATCH
+      while (pruned === BATCH && !isStopping) pruned = await pruneSome(BATCH)
     }
   }
 

@@ -15,6 +15,7 @@ import { Pace } from './core/pace.ts'
 import { joined, within } from './core/wait.ts'
 import { DatabaseHealth } from './db/health.ts'
 import { ping } from './db/installation.ts'
+import { prunes } from './db/retention.ts'
 import { createStores } from './db/stores.ts'
 import { createHeartbeats, HEARTBEAT_DEADLINE_MS } from './heartbeats.ts'
 import { addressSet } from './http/client-address.ts'
@@ -104,8 +105,10 @@ async function compose(
   const maintenance = createMaintenance({
     partitions: stores.partitions,
     queue: stores.queue,
-    pruneSignatures: () => stores.signatures.prune(3 * SIGNATURE_WINDOW_S),
-    commandRetentionDays: config.commandRetentionDays,
+    prunes: prunes(stores.database, {
+      ...config.retention,
+      signatureS: 3 * SIGNATURE_WINDOW_S,
+    }),
     log: logger,
     isDatabaseDown: () => health.isDown,
     onEnded: onChanged,

@@ -12,11 +12,9 @@ function deps(queue: Partial<MaintenanceDeps['queue']>, lines: Line[] = []): Mai
     queue: {
       countWaiting: async () => 0,
       expire: async () => [],
-      prune: async () => 0,
       ...queue,
     },
-    pruneSignatures: async () => {},
-    commandRetentionDays: 90,
+    prunes: [],
     log: { write: (line) => lines.push(line) },
     isDatabaseDown: () => false,
     onEnded: () => {},

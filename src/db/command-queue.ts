@@ -15,8 +15,6 @@ export interface Expired {
 export interface CommandQueue extends Outbox {
   /** Ends at most `limit` open commands whose time is over. */
   expire(limit: number): Promise<readonly Expired[]>
-  /** Deletes at most `limit` commands that ended before the retention, with their events. */
-  prune(retentionDays: number, limit: number): Promise<number>
   /** Commands that are due or will be; counted up to MAX_COUNTED, which stands for more. */
   countWaiting(): Promise<number>
 }
@@ -158,12 +156,6 @@ const EXPIRE = /* sql */ `
     e.action as "action", e.admin as "admin"
   from ended e join devices d using (device_id)`
 
-const PRUNE = /* sql */ `
-  delete from commands where request_id in (
-    select request_id from commands
-    where state <> 'open' and created_at < now() - make_interval(days => $1)
-    order by created_at, request_id limit $2 for update skip locked)`
-
 /** A gauge of each replica, every few seconds: to count 150,000 took 0.3 s. */
 const MAX_COUNTED = 10_000
 const COUNT_WAITING = /* sql */ `
@@ -238,15 +230,6 @@ export function commandQueue(database: Database, instance: string): CommandQueue
         values: [limit, instance],
       })
       return rows
-    },
-
-    async prune(retentionDays, limit) {
-      const { rowCount } = await database.query({
-        name: 'command_queue.prune',
-        text: PRUNE,
-        values: [retentionDays, limit],
-      })
-      return rowCount
     },
 
     async countWaiting() {

@@ -1,0 +1,73 @@
+/**
+ * What is forgotten, and after how long. Every table that grows with what is done has a row here; days of heartbeats are
+ * dropped whole (partitions.ts), and a command takes its events with it. Each statement deletes the oldest rows by an
+ * index and leaves what another replica is deleting.
+ */
+import type { Database } from './pool.ts'
+
+const DAY_S = 86_400
+
+/** Days, and for signatures seconds, after which each is deleted. */
+export interface RetentionOptions {
+  /** Since a command was made, once it has ended. */
+  readonly commandDays: number
+  /** Since the entry. */
+  readonly auditDays: number
+  /** Since the download began. */
+  readonly downloadDays: number
+  /** Since a device token died or an enrollment token expired. */
+  readonly tokenDays: number
+  /** Since the device was deleted; it stays while a command or a token of it is kept. */
+  readonly deviceDays: number
+  /** Since the signature was accepted. */
+  readonly signatureS: number
+}
+
+/** Deletes at most `limit` rows of one table, the oldest first; resolves with how many. */
+export type Prune = (limit: number) => Promise<number>
+
+/** $1: age in seconds, $2: how many. `age` is the column that has an index. */
+const oldest = (table: string, key: string, age: string, filter = '') => /* sql */ `
+  delete from ${table} where ${key} in (
+    select ${key} from ${table}
+    where ${age} < now() - make_interval(secs => $1) ${filter}
+    order by ${age}, ${key} limit $2 for update skip locked)`
+
+const DEVICES = /* sql */ `
+  with gone as materialized (
+    select d.device_id from devices d
+    where d.deleted_at < now() - make_interval(secs => $1)
+      and not exists (select from commands c where c.device_id = d.device_id)
+      and not exists (select from device_tokens t where t.device_id = d.device_id)
+    order by d.deleted_at limit $2 for update skip locked),
+  status as (
+    delete from device_status s using gone where s.device_id = gone.device_id)
+  delete from devices d using gone where d.device_id = gone.device_id`
+
+export function prunes(database: Database, options: RetentionOptions): readonly Prune[] {
+  const table: readonly (readonly [name: string, text: string, ageS: number])[] = [
+    ['used_signatures', oldest('used_signatures', 'signature', 'used_at'), options.signatureS],
+    [
+      'commands',
+      oldest('commands', 'request_id', 'created_at', `and state <> 'open'`),
+      options.commandDays * DAY_S,
+    ],
+    ['audit_log', oldest('audit_log', 'audit_id', 'at'), options.auditDays * DAY_S],
+    [
+      'apk_downloads',
+      oldest('apk_download_events', 'event_id', 'started_at'),
+      options.downloadDays * DAY_S,
+    ],
+    ['device_tokens', oldest('device_tokens', 'token_hash', 'dead_at'), options.tokenDays * DAY_S],
+    [
+      'enrollment_tokens',
+      oldest('enrollment_tokens', 'token_id', 'expires_at'),
+      options.tokenDays * DAY_S,
+    ],
+    ['devices', DEVICES, options.deviceDays * DAY_S],
+  ]
+  return table.map(([name, text, ageS]) => async (limit) => {
+    const query = { name: `${name}.prune`, text, values: [ageS, limit] }
+    return (await database.query(query)).rowCount
+  })
+}
