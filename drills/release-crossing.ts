@@ -27,9 +27,11 @@ export async function cross(
     )
     return textOf(Object(tokens)[0] ?? {}, 'token')
   }
+  // Without an id the second call would not prove to be the same phone's.
+  const phone = { alias, hardware_id: `serial-${alias}` }
   const register = async (what: string, send: Send, enrollment: string, status: number) =>
     textOf(
-      await expect(what, post(send, '/v1/register', enrollment, { alias }), status),
+      await expect(what, post(send, '/v1/register', enrollment, phone), status),
       'device_token',
     )
   const beat = (send: Send, device: string) => post(send, '/v1/heartbeat', device, {})
