@@ -181,7 +181,7 @@ async function compose(
     heartbeats,
     refuseDevice,
     refuseEnrollment,
-    rateLimited: (retryAfterS) => rateLimited('tokens_per_hour', null, retryAfterS),
+    rateLimited: (reached) => rateLimited(reached, null),
     authenticateDevice: stores.deviceTokens.authenticate,
     resultDenial: (request, device) => signatures.resultDenial(request, () => knownKeyOf(device)),
     issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),

@@ -105,6 +105,8 @@ const FIRST_BYTE = { range: 'bytes=0-0' }
 async function refused(t: Test, answer: Answer, reason: string, detail: RegExp) {
   t.match(answer, { status: 429, body: { code: 'rate_limited', detail } })
   t.match(answer.headers.get('retry-after'), /^[1-9]\d*$/)
+  t.match(answer.body.detail, `${reason}: `)
+  t.equal(answer.headers.get('ratelimit-remaining'), '0')
   const end = await service.lines.terminalOf(answer.requestId)
   t.match(end, { event: 'apk.download.fail', level: 'WARN', reason: 'rate_limited' })
   const limits = service.lines.of('sec.token.ratelimit')
@@ -128,7 +130,12 @@ t.test('a credential runs three downloads at once, by whichever route', async (t
     const held = await holdAll(t, PER_TOKEN, token, { path: paths[0] })
     for (const path of paths) {
       const answer = await fetchOne(token, {}, anywhere(), path)
-      await refused(t, answer, 'apk_at_once_per_token', /This token may run 3 downloads at once/)
+      await refused(
+        t,
+        answer,
+        'apk_at_once_per_token',
+        /3 of 3 downloads at once of this token are used/,
+      )
     }
     t.equal((await fetchOne(other.token, FIRST_BYTE)).status, 206, `${title}: nobody else suffers`)
     await leave(held.slice(1))
@@ -144,7 +151,12 @@ t.test('a token for many phones serves as many at once, but no more than a subne
   const { token } = made.body.tokens[0]
   const held = await holdAll(t, PER_SUBNET, token)
   const answer = await fetchOne(token)
-  await refused(t, answer, 'apk_at_once_per_token', /This token may run 4 downloads at once/)
+  await refused(
+    t,
+    answer,
+    'apk_at_once_per_token',
+    /4 of 4 downloads at once of this token are used/,
+  )
   await leave(held)
 })
 
@@ -159,7 +171,12 @@ t.test('a subnet runs so many downloads at once', async (t) => {
     }
     const last = devices.at(-1) as Enrolled
     const answer = await fetchOne(last.token, {}, `${address}99`)
-    await refused(t, answer, 'apk_at_once_per_subnet', /Your subnet may run 4 downloads at once/)
+    await refused(
+      t,
+      answer,
+      'apk_at_once_per_subnet',
+      /4 of 4 downloads at once of your subnet are used/,
+    )
     t.equal((await fetchOne(last.token, FIRST_BYTE, beyond)).status, 206, 'the next subnet')
     await leave(held)
   }

@@ -237,16 +237,32 @@ t.test(
     t.equal((await ask(LIMIT, 'rate-6')).status, 201, 'the hour slides')
     await db.query(`update enrollment_tokens set issued_at = now() - interval '50 minutes'
     where token_id in (select token_id from enrollment_tokens where request_id = 'rate-6' limit 10)`)
+    await db.query(`update enrollment_tokens set issued_at = issued_at - interval '1 hour'
+      where token_id in (select token_id from enrollment_tokens
+        where request_id = 'rate-6' order by issued_at desc limit 2)`)
+    const used = LIMIT - 2
     for (const [count, atLeastS, atMostS] of [
-      [1, 500, 600],
-      [10, 500, 600],
-      [11, 3_500, 3_600],
+      [3, 500, 600],
+      [12, 500, 600],
+      [13, 3_500, 3_600],
       [LIMIT + 1, 3_599, 3_600], // never
     ] as const) {
-      const { status, headers } = await ask(count, `rate-7-${count}`)
+      const { status, headers, body } = await ask(count, `rate-7-${count}`)
       const afterS = Number(headers.get('retry-after'))
       t.equal(status, 429)
       t.ok(afterS > atLeastS && afterS <= atMostS, `${count} more fit in ${afterS} s`)
+      const room =
+        count > LIMIT
+          ? `${count} at once never fit: ask for at most ${LIMIT}.`
+          : `${count} more fit in ${afterS} s.`
+      t.equal(
+        body.detail,
+        `tokens_per_hour: ${used} of ${LIMIT} enrollment tokens of this admin within an hour are used. ${room}`,
+      )
+      t.same(
+        ['limit', 'remaining', 'reset'].map((name) => headers.get(`ratelimit-${name}`)),
+        [`${LIMIT}`, '2', `${afterS}`],
+      )
     }
     const { rows } = await db.query('select count(*)::int as n from audit_log where admin = $1', [
       'other',

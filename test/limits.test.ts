@@ -35,11 +35,27 @@ function fetchFrom(service: Running, ip: string, token?: string, method = 'GET')
   return service.call(method, LATEST, { headers, ...(token !== undefined && { token }) })
 }
 
+const rateLimitOf = ({ headers }: Answer) =>
+  ['limit', 'remaining', 'reset'].map((name) => headers.get(`ratelimit-${name}`))
+
 /** 429 with a wait of at most a minute, and its two lines. */
-async function refused(t: Test, service: Running, answer: Answer, reason: string, tokenId = null) {
+async function refused(
+  t: Test,
+  service: Running,
+  answer: Answer,
+  reason: 'apk_per_token' | 'apk_per_subnet',
+  tokenId: string | null = null,
+  limit = reason === 'apk_per_token' ? PER_TOKEN : PER_SUBNET,
+) {
   t.match(answer, { status: 429, body: { code: 'rate_limited' } }, reason)
   const retryAfterS = Number(answer.headers.get('retry-after'))
   t.ok(retryAfterS >= 1 && retryAfterS <= 60, `Retry-After: ${retryAfterS}`)
+  const whose = reason === 'apk_per_token' ? 'this token' : 'your subnet'
+  t.equal(
+    answer.body.detail,
+    `${reason}: ${limit} of ${limit} downloads of ${whose} within a minute are used. Try again in ${retryAfterS} s.`,
+  )
+  t.same(rateLimitOf(answer), [`${limit}`, '0', `${retryAfterS}`])
   t.match(await service.lines.terminalOf(answer.requestId), {
     event: 'apk.download.fail',
     level: 'WARN',
@@ -87,8 +103,7 @@ t.test('each credential fetches so often a minute, whatever its neighbours do', 
     t.equal(status, 200, 'a token for two phones: twice as often')
   }
   const seventh = await fetchFrom(service, '203.0.113.1', shared)
-  await refused(t, service, seventh, 'apk_per_token', sharedId.slice(-4))
-  t.match(seventh.body.detail, /^This token may download 6 times a minute\. Try again in \d+ s\.$/)
+  await refused(t, service, seventh, 'apk_per_token', sharedId.slice(-4), 2 * PER_TOKEN)
   const again = await service.enroll('one')
   t.equal((await fetchFrom(service, '203.0.113.1', again.token)).status, 429, 'it is that phone')
   t.equal((await fetchFrom(service, '203.0.113.1', other.token)).status, 200, 'a neighbour')

@@ -36,7 +36,12 @@ export interface IssueOptions {
 
 export type IssueOutcome =
   | { readonly kind: 'issued'; readonly expiresAt: string }
-  | { readonly kind: 'rate_limited'; readonly retryAfterS: number }
+  | {
+      readonly kind: 'rate_limited'
+      /** Of `maxPerHour`. */
+      readonly used: number
+      readonly retryAfterS: number
+    }
 
 export interface EnrollmentTokenStore {
   issue(tokens: readonly NewEnrollmentToken[], options: IssueOptions): Promise<IssueOutcome>
@@ -67,6 +72,10 @@ const IN_THE_WAY = /* sql */ `
   select ceil(extract(epoch from issued_at + interval '1 hour' - now()))::int as "retryAfterS"
   from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'
   order by issued_at desc offset $2 limit 1`
+
+const COUNT_OF_HOUR = /* sql */ `
+  select count(*)::int as "used"
+  from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'`
 
 const INSERT_ALL = /* sql */ `
   insert into enrollment_tokens
@@ -118,17 +127,10 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
     issue(tokens, options) {
       return database.transaction(async (tx) => {
         const { admin } = options
-        const room = options.maxPerHour - tokens.length
-        if (room < 0) return { kind: 'rate_limited', retryAfterS: HOUR_S }
         await tx.query({ name: 'enrollment_tokens.lock_admin', text: LOCK_ADMIN, values: [admin] })
-        const { rows } = await tx.query<{ retryAfterS: number }>({
-          name: 'enrollment_tokens.in_the_way',
-          text: IN_THE_WAY,
-          values: [admin, room],
-        })
-        const [inTheWay] = rows
-        if (inTheWay !== undefined) {
-          return { kind: 'rate_limited', retryAfterS: Math.max(1, inTheWay.retryAfterS) }
+        const retryAfterS = await untilRoom(tx, admin, options.maxPerHour - tokens.length)
+        if (retryAfterS !== undefined) {
+          return { kind: 'rate_limited', used: await countOfHour(tx, admin), retryAfterS }
         }
         return { kind: 'issued', expiresAt: await insertAll(tx, tokens, options) }
       })
@@ -195,6 +197,24 @@ async function judge(
     values: [tokenHash],
   })
   return rows[0] ?? { kind: 'unknown' }
+}
+
+/** Whole seconds until `room` tokens of the last hour may stand beside the new ones; undefined: now. Negative: never. */
+async function untilRoom(tx: Queryable, admin: string, room: number): Promise<number | undefined> {
+  if (room < 0) return HOUR_S
+  const { rows } = await tx.query<{ retryAfterS: number }>({
+    name: 'enrollment_tokens.in_the_way',
+    text: IN_THE_WAY,
+    values: [admin, room],
+  })
+  const [inTheWay] = rows
+  return inTheWay && Math.max(1, inTheWay.retryAfterS)
+}
+
+async function countOfHour(tx: Queryable, admin: string): Promise<number> {
+  const name = 'enrollment_tokens.count_of_hour'
+  const { rows } = await tx.query<{ used: number }>({ name, text: COUNT_OF_HOUR, values: [admin] })
+  return rows[0]?.used ?? 0
 }
 
 async function insertAll(

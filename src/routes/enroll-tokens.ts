@@ -5,6 +5,7 @@ import type { EnrollmentTokenStore, NewEnrollmentToken } from '../db/enrollment-
 import { asObject, type Fields, field, intField, optionalText, queryEnum } from '../http/fields.ts'
 import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json, NO_NAMES } from '../http/route.ts'
+import type { ReachedLimit } from '../security/denial.ts'
 import type { IssuedToken } from '../security/tokens.ts'
 
 export interface CreateEnrollTokensDeps {
@@ -13,7 +14,7 @@ export interface CreateEnrollTokensDeps {
   readonly newId: () => string
   /** Tokens that one admin may create in a sliding hour. */
   readonly maxPerHour: number
-  readonly rateLimited: (retryAfterS: number) => Error
+  readonly rateLimited: (reached: ReachedLimit) => Error
 }
 
 const PATH = '/v1/enroll-tokens'
@@ -54,7 +55,9 @@ export function createEnrollTokensRoute(deps: CreateEnrollTokensDeps): AdminRout
           maxPerHour: deps.maxPerHour,
         },
       )
-      if (outcome.kind === 'rate_limited') throw deps.rateLimited(outcome.retryAfterS)
+      if (outcome.kind === 'rate_limited') {
+        throw deps.rateLimited(reachedBy(aliases.length, deps.maxPerHour, outcome))
+      }
 
       for (const { row } of made) {
         const tokenId = row.tokenId.slice(-4)
@@ -145,6 +148,24 @@ export function revokeEnrollTokenRoute(deps: {
           return { kind: 'empty', status: 204 }
       }
     },
+  }
+}
+
+function reachedBy(
+  wanted: number,
+  limit: number,
+  { used, retryAfterS }: { readonly used: number; readonly retryAfterS: number },
+): ReachedLimit {
+  return {
+    name: 'tokens_per_hour',
+    limit,
+    used,
+    counts: 'enrollment tokens of this admin within an hour',
+    retryAfterS,
+    advice:
+      wanted > limit
+        ? `${wanted} at once never fit: ask for at most ${limit}.`
+        : `${wanted} more fit in ${retryAfterS} s.`,
   }
 }
 

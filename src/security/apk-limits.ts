@@ -60,15 +60,16 @@ export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number)
     limitDownloads(downloader, ip) {
       if (downloader.source === 'manual') return
       const tokenId = tokenIdOf(downloader)
-      const refuse = (reason: string, retryAfterS: number | undefined, limit: string) => {
-        if (retryAfterS !== undefined) throw rateLimited(reason, tokenId, retryAfterS, limit)
+      const check = (name: string, whose: string, limit: number, retryAfterS?: number) => {
+        if (retryAfterS === undefined) return
+        const counts = `downloads of ${whose} within a minute`
+        throw rateLimited({ name, limit, used: limit, counts, retryAfterS }, tokenId)
       }
       const phones = phonesOf(downloader)
       const ownS = tokens.take(keyOf(downloader), nowMs(), phones)
-      refuse('apk_per_token', ownS, `This token may download ${perToken * phones} times a minute.`)
+      check('apk_per_token', 'this token', perToken * phones, ownS)
       if (ip === null) return
-      const subnetS = subnets.take(subnetOf(ip), nowMs())
-      refuse('apk_per_subnet', subnetS, `Your subnet may download ${perSubnet} times a minute.`)
+      check('apk_per_subnet', 'your subnet', perSubnet, subnets.take(subnetOf(ip), nowMs()))
     },
 
     admitDownload(downloader, ip) {
@@ -79,9 +80,9 @@ export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number)
         const message = 'Too many downloads at once. Try again shortly.'
         throw new AppError('overloaded', message, { retryAfterS: RETRY_AFTER_S })
       }
-      const whose = reason === 'apk_at_once_per_token' ? 'This token' : 'Your subnet'
-      const limit = `${whose} may run ${most} downloads at once.`
-      throw rateLimited(reason, tokenIdOf(downloader), RETRY_AFTER_S, limit)
+      const counts = `downloads at once of ${reason === 'apk_at_once_per_token' ? 'this token' : 'your subnet'}`
+      const reached = { name: reason, limit: most, used: most, counts, retryAfterS: RETRY_AFTER_S }
+      throw rateLimited(reached, tokenIdOf(downloader))
     },
   }
 }

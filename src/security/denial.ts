@@ -70,17 +70,35 @@ export function refuseEnrollment(verdict: Exclude<EnrollmentVerdict, { kind: 'ac
   })
 }
 
-/** 429 by one of the limits; `reason` names it in the log, `limit` to the caller. */
-export function rateLimited(
-  reason: string,
-  tokenId: string | null,
-  retryAfterS: number,
-  limit = 'Too many requests of this kind.',
-): Denial {
+/** A limit that leaves no room for a request. */
+export interface ReachedLimit {
+  /** In the log line and in the `detail`, such as `apk_per_token`. */
+  readonly name: string
+  readonly limit: number
+  readonly used: number
+  /** What it counts: `downloads of this token within a minute`. */
+  readonly counts: string
+  /** Whole seconds until there is room, as far as that is known; at least 1. */
+  readonly retryAfterS: number
+  /** What to do, where it is not to wait. */
+  readonly advice?: string
+}
+
+/** The one way to a 429: what is used of which limit, and when there is room, for people and in `RateLimit-*` headers. */
+export function rateLimited(reached: ReachedLimit, tokenId: string | null): Denial {
+  const { name, limit, used, counts, retryAfterS } = reached
+  const { advice = `Try again in ${retryAfterS} s.` } = reached
   return new Denial(
     'rate_limited',
-    `${limit} Try again in ${retryAfterS} s.`,
-    { event: 'sec.token.ratelimit', fields: { reason, token_id: tokenId } },
-    { retryAfterS },
+    `${name}: ${used} of ${limit} ${counts} are used. ${advice}`,
+    { event: 'sec.token.ratelimit', fields: { reason: name, token_id: tokenId } },
+    {
+      retryAfterS,
+      headers: {
+        'ratelimit-limit': String(limit),
+        'ratelimit-remaining': String(Math.max(0, limit - used)),
+        'ratelimit-reset': String(retryAfterS),
+      },
+    },
   )
 }

@@ -43,12 +43,12 @@ const PROBLEM: Documented = {
   content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
 }
 
-/** The header that comes with a status, whatever is asked: info.description. */
-const ALWAYS: Readonly<Record<number, string>> = {
-  401: 'www-authenticate',
-  405: 'allow',
-  429: 'retry-after',
-  503: 'retry-after',
+/** The headers that come with a status, whatever is asked: info.description. */
+const ALWAYS: Readonly<Record<number, readonly string[]>> = {
+  401: ['www-authenticate'],
+  405: ['allow'],
+  429: ['retry-after', 'ratelimit-limit', 'ratelimit-remaining', 'ratelimit-reset'],
+  503: ['retry-after'],
 }
 
 /** What a `$ref` of the document names. */
@@ -123,9 +123,8 @@ function headerFaults({ headers = {} }: Documented, { status, header }: Answered
     const value = isNumber ? Number(text) : text
     return schemaFaults(Object(schema), value, resolveRef).map((fault) => `${name}: ${fault}`)
   })
-  const always = ALWAYS[status]
-  if (always !== undefined && header(always) === undefined) faults.push(`no ${always}`)
-  return faults
+  const always = (ALWAYS[status] ?? []).filter((name) => header(name) === undefined)
+  return [...faults, ...always.map((name) => `no ${name}`)]
 }
 
 function bodyFaults(
