@@ -132,11 +132,11 @@ t.test('a command that is lost, open, run twice or sent wrongly is a promise mis
   t.notOk(isHeld(judge(unheard)), 'no heartbeat was acknowledged')
 })
 
-t.test('an attack that cost one honest line, or made one level drop more, is seen', async (t) => {
+t.test('an attack that cost one honest line, or one that is not anonymous, is seen', async (t) => {
   const end = (id: string, more: object = {}) =>
     JSON.stringify({ event: 'a', request_id: id, status_code: 404, device_id: null, ...more })
-  const drops = (level: string) =>
-    JSON.stringify({ event: 'log.dropped', status_code: null, by_level: { [level]: 3 } })
+  const drops = (anonymous: number) =>
+    JSON.stringify({ event: 'log.dropped', status_code: null, dropped: 3, anonymous })
   const judged = (...lines: readonly string[]) => {
     const account = new LinesAccount()
     for (const line of lines) account.take(line)
@@ -144,9 +144,9 @@ t.test('an attack that cost one honest line, or made one level drop more, is see
     return linesCriterion(Object({ lines: account }), Object({ honest })).isHeld
   }
   const [beat, admin] = [end(`${HONEST.heartbeats.id}0`), end(`${HONEST.admin.id}0`)]
-  t.ok(judged(beat, admin, end('stranger'), drops('WARN')))
+  t.ok(judged(beat, admin, end('stranger'), drops(3)))
   t.notOk(judged(beat), 'a line is missing')
-  t.notOk(judged(beat, admin, drops('INFO')), 'no refusal of a stranger is INFO')
+  t.notOk(judged(beat, admin, drops(2)), 'one was not anonymous')
   t.notOk(judged(beat, admin, '{"half'), 'no JSON')
 })
 

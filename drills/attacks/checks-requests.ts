@@ -90,7 +90,8 @@ const IDS = [
 const ODD_KEYS: readonly unknown[] = [null, 1, {}, [], [1, 2], [null, null], ['a'], 'text']
 
 const forgedCursors: readonly string[] = [
-  ...INSTANTS.flatMap((at) => IDS.map((id) => [at, id])),
+  ...INSTANTS.flatMap((at) => IDS.slice(0, 2).map((id) => [at, id])),
+  ...IDS.map((id) => [INSTANTS[0], id]),
   ...ODD_KEYS,
 ].map((key) => Buffer.from(JSON.stringify(key)).toString('base64url'))
 
@@ -103,7 +104,7 @@ async function damagedCursors(send: Send): Promise<readonly string[]> {
     if (cursor === '') continue
     own.push(cursor, cursor.slice(0, -1), `${cursor}A`, cursor.toLowerCase())
     const bytes = Buffer.from(cursor, 'base64url')
-    for (let at = 0; at < bytes.length; at += 3) {
+    for (let at = 0; at < bytes.length; at += 8) {
       const flipped = Buffer.from(bytes)
       flipped[at] = (flipped[at] ?? 0) ^ (1 << (at % 8))
       own.push(flipped.toString('base64url'))

@@ -46,7 +46,7 @@ export async function runSmallHeap(run: HeapRun): Promise<Figure> {
         ...stickingDownloads(place, length),
       })),
       again(length.attackS, (seconds) => ({ ...unreadBursts(length), port, seconds })),
-      again(length.attackS, (seconds) => ({ ...readBursts(), port, seconds })),
+      again(length.attackS, (seconds) => ({ ...readBursts(length), port, seconds })),
     ])
     attacking.catch(() => {}) // awaited below
     let worstMs = 0

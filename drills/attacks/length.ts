@@ -12,8 +12,10 @@ export interface Length {
   readonly junkS: number
   /** Of row 4: a download counts as slow after a minute. */
   readonly downloadS: number
-  /** Of the sockets that the rows name, this share. */
+  /** Of the sockets that hold something (rows 1, 2, 6), this share. */
   readonly share: number
+  /** Of what floods (rows 3, 5, 12), this share. */
+  readonly flood: number
 }
 
 export const FULL: Length = {
@@ -25,6 +27,7 @@ export const FULL: Length = {
   junkS: 60,
   downloadS: 90,
   share: 1,
+  flood: 1,
 }
 
 export const SHORT: Length = {
@@ -36,4 +39,18 @@ export const SHORT: Length = {
   junkS: 8,
   downloadS: 8,
   share: 0.2,
+  flood: 1,
+}
+
+/** As the tests run them: many at once, on a machine that others use too. */
+export const TINY: Length = {
+  heartbeatsPerS: 20,
+  warmS: 0,
+  quietS: 0,
+  rounds: 1,
+  attackS: 1.5,
+  junkS: 1.5,
+  downloadS: 1.5,
+  share: 0.06,
+  flood: 0.2,
 }

@@ -18,8 +18,8 @@ const HONEST_ID = new RegExp(
 )
 
 export class LinesAccount {
-  /** By what the `log.dropped` lines say. */
-  readonly dropped: Record<string, number> = {}
+  /** As the `log.dropped` lines say. */
+  readonly dropped = { all: 0, anonymous: 0 }
   readonly faults: string[] = []
   /** Of honest requests that have their line. */
   readonly ids = new Set<string>()
@@ -51,9 +51,8 @@ export class LinesAccount {
   }
 
   #takeDrops(line: Readonly<Record<string, unknown>>): void {
-    for (const [level, count] of Object.entries(Object(line['by_level']))) {
-      this.dropped[level] = (this.dropped[level] ?? 0) + Number(count)
-    }
+    this.dropped.all += Number(line['dropped'])
+    this.dropped.anonymous += Number(line['anonymous'] ?? 0)
   }
 
   #takeEnd(line: Readonly<Record<string, unknown>>, bytes: number): void {
@@ -63,7 +62,7 @@ export class LinesAccount {
       return
     }
     const status = Number(line['status_code'])
-    const isKnown = line['device_id'] !== null || (line['admin'] ?? null) !== null
+    const isKnown = ['device_id', 'admin', 'token_id'].some((name) => (line[name] ?? null) !== null)
     if (status < 400 || status >= 500 || isKnown) return
     const suppressed = Number(line['suppressed'] ?? 0)
     const key = `${String(line['ts']).slice(0, 19)} ${line['event']} ${line['reason'] ?? NO_CODE}`

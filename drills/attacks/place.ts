@@ -28,7 +28,7 @@ export interface Place {
 
 const HONEST_PHONES = 50
 /** Three downloads each take every place there is. */
-const STOLEN_PHONES = 100
+export const STOLEN_PHONES = 100
 /** More than the system's buffers of a connection take in where nobody reads. */
 const APK_BYTES = 8_000_000
 

@@ -7,8 +7,8 @@ const MADE_UP_PER_S = 1_000
 const MOST_NOISE = 0.15
 const OPEN_FILES = 2_048
 const FEW_OPEN_FILES = 1_024
-/** More than may be open with so many files. */
-const BEYOND = 1.1
+/** More than may be open with so many files: some are the service's own. */
+const BEYOND = 0.85
 const ADDRESSES = 250
 
 const madeUpTokens: LoadRow = {
@@ -25,7 +25,7 @@ const madeUpTokens: LoadRow = {
             kind: 'requests',
             port,
             seconds: length.attackS,
-            ratePerS: MADE_UP_PER_S,
+            ratePerS: length.flood * MADE_UP_PER_S,
             requests: [
               { method: 'POST', path: '/v1/register', token: 'et_*', body: '{}' },
               { method: 'GET', path: '/v1/apk/download-latest', token: 'et_*' },

@@ -4,7 +4,7 @@ import { jsonHeaders, type Send } from '../../sim/http.ts'
 import type { AssaultReport } from './assault.ts'
 import { type Criterion, countsText } from './criterion.ts'
 import type { LoadRow } from './load-row.ts'
-import type { Place } from './place.ts'
+import { type Place, STOLEN_PHONES } from './place.ts'
 import { PER_SUBNET, UNLIMITED_DOWNLOADS } from './rows-bytes.ts'
 
 interface Form {
@@ -22,6 +22,8 @@ const PER_CREDENTIAL = 3
 /** APK_MAX_DOWNLOADS. */
 const MAX_DOWNLOADS = 256
 const TRIED_AT_ONCE = 20
+/** Three downloads each are more than a subnet may have. */
+const MIN_TOKENS = 25
 /** A slow download gives way after a minute. */
 const GIVES_WAY_S = 75
 const AT_ONCE_S = 5
@@ -160,7 +162,9 @@ export const DOWNLOADS_ROWS: readonly LoadRow[] = FORMS.map((form) => ({
             kind: 'downloads',
             port,
             seconds: length.downloadS,
-            tokens: form.tokensOf(place),
+            tokens: form
+              .tokensOf(place)
+              .slice(0, Math.max(MIN_TOKENS, STOLEN_PHONES * length.flood)),
             perToken: form.perToken,
             subnets: form.subnets,
           }),

@@ -24,7 +24,7 @@ export interface AttacksRun {
 }
 
 const LOAD_ROWS = [...BYTES_ROWS, ...DOWNLOADS_ROWS, ...CLIENTS_ROWS, ...PUSH_ROWS]
-export const CHECK_ROWS = [...PROCESS_CHECKS, ...REQUESTS_CHECKS]
+const CHECK_ROWS = [...PROCESS_CHECKS, ...REQUESTS_CHECKS]
 
 export const ROWS: ReadonlySet<number> = new Set(
   [...LOAD_ROWS, ...CHECK_ROWS].map(({ row }) => row),
