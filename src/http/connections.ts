@@ -76,7 +76,10 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
 }
 
 /** What of a socket is looked at. */
-export type Watched = Pick<Socket, 'bytesWritten' | 'writableLength' | 'destroy'>
+export type Watched = Pick<
+  Socket,
+  'bytesWritten' | 'writableLength' | 'destroy' | 'resetAndDestroy'
+>
 
 interface Seen {
   readonly socket: Watched
@@ -123,9 +126,20 @@ export class IdleWatch {
       if (!hasMoved && nowMs - sinceMs < limitMs) continue
       seen.sinceMs = nowMs
       if (hasMoved) continue
-      if (!seen.isOurTurn()) socket.destroy()
+      if (seen.isOurTurn()) continue
+      if (socket.writableLength > 0) reset(socket)
+      else socket.destroy()
     }
   }
+}
+
+/**
+ * Closes a connection whose client does not take what it was sent. A mere close would leave up to 4 MB of that in the
+ * kernel for minutes. resetAndDestroy alone waits until all is sent.
+ */
+export function reset(socket: Pick<Socket, 'destroy' | 'resetAndDestroy'>): void {
+  socket.resetAndDestroy()
+  socket.destroy()
 }
 
 /**
@@ -133,7 +147,12 @@ export class IdleWatch {
  * byte on, `writableLength` to its last; how much of it is left only the handle tells, where net's own time-out looks as
  * well (lib/net.js, _onTimeout). By whole chunks (256 KiB of an APK) a phone at 4 KB/s would be taken for one that stands.
  */
-export function taken(socket: Watched): number {
+function taken(socket: Watched): number {
+  return accepted(socket) - socket.writableLength
+}
+
+/** How many bytes the system has taken, where only one chunk is written at a time: those behind it count as taken. */
+export function accepted(socket: Pick<Socket, 'bytesWritten'>): number {
   const { _handle: handle } = socket as { _handle?: { writeQueueSize?: number } | null } // no public type has it
-  return socket.bytesWritten - socket.writableLength - (handle?.writeQueueSize ?? 0)
+  return socket.bytesWritten - (handle?.writeQueueSize ?? 0)
 }

@@ -3,7 +3,7 @@ import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Recipient } from '../core/recipient.ts'
 import { escapeUnsafe } from '../core/text.ts'
-import { taken } from './connections.ts'
+import { accepted, reset } from './connections.ts'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
 import type { Reply, StreamReply } from './route.ts'
 
@@ -89,12 +89,12 @@ function sendStream(
 function recipientOn(socket: Socket): Recipient {
   return {
     get takenBytes() {
-      return taken(socket)
+      return accepted(socket)
     },
     get hasUnsent() {
       return socket.writableLength > 0
     },
-    cut: () => void socket.destroy(),
+    cut: () => reset(socket),
   }
 }
 

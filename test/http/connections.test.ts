@@ -6,7 +6,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import t from 'tap'
 import { connectionOf } from '../../src/http/connection.ts'
 import { ConnectionLimit } from '../../src/http/connection-limit.ts'
-import { boundConnections, IdleWatch } from '../../src/http/connections.ts'
+import { accepted, boundConnections, IdleWatch } from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
@@ -282,6 +282,7 @@ t.test(
       bytesWritten: 1_000,
       writableLength,
       _handle: { writeQueueSize: 400 },
+      resetAndDestroy: () => {},
       destroy: () => cut.push(name),
     })
     const stalled = socket('stalled', 500)
@@ -402,10 +403,14 @@ t.test('a part of a chunk is progress, on a socket as it is', async (t) => {
     t.notOk(socket.destroyed)
   }
   t.equal(socket.writableLength, chunkBytes, 'no whole chunk is gone')
+  const acceptedBytes = accepted(socket)
+  t.ok(acceptedBytes >= client.bytesRead && acceptedBytes < chunkBytes)
   await until(() => {
     look()
     return socket.destroyed
   })
+  await new Promise((resolve) => client.once('close', resolve).resume())
+  t.ok(client.bytesRead < acceptedBytes, 'the kernel keeps nothing for it')
 })
 
 t.test('a server looks at its connections by itself', async () => {
