@@ -78,7 +78,7 @@ const KEPT: Readonly<Record<string, { readonly values: object; readonly ignored:
     ignored: [],
   },
   'heartbeat-odd-values.json': {
-    values: {},
+    values: { status: null },
     ignored: [
       'status',
       'battery_pct',
@@ -134,7 +134,20 @@ t.test('the flat shape is read whole', async (t) => {
 
 t.test('an unusable value is null and named, the others are kept', async (t) => {
   const odd: Readonly<Record<string, readonly unknown[]>> = {
-    status: ['OK!', 1, {}, ''],
+    status: [
+      'OK!',
+      'critical',
+      'sleepy',
+      ' ok',
+      'ok ',
+      'o\u212a',
+      '',
+      1,
+      true,
+      {},
+      ['error'],
+      null,
+    ],
     battery_pct: [-1, 101, '85', true, [85]],
     network_type: ['x'.repeat(33), 5, {}, 'a\0b', '\ud800'],
     uptime_s: [-1, 1e300, 'long'],
@@ -155,10 +168,28 @@ t.test('an unusable value is null and named, the others are kept', async (t) => 
       const title = `${name}: ${JSON.stringify(value).slice(0, 20)}`
       t.same([answer.status, answer.body.ignored], [200, [name]], title)
       const kept = { ...NOTHING, app_version: '1', agent_version: '2' }
-      const isKept = Object.hasOwn(kept, name) && name !== 'status'
-      t.same(await lastStatus(device), isKept ? { ...kept, [name]: null } : kept, title)
+      const expected = Object.hasOwn(kept, name) ? { ...kept, [name]: null } : kept
+      t.same(await lastStatus(device), expected, title)
+      t.same((await history(device)).at(-1), expected, title)
     }
   }
+})
+
+t.test('a status is read in any case, and is ok where there is none', async (t) => {
+  const device = await enroll()
+  const shown = async () =>
+    (await service.call('GET', `/admin/devices/${device.deviceId}`)).body.last_status.status
+  t.equal(await shown(), null, 'before its first heartbeat')
+  for (const status of ['ok', 'OK', 'Ok', 'warn', 'WARN', 'Warn', 'error', 'ERROR', 'Error']) {
+    t.same((await beat(device, { status })).body.ignored, [], status)
+    t.equal(await shown(), status.toLowerCase(), status)
+  }
+  t.same((await beat(device, { battery_pct: 5 })).body.ignored, [])
+  t.equal(await shown(), 'ok')
+  const answer = await beat(device, { status: 'critical' }, 'critical-1')
+  t.same(answer.body.ignored, ['status'])
+  t.equal(await shown(), null)
+  t.match(await service.lines.terminalOf('critical-1'), { status: null, ignored: ['status'] })
 })
 
 t.test('numbers that no column holds never fail the heartbeat', async (t) => {

@@ -123,10 +123,16 @@ t.test('outcomes are read in the words of the field, in any case', async (t) => 
     }
   }
   const id = await command()
-  for (const word of ['done', '', 1, null, {}, 'constructor', '__proto__', undefined]) {
-    const answer = await report({ request_id: id, outcome: word })
-    t.match(answer, { status: 422, body: { errors: [{ field: 'outcome' }] } }, String(word))
+  const others = ['done', '', ' ok', 'OK ', 'o\u212a', 'oK!', 1, true, [], ['ok'], null, {}]
+  for (const word of [...others, 'constructor', '__proto__', undefined]) {
+    for (const name of ['outcome', 'status']) {
+      const answer = await report({ request_id: id, [name]: word })
+      const title = `${name}: ${JSON.stringify(word)}`
+      t.match(answer, { status: 422, body: { errors: [{ field: 'outcome' }] } }, title)
+    }
   }
+  const mixed = await report({ request_id: id, outcome: 'done', status: 'OK' })
+  t.match(mixed, { status: 422 }, 'one that is readable beside does not count')
   t.equal((await read(id)).result, null)
 })
 

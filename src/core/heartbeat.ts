@@ -6,7 +6,7 @@ export type HeartbeatStatus = (typeof HEARTBEAT_STATUSES)[number]
 
 /** null: not sent, or not usable. */
 export interface Heartbeat {
-  readonly status: HeartbeatStatus
+  readonly status: HeartbeatStatus | null
   /** 0 to 100. */
   readonly batteryPct: number | null
   readonly networkType: string | null

@@ -8,6 +8,7 @@ import type { LiveDevice } from '../core/identity.ts'
 import { isRequestId, REQUEST_ID } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
 import { replaceUnsafe } from '../core/text.ts'
+import { readWord } from '../core/word.ts'
 import type { CommandResultStore } from '../db/command-results.ts'
 import { asObject, type Fields, field } from '../http/fields.ts'
 import { type DeviceRoute, json, type Proven, type RouteRequest } from '../http/route.ts'
@@ -25,12 +26,14 @@ const MAX_TEXT_LENGTH = 2_000
 const MAX_BODY_BYTES = 64 * 1024
 const INT4_MAX = 2_147_483_647
 
-/** Words that agents in the field use; others are read as they are, whatever their case. */
-const SYNONYMS: Readonly<Record<string, Outcome>> = {
-  ok: 'success',
-  error: 'failure',
-  failed: 'failure',
-}
+/** What an outcome may be called: also the words of agents in the field. */
+const OUTCOME_OF: ReadonlyMap<string, Outcome> = new Map([
+  ...OUTCOMES.map((outcome) => [outcome, outcome] as const),
+  ['ok', 'success'],
+  ['error', 'failure'],
+  ['failed', 'failure'],
+])
+const WORDS = [...OUTCOME_OF.keys()]
 
 export function actionEndedRoute(deps: ActionResultDeps): DeviceRoute {
   return resultRoute(deps, '/v1/action-result')
@@ -119,15 +122,10 @@ function readRequestId(body: Fields): string {
 }
 
 function readOutcome(body: Fields): Outcome {
-  const word = field(body, 'outcome') ?? field(body, 'status')
-  const lower = typeof word === 'string' ? word.toLowerCase() : ''
-  const outcome = OUTCOMES.find((known) => known === lower) ?? ownSynonym(lower)
+  const word = readWord(field(body, 'outcome') ?? field(body, 'status'), WORDS)
+  const outcome = OUTCOME_OF.get(word ?? '')
   if (outcome === undefined) throw invalidField('outcome', `must be one of ${OUTCOMES.join(', ')}`)
   return outcome
-}
-
-function ownSynonym(word: string): Outcome | undefined {
-  return Object.hasOwn(SYNONYMS, word) ? SYNONYMS[word] : undefined
 }
 
 /** Cut, not refused; what is unsafe for a terminal, or for PostgreSQL, becomes U+FFFD. */

@@ -2,10 +2,11 @@
  * What a phone may send as a heartbeat, flat or nested, read leniently: an unusable value is null and its
  * name goes into `ignored`; a phone is never refused for one odd field (http-api.md, heartbeat).
  */
-import { HEARTBEAT_STATUSES, type Heartbeat } from '../core/heartbeat.ts'
+import { HEARTBEAT_STATUSES, type Heartbeat, type HeartbeatStatus } from '../core/heartbeat.ts'
 import { isRequestId, MAX_FCM_TOKEN_LENGTH } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
 import { isSafe } from '../core/text.ts'
+import { readWord } from '../core/word.ts'
 import { type Fields, field, isObject } from '../http/fields.ts'
 
 export interface ReadHeartbeat {
@@ -40,7 +41,6 @@ const MAX_RAM_MB = 10_000_000
 /** The nested shape's objects. */
 const CONTAINERS = ['battery', 'system', 'network', 'memory']
 
-const STATUS = value((word) => HEARTBEAT_STATUSES.find((status) => status === word), 'status')
 const BATTERY_PCT = value(whole(0, 100), 'battery_pct', 'battery.pct')
 const NETWORK_TYPE = value(text(MAX_NETWORK_TYPE_LENGTH), 'network_type', 'network.transport')
 const UPTIME_S = value(whole(0, MAX_UPTIME_S), 'uptime_s', 'system.uptime_seconds')
@@ -64,7 +64,7 @@ export function readHeartbeat(body: Fields): ReadHeartbeat {
     if (inner !== undefined && !isObject(inner)) ignored.push(name)
   }
   const heartbeat: Heartbeat = {
-    status: first(STATUS, body, ignored) ?? 'ok',
+    status: readStatus(body, ignored),
     batteryPct: first(BATTERY_PCT, body, ignored),
     networkType: first(NETWORK_TYPE, body, ignored),
     uptimeS: first(UPTIME_S, body, ignored),
@@ -82,6 +82,14 @@ export function readHeartbeat(body: Fields): ReadHeartbeat {
   }
   const isTsRead = field(body, 'ts') !== undefined && !ignored.includes('ts')
   return { heartbeat, ignored, reportedAtField: isTsRead ? 'ts' : 'timestamp_utc' }
+}
+
+/** Absent means ok. What is there and is none of the words is unknown, JSON's null too: never ok. */
+function readStatus(body: Fields, ignored: string[]): HeartbeatStatus | null {
+  if (!Object.hasOwn(body, 'status')) return 'ok'
+  const status = readWord(body['status'], HEARTBEAT_STATUSES)
+  if (status === undefined) ignored.push('status')
+  return status ?? null
 }
 
 /** Unusable values before the first usable one are named in `ignored`. */

@@ -73,7 +73,7 @@ function lastStatus({ last_status }: Phone): string {
   const { status, battery_pct, plugged, network_type, app_version } = last_status
   const power = plugged === null ? '' : plugged ? ', plugged in' : ', not plugged in'
   return [
-    status,
+    status ?? 'status unknown',
     battery_pct === null ? null : `battery ${battery_pct} %${power}`,
     network_type,
     app_version === null ? null : `app ${app_version}`,
