@@ -21,9 +21,14 @@ export class ConfigError extends Error {
   readonly faults: readonly string[]
 
   constructor(faults: readonly string[]) {
-    super(['The configuration cannot be used:', ...faults].join('\n  '))
+    super(inLines('The configuration cannot be used', faults))
     this.faults = faults
   }
+}
+
+/** One fault stands in the same line. */
+export function inLines(what: string, faults: readonly string[]): string {
+  return faults.length === 1 ? `${what}: ${faults[0]}` : [`${what}:`, ...faults].join('\n  ')
 }
 
 /**

@@ -9,6 +9,7 @@
 import { type Config, maskedConfig } from './config.ts'
 import type { AtFailpoint } from './core/failpoint.ts'
 import { inTime, sleep, within } from './core/wait.ts'
+import { TROUBLES, type Trouble } from './db/trouble.ts'
 import type { Listener } from './http/listener.ts'
 import { stopListening } from './listening.ts'
 import type { Maintenance } from './maintenance.ts'
@@ -24,12 +25,13 @@ export interface ServiceState {
 }
 
 export interface LifecycleDeps
-  extends Pick<StartupDeps, 'databaseUrl' | 'database' | 'secrets' | 'observe'> {
+  extends Pick<StartupDeps, 'databaseUrl' | 'database' | 'secrets' | 'observe' | 'say'> {
   readonly config: Config
   readonly version: string
   readonly startedAtMs: number
   readonly state: ServiceState
   readonly closing: AbortController
+  readonly trouble: () => Trouble | undefined
   /** Writes a line that belongs to no request. */
   readonly log: (line: Line) => void
   /** Writes at once the lines that a limit holds back (telemetry/line-limit.ts). */
@@ -75,6 +77,7 @@ export async function start(deps: LifecycleDeps): Promise<void> {
       fields: {
         version: deps.version,
         instance_id: deps.state.instanceId,
+        database: deps.trouble() ?? null,
         config: { ...maskedConfig(deps.config), push },
       },
     })
@@ -103,8 +106,8 @@ export async function start(deps: LifecycleDeps): Promise<void> {
 
 /** The way to the database that nearly every request takes. */
 export interface DatabaseView {
-  /** Within an episode of trouble. */
-  readonly isDown: () => boolean
+  /** Of the episode of trouble that it is in. */
+  readonly trouble: () => Trouble | undefined
   /** Since it last answered a statement, ms. */
   readonly answeredMsAgo: () => number
   /** Requests wait for a connection: so would a ping. */
@@ -123,19 +126,24 @@ export async function unready(
   database: DatabaseView,
 ): Promise<Readonly<Record<string, string>>> {
   if (closing.aborted) return { service: 'stopping' }
-  if (!state.isPrepared) return { database: 'not reached or not migrated yet' }
-  const hasAnswered = (freshMs: number) => !database.isDown() && database.answeredMsAgo() <= freshMs
+  const reasonOf = (trouble: Trouble) => ({ database: `${trouble}: ${TROUBLES[trouble]}` })
+  if (!state.isPrepared) {
+    const trouble = database.trouble()
+    return trouble === undefined ? { database: 'not migrated yet' } : reasonOf(trouble)
+  }
+  const isDown = () => database.trouble() !== undefined
+  const hasAnswered = (freshMs: number) => !isDown() && database.answeredMsAgo() <= freshMs
   if (hasAnswered(database.isBusy() ? BUSY_FRESH_MS : FRESH_MS)) return {}
   const isThere = await inTime(
     database.ping(),
-    database.isDown() ? DOWN_PING_MS : PING_MS,
+    isDown() ? DOWN_PING_MS : PING_MS,
     () => new Error('the ping takes too long'),
   ).then(
     () => true,
     () => hasAnswered(BUSY_FRESH_MS), // it may have waited for a connection in vain
   )
   if (closing.aborted) return { service: 'stopping' }
-  return isThere ? {} : { database: 'does not answer, or only reads' }
+  return isThere ? {} : reasonOf(database.trouble() ?? 'silent')
 }
 
 /** `reason` goes into `service.stop`. */

@@ -2,12 +2,13 @@
  * What the service does by itself, on every replica, each task safe beside the others: heartbeat partitions
  * ahead and retention, expiry of commands, pruning of what is kept for so long, and the number of commands that wait.
  */
+import { errorText } from './core/error-text.ts'
 import { AppError } from './core/errors.ts'
 import { type Periodic, startPeriodic } from './core/periodic.ts'
 import type { CommandQueue } from './db/command-queue.ts'
 import type { Partitions } from './db/partitions.ts'
 import type { Prune } from './db/retention.ts'
-import { errorText } from './db/sqlstate.ts'
+import { troubleOf } from './db/trouble.ts'
 import { BACKGROUND, type Log } from './telemetry/events.ts'
 
 export interface MaintenanceDeps {
@@ -91,7 +92,10 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
       if (error instanceof AppError && error.code === 'overloaded') return // no word against the database
       if (!isFailing && !deps.isDatabaseDown()) {
         const cause = error instanceof AppError ? (error.cause ?? error) : error
-        const fields = { error: `maintenance ${task}: ${errorText(cause)}` }
+        const fields = {
+          error: `maintenance ${task}: ${errorText(cause)}`,
+          cause: troubleOf(cause),
+        }
         deps.log.write({ event: 'db.unavailable', fields }, BACKGROUND)
       }
       isFailing = true

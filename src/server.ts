@@ -1,8 +1,6 @@
 /** Composition root: makes each part once, from the configuration, and hands it to those who use it. */
 import { randomBytes, randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { fileURLToPath } from 'node:url'
 import { createSlots } from './apk/slots.ts'
 import { createApkParts, MAX_UPLOADS } from './apk-parts.ts'
 import type { Config } from './config.ts'
@@ -36,6 +34,7 @@ import { BACKGROUND, type Line } from './telemetry/events.ts'
 import type { Logger } from './telemetry/logger.ts'
 import type { createMetrics } from './telemetry/metrics.ts'
 import { PROMETHEUS_CONTENT_TYPE } from './telemetry/prometheus.ts'
+import { readVersion } from './version.ts'
 
 /** What the process gives the service besides its configuration. */
 export interface Edges {
@@ -93,6 +92,7 @@ async function compose(
     url: opened.url,
     isPrepared: config.isDatabasePrepared,
     onOutcome: health.observe,
+    isUnsafeAllowed: config.allowUnsafeDatabase,
     maxConnections: config.databasePoolMax,
     dedupWindowS: config.heartbeatDedupWindowS,
     heartbeatRetentionDays: config.heartbeatRetentionDays,
@@ -221,7 +221,7 @@ async function compose(
     render: metrics.render,
     unready: () =>
       unready(state, closing.signal, {
-        isDown: () => health.isDown,
+        trouble: () => health.trouble,
         answeredMsAgo: () => stores.database.answeredMsAgo,
         isBusy: () => stores.database.waiting > 0,
         ping: pingOnce,
@@ -262,6 +262,8 @@ async function compose(
     database: stores.database,
     secrets: stores.secrets,
     observe: health.report,
+    trouble: () => health.trouble,
+    say: edges.say,
     listener,
     sender,
     maintenance,
@@ -290,10 +292,4 @@ async function compose(
 /** Descriptors that are no connections of clients, at most. */
 function ownFiles(config: Config): number {
   return config.databasePoolMax + config.fcmMaxInFlight + config.apkMaxDownloads + MAX_UPLOADS
-}
-
-function readVersion(): string {
-  const text = readFileSync(fileURLToPath(import.meta.resolve('#package.json')), 'utf8')
-  const { version }: { version: string } = JSON.parse(text)
-  return version
 }

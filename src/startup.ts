@@ -1,11 +1,15 @@
 /** From a reachable database to one that this release may serve from; refuses where serving would lose something. */
-import type { Config } from './config.ts'
+import { type Config, inLines } from './config.ts'
+import { errorText } from './core/error-text.ts'
+import { AppError } from './core/errors.ts'
 import { sleep } from './core/wait.ts'
+import { checkDatabase } from './db/database-check.ts'
 import { startEmbedded } from './db/embedded.ts'
 import type { HmacSecretStore } from './db/hmac-secrets.ts'
-import { readInstanceId, unsafeSettings } from './db/installation.ts'
+import { readInstanceId } from './db/installation.ts'
 import { MigrationError, migrate, readMigrations } from './db/migrate.ts'
 import type { Database } from './db/pool.ts'
+import { SessionError } from './db/session-check.ts'
 import { isOwnWait, isUnavailable } from './db/sqlstate.ts'
 import { secretFingerprint } from './security/tokens.ts'
 
@@ -21,6 +25,8 @@ export interface StartupDeps {
   readonly secrets: HmacSecretStore
   /** Told why the start does not get on (and, undefined, that it does). */
   readonly observe: (error: unknown) => void
+  /** Notes for people, on stderr. */
+  readonly say: (text: string) => void
   /** Told once the schema is in and the installation is known. */
   readonly identified: (instanceId: string) => void
   readonly makePartitions: () => Promise<void>
@@ -28,6 +34,10 @@ export interface StartupDeps {
 }
 
 const RETRY_MS = 500
+/** Causes of a wait that are told on stderr; a server can word them in any number of ways. */
+const MAX_WAIT_NOTES = 20
+const POOLER =
+  'DATABASE_URL leads through a pooler that takes no start-up options: set DATABASE_PREPARED=false, and give its role the settings of RUNBOOK.md, PgBouncer'
 
 export interface OpenedDatabase {
   readonly url: string
@@ -47,34 +57,61 @@ export async function openDatabase(
 
 /** Migrates and checks; waits for a database that is away, for as long as it takes. Throws StartError. */
 export async function prepareDatabase(deps: StartupDeps): Promise<void> {
+  const { config, database, closing } = deps
   const migrations = readMigrations()
-  while (!deps.closing.aborted) {
+  const sayWhy = createWaitNotes(deps.say)
+  while (!closing.aborted) {
+    let which = config.migrateDatabaseUrl === null ? '' : ' of MIGRATE_DATABASE_URL'
     try {
-      await migrate(deps.config.migrateDatabaseUrl ?? deps.databaseUrl, migrations)
-      deps.identified(await readInstanceId(deps.database))
-      await refuseUnsafeSettings(deps)
+      const url = config.migrateDatabaseUrl ?? deps.databaseUrl
+      await migrate(url, migrations, config.allowUnsafeDatabase)
+      which = ''
+      await refuseUnfit(deps)
+      deps.identified(await readInstanceId(database))
       await refuseOtherSecrets(deps)
       await deps.makePartitions()
       deps.observe(undefined)
       return
     } catch (error) {
-      if (error instanceof MigrationError) throw new StartError(error.message, { cause: error })
-      const cause = error instanceof Error && error.cause !== undefined ? error.cause : error
+      const cause = error instanceof AppError ? (error.cause ?? error) : error
+      if (cause instanceof MigrationError) throw unfit([cause.message])
+      if (cause instanceof SessionError) throw unfit(cause.faults)
+      if (isPoolerRefusal(cause)) throw unfit([POOLER])
       if (!isUnavailable(cause) && !isOwnWait(cause)) throw error
       deps.observe(cause)
+      sayWhy(which, errorText(cause))
     }
-    await sleep(RETRY_MS, deps.closing)
+    await sleep(RETRY_MS, closing)
   }
   throw new StartError('The service was stopped before the database answered.')
 }
 
-async function refuseUnsafeSettings({ config, database }: StartupDeps): Promise<void> {
-  if (config.allowUnsafeDatabase) return
-  const unsafe = await unsafeSettings(database)
-  if (unsafe.length === 0) return
-  throw new StartError(
-    `The database may lose what it acknowledged: ${unsafe.join(', ')}. Turn these on, or set ALLOW_UNSAFE_DATABASE=true for a database that may be lost.`,
-  )
+/** Each cause once, however long it lasts and whatever comes between. */
+function createWaitNotes(say: (text: string) => void): (which: string, why: string) => void {
+  const said = new Set<string>()
+  return (which, why) => {
+    const what = `the database${which}: ${why}`
+    if (said.has(what) || said.size === MAX_WAIT_NOTES) return
+    said.add(what)
+    say(`waiting for ${what}; trying again every ${RETRY_MS / 1_000} s`)
+  }
+}
+
+/** PgBouncer's word for `options`, by which each connection pins its settings. */
+function isPoolerRefusal(error: unknown): boolean {
+  return error instanceof Error && error.message.includes('unsupported startup parameter')
+}
+
+async function refuseUnfit({ config, database, say }: StartupDeps): Promise<void> {
+  // A replica takes them from the server itself, or all replicas share those of a pooler.
+  const connections = config.isDatabasePrepared ? config.databasePoolMax + 1 : null
+  const { faults, notes } = await checkDatabase(database, connections)
+  if (faults.length > 0) throw unfit(faults)
+  for (const note of notes) say(`note: ${note}`)
+}
+
+function unfit(faults: readonly string[]): StartError {
+  return new StartError(inLines('The database cannot be used', faults))
 }
 
 async function refuseOtherSecrets({ config, secrets }: StartupDeps): Promise<void> {

@@ -65,8 +65,8 @@ t.test('a task that keeps failing is told once, and again after it got on', asyn
   })
   await done
   t.same(lines, [
-    { event: 'db.unavailable', fields: { error: 'maintenance count: first' } },
-    { event: 'db.unavailable', fields: { error: 'maintenance count: third' } },
+    { event: 'db.unavailable', fields: { error: 'maintenance count: first', cause: 'other' } },
+    { event: 'db.unavailable', fields: { error: 'maintenance count: third', cause: 'other' } },
   ])
 })
 

@@ -3,6 +3,7 @@ import t from 'tap'
 import { Pool } from '../src/db/pool.ts'
 import { HOT_SETTINGS } from '../src/db/stores.ts'
 import { connect } from './helpers/database.ts'
+import { launch, refused, settings } from './helpers/launched.ts'
 import { closeTheLoop } from './helpers/owners-loop.ts'
 import { missingPgBouncer, startPgBouncer } from './helpers/pgbouncer.ts'
 import { until } from './helpers/replicas.ts'
@@ -16,6 +17,40 @@ t.test('through PgBouncer in transaction mode', { skip: missingPgBouncer }, asyn
       env: { DATABASE_PREPARED: 'false', MIGRATE_DATABASE_URL: directUrl },
     }),
   )
+
+  await t.test('start-up options, which it refuses, are refused at the start', async (t) => {
+    const env = { ...settings(url), MIGRATE_DATABASE_URL: directUrl }
+    t.match(
+      await refused(t, env),
+      /a pooler that takes no start-up options: set DATABASE_PREPARED=false/,
+    )
+  })
+
+  await t.test('what the role or the database sets otherwise is refused by name', async (t) => {
+    const db = await connect(t, directUrl)
+    const env = { ...settings(url), MIGRATE_DATABASE_URL: directUrl, DATABASE_PREPARED: 'false' }
+    /** What PgBouncer has open keeps its settings. */
+    const renew = () =>
+      db.query(
+        `select pg_terminate_backend(pid, 10000) from pg_stat_activity
+        where usename = $1 and pid <> pg_backend_pid()`,
+        [name],
+      )
+    await db.query(`alter role ${name} set bytea_output = 'escape'`)
+    await db.query(`alter role ${name} set array_nulls = off; alter role ${name} reset jit`)
+    await renew()
+    const said = await refused(t, env)
+    const cure = `alter role ${name} in database ${name} set bytea_output = 'hex'`
+    t.match(said, `bytea_output is "escape" and must be "hex": ${cure}`)
+    t.match(said, /array_nulls is "off"/)
+    await db.query(`alter role ${name} reset bytea_output; alter role ${name} reset array_nulls`)
+    await renew()
+    const launched = launch(t, env)
+    await launched.lines.waitFor(({ event }) => event === 'service.ready')
+    t.match(launched.stderr(), /note: through a pooler the role needs settings of its own for jit:/)
+    await db.query(`alter role ${name} set jit = 'off'`)
+    await renew()
+  })
 
   await t.test('the role gives what start-up options give elsewhere', async (t) => {
     const db = await connect(t, url)

@@ -10,7 +10,7 @@ const refused = () => Promise.reject(new AppError('overloaded', 'test'))
 async function told(database: Partial<DatabaseView>, state = prepared, closing = open) {
   let pings = 0
   const view: DatabaseView = {
-    isDown: () => false,
+    trouble: () => undefined,
     isBusy: () => false,
     answeredMsAgo: () => Number.POSITIVE_INFINITY,
     ...database,
@@ -25,7 +25,7 @@ async function told(database: Partial<DatabaseView>, state = prepared, closing =
 t.test('a young answer need not be asked for again', async (t) => {
   t.same(await told({ answeredMsAgo: () => 100 }), { reasons: [], pings: 0 })
   t.same(await told({ answeredMsAgo: () => 101 }), { reasons: [], pings: 1 })
-  t.same(await told({ answeredMsAgo: () => 0, isDown: () => true }), { reasons: [], pings: 1 })
+  t.same(await told({ answeredMsAgo: () => 0, trouble: () => 'lost' }), { reasons: [], pings: 1 })
   const isBusy = () => true
   t.same(await told({ isBusy, answeredMsAgo: () => 700 }), { reasons: [], pings: 0 })
   t.same(await told({ isBusy, answeredMsAgo: () => 701 }), { reasons: [], pings: 1 })
@@ -47,7 +47,7 @@ t.test('a ping that fails proves nothing against an answer to somebody else', as
   const answeredMsAgo = () => ago
   t.same(await told({ ping, answeredMsAgo }), { reasons: [], pings: 1 })
   ago = 5_000
-  t.same(await told({ ping, answeredMsAgo, isDown: () => true }), {
+  t.same(await told({ ping, answeredMsAgo, trouble: () => 'lost' }), {
     reasons: ['database'],
     pings: 1,
   })
@@ -55,8 +55,8 @@ t.test('a ping that fails proves nothing against an answer to somebody else', as
 
 t.test('a ping that never ends is not waited for', async (t) => {
   const ping = () => new Promise(() => {})
-  for (const isDown of [false, true]) {
-    t.same(await told({ ping, isDown: () => isDown }), { reasons: ['database'], pings: 1 })
+  for (const trouble of [undefined, 'lost'] as const) {
+    t.same(await told({ ping, trouble: () => trouble }), { reasons: ['database'], pings: 1 })
   }
 })
 

@@ -7,9 +7,11 @@
  * So it is where connections cannot be made, whatever the reason: those that are left may serve on for long. Where one
  * was lost the others may be next: one that was made before proves nothing for LOST_SETTLE_MS.
  */
+import { errorText } from '../core/error-text.ts'
 import type { Line } from '../telemetry/events.ts'
 import { CONNECT, LOST, type Outcome } from './pool.ts'
-import { errorText, isAway, isPartial } from './sqlstate.ts'
+import { isAway, isPartial } from './sqlstate.ts'
+import { type Trouble, troubleOf } from './trouble.ts'
 
 type Success = Extract<Outcome, { readonly kind: 'worked' }>
 
@@ -25,6 +27,7 @@ export class DatabaseHealth {
   readonly #log: (line: Line) => void
   readonly #nowMs: () => number
   #downSinceMs: number | undefined
+  #trouble: Trouble = 'other'
   /** What failed in this episode while others may have succeeded. */
   readonly #failed = new Set<string>()
   #failedAtMs = Number.NEGATIVE_INFINITY
@@ -39,6 +42,11 @@ export class DatabaseHealth {
 
   get isDown(): boolean {
     return this.#downSinceMs !== undefined
+  }
+
+  /** The latest of this episode; undefined outside of one. */
+  get trouble(): Trouble | undefined {
+    return this.isDown ? this.#trouble : undefined
   }
 
   readonly observe = (outcome: Outcome): void => {
@@ -72,9 +80,13 @@ export class DatabaseHealth {
   }
 
   #down(error: unknown): void {
+    this.#trouble = troubleOf(error)
     if (this.#downSinceMs !== undefined) return
     this.#downSinceMs = this.#nowMs()
-    this.#log({ event: 'db.unavailable', fields: { error: errorText(error) } })
+    this.#log({
+      event: 'db.unavailable',
+      fields: { error: errorText(error), cause: this.#trouble },
+    })
   }
 
   #up(): void {

@@ -1,4 +1,4 @@
-/** What the database says of itself: which installation it is, and whether it keeps what it acknowledges. */
+/** Which installation a database is, and whether it answers. */
 import { randomUUID } from 'node:crypto'
 import type { Queryable } from './pool.ts'
 
@@ -8,11 +8,6 @@ const INSTANCE_ID = /* sql */ `
   select instance_id as "instanceId" from made
   union all
   select instance_id from installation`
-
-const UNSAFE = /* sql */ `
-  select name || '=' || setting as "setting" from pg_settings
-  where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting = 'off'
-  order by name`
 
 const PING = /* sql */ `select 1`
 
@@ -28,15 +23,6 @@ export async function readInstanceId(database: Queryable): Promise<string> {
   const row = (await read()).rows[0] ?? (await read()).rows[0]
   if (row === undefined) throw new Error('installation holds no row')
   return row.instanceId
-}
-
-/** Settings under which an acknowledged write may be lost, such as `fsync=off`; empty where all is well. */
-export async function unsafeSettings(database: Queryable): Promise<readonly string[]> {
-  const { rows } = await database.query<{ setting: string }>({
-    name: 'installation.unsafe_settings',
-    text: UNSAFE,
-  })
-  return rows.map((row) => row.setting)
 }
 
 export async function ping(database: Queryable): Promise<void> {

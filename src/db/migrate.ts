@@ -8,7 +8,9 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { sleep, within } from '../core/wait.ts'
 import { connectionOf } from './database-url.ts'
-import { connectFailure } from './sqlstate.ts'
+import { ReadOnlyServerError, ServerClient } from './server-client.ts'
+import { PIN_LOCALLY, readSession, SessionError, sessionFaults } from './session-check.ts'
+import { connectFailure, isUnavailable } from './sqlstate.ts'
 
 export interface Migration {
   readonly number: number
@@ -42,6 +44,14 @@ const NO_TIMEOUT_MS = 2 ** 31 - 1
 /** Tries of one migration that waits for a table lock; then the service gives up and is started anew. */
 const MAX_LOCK_TRIES = 30
 
+const OTHER_SCHEMA = /* sql */ `
+  select n.nspname as "there", current_schema() as "here"
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where c.relname = 'hmac_secrets' and n.nspname <> current_schema() and pg_has_role(c.relowner, 'usage')
+    and not exists (select from pg_class k join pg_namespace m on m.oid = k.relnamespace
+      where k.relname = 'hmac_secrets' and m.nspname = current_schema())
+  limit 1`
+
 const CREATE_RECORD = /* sql */ `
   create table if not exists schema_migrations (
     number integer primary key,
@@ -73,9 +83,16 @@ export function readMigrations(directory?: string): readonly Migration[] {
   })
 }
 
-/** Applies what is missing; returns how many were. Throws MigrationError, or pg's error where the database is away. */
-export async function migrate(url: string, migrations: readonly Migration[]): Promise<number> {
-  const client = new pg.Client({
+/**
+ * Applies what is missing; returns how many were. Throws MigrationError, SessionError, or pg's error where the database
+ * is away.
+ */
+export async function migrate(
+  url: string,
+  migrations: readonly Migration[],
+  isUnsafeAllowed = false,
+): Promise<number> {
+  const client = new ServerClient({
     ...connectionOf(url),
     connectionTimeoutMillis: 2_000,
     query_timeout: ANSWER_TIMEOUT_MS,
@@ -87,8 +104,12 @@ export async function migrate(url: string, migrations: readonly Migration[]): Pr
     await client.connect().catch((error: unknown) => {
       throw connectFailure(error)
     })
+    await refuseUnfit(client, isUnsafeAllowed)
     let appliedCount = 0
-    await locked(client, () => client.query(CREATE_RECORD))
+    await locked(client, async () => {
+      await refuseSecond(client)
+      await sentenced(client, 'schema_migrations', () => client.query(CREATE_RECORD))
+    })
     for (const migration of migrations) {
       if (await withLockRetries(() => locked(client, () => apply(client, migration)))) {
         appliedCount += 1
@@ -102,10 +123,48 @@ export async function migrate(url: string, migrations: readonly Migration[]): Pr
   }
 }
 
+/** Before anything is made in it. */
+async function refuseUnfit(client: ServerClient, isUnsafeAllowed: boolean): Promise<void> {
+  if (client.readOnlyReasons.size > 0) throw new ReadOnlyServerError(client.readOnlyReasons)
+  const facts = await readSession(client, ANSWER_TIMEOUT_MS)
+  const faults = sessionFaults(facts, { isUnsafeAllowed, arePinsChecked: false })
+  if (faults.length > 0) throw new SessionError(faults)
+}
+
+/** A search_path that leads past the tables would make a second, empty installation: no phone would be known to it. */
+async function refuseSecond(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ there: string; here: string }>(OTHER_SCHEMA)
+  const first = rows[0]
+  if (first === undefined) return
+  throw new MigrationError(
+    `search_path makes new tables in schema ${first.here}, but this installation is in schema ${first.there}: every phone would be unknown. Set search_path of the role back to ${first.there}; a second installation needs a database of its own`,
+  )
+}
+
+/** What the server will not do, in a sentence; what another try may bring about stays as it is. */
+async function sentenced<T>(client: pg.Client, what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof pg.DatabaseError) || isUnavailable(error)) throw error
+    const message = `${what} cannot be applied: ${error.message}${cureOf(error.code, client)}`
+    throw new MigrationError(message, { cause: error })
+  }
+}
+
+function cureOf(sqlstate: string | undefined, { user, database }: pg.Client): string {
+  if (sqlstate === '42501') {
+    return `. ${user} needs the schema and the tables for its own (alter database ${database} owner to ${user}; grant create on schema public to ${user}), or give the URL of a role that has them as MIGRATE_DATABASE_URL`
+  }
+  // A table, an index or a column that is there, is not there, or is another one.
+  const isTaken = /^(42P07|42P01|42701|42703|42710|42804)$/.test(sqlstate ?? '')
+  return isTaken ? '. Something else uses these names: fleetloop needs a database of its own' : ''
+}
+
 async function apply(client: pg.Client, migration: Migration): Promise<boolean> {
-  const found = await client.query<Applied>('select * from schema_migrations where number = $1', [
-    migration.number,
-  ])
+  const found = await sentenced(client, 'schema_migrations', () =>
+    client.query<Applied>('select * from schema_migrations where number = $1', [migration.number]),
+  )
   const applied = found.rows[0]
   if (applied !== undefined) {
     if (applied.sha256 === migration.sha256) return false
@@ -117,7 +176,7 @@ async function apply(client: pg.Client, migration: Migration): Promise<boolean> 
     text: migration.sql,
     query_timeout: NO_TIMEOUT_MS,
   }
-  await client.query(unhurried)
+  await sentenced(client, `sql/${migration.name}.sql`, () => client.query(unhurried))
   await client.query(
     'insert into schema_migrations (number, name, sha256, is_breaking) values ($1, $2, $3, $4)',
     [migration.number, migration.name, migration.sha256, migration.isBreaking],
@@ -140,11 +199,11 @@ async function refuseNewer(client: pg.Client, known: number): Promise<void> {
 /** One transaction that holds the advisory lock, polled: a waiting lock would deadlock with index builds. */
 async function locked<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
   for (;;) {
-    await client.query('begin')
+    await client.query('begin isolation level read committed')
     try {
       // A migration takes the time that it takes, whatever the role or the database sets for statements.
       await client.query(
-        `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local statement_timeout = 0`,
+        `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local statement_timeout = 0; ${PIN_LOCALLY}`,
       )
       const { rows } = await client.query<{ isOurs: boolean }>(
         'select pg_try_advisory_xact_lock($1) as "isOurs"',

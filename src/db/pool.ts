@@ -10,9 +10,11 @@ import { connectionOf } from './database-url.ts'
 import {
   isReadOnly,
   ReadOnlyServerError,
+  readOnlyReasons,
   ServerClient,
   type ServerClientConfig,
 } from './server-client.ts'
+import { PINNED_SETTINGS, type VerifySession } from './session-check.ts'
 import {
   connectFailure,
   isAway,
@@ -69,6 +71,8 @@ export interface PoolOptions {
   readonly lockTimeoutMs?: number
   /** Server settings of each connection, such as plan_cache_mode, besides those that all have. */
   readonly serverSettings?: Readonly<Record<string, string>>
+  /** Asks each new connection whether it can be relied on. */
+  readonly verifySession?: VerifySession
   readonly failpoint?: AtFailpoint | undefined
   /** Told of every success, and of every failure for want of a database. */
   readonly onOutcome?: (outcome: Outcome) => void
@@ -80,6 +84,8 @@ export const CONNECT = 'connect'
 export const LOST = 'lost connection'
 /** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
 const CONNECT_TIMEOUT_MS = 800
+/** What a new connection is asked must be answered within that as well, or within this where it took so long to make. */
+const MIN_VERIFY_MS = 200
 const QUERY_TIMEOUT_MS = 1_100
 const LOCK_TIMEOUT_MS = 500
 const IDLE_TIMEOUT_MS = 300_000
@@ -97,16 +103,20 @@ export class Pool implements Database {
   /** From then on a failure says nothing about the database. */
   #isClosed = false
   readonly #onOutcome: (outcome: Outcome) => void
+  readonly #verifySession: VerifySession | undefined
+  readonly #connectTimeoutMs: number
 
   constructor(options: PoolOptions) {
     const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
+    this.#verifySession = options.verifySession
+    this.#connectTimeoutMs = options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS
     this.#isPrepared = options.isPrepared
     this.#maxWaiting = options.maxWaiting ?? MAX_WAITING
     this.#onOutcome = options.onOutcome ?? (() => {})
     const config: pg.PoolConfig & ServerClientConfig = {
       ...connectionOf(options.url),
       max: options.maxConnections,
-      connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      connectionTimeoutMillis: this.#connectTimeoutMs,
       query_timeout: queryTimeoutMs,
       // The default of 10 s would open a new connection, and prepare anew, for nearly every quiet fleet's heartbeat.
       idleTimeoutMillis: IDLE_TIMEOUT_MS,
@@ -119,15 +129,21 @@ export class Pool implements Database {
         const silent = 'no connection: it was silent for too long, or cut off'
         this.#failed(CONNECT, connectFailure(fault ?? new Error(silent)))
       },
-      // A server that only reads, such as the old primary after a failover, is as good as none: what it knows is old.
-      verify: (client, done) => done(isReadOnly(client) ? new ReadOnlyServerError() : undefined),
+      verify: (client, done) => {
+        this.#verify(client).then(() => done(), done)
+      },
       // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
       ...(options.isPrepared && {
         statement_timeout: queryTimeoutMs - 200,
         lock_timeout: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
         idle_in_transaction_session_timeout: 5_000,
-        // To compile a statement takes longer than any of ours runs.
-        options: settingsText({ jit: 'off', ...options.serverSettings }),
+        // To compile a statement takes longer than any of ours runs. Idle connections are the pool's to end.
+        options: settingsText({
+          ...PINNED_SETTINGS,
+          jit: 'off',
+          idle_session_timeout: '0',
+          ...options.serverSettings,
+        }),
       }),
     }
     this.#pool = new pg.Pool(config)
@@ -229,6 +245,22 @@ export class Pool implements Database {
     }
   }
 
+  /** Of a new connection; whoever waits for it may have given up. */
+  async #verify(client: pg.PoolClient): Promise<void> {
+    try {
+      // A server that only reads, such as the old primary after a failover, is as good as none: what it knows is old.
+      const reasons = readOnlyReasons(client)
+      if (reasons.size > 0) throw new ReadOnlyServerError(reasons)
+      const openedAtMs = client instanceof ServerClient ? client.openedAtMs : performance.now()
+      const leftMs = this.#connectTimeoutMs - (performance.now() - openedAtMs)
+      await this.#verifySession?.(client, Math.max(MIN_VERIFY_MS, leftMs))
+    } catch (error) {
+      const failure = connectFailure(error)
+      this.#failed(CONNECT, failure)
+      throw failure
+    }
+  }
+
   #overloaded(cause?: unknown): AppError {
     this.#refused += 1
     const message = 'Too many requests wait for the database. Try again shortly.'
@@ -258,7 +290,7 @@ export class Pool implements Database {
 
 function settingsText(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)
-    .map(([name, value]) => `-c ${name}=${value}`)
+    .map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`)
     .join(' ')
 }
 

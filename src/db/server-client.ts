@@ -4,17 +4,21 @@
  */
 import pg from 'pg'
 
+const STANDBY = 'in_hot_standby'
+const READ_ONLY = 'default_transaction_read_only'
+type ReadOnlyReason = typeof STANDBY | typeof READ_ONLY
+const NONE: ReadonlySet<ReadOnlyReason> = new Set()
+
 /** As PostgreSQL's own for a write: read_only_sql_transaction. */
 export class ReadOnlyServerError extends Error {
   override readonly name = 'ReadOnlyServerError'
   readonly code = '25006'
 
-  constructor() {
-    super('the server only reads: it is a standby, or default_transaction_read_only is on')
+  constructor(reasons: ReadonlySet<ReadOnlyReason>) {
+    const why = reasons.has(STANDBY) ? 'it is a standby' : `${READ_ONLY} is on`
+    super(`the server only reads: ${why}`)
   }
 }
-
-const REPORTS: ReadonlySet<string> = new Set(['in_hot_standby', 'default_transaction_read_only'])
 
 export interface ServerClientConfig extends pg.ClientConfig {
   /** Told of an attempt to connect that failed; undefined: it was silent for too long, or cut off. */
@@ -22,9 +26,11 @@ export interface ServerClientConfig extends pg.ClientConfig {
 }
 
 export class ServerClient extends pg.Client {
+  /** When it was begun, by performance.now(). */
+  readonly openedAtMs = performance.now()
   /** When it was first ready for a query, by performance.now(). */
   connectedAtMs = 0
-  readonly #reasons = new Set<string>()
+  readonly readOnlyReasons = new Set<ReadOnlyReason>()
 
   constructor(config?: ServerClientConfig) {
     super(config)
@@ -43,17 +49,17 @@ export class ServerClient extends pg.Client {
       this.connectedAtMs = performance.now()
     })
     this.connection.on('parameterStatus', ({ parameterName: name, parameterValue: value }) => {
-      if (!REPORTS.has(name)) return
-      if (value === 'on') this.#reasons.add(name)
-      else this.#reasons.delete(name)
+      if (name !== STANDBY && name !== READ_ONLY) return
+      if (value === 'on') this.readOnlyReasons.add(name)
+      else this.readOnlyReasons.delete(name)
     })
-  }
-
-  get isReadOnly(): boolean {
-    return this.#reasons.size > 0
   }
 }
 
+export function readOnlyReasons(client: pg.ClientBase): ReadonlySet<ReadOnlyReason> {
+  return client instanceof ServerClient ? client.readOnlyReasons : NONE
+}
+
 export function isReadOnly(client: pg.ClientBase): boolean {
-  return client instanceof ServerClient && client.isReadOnly
+  return readOnlyReasons(client).size > 0
 }

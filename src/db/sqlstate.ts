@@ -1,4 +1,5 @@
 /** What an error of PostgreSQL or of the way to it means to us. Classes: PostgreSQL manual, appendix A. */
+import { errorCode, errorText } from '../core/error-text.ts'
 import { AppError } from '../core/errors.ts'
 
 /** The five characters of PostgreSQL's own error, a digit among them (EPIPE is none); undefined for network, time-out, ours. */
@@ -19,24 +20,30 @@ export function isOwnWait(error: unknown): boolean {
 const LOST_CONNECTION =
   /Query read timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool after calling end|Client was closed and is not queryable|connection is insecure/
 
+/** And this one, of a SCRAM exchange. */
+const NO_PASSWORD = /client password must be/
+
 /**
  * Why a connection could not be made. Whatever it is (DNS, TLS, silence, no PostgreSQL at all), there is no database:
  * what pg gives no SQLSTATE becomes sqlclient_unable_to_establish_sqlconnection.
  */
 export function connectFailure(error: unknown): Error {
   if (error instanceof Error && isUnavailable(error)) return error
-  const message = error instanceof Error ? error.message : String(error)
-  return Object.assign(new Error(message), { code: '08001' })
+  const text = errorText(error)
+  const message = NO_PASSWORD.test(text) ? 'it wants a password, and its URL has none' : text
+  return Object.assign(new Error(message, { cause: error }), { code: '08001' })
 }
+
+/** It waited too long for a lock or for its own end, or lost a deadlock. */
+// biome-ignore format: one list
+const OF_ONE_STATEMENT: ReadonlySet<string> = new Set(['55P03', '57014', '40001', '40P01', '25P03', '25P04'])
+/** Classes 28, 3D and 55000: it lets nobody in (password, no such database, allow_connections=false). 25006: it only reads. */
+const AWAY = /^(08|28|3D|53|57P|58)|^(25006|55000)$/
 
 /** The database is away, starting, stopping, full, read-only or too slow: our trouble, worth a retry, 503. */
 export function isUnavailable(error: unknown): boolean {
   const state = sqlstate(error)
-  if (state !== undefined) {
-    // 28, 3D and 55000: it lets nobody in (password, no such database, allow_connections=false).
-    const isOurTrouble = /^(08|28|3D|53|57P|58)/.test(state)
-    return isOurTrouble || ['25006', '55000', '57014', '55P03', '40001', '40P01'].includes(state)
-  }
+  if (state !== undefined) return AWAY.test(state) || OF_ONE_STATEMENT.has(state)
   const code = errorCode(error)
   if (code !== undefined && /^(E[A-Z]+|ERR_SOCKET.*|ERR_STREAM.*)$/.test(code)) return true
   return error instanceof Error && LOST_CONNECTION.test(error.message)
@@ -45,7 +52,7 @@ export function isUnavailable(error: unknown): boolean {
 /** As isUnavailable, but for one statement that waited too long for a lock or lost a deadlock: the database is there. */
 export function isAway(error: unknown): boolean {
   const state = sqlstate(error) ?? ''
-  return isUnavailable(error) && !['55P03', '57014', '40001', '40P01'].includes(state)
+  return isUnavailable(error) && !OF_ONE_STATEMENT.has(state)
 }
 
 /** Others may succeed while it lasts: a full disk, no more connections, nobody new let in, no writes. */
@@ -74,15 +81,4 @@ function isPartitionNew(error: unknown): boolean {
 /** After these the session is sound: the connection goes back to the pool. After anything else it is closed. */
 export function leavesSessionSound(error: unknown): boolean {
   return /^(22|23|21|40|42|44|54|55|P0)/.test(sqlstate(error) ?? '')
-}
-
-/** Why, for a line; Node's AggregateError of all addresses that refused has a code and no message. */
-export function errorText(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  return error.message || (errorCode(error) ?? error.name)
-}
-
-function errorCode(error: unknown): string | undefined {
-  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined
-  return typeof error.code === 'string' ? error.code : undefined
 }

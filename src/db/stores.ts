@@ -20,12 +20,15 @@ import { mailbox } from './mailbox.ts'
 import { partitions } from './partitions.ts'
 import { Pool, type PoolOptions } from './pool.ts'
 import { type OnJudged, type Registration, register } from './registration.ts'
+import { sessionVerifier } from './session-check.ts'
 import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions
   extends Pick<PoolOptions, 'url' | 'isPrepared' | 'onOutcome' | 'failpoint'> {
   /** DATABASE_POOL_MAX: all pools together. */
   readonly maxConnections: number
+  /** ALLOW_UNSAFE_DATABASE. */
+  readonly isUnsafeAllowed: boolean
   readonly dedupWindowS: number
   readonly heartbeatRetentionDays: number
   /** This replica, for timelines. */
@@ -64,7 +67,9 @@ export type Stores = ReturnType<typeof createStores>
 export function createStores(options: StoresOptions) {
   const { url, isPrepared, onOutcome, instance } = options
   const { failpoint } = options
-  const common = { url, isPrepared, failpoint, ...(onOutcome && { onOutcome }) }
+  const { isUnsafeAllowed } = options
+  const verifySession = sessionVerifier({ isUnsafeAllowed, arePinsChecked: true })
+  const common = { url, isPrepared, failpoint, verifySession, ...(onOutcome && { onOutcome }) }
   const hot = new Pool({
     ...common,
     maxConnections: HEARTBEAT_CONNECTIONS,

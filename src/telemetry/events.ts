@@ -131,11 +131,11 @@ export const EVENTS = {
   },
   'service.start': {
     levels: ['INFO'],
-    fields: { version: 'string', instance_id: 'string', config: 'object' },
+    fields: { version: 'string', instance_id: 'string', database: 'string', config: 'object' },
   },
   'service.ready': { levels: ['INFO'], fields: { startup_ms: 'number' } },
   'service.stop': { levels: ['INFO'], fields: { reason: 'string', drained_ms: 'number' } },
-  'db.unavailable': { levels: ['ERROR'], fields: { error: 'string' } },
+  'db.unavailable': { levels: ['ERROR'], fields: { error: 'string', cause: 'string' } },
   'db.recovered': { levels: ['INFO'], fields: { down_ms: 'number' } },
   'log.dropped': {
     levels: ['WARN'],

@@ -111,7 +111,10 @@ t.test('a migration that fails leaves nothing behind', async (t) => {
   const url = await emptyDatabase(t)
   const db = await connect(t, url)
   const broken = migration(2, 'create table b (x integer); create table a (x integer)')
-  await t.rejects(migrate(url, [FIRST, broken]), { code: '42P07' })
+  await t.rejects(migrate(url, [FIRST, broken]), {
+    name: 'MigrationError',
+    message: /^sql\/m2\.sql cannot be applied: relation "a" already exists/,
+  })
   t.match(await applied(db), [{ number: 1 }])
   t.same((await db.query(`select to_regclass('b') as b`)).rows, [{ b: null }])
   t.equal(await migrate(url, [FIRST, SECOND]), 1, 'once mended it goes on')

@@ -1,9 +1,11 @@
 /** The way to PostgreSQL under bad input, lost connections, time-outs and overload. */
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { errorText } from '../../src/core/error-text.ts'
 import { DatabaseHealth } from '../../src/db/health.ts'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
-import { errorText } from '../../src/db/sqlstate.ts'
+import { sessionVerifier } from '../../src/db/session-check.ts'
+import { troubleOf } from '../../src/db/trouble.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { lineTo } from '../helpers/database-line.ts'
@@ -228,6 +230,39 @@ t.test('a server that only reads is as good as none, and its reads prove nothing
   t.equal((await pool.query(insert)).rowCount, 1)
   while (health.isDown) await pool.query(read)
   t.same(lines, ['db.unavailable', 'db.recovered'])
+})
+
+t.test('a session that changes while we run is used no more, and named', async (t) => {
+  const verifySession = sessionVerifier({ isUnsafeAllowed: false, arePinsChecked: true })
+  const { url, db, kill, pool, pid, outcomes } = await prepare(t, { verifySession })
+  const database = pg.escapeIdentifier(new URL(url).pathname.slice(1))
+  const set = (text: string) => db.query(`alter database ${database} ${text}`)
+  const show = async (name: string) => (await pool.query(sql(`show ${name}`))).rows
+  await set(`set idle_session_timeout = '10s'`)
+  await set(`set datestyle = 'German'`)
+  t.same(await show('idle_session_timeout'), [{ idle_session_timeout: '0' }])
+  t.same(await show('datestyle'), [{ DateStyle: 'ISO, MDY' }])
+
+  await db.query('create schema other')
+  for (const [name, value, said] of [
+    ['synchronous_commit', 'off', /synchronous_commit is "off" and must be "on"/],
+    ['session_replication_role', 'replica', /session_replication_role is "replica"/],
+    ['search_path', 'other', /leads to schema other; when the service started it led to public/],
+  ] as const) {
+    await set(`set ${name} = ${value}`)
+    t.ok(await pid(), 'open connections go on')
+    await kill(await pid())
+    await until(() =>
+      pool.query(sql('select 1')).then(
+        () => false,
+        (error) => said.test(error.cause.message),
+      ),
+    )
+    t.match(outcomes.at(-1), { code: '08004', message: said })
+    t.match(troubleOf(outcomes.at(-1)), 'session')
+    await set(`reset ${name}`)
+    t.ok(await pid())
+  }
 })
 
 t.test('waiting has a bound: one more is refused at once', async (t) => {

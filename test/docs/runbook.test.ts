@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { DRILLS } from '../../drills/index.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
+import { TROUBLES } from '../../src/db/trouble.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import { EVENTS } from '../../src/telemetry/events.ts'
 import { codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
@@ -29,6 +30,12 @@ t.test('the table of events is the vocabulary', async (t) => {
     fields: Object.keys(shape.fields),
   }))
   t.same(table, vocabulary)
+})
+
+t.test('each cause for which there is no database is told', async (t) => {
+  const table = tableOf(sectionOf(RUNBOOK, 'Database trouble'))
+  const told = table.flatMap(([codes = '']) => codesOf(codes))
+  t.same(told.sort(), Object.keys(TROUBLES).sort())
 })
 
 t.test('each bound stands in the code with that size', async (t) => {

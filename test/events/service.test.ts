@@ -18,7 +18,7 @@ t.test('a life: started, ready, stopped', async (t) => {
     const service = await startService(t)
     const { instance_id } = (await service.call('GET', '/healthz')).body
     const isOurs = (value: unknown) => isConfigOf(value, service.dataDir)
-    const own = { version, instance_id, config: isOurs }
+    const own = { version, instance_id, database: null, config: isOurs }
     await compareOnly(t, service, 'service.start', 'INFO', BACKGROUND, own)
     const ready = { startup_ms: isDuration }
     await compareOnly(t, service, 'service.ready', 'INFO', BACKGROUND, ready)
@@ -57,7 +57,10 @@ t.test('a database that goes away and comes back', async (t) => {
     [name],
   )
   t.equal((await service.call('GET', '/admin/devices')).status, 503)
-  await compareOnly(t, service, 'db.unavailable', 'ERROR', BACKGROUND, { error: /\S/ })
+  await compareOnly(t, service, 'db.unavailable', 'ERROR', BACKGROUND, {
+    error: /\S/,
+    cause: /^(lost|not_allowed)$/,
+  })
   await allow(true)
   t.equal((await service.call('GET', '/admin/devices')).status, 200)
   await compareOnly(t, service, 'db.recovered', 'INFO', BACKGROUND, { down_ms: isDuration })

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { startReplica } from '../../drills/replica.ts'
 import { serviceSettings } from '../../drills/service-settings.ts'
 import { DatabaseHealth } from '../../src/db/health.ts'
+import { troubleOf } from '../../src/db/trouble.ts'
 import { ask, asks, everyAsk } from '../helpers/asks.ts'
 import { call } from '../helpers/client.ts'
 import { readCluster } from '../helpers/cluster.ts'
@@ -197,9 +198,9 @@ function startWaiting(t: Test, url: string) {
 }
 
 t.test('a server that stays silent, or that nobody can speak with, is waited for', async (t) => {
-  for (const [query, answer] of [
-    ['', ''],
-    ['?sslmode=verify-full', 'N'], // it has no TLS
+  for (const [query, answer, cause] of [
+    ['', '', 'silent'],
+    ['?sslmode=verify-full', 'N', 'tls_failed'], // it has no TLS
   ] as const) {
     const server = createServer((socket) => {
       socket.on('error', () => {})
@@ -211,7 +212,12 @@ t.test('a server that stays silent, or that nobody can speak with, is waited for
     const life = startWaiting(t, `postgres://127.0.0.1:${port}/nowhere${query}`)
     const origin = await life.origin
     await until(() => life.databaseLines.length > 0)
-    t.equal((await call(origin, 'GET', '/readyz')).status, 503)
+    t.match(await call(origin, 'GET', '/readyz'), {
+      status: 503,
+      body: { reasons: { database: new RegExp(`^${cause}: `) } },
+    })
+    t.match(life.databaseLines[0], `"cause":"${cause}"`)
+    t.match(life.notes(), /waiting for the database: .*; trying again/)
     t.equal((await call(origin, 'GET', '/healthz')).status, 200)
     life.signal('SIGTERM')
     t.same(await life.ended, { code: 0, signal: null }, life.notes())
@@ -251,7 +257,10 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   const failed = (what: string, error: Error) => health.observe({ kind: 'failed', what, error })
   const worked = (what: string, startedAtMs = nowMs, connectedAtMs = 0) =>
     health.observe({ kind: 'worked', what, startedAtMs, connectedAtMs })
-  const begin = ({ message }: Error) => ({ event: 'db.unavailable', fields: { error: message } })
+  const begin = (error: Error) => ({
+    event: 'db.unavailable',
+    fields: { error: error.message, cause: troubleOf(error) },
+  })
   const end = (downMs: number) => ({ event: 'db.recovered', fields: { down_ms: downMs } })
 
   failed('read', lost)
@@ -289,11 +298,15 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   nowMs += 1_000
   worked('read')
   t.same(lines.splice(0), [begin(lost), end(1_000)], 'they were not')
-  const refused = Object.assign(new AggregateError([lost]), { code: 'ECONNREFUSED' })
+  const addresses = ['::1', '127.0.0.1'].map((host) => new Error(`connect ECONNREFUSED ${host}`))
+  const refused = Object.assign(new AggregateError(addresses), { code: 'ECONNREFUSED' })
   failed('read', refused)
+  t.equal(health.trouble, 'refused')
   nowMs += 200
   worked('read')
-  t.match(lines.splice(0), [{ fields: { error: 'ECONNREFUSED' } }, end(200)], 'at each address')
+  t.equal(health.trouble, undefined)
+  const error = 'connect ECONNREFUSED ::1, connect ECONNREFUSED 127.0.0.1'
+  t.match(lines.splice(0), [{ fields: { error, cause: 'refused' } }, end(200)], 'at each address')
 
   failed('insert', full)
   nowMs += 1_000

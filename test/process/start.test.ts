@@ -1,11 +1,5 @@
 /** The beginning of the process: what it refuses to start on, and what it waits for. */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
 import { makeServiceAccount } from '../../sim/service-account.ts'
@@ -13,66 +7,13 @@ import { readMigrations } from '../../src/db/migrate.ts'
 import { call } from '../helpers/client.ts'
 import { readCluster, urlOf } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { Lines } from '../helpers/lines.ts'
+import { launch, refused, settings } from '../helpers/launched.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 
-const MAIN =
-  process.env['FLEETLOOP_TEST_MAIN'] ?? fileURLToPath(new URL('../../src/main.js', import.meta.url))
-const EX_CONFIG = 78
 const OLD = 'Tn5xJw8qRe3zUb6mKy9aHs2d'
 const NEW = 'Gv4pLc7fZk2tXj8nWq5rMd9b'
 /** As it was accepted once. */
 const WEAK = 'change-me-change-me-change-me'
-
-interface Launched {
-  readonly process: ChildProcess
-  readonly lines: Lines
-  readonly stderr: () => string
-  readonly exit: Promise<number | null>
-  /** Resolves when the port is open. */
-  origin(): Promise<string>
-}
-
-/** The process, ready or not; killed at the end of `t`. */
-function launch(t: Test, env: Readonly<Record<string, string>>): Launched {
-  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-data-'))
-  const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'], PORT: '0', DATA_DIR: dataDir, ...env },
-  })
-  let text = ''
-  child.stderr.setEncoding('utf8')
-  child.stderr.on('data', (more: string) => {
-    text += more
-  })
-  const exit = once(child, 'close').then(([code]) => code as number | null) // 'close' gives the code first
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await exit
-    rmSync(dataDir, { recursive: true, force: true })
-  })
-  return {
-    process: child,
-    lines: new Lines(child.stdout),
-    stderr: () => text,
-    exit,
-    async origin() {
-      for (;;) {
-        const found = /listening on (\S+)/.exec(text)?.[1]
-        if (found !== undefined) return found
-        await once(child.stderr, 'data')
-      }
-    },
-  }
-}
-
-function settings(databaseUrl: string): Record<string, string> {
-  return {
-    DATABASE_URL: databaseUrl,
-    ADMIN_TOKENS: `tester=${ADMIN}`,
-    HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
-  }
-}
 
 /** A database that is not there yet; created empty, and dropped at the end of `t`. */
 async function absentDatabase(t: Test) {
@@ -83,15 +24,6 @@ async function absentDatabase(t: Test) {
     url: urlOf(readCluster(), name),
     create: () => admin.query(`create database ${name}`),
   }
-}
-
-/** Exit code 78 and no request served; gives what was said. */
-async function refused(t: Test, env: Readonly<Record<string, string>>): Promise<string> {
-  const launched = launch(t, env)
-  t.equal(await launched.exit, EX_CONFIG, launched.stderr())
-  t.equal(launched.lines.of('service.ready').length, 0)
-  t.notMatch(launched.stderr(), /\n +at /, 'a message, no stack')
-  return launched.stderr()
 }
 
 t.test('production without its settings names all that is missing, at once', async (t) => {
@@ -129,26 +61,6 @@ t.test('a newer schema is refused only where it breaks with this release', async
   await startService(t, { databaseUrl })
   await db.query(`insert into schema_migrations values (9999, '9999_breaking', 'x', true)`)
   t.match(await refused(t, settings(databaseUrl)), '9999_breaking')
-})
-
-t.test('a database that may lose acknowledged writes is refused', async (t) => {
-  const databaseUrl = await createDatabase(t)
-  const db = await connect(t, databaseUrl)
-  const name = new URL(databaseUrl).pathname.slice(1)
-  // The server of all tests keeps its settings: this database sees others.
-  await db.query(`create schema unsafe;
-    create view unsafe.pg_settings as select name, 'off' as setting from pg_catalog.pg_settings`)
-  await db.query(`alter database ${name} set search_path = public, unsafe, pg_catalog`)
-  t.match(
-    await refused(t, settings(databaseUrl)),
-    'fsync=off, full_page_writes=off, synchronous_commit=off',
-  )
-  await db.query(`alter database ${name} reset search_path`)
-  await db.query(`alter database ${name} set synchronous_commit = off`)
-  const said = await refused(t, settings(databaseUrl))
-  t.match(said, 'acknowledged: synchronous_commit=off. Turn')
-  t.match(said, 'ALLOW_UNSAFE_DATABASE')
-  await startService(t, { databaseUrl, env: { ALLOW_UNSAFE_DATABASE: 'true' } })
 })
 
 t.test('an HMAC secret that devices still use may not be dropped', async (t) => {

@@ -1,0 +1,287 @@
+/** Databases that the service must not serve from, cannot reach, or must not be changed by: each is told in a sentence. */
+
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { TABLES } from '../../src/db/database-check.ts'
+import { startEmbedded } from '../../src/db/embedded.ts'
+import { PINNED_SETTINGS, readSession, sessionFaults } from '../../src/db/session-check.ts'
+import { call } from '../helpers/client.ts'
+import { readCluster, urlOf } from '../helpers/cluster.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+import { type Launched, launch, refused, settings } from '../helpers/launched.ts'
+import { closeTheLoop } from '../helpers/owners-loop.ts'
+import { startService } from '../helpers/service.ts'
+
+/** For each setting that connections pin, a value by which something of ours would go wrong or look otherwise. */
+const HOSTILE: Readonly<Record<string, string>> = {
+  datestyle: 'German',
+  intervalstyle: 'sql_standard',
+  timezone: 'Asia/Kolkata',
+  bytea_output: 'escape',
+  extra_float_digits: '-15',
+  standard_conforming_strings: 'off',
+  array_nulls: 'off',
+  transform_null_equals: 'on',
+  default_transaction_isolation: 'serializable',
+  default_transaction_deferrable: 'on',
+  row_security: 'off',
+  default_table_access_method: 'nowhere',
+  exit_on_error: 'on',
+}
+
+/** Processes that start together. */
+const AT_ONCE = 4
+
+/** Names of the cluster's: what a test leaves behind there would meet the others. */
+const nameOf = (url: string) => pg.escapeIdentifier(new URL(url).pathname.slice(1))
+const pathOf = (url: string) => new URL(url).pathname.slice(1)
+
+/** A login role of its own on a database of its own, which it does not own. */
+async function roleOn(t: Test, url: string) {
+  const admin = await connect(t, readCluster().url)
+  const name = `${pathOf(url)}_role`
+  await admin.query(`create role ${name} login`)
+  t.teardown(() => admin.query(`drop role if exists ${name}`))
+  const own = new URL(url)
+  own.username = name
+  const db = await connect(t, url)
+  t.teardown(() => db.query(`drop owned by ${name}`))
+  return { name, url: own.href, admin, db }
+}
+
+t.test('what a role or a database sets changes nothing for the service', async (t) => {
+  t.same(Object.keys(HOSTILE).sort(), Object.keys(PINNED_SETTINGS).sort(), 'each of them is tried')
+  const databaseUrl = await createDatabase(t)
+  const admin = await connect(t, readCluster().url)
+  // default_table_access_method must exist: a heap by another name.
+  const db = await connect(t, databaseUrl)
+  await db.query('create access method nowhere type table handler heap_tableam_handler')
+  for (const [name, value] of Object.entries(HOSTILE)) {
+    await admin.query(`alter database ${nameOf(databaseUrl)} set ${name} = '${value}'`)
+  }
+  await closeTheLoop(t, { databaseUrl })
+  const { rows } =
+    await db.query(`select distinct amname from pg_class c join pg_am a on a.oid = relam
+    where relkind = 'r' and relname like 'heartbeats%'`)
+  t.same(rows, [{ amname: 'heap' }])
+})
+
+t.test(
+  'a setting that cannot be pinned is refused by name, with its value and the cure',
+  async (t) => {
+    const databaseUrl = await createDatabase(t)
+    const admin = await connect(t, readCluster().url)
+    const name = nameOf(databaseUrl)
+    const db = await connect(t, databaseUrl)
+    await db.query('create schema front')
+    for (const [setting, value, said] of [
+      [
+        'session_replication_role',
+        'replica',
+        /"replica" and must be "origin": alter role .* set session_replication_role = 'origin' \(as a superuser\)/,
+      ],
+      ['zero_damaged_pages', 'on', /zero_damaged_pages is "on" and must be "off"/],
+      ['ignore_checksum_failure', 'on', /ignore_checksum_failure is "on"/],
+      [
+        'synchronous_commit',
+        'local',
+        /synchronous_commit is "local" and must be "on": .*ALLOW_UNSAFE_DATABASE/,
+      ],
+      [
+        'search_path',
+        'nowhere',
+        /search_path is "nowhere", and \w+ can see no schema.*search_path = public/,
+      ],
+      [
+        'search_path',
+        'public, pg_catalog',
+        /search_path is "public, pg_catalog", which puts public before PostgreSQL/,
+      ],
+      [
+        'search_path',
+        'front',
+        /new tables in schema front, but this installation is in schema public/,
+      ],
+    ] as const) {
+      await admin.query(`alter database ${name} set ${setting} = ${value}`)
+      const told = await refused(t, settings(databaseUrl))
+      t.match(told, said)
+      t.match(told, /^The database cannot be used: .*$/m, 'one line')
+      await admin.query(`alter database ${name} reset ${setting}`)
+    }
+    const { rows } = await db.query(
+      `select from pg_class where relnamespace = 'front'::regnamespace`,
+    )
+    t.same(rows, [], 'nothing was made on the way')
+    await admin.query(`alter database ${name} set synchronous_commit = 'off'`)
+    await startService(t, { databaseUrl, env: { ALLOW_UNSAFE_DATABASE: 'true' } })
+  },
+)
+
+t.test('a database in another encoding is refused before anything is made in it', async (t) => {
+  const admin = await connect(t, readCluster().url)
+  const name = `${pathOf(await createDatabase(t))}_latin1`
+  await admin.query(`create database ${name} encoding 'LATIN1' locale 'C' template template0`)
+  t.teardown(() => admin.query(`drop database if exists ${name} with (force)`))
+  const url = urlOf(readCluster(), name)
+  t.match(
+    await refused(t, settings(url)),
+    /server_encoding is "LATIN1" and must be "UTF8": .*pg_dump/,
+  )
+  const db = await connect(t, url)
+  t.equal((await db.query(`select from pg_class where relname = 'schema_migrations'`)).rowCount, 0)
+})
+
+t.test('a role that may not do what the service does is told what it lacks', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const { name, url, admin, db } = await roleOn(t, databaseUrl)
+  const env = settings(url)
+  t.match(
+    await refused(t, env),
+    /permission denied for schema public\. \w+ needs .* MIGRATE_DATABASE_URL/,
+  )
+  const through = { ...env, MIGRATE_DATABASE_URL: databaseUrl }
+  t.match(
+    await refused(t, through),
+    /lacks .*insert on devices.*grant select, insert, update, delete/,
+  )
+  await db.query(`grant select, insert, update, delete on all tables in schema public to ${name}`)
+  t.match(
+    await refused(t, through),
+    /must own the table heartbeats and create tables in schema public/,
+  )
+  await db.query(`alter table heartbeats owner to ${name}; alter table heartbeats_default owner to ${name};
+    grant create on schema public to ${name}; alter table devices enable row level security`)
+  t.match(await refused(t, through), /row security hides rows of devices/)
+  await db.query('alter table devices disable row level security')
+  await admin.query(`alter role ${name} connection limit 3`)
+  const few = await startService(t, {
+    databaseUrl: url,
+    env: { MIGRATE_DATABASE_URL: databaseUrl },
+  })
+  t.match(
+    few.stderr(),
+    /note: the connection limit of role \w+ leaves 3 connections, and this replica takes 11/,
+  )
+  await few.stop()
+})
+
+t.test('tables of somebody else are no reason for a stack', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const db = await connect(t, databaseUrl)
+  await db.query('drop schema public cascade; create schema public')
+  await db.query('create table schema_migrations (version text)')
+  t.match(
+    await refused(t, settings(databaseUrl)),
+    /column "number" does not exist\. Something else uses these names/,
+  )
+  await db.query('drop table schema_migrations; create table devices (name text)')
+  t.match(
+    await refused(t, settings(databaseUrl)),
+    /sql\/0001\S+ cannot be applied: relation "devices" already exists/,
+  )
+})
+
+t.test('the start asks for rights on every table that there is', async (t) => {
+  const db = await connect(t, await createDatabase(t))
+  const { rows } = await db.query(
+    `select relname from pg_class where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace
+     and relname <> 'schema_migrations'`,
+  )
+  const tables = rows.map(({ relname }) => String(relname)).filter((name) => !/_\d{8}$/.test(name))
+  t.same([...TABLES].sort(), tables.sort())
+})
+
+/** A server of its own, whose pg_hba.conf and postgresql.conf are ours. */
+async function ownServer(t: Test) {
+  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-own-'))
+  const { url, stop } = await startEmbedded({ dataDir, log: () => {} })
+  t.teardown(async () => {
+    await stop()
+    rmSync(dataDir, { recursive: true, force: true })
+  })
+  writeFileSync(
+    join(dataDir, 'postgres/pg_hba.conf'),
+    'local all rejected reject\nlocal all sworn scram-sha-256\nlocal all all trust\n',
+  )
+  const db = await connect(t, url)
+  const as = (user: string, database = 'fleetloop') => {
+    const own = new URL(url)
+    own.username = user
+    own.pathname = `/${database}`
+    return own.href
+  }
+  return { db, as }
+}
+
+/** Such a line comes on stderr; resolves with all of it. */
+async function said(launched: Launched, pattern: RegExp): Promise<string> {
+  while (!pattern.test(launched.stderr()))
+    await once(launched.process.stderr ?? launched.process, 'data')
+  return launched.stderr()
+}
+
+t.test('a database that is not reached says why', async (t) => {
+  const { db, as } = await ownServer(t)
+  await db.query(`create role rejected login; create role sworn login password 'hunter-2';
+    create role asleep; create role crowd login connection limit 0; create role stranger login`)
+  await db.query('create database closed')
+  await db.query('revoke connect on database closed from public; select pg_reload_conf()')
+  const sworn = new URL(as('sworn'))
+  sworn.password = 'hunter-3'
+  const troubles: (readonly [url: string, why: RegExp, code: string])[] = [
+    [sworn.href, /password authentication failed for user "sworn"/, 'password_refused'],
+    [as('sworn'), /it wants a password, and its URL has none/, 'password_refused'],
+    [as('fleetloop', 'nowhere'), /database "nowhere" does not exist/, 'database_missing'],
+    [as('nobody'), /role "nobody" does not exist/, 'not_allowed'],
+    [as('asleep'), /role "asleep" is not permitted to log in/, 'not_allowed'],
+    [as('rejected'), /pg_hba\.conf rejects connection/, 'not_allowed'],
+    [as('stranger', 'closed'), /permission denied for database "closed"/, 'not_allowed'],
+    [as('crowd'), /too many connections for role "crowd"/, 'too_many_connections'],
+    ['postgres://u@nowhere.invalid/d', /E\w+ nowhere\.invalid/, 'host_unknown'],
+    ['postgres://u@127.0.0.1:1/d', /ECONNREFUSED 127\.0\.0\.1:1/, 'refused'],
+    ['postgres://u@%2Fnowhere/d', /ENOENT \/nowhere/, 'socket_missing'],
+  ]
+  const tell = async ([databaseUrl, why, code]: (typeof troubles)[number]) => {
+    const launched = launch(t, settings(databaseUrl))
+    const origin = await launched.origin()
+    const note = `^waiting for the database: .*${why.source}.*; trying again every 0\\.5 s$`
+    const notes = await said(launched, new RegExp(note, 'm'))
+    t.notMatch(notes, /hunter/)
+    const gone = await launched.lines.waitFor(({ event }) => event === 'db.unavailable')
+    t.match(gone, { error: why, cause: code })
+    const { status, body } = await call(origin, 'GET', '/readyz')
+    t.match({ status, why: body.reasons.database }, { status: 503, why: new RegExp(`^${code}: `) })
+    t.notMatch(body.reasons.database, /sworn|nowhere|127/, 'anybody may ask')
+    const start = await launched.lines.waitFor(({ event }) => event === 'service.start')
+    t.match(start, { database: code })
+    t.equal(launched.stderr().match(/waiting for/g)?.length, 1, 'told once, tried often')
+    launched.process.kill('SIGKILL')
+    await launched.exit
+  }
+  while (troubles.length > 0) await Promise.all(troubles.splice(0, AT_ONCE).map(tell))
+})
+
+t.test('a server that may lose what it acknowledged, or that is too old, is refused', async (t) => {
+  const db = await connect(t, await createDatabase(t))
+  const facts = await readSession(db, 5_000)
+  const rules = { isUnsafeAllowed: false, arePinsChecked: true }
+  const said = (name: string, value: string, more = rules) =>
+    sessionFaults({ ...facts, settings: { ...facts.settings, [name]: value } }, more)
+  t.same(sessionFaults(facts, rules), [])
+  for (const name of ['fsync', 'full_page_writes']) {
+    const fault = `${name} is "off" and must be "on": alter system set ${name} = on, and reload`
+    t.match(said(name, 'off'), [new RegExp(`^${fault}.*ALLOW_UNSAFE_DATABASE=true`)])
+    t.same(said(name, 'off', { ...rules, isUnsafeAllowed: true }), [])
+  }
+  for (const value of ['remote_write', 'remote_apply']) {
+    t.same(said('synchronous_commit', value), [], 'more than we ask for')
+  }
+  t.match(said('datestyle', 'German, DMY'), [/alter role .* set datestyle = 'ISO, MDY'$/])
+  t.same(said('datestyle', 'ISO, DMY'), [], 'no date of ours can be read in two ways')
+  t.match(sessionFaults({ ...facts, version: 130_021 }, rules), [/PostgreSQL 13\.21; .* 14 to 18/])
+})
