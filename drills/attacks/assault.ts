@@ -9,6 +9,8 @@ interface Common {
 export interface JunkAssault extends Common {
   readonly kind: 'junk'
   readonly sockets: number
+  /** So many of them are filled first, and send a byte each millisecond. */
+  readonly fast: number
   /** By turns: what each socket sends first. */
   readonly firsts: readonly string[]
   /** Sends its first so often, and reads nothing. */

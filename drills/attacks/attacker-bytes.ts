@@ -6,51 +6,55 @@ import { type AssaultReport, type BurstsAssault, type JunkAssault, SMALLEST } fr
 import { AttackerSockets } from './attacker-sockets.ts'
 
 const JUNK = '\x01'
-/** So many sockets send a byte each millisecond, the others one in SLOW_MS. */
-const FAST = 10
+/** The others send a byte each SLOW_MS, these one each millisecond. */
 const SLOW_MS = 100
 const REST_MS = 500
 const REST_LOOK_MS = 100
+const STUCK_BYTES = 1024 * 1024
 
 export async function sendJunk(assault: JunkAssault): Promise<AssaultReport> {
-  const { sockets: count, firsts, repeats, port, seconds } = assault
+  const { sockets: count, fast: fastCount, firsts, repeats, port, seconds } = assault
   const attacker = new AttackerSockets(port)
-  const sockets = await attacker.keep({
-    count,
-    onOpen: (socket, index) =>
-      void socket.write((firsts[index % firsts.length] ?? '').repeat(repeats)),
-  })
-  await atRest(sockets, seconds)
+  const onOpen = (socket: Socket, index: number) =>
+    void socket.write((firsts[index % firsts.length] ?? '').repeat(repeats))
+  // By themselves at first: what the service grants all of them together is little for each.
+  const fast = await attacker.keep({ count: fastCount, onOpen })
+  attacker.count('sockets with answers that stick', await atRest(fast, seconds))
+  const slow = await attacker.keep({ count: count - fastCount, onOpen })
   const endsAtMs = performance.now() + 1_000 * seconds
+  const send = (socket: Socket) => {
+    if (!socket.writable) return
+    socket.write(JUNK)
+    attacker.count('bytes that are no HTTP')
+  }
   for (let ms = 0; performance.now() < endsAtMs; ms += 1) {
-    sockets.forEach((socket, index) => {
-      if (!socket.writable || !(index < FAST || (ms + index) % SLOW_MS === 0)) return
-      socket.write(JUNK)
-      attacker.count('bytes that are no HTTP')
-    })
+    fast.forEach(send)
+    slow.filter((_, index) => (ms + index) % SLOW_MS === 0).forEach(send)
     await wait(1)
   }
   return attacker.end()
 }
 
-/** Resolves when the system has not moved a byte between these and the service for a while, since their answers stick; or after so long. */
-async function atRest(sockets: readonly Socket[], mostS: number): Promise<void> {
+/** Waits until the system has moved no byte between these and the service for a while, or so long; how many of them have much unread then. */
+async function atRest(sockets: readonly Socket[], mostS: number): Promise<number> {
   const ports = new Set(sockets.map(({ localPort = 0 }) => localPort))
   const endsAtMs = performance.now() + 1_000 * mostS
   let last = ''
   let sinceMs = performance.now()
-  while (performance.now() < endsAtMs) {
+  for (;;) {
     const queues = queuesOf(ports)
     const nowMs = performance.now()
-    if (queues !== last) sinceMs = nowMs
-    else if (nowMs - sinceMs >= REST_MS) return
-    last = queues
+    if (queues.join() !== last) sinceMs = nowMs
+    last = queues.join()
+    if (nowMs - sinceMs >= REST_MS || nowMs >= endsAtMs) {
+      return queues.filter((line) => unsentBytes(line) >= STUCK_BYTES).length
+    }
     await wait(REST_LOOK_MS)
   }
 }
 
-/** Bytes in the system's queues of connections from or to these ports, both sides: proc(5), net/tcp. */
-function queuesOf(ports: ReadonlySet<number>): string {
+/** Of connections from or to these ports, both sides: who holds what, `address>sent:received` (proc(5), net/tcp). */
+function queuesOf(ports: ReadonlySet<number>): readonly string[] {
   const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1)
   return lines
     .flatMap((line) => {
@@ -59,8 +63,9 @@ function queuesOf(ports: ReadonlySet<number>): string {
       return isOurs ? [`${local}>${queues}`] : []
     })
     .sort()
-    .join()
 }
+
+const unsentBytes = (line: string) => Number.parseInt(line.split('>')[1] ?? '0', 16)
 
 export async function sendBursts(assault: BurstsAssault): Promise<AssaultReport> {
   const { sockets: count, burstBytes, reads, port, seconds } = assault

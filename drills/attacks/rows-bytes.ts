@@ -19,6 +19,7 @@ export const UNLIMITED_DOWNLOADS = {
 /** Downloads at once. */
 export const PER_SUBNET = 64
 const JUNK_SOCKETS = 100
+const FAST_SOCKETS = 10
 const UNREAD_SOCKETS = 1_000
 const UNREAD_BYTES = 300_000
 const BURST_SOCKETS = 100
@@ -30,13 +31,18 @@ const LINE_PAUSE_MS = 100
 /** Of anonymous refusals of one code, a second. */
 const MOST_LINES_PER_S = 50
 
+const junkSockets = ({ share }: Length) => ({
+  sockets: Math.ceil(share * JUNK_SOCKETS),
+  fast: Math.ceil(share * FAST_SOCKETS),
+})
+
 /** GET /healthz, unread, until an answer sticks. */
 export async function stickingHealth(stage: Stage, length: Length) {
   const { headers, bytes } = await stage.send({ method: 'GET', path: '/healthz' })
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
   const answerBytes = `HTTP/1.1 200 OK\r\n${lines.join('')}\r\n`.length + bytes.length
   const repeats = Math.ceil((SPARE * (await unreadCapacity(answerBytes))) / answerBytes)
-  return { firsts: [HEALTH], repeats, sockets: Math.ceil(length.share * JUNK_SOCKETS) }
+  return { firsts: [HEALTH], repeats, ...junkSockets(length) }
 }
 
 const junkBehindHealth: LoadRow = {
@@ -59,7 +65,7 @@ export const stickingDownloads = (place: Place, length: Length) => ({
       `GET /v1/apk/download-latest HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`,
   ),
   repeats: 1,
-  sockets: Math.ceil(length.share * JUNK_SOCKETS),
+  ...junkSockets(length),
 })
 
 const junkBehindDownloads: LoadRow = {
