@@ -1,7 +1,7 @@
 /** A service in a small container: rows 1 to 3 at once, and its heap has no room for what a client does not read. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Figure } from '../drill.ts'
-import type { Assault, AssaultReport } from './assault.ts'
+import type { Assault, AssaultReport } from './attackers/assault.ts'
 import { countsText, figureOf } from './criterion.ts'
 import type { Length } from './length.ts'
 import { aliveCriterion, linesCriterion, servedCriterion } from './load-row.ts'
@@ -12,7 +12,7 @@ import {
   stickingHealth,
   UNLIMITED_DOWNLOADS,
   unreadBursts,
-} from './rows-bytes.ts'
+} from './rows/bytes.ts'
 import { Stage } from './stage.ts'
 
 export interface HeapRun {

@@ -1,16 +1,16 @@
 /** The run of promise R13: row after row, each on a service of its own; or the first three at once on a small heap. */
 import type { Figure } from '../drill.ts'
 import { runCheckRow } from './check-row.ts'
-import { PROCESS_CHECKS } from './checks-process.ts'
-import { REQUESTS_CHECKS } from './checks-requests.ts'
 import { runSmallHeap } from './heap.ts'
 import { FULL, SHORT } from './length.ts'
 import { runLoadRow } from './load-row.ts'
 import { preparePlace } from './place.ts'
-import { BYTES_ROWS } from './rows-bytes.ts'
-import { CLIENTS_ROWS } from './rows-clients.ts'
-import { DOWNLOADS_ROWS } from './rows-downloads.ts'
-import { PUSH_ROWS } from './rows-push.ts'
+import { BYTES_ROWS } from './rows/bytes.ts'
+import { CLIENTS_ROWS } from './rows/clients.ts'
+import { DOWNLOADS_ROWS } from './rows/downloads.ts'
+import { PROCESS_CHECKS } from './rows/process.ts'
+import { PUSH_ROWS } from './rows/push.ts'
+import { REQUESTS_CHECKS } from './rows/requests.ts'
 
 export interface AttacksRun {
   readonly databaseUrl: string

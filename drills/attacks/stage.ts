@@ -3,7 +3,7 @@ import { residentBytes } from '../../bench/processes.ts'
 import { createSend, type Send } from '../../sim/http.ts'
 import { type Ended, type Replica, startReplica } from '../replica.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../service-settings.ts'
-import type { Assault, AssaultReport } from './assault.ts'
+import type { Assault, AssaultReport } from './attackers/assault.ts'
 import { type Child, startChild } from './child.ts'
 import type { HonestQuestion, HonestReply, HonestResult } from './honest.ts'
 import type { Length } from './length.ts'
@@ -101,7 +101,7 @@ export class Stage {
 
   /** Resolves with what came of it; each runs in a process of its own. */
   async attack(assault: Assault): Promise<AssaultReport> {
-    const attacker = startChild<Assault, AssaultReport>('./attacker-main.js')
+    const attacker = startChild<Assault, AssaultReport>('./attackers/main.js')
     this.#attackers.push(attacker)
     try {
       return await attacker.ask(assault)

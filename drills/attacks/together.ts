@@ -1,6 +1,6 @@
 /** All rows that are attacks, a few seconds each, several at once on one service with a small heap: the form that the tests run. */
 import type { Figure } from '../drill.ts'
-import type { AssaultReport } from './assault.ts'
+import type { AssaultReport } from './attackers/assault.ts'
 import { countsText, figureOf } from './criterion.ts'
 import {
   aliveCriterion,

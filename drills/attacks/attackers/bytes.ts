@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type AssaultReport, type BurstsAssault, type JunkAssault, SMALLEST } from './assault.ts'
-import { AttackerSockets } from './attacker-sockets.ts'
+import { AttackerSockets } from './sockets.ts'
 
 const JUNK = '\x01'
 /** The others send a byte each SLOW_MS, these one each millisecond. */

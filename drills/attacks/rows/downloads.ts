@@ -1,11 +1,11 @@
 /** Row 4: who has one credential, or many, takes every place for downloads there is. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { jsonHeaders, type Send } from '../../sim/http.ts'
-import type { AssaultReport } from './assault.ts'
-import { type Criterion, countsText } from './criterion.ts'
-import type { LoadRow } from './load-row.ts'
-import { type Place, STOLEN_PHONES } from './place.ts'
-import { PER_SUBNET, UNLIMITED_DOWNLOADS } from './rows-bytes.ts'
+import { jsonHeaders, type Send } from '../../../sim/http.ts'
+import type { AssaultReport } from '../attackers/assault.ts'
+import { type Criterion, countsText } from '../criterion.ts'
+import type { LoadRow } from '../load-row.ts'
+import { type Place, STOLEN_PHONES } from '../place.ts'
+import { PER_SUBNET, UNLIMITED_DOWNLOADS } from './bytes.ts'
 
 interface Form {
   readonly title: string

@@ -1,13 +1,13 @@
 /** Row 7: one phone that tells its push token again and again, beside phones that are waiting for their commands. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { type FcmStandIn, pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
-import { bodyOf, jsonHeaders, type Send } from '../../sim/http.ts'
-import { ADMIN_TOKEN } from '../service-settings.ts'
-import type { AssaultReport } from './assault.ts'
-import type { Criterion } from './criterion.ts'
-import type { LoadRow } from './load-row.ts'
-import type { Phone, Place } from './place.ts'
-import type { Stage } from './stage.ts'
+import { type FcmStandIn, pushSettings, startFcmStandIn } from '../../../sim/fcm-stand-in.ts'
+import { bodyOf, jsonHeaders, type Send } from '../../../sim/http.ts'
+import { ADMIN_TOKEN } from '../../service-settings.ts'
+import type { AssaultReport } from '../attackers/assault.ts'
+import type { Criterion } from '../criterion.ts'
+import type { LoadRow } from '../load-row.ts'
+import type { Phone, Place } from '../place.ts'
+import type { Stage } from '../stage.ts'
 
 interface Form {
   readonly title: string

@@ -1,10 +1,10 @@
 /** Rows 4 to 7: clients that speak HTTP as they should, and take more than their share. */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as wait } from 'node:timers/promises'
-import { jsonHeaders } from '../../sim/http.ts'
-import { runLoad } from '../../sim/load.ts'
+import { jsonHeaders } from '../../../sim/http.ts'
+import { runLoad } from '../../../sim/load.ts'
 import type { AssaultReport, DownloadsAssault, IdleAssault, RequestsAssault } from './assault.ts'
-import { AttackerSockets } from './attacker-sockets.ts'
+import { AttackerSockets } from './sockets.ts'
 
 const RETRY_MS = 500
 /** A byte of an answer each second. */

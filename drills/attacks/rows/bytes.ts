@@ -1,11 +1,11 @@
 /** Rows 1, 2, 3 and 12: anybody, without a credential, or with one that lets him download. */
-import { SMALLEST } from './assault.ts'
-import type { Criterion } from './criterion.ts'
-import type { Length } from './length.ts'
-import type { LinesAccount } from './lines-account.ts'
-import type { LoadRow } from './load-row.ts'
-import type { Place } from './place.ts'
-import type { Stage } from './stage.ts'
+import { SMALLEST } from '../attackers/assault.ts'
+import type { Criterion } from '../criterion.ts'
+import type { Length } from '../length.ts'
+import type { LinesAccount } from '../lines-account.ts'
+import type { LoadRow } from '../load-row.ts'
+import type { Place } from '../place.ts'
+import type { Stage } from '../stage.ts'
 import { unreadCapacity } from './unread.ts'
 
 const HEALTH = 'GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n'

@@ -1,12 +1,12 @@
 /** Rows 9, 10, 11 and 13: single requests that are not what they seem. */
 
-import { makeApk } from '../../sim/apk.ts'
-import { issueEnrollmentTokens } from '../../sim/fleet.ts'
-import { bodyOf, type HttpRequest, jsonHeaders, type Send, textOf } from '../../sim/http.ts'
-import { ADMIN_TOKEN } from '../service-settings.ts'
-import { allAre, type CheckRow, oddAnswers, onService } from './check-row.ts'
-import type { Criterion } from './criterion.ts'
-import type { Place } from './place.ts'
+import { makeApk } from '../../../sim/apk.ts'
+import { issueEnrollmentTokens } from '../../../sim/fleet.ts'
+import { bodyOf, type HttpRequest, jsonHeaders, type Send, textOf } from '../../../sim/http.ts'
+import { ADMIN_TOKEN } from '../../service-settings.ts'
+import { allAre, type CheckRow, oddAnswers, onService } from '../check-row.ts'
+import type { Criterion } from '../criterion.ts'
+import type { Place } from '../place.ts'
 
 const BEAT = '{"status":"ok"}'
 const admin = jsonHeaders(ADMIN_TOKEN)

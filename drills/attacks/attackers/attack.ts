@@ -1,7 +1,7 @@
 /** The attackers' process: carries out one assault after the other, and replies with what came of each. */
 import type { Assault, AssaultReport } from './assault.ts'
-import { sendBursts, sendJunk } from './attacker-bytes.ts'
-import { holdDownloads, lieIdle, sendRequests } from './attacker-clients.ts'
+import { sendBursts, sendJunk } from './bytes.ts'
+import { holdDownloads, lieIdle, sendRequests } from './clients.ts'
 
 export async function attack(assault: Assault): Promise<AssaultReport> {
   switch (assault.kind) {

@@ -1,6 +1,6 @@
 /** Rows 5 and 6: strangers who ask without end, or hold connections and say nothing. */
-import type { AssaultReport } from './assault.ts'
-import type { LoadRow } from './load-row.ts'
+import type { AssaultReport } from '../attackers/assault.ts'
+import type { LoadRow } from '../load-row.ts'
 
 const MADE_UP_PER_S = 1_000
 /** R6's: beyond it the machine is too busy to tell. */
