@@ -21,8 +21,8 @@ const DOCKER_RUN = /^docker run .*$/m.exec(INSTALL)?.[0] ?? ''
 const { version } = JSON.parse(read('package.json'))
 const COMPOSE = read('compose.yaml')
 const UNIT = read('deploy/fleetloop.service')
-/** A release, not a name that moves: `24.21.0-bookworm-slim`, `v3.5.0`. */
-const PINNED = /^v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$/
+/** A release with the digest of its content: `v3.5.0@sha256:…`. */
+const PINNED = /^v?\d+\.\d+(\.\d+)?(-[a-z-]+)?@sha256:[0-9a-f]{64}$/
 
 interface Instruction {
   readonly name: string
@@ -77,7 +77,7 @@ t.test('the image runs what is built, not as root, with one volume', async (t) =
 })
 
 t.test('compose.yaml gives settings that we have, from pinned images', async (t) => {
-  const images = [...COMPOSE.matchAll(/^ +image: (\S+):(\S+)$/gm)]
+  const images = [...COMPOSE.matchAll(/^ +image: ([^:\s]+):(\S+)$/gm)]
   t.equal(images.length, 3)
   for (const [, image = '', tag = ''] of images) {
     if (image === 'fleetloop') t.equal(tag, version)
