@@ -1,6 +1,5 @@
 /** The URLs of the database: what they say, where they lead, and what the environment would add to them. */
-import { X509Certificate } from 'node:crypto'
-import { createSecureContext } from 'node:tls'
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import type { Config } from './config-types.ts'
 import { type EnvReader, shown } from './config-values.ts'
 import { type DatabaseUrl, DatabaseUrlError, isLocal, parseDatabaseUrl } from './db/database-url.ts'
@@ -87,14 +86,12 @@ function sslFileFaults({ sslFiles }: DatabaseUrl, read: EnvReader): readonly str
   const ca = content('sslrootcert')
   const cert = content('sslcert')
   const key = content('sslkey')
-  if (ca !== undefined && !isPossible(() => new X509Certificate(ca))) {
+  if (ca !== undefined && !holds(() => Boolean(new X509Certificate(ca)))) {
     faults.push(`its sslrootcert ${shown(sslFiles.sslrootcert ?? '')} holds no certificate in PEM`)
   }
-  if (
-    cert !== undefined &&
-    key !== undefined &&
-    !isPossible(() => createSecureContext({ cert, key }))
-  ) {
+  const isPair = (certificate: string, privateKey: string) =>
+    new X509Certificate(certificate).checkPrivateKey(createPrivateKey(privateKey))
+  if (cert !== undefined && key !== undefined && !holds(() => isPair(cert, key))) {
     faults.push(
       `its sslcert ${shown(sslFiles.sslcert ?? '')} and sslkey ${shown(sslFiles.sslkey ?? '')} are no certificate and its key, in PEM and without a passphrase`,
     )
@@ -102,10 +99,10 @@ function sslFileFaults({ sslFiles }: DatabaseUrl, read: EnvReader): readonly str
   return faults
 }
 
-function isPossible(work: () => unknown): boolean {
+/** Whether it is true; false where it throws. */
+function holds(check: () => boolean): boolean {
   try {
-    work()
-    return true
+    return check()
   } catch {
     return false
   }
