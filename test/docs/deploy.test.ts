@@ -95,6 +95,10 @@ t.test('compose.yaml gives settings that we have, from pinned images', async (t)
   }
   for (const hardening of ['read_only: true', 'no-new-privileges:true', 'cap_drop:\n      - ALL'])
     t.ok(COMPOSE.includes(hardening), hardening)
+  for (const limit of ['mem_limit: 512m', 'ulimits:\n      core: 0']) {
+    t.ok(COMPOSE.includes(limit), limit)
+  }
+  t.match(DOCKER_RUN, ' --memory 512m --ulimit core=0 ')
 })
 
 t.test(
