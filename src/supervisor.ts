@@ -37,8 +37,8 @@ export function createSupervisor(
   if (!NOTIFY_SOCKET) return { ready() {}, stopping() {} }
   let hasFailed = false
   let isPinging = false
-  let last = Promise.resolve()
 
+  /** Its child is there when this returns, and outlives us. At most three at once: one of each kind. */
   function send(message: string): Promise<void> {
     return new Promise((resolve) => {
       const options = { env: { PATH, NOTIFY_SOCKET }, timeout: NOTIFY_TIMEOUT_MS }
@@ -51,27 +51,22 @@ export function createSupervisor(
       })
     })
   }
-  /** In order. At most three wait: one of each kind. */
-  const tell = (message: string) => {
-    last = last.then(() => send(message))
-    return last
-  }
   const ping = async () => {
     if (isPinging) return
     isPinging = true
-    await tell('WATCHDOG=1')
+    await send('WATCHDOG=1')
     isPinging = false
   }
 
   return {
     ready() {
-      void tell('READY=1')
+      void send('READY=1')
       if (!/^[1-9]\d*$/.test(WATCHDOG_USEC) || WATCHDOG_PID !== String(pid)) return
       const everyMs = Number(WATCHDOG_USEC) / 1_000 / PINGS_PER_WATCHDOG
       setInterval(() => void ping(), Math.max(LEAST_PING_MS, everyMs)).unref()
     },
     stopping() {
-      void tell('STOPPING=1')
+      void send('STOPPING=1')
     },
   }
 }
