@@ -132,6 +132,11 @@ export const ODD_HEADERS: readonly string[] = [
     'If-Range: W/"x"',
   ],
   ...[
+    'If-Match: "x"',
+    'If-Match: *',
+    'If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT',
+    'If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT',
+    'If-Modified-Since: Sun Nov  6 08:49:37 9999',
     'If-None-Match: *',
     'If-None-Match: "x", W/"y"',
     'If-None-Match: "',

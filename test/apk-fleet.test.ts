@@ -3,7 +3,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
-import { readdir, stat } from 'node:fs/promises'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
@@ -26,8 +26,13 @@ const env = { APK_MAX_DOWNLOADS_PER_SUBNET: String(PHONES) }
 const second = await startService(t, { databaseUrl: first.databaseUrl, env })
 const db = await connect(t, first.databaseUrl)
 
-async function publish(id: string, raw: Uint8Array, buildType = 'debug'): Promise<void> {
-  const path = `/admin/apk/builds/${id}?version_code=1&build_type=${buildType}`
+async function publish(
+  id: string,
+  raw: Uint8Array,
+  buildType = 'debug',
+  versionCode = 1,
+): Promise<void> {
+  const path = `/admin/apk/builds/${id}?version_code=${versionCode}&build_type=${buildType}`
   const { status, text } = await first.call('PUT', path, { raw })
   if (status !== 201) throw new Error(`publishing answered ${status} ${text}`)
 }
@@ -117,4 +122,122 @@ t.test('curl -C - goes on where it was killed', { skip: !hasCurl && 'needs curl'
   t.equal(hash.digest('hex'), expected)
   const line = await second.lines.waitFor((one) => one['status_code'] === 206)
   t.match(line, { event: 'apk.download', build_id: 'large', bytes_sent: LARGE_BYTES - before })
+})
+
+/** What the runbook recommends: If-Match names what is half there already. */
+const CLIENTS = {
+  curl: ['-fsS', '-C', '-', '-o'],
+  wget: ['-q', '-c', '-O'],
+  aria2c: ['-q', '-c', '-o'],
+} as const
+const AUTHORIZATION = `Authorization: Bearer ${ADMIN}`
+
+async function runClient(
+  client: keyof typeof CLIENTS,
+  dir: string,
+  url: string,
+  etag?: string,
+): Promise<boolean> {
+  const condition = etag === undefined ? [] : ['--header', `If-Match: ${etag}`]
+  const args = [...CLIENTS[client], 'app.apk', '--header', AUTHORIZATION, ...condition, url]
+  const [code] = await once(spawn(client, args, { cwd: dir, stdio: 'ignore' }), 'exit')
+  return code === 0
+}
+
+const etagOf = (bytes: Uint8Array) => `"${createHash('sha256').update(bytes).digest('hex')}"`
+/** Two builds of one size. */
+const buildsOf = (buildType: string) =>
+  [1, 2].map((n) => makeApk({ sizeBytes: 600_000, seed: `${buildType} ${n}` })) as [Buffer, Buffer]
+
+for (const client of Object.keys(CLIENTS) as (keyof typeof CLIENTS)[]) {
+  const isThere = spawnSync(client, ['--version']).error === undefined
+  const skip = !isThere && `needs ${client}`
+  t.test(
+    `${client} goes on with its build, or not at all, across a publish`,
+    { skip },
+    async (t) => {
+      const dir = mkdtempSync(join(tmpdir(), 'fleetloop-resume-'))
+      t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+      const file = join(dir, 'app.apk')
+      const buildType = `resume-${client}`
+      const [a, b] = buildsOf(buildType)
+      const url = `${second.origin}${LATEST}?build_type=${buildType}`
+      const half = a.subarray(0, 300_000)
+      await publish(`${client}-a`, a, buildType)
+
+      await writeFile(file, half)
+      t.ok(await runClient(client, dir, url, etagOf(a)))
+      t.ok(a.equals(await readFile(file)), 'nothing was published: the rest')
+      const isRest = (line: Readonly<Record<string, unknown>>) =>
+        line['status_code'] === 206 && line['build_id'] === `${client}-a`
+      await second.lines.waitFor(isRest)
+
+      await writeFile(file, half)
+      await publish(`${client}-b`, b, buildType, 2)
+      t.notOk(await runClient(client, dir, url, etagOf(a)))
+      t.ok(half.equals(await readFile(file)), 'another build is the latest: not a byte of it')
+      const byId = `${second.origin}/admin/apk/builds/${client}-a/download`
+      t.ok(await runClient(client, dir, byId))
+      t.ok(a.equals(await readFile(file)), 'by its id, without a condition: the rest')
+
+      rmSync(file)
+      t.ok(await runClient(client, dir, url, etagOf(b)))
+      t.ok(b.equals(await readFile(file)), 'from the beginning: the other build')
+    },
+  )
+}
+
+/**
+ * As Android's DownloadManager does it (DownloadThread.java): it goes on with If-Match and Range, takes only a 206
+ * then, and gives up for good where it gets anything else (STATUS_CANNOT_RESUME). `stopAt`: the network breaks there.
+ */
+async function androidDownload(
+  url: string,
+  state: { etag: string | null; bytes: Buffer },
+  stopAt = Number.POSITIVE_INFINITY,
+): Promise<'done' | 'broken' | 'cannot resume'> {
+  const isResume = state.bytes.length > 0
+  const response = await fetch(url, {
+    headers: {
+      authorization: `Bearer ${ADMIN}`,
+      'accept-encoding': 'identity',
+      ...(isResume && state.etag !== null && { 'if-match': state.etag }),
+      ...(isResume && { range: `bytes=${state.bytes.length}-` }),
+    },
+  })
+  if (response.status !== (isResume ? 206 : 200)) {
+    await response.body?.cancel()
+    return 'cannot resume'
+  }
+  state.etag = response.headers.get('etag')
+  for await (const piece of response.body ?? []) {
+    state.bytes = Buffer.concat([state.bytes, piece]).subarray(0, stopAt)
+    if (state.bytes.length === stopAt) return 'broken'
+  }
+  return 'done'
+}
+
+t.test("Android's download manager goes on with its build, or not at all", async (t) => {
+  const [a, b] = buildsOf('android')
+  const url = `${second.origin}${LATEST}?build_type=android`
+  await publish('android-a', a, 'android')
+  const state = { etag: null, bytes: Buffer.alloc(0) }
+  t.equal(await androidDownload(url, state, 100_000), 'broken')
+  t.equal(await androidDownload(url, state, 300_000), 'broken')
+  const half = { ...state }
+  t.equal(await androidDownload(url, state), 'done')
+  t.ok(a.equals(state.bytes))
+
+  await publish('android-b', b, 'android', 2)
+  t.equal(await androidDownload(url, half), 'cannot resume')
+  const failed = await second.lines.waitFor((line) => line['status_code'] === 412)
+  t.match(failed, { event: 'apk.download.fail', reason: 'precondition_failed' })
+  const anew = { etag: null, bytes: Buffer.alloc(0) }
+  t.equal(await androidDownload(url, anew), 'done')
+  t.ok(b.equals(anew.bytes))
+
+  const headers = { range: 'bytes=300000-', 'if-range': etagOf(a) }
+  const whole = await second.call('GET', `${LATEST}?build_type=android`, { headers })
+  t.equal(whole.status, 200, 'with If-Range: the other build from its beginning')
+  t.ok(b.equals(whole.bytes))
 })

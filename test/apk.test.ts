@@ -6,7 +6,7 @@ import t from 'tap'
 import { makeApk } from '../sim/apk.ts'
 import type { CallOptions } from './helpers/client.ts'
 import { connect } from './helpers/database.ts'
-import { type Running, startService } from './helpers/service.ts'
+import { ADMIN, type Running, startService } from './helpers/service.ts'
 
 const LATEST = '/v1/apk/download-latest'
 const LARGE = `${LATEST}?build_type=large`
@@ -151,6 +151,99 @@ t.test('parts, conditions and what cannot be satisfied follow RFC 9110', async (
   t.match(beyond.line, { event: 'apk.download.fail', level: 'WARN', bytes_sent: 0 })
   t.match(beyond.line, { reason: 'range_not_satisfiable', build_id: 'b1', status_code: 416 })
   t.match(beyond.rows, [{ status_code: 416, bytes_sent: 0, completed: false }])
+})
+
+t.test('preconditions hold on both routes, and a failed one is a failed download', async (t) => {
+  const byId = '/admin/apk/builds/b1/download'
+  const published = '2024-02-29T12:00:00.5Z'
+  const since = [published, 'b1']
+  await db.query('update apk_builds set published_at = $1 where build_id = $2', since)
+  const lastModified = 'Thu, 29 Feb 2024 12:00:01 GMT'
+  const before = 'Thursday, 29-Feb-24 12:00:00 GMT'
+  const other = '"another"'
+  const range = 'bytes=5-'
+  let n = 0
+  for (const path of [LATEST, byId]) {
+    for (const [headers, status] of [
+      [{}, 200],
+      [{ range, 'if-match': etag }, 206],
+      [{ range, 'if-match': `${other}, ${etag}` }, 206],
+      [{ range, 'if-match': '*' }, 206],
+      [{ range, 'if-match': other }, 412],
+      [{ range, 'if-match': `W/${etag}` }, 412],
+      [{ 'if-match': other, 'if-none-match': etag }, 412],
+      [{ range: `bytes=${SIZE_BYTES}-`, 'if-match': other }, 412],
+      [{ range, 'if-unmodified-since': lastModified }, 206],
+      [{ range, 'if-unmodified-since': before }, 412],
+      [{ range, 'if-unmodified-since': 'never' }, 206],
+      [{ 'if-modified-since': lastModified }, 304],
+      [{ 'if-modified-since': 'Thu Feb 29 12:00:01 2024' }, 304],
+      [{ 'if-modified-since': before }, 200],
+      [{ range, 'if-range': before }, 200],
+      [{ range, 'if-range': lastModified }, path === byId ? 206 : 200],
+    ] as const) {
+      const id = `condition-${++n}`
+      const { answer, line, rows } = await download(id, { headers }, path)
+      const what = `${path} ${JSON.stringify(headers)}`
+      t.equal(answer.status, status, what)
+      t.equal(answer.headers.get('etag'), etag, what)
+      t.equal(answer.headers.get('last-modified'), path === byId ? lastModified : null, what)
+      if (status === 412) {
+        t.match(answer.body, { code: 'precondition_failed', request_id: id }, what)
+        t.match(line, { event: 'apk.download.fail', level: 'WARN', build_id: 'b1' }, what)
+        t.match(line, { reason: 'precondition_failed', status_code: 412, bytes_sent: 0 }, what)
+        const row = { reason: 'precondition_failed', bytes_sent: 0, completed: false }
+        t.match(rows, [{ ...row, status_code: 412, range_start: null, build_id: 'b1' }], what)
+      }
+      const head = await download(`head-condition-${n}`, { headers }, path, 'HEAD')
+      t.equal(head.answer.status, status === 206 ? 200 : status, `HEAD ${what}`)
+      t.equal(head.answer.headers.get('etag'), etag, `HEAD ${what}`)
+      t.same(head.rows, [], `HEAD ${what}`)
+      const reason = status === 412 ? 'precondition_failed' : null
+      t.match(head.line, { event: 'http.request', method: 'HEAD', reason }, `HEAD ${what}`)
+    }
+  }
+})
+
+t.test('repeated lines of a precondition count as one list, which no date is', async (t) => {
+  const port = Number(new URL(service.origin).port)
+  const later = 'Fri, 31 Dec 2100 00:00:00 GMT'
+  const date = 'Sun, 06 Nov 1994 08:49:37 GMT'
+  for (const [lines, status] of [
+    [['If-Match: "x"', `If-Match: ${etag}`], 200],
+    [['If-Match: "x"', 'If-Match: "y"'], 412],
+    [['If-None-Match: "x"', `If-None-Match: W/${etag}`], 304],
+    [[`If-Unmodified-Since: ${date}`], 412],
+    [[`If-Unmodified-Since: ${date}`, `If-Unmodified-Since: ${date}`], 200],
+    [[`If-Modified-Since: ${later}`], 304],
+    [[`If-Modified-Since: ${later}`, `If-Modified-Since: ${later}`], 200],
+    [['Range: bytes=0-1', `If-Range: ${etag}`, `If-Range: ${etag}`], 200],
+  ] as const) {
+    const socket = connectSocket(port, '127.0.0.1')
+    const own = ['Host: x', `Authorization: Bearer ${ADMIN}`, 'Connection: close']
+    socket.write(`HEAD ${LATEST} HTTP/1.1\r\n${[...own, ...lines].join('\r\n')}\r\n\r\n`)
+    const [first] = await once(socket, 'data')
+    socket.destroy()
+    t.equal(Number(String(first).slice(9, 12)), status, lines.join(' | '))
+  }
+})
+
+t.test('a date holds against whatever changed the latest build, a withdrawal too', async (t) => {
+  const [older, newer] = ['older', 'newer'].map((seed) => makeApk({ sizeBytes: 600, seed }))
+  const path = `${LATEST}?build_type=back`
+  await publish('back-1', 1, older ?? apk, '&build_type=back')
+  await publish('back-2', 2, newer ?? apk, '&build_type=back')
+  const publishedAt = `update apk_builds set published_at = now() - $1::interval where build_id = $2`
+  await db.query(publishedAt, ['3 hours', 'back-1'])
+  await db.query(publishedAt, ['2 hours', 'back-2'])
+  const headers = { 'if-modified-since': new Date(Date.now() - 3_600_000).toUTCString() }
+  t.equal((await service.call('GET', path, { headers })).status, 304)
+  await service.call('DELETE', '/admin/apk/builds/back-2')
+  const answer = await service.call('GET', path, { headers })
+  t.match(answer, { status: 200 }, 'the older one is the latest only now')
+  t.equal(answer.headers.get('x-apk-build-id'), 'back-1')
+  const since = { 'if-unmodified-since': headers['if-modified-since'] }
+  t.equal((await service.call('GET', path, { headers: since })).status, 412)
 })
 
 t.test('HEAD gets the headers of GET and is no download', async (t) => {

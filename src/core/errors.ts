@@ -32,6 +32,7 @@ export type ErrorCode =
   | 'command_ended'
   | 'build_conflict'
   | 'device_deleted'
+  | 'precondition_failed'
   | 'body_too_large'
   | 'unsupported_media'
   | 'range_not_satisfiable'

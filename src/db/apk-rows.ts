@@ -61,9 +61,12 @@ export async function findBuild(database: Queryable, buildId: string): Promise<B
   return (await readBuilds(database, { name: 'apks.find', text: FIND, values: [buildId] }))[0]
 }
 
-/** Runs a query that selects COLUMNS. */
-export async function readBuilds(database: Queryable, query: Query): Promise<readonly Build[]> {
-  const { rows } = await database.query<Row>(query)
+/** Runs a query that selects COLUMNS and those of More. */
+export async function readBuilds<More extends object = object>(
+  database: Queryable,
+  query: Query,
+): Promise<readonly (Build & More)[]> {
+  const { rows } = await database.query<Row & More>(query)
   return rows.map((row) => ({
     ...row,
     versionCode: Number(row.versionCode),

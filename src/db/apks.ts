@@ -24,6 +24,11 @@ export type WithdrawOutcome =
   | { readonly kind: 'already_withdrawn' }
   | { readonly kind: 'unknown' }
 
+export interface LatestBuild extends Build {
+  /** When it was published, or when a build of its type was last withdrawn, whichever is later. RFC 3339, `Z`. */
+  readonly latestSince: string
+}
+
 /** One page of a list, newest first; `after` is the key of the last row already given. */
 export interface BuildPage {
   readonly limit: number
@@ -34,7 +39,7 @@ export interface ApkStore {
   /** 503 `overloaded` where another upload of this id does not end; 507 where the database's disk is full. */
   publish(build: NewBuild, readAt: ReadAt, by: AuditedBy): Promise<PublishOutcome>
   /** The newest build, by version code, that is not withdrawn and has its bytes. */
-  latest(buildType: string): Promise<Build | undefined>
+  latest(buildType: string): Promise<LatestBuild | undefined>
   /** Also a withdrawn one. */
   find(buildId: string): Promise<Build | undefined>
   /** Withdrawn ones too. */
@@ -65,7 +70,11 @@ const WITHDRAW = /* sql */ `
   select ${COLUMNS} from withdrawn b`
 
 const LATEST = /* sql */ `
-  select ${COLUMNS} from apk_builds b
+  select ${COLUMNS},
+    to_char(greatest(published_at,
+      (select max(w.withdrawn_at) from apk_builds w where w.build_type = b.build_type)
+    ) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as "latestSince"
+  from apk_builds b
   where build_type = $1 and withdrawn_at is null and ${HAS_BYTES}
   order by version_code desc, published_at desc
   limit 1`
@@ -88,7 +97,7 @@ export function apkStore(database: Database): ApkStore {
 
     async latest(buildType) {
       const query = { name: 'apks.latest', text: LATEST, values: [buildType] }
-      return (await readBuilds(database, query))[0]
+      return (await readBuilds<Pick<LatestBuild, 'latestSince'>>(database, query))[0]
     },
 
     find: (buildId) => findBuild(database, buildId),

@@ -31,6 +31,7 @@ export const STATUS = {
   command_ended: 409,
   build_conflict: 409,
   device_deleted: 410,
+  precondition_failed: 412,
   body_too_large: 413,
   unsupported_media: 415,
   range_not_satisfiable: 416,

@@ -67,6 +67,7 @@ const SERVER_OPTIONS = {
   requireHostHeader: false, // refused at our edge, so that the answer carries X-Request-ID
   insecureHTTPParser: false,
   noDelay: true,
+  joinDuplicateHeaders: true, // else Node drops the second date of a precondition, which RFC 9110 has us ignore
 } as const
 /** Pipelined requests that wait for their turn, on all connections; a further one ends its connection. */
 const MAX_PIPELINED_WAITING = 512

@@ -1,27 +1,22 @@
 /**
- * Which bytes of one file a GET or HEAD asks for: If-None-Match, If-Range and Range (RFC 9110,
- * sections 13 and 14). Pure. Ignored as the RFC allows: more than one range (the whole file is sent),
- * and dates (files have an ETag and no Last-Modified). Ignored against the RFC (13.1.1): If-Match,
- * since the API knows no 412.
+ * Which bytes of one file a GET or HEAD gets: the preconditions (preconditions.ts), then Range (RFC
+ * 9110, sections 13.2.2 and 14). Pure. More than one range is ignored, as the RFC allows: the whole
+ * file is sent.
  */
+import { type ConditionHeaders, judge, mayResume, type Representation } from './preconditions.ts'
 
-/** The file as it stands now. */
-export interface Representation {
-  /** Strong and quoted: `"<sha256>"`. */
-  readonly etag: string
-  readonly sizeBytes: number
-}
+export type { Representation }
 
 /** As node:http gives them. */
-export interface RangeHeaders {
+export interface RangeHeaders extends ConditionHeaders {
   readonly range?: string | undefined
-  readonly 'if-range'?: string | string[] | undefined
-  readonly 'if-none-match'?: string | undefined
 }
 
 export type Selection =
   /** 304 */
   | { readonly kind: 'not_modified' }
+  /** 412 */
+  | { readonly kind: 'precondition_failed' }
   /** 200 */
   | { readonly kind: 'whole' }
   /** 206; both bytes inclusive, counted from 0. */
@@ -31,21 +26,20 @@ export type Selection =
 
 const WHOLE: Selection = { kind: 'whole' }
 
-/** In the RFC's order (13.2.2): If-None-Match first, then Range, if If-Range lets it. */
+/** `nowS`: epoch seconds. */
 export function selectBytes(
   method: string,
   headers: RangeHeaders,
-  file: Representation,
+  file: Representation & { readonly sizeBytes: number },
+  nowS: number,
 ): Selection {
-  const { range, 'if-range': ifRange, 'if-none-match': ifNoneMatch } = headers
-  if (ifNoneMatch !== undefined && matchesAny(ifNoneMatch, file.etag)) {
-    return { kind: 'not_modified' }
-  }
+  const verdict = judge(headers, file, nowS)
+  if (verdict !== 'proceed') return { kind: verdict }
   // Range means something with GET only (14.2).
-  if (range === undefined || method !== 'GET') return WHOLE
-  // Strong comparison (13.1.5): a weak tag and a date never match.
-  if (ifRange !== undefined && String(ifRange).trim() !== file.etag) return WHOLE
-  return readRange(range, file.sizeBytes)
+  if (headers.range === undefined || method !== 'GET') return WHOLE
+  return mayResume(headers['if-range'], file, nowS)
+    ? readRange(headers.range, file.sizeBytes)
+    : WHOLE
 }
 
 /** Value of `content-range` with 206. */
@@ -56,14 +50,6 @@ export function contentRange(firstByte: number, lastByte: number, sizeBytes: num
 /** Value of `content-range` with 416. */
 export function unsatisfiedRange(sizeBytes: number): string {
   return `bytes */${sizeBytes}`
-}
-
-/** Weak comparison with each tag of the list (13.1.2). */
-function matchesAny(list: string, etag: string): boolean {
-  if (list.trim() === '*') return true
-  // %x22 cannot stand inside a tag, so no tag can be taken for a part of another.
-  for (const [, tag] of list.matchAll(/(?:W\/)?("[^"]*")/g)) if (tag === etag) return true
-  return false
 }
 
 function readRange(value: string, sizeBytes: number): Selection {

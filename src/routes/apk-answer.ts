@@ -1,12 +1,13 @@
 /**
- * The answer to a download, whoever asks: 200, 206, 304 or 416 with their headers. A HEAD gets the
+ * The answer to a download, whoever asks: 200, 206, 304, 412 or 416 with their headers. A HEAD gets the
  * headers of its GET but is no download: no row, no counter, and its line is `http.request`.
  */
 import type { ReadApk } from '../apk/cache.ts'
 import { AppError } from '../core/errors.ts'
 import type { Downloader } from '../core/identity.ts'
 import type { Build } from '../db/apks.ts'
-import { PROBLEM_CONTENT_TYPE, problemOf, STATUS } from '../http/errors.ts'
+import { PROBLEM_CONTENT_TYPE, problemOf } from '../http/errors.ts'
+import { lastModified } from '../http/preconditions.ts'
 import { contentRange, type Selection, selectBytes, unsatisfiedRange } from '../http/range.ts'
 import { jsonText } from '../http/respond.ts'
 import type { RequestContext, RouteRequest, StreamReply } from '../http/route.ts'
@@ -16,6 +17,15 @@ import { type Answer, beginDownload, type DownloadRecordDeps } from './apk-downl
 export interface ApkAnswerDeps extends DownloadRecordDeps {
   /** The bytes of a build. */
   readonly readApk: ReadApk
+  readonly now: () => Date
+}
+
+/** When the resource, a build or the latest build of a type, last became what it is. */
+export interface Modified {
+  /** RFC 3339. */
+  readonly modifiedAt: string
+  /** See Representation. */
+  readonly isDateStrong: boolean
 }
 
 /** Throws 429 `rate_limited` or 503 `overloaded` where too many downloads run. */
@@ -24,10 +34,18 @@ export async function answerApk(
   request: RouteRequest,
   build: Build,
   downloader: Downloader,
+  { modifiedAt, isDateStrong }: Modified,
 ): Promise<StreamReply> {
-  const file = { etag: `"${build.sha256.toString('hex')}"`, sizeBytes: build.sizeBytes }
-  const selection = selectBytes(request.method, request.headers, file)
-  const answer = answerOf(deps, build, selection, request.context)
+  const etag = `"${build.sha256.toString('hex')}"`
+  const modifiedAtMs = Date.parse(modifiedAt)
+  const file = { etag, sizeBytes: build.sizeBytes, modifiedAtMs, isDateStrong }
+  const nowS = Math.floor(deps.now().getTime() / 1000)
+  const selection = selectBytes(request.method, request.headers, file, nowS)
+  const headers = buildHeaders(build, etag, lastModified(file, nowS))
+  if (request.method === 'HEAD' && selection.kind === 'precondition_failed') {
+    throw preconditionFailed(headers)
+  }
+  const answer = answerOf(deps, build, headers, selection, request.context)
   const reply = {
     kind: 'stream',
     status: answer.status,
@@ -44,27 +62,20 @@ export async function answerApk(
 function answerOf(
   deps: ApkAnswerDeps,
   build: Build,
+  headers: Readonly<Record<string, string>>,
   selection: Selection,
   context: RequestContext,
 ): Answer {
   const { sizeBytes } = build
-  const headers = buildHeaders(build)
-  const nothing = { fileBytes: 0, rangeStart: null, reachesEnd: false }
   switch (selection.kind) {
     case 'not_modified':
-      return { ...nothing, status: 304, headers, body: null, sizeBytes: null, reason: null }
+      return { ...NOTHING, status: 304, headers, body: null, sizeBytes: null, reason: null }
+    case 'precondition_failed':
+      return refusal(preconditionFailed(headers), context)
     case 'unsatisfiable': {
-      const range = unsatisfiedRange(sizeBytes)
-      const error = new AppError('range_not_satisfiable', `The file has ${sizeBytes} bytes.`)
-      const problem = Buffer.from(jsonText(problemOf(error, context.ingressId, () => 0).body))
-      return {
-        ...nothing,
-        status: STATUS.range_not_satisfiable,
-        headers: { ...headers, 'content-type': PROBLEM_CONTENT_TYPE, 'content-range': range },
-        body: () => once(problem),
-        sizeBytes: problem.length,
-        reason: error.code,
-      }
+      const range = { ...headers, 'content-range': unsatisfiedRange(sizeBytes) }
+      const message = `The file has ${sizeBytes} bytes.`
+      return refusal(new AppError('range_not_satisfiable', message, { headers: range }), context)
     }
     case 'whole':
     case 'part': {
@@ -89,12 +100,40 @@ function answerOf(
   }
 }
 
-/** With every answer that is about this build. */
-function buildHeaders(build: Build): Record<string, string> {
-  const sha256 = build.sha256.toString('hex')
+const NOTHING = { fileBytes: 0, rangeStart: null, reachesEnd: false } as const
+
+/** A problem in the place of the file; a download all the same, with its row and line. */
+function refusal(error: AppError, context: RequestContext): Answer {
+  const { status, headers, body } = problemOf(error, context.ingressId, () => 0)
+  const bytes = Buffer.from(jsonText(body))
   return {
-    etag: `"${sha256}"`,
-    'x-apk-sha256': sha256,
+    ...NOTHING,
+    status,
+    headers: { ...headers, 'content-type': PROBLEM_CONTENT_TYPE },
+    body: () => once(bytes),
+    sizeBytes: bytes.length,
+    reason: error.code,
+  }
+}
+
+function preconditionFailed(headers: Readonly<Record<string, string>>): AppError {
+  return new AppError(
+    'precondition_failed',
+    'If-Match or If-Unmodified-Since does not hold: another build is here now. Download it from its first byte.',
+    { headers },
+  )
+}
+
+/** With every answer that is about this build. */
+function buildHeaders(
+  build: Build,
+  etag: string,
+  modified: string | undefined,
+): Record<string, string> {
+  return {
+    etag,
+    ...(modified !== undefined && { 'last-modified': modified }),
+    'x-apk-sha256': build.sha256.toString('hex'),
     'x-apk-version-code': String(build.versionCode),
     'x-apk-build-id': build.buildId,
     'accept-ranges': 'bytes',

@@ -51,7 +51,10 @@ export function apkBuildDownloadRoute(
       if (build === undefined || build.withdrawnAt !== null) throw buildUnknown()
       if (!build.hasBytes) throw bytesLost()
 
-      return await answerApk(deps, request, build, { source: 'manual', admin: request.admin })
+      const downloader = { source: 'manual', admin: request.admin } as const
+      // The bytes of an id never change.
+      const modified = { modifiedAt: build.publishedAt, isDateStrong: true }
+      return await answerApk(deps, request, build, downloader, modified)
     },
     failLine: downloadFailLine,
   }

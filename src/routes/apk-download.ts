@@ -32,7 +32,9 @@ export function apkDownloadRoute(
         )
       }
 
-      return await answerApk(deps, request, build, request.downloader)
+      // Publications may overlap, and then a date does not tell their builds apart.
+      const modified = { modifiedAt: build.latestSince, isDateStrong: false }
+      return await answerApk(deps, request, build, request.downloader, modified)
     },
     failLine: downloadFailLine,
   }

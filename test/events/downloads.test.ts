@@ -120,6 +120,9 @@ t.test('downloads that are refused', async (t) => {
   t.equal(beyond.status, 416)
   const manual = { ...BUILD, token_id: null, source: 'manual', bytes_sent: 0 }
   t.same(await compareFailure(t, beyond, 'range_not_satisfiable', manual), [])
+  const other = await get(LATEST, { headers: { 'if-match': '"another"' } })
+  t.equal(other.status, 412)
+  t.same(await compareFailure(t, other, 'precondition_failed', manual), [])
 
   const none = await get(LATEST, { token: null })
   const [missing, ...more] = await compareFailure(t, none, 'unauthenticated', nothing(null))

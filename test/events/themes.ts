@@ -77,6 +77,7 @@ export const THEMES = {
       'WARN token_revoked',
       'WARN unauthenticated',
       'WARN range_not_satisfiable',
+      'WARN precondition_failed',
       'WARN client_closed',
       'ERROR internal',
       'ERROR db_unavailable',

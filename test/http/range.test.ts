@@ -1,17 +1,71 @@
-/** Range, If-Range and If-None-Match of a download: the table of RFC 9110. */
+/** Range and every precondition of a download: the tables of RFC 9110. */
 import t from 'tap'
+import { formatHttpDate, parseHttpDate } from '../../src/http/http-date.ts'
+import { lastModified } from '../../src/http/preconditions.ts'
 import {
   contentRange,
+  type RangeHeaders,
   type Selection,
-  selectBytes,
+  selectBytes as selectBytesAt,
   unsatisfiedRange,
 } from '../../src/http/range.ts'
 
 const ETAG = '"5d41402abc4b2a76b9719d911017c592"'
-const FILE = { etag: ETAG, sizeBytes: 10_000 }
+/** 1994-11-06T08:49:37Z, the RFC's example. */
+const MODIFIED_S = 784_111_777
+const NOW_S = MODIFIED_S + 86_400
+const FILE = {
+  etag: ETAG,
+  sizeBytes: 10_000,
+  modifiedAtMs: MODIFIED_S * 1000,
+  isDateStrong: true,
+}
+const EXACT = [
+  'Sun, 06 Nov 1994 08:49:37 GMT',
+  'Sunday, 06-Nov-94 08:49:37 GMT',
+  'Sun Nov  6 08:49:37 1994',
+]
+const BEFORE = [
+  'Sun, 06 Nov 1994 08:49:36 GMT',
+  'Sunday, 06-Nov-94 08:49:36 GMT',
+  'Sun Nov  6 08:49:36 1994',
+]
+const LATER = [
+  'Sun, 06 Nov 1994 08:49:38 GMT',
+  'Saturday, 07-Nov-99 08:49:37 GMT',
+  'Fri Dec 31 23:59:60 2094',
+]
+const NO_DATES = [
+  '',
+  'yesterday',
+  '1994-11-06T08:49:37Z',
+  '784111777',
+  'sun, 06 nov 1994 08:49:37 gmt',
+  'Sun, 6 Nov 1994 08:49:37 GMT',
+  'Sun, 06 Nov 1994 08:49:37 UTC',
+  'Sun, 06 Nov 1994 08:49:37 +0000',
+  'Sun, 06 Nov 94 08:49:37 GMT',
+  'Sun, 31 Feb 1994 08:49:37 GMT',
+  'Sun, 00 Nov 1994 08:49:37 GMT',
+  'Sun, 06 Nov 1994 24:00:00 GMT',
+  'Sun, 06 Nov 1994 08:60:00 GMT',
+  'Sun, 06 Nov 1994 08:49:61 GMT',
+  'Sun Nov 6 08:49:37 1994',
+  // Two lines, as node:http joins them.
+  'Sun, 06 Nov 1994 08:49:37 GMT, Sun, 06 Nov 1994 08:49:37 GMT',
+]
+
+function selectBytes(
+  method: string,
+  headers: RangeHeaders,
+  file: Parameters<typeof selectBytesAt>[2],
+): Selection {
+  return selectBytesAt(method, headers, file, NOW_S)
+}
 const WHOLE: Selection = { kind: 'whole' }
 const NOT_MODIFIED: Selection = { kind: 'not_modified' }
 const UNSATISFIABLE: Selection = { kind: 'unsatisfiable' }
+const FAILED: Selection = { kind: 'precondition_failed' }
 
 function part(firstByte: number, lastByte: number): Selection {
   return { kind: 'part', firstByte, lastByte }
@@ -85,8 +139,10 @@ t.test('If-Range lets Range through on a strong match only (13.1.5)', async (t) 
     ['*', WHOLE],
     [ETAG.slice(1, -1), WHOLE],
     [`"another", ${ETAG}`, WHOLE],
-    ['Tue, 15 Nov 1994 12:45:26 GMT', WHOLE],
     ['', WHOLE],
+    // A date: only exactly Last-Modified.
+    ...EXACT.map((date) => [date, part(0, 1)] as const),
+    ...[...BEFORE, ...LATER, ...NO_DATES].map((date) => [date, WHOLE] as const),
   ]
   for (const [ifRange, expected] of cases) {
     const headers = { range: 'bytes=0-1', 'if-range': ifRange }
@@ -114,6 +170,12 @@ t.test('If-None-Match compares weakly, and comes before Range (13.1.2, 13.2.2)',
     [ETAG.slice(1, -1), WHOLE],
     [`"*"`, WHOLE],
     ['"', WHOLE],
+    // A malformed list names nothing.
+    [`w/${ETAG}`, WHOLE],
+    [`"a" ${ETAG}`, WHOLE],
+    [`"a"b, ${ETAG}`, WHOLE],
+    [`, ,\t${ETAG} ,`, NOT_MODIFIED],
+    [`*, ${ETAG}`, WHOLE],
   ]
   for (const method of ['GET', 'HEAD']) {
     for (const [ifNoneMatch, expected] of cases) {
@@ -127,12 +189,111 @@ t.test('If-None-Match compares weakly, and comes before Range (13.1.2, 13.2.2)',
   t.strictSame(selectBytes('GET', changed, FILE), part(0, 1))
 })
 
+t.test('If-Match compares strongly, and comes first (13.1.1, 13.2.2)', async (t) => {
+  const cases: readonly (readonly [ifMatch: string, expected: Selection])[] = [
+    [ETAG, WHOLE],
+    [` ${ETAG} `, WHOLE],
+    ['*', WHOLE],
+    [`"a", "b,c", ${ETAG}`, WHOLE],
+    [`, ,\t${ETAG} ,`, WHOLE],
+    [`W/${ETAG}, ${ETAG}`, WHOLE],
+    [`W/${ETAG}`, FAILED],
+    ['"another"', FAILED],
+    ['""', FAILED],
+    ['', FAILED],
+    [',', FAILED],
+    ['"*"', FAILED],
+    [ETAG.slice(1, -1), FAILED],
+    // A malformed list names nothing.
+    [`w/${ETAG}`, FAILED],
+    [`"a" ${ETAG}`, FAILED],
+    [`x${ETAG}`, FAILED],
+    [`"a"b, ${ETAG}`, FAILED],
+    [`*, "another"`, FAILED],
+  ]
+  for (const method of ['GET', 'HEAD']) {
+    for (const [ifMatch, expected] of cases) {
+      const what = `${method} ${ifMatch}`
+      t.strictSame(selectBytes(method, { 'if-match': ifMatch }, FILE), expected, what)
+    }
+  }
+  t.strictSame(selectBytes('GET', { 'if-match': ETAG, range: 'bytes=0-1' }, FILE), part(0, 1))
+  const beyond = { 'if-match': '"another"', range: 'bytes=10000-', 'if-range': '"another"' }
+  t.strictSame(selectBytes('GET', beyond, FILE), FAILED, 'before Range and If-Range')
+  const cached = { 'if-match': '"another"', 'if-none-match': ETAG }
+  t.strictSame(selectBytes('GET', cached, FILE), FAILED, 'before If-None-Match')
+})
+
+t.test('dates compare by the second, in all formats, and only without tags', async (t) => {
+  for (const method of ['GET', 'HEAD']) {
+    for (const [dates, ifUnmodifiedSince, ifModifiedSince] of [
+      [EXACT, WHOLE, NOT_MODIFIED],
+      [LATER, WHOLE, NOT_MODIFIED],
+      [BEFORE, FAILED, WHOLE],
+      [NO_DATES, WHOLE, WHOLE],
+    ] as const) {
+      for (const date of dates) {
+        const unmodified = selectBytes(method, { 'if-unmodified-since': date }, FILE)
+        t.strictSame(unmodified, ifUnmodifiedSince, `${method} If-Unmodified-Since: ${date}`)
+        const modified = selectBytes(method, { 'if-modified-since': date }, FILE)
+        t.strictSame(modified, ifModifiedSince, `${method} If-Modified-Since: ${date}`)
+      }
+    }
+  }
+  const [before = '', later = ''] = [BEFORE[0], LATER[0]]
+  for (const [headers, expected, why] of [
+    [{ 'if-match': ETAG, 'if-unmodified-since': before }, WHOLE, 'If-Match counts alone'],
+    [{ 'if-match': '"x"', 'if-unmodified-since': later }, FAILED, 'If-Match counts alone'],
+    [{ 'if-none-match': '"x"', 'if-modified-since': later }, WHOLE, 'If-None-Match counts alone'],
+    [{ 'if-none-match': ETAG, 'if-modified-since': before }, NOT_MODIFIED, 'so too'],
+    [{ 'if-unmodified-since': before, 'if-none-match': ETAG }, FAILED, 'the failure comes first'],
+    [{ 'if-unmodified-since': before, 'if-modified-since': later }, FAILED, 'so too'],
+  ] as const) {
+    t.strictSame(selectBytes('GET', headers, FILE), expected, why)
+  }
+})
+
+t.test('Last-Modified is the next whole second, once that has come', async (t) => {
+  const [exact = ''] = EXACT
+  const file = { ...FILE, modifiedAtMs: MODIFIED_S * 1000 - 999 }
+  t.equal(lastModified(file, MODIFIED_S - 1), undefined)
+  t.equal(lastModified(file, MODIFIED_S), exact)
+  const since = { 'if-modified-since': BEFORE[0], range: 'bytes=0-1' }
+  t.strictSame(selectBytes('GET', since, file), part(0, 1), 'other bytes in the same second')
+  const weak = { ...file, isDateStrong: false }
+  t.equal(lastModified(weak, NOW_S), undefined)
+  const resume = { 'if-range': exact, range: 'bytes=0-1' }
+  t.strictSame(selectBytes('GET', resume, file), part(0, 1))
+  t.strictSame(selectBytes('GET', resume, weak), WHOLE)
+  t.strictSame(selectBytesAt('GET', resume, file, MODIFIED_S - 1), WHOLE, 'of a second to come')
+})
+
+t.test('a year of two digits is at most 50 years ahead (5.6.7)', async (t) => {
+  const nowS = Date.UTC(2026, 6, 1) / 1000
+  for (const [date, expected] of [
+    ['Sunday, 06-Nov-94 08:49:37 GMT', '1994-11-06T08:49:37.000Z'],
+    ['Monday, 01-Jun-76 00:00:00 GMT', '2076-06-01T00:00:00.000Z'],
+    ['Thursday, 01-Jul-77 00:00:00 GMT', '1977-07-01T00:00:00.000Z'],
+    ['Tuesday, 31-Dec-76 00:00:00 GMT', '1976-12-31T00:00:00.000Z'],
+    ['Saturday, 01-Jan-00 00:00:00 GMT', '2000-01-01T00:00:00.000Z'],
+    ['Tuesday, 29-Feb-00 00:00:00 GMT', '2000-02-29T00:00:00.000Z'],
+  ] as const) {
+    t.equal(new Date((parseHttpDate(date, nowS) ?? Number.NaN) * 1000).toISOString(), expected)
+  }
+  t.equal(parseHttpDate('Monday, 29-Feb-01 00:00:00 GMT', nowS), undefined)
+  const longAgo = parseHttpDate('Mon, 01 Jan 0001 00:00:00 GMT', nowS) ?? Number.NaN
+  t.equal(new Date(longAgo * 1000).toISOString(), '0001-01-01T00:00:00.000Z')
+  for (const epochS of [0, MODIFIED_S, nowS]) {
+    t.equal(parseHttpDate(formatHttpDate(epochS), nowS), epochS)
+  }
+})
+
 t.test('every part lies within the file', async (t) => {
   for (const sizeBytes of [0, 1, 2, 5]) {
     for (const first of ['', '0', '1', '4', '5', '6']) {
       for (const last of ['', '0', '1', '4', '5', '6']) {
         const range = `bytes=${first}-${last}`
-        const selection = selectBytes('GET', { range }, { etag: ETAG, sizeBytes })
+        const selection = selectBytes('GET', { range }, { ...FILE, sizeBytes })
         if (selection.kind !== 'part') continue
         const { firstByte, lastByte } = selection
         t.ok(
