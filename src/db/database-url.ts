@@ -171,11 +171,13 @@ function readSslMode(text: string | undefined, files: SslFiles): SslMode | undef
   return mode
 }
 
-/** What is no percent-encoding stands for itself. */
+/** A % that begins no percent-encoding stands for itself, as in `pg`. */
 function decoded(text: string): string {
-  try {
-    return decodeURIComponent(text)
-  } catch {
-    return text
-  }
+  return text.replace(/(%[0-9a-f]{2})+/gi, (encoded) => {
+    try {
+      return decodeURIComponent(encoded)
+    } catch {
+      return encoded // no UTF-8
+    }
+  })
 }

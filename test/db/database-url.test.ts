@@ -24,7 +24,7 @@ t.test('the URL says where the database is', async (t) => {
     ['postgresql://db.example', { host: 'db.example', port: 5432, user: undefined }],
     ['postgres:///d', { host: 'localhost', database: 'd' }],
     ['postgres://u:a%2Fb$&@/d', { host: 'localhost', user: 'u', password: 'a/b$&', database: 'd' }],
-    ['postgres://u:50%off@h/d', { password: '50%off' }],
+    ['postgres://u:50%off=%C3%BC@h/d', { password: '50%off=ü' }],
     ['postgres://localhost/d?host=db.example&port=6432', { host: 'db.example', port: 6432 }],
     ['postgres://h/d?user=a&password=b%40c', { user: 'a', password: 'b@c' }],
     ['postgres://u@%2Frun%2Fpg/d', { host: '/run/pg', user: 'u', database: 'd' }],
