@@ -35,6 +35,9 @@ export async function fillFleet(db: pg.Client): Promise<void> {
      select gen_random_uuid(), sha256(convert_to('busy-' || n, 'UTF8')), 1, now() + interval '1 day', '${BUSY_ADMIN}',
        now() - make_interval(secs => n), 'r'
      from generate_series(1, ${ISSUED}) n`,
+    `insert into enrollment_batches (admin, idempotency_key, content_hash, seed, token_ids)
+     select 'drill', 'key-' || n, sha256('x'), sha256(convert_to('seed-' || n, 'UTF8')), array['${deviceId(0)}'::uuid]
+     from generate_series(1, ${ISSUED}) n`,
     `insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, fcm_token, fcm_token_at)
      select ${ID}, 'D' || n, 1, '${deviceId(0)}', 'default', 'r', 'push-' || n, now() - interval '1 day'
      from generate_series(1, ${DEVICES}) n`,

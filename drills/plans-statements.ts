@@ -289,7 +289,9 @@ function auditLists(): readonly Statement[] {
 function enrollmentTokens(): readonly Statement[] {
   const store = (database: Database) => enrollmentTokenStore(database)
   const token = { tokenId: randomUUID(), tokenHash: tokenHash(0), alias: null }
-  const options = { ...BY, expiresInS: 60, usesAllowed: 1, note: null, maxPerHour: 200 }
+  const about = { expiresInS: 60, usesAllowed: 1, note: null, maxPerHour: 200 }
+  const options = { ...BY, ...about, batch: undefined }
+  const batch = { idempotencyKey: 'key-7', contentHash: tokenHash(0), seed: tokenHash(0) }
   const page = { limit: PAGE, after: null }
   return [
     {
@@ -304,7 +306,14 @@ function enrollmentTokens(): readonly Statement[] {
       modes: BOTH,
       run: (database) => store(database).issue([token], { ...options, admin: BUSY_ADMIN }),
       index: 'enrollment_tokens_by_admin',
-      mostRows: options.maxPerHour,
+      mostRows: 2 * options.maxPerHour,
+    },
+    {
+      title: 'a batch of enrollment tokens whose Idempotency-Key was used',
+      modes: BOTH,
+      run: (database) => store(database).issue([token], { ...options, batch }),
+      index: 'enrollment_batches_pkey',
+      mostRows: 2,
     },
     {
       title: 'an enrollment token is judged',

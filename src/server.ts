@@ -27,7 +27,7 @@ import { createApkLimits } from './security/apk-limits.ts'
 import { rateLimited, refuseDevice, refuseEnrollment } from './security/denial.ts'
 import { createGuards } from './security/guard.ts'
 import { createSignatures, SIGNATURE_WINDOW_S } from './security/signature.ts'
-import { issueDeviceToken, issueEnrollmentToken } from './security/tokens.ts'
+import { batchTokens, issueDeviceToken } from './security/tokens.ts'
 import { createSender } from './sender.ts'
 import { type OpenedDatabase, openDatabase, StartError } from './startup.ts'
 import { BACKGROUND, type Line } from './telemetry/events.ts'
@@ -185,7 +185,7 @@ async function compose(
     authenticateDevice: stores.deviceTokens.authenticate,
     resultDenial: (request, device) => signatures.resultDenial(request, () => knownKeyOf(device)),
     issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),
-    issueEnrollmentToken: () => issueEnrollmentToken(signingSecret, randomBytes),
+    batchTokens: batchTokens(signingSecret, config.hmacSecrets, randomBytes),
     hmacSecretId: signingSecret.id,
     commandKey: knownKeyOf,
     sign(deviceId, command) {

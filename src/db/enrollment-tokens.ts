@@ -1,6 +1,7 @@
 /** Owner of `enrollment_tokens`: issue, judge, consume, revoke, list. Status is computed, never stored. */
 import type { EnrollmentTokenStatus, EnrollmentVerdict } from '../core/identity.ts'
 import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
+import { type Batch, type BatchKey, findBatch, rememberBatch } from './enrollment-batches.ts'
 import type { Database, Query, Queryable } from './pool.ts'
 
 export interface NewEnrollmentToken {
@@ -32,10 +33,16 @@ export interface IssueOptions {
   readonly ip: string | null
   /** Tokens that this admin may create in a sliding hour. */
   readonly maxPerHour: number
+  /** undefined: the answer cannot be asked for again. */
+  readonly batch: BatchKey | undefined
 }
 
 export type IssueOutcome =
   | { readonly kind: 'issued'; readonly expiresAt: string }
+  /** Made before, with this key and content: nothing was made now. */
+  | { readonly kind: 'repeated'; readonly batch: Batch }
+  /** The key has made another batch. */
+  | { readonly kind: 'conflict' }
   | {
       readonly kind: 'rate_limited'
       /** Of `maxPerHour`. */
@@ -73,9 +80,11 @@ const IN_THE_WAY = /* sql */ `
   from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'
   order by issued_at desc offset $2 limit 1`
 
+/** $2: the limit, which a setting may have lowered below what was made. */
 const COUNT_OF_HOUR = /* sql */ `
-  select count(*)::int as "used"
-  from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'`
+  select count(*)::int as "used" from (
+    select from enrollment_tokens
+    where issued_by = $1 and issued_at > now() - interval '1 hour' limit $2) of_hour`
 
 const INSERT_ALL = /* sql */ `
   insert into enrollment_tokens
@@ -126,13 +135,18 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
   return {
     issue(tokens, options) {
       return database.transaction(async (tx) => {
-        const { admin } = options
+        const { admin, batch: key } = options
         await tx.query({ name: 'enrollment_tokens.lock_admin', text: LOCK_ADMIN, values: [admin] })
+        const earlier = key && (await earlierOutcome(tx, key, options))
+        if (earlier !== undefined) return earlier
         const retryAfterS = await untilRoom(tx, admin, options.maxPerHour - tokens.length)
         if (retryAfterS !== undefined) {
-          return { kind: 'rate_limited', used: await countOfHour(tx, admin), retryAfterS }
+          return { kind: 'rate_limited', used: await countOfHour(tx, options), retryAfterS }
         }
-        return { kind: 'issued', expiresAt: await insertAll(tx, tokens, options) }
+        const expiresAt = await insertAll(tx, tokens, options)
+        const tokenIds = tokens.map(({ tokenId }) => tokenId)
+        if (key !== undefined) await rememberBatch(tx, admin, key, tokenIds)
+        return { kind: 'issued', expiresAt }
       })
     },
 
@@ -199,6 +213,23 @@ async function judge(
   return rows[0] ?? { kind: 'unknown' }
 }
 
+/** undefined: the key is new. A repeat shows secrets, so it is audited as their making is. */
+async function earlierOutcome(
+  tx: Queryable,
+  key: BatchKey,
+  { admin, requestId, ip }: IssueOptions,
+): Promise<IssueOutcome | undefined> {
+  const batch = await findBatch(tx, admin, key.idempotencyKey)
+  if (batch === undefined) return undefined
+  if (!batch.contentHash.equals(key.contentHash)) return { kind: 'conflict' }
+  const entries = batch.tokens.map(({ tokenId, alias }) => ({
+    ...{ admin, requestId, ip, what: 'enrollment_token.repeat', subject: tokenId },
+    detail: { alias },
+  }))
+  await writeAudit(tx, ...entries)
+  return { kind: 'repeated', batch }
+}
+
 /** Whole seconds until `room` tokens of the last hour may stand beside the new ones; undefined: now. Negative: never. */
 async function untilRoom(tx: Queryable, admin: string, room: number): Promise<number | undefined> {
   if (room < 0) return HOUR_S
@@ -211,9 +242,12 @@ async function untilRoom(tx: Queryable, admin: string, room: number): Promise<nu
   return inTheWay && Math.max(1, inTheWay.retryAfterS)
 }
 
-async function countOfHour(tx: Queryable, admin: string): Promise<number> {
-  const name = 'enrollment_tokens.count_of_hour'
-  const { rows } = await tx.query<{ used: number }>({ name, text: COUNT_OF_HOUR, values: [admin] })
+async function countOfHour(tx: Queryable, options: IssueOptions): Promise<number> {
+  const { rows } = await tx.query<{ used: number }>({
+    name: 'enrollment_tokens.count_of_hour',
+    text: COUNT_OF_HOUR,
+    values: [options.admin, options.maxPerHour],
+  })
   return rows[0]?.used ?? 0
 }
 

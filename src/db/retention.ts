@@ -3,6 +3,7 @@
  * dropped whole (partitions.ts), and a command takes its events with it. Each statement deletes the oldest rows by an
  * index and leaves what another replica is deleting.
  */
+import { REPEATABLE_S } from './enrollment-batches.ts'
 import type { Database } from './pool.ts'
 
 const DAY_S = 86_400
@@ -64,6 +65,7 @@ export function prunes(database: Database, options: RetentionOptions): readonly 
       oldest('enrollment_tokens', 'token_id', 'expires_at'),
       options.tokenDays * DAY_S,
     ],
+    ['enrollment_batches', oldest('enrollment_batches', 'seed', 'created_at'), REPEATABLE_S],
     ['devices', DEVICES, options.deviceDays * DAY_S],
   ]
   return table.map(([name, text, ageS]) => async (limit) => {

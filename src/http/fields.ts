@@ -2,8 +2,9 @@
  * unknown → typed value. The strict readers refuse with 422 `invalid_field`; what a heartbeat may send
  * is read leniently in routes/heartbeat-body.ts.
  */
+import type { IncomingHttpHeaders } from 'node:http'
 import { AppError, invalidField } from '../core/errors.ts'
-import { isUuid } from '../core/ids.ts'
+import { isRequestId, isUuid, REQUEST_ID } from '../core/ids.ts'
 import { parseInstant } from '../core/instant.ts'
 import { LINES, unsafeCharacter } from '../core/text.ts'
 
@@ -96,6 +97,13 @@ export function intField(
     throw invalidField(name, `must be ${range.min} to ${range.max}`)
   }
   return value
+}
+
+/** undefined where it is absent. */
+export function idempotencyKey(headers: IncomingHttpHeaders): string | undefined {
+  const key = headers['idempotency-key']
+  if (key === undefined || (typeof key === 'string' && isRequestId(key))) return key
+  throw invalidField('idempotency-key', `must match ${REQUEST_ID.source}`)
 }
 
 /** A whole number in the query, or `fallback` where absent. */

@@ -11,6 +11,7 @@ import {
   asObject,
   type Fields,
   field,
+  idempotencyKey,
   intField,
   isObject,
   queryInt,
@@ -149,7 +150,7 @@ interface Key {
 }
 
 function readKey(body: Fields, request: RouteRequest): Key {
-  const given = field(body, 'request_id') ?? request.headers['idempotency-key']
+  const given = field(body, 'request_id') ?? idempotencyKey(request.headers)
   if (given === undefined) return { id: request.context.ingressId, isGiven: false }
   if (typeof given !== 'string' || !isRequestId(given)) {
     throw invalidField('request_id', `must match ${REQUEST_ID.source}`)

@@ -1,16 +1,26 @@
 /** POST, GET and DELETE /v1/enroll-tokens: admins issue, list and revoke enrollment tokens. */
+import { createHash } from 'node:crypto'
 import { AppError, invalidField } from '../core/errors.ts'
 import { ALIAS, isAlias, isUuid } from '../core/ids.ts'
+import type { Batch } from '../db/enrollment-batches.ts'
 import type { EnrollmentTokenStore, NewEnrollmentToken } from '../db/enrollment-tokens.ts'
-import { asObject, type Fields, field, intField, optionalText, queryEnum } from '../http/fields.ts'
+import {
+  asObject,
+  type Fields,
+  field,
+  idempotencyKey,
+  intField,
+  optionalText,
+  queryEnum,
+} from '../http/fields.ts'
 import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
-import { type AdminRoute, json, NO_NAMES } from '../http/route.ts'
+import { type AdminRoute, json, NO_NAMES, type RouteRequest } from '../http/route.ts'
 import type { ReachedLimit } from '../security/denial.ts'
-import type { IssuedToken } from '../security/tokens.ts'
+import type { BatchTokens } from '../security/tokens.ts'
 
 export interface CreateEnrollTokensDeps {
   readonly tokens: Pick<EnrollmentTokenStore, 'issue'>
-  readonly issueEnrollmentToken: () => IssuedToken
+  readonly batchTokens: BatchTokens
   readonly newId: () => string
   /** Tokens that one admin may create in a sliding hour. */
   readonly maxPerHour: number
@@ -31,51 +41,90 @@ export function createEnrollTokensRoute(deps: CreateEnrollTokensDeps): AdminRout
     takes: { query: [], fields: ['aliases', 'expires_in_sec', 'uses_allowed', 'note'] },
     body: 16 * 1024,
     async handle(request) {
-      const body = asObject(request.body)
-      const aliases = readAliases(body)
-      const expiresInS = intField(body, 'expires_in_sec', { min: 60, max: 2_592_000 }, 2_700)
-      const usesAllowed = intField(body, 'uses_allowed', { min: 1, max: 1_000 }, 1)
-      const note = optionalText(body, 'note', 500) ?? null
-
-      const made = aliases.map((alias) => {
-        const { token, hash } = deps.issueEnrollmentToken()
+      const asked = readBatch(asObject(request.body))
+      const { aliases, usesAllowed } = asked
+      const idempotency = idempotencyKey(request.headers)
+      const seed = deps.batchTokens.newSeed()
+      const made = aliases.map((alias, index) => {
+        const { token, hash } = deps.batchTokens.issue(seed, index)
         const row: NewEnrollmentToken = { tokenId: deps.newId(), tokenHash: hash, alias }
         return { token, row }
       })
+      const batch =
+        idempotency === undefined
+          ? undefined
+          : { idempotencyKey: idempotency, contentHash: contentHash(asked), seed }
       const { admin, context } = request
       const outcome = await deps.tokens.issue(
         made.map(({ row }) => row),
         {
-          expiresInS,
-          usesAllowed,
-          note,
+          ...asked,
           admin,
           requestId: context.requestId,
           ip: context.ip,
           maxPerHour: deps.maxPerHour,
+          batch,
         },
       )
-      if (outcome.kind === 'rate_limited') {
-        throw deps.rateLimited(reachedBy(aliases.length, deps.maxPerHour, outcome))
+      switch (outcome.kind) {
+        case 'rate_limited':
+          throw deps.rateLimited(reachedBy(aliases.length, deps.maxPerHour, outcome))
+        case 'conflict':
+          throw conflict('Another batch has this Idempotency-Key. Send a new one for new tokens.')
+        case 'repeated': {
+          const tokens = remade(deps, outcome.batch)
+          logEach(request, tokens, 'repeat')
+          return json(200, { tokens, duplicate: true })
+        }
+        case 'issued': {
+          const tokens = made.map(({ token, row }) => ({
+            token_id: row.tokenId,
+            alias: row.alias,
+            token,
+            expires_at: outcome.expiresAt,
+            uses_allowed: usesAllowed,
+          }))
+          logEach(request, tokens, null)
+          return json(201, { tokens, duplicate: false })
+        }
       }
-
-      for (const { row } of made) {
-        const tokenId = row.tokenId.slice(-4)
-        request.log({
-          event: 'sec.token.create',
-          fields: { reason: null, token_id: tokenId, admin },
-        })
-      }
-      const tokens = made.map(({ token, row }) => ({
-        token_id: row.tokenId,
-        alias: row.alias,
-        token,
-        expires_at: outcome.expiresAt,
-        uses_allowed: usesAllowed,
-      }))
-      return json(201, { tokens })
     },
   }
+}
+
+function logEach(
+  request: RouteRequest & { readonly admin: string },
+  tokens: readonly { readonly token_id: string }[],
+  reason: 'repeat' | null,
+): void {
+  for (const { token_id } of tokens) {
+    const fields = { reason, token_id: token_id.slice(-4), admin: request.admin }
+    request.log({ event: 'sec.token.create', fields })
+  }
+}
+
+/** A batch that was made before, with its tokens: they are stored nowhere, but can be made again. */
+function remade({ batchTokens }: CreateEnrollTokensDeps, { seed, tokens }: Batch) {
+  return tokens.map(({ tokenId, tokenHash, alias, expiresAt, usesAllowed }, index) => {
+    const token = batchTokens.remake(seed, index, tokenHash)
+    if (token === undefined) {
+      throw conflict(
+        'This batch was made with an HMAC_SECRET that is gone, and cannot be shown again. Revoke it, and send a new Idempotency-Key.',
+      )
+    }
+    return { token_id: tokenId, alias, token, expires_at: expiresAt, uses_allowed: usesAllowed }
+  })
+}
+
+function conflict(message: string): AppError {
+  return new AppError('request_id_conflict', message)
+}
+
+/** With the defaults in their places: what is left out is the same as what they say. */
+function contentHash({ aliases, expiresInS, usesAllowed, note }: AskedBatch): Buffer {
+  return createHash('sha256')
+    .update(JSON.stringify([aliases, expiresInS, usesAllowed, note]))
+    .digest()
 }
 
 export function listEnrollTokensRoute(deps: {
@@ -166,6 +215,23 @@ function reachedBy(
       wanted > limit
         ? `${wanted} at once never fit: ask for at most ${limit}.`
         : `${wanted} more fit in ${retryAfterS} s.`,
+  }
+}
+
+interface AskedBatch {
+  /** null: unbound. */
+  readonly aliases: readonly (string | null)[]
+  readonly expiresInS: number
+  readonly usesAllowed: number
+  readonly note: string | null
+}
+
+function readBatch(body: Fields): AskedBatch {
+  return {
+    aliases: readAliases(body),
+    expiresInS: intField(body, 'expires_in_sec', { min: 60, max: 2_592_000 }, 2_700),
+    usesAllowed: intField(body, 'uses_allowed', { min: 1, max: 1_000 }, 1),
+    note: optionalText(body, 'note', 500) ?? null,
   }
 }
 

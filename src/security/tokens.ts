@@ -36,6 +36,8 @@ const ENROLLMENT: Kind = {
   context: 'enroll-token:v1:',
   form: /^et_[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/,
 }
+const BATCH_CONTEXT = 'enroll-token-batch:v1:'
+const SEED_BYTES = 32
 const FINGERPRINT_CONTEXT = 'secret-fingerprint:v1'
 const PREFIX_LENGTH = 3
 const RANDOM_BYTES = 26
@@ -54,6 +56,38 @@ export function issueEnrollmentToken(
   randomBytes: (sizeBytes: number) => Buffer,
 ): IssuedToken {
   return issue(ENROLLMENT, secret, randomBytes)
+}
+
+/** Enrollment tokens that can be made again from the seed of their batch, by whoever has the secret as well. */
+export interface BatchTokens {
+  /** 32 random bytes. */
+  newSeed(): Buffer
+  /** Number `index` of the batch, by the secret that signs. */
+  issue(seed: Buffer, index: number): IssuedToken
+  /** The token whose SHA-256 is `tokenHash` once more; undefined: the secret that made it is gone. */
+  remake(seed: Buffer, index: number, tokenHash: Buffer): string | undefined
+}
+
+export function batchTokens(
+  signing: Secret,
+  secrets: readonly Secret[],
+  randomBytes: (sizeBytes: number) => Buffer,
+): BatchTokens {
+  const make = (secret: Secret, seed: Buffer, index: number) =>
+    issueEnrollmentToken(secret, (sizeBytes) =>
+      createHmac('sha256', secret.secret)
+        .update(`${BATCH_CONTEXT}${index}:`)
+        .update(seed)
+        .digest()
+        .subarray(0, sizeBytes),
+    )
+  return {
+    newSeed: () => randomBytes(SEED_BYTES),
+    issue: (seed, index) => make(signing, seed, index),
+    remake: (seed, index, tokenHash) =>
+      secrets.map((secret) => make(secret, seed, index)).find(({ hash }) => hash.equals(tokenHash))
+        ?.token,
+  }
 }
 
 /** `dt_` and 43 base64url characters: 26 random bytes and their 6-byte tag. */

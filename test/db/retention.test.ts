@@ -62,9 +62,14 @@ await db.query(`
     ('${id(2)}', 'b', 'enrollment', '${id(1)}', '${id(2)}', 'r', 200, now() - interval '29 days')`)
 await db.query(`
   insert into used_signatures (signature, used_at) values ('\\x01', now() - interval '361 s'), ('\\x02', now())`)
+await db.query(`
+  insert into enrollment_batches (admin, idempotency_key, content_hash, seed, token_ids, created_at) values
+    ('a', 'old', sha256('o'), sha256('o'), '{}', now() - interval '24 hours 1 second'),
+    ('a', 'young', sha256('y'), sha256('y'), '{}', now() - interval '23 hours 59 minutes')`)
 
 t.test('each table keeps what is young, and what is still in use whatever its age', async (t) => {
-  t.same(await pruneAll(100), [1, 1, 1, 1, 2, 1, 1], 'one of each, and two device tokens')
+  t.same(await pruneAll(100), [1, 1, 1, 1, 2, 1, 1, 1], 'one of each, and two device tokens')
+  t.same(await ids('select idempotency_key from enrollment_batches'), ['young'])
   t.same(await ids(`select encode(signature, 'hex') from used_signatures`), ['02'])
   t.same(await ids('select request_id from commands order by 1'), ['old-open', 'young-ended'])
   t.same(await ids('select request_id from command_events order by 1'), ['old-open', 'young-ended'])
@@ -75,7 +80,7 @@ t.test('each table keeps what is young, and what is still in use whatever its ag
   t.same(live, ['2'], 'a live token, and one that died lately')
   t.same(await ids('select device_id from devices order by 1'), [id(1), id(3), id(4)])
   t.same(await ids('select device_id from device_status order by 1'), [id(1), id(3), id(4)])
-  t.same(await pruneAll(100), [0, 0, 0, 0, 0, 0, 0], 'and again nothing')
+  t.same(await pruneAll(100), [0, 0, 0, 0, 0, 0, 0, 0], 'and again nothing')
 })
 
 t.test('no more than so many at once, the oldest first', async (t) => {

@@ -4,6 +4,7 @@ import t from 'tap'
 import type { EnrollmentVerdict } from '../../src/core/identity.ts'
 import { createGuards } from '../../src/security/guard.ts'
 import {
+  batchTokens,
   deviceTagCheck,
   enrollmentTagCheck,
   hashToken,
@@ -49,6 +50,47 @@ t.test('golden vectors', async (t) => {
     t.ok(KINDS[prefix].check([secret])(token))
   }
 })
+
+t.test(
+  'the tokens of a batch are made of the secret and the seed, and of both alone',
+  async (t) => {
+    const [old, young] = [
+      { id: 'default', secret: 'golden-hmac-secret-0123456789abcdef' },
+      { id: 'b', secret: 'another-hmac-secret-0123456789abcdef' },
+    ]
+    const batch = batchTokens(old, [old], randomBytes)
+    const seed = Buffer.from(Array.from({ length: 32 }, (_, index) => index))
+    const issued = Array.from({ length: 100 }, (_, index) => batch.issue(seed, index))
+    t.equal(new Set(issued.map(({ token }) => token)).size, 100)
+    t.same(
+      issued[0],
+      issueEnrollmentToken(old, () => randomOf(old.secret, 0, seed)),
+    )
+    t.same(
+      issued[99],
+      issueEnrollmentToken(old, () => randomOf(old.secret, 99, seed)),
+    )
+    const rotated = batchTokens(young, [young, old], randomBytes)
+    const gone = batchTokens(young, [young], randomBytes)
+    for (const [index, { token, hash }] of issued.entries()) {
+      t.ok(enrollmentTagCheck([old])(token))
+      t.same(hash, hashToken(token))
+      t.not(gone.issue(seed, index).token, token)
+      t.equal(rotated.remake(seed, index, hash), token, 'after a rotation')
+      t.equal(gone.remake(seed, index, hash), undefined)
+      t.equal(batch.remake(batch.newSeed(), index, hash), undefined)
+      t.equal(batch.remake(seed, index + 1, hash), undefined)
+    }
+    t.equal(batch.newSeed().length, 32)
+    t.notSame(batch.newSeed(), batch.newSeed())
+  },
+)
+
+/** From the definition, by Node's own HMAC. */
+function randomOf(secret: string, index: number, seed: Buffer): Buffer {
+  const text = Buffer.concat([Buffer.from(`enroll-token-batch:v1:${index}:`), seed])
+  return createHmac('sha256', secret).update(text).digest().subarray(0, 26)
+}
 
 for (const prefix of ['dt', 'et'] as const) {
   const { issue, check } = KINDS[prefix]
