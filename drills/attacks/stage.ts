@@ -88,15 +88,20 @@ export class Stage {
     const honest = startChild<HonestQuestion, HonestReply>('./honest.js')
     const probe = startChild<ProbeQuestion, ProbeReply>('./probe.js')
     const stage = new Stage(origin, service, lines, [honest, probe])
-    await probe.ask({ do: 'start', port: stage.port })
-    await honest.ask({
-      do: 'start',
-      origin,
-      tokens: place.phones.map(({ token }) => token),
-      adminToken: ADMIN_TOKEN,
-      ...options.length,
-    })
-    return stage
+    try {
+      await probe.ask({ do: 'start', port: stage.port })
+      await honest.ask({
+        do: 'start',
+        origin,
+        tokens: place.phones.map(({ token }) => token),
+        adminToken: ADMIN_TOKEN,
+        ...options.length,
+      })
+      return stage
+    } catch (error) {
+      await stage.destroy()
+      throw error
+    }
   }
 
   /** Resolves with what came of it; each runs in a process of its own. */
