@@ -142,7 +142,7 @@ t.test('parts, conditions and what cannot be satisfied follow RFC 9110', async (
     t.match(answer, { status: 304, text: '' }, tag)
     t.equal(answer.headers.get('etag'), etag)
     t.match(line, { event: 'apk.download', status_code: 304, bytes_sent: 0 })
-    t.match(rows, [{ status_code: 304, bytes_sent: 0, completed: false }])
+    t.same(rows, [], 'no download: no row')
   }
   const beyond = await download('beyond', { headers: { range: `bytes=${SIZE_BYTES}-` } })
   t.match(beyond.answer, { status: 416, body: { code: 'range_not_satisfiable' } })

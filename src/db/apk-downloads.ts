@@ -10,7 +10,7 @@ export interface DownloadEvent {
   readonly downloader: Downloader
   readonly ip: string | null
   readonly requestId: string
-  /** What is about to be answered: 200, 206, 304 or 416. */
+  /** What is about to be answered: 200, 206, 412 or 416. */
   readonly statusCode: number
   /** First byte of a 206; null with any other. */
   readonly rangeStart: number | null

@@ -1,6 +1,7 @@
 /**
  * The answer to a download, whoever asks: 200, 206, 304, 412 or 416 with their headers. A HEAD gets the
- * headers of its GET but is no download: no row, no counter, and its line is `http.request`.
+ * headers of its GET but is no download: no row, no counter, and its line is `http.request`. Nor is a
+ * 304, whose line is `apk.download`: phones poll with If-None-Match.
  */
 import type { ReadApk } from '../apk/cache.ts'
 import { AppError } from '../core/errors.ts'
@@ -10,8 +11,8 @@ import { PROBLEM_CONTENT_TYPE, problemOf } from '../http/errors.ts'
 import { lastModified } from '../http/preconditions.ts'
 import { contentRange, type Selection, selectBytes, unsatisfiedRange } from '../http/range.ts'
 import { jsonText } from '../http/respond.ts'
-import type { RequestContext, RouteRequest, StreamReply } from '../http/route.ts'
-import { headLine } from './apk-download-line.ts'
+import type { RequestContext, RouteRequest, StreamEnding, StreamReply } from '../http/route.ts'
+import { CLIENT_CLOSED, endLine, headLine } from './apk-download-line.ts'
 import { type Answer, beginDownload, type DownloadRecordDeps } from './apk-download-record.ts'
 
 export interface ApkAnswerDeps extends DownloadRecordDeps {
@@ -55,8 +56,17 @@ export async function answerApk(
   if (request.method === 'HEAD') {
     return { ...reply, stream: null, ended: async (ending) => headLine(ending, request.context) }
   }
+  const { body } = answer
+  if (body === null) {
+    const ended = async ({ isWhole }: StreamEnding) =>
+      endLine(build, downloader, request.context, 0, isWhole ? undefined : CLIENT_CLOSED)
+    return { ...reply, stream: null, ended }
+  }
 
-  return { ...reply, ...(await beginDownload(deps, request, build, downloader, answer)) }
+  return {
+    ...reply,
+    ...(await beginDownload(deps, request, build, downloader, { ...answer, body })),
+  }
 }
 
 function answerOf(

@@ -11,6 +11,8 @@ export interface Failure {
   readonly isOurs: boolean
 }
 
+export const CLIENT_CLOSED: Failure = { reason: 'client_closed', isOurs: false }
+
 /** `failure` undefined: the answer ended normally. */
 export function endLine(
   build: Build,

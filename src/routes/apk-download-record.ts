@@ -3,7 +3,7 @@
  * apk_download_events, its counter and its terminal line.
  *
  * begun (the row stands, before the first byte) → ended (row completed, counted no more). `completed`
- * means that the client now has the file's last byte: 304, 416, a part before the end and a broken
+ * means that the client now has the file's last byte: 412, 416, a part before the end and a broken
  * connection are not.
  */
 import { AppError } from '../core/errors.ts'
@@ -12,7 +12,7 @@ import type { DownloadStore } from '../db/apk-downloads.ts'
 import type { Build } from '../db/apks.ts'
 import type { RouteRequest, StreamEnding, StreamReply } from '../http/route.ts'
 import type { ApkLimits } from '../security/apk-limits.ts'
-import { endLine, type Failure } from './apk-download-line.ts'
+import { CLIENT_CLOSED, endLine, type Failure } from './apk-download-line.ts'
 
 export interface DownloadRecordDeps {
   readonly downloads: DownloadStore
@@ -43,13 +43,13 @@ export interface Answer {
   readonly reason: string | null
 }
 
-/** Writes the row; from then on `ended` completes it. Throws where too many downloads run. An answer without bytes of the file is none. */
+/** Writes the row; from then on `ended` completes it. Throws where too many downloads run. A 412 or 416 takes no place. */
 export async function beginDownload(
   deps: DownloadRecordDeps,
   { context }: RouteRequest,
   build: Build,
   downloader: Downloader,
-  answer: Answer,
+  answer: Answer & { readonly body: NonNullable<Answer['body']> },
 ): Promise<Pick<StreamReply, 'stream' | 'started' | 'ended'>> {
   const eventId = deps.newId()
   const live = answer.fileBytes > 0 ? deps.admitDownload(downloader, context.ip) : undefined
@@ -81,11 +81,9 @@ export async function beginDownload(
     live?.end()
     throw error
   }
-  const stream =
-    answer.body &&
-    noticing(answer.body, (error) => {
-      fault = error
-    })
+  const stream = noticing(answer.body, (error) => {
+    fault = error
+  })
   return { stream, started: (recipient) => live?.started(recipient), ended }
 }
 
@@ -115,7 +113,7 @@ function failureOf(
   if (fault !== undefined) {
     return { reason: fault instanceof AppError ? fault.code : 'internal', isOurs: true }
   }
-  if (!isWhole) return { reason: gaveWay ? 'too_slow' : 'client_closed', isOurs: false }
+  if (!isWhole) return gaveWay ? { reason: 'too_slow', isOurs: false } : CLIENT_CLOSED
   return answer.reason === null ? undefined : { reason: answer.reason, isOurs: false }
 }
 
