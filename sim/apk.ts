@@ -1,50 +1,69 @@
-/** Made-up APKs: zips that hold an AndroidManifest.xml, of any size and content. Development code. */
+/** Made-up APKs: zips that hold a compiled AndroidManifest.xml and an APK Signing Block, of any size and content. Development code. */
 import { createCipheriv, createHash } from 'node:crypto'
-import { crc32 } from 'node:zlib'
+import { crc32, deflateRawSync } from 'node:zlib'
 
 export interface ZipEntry {
   readonly name: string
   readonly bytes: Uint8Array
+  /** Stored as it is where this is not set. */
+  readonly isDeflated?: boolean
 }
 
 const LOCAL_BYTES = 30
 const ENTRY_BYTES = 46
 const END_BYTES = 22
-const MANIFEST: ZipEntry = {
+/** The smallest compiled XML: one chunk, its header alone. */
+export const MANIFEST: ZipEntry = {
   name: 'AndroidManifest.xml',
-  bytes: Buffer.from('<manifest package="org.example.fleetloop.sim"/>'),
+  bytes: Buffer.from([3, 0, 8, 0, 8, 0, 0, 0]),
 }
+/** An APK Signing Block without signatures: its size, no pair, its size again, the magic. */
+export const SIGNING_BLOCK = Buffer.concat([
+  Buffer.from([24, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0]),
+  Buffer.from('APK Sig Block 42'),
+])
 const PADDING = 'assets/padding.bin'
-/** A zip of the manifest and an empty padding. */
-const MIN_BYTES = makeZip([MANIFEST, { name: PADDING, bytes: Buffer.alloc(0) }]).length
+const MIN_BYTES = makePadded(Buffer.alloc(0)).length
 
 /** An APK of exactly `sizeBytes` (at least 300); `seed` decides its content, the same seed makes the same bytes. */
 export function makeApk(options: { readonly sizeBytes?: number; readonly seed?: string } = {}) {
   const { sizeBytes = 4096, seed = '' } = options
   if (sizeBytes < MIN_BYTES) throw new RangeError(`an APK has at least ${MIN_BYTES} bytes`)
   const bytes = makeNoise(sizeBytes - MIN_BYTES, seed)
-  return makeZip([MANIFEST, { name: PADDING, bytes }])
+  return makePadded(bytes)
 }
 
-/** A zip whose entries are stored as they are. */
-export function makeZip(entries: readonly ZipEntry[], comment = ''): Buffer<ArrayBuffer> {
+function makePadded(bytes: Uint8Array): Buffer<ArrayBuffer> {
+  return makeZip([MANIFEST, { name: PADDING, bytes }], '', SIGNING_BLOCK)
+}
+
+/** A zip of entries; `block` goes between them and the directory. */
+export function makeZip(
+  entries: readonly ZipEntry[],
+  comment = '',
+  block: Uint8Array = Buffer.alloc(0),
+): Buffer<ArrayBuffer> {
   const files: Uint8Array[] = []
   const directory: Uint8Array[] = []
   let offset = 0
-  for (const { name, bytes } of entries) {
+  for (const { name, bytes, isDeflated = false } of entries) {
     const nameBytes = Buffer.from(name)
+    const data = isDeflated ? deflateRawSync(bytes) : bytes
     const shared = Buffer.alloc(26) // from "version needed" to "extra length": the same in both headers
     shared.writeUInt16LE(20, 0)
+    shared.writeUInt16LE(isDeflated ? 8 : 0, 4)
     shared.writeUInt32LE(crc32(bytes), 10)
-    shared.writeUInt32LE(bytes.length, 14)
+    shared.writeUInt32LE(data.length, 14)
     shared.writeUInt32LE(bytes.length, 18)
     shared.writeUInt16LE(nameBytes.length, 22)
-    files.push(Buffer.from('PK\x03\x04', 'latin1'), shared, nameBytes, bytes)
+    files.push(Buffer.from('PK\x03\x04', 'latin1'), shared, nameBytes, data)
     const place = Buffer.alloc(ENTRY_BYTES - 4 - 2 - shared.length)
     place.writeUInt32LE(offset, place.length - 4)
     directory.push(Buffer.from('PK\x01\x02\x14\x00', 'latin1'), shared, place, nameBytes)
-    offset += LOCAL_BYTES + nameBytes.length + bytes.length
+    offset += LOCAL_BYTES + nameBytes.length + data.length
   }
+  files.push(block)
+  offset += block.length
   const directoryBytes = Buffer.concat(directory)
   const end = Buffer.alloc(END_BYTES)
   end.write('PK\x05\x06', 'latin1')

@@ -7,7 +7,7 @@ import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
-import { makeApk, makeZip } from '../sim/apk.ts'
+import { MANIFEST, makeApk, makeZip } from '../sim/apk.ts'
 import { connect } from './helpers/database.ts'
 import { until } from './helpers/replicas.ts'
 import { ADMIN, startService } from './helpers/service.ts'
@@ -143,6 +143,19 @@ t.test('a database without space is 507, and nothing is kept', async (t) => {
 t.test('what is no APK, or not the promised one, is 422 and nothing is kept', async (t) => {
   const apk = makeApk()
   const noManifest = makeZip([{ name: 'a.txt', bytes: Buffer.from('a') }])
+  const text = { ...MANIFEST, bytes: Buffer.from('<manifest/>') }
+  for (const [raw, why] of [
+    [
+      makeZip([text]),
+      /^This is no APK: AndroidManifest.xml is not compiled XML, as it is in an AAR/,
+    ],
+    [makeZip([MANIFEST]), /^This is no APK: it is not signed: META-INF/],
+  ] as const) {
+    const { status, body } = await put('bad?version_code=1', raw)
+    t.match({ status, body }, { status: 422, body: { code: 'apk_invalid', detail: why } })
+    t.match(body.errors, [{ field: 'body', message: why }])
+    t.ok(await isNothingKept('bad'))
+  }
   for (const [path, raw, headers, code, field] of [
     ['bad?version_code=1', 'plain text', {}, 'apk_invalid', null],
     ['bad?version_code=1', '', {}, 'apk_invalid', null],

@@ -1,8 +1,10 @@
 /**
- * Whether bytes are built like an APK: a zip whose directory holds one AndroidManifest.xml that lies
- * within the file. Structure only; nothing is unpacked. Layout: APPNOTE.TXT 6.3.10, section 4.3.
- * Memory is bounded by the 64 KiB windows below, whatever the bytes claim.
+ * Whether bytes are built like an APK: a zip whose directory holds one AndroidManifest.xml, which is
+ * compiled XML and lies within the file, and a signature. Structure only: no signature is verified.
+ * Layout: APPNOTE.TXT 6.3.10, section 4.3. Memory is bounded by the 64 KiB windows below and by
+ * HEAD_BYTES, whatever the bytes claim.
  */
+import { constants, inflateRawSync } from 'node:zlib'
 
 /** Random access to the file; gives exactly `length` bytes wherever they lie within it. */
 export type ReadAt = (offset: number, length: number) => Promise<Buffer>
@@ -21,6 +23,18 @@ const END_SIGNATURE = 0x06054b50
 const END_BYTES = 22
 const MAX_COMMENT_BYTES = 0xffff
 const WINDOW_BYTES = 64 * 1024
+/** Of an entry's name, what is looked at. */
+const NAME_BYTES = 256
+/** JAR signing, v1: the signature of the META-INF/*.SF beside it. */
+const SIGNATURE_NAME = /^META-INF\/[^/]+\.(?:RSA|DSA|EC)$/
+/** APK Signature Scheme v2 and later: a block right before the directory, which ends in this. */
+const SIGNING_BLOCK_MAGIC = Buffer.from('APK Sig Block 42')
+/** A chunk of type RES_XML_TYPE with a header of 8 bytes: how compiled XML begins (ResourceTypes.h of Android). */
+const COMPILED_XML = 0x00080003
+/** Of the compressed manifest. Deflate makes at most 1032 bytes of one, and its longest header is shorter. */
+const HEAD_BYTES = 1024
+const STORED = 0
+const DEFLATED = 8
 
 interface Directory {
   readonly offset: number
@@ -32,16 +46,31 @@ interface Directory {
 interface Entry {
   readonly offset: number
   readonly compressedBytes: number
+  readonly method: number
+  readonly isEncrypted: boolean
+}
+
+/** What the directory holds. */
+interface Contents {
+  readonly manifest: Entry
+  /** JAR signing. */
+  readonly isSigned: boolean
 }
 
 /** Throws only what `readAt` throws: hostile bytes are an outcome. */
 export async function checkApk(readAt: ReadAt, sizeBytes: number): Promise<ApkCheck> {
   const directory = await findDirectory(readAt, sizeBytes)
   if (typeof directory === 'string') return invalid(directory)
-  const manifest = await findManifest(readAt, directory)
-  if (typeof manifest === 'string') return invalid(manifest)
-  const fault = await checkLocal(readAt, manifest, directory)
-  return fault === undefined ? { kind: 'apk' } : invalid(fault)
+  const contents = await readDirectory(readAt, directory)
+  if (typeof contents === 'string') return invalid(contents)
+  const dataAt = await findData(readAt, contents.manifest, directory)
+  if (typeof dataAt === 'string') return invalid(dataAt)
+  const fault = await checkCompiled(readAt, contents.manifest, dataAt)
+  if (fault !== undefined) return invalid(fault)
+  if (contents.isSigned || (await hasSigningBlock(readAt, directory))) return { kind: 'apk' }
+  return invalid(
+    'it is not signed: META-INF/*.RSA, .DSA or .EC is missing, and so is an APK Signing Block. Android installs only signed APKs (apksigner sign)',
+  )
 }
 
 function invalid(reason: string): ApkCheck {
@@ -79,15 +108,16 @@ function findEnd(tail: Buffer): number | undefined {
   return undefined
 }
 
-async function findManifest(readAt: ReadAt, directory: Directory): Promise<Entry | string> {
+async function readDirectory(readAt: ReadAt, directory: Directory): Promise<Contents | string> {
   let window: Buffer = Buffer.alloc(0)
   let windowAt = directory.offset
   let at = directory.offset
-  let found: Entry | undefined
+  let manifest: Entry | undefined
+  let isSigned = false
   for (let entry = 0; entry < directory.entries; entry++) {
     if (at + ENTRY_BYTES > directory.end) return 'the central directory is cut off'
-    if (at + ENTRY_BYTES + MANIFEST.length > windowAt + window.length) {
-      // Fewer bytes are left than a window holds only at the directory's end.
+    const windowEnd = windowAt + window.length
+    if (at + ENTRY_BYTES + NAME_BYTES > windowEnd && windowEnd < directory.end) {
       const wantedBytes = Math.min(WINDOW_BYTES, directory.end - at)
       window = await readAt(at, wantedBytes)
       windowAt = at
@@ -99,27 +129,33 @@ async function findManifest(readAt: ReadAt, directory: Directory): Promise<Entry
     const restBytes = window.readUInt16LE(head + 30) + window.readUInt16LE(head + 32)
     const next = at + ENTRY_BYTES + nameBytes + restBytes
     if (next > directory.end) return 'the central directory is cut off'
-    if (nameBytes === MANIFEST.length) {
-      const name = window.subarray(head + ENTRY_BYTES, head + ENTRY_BYTES + nameBytes)
-      if (name.equals(MANIFEST)) {
-        if (found !== undefined) return 'the zip holds AndroidManifest.xml twice'
-        found = {
-          offset: window.readUInt32LE(head + 42),
-          compressedBytes: window.readUInt32LE(head + 20),
-        }
-      }
+    const nameAt = head + ENTRY_BYTES
+    const name = window.subarray(nameAt, nameAt + Math.min(nameBytes, NAME_BYTES))
+    if (name.equals(MANIFEST)) {
+      if (manifest !== undefined) return 'the zip holds AndroidManifest.xml twice'
+      manifest = readEntry(window, head)
     }
+    isSigned ||= nameBytes <= NAME_BYTES && SIGNATURE_NAME.test(name.toString('latin1'))
     at = next
   }
-  return found ?? 'the zip holds no AndroidManifest.xml'
+  return manifest === undefined ? 'the zip holds no AndroidManifest.xml' : { manifest, isSigned }
 }
 
-/** Why the manifest's own header does not hold, or undefined. */
-async function checkLocal(
+function readEntry(window: Buffer, head: number): Entry {
+  return {
+    offset: window.readUInt32LE(head + 42),
+    compressedBytes: window.readUInt32LE(head + 20),
+    method: window.readUInt16LE(head + 10),
+    isEncrypted: (window.readUInt16LE(head + 8) & 1) !== 0,
+  }
+}
+
+/** Where the manifest's data begins, or why its own header does not hold. */
+async function findData(
   readAt: ReadAt,
   entry: Entry,
   directory: Directory,
-): Promise<string | undefined> {
+): Promise<number | string> {
   const outside = 'AndroidManifest.xml lies outside the file'
   const headBytes = LOCAL_BYTES + MANIFEST.length
   if (entry.offset + headBytes > directory.offset) return outside
@@ -130,6 +166,38 @@ async function checkLocal(
     head.readUInt16LE(26) === MANIFEST.length &&
     head.subarray(LOCAL_BYTES).equals(MANIFEST)
   if (!isHead) return 'the header of AndroidManifest.xml is damaged'
-  const dataEnd = entry.offset + headBytes + head.readUInt16LE(28) + entry.compressedBytes
-  return dataEnd > directory.offset ? outside : undefined
+  const dataAt = entry.offset + headBytes + head.readUInt16LE(28)
+  return dataAt + entry.compressedBytes > directory.offset ? outside : dataAt
+}
+
+/** Why the manifest is not compiled XML, or undefined. */
+async function checkCompiled(
+  readAt: ReadAt,
+  entry: Entry,
+  dataAt: number,
+): Promise<string | undefined> {
+  if (entry.isEncrypted || (entry.method !== STORED && entry.method !== DEFLATED)) {
+    return 'AndroidManifest.xml is encrypted or compressed in a way that Android does not read'
+  }
+  const headBytes = Math.min(entry.compressedBytes, HEAD_BYTES)
+  const head = await readAt(dataAt, headBytes)
+  if (head.length !== headBytes) return 'the file is shorter than it was'
+  const xml = entry.method === STORED ? head : inflateHead(head)
+  if (xml === undefined) return 'AndroidManifest.xml is damaged'
+  if (xml.length >= 4 && xml.readUInt32LE(0) === COMPILED_XML) return undefined
+  return 'AndroidManifest.xml is not compiled XML, as it is in an AAR or in source code'
+}
+
+/** What the beginning of a deflated entry holds; undefined where it is damaged. */
+function inflateHead(head: Buffer): Buffer | undefined {
+  try {
+    return inflateRawSync(head, { finishFlush: constants.Z_SYNC_FLUSH })
+  } catch {
+    return undefined
+  }
+}
+
+async function hasSigningBlock(readAt: ReadAt, { offset }: Directory): Promise<boolean> {
+  const { length } = SIGNING_BLOCK_MAGIC
+  return offset >= length && (await readAt(offset - length, length)).equals(SIGNING_BLOCK_MAGIC)
 }

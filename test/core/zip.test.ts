@@ -1,9 +1,10 @@
 /** What counts as an APK, and that no bytes whatever make the check throw, read outside the file or remember much. */
+import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { makeApk, makeZip } from '../../sim/apk.ts'
+import { MANIFEST, makeApk, makeZip, SIGNING_BLOCK } from '../../sim/apk.ts'
 import { checkApk } from '../../src/core/zip.ts'
 
-const MANIFEST = { name: 'AndroidManifest.xml', bytes: Buffer.from('<manifest/>') }
+const SIGNATURE = { name: 'META-INF/CERT.RSA', bytes: Buffer.from('RSA') }
 const OTHER = { name: 'classes.dex', bytes: Buffer.from('dex') }
 const END_BYTES = 22
 
@@ -32,21 +33,44 @@ function withEntry(zip: Buffer, offset: number, value: number, sizeBytes: 2 | 4)
   return copy
 }
 
-t.test('a zip with a manifest is an APK', async (t) => {
+/** A manifest of so many bytes that do not deflate, or all of one value. */
+function compiled(sizeBytes: number, value?: number) {
+  const rest = value === undefined ? randomBytes(sizeBytes - 8) : Buffer.alloc(sizeBytes - 8, value)
+  return { ...MANIFEST, bytes: Buffer.concat([MANIFEST.bytes, rest]) }
+}
+
+function text(sizeBytes: number) {
+  const bytes = Buffer.from('<manifest/>'.padEnd(sizeBytes, '<application/>'))
+  return { ...MANIFEST, bytes, isDeflated: true }
+}
+
+t.test('a signed zip with a compiled manifest is an APK', async (t) => {
   const padding = { name: 'padding', bytes: Buffer.alloc(100_000) }
   const many = Array.from({ length: 5_000 }, (_, index) => ({ ...OTHER, name: `res/${index}.xml` }))
   const cases: Record<string, Buffer> = {
-    'the manifest alone': makeZip([MANIFEST]),
-    'the manifest first': makeZip([MANIFEST, OTHER]),
-    'the manifest last': makeZip([OTHER, MANIFEST]),
-    'a directory of many windows': makeZip([...many, MANIFEST]),
-    'the manifest behind the tail': makeZip([MANIFEST, padding]),
-    'a comment': makeZip([MANIFEST], 'hello'),
-    'the longest comment': makeZip([MANIFEST], 'x'.repeat(0xffff)),
-    'a comment that looks like an end': makeZip([MANIFEST], `PK\x05\x06${'\0'.repeat(40)}`),
+    'the manifest alone': makeZip([SIGNATURE, MANIFEST]),
+    'the manifest first': makeZip([MANIFEST, OTHER, SIGNATURE]),
+    'the manifest last': makeZip([SIGNATURE, OTHER, MANIFEST]),
+    'a directory of many windows': makeZip([SIGNATURE, ...many, MANIFEST]),
+    'the manifest behind the tail': makeZip([SIGNATURE, MANIFEST, padding]),
+    'a comment': makeZip([SIGNATURE, MANIFEST], 'hello'),
+    'the longest comment': makeZip([SIGNATURE, MANIFEST], 'x'.repeat(0xffff)),
+    'a comment that looks like an end': makeZip(
+      [SIGNATURE, MANIFEST],
+      `PK\x05\x06${'\0'.repeat(40)}`,
+    ),
     'a name of the same length beside it': makeZip([
       { ...OTHER, name: 'AndroidManifest.XML' },
       MANIFEST,
+      SIGNATURE,
+    ]),
+    'a signing block (APK Signature Scheme v2)': makeZip([MANIFEST], '', SIGNING_BLOCK),
+    'signed by DSA': makeZip([MANIFEST, { ...SIGNATURE, name: 'META-INF/A.DSA' }]),
+    'signed by EC': makeZip([MANIFEST, { ...SIGNATURE, name: 'META-INF/A.EC' }]),
+    'a deflated manifest': makeZip([SIGNATURE, { ...compiled(100_000), isDeflated: true }]),
+    'a manifest deflated to next to nothing': makeZip([
+      SIGNATURE,
+      { ...compiled(5_000_000, 0), isDeflated: true },
     ]),
     'made for the simulation': makeApk({ sizeBytes: 2_000_000 }),
     'the smallest of the simulation': makeApk({ sizeBytes: 300 }),
@@ -60,7 +84,7 @@ t.test('a zip with a manifest is an APK', async (t) => {
 })
 
 t.test('anything else is refused with a reason', async (t) => {
-  const apk = makeZip([MANIFEST])
+  const apk = makeZip([MANIFEST, SIGNATURE])
   const cases: Record<string, readonly [Buffer, RegExp]> = {
     nothing: [Buffer.alloc(0), /too short/],
     'one byte less than an end record': [Buffer.alloc(21), /too short/],
@@ -71,6 +95,52 @@ t.test('anything else is refused with a reason', async (t) => {
     'a manifest in a folder': [
       makeZip([{ ...MANIFEST, name: 'x/AndroidManifest.xml' }]),
       /no AndroidManifest/,
+    ],
+    'an AAR: a manifest that is text': [
+      makeZip([{ ...MANIFEST, bytes: Buffer.from('<manifest/>') }, SIGNATURE]),
+      /not compiled XML, as it is in an AAR/,
+    ],
+    'a deflated manifest that is text': [
+      makeZip([text(4_000), SIGNATURE], '', SIGNING_BLOCK),
+      /not compiled XML/,
+    ],
+    'an empty manifest': [
+      makeZip([{ ...MANIFEST, bytes: Buffer.alloc(0) }, SIGNATURE]),
+      /not compiled XML/,
+    ],
+    'three bytes of a manifest': [
+      makeZip([{ ...MANIFEST, bytes: MANIFEST.bytes.subarray(0, 3) }, SIGNATURE]),
+      /not compiled XML/,
+    ],
+    'zeroes that deflate a thousandfold': [
+      makeZip([{ ...MANIFEST, bytes: Buffer.alloc(30_000_000), isDeflated: true }, SIGNATURE]),
+      /not compiled XML/,
+    ],
+    'a manifest that claims to be deflated': [
+      withEntry(makeZip([{ ...MANIFEST, bytes: Buffer.alloc(99, 0xff) }, SIGNATURE]), 10, 8, 2),
+      /damaged/,
+    ],
+    'a manifest of another compression': [
+      withEntry(makeZip([MANIFEST, SIGNATURE]), 10, 12, 2),
+      /compressed in a way/,
+    ],
+    'an encrypted manifest': [withEntry(makeZip([MANIFEST, SIGNATURE]), 8, 1, 2), /encrypted/],
+    'no signature, META-INF was stripped': [makeZip([MANIFEST, OTHER]), /not signed: META-INF/],
+    'what only looks like a signature': [
+      makeZip([
+        MANIFEST,
+        { ...SIGNATURE, name: 'META-INF/MANIFEST.MF' },
+        { ...SIGNATURE, name: 'META-INF/CERT.SF' },
+        { ...SIGNATURE, name: 'META-INF/x/CERT.RSA' },
+        { ...SIGNATURE, name: 'assets/META-INF/CERT.RSA' },
+        { ...SIGNATURE, name: 'META-INF/.RSAX' },
+        { ...SIGNATURE, name: `META-INF/${'x'.repeat(300)}.RSA` },
+      ]),
+      /not signed/,
+    ],
+    'a signing block somewhere else': [
+      makeZip([MANIFEST, { name: 'x', bytes: SIGNING_BLOCK }, OTHER]),
+      /not signed/,
     ],
     'two manifests': [makeZip([MANIFEST, MANIFEST]), /twice/],
     'a byte after the end': [Buffer.concat([apk, Buffer.from('x')]), /no zip/],
@@ -107,7 +177,7 @@ t.test('an APK cut off anywhere is none', async (t) => {
 })
 
 t.test('no damaged byte makes it throw or read outside the file', async (t) => {
-  const apk = makeZip([OTHER, MANIFEST], 'comment')
+  const apk = makeZip([SIGNATURE, MANIFEST], 'comment')
   for (let at = 0; at < apk.length; at++) {
     for (const value of [0x00, 0x01, 0x7f, 0x80, 0xff]) {
       const damaged = Buffer.from(apk)
@@ -119,8 +189,8 @@ t.test('no damaged byte makes it throw or read outside the file', async (t) => {
 })
 
 t.test('the largest directory is walked in few reads', async (t) => {
-  const many = Array.from({ length: 65_533 }, (_, index) => ({ ...OTHER, name: String(index) }))
-  const { outcome, reads } = await check(makeZip([...many, MANIFEST]))
+  const many = Array.from({ length: 65_532 }, (_, index) => ({ ...OTHER, name: String(index) }))
+  const { outcome, reads } = await check(makeZip([SIGNATURE, ...many, MANIFEST]))
   t.strictSame(outcome, { kind: 'apk' })
   t.ok(reads.count < 100, `${reads.count} reads`)
 })
@@ -128,7 +198,7 @@ t.test('the largest directory is walked in few reads', async (t) => {
 t.test(
   'a file that shrinks meanwhile is refused, and what the reader throws is passed on',
   async (t) => {
-    const apk = makeZip([MANIFEST])
+    const apk = makeZip([SIGNATURE, MANIFEST])
     const short = await checkApk(async () => Buffer.alloc(0), apk.length)
     t.match(short, { kind: 'invalid', reason: /shorter/ })
     const broken = async () => {
