@@ -241,3 +241,24 @@ t.test("Android's download manager goes on with its build, or not at all", async
   t.equal(whole.status, 200, 'with If-Range: the other build from its beginning')
   t.ok(b.equals(whole.bytes))
 })
+
+const apkDir = process.env['TEST_APK_DIR']
+const missing = Object.keys(CLIENTS).filter((name) => spawnSync(name, ['--version']).error)
+const noApks = apkDir === undefined && 'needs TEST_APK_DIR, a directory of real APKs (.ci/run)'
+const skip = noApks || (missing.length > 0 && `needs ${missing.join(', ')}`)
+t.test('real APKs are published and fetched whole by four clients', { skip }, async (t) => {
+  const names = (await readdir(apkDir ?? '')).filter((name) => name.endsWith('.apk'))
+  t.ok(names.length >= 3, names.join(' '))
+  for (const [n, name] of names.entries()) {
+    const real = await readFile(join(apkDir ?? '', name))
+    await publish(`real-${n}`, real, `real-${n}`)
+    const path = `${LATEST}?build_type=real-${n}`
+    t.ok(real.equals((await second.call('GET', path)).bytes), `fetch ${name}`)
+    for (const client of Object.keys(CLIENTS) as (keyof typeof CLIENTS)[]) {
+      const dir = mkdtempSync(join(tmpdir(), 'fleetloop-real-'))
+      t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+      t.ok(await runClient(client, dir, second.origin + path, etagOf(real)))
+      t.ok(real.equals(await readFile(join(dir, 'app.apk'))), `${client} ${name}`)
+    }
+  }
+})
