@@ -22,14 +22,16 @@ export async function createApkParts(config: Config, { readStored, log }: ApkPar
     const advice = 'Give a directory that this user may write to.'
     throw new StartError(`DATA_DIR cannot be used: ${cause}. ${advice}`, { cause })
   })
+  const { readApk, adopt } = createApkCache({
+    dir: join(config.dataDir, 'apk-cache'),
+    maxBytes: config.apkCacheBytes,
+    readStored,
+    log,
+    nowMs: Date.now,
+  })
   return {
     spool: createSpool({ dir: spoolDir, maxBytes: config.apkMaxBytes, maxUploads: MAX_UPLOADS }),
-    readApk: createApkCache({
-      dir: join(config.dataDir, 'apk-cache'),
-      maxBytes: config.apkCacheBytes,
-      readStored,
-      log,
-      nowMs: Date.now,
-    }),
+    readApk,
+    cacheUpload: adopt,
   }
 }

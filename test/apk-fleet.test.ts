@@ -86,6 +86,7 @@ t.test(
     // Whoever serves these bytes from now on has them from its disk.
     await db.query("update apk_chunks set bytes = '' where build_id = 'shared'")
     t.ok(build.equals((await second.call('GET', path)).bytes))
+    t.ok(build.equals((await first.call('GET', path)).bytes), 'it took the upload')
     const env = { DATA_DIR: second.dataDir }
     const third = await startService(t, { databaseUrl: first.databaseUrl, env })
     const both = await Promise.all([third.call('GET', path), second.call('GET', path)])

@@ -1,5 +1,5 @@
 /**
- * APKs on disk, so that a replica reads each from the database once. A file is named by the SHA-256 of what it holds,
+ * APKs on disk, so that a replica reads each from the database once, or never where it took the upload. A file is named by the SHA-256 of what it holds,
  * so it is never stale, and processes that share the directory agree.
  *
  * One file: absent → filling (by one; the others follow it as it grows, its last piece only once the sum is right) →
@@ -11,7 +11,8 @@
  * For that hour, and for what comes straight from the database, whoever downloads has `x-apk-sha256`.
  */
 import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import type { Stats } from 'node:fs'
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../core/errors.ts'
 import type { Line } from '../telemetry/events.ts'
@@ -73,8 +74,17 @@ const REST_MS = 60_000
 /** Each reads the database and holds a piece; downloads beyond them read it themselves. */
 const MAX_FILLS = 4
 
-/** Reads through the cache. */
-export function createApkCache(options: ApkCacheOptions): ReadApk {
+export interface ApkCache {
+  /** Reads through the cache. */
+  readonly readApk: ReadApk
+  /**
+   * Moves the file at `path`, which holds these bytes, into the cache. Where that fails it is reported, and the first
+   * download reads the database.
+   */
+  adopt(apk: StoredApk, path: string): Promise<void>
+}
+
+export function createApkCache(options: ApkCacheOptions): ApkCache {
   const { dir, maxBytes, readStored, nowMs } = options
   const checked = new CheckedFiles(nowMs)
   const preparations = new Map<string, Preparation>()
@@ -115,8 +125,8 @@ export function createApkCache(options: ApkCacheOptions): ReadApk {
   }
 
   async function find(apk: StoredApk, firstByte: number): Promise<Source | undefined> {
-    if (nowMs() < restsUntilMs || apk.sizeBytes > maxBytes) return undefined
-    const path = join(dir, apk.sha256.toString('hex') + SUFFIX)
+    if (!isUsed(apk)) return undefined
+    const path = pathOf(apk)
     const known = await checked.open(path)
     if (known !== undefined) return { file: known }
     const { growth, partPath } = preparations.get(path) ?? prepare(path, apk)
@@ -126,7 +136,7 @@ export function createApkCache(options: ApkCacheOptions): ReadApk {
   }
 
   function prepare(path: string, apk: StoredApk): Preparation {
-    const partPath = `${path}.${randomUUID()}${PART_SUFFIX}`
+    const partPath = newPartPath(path)
     const preparation = { growth: new Growth(), partPath }
     preparations.set(path, preparation)
     void checkOrFill(path, apk, preparation)
@@ -174,9 +184,7 @@ export function createApkCache(options: ApkCacheOptions): ReadApk {
       try {
         // Its room is taken from here on, also in the eyes of other processes.
         await file.truncate(apk.sizeBytes)
-        const { mtimeMs } = await file.stat()
-        const usedAtMs = (other: string) => checked.usedAtMs(other)
-        if (!(await makeRoom({ dir, maxBytes, usedAtMs, nowMs: mtimeMs }))) {
+        if (!(await hasRoom(await file.stat()))) {
           throw new AppError('overloaded', 'The APK cache has no room.')
         }
         const stored = readStored(apk, 0, apk.sizeBytes - 1)
@@ -196,6 +204,37 @@ export function createApkCache(options: ApkCacheOptions): ReadApk {
     }
   }
 
+  /** Not synced to the disk: what a power cut spoils is filled again. */
+  async function adopt(apk: StoredApk, from: string): Promise<void> {
+    if (!isUsed(apk)) return
+    const path = pathOf(apk)
+    const partPath = newPartPath(path)
+    try {
+      await mkdir(dir, { recursive: true, mode: 0o700 })
+      await rename(from, partPath) // its room is taken from here on
+      if (!(await hasRoom(await stat(partPath)))) return
+      checked.add(path, await stat(partPath, { bigint: true }))
+      await rename(partPath, path)
+    } catch (error) {
+      report(apk, 'disk', String(error))
+    } finally {
+      await rm(partPath, { force: true }).catch(() => {}) // makeRoom removes it later
+    }
+  }
+
+  function isUsed({ sizeBytes }: StoredApk): boolean {
+    return nowMs() >= restsUntilMs && sizeBytes <= maxBytes
+  }
+
+  function pathOf({ sha256 }: StoredApk): string {
+    return join(dir, sha256.toString('hex') + SUFFIX)
+  }
+
+  /** For a file that is there already. */
+  function hasRoom({ mtimeMs }: Pick<Stats, 'mtimeMs'>): Promise<boolean> {
+    return makeRoom({ dir, maxBytes, usedAtMs: (path) => checked.usedAtMs(path), nowMs: mtimeMs })
+  }
+
   /** The disk fails: it is left alone for a while, and that is said once for all who met it. */
   function rest(apk: StoredApk, error: Error): void {
     if (nowMs() < restsUntilMs) return
@@ -212,5 +251,9 @@ export function createApkCache(options: ApkCacheOptions): ReadApk {
     options.log({ event: 'apk.cache.fail', fields: { build_id: buildId, reason, error }, level })
   }
 
-  return read
+  return { readApk: read, adopt }
+}
+
+function newPartPath(path: string): string {
+  return `${path}.${randomUUID()}${PART_SUFFIX}`
 }

@@ -1,6 +1,6 @@
 /**
  * Where an uploaded APK waits on disk until it is checked and stored: `<dir>/<random>.part`, hashed
- * while it is written, gone afterwards however it went. A zip's directory stands at its end, so it
+ * while it is written; moved away by `work`, or gone afterwards. A zip's directory stands at its end, so it
  * can only be checked whole.
  */
 import { createHash, randomUUID } from 'node:crypto'
@@ -26,6 +26,8 @@ export interface SpooledFile {
   /** 32 bytes. */
   readonly sha256: Buffer
   readonly readAt: ReadAt
+  /** May be moved away. */
+  readonly path: string
 }
 
 export interface Spool {
@@ -71,7 +73,7 @@ export function createSpool(options: SpoolOptions): Spool {
       try {
         return await withFile(path, options.dir, async (file) => {
           const { sizeBytes, sha256 } = await write(upload, file, options)
-          return await work({ sizeBytes, sha256, readAt: readerOf(file) })
+          return await work({ sizeBytes, sha256, readAt: readerOf(file), path })
         })
       } finally {
         release()

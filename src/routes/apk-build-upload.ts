@@ -3,7 +3,7 @@ import type { Spool } from '../apk/spool.ts'
 import { AppError, apkInvalid, invalidField } from '../core/errors.ts'
 import { isRequestId, REQUEST_ID } from '../core/ids.ts'
 import { checkApk } from '../core/zip.ts'
-import type { ApkStore, NewBuild } from '../db/apks.ts'
+import type { ApkStore, Build, NewBuild } from '../db/apks.ts'
 import { queryString } from '../http/fields.ts'
 import { type AdminRoute, json, type RouteRequest } from '../http/route.ts'
 import { auditedBy, buildJson, buildLine, readBuildType } from './apk-build-wire.ts'
@@ -15,6 +15,8 @@ const FINGERPRINT = /^[0-9a-f:]{1,128}$/i
 export interface ApkBuildUploadDeps {
   readonly spool: Pick<Spool, 'receive'>
   readonly apks: Pick<ApkStore, 'publish'>
+  /** Moves the published file into the cache, if that works. Never rejects. */
+  readonly cacheUpload: (build: Build, path: string) => Promise<void>
   readonly defaultBuildType: string
 }
 
@@ -43,14 +45,18 @@ export function apkBuildUploadRoute(deps: ApkBuildUploadDeps): AdminRoute {
       const outcome = await deps.spool.receive(
         request.upload,
         declaredBytes(request.headers['content-length']),
-        async ({ sizeBytes, sha256, readAt }) => {
+        async ({ sizeBytes, sha256, readAt, path }) => {
           if (promised !== undefined && !promised.equals(sha256)) throw checksumMismatch(sha256)
           const check = await checkApk(readAt, sizeBytes)
           if (check.kind === 'invalid') {
             throw apkInvalid(`This is no APK: ${check.reason}.`)
           }
           const build = { ...described, sizeBytes, sha256 }
-          return await deps.apks.publish(build, readAt, auditedBy(request))
+          const published = await deps.apks.publish(build, readAt, auditedBy(request))
+          if (published.kind === 'published' || published.kind === 'restored') {
+            await deps.cacheUpload(published.build, path)
+          }
+          return published
         },
       )
 

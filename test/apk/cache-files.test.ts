@@ -190,3 +190,59 @@ t.test('without room or a usable disk the database serves, said once a minute', 
   t.equal((await files()).length, 1)
   t.equal(lines.length, 2)
 })
+
+t.test(
+  'an upload moves into the cache, within its bounds, and harms nothing where it fails',
+  async (t) => {
+    const { create, store, dir, reads, lines, files, pathOf, clock } = setUpCache(t, 2 * SIZE_BYTES)
+    const builds = ['one', 'two', 'three'].map((seed) => storedApk(seed))
+    store(...builds)
+    const { readApk, adopt } = create()
+    const upload = join(dir, '..', 'upload.part')
+    const nameOf = (apk: Stored) => pathOf(apk).split('/').at(-1)
+    for (const apk of builds) {
+      await writeFile(upload, apk.bytes)
+      clock.nowMs += 1000
+      await adopt(apk, upload)
+      t.ok((await readAll(readApk, apk)).equals(apk.bytes))
+      await t.rejects(stat(upload), { code: 'ENOENT' }, 'moved, not copied')
+    }
+    t.same(reads, [], 'the database was not read')
+    t.same(await files(), builds.slice(1).map(nameOf).toSorted(), 'the oldest made room')
+
+    const [gone] = builds as [Stored]
+    await adopt(gone, upload)
+    t.match(lines, [{ event: 'apk.cache.fail', fields: { build_id: 'one', reason: 'disk' } }])
+    t.ok((await readAll(readApk, gone)).equals(gone.bytes))
+    t.same(reads, ['one'], 'so the database was')
+
+    const large = storedApk('large', 2 * SIZE_BYTES + 1)
+    await writeFile(upload, large.bytes)
+    await adopt(large, upload)
+    t.ok(await stat(upload), 'larger than the cache: left alone')
+    t.equal((await files()).length, 2)
+  },
+)
+
+t.test(
+  'an upload finds no room while others fill, and no other bytes under its name',
+  async (t) => {
+    const { create, store, dir, reads, files } = setUpCache(t, 2 * SIZE_BYTES)
+    const apk = storedApk('room')
+    store(apk)
+    const { readApk, adopt } = create()
+    await mkdir(dir)
+    await writeFile(join(dir, 'x.apk.live.part'), Buffer.alloc(2 * SIZE_BYTES))
+    const upload = join(dir, '..', 'upload.part')
+    await writeFile(upload, apk.bytes)
+    await adopt(apk, upload)
+    t.same(await files(), ['x.apk.live.part'])
+    await rm(join(dir, 'x.apk.live.part'))
+    await writeFile(upload, 'other bytes, such as a power cut leaves')
+    await adopt(apk, upload)
+    const restarted = create().readApk
+    t.ok((await readAll(restarted, apk)).equals(apk.bytes))
+    t.same(reads, ['room'], 'noticed after a restart')
+    t.ok((await readAll(readApk, apk)).equals(apk.bytes))
+  },
+)

@@ -175,7 +175,9 @@ t.test('a damaged APK in the cache, in the database, and a disk that fails', asy
   compare(t, await failed('corrupt'), 'apk.cache.fail', 'WARN', BACKGROUND, corrupt)
 
   const path = '/admin/apk/builds/harmed?version_code=1&build_type=harmed'
-  t.equal((await service.call('PUT', path, { raw: makeApk({ seed: 'harmed' }) })).status, 201)
+  const published = await service.call('PUT', path, { raw: makeApk({ seed: 'harmed' }) })
+  t.equal(published.status, 201)
+  await rm(join(dir, `${published.body.sha256}.apk`))
   const overlay = `update apk_chunks set bytes = overlay(bytes placing 'x' from 9) where build_id = 'harmed'`
   await db.query(overlay)
   const headers = { 'x-request-id': 'harmed' }

@@ -44,6 +44,15 @@ export function setUpCache(t: Test, maxBytes = 10 * SIZE_BYTES) {
     }
   }
 
+  const create = () =>
+    createApkCache({
+      dir,
+      maxBytes,
+      readStored,
+      log: (line) => void lines.push(line),
+      nowMs: () => clock.nowMs,
+    })
+
   return {
     dir,
     lines,
@@ -55,14 +64,8 @@ export function setUpCache(t: Test, maxBytes = 10 * SIZE_BYTES) {
     hold(wait: (at: number) => Promise<void>) {
       beforePiece = wait
     },
-    cache: () =>
-      createApkCache({
-        dir,
-        maxBytes,
-        readStored,
-        log: (line) => void lines.push(line),
-        nowMs: () => clock.nowMs,
-      }),
+    create,
+    cache: () => create().readApk,
     pathOf: ({ sha256 }: StoredApk) => join(dir, `${sha256.toString('hex')}.apk`),
     files: async () => (await readdir(dir).catch(() => [])).toSorted(),
   }
