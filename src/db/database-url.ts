@@ -57,7 +57,7 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
     ...(sslkey && { sslkey }),
   }
   const host = query.host || decoded(hostname).replace(/^\[(.*)\]$/, '$1') || undefined
-  if (host?.includes(',')) throw new DatabaseUrlError(ONE_HOST)
+  if (host?.includes(',') && !host.startsWith('/')) throw new DatabaseUrlError(ONE_HOST)
   const port = query.port || url.port || undefined
   if (port !== undefined && !(/^\d+$/.test(port) && Number(port) > 0 && Number(port) < 65_536)) {
     throw new DatabaseUrlError('its port is no number from 1 to 65535')

@@ -125,7 +125,13 @@ t.test('one id tells the whole story of a command', async (t) => {
     'http.request',
   ])
   for (const line of told) t.match(line, { device_id: device.deviceId, alias: 'D01' })
-  t.equal(told.find((line) => 'http_request_id' in line)?.['http_request_id'], 'ingress-2')
+  const ingress = told.map((line) => [line.event, line['http_request_id']])
+  t.same(Object.fromEntries(ingress), {
+    'dispatch.request': 'ingress-1',
+    'http.request': 'ingress-1',
+    'dispatch.sent': undefined,
+    'action_result.ingest': 'ingress-2',
+  })
   const stray = service.lines.all.filter((line) => /^ingress-/.test(String(line['request_id'])))
   t.same(stray, [], 'the ingress ids head no line')
 })
