@@ -9,7 +9,7 @@ import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
 import { TROUBLES } from '../../src/db/trouble.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import { EVENTS } from '../../src/telemetry/events.ts'
-import { codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
@@ -36,6 +36,23 @@ t.test('each cause for which there is no database is told', async (t) => {
   const table = tableOf(sectionOf(RUNBOOK, 'Database trouble'))
   const told = table.flatMap(([codes = '']) => codesOf(codes))
   t.same(told.sort(), Object.keys(TROUBLES).sort())
+})
+
+t.test('each SQL statement can be pasted into psql as it stands', async (t) => {
+  const docs = readdirSync(join(ROOT, 'docs')).map((name) => join('docs', name))
+  let statements = 0
+  for (const path of [...readdirSync(ROOT), ...docs].filter((name) => name.endsWith('.md'))) {
+    const markdown = read(path)
+    const blocks = blocksOf(markdown).filter(({ language }) => language === 'sql')
+    const inline = codesOf(markdown.replace(/^```.*?^```/gms, '')).filter((code) =>
+      /^(select|insert|update|delete|alter|create|drop|vacuum) (\S+ ){2,}/.test(code),
+    )
+    for (const sql of [...blocks.map(({ text }) => text.trimEnd()), ...inline]) {
+      t.match(sql, /;$/, `${path}: ${sql}`)
+      statements += 1
+    }
+  }
+  t.ok(statements > 10)
 })
 
 t.test('each bound stands in the code with that size', async (t) => {
