@@ -62,6 +62,7 @@ function fullMetrics(): Full {
       connectionsOpen: () => 0,
       connectionsRefused: () => 0,
       untaggedTokensRefused: () => 0,
+      registrationsWaiting: () => 0,
       connectionsEvicted: () => 0,
     },
   })

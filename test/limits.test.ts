@@ -3,14 +3,19 @@ import { createHash, randomBytes } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
 import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
-import { createKeyedTurns } from '../src/core/keyed-turns.ts'
+import { AppError } from '../src/core/errors.ts'
+import { createKeyedTurns, type KeyedTurnsOptions } from '../src/core/keyed-turns.ts'
 import { RateLimit } from '../src/core/rate-limit.ts'
 import { subnetOf } from '../src/core/subnet.ts'
 import { Trickle } from '../src/core/trickle.ts'
+import type { Registration } from '../src/db/registration.ts'
+import { registrationQueue } from '../src/db/registration-queue.ts'
 import { AwaitedBodies } from '../src/http/body.ts'
 import type { Answer } from './helpers/client.ts'
 import { readCluster } from './helpers/cluster.ts'
 import { connect } from './helpers/database.ts'
+import type { LogLine } from './helpers/lines.ts'
+import { databaseOutage } from './helpers/night.ts'
 import { head, openRaw } from './helpers/raw.ts'
 import { until } from './helpers/replicas.ts'
 import { ADMIN, type Running, startService } from './helpers/service.ts'
@@ -375,50 +380,211 @@ t.test(
     await db.query('select from enrollment_tokens for update')
     const flood = Promise.all(Array.from({ length: 60 }, register))
     const waited = mostWaiting(t, service.databaseUrl, flood)
+    await waitForRegistrations(service, (waiting) => waiting > 0 && waiting < 60)
     const beat = await service.call('POST', '/v1/heartbeat', { token, body: {} })
     t.equal(beat.status, 200)
     t.equal((await service.call('GET', `/admin/devices/${deviceId}`)).status, 200)
-    for (const { status, headers } of await flood) {
-      t.equal(status, 503)
-      t.match(headers.get('retry-after'), /^[1-9]\d*$/)
+    await db.query('rollback')
+    for (const { status, body, headers } of await flood) {
+      if (status === 401) t.equal(body.code, 'token_exhausted')
+      else t.match([status, headers.get('retry-after')], [503, /^[1-9]\d*$/], 'of a lock')
     }
     t.equal(await waited, 1)
-    await db.query('rollback')
     t.match(await register(), { status: 401, body: { code: 'token_exhausted' } })
   },
 )
 
-t.test('of one key one runs at a time, the others in their order, none for too long', async (t) => {
-  let nowMs = 0
-  const inTurn = createKeyedTurns({ maxWaiting: 3, maxWaitMs: 10, nowMs: () => nowMs })
-  const done: string[] = []
-  const ends = new Map<string, () => void>()
-  const run = (key: string, name: string) =>
-    inTurn(key, async () => {
-      await new Promise<void>((resolve) => ends.set(name, resolve))
-      done.push(name)
-      if (name === 'a1') throw new Error('of the work')
-    })
-  const end = async (name: string) => {
-    await until(async () => ends.has(name))
-    ends.get(name)?.()
+/** Resolves once so many wait as the gauge has it. */
+function waitForRegistrations(service: Running, holds: (waiting: number) => boolean) {
+  return until(async () => {
+    const { text } = await service.call('GET', '/metrics')
+    return holds(Number(/^fleetloop_registrations_waiting (\d+)$/m.exec(text)?.[1]))
+  })
+}
+
+/** Each registration takes 50 ms at least, and the one connection that they may have is a bottleneck. */
+async function slowRegistrations(t: Test) {
+  const service = await startService(t, { env: { DATABASE_POOL_MAX: '5' } })
+  const honest = await service.enroll('honest')
+  const db = await connect(t, service.databaseUrl)
+  await db.query(`
+    create function dawdle() returns trigger language plpgsql as
+      $$ begin perform pg_sleep(0.05); return new; end $$;
+    create trigger dawdle before insert on devices for each row execute function dawdle()`)
+  const issue = async (aliases: readonly (string | null)[], uses_allowed: number) => {
+    const body = { aliases, uses_allowed }
+    const answer = await service.call('POST', '/v1/enroll-tokens', { body })
+    return answer.body.tokens.map(({ token }: { token: string }) => token) as readonly string[]
   }
-  const first = run('a', 'a1')
-  const [second, late, third] = [run('a', 'a2'), run('a', 'late'), run('a', 'a3')]
-  await t.rejects(run('a', 'a4'), { code: 'overloaded' }, 'one more than may wait')
-  const other = run('b', 'b1')
+  const register = (token: string | undefined, alias: string) =>
+    service.call('POST', '/v1/register', { token: token ?? '', body: { alias } })
+  return { service, honest, db, issue, register }
+}
+
+t.test('when registrations are slow and many', async (t) => {
+  const { service, honest, db, issue, register } = await slowRegistrations(t)
+
+  await t.test('a whole fleet that enrolls at once waits for its turn', async (t) => {
+    const aliases = Array.from({ length: 24 }, (_, n) => `own-${n}`)
+    const own = await issue(aliases, 1)
+    const [shared] = await issue([null], 24)
+    const fleet = Promise.all([
+      ...own.map((token, n) => register(token, `own-${n}`)),
+      ...aliases.map((_, n) => register(shared, `shared-${n}`)),
+    ])
+    await waitForRegistrations(service, (waiting) => waiting > 40)
+    const beat = await service.call('POST', '/v1/heartbeat', { token: honest.token, body: {} })
+    t.equal(beat.status, 200)
+    t.equal((await service.call('GET', `/admin/devices/${honest.deviceId}`)).status, 200)
+    t.same(new Set((await fleet).map(({ status }) => status)), new Set([201]))
+    const { rows } = await db.query('select count(*)::int as devices from devices')
+    t.equal(rows[0].devices, 1 + 2 * 24)
+    t.match(await register(shared, 'one-more'), { status: 401, body: { code: 'token_exhausted' } })
+    await waitForRegistrations(service, (waiting) => waiting === 0)
+  })
+
+  await t.test('one whose phone left before its turn is not carried out', async (t) => {
+    const [gone, last] = await issue(['gone', 'last'], 1)
+    const [shared] = await issue([null], 16)
+    const before = Promise.all(
+      Array.from({ length: 16 }, (_, n) => register(shared, `before-${n}`)),
+    )
+    await waitForRegistrations(service, (waiting) => waiting > 8)
+    const leaving = await openRaw(t, service.origin)
+    const bearer = `Authorization: Bearer ${gone}`
+    const type = 'Content-Type: application/json'
+    const lines = [bearer, type, 'Content-Length: 2', 'X-Request-ID: left']
+    leaving.write(`${head('POST /v1/register HTTP/1.1', ...lines)}{}`)
+    const behind = register(last, 'last')
+    await waitForRegistrations(service, (waiting) => waiting > 0)
+    leaving.destroy()
+    for (const { status } of await before) t.equal(status, 201)
+    t.equal((await behind).status, 201)
+    const text = `select uses_consumed from enrollment_tokens where alias = 'gone'`
+    t.same((await db.query(text)).rows, [{ uses_consumed: 0 }])
+    const isIt = (line: LogLine) => line['request_id'] === 'left'
+    await service.lines.waitFor((line) => isIt(line) && line.event === 'register.request')
+    t.match(
+      service.lines.all.filter(isIt).map(({ event, status_code }) => [event, status_code]),
+      [
+        ['register.fail', 499],
+        ['register.request', null],
+      ],
+      'it was in the queue',
+    )
+  })
+
+  await t.test('a database that goes away is told to all that wait', async (t) => {
+    const [shared] = await issue([null], 24)
+    const fleet = Promise.all(Array.from({ length: 24 }, (_, n) => register(shared, `d-${n}`)))
+    await waitForRegistrations(service, (waiting) => waiting > 10)
+    await databaseOutage(t, service, async () => {
+      const refused = (await fleet).filter(({ status }) => status !== 201)
+      t.ok(refused.length > 0)
+      for (const { body } of refused) t.equal(body.code, 'db_unavailable')
+    })
+  })
+})
+
+t.test('what keeps a registration from a connection, and what keeps all of them', async (t) => {
+  const refusals = ['overloaded', 'overloaded', 'db_unavailable'] as const
+  let asked = 0
+  const nobody = () => Promise.reject(new Error('nobody asks that'))
+  const database = {
+    query: nobody,
+    async transaction() {
+      const code = refusals[asked]
+      asked += 1
+      await Promise.resolve()
+      const cause = Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })
+      throw new AppError(code ?? 'internal', 'of the test', { cause })
+    },
+  }
+  const nowMs = () => performance.now()
+  const queue = registrationQueue({ database, maxAtOnce: 1, nowMs })
+  const register = (of: string) =>
+    queue.register(
+      { ...NOTHING_KNOWN, enrollmentTokenHash: Buffer.from(of) },
+      () => {},
+      () => true,
+    )
+  const all = ['a', 'a', 'b'].map(register)
+  t.equal(queue.waiting, 2)
+  for (const one of all) await t.rejects(one, { code: 'db_unavailable' })
+  t.equal(asked, 3, 'tried again where there was no connection; nobody else asked')
+  const [begun, kept] = [register('c'), register('c')]
+  queue.close()
+  await t.rejects(kept, { code: 'shutting_down' })
+  await t.rejects(begun, { code: 'internal' })
+})
+
+const NOTHING_KNOWN: Omit<Registration, 'enrollmentTokenHash'> = {
+  alias: null,
+  hardwareId: null,
+  fcmToken: null,
+  appVersion: null,
+  model: null,
+  manufacturer: null,
+  androidVersion: null,
+  sdkInt: null,
+  newDeviceId: '',
+  deviceTokenHash: Buffer.alloc(32),
+  hmacSecretId: 'default',
+  requestId: 'r',
+  ip: null,
+}
+
+t.test('of one key one is at work, so many of all, the others wait in their order', async (t) => {
+  const { turns, run, end, begun } = turnsToEnd({ maxAtOnce: 2, maxWaiting: 4, maxWaitingOfKey: 2 })
+  const [a1, a2, a3] = [run('a', 'a1'), run('a', 'a2'), run('a', 'a3')]
+  await t.rejects(run('a', 'a4'), { code: 'overloaded' }, 'one more than may wait of a key')
+  const [b1, c1, d1] = [run('b', 'b1'), run('c', 'c1'), run('d', 'd1')]
+  t.equal(turns.waiting, 4)
+  await t.rejects(run('e', 'e1'), { code: 'overloaded' }, 'one more than may wait of all')
+  t.same(begun, ['a1', 'b1'])
   await end('b1')
-  await other
-  await end('a1')
-  await t.rejects(first, /of the work/)
-  await until(async () => ends.has('a2'))
-  nowMs = 11
-  await end('a2')
-  await second
-  await t.rejects(late, { code: 'overloaded' }, 'it waited for too long')
-  await t.rejects(third, { code: 'overloaded' })
+  await b1
+  t.same(begun, ['a1', 'b1', 'c1'], 'who waits for another of its key keeps nobody else')
+  await end('a1', new Error('of the work'))
+  await t.rejects(a1, /of the work/)
+  t.same(begun, ['a1', 'b1', 'c1', 'a2'])
+  for (const name of ['c1', 'a2', 'd1', 'a3']) await end(name)
+  await Promise.all([a2, a3, c1, d1])
+  t.equal(turns.waiting, 0)
   const next = run('a', 'a5')
   await end('a5')
   await next
-  t.same(done, ['b1', 'a1', 'a2', 'a5'])
 })
+
+t.test('none waits for too long, and all can be refused', async (t) => {
+  const { turns, run, end, begun } = turnsToEnd({ maxAtOnce: 1, maxWaitMs: 20 })
+  const first = run('a', 'a1')
+  await t.rejects(run('b', 'b1'), { code: 'overloaded' }, 'it has waited for too long')
+  const others = ['a2', 'c1'].map((name) => run('c', name))
+  const reason = new Error('away')
+  turns.refuseAll(reason)
+  for (const other of others) await t.rejects(other, reason)
+  await end('a1')
+  await first
+  t.same(begun, ['a1'])
+})
+
+/** Turns whose work ends when it is told to. */
+function turnsToEnd(options: Partial<KeyedTurnsOptions>) {
+  const defaults = { maxAtOnce: 8, maxWaiting: 8, maxWaitingOfKey: 8, maxWaitMs: 60_000 }
+  const turns = createKeyedTurns({ nowMs: () => performance.now(), ...defaults, ...options })
+  const begun: string[] = []
+  const ends = new Map<string, (error?: Error) => void>()
+  const run = (key: string, name: string) =>
+    turns.take(key, () => {
+      begun.push(name)
+      return new Promise<void>((resolve, reject) => {
+        ends.set(name, (error) => (error === undefined ? resolve() : reject(error)))
+      })
+    })
+  const end = async (name: string, error?: Error) => {
+    await until(() => ends.has(name))
+    ends.get(name)?.(error)
+  }
+  return { turns, run, end, begun }
+}

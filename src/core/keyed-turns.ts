@@ -1,36 +1,98 @@
-/** One at a time for each key; the others of that key wait in the order in which they came, so many and so long at most. */
+/** So many at once, of one key one at a time. The others wait in the order in which they came, so many and so long at most. */
 import { AppError } from './errors.ts'
 
 export interface KeyedTurnsOptions {
-  /** Of one key; one more is refused at once. */
+  /** Of all keys together. */
+  readonly maxAtOnce: number
+  /** Callers that wait, of all keys together; one more is refused at once. */
   readonly maxWaiting: number
-  /** Whoever has waited longer when the turn comes is refused. */
+  /** The same, of one key. */
+  readonly maxWaitingOfKey: number
+  /** Whoever has no turn by then is refused. */
   readonly maxWaitMs: number
   /** Monotonic clock, milliseconds. */
   readonly nowMs: () => number
 }
 
-export function createKeyedTurns({ maxWaiting, maxWaitMs, nowMs }: KeyedTurnsOptions) {
-  /** Those who wait, by key; an entry for each key whose work is running. */
-  const waitingOf = new Map<string, (() => void)[]>()
+export interface KeyedTurns {
+  /** As `work` settles; rejects with 503 `overloaded` where there is no turn for it. */
+  take<T>(key: string, work: () => Promise<T>): Promise<T>
+  /** Rejects all that wait. */
+  refuseAll(error: unknown): void
+  readonly waiting: number
+}
 
-  return async function inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const startedAtMs = nowMs()
-    const waiting = waitingOf.get(key)
-    if (waiting === undefined) waitingOf.set(key, [])
-    else if (waiting.length >= maxWaiting) throw overloaded()
-    else await new Promise<void>((resolve) => waiting.push(resolve))
-    try {
-      if (nowMs() - startedAtMs > maxWaitMs) throw overloaded()
-      return await work()
-    } finally {
-      const next = waitingOf.get(key)?.shift()
-      if (next === undefined) waitingOf.delete(key)
-      else next()
+interface Waiter {
+  readonly key: string
+  readonly deadlineAtMs: number
+  begin(): void
+  refuse(error: unknown): void
+}
+
+export function createKeyedTurns(options: KeyedTurnsOptions): KeyedTurns {
+  const { maxAtOnce, maxWaiting, maxWaitingOfKey, maxWaitMs, nowMs } = options
+  /** Keys of those at work. */
+  const atWork = new Set<string>()
+  /** In the order of arrival, and so of deadlines. While there is room at work, all of them wait for one of their key. */
+  let waiters: Waiter[] = []
+  let timer: NodeJS.Timeout | undefined
+
+  function wait(key: string): Promise<void> {
+    const ofKey = waiters.filter((waiter) => waiter.key === key)
+    if (waiters.length >= maxWaiting || ofKey.length >= maxWaitingOfKey) throw overloaded()
+    return new Promise((begin, refuse) => {
+      waiters.push({ key, deadlineAtMs: nowMs() + maxWaitMs, begin, refuse })
+      watchDeadlines()
+    })
+  }
+
+  function beginNext(): void {
+    while (atWork.size < maxAtOnce) {
+      const next = waiters.findIndex(({ key }) => !atWork.has(key))
+      const [waiter] = next === -1 ? [] : waiters.splice(next, 1)
+      if (waiter === undefined) break
+      atWork.add(waiter.key)
+      waiter.begin()
     }
+    watchDeadlines()
+  }
+
+  /** The first of them is the next: the timer is its. */
+  function watchDeadlines(): void {
+    clearTimeout(timer)
+    const [first] = waiters
+    if (first === undefined) return
+    timer = setTimeout(() => {
+      while (waiters[0] !== undefined && waiters[0].deadlineAtMs <= nowMs()) {
+        waiters.shift()?.refuse(overloaded())
+      }
+      watchDeadlines()
+    }, first.deadlineAtMs - nowMs())
+  }
+
+  return {
+    async take(key, work) {
+      if (atWork.size < maxAtOnce && !atWork.has(key)) atWork.add(key)
+      else await wait(key)
+      try {
+        return await work()
+      } finally {
+        atWork.delete(key)
+        beginNext()
+      }
+    },
+    refuseAll(error) {
+      const refused = waiters
+      waiters = []
+      watchDeadlines()
+      for (const waiter of refused) waiter.refuse(error)
+    },
+    get waiting() {
+      return waiters.length
+    },
   }
 }
 
 function overloaded(): AppError {
-  return new AppError('overloaded', 'Too many requests with this credential at once. Try again.')
+  return new AppError('overloaded', 'Too many requests of this kind at once. Try again shortly.')
 }

@@ -4,7 +4,6 @@
  * have another, since their commits may take seconds. A third looks up enrollment tokens that carry no tag of ours:
  * anybody can make them up, and a flood of them must not take connections from anybody else.
  */
-import { createKeyedTurns } from '../core/keyed-turns.ts'
 import { downloadStore } from './apk-downloads.ts'
 import { apkStore } from './apks.ts'
 import { auditStore } from './audit.ts'
@@ -19,7 +18,7 @@ import { hmacSecretStore } from './hmac-secrets.ts'
 import { mailbox } from './mailbox.ts'
 import { partitions } from './partitions.ts'
 import { Pool, type PoolOptions } from './pool.ts'
-import { type OnJudged, type Registration, register } from './registration.ts'
+import { registrationQueue } from './registration-queue.ts'
 import { sessionVerifier } from './session-check.ts'
 import { usedSignatures } from './used-signatures.ts'
 
@@ -56,9 +55,6 @@ const SLOW_CONNECTIONS = 1
 const UNTAGGED_CONNECTIONS = 1
 /** Enrollment tokens without our tag that wait to be looked up; one more is refused at once. */
 const MAX_UNTAGGED_WAITING = 64
-/** Registrations with one enrollment token that wait for each other: they lock its row, each would hold a connection. */
-const MAX_SAME_TOKEN_WAITING = 256
-const SAME_TOKEN_WAIT_MS = 800
 /** Of one statement that publishes an APK or moves a partition. */
 const SLOW_TIMEOUT_MS = 30_000
 
@@ -90,10 +86,11 @@ export function createStores(options: StoresOptions) {
     maxWaiting: MAX_UNTAGGED_WAITING,
   })
   const taken = HEARTBEAT_CONNECTIONS + SLOW_CONNECTIONS + UNTAGGED_CONNECTIONS
-  const main = new Pool({ ...common, maxConnections: options.maxConnections - taken })
-  const inTurn = createKeyedTurns({
-    maxWaiting: MAX_SAME_TOKEN_WAITING,
-    maxWaitMs: SAME_TOKEN_WAIT_MS,
+  const mainConnections = options.maxConnections - taken
+  const main = new Pool({ ...common, maxConnections: mainConnections })
+  const registrations = registrationQueue({
+    database: main,
+    maxAtOnce: Math.floor(mainConnections / 2),
     nowMs: () => performance.now(),
   })
   const pools = [hot, slow, untagged, main] as const
@@ -107,10 +104,7 @@ export function createStores(options: StoresOptions) {
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
     secrets: hmacSecretStore(main),
-    register: (registration: Registration, onJudged: OnJudged) =>
-      inTurn(registration.enrollmentTokenHash.toString('latin1'), () =>
-        register(main, registration, onJudged),
-      ),
+    register: registrations.register,
     commands: commandStore(main),
     queue: commandQueue(main, instance),
     results: commandResultStore(main, instance),
@@ -127,9 +121,11 @@ export function createStores(options: StoresOptions) {
       // More connections would not help those who wait for `untagged`.
       dbPoolWaiting: () => hot.waiting + slow.waiting + main.waiting,
       untaggedTokensRefused: () => untagged.refused,
+      registrationsWaiting: () => registrations.waiting,
     },
     /** Waits for statements in flight, at most so long. */
     async close(deadlineMs: number): Promise<void> {
+      registrations.close()
       await Promise.all(pools.map((pool) => pool.close(deadlineMs)))
     },
   }

@@ -48,6 +48,8 @@ export interface RouteRequest {
   readonly context: RequestContext
   /** What an X-Signature of this request covers. */
   readonly signed: SignedRequest
+  /** The answer is out, or the client has left. */
+  readonly isEnded: boolean
   /** Aborted when the client leaves before the answer is out, or when the server stops: wait no longer. */
   readonly signal: AbortSignal
   /** Writes a domain event in this request's context, or in that of another command. Never the terminal line. */

@@ -66,6 +66,10 @@ export class TakenRequest implements RouteRequest {
     return this.#exchange.signal
   }
 
+  get isEnded(): boolean {
+    return this.#exchange.isEnded
+  }
+
   get signed(): SignedRequest {
     return signedRequest(this.#exchange.request, this.bytes)
   }

@@ -11,6 +11,7 @@ export interface RegisterDeps {
   readonly register: (
     registration: Registration,
     onJudged: OnJudged,
+    isWanted: () => boolean,
   ) => Promise<RegistrationOutcome>
   readonly refuseEnrollment: (verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>) => Error
   readonly issueDeviceToken: () => IssuedToken
@@ -46,7 +47,7 @@ export function registerRoute(deps: RegisterDeps): EnrollmentRoute {
           requestId: context.requestId,
           ip: context.ip,
         }
-        return deps.register(registration, onJudged)
+        return deps.register(registration, onJudged, () => !request.isEnded)
       })
       const enrolled = accepted(outcome, deps)
       context.deviceId = enrolled.deviceId

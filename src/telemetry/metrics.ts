@@ -24,6 +24,7 @@ export interface MetricsOptions {
     dbPoolInUse(): number
     dbPoolWaiting(): number
     untaggedTokensRefused(): number
+    registrationsWaiting(): number
     commandsWaiting(): number
   }
 }
@@ -206,6 +207,9 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
     'Enrollment tokens without a tag of ours that nobody looked up, since too many waited.',
     'counter',
     [{ labels: {}, value: () => gauges.untaggedTokensRefused() }],
+  )
+  gauge('fleetloop_registrations_waiting', 'Registrations waiting for their turn.', () =>
+    gauges.registrationsWaiting(),
   )
   gauge('fleetloop_commands_waiting', 'Commands waiting for dispatch; 10000 stands for more.', () =>
     gauges.commandsWaiting(),

@@ -16,6 +16,7 @@ const GAUGES: MetricsOptions['gauges'] = {
   connectionsOpen: () => 10,
   connectionsRefused: () => 11,
   untaggedTokensRefused: () => 12,
+  registrationsWaiting: () => 14,
   connectionsEvicted: () => 13,
 }
 
@@ -112,6 +113,7 @@ t.test(
       'fleetloop_db_pool_in_use 7',
       'fleetloop_db_pool_waiting 8',
       'fleetloop_untagged_tokens_refused_total 12',
+      'fleetloop_registrations_waiting 14',
       'fleetloop_commands_waiting 9',
       'fleetloop_build_info{version="1.2.3"} 1',
     ]) {

@@ -1,0 +1,79 @@
+/**
+ * Registrations wait for each other before they take a connection. Those with one enrollment token lock its row, so only
+ * one of them is at work; of all together few are, and other requests find connections when a whole fleet enrolls at once.
+ * A registration waits far longer than other requests: its phone does (30 s), and would only come again.
+ */
+import { AppError } from '../core/errors.ts'
+import { createKeyedTurns } from '../core/keyed-turns.ts'
+import type { Database } from './pool.ts'
+import {
+  type OnJudged,
+  type Registration,
+  type RegistrationOutcome,
+  register,
+} from './registration.ts'
+import { isAway, isOwnWait } from './sqlstate.ts'
+
+export interface RegistrationQueue {
+  /** `isWanted` is asked once its turn has come: where nobody waits for the answer any more, it is dropped. */
+  register(
+    registration: Registration,
+    onJudged: OnJudged,
+    isWanted: () => boolean,
+  ): Promise<RegistrationOutcome>
+  readonly waiting: number
+  /** Refuses those that wait. */
+  close(): void
+}
+
+const MAX_WAITING_REGISTRATIONS = 1_024
+const MAX_SAME_TOKEN_WAITING = 256
+/** From the arrival to the turn. */
+const REGISTRATION_WAIT_MS = 20_000
+
+export function registrationQueue(options: {
+  readonly database: Database
+  /** Of `database`, for registrations. */
+  readonly maxAtOnce: number
+  readonly nowMs: () => number
+}): RegistrationQueue {
+  const { database, maxAtOnce, nowMs } = options
+  const turns = createKeyedTurns({
+    maxAtOnce,
+    maxWaiting: MAX_WAITING_REGISTRATIONS,
+    maxWaitingOfKey: MAX_SAME_TOKEN_WAITING,
+    maxWaitMs: REGISTRATION_WAIT_MS,
+    nowMs,
+  })
+
+  return {
+    register(registration, onJudged, isWanted) {
+      const deadlineAtMs = nowMs() + REGISTRATION_WAIT_MS
+      return turns.take(registration.enrollmentTokenHash.toString('latin1'), async () => {
+        for (;;) {
+          if (!isWanted()) throw new AppError('overloaded', 'Nobody waits for this registration.')
+          try {
+            return await register(database, registration, onJudged)
+          } catch (error) {
+            // The others would find out the same, one after the other.
+            if (isDatabaseAway(error)) turns.refuseAll(error)
+            // No connection came free: nothing was begun.
+            const isUntouched = error instanceof AppError && error.code === 'overloaded'
+            if (!isUntouched || nowMs() >= deadlineAtMs) throw error
+          }
+        }
+      })
+    },
+    get waiting() {
+      return turns.waiting
+    },
+    close() {
+      turns.refuseAll(new AppError('shutting_down', 'This server is stopping. Try again.'))
+    },
+  }
+}
+
+function isDatabaseAway(error: unknown): boolean {
+  if (!(error instanceof AppError) || error.code !== 'db_unavailable') return false
+  return isAway(error.cause) || isOwnWait(error.cause)
+}
