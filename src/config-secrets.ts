@@ -1,8 +1,9 @@
 /** The settings that are secrets of ours: their form, and whether somebody could guess them. */
 import type { AdminToken, HmacSecret } from './config-types.ts'
-import type { EnvReader, Name } from './config-values.ts'
+import { type EnvReader, type Name, shown } from './config-values.ts'
 import { apparentBits } from './core/apparent-bits.ts'
 import { ADMIN_SCOPES, type AdminScope } from './core/identity.ts'
+import { nearest } from './core/nearest.ts'
 
 const MIN_CHARS = 24
 const MIN_BITS = 128
@@ -18,7 +19,8 @@ export function readAdminHmacSecret(read: EnvReader): string | null {
 /** `name[:scope[+scope]]=secret,…`; the secret begins behind the first `=`. */
 export function readAdminTokens(read: EnvReader): AdminToken[] {
   const name = 'ADMIN_TOKENS'
-  const tokens = read.list(name).flatMap((part, index) => {
+  const parts = read.list(name)
+  const tokens = parts.flatMap((part, index) => {
     const [, admin, scopes = 'admin', secret] = ADMIN_TOKEN.exec(part) ?? []
     const entry = `entry ${index + 1}`
     if (admin === undefined || secret === undefined) {
@@ -31,7 +33,8 @@ export function readAdminTokens(read: EnvReader): AdminToken[] {
     }
     return [{ name: admin, scopes: readScopes(read, entry, scopes), secret }]
   })
-  checkDistinct(read, name, ['name', 'secret'], tokens)
+  // Else entry 2 is not the second of them.
+  if (tokens.length === parts.length) checkDistinct(read, name, ['name', 'secret'], tokens)
   return tokens
 }
 
@@ -56,7 +59,7 @@ export function readHmacSecrets(read: EnvReader): HmacSecret[] {
     else checkSecret(read, name, `the secret of ${entry}`, secret, keepingPhones(id))
     return [{ id, secret }]
   })
-  checkDistinct(read, name, ['id', 'secret'], secrets)
+  if (secrets.length === parts.length) checkDistinct(read, name, ['id', 'secret'], secrets)
   return secrets
 }
 
@@ -67,9 +70,16 @@ function keepingPhones(id: string): string {
 function readScopes(read: EnvReader, entry: string, text: string): AdminScope[] {
   const words = text.split('+')
   const scopes = ADMIN_SCOPES.filter((scope) => words.includes(scope))
-  if (scopes.length === words.length) return scopes
-  const known = ADMIN_SCOPES.join(', ')
-  read.fault('ADMIN_TOKENS', `${entry} has an unknown or a double scope; give ${known}`)
+  const known = `give ${ADMIN_SCOPES.join(', ')}, joined by +`
+  const odd = words.find((word) => !ADMIN_SCOPES.some((scope) => scope === word))
+  if (odd !== undefined) {
+    // What is near a scope is no secret in the wrong place.
+    const meant = /^[a-z]{1,12}$/i.test(odd) ? nearest(odd, ADMIN_SCOPES) : undefined
+    const which = meant === undefined ? '' : ` ${shown(odd)} (is ${meant} meant?)`
+    read.fault('ADMIN_TOKENS', `${entry} has an unknown scope${which}; ${known}`)
+  } else if (scopes.length < words.length) {
+    read.fault('ADMIN_TOKENS', `${entry} has a scope twice; ${known}`)
+  }
   return scopes
 }
 
@@ -99,7 +109,13 @@ function checkDistinct<K extends string>(
   items: readonly Readonly<Record<K, unknown>>[],
 ): void {
   for (const key of keys) {
-    if (new Set(items.map((item) => item[key])).size === items.length) continue
-    read.fault(name, `two entries have the same ${key}; each needs its own`)
+    const values = items.map((item) => item[key])
+    const second = values.findIndex((value, index) => values.indexOf(value) !== index)
+    if (second === -1) continue
+    const first = values.indexOf(values[second])
+    read.fault(
+      name,
+      `entries ${first + 1} and ${second + 1} have the same ${key}; each needs its own`,
+    )
   }
 }

@@ -1,4 +1,5 @@
 /** The settings of one process as they are after parsing. Names carry units. */
+import type { UnknownVariable } from './config-names.ts'
 import type { AdminScope } from './core/identity.ts'
 import type { RetentionOptions } from './db/retention.ts'
 
@@ -76,4 +77,6 @@ export interface Config {
   readonly rateLimitApkPerSubnetPerMin: number
   readonly shutdownDrainMs: number
   readonly shutdownGraceMs: number
+  /** Set for us by mistake, as it seems. */
+  readonly unknownVariables: readonly UnknownVariable[]
 }

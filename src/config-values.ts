@@ -1,7 +1,7 @@
 /** Reads single variables of the environment into typed values and gathers every fault; config.ts composes them. */
-import { createPrivateKey } from 'node:crypto'
 import { BlockList, isIP } from 'node:net'
-import type { ServiceAccount } from './config-types.ts'
+import { errorCode } from './core/error-text.ts'
+import { nearest } from './core/nearest.ts'
 
 /** Whole numbers: default, least, greatest (both inclusive). Units end the names. */
 const INTEGERS = {
@@ -57,12 +57,18 @@ export const CONFIG_VARIABLES: readonly string[] = [
   ...Object.keys(FLAGS),
 ]
 
+/** What ends a name, in words. */
+const UNITS: Readonly<Record<string, string>> = {
+  _S: ' of seconds',
+  _MS: ' of milliseconds',
+  _DAYS: ' of days',
+  _BYTES: ' of bytes',
+}
+
 type Env = Readonly<Record<string, string | undefined>>
 type IntegerName = keyof typeof INTEGERS
 type FlagName = keyof typeof FLAGS
 export type Name = (typeof TEXTS)[number] | IntegerName | FlagName
-
-const GOOGLE_TOKEN_URI = 'https://oauth2.googleapis.com/token'
 
 /** The environment, read variable by variable. A fault is noted, and the default stands in for the value. */
 export class EnvReader {
@@ -81,13 +87,15 @@ export class EnvReader {
 
   /** `text` never holds a secret's value, nor what may be one put into the wrong place. */
   fault(name: Name, text: string): void {
-    this.#faults.push({ name, text })
+    const isQuoted = /^(["']).*\1$/s.test(this.#env[name] ?? '')
+    const hint = isQuoted ? '. It stands in quotes, which count here: leave them out' : ''
+    this.#faults.push({ name, text: `${text}${hint}` })
   }
 
-  /** In production there is no default for it. */
-  missing(name: Name, example: string): void {
+  /** Where there is no default for it. */
+  missing(name: Name, why: string, example: string): void {
     if (this.#faults.some((fault) => fault.name === name)) return
-    this.fault(name, `missing, and NODE_ENV is production; give ${example}`)
+    this.fault(name, `missing, and ${why}; give ${example}`)
   }
 
   /** Whether a variable that is not ours has a value. */
@@ -102,11 +110,11 @@ export class EnvReader {
 
   /** undefined where neither the variable nor its `_FILE` is given; an empty one counts as not given. */
   text(name: Name): string | undefined {
-    const value = this.#env[name] || undefined
-    const path = this.#env[`${name}_FILE`] || undefined
+    const value = ended(this.#env[name] ?? '') || undefined
+    const path = ended(this.#env[`${name}_FILE`] ?? '') || undefined
     if (path === undefined) return value
-    if (value === undefined) return this.#file(name, `${name}_FILE`, path)
-    this.fault(name, `both ${name} and ${name}_FILE are given; give one of them`)
+    if (value === undefined) return this.content(name, path, `${name}_FILE names`)
+    this.fault(name, `both ${name} and ${name}_FILE are given; unset one of them`)
     return value
   }
 
@@ -116,7 +124,8 @@ export class EnvReader {
     if (text === undefined) return fallback
     const value = Number(text)
     if (/^\d+$/.test(text) && value >= min && value <= max) return value
-    const rule = `a whole number from ${min} to ${max}, such as ${fallback}`
+    const unit = UNITS[/_[A-Z]+$/.exec(name)?.[0] ?? ''] ?? ''
+    const rule = `a whole number${unit} from ${min} to ${max}, such as ${fallback}`
     this.fault(name, `${shown(text)} cannot be meant; give ${rule}`)
     return fallback
   }
@@ -130,13 +139,16 @@ export class EnvReader {
     if (text === undefined) return fallback
     const found = choices.find((choice) => choice === text)
     if (found !== undefined) return found
-    this.fault(name, `${shown(text)} is not known; give ${choices.join(' or ')}`)
+    const meant = nearest(text, choices)
+    const question = meant === undefined ? '' : ` (is ${meant} meant?)`
+    this.fault(name, `${shown(text)} is not known${question}; give ${choices.join(' or ')}`)
     return fallback
   }
 
-  matching(name: Name, pattern: RegExp, fallback: string): string {
+  /** `rule` says in words what `pattern` takes. */
+  matching(name: Name, pattern: RegExp, rule: string, fallback: string): string {
     const text = this.text(name) ?? fallback
-    if (!pattern.test(text)) this.fault(name, `${shown(text)} does not match ${pattern.source}`)
+    if (!pattern.test(text)) this.fault(name, `${shown(text)} cannot be meant; give ${rule}`)
     return text
   }
 
@@ -161,47 +173,41 @@ export class EnvReader {
     const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback)
     if (!isSafe || /[?#@]/.test(text)) {
       const rule = 'an https:// URL without user, query or fragment (http:// to loopback only)'
-      this.fault(name, `${what}give ${rule}`)
+      // Before an @ may stand a password.
+      const value = text.includes('@') ? 'it' : shown(text)
+      this.fault(name, `${what}${value} cannot be meant; give ${rule}`)
     }
     return text.replace(/\/+$/, '')
   }
 
-  /** The Google service account that may push, from either variable; null where none is given. */
-  serviceAccount(): ServiceAccount | null {
-    const path = this.text('GOOGLE_APPLICATION_CREDENTIALS')
-    const inline = this.text('FIREBASE_SERVICE_ACCOUNT_JSON')
-    const name = path ? 'GOOGLE_APPLICATION_CREDENTIALS' : 'FIREBASE_SERVICE_ACCOUNT_JSON'
-    if (path && inline) this.fault(name, 'FIREBASE_SERVICE_ACCOUNT_JSON is given too; give one')
-    const json = path === undefined ? inline : this.#file(name, name, path)
-    if (json === undefined) return null
-    // A checked boundary: Object() makes whatever JSON.parse gives an object, its fields stay unknown.
-    const fields = Object(attempt(() => JSON.parse(json))) as Readonly<Record<string, unknown>>
-    const field = (key: string, pattern: RegExp, fallback?: string): string => {
-      const value = fields[key] ?? fallback
-      if (typeof value === 'string' && pattern.test(value)) return value
-      this.fault(name, `${key} of the service account is missing or unusable; give Google's JSON`)
-      return ''
+  /** Of the file, without a byte order mark and the newlines at its end; `which` ends in a verb, such as `X_FILE names`. */
+  content(name: Name, path: string, which: string): string | undefined {
+    const file = `${which} ${shownPath(path)}`
+    try {
+      const content = ended(this.#readFile(path).replace(/^\ufeff/, ''))
+      if (content !== '') return content
+      this.fault(name, `${file}, which is empty; give the path of a filled one`)
+    } catch (error) {
+      const why = errorCode(error) ?? 'it cannot be read'
+      this.fault(
+        name,
+        `${file}, which cannot be read (${why}); give the path of a file that this user may read`,
+      )
     }
-    const privateKey = field('private_key', /^/).replaceAll('\\n', '\n')
-    if (attempt(() => createPrivateKey(privateKey))?.asymmetricKeyType !== 'rsa') {
-      this.fault(name, 'private_key of the service account is no RSA key in PEM')
-    }
-    return {
-      projectId: field('project_id', /^[A-Za-z0-9][A-Za-z0-9.:_-]{0,99}$/),
-      clientEmail: field('client_email', /^[^\s@]+@[^\s@]+$/),
-      privateKey,
-      tokenUri: this.httpsUrl(name, field('token_uri', /^/, GOOGLE_TOKEN_URI), 'token_uri: '),
-    }
-  }
-
-  /** The content of the file, without the newlines at its end. The message does not repeat the path. */
-  #file(name: Name, variable: string, path: string): string | undefined {
-    const content = this.file(path)?.replace(/[\r\n]+$/, '')
-    if (content) return content
-    const what = content === undefined ? 'cannot be read' : 'is empty'
-    this.fault(name, `the file that ${variable} names ${what}; give the path of a filled one`)
     return undefined
   }
+}
+
+/** Without newlines at its end, which files and scripts leave there. */
+function ended(text: string): string {
+  return text.replace(/[\r\n]+$/, '')
+}
+
+/** Quoted; `a file` where it is more likely the secret itself, in the place of a path. */
+function shownPath(path: string): string {
+  const words = path.split(/[/._-]/)
+  const isRandom = words.some((word) => word.length >= 8 && /\d/.test(word) && /[a-z]/i.test(word))
+  return /^\.{0,2}\//.test(path) && !isRandom ? shown(path) : 'a file'
 }
 
 /** For a message: quoted and short. */

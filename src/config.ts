@@ -1,7 +1,9 @@
 /** The settings of one process, parsed once from the environment; every fault in one message. Names carry units. */
 import { resolve } from 'node:path'
 import { readDatabaseUrls } from './config-database.ts'
+import { type UnknownVariable, unknownVariables } from './config-names.ts'
 import { readAdminHmacSecret, readAdminTokens, readHmacSecrets } from './config-secrets.ts'
+import { readServiceAccount } from './config-service-account.ts'
 import type { Config } from './config-types.ts'
 import { EnvReader, shown } from './config-values.ts'
 import { parseDatabaseUrl } from './db/database-url.ts'
@@ -20,10 +22,15 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError'
   readonly faults: readonly string[]
 
-  constructor(faults: readonly string[]) {
-    super(inLines('The configuration cannot be used', faults))
+  constructor(faults: readonly string[], notes: readonly string[] = []) {
+    super(inLines('The configuration cannot be used', [...faults, ...notes]))
     this.faults = faults
   }
+}
+
+/** A variable that may explain what is missing, or why a setting has its default. */
+export function unknownNote({ name, meant }: UnknownVariable): string {
+  return `${shown(name)} is no setting, and is ignored; is ${meant} meant?`
 }
 
 /** One fault stands in the same line. */
@@ -33,7 +40,7 @@ export function inLines(what: string, faults: readonly string[]): string {
 
 /**
  * Throws ConfigError. Outside production `adminTokens` and `hmacSecrets` may come out empty: first-run.ts
- * fills them. Variables that are not ours are ignored.
+ * fills them. Variables that are not ours are ignored, and those that look like ours are told.
  */
 export function parseConfig(
   env: Readonly<Record<string, string | undefined>>,
@@ -50,7 +57,12 @@ export function parseConfig(
   const config: Config = {
     isProduction,
     port: read.integer('PORT'),
-    host: read.matching('HOST', /^[A-Za-z0-9.:_-]{1,253}$/, isProduction ? '0.0.0.0' : '127.0.0.1'),
+    host: read.matching(
+      'HOST',
+      /^[A-Za-z0-9.:_-]{1,253}$/,
+      'an address or a name of this machine, such as 0.0.0.0',
+      isProduction ? '0.0.0.0' : '127.0.0.1',
+    ),
     ...readDatabaseUrls(read, isProduction),
     databasePoolMax: read.integer('DATABASE_POOL_MAX'),
     isDatabasePrepared: read.flag('DATABASE_PREPARED'),
@@ -60,7 +72,7 @@ export function parseConfig(
     hmacSecrets: readHmacSecrets(read),
     adminHmacSecret: readAdminHmacSecret(read),
     requireSignedResults: read.flag('REQUIRE_SIGNED_RESULTS'),
-    serviceAccount: read.serviceAccount(),
+    serviceAccount: readServiceAccount(read),
     fcmBaseUrl: read.httpsUrl('FCM_BASE_URL', read.text('FCM_BASE_URL') ?? FCM_BASE_URL),
     fcmTtlS: read.integer('FCM_TTL_S'),
     fcmTimeoutMs: read.integer('FCM_TIMEOUT_MS'),
@@ -79,7 +91,12 @@ export function parseConfig(
       deviceDays: read.integer('DEVICE_RETENTION_DAYS'),
     },
     deviceOfflineS: read.integer('DEVICE_OFFLINE_S'),
-    apkDefaultBuildType: read.matching('APK_DEFAULT_BUILD_TYPE', BUILD_TYPE, 'debug'),
+    apkDefaultBuildType: read.matching(
+      'APK_DEFAULT_BUILD_TYPE',
+      BUILD_TYPE,
+      'letters, digits, _ and -, at most 32',
+      'debug',
+    ),
     apkMaxBytes: read.integer('APK_MAX_BYTES'),
     apkCacheBytes: read.integer('APK_CACHE_BYTES'),
     apkMaxDownloads: read.integer('APK_MAX_DOWNLOADS'),
@@ -97,9 +114,12 @@ export function parseConfig(
     rateLimitApkPerSubnetPerMin: read.integer('RATE_LIMIT_APK_PER_SUBNET_PER_MIN'),
     shutdownDrainMs: read.integer('SHUTDOWN_DRAIN_MS', isProduction ? 5000 : 0),
     shutdownGraceMs: read.integer('SHUTDOWN_GRACE_MS'),
+    unknownVariables: unknownVariables(env),
   }
   checkTogether(config, read)
-  if (read.faults.length > 0) throw new ConfigError(read.faults)
+  if (read.faults.length > 0) {
+    throw new ConfigError(read.faults, config.unknownVariables.map(unknownNote))
+  }
   return deepFreeze(config)
 }
 
@@ -163,6 +183,7 @@ export function maskedConfig(config: Config): Record<string, unknown> {
     rate_limit_apk_per_subnet_per_min: config.rateLimitApkPerSubnetPerMin,
     shutdown_drain_ms: config.shutdownDrainMs,
     shutdown_grace_ms: config.shutdownGraceMs,
+    unknown_variables: config.unknownVariables,
   }
 }
 
@@ -192,17 +213,19 @@ function readCommandActions(read: EnvReader): readonly string[] {
 /** What is wrong only in combination. */
 function checkTogether(config: Config, read: EnvReader): void {
   const { isProduction, databaseUrl } = config
-  if (isProduction) {
-    if (databaseUrl === null) {
-      read.missing('DATABASE_URL', 'postgres://user:password@host:5432/database')
-    }
+  const why = isProduction ? 'NODE_ENV is production' : 'DATABASE_URL is set'
+  if (isProduction && databaseUrl === null) {
+    read.missing('DATABASE_URL', why, 'postgres://user:password@host:5432/database')
+  }
+  // A made-up secret never meets a database that we did not make.
+  if (isProduction || databaseUrl !== null) {
     if (config.adminTokens.length === 0) {
-      read.missing('ADMIN_TOKENS', 'name=secret, the secret from: openssl rand -base64 32')
+      read.missing('ADMIN_TOKENS', why, 'name=secret, the secret from: openssl rand -base64 32')
     }
     if (config.hmacSecrets.length === 0) {
-      read.missing('HMAC_SECRET', 'a secret from: openssl rand -base64 32')
+      read.missing('HMAC_SECRET', why, 'a secret from: openssl rand -base64 32')
     }
-  } else if (databaseUrl === null) {
+  } else {
     if (config.migrateDatabaseUrl !== null) {
       read.fault('MIGRATE_DATABASE_URL', 'given without DATABASE_URL; give both or none')
     }

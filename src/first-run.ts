@@ -1,16 +1,17 @@
-/** Outside production: the admin token and the HMAC secret that the environment does not give, made once and kept. */
+/** For the embedded database: the admin token and the HMAC secret that the environment does not give, made once and kept. */
 import { randomBytes } from 'node:crypto'
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import type { Config } from './config.ts'
+import { dirname, join } from 'node:path'
+import { type Config, ConfigError } from './config.ts'
+import { errorText } from './core/error-text.ts'
 
 /**
  * Fills empty `adminTokens` and `hmacSecrets` from files of `config.dataDir` (mode 0600), which are made at
- * the first start and reused later. `say` (for stderr) gets paths and commands, never a value. In production
- * the configuration comes back as it is.
+ * the first start and reused later. `say` (for stderr) gets paths and commands, never a value. In production, and
+ * with a database that is not ours, the configuration comes back as it is. Throws ConfigError.
  */
 export function firstRunSecrets(config: Config, say: (text: string) => void): Config {
-  if (config.isProduction) return config
+  if (config.isProduction || config.databaseUrl !== null) return config
   const kept = (file: string, what: string): string => {
     const path = join(config.dataDir, file)
     const secret = keptSecret(path)
@@ -42,16 +43,20 @@ export function firstRunSecrets(config: Config, say: (text: string) => void): Co
 function keptSecret(path: string): string {
   const found = readSecret(path)
   if (found !== undefined) return found
-  mkdirSync(join(path, '..'), { recursive: true })
   // Written whole under another name, then linked: link() refuses to replace, so of two processes that
   // start at once one makes the file, and no kill leaves half of it.
   const draft = `${path}.${randomBytes(6).toString('hex')}`
   try {
+    mkdirSync(dirname(path), { recursive: true })
     const text = `${randomBytes(32).toString('base64url')}\n`
     writeFileSync(draft, text, { flag: 'wx', mode: 0o600, flush: true })
     linkSync(draft, path)
   } catch (error) {
-    if (!isCode(error, 'EEXIST')) throw error
+    if (!isCode(error, 'EEXIST')) {
+      throw unusable(
+        `${path} cannot be made (${errorText(error)}): give another directory, which this user may write to`,
+      )
+    }
   } finally {
     rmSync(draft, { force: true })
   }
@@ -67,14 +72,18 @@ function readSecret(path: string): string | undefined {
     secret = readFileSync(path, 'utf8').trim()
   } catch (error) {
     if (isCode(error, 'ENOENT')) return undefined
-    throw new Error(`${path} cannot be read: start as the user that it belongs to`, {
-      cause: error,
-    })
+    throw unusable(
+      `${path} cannot be read (${errorText(error)}): start as the user that it belongs to, or give another directory`,
+    )
   }
   if (/^[\x21-\x7e]{24,}$/.test(secret)) return secret
-  throw new Error(
+  throw unusable(
     `${path} holds no secret of at least 24 characters: restore it; with another HMAC secret no enrolled phone is known any more`,
   )
+}
+
+function unusable(fault: string): ConfigError {
+  return new ConfigError([`DATA_DIR: ${fault}`])
 }
 
 function isCode(error: unknown, code: string): boolean {

@@ -1,5 +1,6 @@
 /** Opening the port, and closing it so that nobody is cut off who need not be. */
 import type { AddressInfo } from 'node:net'
+import { errorCode } from './core/error-text.ts'
 import { sleep, within } from './core/wait.ts'
 import type { Listener } from './http/listener.ts'
 
@@ -9,6 +10,11 @@ import type { Listener } from './http/listener.ts'
  */
 const BACKLOG = 4_096
 const POLL_MS = 25
+const CURES: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'a PORT that is free',
+  EACCES: 'a PORT above 1023, or this user the right to open it (CAP_NET_BIND_SERVICE)',
+}
+const OTHER_CURE = 'a HOST that is an address or a name of this machine'
 
 /** The port cannot be had; the message says what to do. It may be free again soon, so a restart may mend it. */
 export class ListenError extends Error {
@@ -18,8 +24,10 @@ export class ListenError extends Error {
 /** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects with ListenError. */
 export function listen({ server }: Listener, port: number, host: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const refused = ({ message }: Error) =>
-      reject(new ListenError(`${message}. Give a PORT that is free, and a HOST of this machine.`))
+    const refused = (error: Error) =>
+      reject(
+        new ListenError(`${error.message}. Give ${CURES[errorCode(error) ?? ''] ?? OTHER_CURE}.`),
+      )
     server.once('error', refused)
     server.listen(port, host, BACKLOG, () => {
       server.off('error', refused)

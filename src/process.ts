@@ -1,6 +1,7 @@
 /** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`, but why.ts, which is one of its own. */
 import { readFileSync } from 'node:fs'
-import { ConfigError, parseConfig } from './config.ts'
+import { answerArguments } from './command-line.ts'
+import { ConfigError, parseConfig, unknownNote } from './config.ts'
 import { within } from './core/wait.ts'
 import { EmbeddedDatabaseError } from './db/embedded-user.ts'
 import { firstRunSecrets } from './first-run.ts'
@@ -10,9 +11,12 @@ import { StartError } from './startup.ts'
 import { createSupervisor, type Supervisor } from './supervisor.ts'
 import { createLogger, type Logger } from './telemetry/logger.ts'
 import { createMetrics } from './telemetry/metrics.ts'
+import { readVersion } from './version.ts'
 
 /** EX_CONFIG of sysexits.h: what is wrong is in the configuration, a restart mends nothing. */
 const EXIT_CONFIG = 78
+/** EX_USAGE: what was typed behind the command. */
+const EXIT_USAGE = 64
 const EXIT_FAILURE = 1
 /** The log gets what is left of SHUTDOWN_GRACE_MS: at most and at least so much. */
 const LOG_CLOSE_MS = 1_000
@@ -29,6 +33,17 @@ const say = (text: string) => process.stderr.write(`${text}\n`)
 /** Runs the service until a signal ends the process. `parts` are what benches and tests put in the place of ours. */
 export function runProcess(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>> = {}): void {
   process.stderr.on('error', () => {}) // nobody reads it: that must not end the service
+  const answer = answerArguments(process.argv.slice(2), readVersion)
+  if (answer.kind === 'told') {
+    process.stdout.on('error', () => {})
+    process.stdout.write(`${answer.text}\n`)
+    return
+  }
+  if (answer.kind === 'refused') {
+    say(answer.text)
+    process.exitCode = EXIT_USAGE
+    return
+  }
   run(parts).catch((error: unknown) => {
     say(describe(error))
     process.exit(exitCodeOf(error))
@@ -40,6 +55,7 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
     parseConfig(process.env, (path) => readFileSync(path, 'utf8')),
     say,
   )
+  for (const variable of config.unknownVariables) say(unknownNote(variable))
   const logger = createLogger({ level: config.logLevel, bufferBytes: config.logBufferBytes, fd: 1 })
   let isCrashing = false
   const onFault = (error: unknown) => {

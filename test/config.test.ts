@@ -107,6 +107,17 @@ t.test('production names all that is missing in one message', async (t) => {
   })
 })
 
+t.test('with a database that is not ours, secrets are not made up', async (t) => {
+  const url = 'postgres://localhost/d'
+  const missing = [
+    /^ADMIN_TOKENS: missing, .*DATABASE_URL/,
+    /^HMAC_SECRET: missing, .*DATABASE_URL/,
+  ]
+  t.match(faults({ DATABASE_URL: url }), missing)
+  t.match(faults({ DATABASE_URL_FILE: '/url' }, { '/url': `${url}\n` }), missing)
+  t.same(faults({ ...PRODUCTION, NODE_ENV: 'test', DATABASE_URL: url }), [])
+})
+
 t.test('values that cannot be meant are refused', async (t) => {
   const refused: readonly (readonly [name: string, value: string, fault: RegExp])[] = [
     ['NODE_ENV', 'Production', /give production/],
@@ -115,7 +126,11 @@ t.test('values that cannot be meant are refused', async (t) => {
     ['PORT', '0x50', /cannot be meant/],
     ['PORT', ' 80', /cannot be meant/],
     ['PORT', '-1', /cannot be meant/],
-    ['HOST', 'a b', /does not match/],
+    ['HOST', 'a b', /"a b" cannot be meant; give an address/],
+    ['PORT', '"8080"', /stands in quotes/],
+    ['HEARTBEAT_INTERVAL_S', '300s', /whole number of seconds from 1 to 86400, such as 300/],
+    ['APK_MAX_BYTES', '200MB', /whole number of bytes/],
+    ['REQUIRE_HTTPS', 'TRUE', /"TRUE" is not known \(is true meant\?\)/],
     ['DATABASE_POOL_MAX', '91', /at most 90/],
     ['DATABASE_POOL_MAX', '4', /from 5 to 1000/],
     ['DATABASE_URL', 'mysql://h/d', /postgres:\/\//],
@@ -129,17 +144,23 @@ t.test('values that cannot be meant are refused', async (t) => {
     ['ALLOW_PLAINTEXT_DATABASE', '1', /give true or false/],
     ['MIGRATE_DATABASE_URL', 'postgres://h/d', /without DATABASE_URL/],
     ['DATABASE_PREPARED', 'yes', /give true or false/],
-    ['LOG_LEVEL', 'info', /give DEBUG or INFO/],
+    ['LOG_LEVEL', 'info', /"info" is not known \(is INFO meant\?\); give DEBUG or INFO/],
     ['METRICS_STATUS', 'fine', /coarse or exact/],
     ['ADMIN_TOKENS', SECRET, /entry 1 is not name/],
     ['ADMIN_TOKENS', 'ops=short', /entry 1 has fewer than 24/],
     ['ADMIN_TOKENS', `ops=${SECRET}é`, /no header can carry/],
     ['ADMIN_TOKENS', `ops=et_${SECRET}`, /begins like a device/],
-    ['ADMIN_TOKENS', `ops:root=${SECRET}`, /unknown or a double scope; give admin, command/],
-    ['ADMIN_TOKENS', `ops:read+read=${SECRET}`, /unknown or a double scope/],
-    ['ADMIN_TOKENS', `ops:=${SECRET}`, /unknown or a double scope/],
-    ['ADMIN_TOKENS', `ops=${SECRET},ops=${OTHER}`, /same name/],
-    ['ADMIN_TOKENS', `ops=${SECRET},ci=${SECRET}`, /same secret/],
+    ['ADMIN_TOKENS', `ops:root=${SECRET}`, /entry 1 has an unknown scope; give admin, command/],
+    [
+      'ADMIN_TOKENS',
+      `ops:reed=${SECRET}`,
+      /entry 1 has an unknown scope "reed" \(is read meant\?\)/,
+    ],
+    ['ADMIN_TOKENS', `ops:read+read=${SECRET}`, /entry 1 has a scope twice/],
+    ['ADMIN_TOKENS', `ops:=${SECRET}`, /unknown scope/],
+    ['ADMIN_TOKENS', `ops:read${SECRET}=`, /unknown scope; give/],
+    ['ADMIN_TOKENS', `ops=${SECRET},ops=${OTHER}`, /entries 1 and 2 have the same name/],
+    ['ADMIN_TOKENS', `ops=${SECRET},ci=${SECRET}`, /entries 1 and 2 have the same secret/],
     ['ADMIN_TOKENS', `ops=${SECRET},`, /entry 2 is not name/],
     ['HMAC_SECRET', 'short', /fewer than 24/],
     [
@@ -155,7 +176,7 @@ t.test('values that cannot be meant are refused', async (t) => {
     ['HMAC_SECRET', `a=${SECRET},b=${SECRET}`, /same secret/],
     ['HMAC_SECRET', `a=${SECRET},${OTHER}`, /entry 2 of 2 is not id=secret/],
     ['ADMIN_HMAC_SECRET', 'short', /fewer than 24/],
-    ['FCM_BASE_URL', 'http://fcm.example', /loopback only/],
+    ['FCM_BASE_URL', 'http://fcm.example', /^FCM_BASE_URL: "http:\/\/fcm.example" .*loopback only/],
     ['FCM_BASE_URL', 'http://127.0.0.1.example', /loopback only/],
     ['FCM_BASE_URL', 'https://u:p@fcm.example', /without user/],
     ['FCM_BASE_URL', 'fcm.example', /give an https/],
@@ -169,9 +190,15 @@ t.test('values that cannot be meant are refused', async (t) => {
     ['APK_CACHE_BYTES', '1048576', /less than APK_MAX_BYTES/],
     ['DEVICE_OFFLINE_S', '299', /less than HEARTBEAT_INTERVAL_S/],
     ['SHUTDOWN_DRAIN_MS', '15000', /less than SHUTDOWN_GRACE_MS/],
-    ['GOOGLE_APPLICATION_CREDENTIALS', '/none.json', /cannot be read/],
-    ['FIREBASE_SERVICE_ACCOUNT_JSON', '{', /project_id of the service account/],
-    ['FIREBASE_SERVICE_ACCOUNT_JSON', 'null', /client_email of the service account/],
+    ['GOOGLE_APPLICATION_CREDENTIALS', '/none.json', /it names "\/none.json", .* read \(ENOENT\)/],
+    ['GOOGLE_APPLICATION_CREDENTIALS', '/text', /the file holds no JSON object; give the JSON key/],
+    ['GOOGLE_APPLICATION_CREDENTIALS', account({}), /give the JSON as FIREBASE_SERVICE/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', '/key.json', /looks like a path: give it as GOOGLE_/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', '{', /is no JSON object/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', 'null', /is no JSON object/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', '{"project_id":"p"}', /: client_email and private_key of it/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', '{"project_info":{}}', /google-services\.json/],
+    ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ type: 'authorized_user' }), /"authorized_user"/],
     ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ private_key: 'x' }), /no RSA key in PEM/],
     ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ project_id: 'a/b' }), /project_id/],
     ['FIREBASE_SERVICE_ACCOUNT_JSON', account({ token_uri: 'http://x.example' }), /token_uri/],
@@ -208,7 +235,7 @@ t.test('production sends nothing to another host but over TLS that verifies', as
       /^MIGRATE_DATABASE_URL: .*another/,
     ])
     t.same(of(url, { ALLOW_PLAINTEXT_DATABASE: 'true' }), [])
-    t.same(faults({ DATABASE_URL: url }), [], 'outside production')
+    t.same(faults({ ...PRODUCTION, NODE_ENV: '', DATABASE_URL: url }), [], 'outside production')
   }
   t.match(of('postgres://db.example/d?sslmode=require'), [/give verify-full/])
   const locals = [
@@ -223,13 +250,13 @@ t.test('production sends nothing to another host but over TLS that verifies', as
 })
 
 t.test('the environment of PostgreSQL fills nothing that DATABASE_URL leaves out', async (t) => {
-  const bare = { DATABASE_URL: 'postgres:///' }
+  const bare = { ...PRODUCTION, NODE_ENV: '', DATABASE_URL: 'postgres:///' }
   const parts = ['PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE', 'PGSSLMODE']
   for (const name of [...parts, 'PGOPTIONS', 'PGREPLICATION']) {
     t.match(faults({ ...bare, [name]: 'x' }), [new RegExp(`^DATABASE_URL: .*${name}`)])
     t.same(faults({ [name]: 'x' }), [], 'it is nobody else’s matter')
   }
-  const whole = { DATABASE_URL: 'postgres://u@h:1/d?sslmode=disable' }
+  const whole = { ...bare, DATABASE_URL: 'postgres://u@h:1/d?sslmode=disable' }
   for (const name of [...parts, 'PGPASSWORD']) t.same(faults({ ...whole, [name]: 'x' }), [], name)
 })
 
@@ -272,8 +299,59 @@ t.test('any variable comes from a file, which alone may give it', async (t) => {
     hmacSecrets: [{ secret: SECRET }],
   })
   t.match(faults({ PORT: '80', PORT_FILE: '/port' }, files), [/both PORT and PORT_FILE/])
-  t.match(faults({ PORT_FILE: '/none' }, files), [/the file that PORT_FILE names cannot be read/])
-  t.match(faults({ PORT_FILE: '/empty' }, files), [/the file that PORT_FILE names is empty/])
+  t.match(faults({ PORT_FILE: '/none' }, files), [/PORT_FILE names "\/none", .* \(ENOENT\)/])
+  t.match(faults({ PORT_FILE: '/empty' }, files), [/PORT_FILE names "\/empty", which is empty/])
+  for (const misplaced of [SECRET, `/${BASE64}`, `/${SECRET}`, `./${OTHER}/${SECRET}`]) {
+    t.match(faults({ HMAC_SECRET_FILE: misplaced }), [
+      /HMAC_SECRET_FILE names a file, which cannot/,
+    ])
+  }
+})
+
+t.test('what an editor or a script leaves at the ends of a value is no part of it', async (t) => {
+  const files = { '/port': '\ufeff81\r\n\r\n', '/sa.json': `\ufeff${account({})}\n` }
+  t.match(parse({ PORT_FILE: '/port\n', HOST: '::1\r', DATA_DIR: '/srv/x\r\n' }, files), {
+    port: 81,
+    host: '::1',
+    dataDir: '/srv/x',
+  })
+  const { serviceAccount } = parse({ GOOGLE_APPLICATION_CREDENTIALS: '/sa.json' }, files)
+  t.equal(serviceAccount?.projectId, 'fleet-1')
+})
+
+t.test('a variable that looks like a setting is told, and what others have is not', async (t) => {
+  for (const [name, meant] of [
+    ['HEARTBEAT_INTERVALS', 'HEARTBEAT_INTERVAL_S'],
+    ['FCM_TIMEOUT', 'FCM_TIMEOUT_MS'],
+    ['SHUTDOWN_GRACE_SECONDS', 'SHUTDOWN_GRACE_MS'],
+    ['FLEETLOOP_DATABASE_URL', 'DATABASE_URL'],
+    ['DATABSE_URL', 'DATABASE_URL'],
+    ['database_url', 'DATABASE_URL'],
+    ['ADMIN_TOKEN', 'ADMIN_TOKENS'],
+    ['TRUSTED_PROXY', 'TRUSTED_PROXIES'],
+    ['HMAC_SECRET_FILES', 'HMAC_SECRET_FILE'],
+    ['\ufeffNODE_ENV', 'NODE_ENV'],
+  ] as const) {
+    t.same(parse({ [name]: 'x' }).unknownVariables, [{ name, meant }], name)
+  }
+  const others = [
+    'HOSTNAME',
+    'NODE_VERSION',
+    'NODE_OPTIONS',
+    'DATABASE_SERVICE_HOST',
+    'HTTPS_PROXY',
+  ]
+    .concat(['POSTGRES_PASSWORD', 'TEST_DATABASE_URL', 'XDG_DATA_DIRS', 'FLEETLOOP_URL', 'TZ'])
+    .concat(['LISTEN_FDS', 'WATCHDOG_USEC', 'STATE_DIRECTORY', 'npm_package_name', 'LS_COLORS'])
+  t.same(parse(Object.fromEntries(others.map((name) => [name, 'x']))).unknownVariables, [])
+  t.same(parse({ DATABASE_PORT: 'tcp://10.0.0.1:5432' }).unknownVariables, [], 'of Kubernetes')
+  t.same(parse({ ADMIN_TOKEN: '' }).unknownVariables, [])
+  t.throws(() => parse({ NODE_ENV: 'production', ADMIN_TOKEN: SECRET }), {
+    message:
+      /ADMIN_TOKENS: missing, and NODE_ENV[\s\S]*"ADMIN_TOKEN" is no setting, and is ignored; is ADMIN_TOKENS/,
+  })
+  const many = Object.fromEntries(Array.from({ length: 50 }, (_, n) => [`FCM_TIMEOUT_${n}`, 'x']))
+  t.equal(parse(many).unknownVariables.length, 10)
 })
 
 t.test('the service account comes from either variable, with real newlines', async (t) => {
@@ -291,7 +369,7 @@ t.test('the service account comes from either variable, with real newlines', asy
     GOOGLE_APPLICATION_CREDENTIALS: '/sa.json',
     FIREBASE_SERVICE_ACCOUNT_JSON: escaped,
   }
-  t.match(faults(both, files), [/is given too; give one/])
+  t.match(faults(both, files), [/FIREBASE_SERVICE_ACCOUNT_JSON is given too; unset one/])
   const local = parse({ FIREBASE_SERVICE_ACCOUNT_JSON: account({ token_uri: 'http://[::1]:9/t' }) })
   t.equal(local.serviceAccount?.tokenUri, 'http://[::1]:9/t')
 })
@@ -299,6 +377,8 @@ t.test('the service account comes from either variable, with real newlines', asy
 t.test('URLs to loopback may be plain, CIDRs may be bare addresses', async (t) => {
   t.match(
     parse({
+      ...PRODUCTION,
+      NODE_ENV: '',
       FCM_BASE_URL: 'http://localhost:9099/',
       TRUSTED_PROXIES: '10.0.0.0/8, ::1, fd00::/8,192.0.2.1',
       DATABASE_URL: 'postgres://fleetloop@/fleetloop?host=/run/x',

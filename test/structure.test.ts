@@ -241,6 +241,7 @@ t.test('nothing but the log gets at stdout, and by one file', async (t) => {
   )
   t.same(found.toSorted(), [
     'process.ts: fd: 1',
+    'process.ts: process.stdout', // --help and --version, instead of a service
     'telemetry/chunk-writer.ts: process.stdout',
     'why.ts: process.stdout', // a process of its own, with no log
   ])

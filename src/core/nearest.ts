@@ -23,7 +23,7 @@ export function nearest(word: string, known: readonly string[]): string | undefi
 }
 
 /** Letters to insert, delete or replace (Levenshtein), one row at a time. */
-function editSteps(from: string, to: string): number {
+export function editSteps(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, column) => column)
   for (let i = 1; i <= from.length; i += 1) {
     const next = [i]

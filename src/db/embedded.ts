@@ -28,6 +28,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
+import { errorText } from '../core/error-text.ts'
 import { connectionOf } from './database-url.ts'
 import {
   commandAs,
@@ -79,7 +80,12 @@ export async function startEmbedded(options: {
   readonly log: (text: string) => void
 }): Promise<EmbeddedDatabase> {
   const binaries = await findBinaries()
-  mkdirSync(options.dataDir, { recursive: true })
+  try {
+    mkdirSync(options.dataDir, { recursive: true })
+  } catch (cause) {
+    const text = `DATA_DIR ${options.dataDir} cannot be made (${errorText(cause)}): give another directory, which this user may write to`
+    throw new EmbeddedDatabaseError(text, { cause })
+  }
   const dataDir = realpathSync(options.dataDir)
   const cluster = join(dataDir, 'postgres')
   const user = runUser(cluster)

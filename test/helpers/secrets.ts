@@ -14,7 +14,8 @@ const TOKEN = /(?:[ed]t_[A-Za-z0-9_-]{43}|ya29\.[A-Za-z0-9_-]{16,})/g
 const PIECE_LENGTH = 10
 /** Under these names a body holds a secret. */
 const SECRET_NAMES = new Set(['token', 'device_token', 'hmac_key', 'access_token'])
-const SECRET_SETTINGS = /TOKENS|SECRET/
+/** Not HMAC_SECRET_FILE: a path. */
+const SECRET_SETTINGS = /(?:TOKENS|SECRET)(?!.*_FILE$)/
 const KEY_SETTING = 'FIREBASE_SERVICE_ACCOUNT_JSON'
 
 const known = new Set<string>()
@@ -48,7 +49,7 @@ export function rememberSettings(settings: Readonly<Record<string, string | unde
     if (name === KEY_SETTING) rememberKey(value)
     else if (SECRET_SETTINGS.test(name)) {
       for (const one of value.split(',')) rememberSecret(one.replace(/^[^=]*=(?=.)/, ''))
-    } else if (/^postgres(ql)?:/.test(value)) {
+    } else if (/^postgres(ql)?:/.test(value) && URL.canParse(value)) {
       rememberSecret(decodeURIComponent(new URL(value).password))
     }
   }

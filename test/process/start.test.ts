@@ -162,6 +162,9 @@ t.test('a port that is taken is told in a line', async (t) => {
   t.equal(await launched.exit, 1)
   t.match(launched.stderr(), new RegExp(`EADDRINUSE.*:${port}\\. Give a PORT that is free`))
   t.notMatch(launched.stderr(), /\n +at /)
+  const elsewhere = launch(t, { ...settings(databaseUrl), HOST: '203.0.113.1' })
+  t.equal(await elsewhere.exit, 1)
+  t.match(elsewhere.stderr(), /^listen EADDRNOTAVAIL.* Give a HOST that is/m)
 })
 
 t.test('a signal ends the wait for a database', async (t) => {
@@ -218,6 +221,7 @@ t.test('the configuration is logged once, and no secret anywhere', async (t) => 
       FIREBASE_SERVICE_ACCOUNT_JSON: account.json,
       FCM_BASE_URL: 'http://127.0.0.1:1',
       LOG_LEVEL: 'DEBUG',
+      HEARTBEAT_INTERVALS: '60',
     },
   })
   await service.call('GET', '/admin/devices', { token: secrets.admin })
@@ -226,6 +230,9 @@ t.test('the configuration is logged once, and no secret anywhere', async (t) => 
   const starts = service.lines.of('service.start')
   t.equal(starts.length, 1)
   t.match(starts[0], { version: String, instance_id: String, config: { push: 'on' } })
+  const meant = { name: 'HEARTBEAT_INTERVALS', meant: 'HEARTBEAT_INTERVAL_S' }
+  t.match(starts[0], { config: { unknown_variables: [meant] } })
+  t.match(service.stderr(), /^"HEARTBEAT_INTERVALS" is no setting.*is HEARTBEAT_INTERVAL_S meant/m)
   const printed = `${service.lines.raw.join('\n')}\n${service.stderr()}`
   const key: string = JSON.parse(account.json).private_key
   for (const [name, secret] of Object.entries({ ...secrets, ADMIN, key: key.slice(40, 100) })) {
