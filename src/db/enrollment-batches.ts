@@ -37,7 +37,7 @@ const FIND = /* sql */ `
   where b.admin = $1 and b.idempotency_key = $2 and b.created_at > now() - make_interval(secs => $3)
   order by made.place`
 
-/** One that can no longer be repeated may still be there. */
+/** Replaces a batch that can no longer be repeated. */
 const REMEMBER = /* sql */ `
   insert into enrollment_batches (admin, idempotency_key, content_hash, seed, token_ids)
   values ($1, $2, $3, $4, $5)

@@ -13,7 +13,7 @@ import type { TakenRequest } from './taken-request.ts'
 /** Of a name that is given back. */
 const LETTERS_SHOWN = 64
 
-/** Throws 422 `invalid_field` for a name that the route does not know or that stands twice, and for a body that it does not take. */
+/** Throws 422 `invalid_field` for an unknown name, for one that is given twice, and for a body where none is taken. */
 export async function refuseUnknown(
   route: AdminRoute,
   request: TakenRequest,
@@ -95,7 +95,7 @@ function refusal(name: string, message: string): AppError {
 const STRING_OR_SIGN = /"(?:[^"\\]+|\\.)*"|[{}:]/g
 
 /**
- * The first name that stands twice in one object of valid JSON, with those of the objects around it: `params.seconds`.
+ * The first name that one object of valid JSON has twice, with those of the objects around it: `params.seconds`.
  * JSON.parse keeps the last one, a proxy that reads along may keep the first.
  */
 export function repeatedName(json: string): string | undefined {
