@@ -7,7 +7,7 @@ import { checkDatabase } from './db/database-check.ts'
 import { startEmbedded } from './db/embedded.ts'
 import type { HmacSecretStore } from './db/hmac-secrets.ts'
 import { readInstanceId } from './db/installation.ts'
-import { MigrationError, migrate, readMigrations } from './db/migrate.ts'
+import { MigrationError, migrate, readMigrations, tablesOf } from './db/migrate.ts'
 import type { Database } from './db/pool.ts'
 import { SessionError } from './db/session-check.ts'
 import { isOwnWait, isUnavailable } from './db/sqlstate.ts'
@@ -66,7 +66,7 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
       const url = config.migrateDatabaseUrl ?? deps.databaseUrl
       await migrate(url, migrations, config.allowUnsafeDatabase)
       which = ''
-      await refuseUnfit(deps)
+      await refuseUnfit(deps, tablesOf(migrations))
       deps.identified(await readInstanceId(database))
       await refuseOtherSecrets(deps)
       await deps.makePartitions()
@@ -102,10 +102,11 @@ function isPoolerRefusal(error: unknown): boolean {
   return error instanceof Error && error.message.includes('unsupported startup parameter')
 }
 
-async function refuseUnfit({ config, database, say }: StartupDeps): Promise<void> {
+async function refuseUnfit(deps: StartupDeps, tables: readonly string[]): Promise<void> {
+  const { config, database, say } = deps
   // A replica takes them from the server itself, or all replicas share those of a pooler.
   const connections = config.isDatabasePrepared ? config.databasePoolMax + 1 : null
-  const { faults, notes } = await checkDatabase(database, connections)
+  const { faults, notes } = await checkDatabase(database, tables, connections)
   if (faults.length > 0) throw unfit(faults)
   for (const note of notes) say(`note: ${note}`)
 }

@@ -2,12 +2,6 @@
 import type { Queryable } from './pool.ts'
 import { HOT_SETTINGS } from './stores.ts'
 
-// biome-ignore format: one list
-export const TABLES: readonly string[] = [
-  'installation', 'hmac_secrets', 'enrollment_tokens', 'devices', 'device_tokens', 'device_status', 'heartbeats',
-  'heartbeats_default', 'commands', 'command_events', 'apk_builds', 'apk_chunks', 'apk_download_events', 'audit_log',
-  'used_signatures',
-]
 /** Each of them on nearly every table: what is kept for a time only is deleted, `for update`. */
 const PRIVILEGES = ['select', 'insert', 'update', 'delete'] as const
 
@@ -72,15 +66,19 @@ export interface DatabaseCheck {
   readonly notes: readonly string[]
 }
 
-/** `connections`: that this replica takes from the server; null where a pooler stands between. */
+/**
+ * `tables`: that the migrations have made. `connections`: that this replica takes from the server; null where a pooler
+ * stands between.
+ */
 export async function checkDatabase(
   database: Queryable,
+  tables: readonly string[],
   connections: number | null,
 ): Promise<DatabaseCheck> {
   const { rows } = await database.query<Facts>({
     name: 'database_check.facts',
     text: FACTS,
-    values: [TABLES, PRIVILEGES, Object.keys(ROLE_SETTINGS)],
+    values: [tables, PRIVILEGES, Object.keys(ROLE_SETTINGS)],
   })
   const [facts] = rows
   if (facts === undefined) throw new Error('the database says nothing of itself')

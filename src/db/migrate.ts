@@ -83,6 +83,13 @@ export function readMigrations(directory?: string): readonly Migration[] {
   })
 }
 
+/** The tables that they make. */
+export function tablesOf(migrations: readonly Migration[]): readonly string[] {
+  return migrations.flatMap(({ sql }) =>
+    [...sql.matchAll(/^create table (?:if not exists )?(\w+)/gm)].map(([, table = '']) => table),
+  )
+}
+
 /**
  * Applies what is missing; returns how many were. Throws MigrationError, SessionError, or pg's error where the database
  * is away.

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { TABLES } from '../../src/db/database-check.ts'
 import { startEmbedded } from '../../src/db/embedded.ts'
+import { readMigrations, tablesOf } from '../../src/db/migrate.ts'
 import { PINNED_SETTINGS, readSession, sessionFaults } from '../../src/db/session-check.ts'
 import { call } from '../helpers/client.ts'
 import { readCluster, urlOf } from '../helpers/cluster.ts'
@@ -57,8 +57,9 @@ t.test('what a role or a database sets changes nothing for the service', async (
   t.same(Object.keys(HOSTILE).sort(), Object.keys(PINNED_SETTINGS).sort(), 'each of them is tried')
   const databaseUrl = await createDatabase(t)
   const admin = await connect(t, readCluster().url)
-  // default_table_access_method must exist: a heap by another name.
   const db = await connect(t, databaseUrl)
+  // The migrations run under them as well. default_table_access_method must exist: a heap by another name.
+  await db.query('drop schema public cascade; create schema public')
   await db.query('create access method nowhere type table handler heap_tableam_handler')
   for (const [name, value] of Object.entries(HOSTILE)) {
     await admin.query(`alter database ${nameOf(databaseUrl)} set ${name} = '${value}'`)
@@ -193,7 +194,26 @@ t.test('the start asks for rights on every table that there is', async (t) => {
      and relname <> 'schema_migrations'`,
   )
   const tables = rows.map(({ relname }) => String(relname)).filter((name) => !/_\d{8}$/.test(name))
-  t.same([...TABLES].sort(), tables.sort())
+  t.same([...tablesOf(readMigrations())].sort(), tables.sort())
+})
+
+t.test('text that sorts otherwise than when the database was made is told', async (t) => {
+  const admin = await connect(t, readCluster().url)
+  const name = `${pathOf(await createDatabase(t))}_sorted`
+  const { rows } = await admin.query(`select current_setting('server_version_num')::int as version`)
+  if (rows[0].version < 150_000) return t.comment('PostgreSQL 14 keeps no version of a collation')
+  const provider =
+    rows[0].version < 170_000
+      ? `locale_provider icu icu_locale 'en-US' locale 'C'`
+      : `locale_provider builtin builtin_locale 'C.UTF-8' locale 'C'`
+  await admin.query(`create database ${name} encoding 'UTF8' ${provider} template template0`)
+  t.teardown(() => admin.query(`drop database if exists ${name} with (force)`))
+  await admin.query(`update pg_database set datcollversion = '0' where datname = $1`, [name])
+  const service = await startService(t, { databaseUrl: urlOf(readCluster(), name) })
+  t.match(
+    service.stderr(),
+    /^note: the operating system sorts .*version 0, now .*reindex database \w+; alter/m,
+  )
 })
 
 /** A server of its own, whose pg_hba.conf and postgresql.conf are ours. */
