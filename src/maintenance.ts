@@ -6,7 +6,7 @@ import { errorText } from './core/error-text.ts'
 import { AppError } from './core/errors.ts'
 import { type Periodic, startPeriodic } from './core/periodic.ts'
 import type { CommandQueue } from './db/command-queue.ts'
-import type { Partitions } from './db/partitions.ts'
+import { type Partitions, runsOfDays } from './db/partitions.ts'
 import type { Prune } from './db/retention.ts'
 import { troubleOf } from './db/trouble.ts'
 import { BACKGROUND, type Log } from './telemetry/events.ts'
@@ -46,11 +46,11 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
 
   async function partitionsOnce(): Promise<void> {
     const { created, dropped, failed } = await deps.partitions.maintain()
-    for (const partition of created) {
-      deps.log.write({ event: 'partition.create', fields: { partition, error: null } }, BACKGROUND)
+    for (const run of runsOfDays(created)) {
+      deps.log.write({ event: 'partition.create', fields: { ...run, error: null } }, BACKGROUND)
     }
-    for (const partition of dropped) {
-      deps.log.write({ event: 'partition.drop', fields: { partition, error: null } }, BACKGROUND)
+    for (const run of runsOfDays(dropped)) {
+      deps.log.write({ event: 'partition.drop', fields: { ...run, error: null } }, BACKGROUND)
     }
     for (const { partition, error } of failed) {
       deps.log.write({ event: 'partition.fail', fields: { partition, error } }, BACKGROUND)

@@ -91,6 +91,21 @@ export function partitions(database: Database, options: PartitionOptions): Parti
   }
 }
 
+/** One entry for each run of days that follow each other; `last` is null where that is one day. */
+export function runsOfDays(
+  partitions: readonly string[],
+): readonly { readonly partition: string; readonly last: string | null }[] {
+  const runs: { partition: string; last: string | null }[] = []
+  for (const partition of partitions) {
+    const run = runs.at(-1)
+    const before = run && (run.last ?? run.partition)
+    const isNext = before !== undefined && nextDay(dayOf(before)) === dayOf(partition)
+    if (run !== undefined && isNext) run.last = partition
+    else runs.push({ partition, last: null })
+  }
+  return runs
+}
+
 async function existingPartitions(database: Queryable): Promise<readonly string[]> {
   const { rows } = await database.query<{ partition: string }>({
     name: 'partitions.existing',
@@ -126,7 +141,7 @@ async function clearNet(database: Queryable, values: readonly number[]): Promise
  * a heartbeat that came between would keep the day from being attached. False: another replica made it.
  */
 function create(database: Database, partition: string): Promise<boolean> {
-  const from = `${partition.slice(11, 15)}-${partition.slice(15, 17)}-${partition.slice(17, 19)}`
+  const from = dayOf(partition)
   // No "+ interval '1 day'": that is 23 or 25 hours where the session's time zone changes its clock.
   const [first, end] = [`'${from} 00:00:00+00'`, `'${nextDay(from)} 00:00:00+00'`]
   const isOfDay = `bucket >= ${first} and bucket < ${end}`
@@ -180,6 +195,10 @@ function inTurn<T>(database: Database, work: (tx: Queryable) => Promise<T>): Pro
     await tx.query({ name: 'partitions.lock', text: LOCK })
     return work(tx)
   })
+}
+
+function dayOf(partition: string): string {
+  return partition.replace(/^heartbeats_(\d{4})(\d\d)(\d\d)$/, '$1-$2-$3')
 }
 
 function nextDay(day: string): string {

@@ -47,6 +47,7 @@ const DOWNLOAD = {
 const TOKEN_LIFE = { reason: 'string', token_id: 'string', admin: 'string' } as const
 const DENIAL = { reason: 'string', token_id: 'string' } as const
 const PARTITION = { partition: 'string', error: 'string' } as const
+const PARTITIONS = { ...PARTITION, last: 'optional' } as const
 const BUILD = {
   build_id: 'string',
   version_code: 'integer',
@@ -152,8 +153,8 @@ export const EVENTS = {
     levels: ['INFO'],
     fields: { action: 'string', admin: 'string', reason: 'string' },
   },
-  'partition.create': { levels: ['INFO'], fields: PARTITION },
-  'partition.drop': { levels: ['INFO'], fields: PARTITION },
+  'partition.create': { levels: ['INFO'], fields: PARTITIONS },
+  'partition.drop': { levels: ['INFO'], fields: PARTITIONS },
   'partition.fail': { levels: ['ERROR'], fields: PARTITION },
   'apk.publish': { levels: ['INFO'], fields: BUILD },
   'apk.withdraw': { levels: ['INFO'], fields: BUILD },

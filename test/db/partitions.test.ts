@@ -1,6 +1,6 @@
 /** The days of the heartbeat history on a real database: ahead, behind, the net, and several replicas. */
 import t, { type Test } from 'tap'
-import { type PartitionChanges, partitions } from '../../src/db/partitions.ts'
+import { type PartitionChanges, partitions, runsOfDays } from '../../src/db/partitions.ts'
 import { Pool } from '../../src/db/pool.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
@@ -184,3 +184,14 @@ t.test('replicas that race miss no day, do none twice and fail at none', async (
 function done(all: readonly PartitionChanges[], which: 'created' | 'dropped'): readonly string[] {
   return all.flatMap((changes) => changes[which]).sort()
 }
+
+t.test('days that follow each other are one run, over the ends of months and years', async (t) => {
+  const runs = (...days: readonly string[]) =>
+    runsOfDays(days.map((day) => `heartbeats_${day}`)).map(({ partition, last }) =>
+      [partition, last ?? ''].join().replaceAll('heartbeats_', ''),
+    )
+  t.same(runs(), [])
+  t.same(runs('20261128'), ['20261128,'])
+  t.same(runs('20261230', '20261231', '20270101', '20270102'), ['20261230,20270102'])
+  t.same(runs('20280228', '20280229', '20280301', '20280303'), ['20280228,20280301', '20280303,'])
+})

@@ -86,12 +86,9 @@ t.test('days are made ahead and dropped by retention, and what fails is told', a
   const service = await startService(t, { databaseUrl })
   await db.query('commit')
 
-  const made = service.lines.of('partition.create')
-  t.equal(made.length, 8)
-  for (const [index, line] of made.entries()) {
-    const own = { partition: `heartbeats_${await dayAt(index)}`, error: null }
-    compare(t, line, 'partition.create', 'INFO', BACKGROUND, own)
-  }
+  const [today, last] = [`heartbeats_${await dayAt(0)}`, `heartbeats_${await dayAt(7)}`]
+  const made = { partition: today, error: null, last }
+  await compareOnly(t, service, 'partition.create', 'INFO', BACKGROUND, made)
   const gone = { partition: dropped, error: null }
   await compareOnly(t, service, 'partition.drop', 'INFO', BACKGROUND, gone)
   const failed = { partition: held, error: /\S/ }

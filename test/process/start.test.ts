@@ -198,7 +198,11 @@ t.test('replicas that start at once on an empty database are one installation', 
     readMigrations().map(({ number }) => number),
   )
   const made = replicas.flatMap(({ lines }) => lines.of('partition.create'))
-  t.equal(made.length, 8, 'each partition was made once')
+  const timeOf = (partition: unknown) =>
+    Date.parse(String(partition).replace(/^heartbeats_(....)(..)/, '$1-$2-'))
+  const days = made.map(({ partition, last }) => timeOf(last ?? partition) - timeOf(partition))
+  const sum = days.reduce((sum, ms) => sum + ms / 86_400_000 + 1, 0)
+  t.equal(sum, 8, 'each partition was made once')
   t.equal(replicas.flatMap(({ lines }) => lines.of('partition.fail')).length, 0)
 })
 

@@ -17,8 +17,8 @@ import { ADMIN } from '../helpers/service.ts'
 const MAIN =
   process.env['FLEETLOOP_TEST_MAIN'] ?? fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
-/** service.start, eight partition.create, service.ready and, at the end, service.stop. */
-const OWN_LINES = 11
+/** service.start, partition.create, service.ready and, at the end, service.stop. */
+const OWN_LINES = 4
 /** An enrollment's two requests write five lines. */
 const EXTRA_ENROLLMENT_LINES = 3
 /** apk.publish */
