@@ -1,7 +1,8 @@
 /** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`, but why.ts, which is one of its own. */
 import { readFileSync } from 'node:fs'
+import { isatty } from 'node:tty'
 import { answerArguments } from './command-line.ts'
-import { ConfigError, parseConfig, unknownNote } from './config.ts'
+import { type Config, ConfigError, parseConfig, unknownNote } from './config.ts'
 import { within } from './core/wait.ts'
 import { EmbeddedDatabaseError } from './db/embedded-user.ts'
 import { firstRunSecrets } from './first-run.ts'
@@ -56,7 +57,12 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
     say,
   )
   for (const variable of config.unknownVariables) say(unknownNote(variable))
-  const logger = createLogger({ level: config.logLevel, bufferBytes: config.logBufferBytes, fd: 1 })
+  const logger = createLogger({
+    level: config.logLevel,
+    bufferBytes: config.logBufferBytes,
+    fd: 1,
+    readable: readableLines(config),
+  })
   let isCrashing = false
   const onFault = (error: unknown) => {
     if (!isCrashing) void crash(error, logger)
@@ -118,6 +124,13 @@ function takeSupervisor(): Supervisor {
   const { PATH, NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID } = process.env
   for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete process.env[name]
   return createSupervisor({ PATH, NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID }, process.pid, say)
+}
+
+/** Of an embedded start at a terminal; whatever reads a pipe or a file gets JSON. */
+function readableLines(config: Config): { readonly isColored: boolean } | undefined {
+  if (config.databaseUrl !== null || !isatty(1)) return undefined // process.stdout would be made by being asked
+  const { NO_COLOR = '', TERM = 'dumb' } = process.env
+  return { isColored: NO_COLOR === '' && TERM !== 'dumb' }
 }
 
 /** Node has raised the soft limit to the hard one by now. Where the system does not say it in a file: what most allow. */

@@ -5,6 +5,7 @@ import { type LevelCounts, RANK } from './levels.ts'
 import { createLineBuilder, levelOf, MAX_LINE_BYTES } from './line.ts'
 import { LineLimit } from './line-limit.ts'
 import { createLogSink } from './log-sink.ts'
+import { createReadableBuilder } from './readable-line.ts'
 import { RingBuffer } from './ring-buffer.ts'
 
 export interface LoggerOptions {
@@ -16,6 +17,8 @@ export interface LoggerOptions {
   readonly fd: number
   /** The stream on `fd`, asked for only if that is a pipe, socket or terminal; by default process.stdout for 1. */
   readonly stdout?: () => Writable
+  /** Lines for a person at a terminal instead of JSON. */
+  readonly readable?: { readonly isColored: boolean } | undefined
   /** Epoch milliseconds; by default Date.now. */
   readonly now?: () => number
   /** Monotonic; by default performance.now. */
@@ -49,7 +52,11 @@ export interface Logger extends RequestLog {
 
 export function createLogger(options: LoggerOptions): Logger {
   const ring = new RingBuffer(options.bufferBytes, MAX_LINE_BYTES)
-  const build = createLineBuilder(ring.draft, options.now ?? Date.now)
+  const { readable, now = Date.now } = options
+  const build =
+    readable === undefined
+      ? createLineBuilder(ring.draft, now)
+      : createReadableBuilder(ring.draft, now, readable.isColored)
   const sink = createLogSink({
     ring,
     fd: options.fd,

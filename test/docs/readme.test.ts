@@ -1,4 +1,6 @@
 /** The README is true: its tour prints what it shows, as npm start serves it, and what it names is there. */
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
@@ -11,10 +13,15 @@ import {
   playTour,
   README,
   ROOT,
+  readersEnv,
   readTour,
   startToured,
 } from '../helpers/tour.ts'
 import { normalizer } from '../helpers/volatile.ts'
+
+/** script(1) of util-linux gives a program a terminal. */
+const hasScript = spawnSync('script', ['--version']).status === 0
+const onTerminal = { skip: hasScript ? false : 'no script(1)' }
 
 t.test('the tour prints what the README says', { skip: missingTools }, async (t) => {
   const { start } = readTour()
@@ -39,6 +46,26 @@ t.test('the tour prints what the README says', { skip: missingTools }, async (t)
     rememberSecret(secret)
   }
   t.same(leaksIn(service.log()), [], 'no secret stands in the log')
+
+  await t.test('on a terminal the same start shows readable lines', onTerminal, async (t) => {
+    const [program, end] = ['exec node --enable-source-maps dist/main.js', '\u0003']
+    const env = readersEnv({ PORT: '0', TERM: 'xterm', NO_COLOR: '1' })
+    const script = spawn('script', ['-qec', program, '/dev/null'], { cwd: directory, env })
+    let shown = ''
+    script.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (!shown.includes('service.ready') && text.includes('service.ready'))
+        script.stdin.write(end)
+      shown += text
+    })
+    t.same(await once(script, 'close'), [0, null])
+    const rows = shown.match(/(?<=\d\d:\d\d:\d\d\.\d{3} ).*/g) ?? []
+    t.match(rows, [
+      /^INFO {2}service\.start +version=/,
+      /^INFO {2}service\.ready +startup_ms=/,
+      /^INFO {2}service\.stop +reason=SIGINT/,
+    ])
+    t.notMatch(shown, '{"ts"')
+  })
 })
 
 t.test('what the README names is there', async (t) => {

@@ -8,6 +8,7 @@ import {
   OPTIONAL_KINDS,
 } from '../../src/telemetry/events.ts'
 import { createLineBuilder, levelOf, MAX_LINE_BYTES } from '../../src/telemetry/line.ts'
+import { createReadableBuilder } from '../../src/telemetry/readable-line.ts'
 import { COMMON_KEYS } from '../helpers/lines.ts'
 
 const NOW = Date.UTC(2026, 0, 31, 9, 15, 27, 42)
@@ -242,4 +243,76 @@ t.test('the timestamp follows the clock, forwards and backwards', async (t) => {
     const expected = new Date(Number.isNaN(at) ? 0 : at).toISOString()
     t.equal(parsed(ticking(request(null), 'INFO', BACKGROUND, undefined))['ts'], expected)
   }
+})
+
+t.test('a line for a person: what counts, in columns', async (t) => {
+  const build = createReadableBuilder(draft, () => NOW, false)
+  const show = (...line: Parameters<typeof build>) => draft.toString('utf8', 0, build(...line))
+  const context = { ...BACKGROUND, requestId: 'r-1', route: '/v1/register', ip: '127.0.0.1' }
+  const ended = { statusCode: 201, latencyMs: 29.556 }
+  for (const [line, level, about, ending, shown] of [
+    [
+      lineOf('register.success', { token_id: '989a', result: 'created' }),
+      'INFO',
+      { ...context, deviceId: 'd-1', alias: 'D01' },
+      ended,
+      '09:15:27.042 INFO  register.success     201   29.6 ms  /v1/register D01 token_id=989a result=created r-1\n',
+    ],
+    [
+      lineOf('register.request', { token_id: null, result: null }),
+      'INFO',
+      { ...context, deviceId: 'd-1', ip: '203.0.113.7' },
+      undefined,
+      '09:15:27.042 INFO  register.request                    /v1/register d-1 203.0.113.7 r-1\n',
+    ],
+    [
+      lineOf('service.start', { version: '1', instance_id: null, config: { a: 'x'.repeat(200) } }),
+      'INFO',
+      BACKGROUND,
+      undefined,
+      '09:15:27.042 INFO  service.start        version=1 config={…}\n',
+    ],
+    [
+      lineOf('http.error', { method: 'GET', error: 'internal', stack: 'Error: no\n    at x.ts:1' }),
+      'ERROR',
+      context,
+      { statusCode: 500, latencyMs: 1 },
+      '09:15:27.042 ERROR http.error           500    1.0 ms  GET /v1/register error=internal r-1\n    Error: no\n        at x.ts:1\n',
+    ],
+  ] as const) {
+    t.equal(show(line, level, about, ending), shown)
+  }
+})
+
+t.test(
+  'nothing that a line holds acts on a terminal, and colors end where they began',
+  async (t) => {
+    for (const isColored of [false, true]) {
+      const build = createReadableBuilder(draft, () => NOW, isColored)
+      const hostile = 'a\u001b[2J\r\n\u009b1m\u202e\u2028\ud800 "b"\u{e0041}é🙂'
+      const context = {
+        ...BACKGROUND,
+        requestId: hostile,
+        route: hostile,
+        ip: hostile,
+        alias: hostile,
+      }
+      const sizeBytes = build(request(hostile), 'WARN', context, { statusCode: 1, latencyMs: 2 })
+      const shown = draft.toString('utf8', 0, sizeBytes)
+      const colors = ['\u001b[33m', '\u001b[2m', '\u001b[0m']
+      const plain = colors.reduce((text, color) => text.replaceAll(color, ''), shown)
+      t.equal(plain !== shown, isColored)
+      t.match(plain, /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+\n$/u)
+      t.match(plain, 'reason="a\\u001b[2J\\r\\n\\u009b1m\\u202e\\u2028\\ud800 \\"b\\"\\ue0041é🙂"')
+    }
+  },
+)
+
+t.test('a readable line is no longer than a line may be', async (t) => {
+  const build = createReadableBuilder(draft, () => NOW, true)
+  const much = '\u202e'.repeat(9_000)
+  const context = { ...BACKGROUND, requestId: much, route: much, ip: much, alias: much }
+  const sizeBytes = build(request(much), 'WARN', context, undefined)
+  t.ok(sizeBytes <= MAX_LINE_BYTES)
+  t.equal(draft[sizeBytes - 1], 0x0a)
 })
