@@ -156,7 +156,7 @@ async function shapeOf({ db }: Side): Promise<string> {
   const plans = await explained(
     db,
     'generic',
-    (one) => storeHeartbeats(one, 0)(items),
+    (one) => storeHeartbeats(one, 0, 300)(items),
     HOT_SETTINGS,
   )
   return plans.map(planShape).join('\n')

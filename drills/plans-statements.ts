@@ -121,7 +121,7 @@ export const STATEMENTS: readonly Statement[] = [
   {
     title: 'a group of heartbeats: is there mail?',
     modes: ['generic'],
-    run: (database) => storeHeartbeats(database, 10)(group()),
+    run: (database) => storeHeartbeats(database, 10, 300)(group()),
     index: 'commands_mailbox',
     mostRows: GROUP + ALL_OPEN,
   },

@@ -46,7 +46,7 @@ export async function runWriters(options: WritersOptions): Promise<WritersFigure
       queryTimeoutMs: 2 * LOCK_TIMEOUT_MS,
       serverSettings: HOT_SETTINGS,
     })
-    const store = storeHeartbeats(pool, 0)
+    const store = storeHeartbeats(pool, 0, 300)
     while (!options.isOver(groups)) {
       groups++
       const answers = await store(drawn(hashes, options).map(itemOf))

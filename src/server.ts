@@ -95,6 +95,7 @@ async function compose(
     isUnsafeAllowed: config.allowUnsafeDatabase,
     maxConnections: config.databasePoolMax,
     dedupWindowS: config.heartbeatDedupWindowS,
+    heartbeatIntervalS: config.heartbeatIntervalS,
     heartbeatRetentionDays: config.heartbeatRetentionDays,
     instance,
     failpoint,

@@ -89,7 +89,7 @@ t.test('a row that the database or its encoding refuses is refused alone', async
   t.teardown(() => pool.close(1_000))
   const nowMs = () => performance.now()
   const heartbeats = createHeartbeats({
-    store: storeHeartbeats(pool, 0),
+    store: storeHeartbeats(pool, 0, 300),
     failpoint: undefined,
     nowMs,
   })

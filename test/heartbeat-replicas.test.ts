@@ -117,7 +117,8 @@ t.test('a phone that was away for 20 h drains its queue by two calls at once', a
       for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
         const answer = await beat(on, device, item)
         t.equal(answer.status, 200)
-        t.same(answer.body.ignored, [])
+        // The other call may have brought a newer one meanwhile.
+        t.match(answer.body.ignored.join(), /^(fcm_token)?$/)
         handed.push(
           ...answer.body.commands.map((command: { request_id: string }) => command.request_id),
         )

@@ -3,7 +3,12 @@ import { createHash, randomUUID } from 'node:crypto'
 import t from 'tap'
 import { deviceTokenStore } from '../src/db/device-tokens.ts'
 import { deviceStore } from '../src/db/devices.ts'
-import { type HeartbeatItem, storeHeartbeats } from '../src/db/heartbeats.ts'
+import {
+  type HeartbeatAnswer,
+  type HeartbeatItem,
+  type PushTokenOffer,
+  storeHeartbeats,
+} from '../src/db/heartbeats.ts'
 import { mailbox } from '../src/db/mailbox.ts'
 import { Pool } from '../src/db/pool.ts'
 import { register } from '../src/db/registration.ts'
@@ -32,7 +37,7 @@ function pool(): Pool {
 const pools = [pool(), pool()] as const
 /** Of what happens beside heartbeats: the service itself would give up after 500 ms, and a phone would ask again. */
 const beside = pool()
-const stores = pools.map((one) => storeHeartbeats(one, 10))
+const stores = pools.map((one) => storeHeartbeats(one, 10, 300))
 const tokens = pools.map((one) => deviceTokenStore(one))
 const devices = deviceStore(beside)
 const hash = (token: string) => createHash('sha256').update(token).digest()
@@ -269,14 +274,20 @@ t.test(
   },
 )
 
+/** The times that the group's statement gave for a push token. */
+function offered(answer: HeartbeatAnswer | undefined): PushTokenOffer {
+  const offer = answer?.kind === 'stored' ? answer.pushTokenOffer : null
+  if (offer === null) throw new Error('no push token to take')
+  return offer
+}
+
 t.test('so does one that a heartbeat of that enrollment brought', async (t) => {
   const device = await service.enroll('offer-replaced', { fcm_token: 'old' })
   t.same(await group([item(device.token)]), ['stored'])
   const [answer] = (await stores[0]?.([item(device.token, 'late')])) ?? []
   const again = await service.enroll('offer-replaced')
   t.same(await group([item(again.token)]), ['stored'])
-  const effectiveAt = answer?.kind === 'stored' ? (answer.newPushTokenAt ?? '') : ''
-  const offer = { fcmToken: 'late', effectiveAt }
+  const offer = { fcmToken: 'late', ...offered(answer) }
   const { deviceId } = device
   t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(device.token) }, offer, 'race'))
   t.match(await row(device), { fcm_token: 'old' })
@@ -305,10 +316,54 @@ t.test(
       await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'given-behind', 'race'),
       'changed',
     )
-    const effectiveAt = answer?.kind === 'stored' ? (answer.newPushTokenAt ?? '') : ''
-    const offer = { fcmToken: 'of-heartbeat', effectiveAt }
+    const offer = { fcmToken: 'of-heartbeat', ...offered(answer) }
     t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(token) }, offer, 'race'))
     t.match(await row(device), { fcm_token: 'given-behind' })
+  },
+)
+
+t.test('a push token that another one overtakes is named', async (t) => {
+  const device = await service.enroll('overtaken', { fcm_token: 'old' })
+  const body = { fcm_token: 'mine' }
+  await db.query('begin')
+  await db.query(
+    `update devices set fcm_token = 'newer', fcm_token_at = now() + interval '1 min' where device_id = $1`,
+    [device.deviceId],
+  )
+  const answer = service.call('POST', '/v1/heartbeat', { token: device.token, body })
+  await waiting(1)
+  await db.query('commit')
+  t.match(await answer, { status: 200, body: { ignored: ['fcm_token'] } })
+  t.match(await row(device), { fcm_token: 'newer' })
+})
+
+t.test(
+  'an older push token replaces the dead one that it was offered for, and no other',
+  async (t) => {
+    const device = await service.enroll('dead-offer')
+    const { deviceId, token } = device
+    const tokenHash = hash(token)
+    const minutesAgo = (minutes: number) => new Date(Date.now() - minutes * 60_000)
+    const beatOf = async (fcmToken: string, minutes: number) => {
+      const [answer] = (await stores[0]?.([item(token, fcmToken, minutesAgo(minutes))])) ?? []
+      return { fcmToken, ...offered(answer) }
+    }
+    t.same(await group([item(token)]), ['stored'])
+    await db.query('update device_status set effective_at = null where device_id = $1', [deviceId])
+    const offer = async (one: PushTokenOffer & { fcmToken: string }) =>
+      devices.offerPushToken({ deviceId, tokenHash }, one, 'race')
+    t.ok(await offer(await beatOf('first', 10)))
+    await db.query('update devices set fcm_token_died_at = now() where device_id = $1', [deviceId])
+    const [older, newer] = [await beatOf('older', 30), await beatOf('newer', 5)]
+    t.not(older.replacesAt, '')
+    t.equal(newer.replacesAt, '')
+    t.ok(await offer(newer))
+    t.notOk(await offer(older), 'the dead one is gone')
+    t.ok(await offer(newer), 'it is there already')
+    t.match(await row(device), { fcm_token: 'newer', fcm_token_died_at: null })
+    await db.query('update devices set fcm_token_died_at = now() where device_id = $1', [deviceId])
+    t.ok(await offer(await beatOf('oldest', 60)))
+    t.match(await row(device), { fcm_token: 'oldest', fcm_token_died_at: null })
   },
 )
 
@@ -325,7 +380,7 @@ t.test('a heartbeat that waits behind a newer one changes nothing that it said',
     () => group([item(device.token, null, newer)], 0),
     async () => (await stores[1]?.([item(device.token, 'older', older)])) ?? [],
   )
-  t.match(late, [{ kind: 'stored', newPushTokenAt: null }])
+  t.match(late, [{ kind: 'stored', pushTokenOffer: null, isPushTokenOlder: true }])
   const { rows } = await db.query('select * from device_status where device_id = $1', [
     device.deviceId,
   ])

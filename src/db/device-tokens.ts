@@ -51,10 +51,14 @@ const INSERT = /* sql */ `
   insert into device_tokens (token_hash, device_id, enrollment_no, request_id)
   values ($1, $2, $3, $4)`
 
-/** A heartbeat that waits for the status row finds that its token is not there any more. */
+/**
+ * A heartbeat that waits for the status row finds that its token is not there any more. The next phone of this device may
+ * be another one: its times are compared with none from before.
+ */
 const KILL_ALL = /* sql */ `
   with status as (
-    update device_status set token_hash = null where device_id = $1 returning device_id)
+    update device_status set token_hash = null, effective_at = null, clock_ahead_at = null, doubted_at = null
+    where device_id = $1 returning device_id)
   update device_tokens set dead_at = now(), dead_reason = $2
   where token_hash in (
     select t.token_hash from status join device_tokens t using (device_id) where t.dead_at is null

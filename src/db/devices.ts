@@ -4,6 +4,7 @@ import type { LiveDevice } from '../core/identity.ts'
 import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
 import { CANCEL_BATCH, cancelSomeOf, countOpenOf, requestPush } from './command-queue.ts'
 import { killDeviceTokens } from './device-tokens.ts'
+import type { PushTokenOffer } from './heartbeats.ts'
 import type { Database, Query, Queryable } from './pool.ts'
 import { NEXT_DUE_AT } from './push-token-limit.ts'
 
@@ -57,13 +58,13 @@ export interface DeviceStore {
     requestId: string,
   ): Promise<'changed' | 'unchanged' | 'superseded'>
   /**
-   * A token that a heartbeat brought replaces another one unless that is newer than the heartbeat's `effective_at`, which
-   * the group statement gave; open commands become due as by setPushToken. False: it changed nothing, or the device's used
-   * and live token is another one by now.
+   * A token that a heartbeat brought replaces another one as the group statement judged: one that is not newer, or the
+   * one that it saw; open commands become due as by setPushToken. False: another one stays, that came meanwhile, or the
+   * device's used and live device token is another one by now.
    */
   offerPushToken(
     device: { readonly deviceId: string; readonly tokenHash: Buffer },
-    offer: { readonly fcmToken: string; readonly effectiveAt: string },
+    offer: PushTokenOffer & { readonly fcmToken: string },
     requestId: string,
   ): Promise<boolean>
   /**
@@ -132,8 +133,14 @@ const LIST_OFFLINE = /* sql */ `
 const FIND = /* sql */ `
   select ${COLUMNS} from devices d join device_status s using (device_id) where d.device_id = $1`
 
+/**
+ * `fcm_token_at`: now, by the phone's clock as its last heartbeat had it; null where there was none, so that the first one
+ * may bring another token.
+ */
 const SET_PUSH_TOKEN = /* sql */ `
-  update devices set fcm_token = $2, fcm_token_at = now(), fcm_token_died_at = null, request_id = $3,
+  update devices set fcm_token = $2, fcm_token_died_at = null, request_id = $3,
+    fcm_token_at = (
+      select least(now(), now() - (s.last_seen_at - s.effective_at)) from device_status s where s.device_id = $1),
     fcm_token_due_at = ${NEXT_DUE_AT}
   where device_id = $1 and enrollment_no = $4 and deleted_at is null
     and (fcm_token is distinct from $2 or fcm_token_died_at is not null)`
@@ -146,10 +153,13 @@ const OFFER_PUSH_TOKEN = /* sql */ `
   update devices set fcm_token = $2, fcm_token_at = $3, fcm_token_died_at = null, request_id = $4,
     fcm_token_due_at = ${NEXT_DUE_AT}
   where device_id = $1 and deleted_at is null and fcm_token is distinct from $2
-    and $3 >= coalesce(fcm_token_at, '-infinity')
+    and ($3 >= coalesce(fcm_token_at, '-infinity') or fcm_token_at = $6)
     and exists (
       select from device_status s
       where s.device_id = $1 and s.token_hash = $5 and s.enrollment_no = devices.enrollment_no)`
+
+const HAS_PUSH_TOKEN = /* sql */ `
+  select from devices where device_id = $1 and deleted_at is null and fcm_token = $2`
 
 const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
 
@@ -184,13 +194,18 @@ export function deviceStore(database: Database): DeviceStore {
       })
     },
 
-    offerPushToken({ deviceId, tokenHash }, { fcmToken, effectiveAt }, requestId) {
+    offerPushToken({ deviceId, tokenHash }, { fcmToken, effectiveAt, replacesAt }, requestId) {
       const update = {
         name: 'devices.offer_push_token',
         text: OFFER_PUSH_TOKEN,
-        values: [deviceId, fcmToken, effectiveAt, requestId, tokenHash],
+        values: [deviceId, fcmToken, effectiveAt, requestId, tokenHash, replacesAt || null],
       }
-      return database.transaction((tx) => replacePushToken(tx, deviceId, update))
+      return database.transaction(async (tx) => {
+        if (await replacePushToken(tx, deviceId, update)) return true
+        const name = 'devices.has_push_token'
+        const values = [deviceId, fcmToken]
+        return (await tx.query({ name, text: HAS_PUSH_TOKEN, values })).rowCount === 1
+      })
     },
 
     async delete(deviceId, by, onCancelled) {

@@ -28,15 +28,24 @@ export interface HeartbeatItem {
   readonly requestId: string
 }
 
+/** Times of the database, as text. */
+export interface PushTokenOffer {
+  readonly effectiveAt: string
+  /** The time of the token that this one replaces even if it is older; empty: it must not be newer. */
+  readonly replacesAt: string
+}
+
 export interface StoredHeartbeat {
   readonly kind: 'stored'
   readonly deviceId: string
   readonly alias: string
   readonly isDeduped: boolean
-  /** The body's time was not within the last 24 h: the receive time counts instead. */
+  /** The body's time was ahead, or not within the last 24 h: the receive time counts instead. */
   readonly isClockIgnored: boolean
-  /** Its push token is another one than the device's, and not older: its `effective_at`, else null. */
-  readonly newPushTokenAt: string | null
+  /** Its push token is another one than the device's, and may replace it. */
+  readonly pushTokenOffer: PushTokenOffer | null
+  /** Its push token is another one than the device's, and older: it was not taken. */
+  readonly isPushTokenOlder: boolean
   /** Commands are due for hand-over. */
   readonly hasMail: boolean
 }
@@ -56,19 +65,44 @@ const CLOCK_IGNORED = 1
 const DEDUPED = 2
 const NEW_PUSH_TOKEN = 4
 const MAIL = 8
+const OLDER_PUSH_TOKEN = 16
+
+/** A phone's clock that is so little ahead is not wrong. */
+const SAME_CLOCK = /* sql */ `interval '5 s'`
+
+/** Heartbeats of the moment are this far apart, or half their interval where that is less. */
+const MAX_APART_S = 20
+
+/** Whether the phone's uptime grew by as much as that: null where it is not known. */
+const uptimeGrewBy = (interval: string) => /* sql */ `
+  abs(date_part('epoch', ${interval}) - (i.uptime_s - s.uptime_s)) <= 5`
+/**
+ * The phone's clock was set back, so that an older time is no older heartbeat. Those of a queue come milliseconds to
+ * seconds apart, those of the moment by their interval. Of these, its uptime grew as our clock did; or the one before
+ * looked older too, this one is not older than that, and its uptime does not say that the clock is the same as before.
+ */
+const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => $16) and (
+  ${uptimeGrewBy('now() - s.last_seen_at')}
+  or i.reported_at >= s.doubted_at
+    and (${uptimeGrewBy('i.reported_at - coalesce(s.clock_ahead_at, s.effective_at)')}) is not true)`
 
 /**
  * Traps, each measured: sibling CTEs share one snapshot, so all flows by RETURNING and by `live`; rows are locked
  * first, in the order of device_id, and what a lock waited for is judged anew on the locked row, which holds the live
  * token. No device is twice in a group (core/group-commit.ts): an update would take one of its rows at random.
- * An older heartbeat (`effective_at`) leaves the description as it is.
+ * An older heartbeat (`effective_at`) leaves the description as it is. Times of one phone are compared with each other,
+ * never with ours: `fcm_token_at` is in its time too. Where its clock is ahead, `effective_at` is the receive time, and
+ * the time it reported orders its heartbeats.
  */
 const STORE_GROUP = /* sql */ `
 with live as materialized (
-  select i.*, s.device_id, d.alias, now() as received_at,
-    t.is_clock_good, t.effective_at, coalesce(t.effective_at >= s.effective_at, true) as is_newest,
-    coalesce(i.fcm_token <> coalesce(d.fcm_token, '') and t.effective_at >= coalesce(s.effective_at, '-infinity')
-      and t.effective_at >= coalesce(d.fcm_token_at, '-infinity'), false) as has_new_push_token,
+  select i.*, s.device_id, d.alias, now() as received_at, c.is_clock_good, c.clock_ahead_at, t.effective_at,
+    o.is_newer or o.is_set_back as is_newest,
+    case when not (o.is_newer and o.is_newer_than_token) then i.reported_at end as doubted_at,
+    o.has_other_token,
+    o.has_other_token and (o.is_newer and o.is_newer_than_token or d.fcm_token_died_at is not null or o.is_set_back)
+      as has_new_push_token,
+    case when not (o.is_newer and o.is_newer_than_token) then d.fcm_token_at end as replaces_at,
     case when $15::int = 0 then now()
       else date_bin(make_interval(secs => $15::int), now(), timestamptz '2000-01-01 00:00:00Z') end as bucket,
     case when $15::int = 0 then (random() * 2147483647)::int else 0 end as seq
@@ -78,9 +112,16 @@ with live as materialized (
       signal_dbm, ram_used_mb, app_version, agent_version, fcm_token, request_id, ord)
   join device_status s using (token_hash)
   join devices d on d.device_id = s.device_id and d.enrollment_no = s.enrollment_no and d.deleted_at is null
-  cross join lateral (select coalesce(i.reported_at between now() - interval '24 h' and now(), false)) c(is_clock_good)
-  cross join lateral (select c.is_clock_good, case when c.is_clock_good then i.reported_at else now() end)
-    t(is_clock_good, effective_at)
+  cross join lateral (select
+    coalesce(i.reported_at between now() - interval '24 h' and now() + ${SAME_CLOCK}, false) as is_clock_good,
+    case when i.reported_at > now() + ${SAME_CLOCK} then i.reported_at end as clock_ahead_at) c
+  cross join lateral (select case when c.is_clock_good then i.reported_at else now() end as effective_at) t
+  cross join lateral (select
+    coalesce(case when c.clock_ahead_at is null then t.effective_at >= s.effective_at
+      else c.clock_ahead_at >= s.clock_ahead_at end, true) as is_newer,
+    coalesce(t.effective_at >= d.fcm_token_at, true) as is_newer_than_token,
+    coalesce(${IS_SET_BACK}, false) as is_set_back,
+    coalesce(i.fcm_token <> coalesce(d.fcm_token, ''), false) as has_other_token) o
   order by s.device_id for no key update of s),
 history as (
   insert into heartbeats (bucket, device_id, seq, received_at, reported_at, status, battery_pct, network_type,
@@ -90,7 +131,9 @@ history as (
   from live on conflict do nothing returning device_id),
 seen as (
   update device_status s set last_seen_at = greatest(s.last_seen_at, l.received_at),
+    doubted_at = l.doubted_at,
     effective_at = case when is_newest then l.effective_at else s.effective_at end,
+    clock_ahead_at = case when is_newest then l.clock_ahead_at else s.clock_ahead_at end,
     status = case when is_newest then l.status else s.status end,
     battery_pct = case when is_newest then l.battery_pct else s.battery_pct end,
     network_type = case when is_newest then l.network_type else s.network_type end,
@@ -106,12 +149,13 @@ seen as (
 select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,
   case when l.is_clock_good or l.reported_at is null then 0 else ${CLOCK_IGNORED} end
   + case when l.device_id in (select device_id from history) then 0 else ${DEDUPED} end
-  + case when l.has_new_push_token then ${NEW_PUSH_TOKEN} else 0 end
+  + case when l.has_new_push_token then ${NEW_PUSH_TOKEN} when l.has_other_token then ${OLDER_PUSH_TOKEN} else 0 end
   + case when exists (
       select from commands k where k.device_id = l.device_id and k.state = 'open' and k.expires_at > now()
         and (k.delivered_at is null or k.delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s'))
     then ${MAIL} else 0 end,
-  case when l.has_new_push_token then ${timeText('l.effective_at')} end), '${SEPARATOR}') as "answers"
+  case when l.has_new_push_token then ${timeText('l.effective_at')} end,
+  case when l.has_new_push_token then coalesce(${timeText('l.replaces_at')}, '') end), '${SEPARATOR}') as "answers"
 from live l`
 
 /** Items whose device_status row somebody else holds; waits for none. */
@@ -157,14 +201,16 @@ const COLUMNS: readonly Encode[] = [
 /**
  * Stores one group, no device twice in it; answers in the order of the items. A group that waited too long for a row
  * fails with `overloaded`, to be split; of its halves, those with a locked device fail at once: it waits only once.
- * `dedupWindowS` 0 stores every heartbeat.
+ * `dedupWindowS` 0 stores every heartbeat; `intervalS` is how often a phone sends one.
  */
 export function storeHeartbeats(
   database: Queryable,
   dedupWindowS: number,
+  intervalS: number,
 ): (items: readonly HeartbeatItem[]) => Promise<readonly HeartbeatAnswer[]> {
   const locked = new WeakMap<HeartbeatItem, AppError>()
   const arrays = new BinaryArrays()
+  const apartS = Math.min(MAX_APART_S, intervalS / 2)
 
   return async (items) => {
     const known = items.map((item) => locked.get(item)).find((error) => error !== undefined)
@@ -197,13 +243,13 @@ export function storeHeartbeats(
     const { rows } = await database.query<{ answers: string | null }>({
       name: 'heartbeats.store_group',
       text: STORE_GROUP,
-      values: [...COLUMNS.map((encode) => encode(arrays, items)), dedupWindowS],
+      values: [...COLUMNS.map((encode) => encode(arrays, items)), dedupWindowS, apartS],
     })
     return answersOf(rows[0]?.answers ?? '', items.length)
   }
 }
 
-/** `ord device_id alias flags`, and the time of a new push token, for each row that was stored, in any order. */
+/** `ord device_id alias flags`, and the two times of a new push token, for each row that was stored, in any order. */
 function answersOf(text: string, count: number): readonly HeartbeatAnswer[] {
   const answers = new Array<HeartbeatAnswer>(count).fill({ kind: 'unrecognized' })
   const words = text.split(SEPARATOR)
@@ -216,10 +262,13 @@ function answersOf(text: string, count: number): readonly HeartbeatAnswer[] {
       alias: words[at + 2] ?? '',
       isClockIgnored: (flags & CLOCK_IGNORED) !== 0,
       isDeduped: (flags & DEDUPED) !== 0,
-      newPushTokenAt: hasNewPushToken ? (words[at + 4] ?? '') : null,
+      pushTokenOffer: hasNewPushToken
+        ? { effectiveAt: words[at + 4] ?? '', replacesAt: words[at + 5] ?? '' }
+        : null,
+      isPushTokenOlder: (flags & OLDER_PUSH_TOKEN) !== 0,
       hasMail: (flags & MAIL) !== 0,
     }
-    at += hasNewPushToken ? 5 : 4
+    at += hasNewPushToken ? 6 : 4
   }
   return answers
 }

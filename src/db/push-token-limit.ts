@@ -17,13 +17,16 @@ export const NEXT_DUE_AT = /* sql */ `
        when ${SINCE} + ${STEP} > now() then ${SINCE} + interval '1 hour'
        else ${SINCE} + ${STEP} end`
 
-/** Sets the columns of a push token that a registration brings, a changed one; null leaves them as they are. */
+/**
+ * Sets the columns of a push token that a registration brings, a changed one; null leaves the token as it is. Its time is
+ * none of the phone's: whatever the next heartbeat brings is not older.
+ */
 export function withPushToken(parameter: '$2' | '$5'): string {
   const orElse = (is: string, was: string) =>
     `${was} = case when ${parameter}::text is not null then ${is} else ${was} end`
   return [
     orElse(parameter, 'fcm_token'),
-    orElse('now()', 'fcm_token_at'),
+    'fcm_token_at = null',
     orElse('null', 'fcm_token_died_at'),
     orElse(NEXT_DUE_AT, 'fcm_token_due_at'),
   ].join(', ')

@@ -83,8 +83,8 @@ const LOCK_DEVICE = /* sql */ `
 const CREATE = /* sql */ `
   with device as (
     insert into devices (device_id, alias, hardware_id, enrollment_no, enrolled_by, hmac_secret_id,
-      fcm_token, fcm_token_at, app_version, model, manufacturer, android_version, sdk_int, request_id)
-    values ($1, $2, $3, 1, $4, $5, $6, case when $6::text is not null then now() end, $7, $8, $9, $10, $11, $12)
+      fcm_token, app_version, model, manufacturer, android_version, sdk_int, request_id)
+    values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     on conflict (alias) where deleted_at is null do nothing
     returning device_id),
   status as (

@@ -29,6 +29,7 @@ export interface StoresOptions
   /** ALLOW_UNSAFE_DATABASE. */
   readonly isUnsafeAllowed: boolean
   readonly dedupWindowS: number
+  readonly heartbeatIntervalS: number
   readonly heartbeatRetentionDays: number
   /** This replica, for timelines. */
   readonly instance: string
@@ -114,7 +115,7 @@ export function createStores(options: StoresOptions) {
     downloads: downloadStore(main),
     signatures: usedSignatures(main),
     partitions: partitions(slow, { retentionDays: options.heartbeatRetentionDays }),
-    storeHeartbeats: storeHeartbeats(hot, options.dedupWindowS),
+    storeHeartbeats: storeHeartbeats(hot, options.dedupWindowS, options.heartbeatIntervalS),
     mailbox: mailbox(main, instance),
     gauges: {
       dbPoolInUse: () => pools.reduce((sum, pool) => sum + pool.connectionsInUse, 0),

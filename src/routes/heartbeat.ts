@@ -71,8 +71,9 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
       else deps.ingested.add()
       const ignored = [...read.ignored]
       if (stored.isClockIgnored) ignored.push(read.reportedAtField)
+      if (stored.isPushTokenOlder) ignored.push('fcm_token')
       const hasMore =
-        heartbeat.pingRequestId !== null || stored.hasMail || stored.newPushTokenAt !== null
+        heartbeat.pingRequestId !== null || stored.hasMail || stored.pushTokenOffer !== null
       const commands = hasMore ? await inDeadline(finish(deps, request, read, stored, ignored)) : []
 
       return json(
@@ -127,7 +128,7 @@ async function finish(
   ignored: string[],
 ): Promise<readonly Readonly<Record<string, string>>[]> {
   const { heartbeat } = read
-  const { deviceId, newPushTokenAt } = stored
+  const { deviceId, pushTokenOffer } = stored
   if (heartbeat.pingRequestId !== null) {
     const isOurs = await recordPing(deps, request, heartbeat.pingRequestId, heartbeat.reportedAt)
     if (!isOurs) ignored.push('ping_request_id')
@@ -135,11 +136,12 @@ async function finish(
   // After the ping: a command that it ends is not handed over once more.
   const commands = stored.hasMail ? await deps.mailbox.handOver(request.tokenHash) : []
   // After the hand-over: the answer is under way before the push.
-  if (newPushTokenAt !== null && heartbeat.fcmToken !== null) {
-    const offer = { fcmToken: heartbeat.fcmToken, effectiveAt: newPushTokenAt }
+  if (pushTokenOffer !== null && heartbeat.fcmToken !== null) {
+    const offer = { ...pushTokenOffer, fcmToken: heartbeat.fcmToken }
     const device = { deviceId, tokenHash: request.tokenHash }
     const isTaken = await deps.devices.offerPushToken(device, offer, request.context.requestId)
     if (isTaken) deps.wakeDispatcher()
+    else ignored.push('fcm_token')
   }
   return commands
     .map((command) => deps.sign(deviceId, command))

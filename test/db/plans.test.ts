@@ -54,7 +54,7 @@ t.test('the group statement has one plan, from the first device on', async (t) =
   const fresh = await connect(t, await createDatabase(t))
   const shape = async () => {
     const store = (database: Database) =>
-      storeHeartbeats(database, 0)(seededItems(SECRET, 5_000, 64))
+      storeHeartbeats(database, 0, 300)(seededItems(SECRET, 5_000, 64))
     return (await explained(fresh, 'generic', store, HOT_SETTINGS)).map(planShape)
   }
   const empty = await shape()
