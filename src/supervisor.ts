@@ -42,13 +42,19 @@ export function createSupervisor(
   function send(message: string): Promise<void> {
     return new Promise((resolve) => {
       const options = { env: { PATH, NOTIFY_SOCKET }, timeout: NOTIFY_TIMEOUT_MS }
-      execFile('systemd-notify', [message], { ...options, killSignal: 'SIGKILL' }, (error) => {
+      const ended = (error: unknown) => {
         if (error !== null && !hasFailed) {
-          say(`systemd is not told ${message}, and may restart us: ${error.message.trim()}`)
+          const why = error instanceof Error ? error.message.trim() : String(error)
+          say(`systemd is not told ${message}, and may restart us: ${why}`)
           hasFailed = true
         }
         resolve()
-      })
+      }
+      try {
+        execFile('systemd-notify', [message], { ...options, killSignal: 'SIGKILL' }, ended)
+      } catch (error) {
+        ended(error) // Node throws what spawn reports, but for five codes: ENOMEM, ELOOP
+      }
     })
   }
   const ping = async () => {

@@ -71,7 +71,7 @@ const OLDER_PUSH_TOKEN = 16
 const SAME_CLOCK = /* sql */ `interval '5 s'`
 
 /** Heartbeats of the moment are this far apart, or half their interval where that is less. */
-const MAX_APART_S = 20
+const USUALLY_APART_S = 20
 
 /** Whether the phone's uptime grew by as much as that: null where it is not known. */
 const uptimeGrewBy = (interval: string) => /* sql */ `
@@ -210,7 +210,7 @@ export function storeHeartbeats(
 ): (items: readonly HeartbeatItem[]) => Promise<readonly HeartbeatAnswer[]> {
   const locked = new WeakMap<HeartbeatItem, AppError>()
   const arrays = new BinaryArrays()
-  const apartS = Math.min(MAX_APART_S, intervalS / 2)
+  const apartS = Math.min(USUALLY_APART_S, intervalS / 2)
 
   return async (items) => {
     const known = items.map((item) => locked.get(item)).find((error) => error !== undefined)

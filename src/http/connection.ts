@@ -10,12 +10,12 @@ import type { Exchange } from './exchange.ts'
 
 /** Requests of one connection that are open at once; the socket is not read any further before one of them has ended. */
 const MAX_OPEN_EXCHANGES = 16
-/** A piece of metered input may complete a head that an earlier piece began, and bring one of its own. */
-const METERED_FROM = MAX_OPEN_EXCHANGES - 2
+/** From so many on the parser stops at each head, and is given more only while fewer are open. */
+const METERED_FROM = MAX_OPEN_EXCHANGES - 1
 /** A close under unread bytes resets the connection, and the reset may overtake the response: nginx calls it lingering_close. */
 const LINGER_MS = 1_000
 const LINGER_BYTES = 1024 * 1024
-const HEAD_END = '\r\n\r\n'
+const NO_BYTES: Buffer = Buffer.alloc(0)
 /** What on_headers_complete returns to llhttp: stop in front of what follows (HPE_PAUSED), or for good (HPE_CB_HEADERS_COMPLETE). */
 const PAUSE_PARSER = 21
 const STOP_PARSER = -1
@@ -61,8 +61,8 @@ export class Connection {
   /** Node's own listener to the input, where ours stands in front of it. */
   #parse: ((bytes: Buffer) => void) | undefined
   #hasMeter = false
-  /** Of metered input: what is still to come of the newest request's body, where its length is known. */
-  #bodyBytesLeft = 0
+  /** What stands behind the head at which the parser has stopped. */
+  #rest: Buffer = NO_BYTES
   #hasInputEnded = false
   #ignoredBytes = 0
 
@@ -84,7 +84,9 @@ export class Connection {
         return STOP_PARSER
       }
       const result = onIncoming(request, shouldKeepAlive)
-      return result === 0 && this.#mustMeter() ? PAUSE_PARSER : result
+      // Behind an upgrade llhttp stops by itself, and our response is the last one.
+      const mayPause = result === 0 && request.headers.upgrade === undefined
+      return mayPause && this.#mustMeter() ? PAUSE_PARSER : result
     }
   }
 
@@ -98,7 +100,9 @@ export class Connection {
     const index = this.#exchanges.lastIndexOf(exchange)
     if (index !== -1) this.#exchanges.splice(index, 1)
     this.onIdle()
-    if (this.#parse !== undefined && !this.#hasInputEnded) this.socket.resume()
+    if (this.#parse === undefined || this.#hasInputEnded) return
+    if (!this.isBusy && this.socket.readableLength === 0) this.#unmeter(this.#parse)
+    this.socket.resume()
   }
 
   /** A request is open. */
@@ -122,21 +126,24 @@ export class Connection {
   }
 
   /**
-   * Node parses all of the 64 KiB that it reads at once, 2,400 requests of 27 bytes. From the pause on that
-   * PAUSE_PARSER made, the input comes through `#feed`, head by head. `error` is what Node made of the pause; false: it
-   * is another error.
+   * Node parses all of the 64 KiB that it reads at once, 2,400 requests of 27 bytes. From the first pause on that
+   * PAUSE_PARSER made, the input comes through `#feed`, and the parser pauses at each head. `error` is what Node made of
+   * the pause; false: it is another error.
    */
   meter(error: NodeJS.ErrnoException): boolean {
-    if (error.code !== 'HPE_PAUSED' || !this.#hasMeter || this.#parse !== undefined) return false
+    if (error.code !== 'HPE_PAUSED' || !this.#hasMeter || this.#hasInputEnded) return false
     const { bytesParsed, rawPacket } = error as { bytesParsed?: number; rawPacket?: Buffer } // http, Event: 'clientError'
     const { socket } = this
+    socket.parser?.resume()
+    const rest = rawPacket?.subarray(bytesParsed) ?? NO_BYTES
+    if (this.#parse !== undefined) {
+      this.#rest = rest // #feed goes on with it
+      return true
+    }
     const [parse] = socket.listeners('data')
     this.#takeInput(this.#feed)
     this.#parse = parse as (bytes: Buffer) => void
-    this.#bodyBytesLeft = bodyBytesOf(this.#exchanges.at(-1))
-    socket.parser?.resume()
-    const rest = rawPacket?.subarray(bytesParsed)
-    if (rest !== undefined && rest.length > 0) socket.unshift(rest)
+    if (rest.length > 0) socket.unshift(rest)
     socket.resume()
     return true
   }
@@ -172,9 +179,18 @@ export class Connection {
   }
 
   #mustMeter(): boolean {
-    if (this.#hasMeter || this.#exchanges.length < METERED_FROM) return false
+    if (this.#hasMeter) return true
+    if (this.#exchanges.length < METERED_FROM) return false
     this.#hasMeter = this.#options.takeMeter()
     return this.#hasMeter
+  }
+
+  /** Nothing of it waits any more: gives the input back to Node, and the place to others. */
+  #unmeter(parse: (bytes: Buffer) => void): void {
+    this.#takeInput(parse)
+    this.#parse = undefined
+    this.#hasMeter = false
+    this.#options.giveMeterBack()
   }
 
   /**
@@ -191,42 +207,22 @@ export class Connection {
     const { socket } = this
     let rest = bytes
     while (rest.length > 0 && !this.#hasInputEnded) {
-      if (this.#isFull || socket._paused) {
+      // The older ones end by themselves: they do not wait for the body of the newest.
+      if (this.#exchanges.length >= METERED_FROM || socket._paused) {
         socket.pause()
         socket.unshift(rest)
         return
       }
-      const piece = rest.subarray(0, this.#pieceBytes(rest))
-      rest = rest.subarray(piece.length)
-      this.#bodyBytesLeft = Math.max(0, this.#bodyBytesLeft - piece.length)
-      const before = this.#exchanges.at(-1)
-      this.#parse?.(piece)
-      const newest = this.#exchanges.at(-1)
-      if (newest !== before) this.#bodyBytesLeft = bodyBytesOf(newest)
+      this.#rest = NO_BYTES
+      this.#parse?.(rest)
+      rest = this.#rest
     }
-  }
-
-  /** To the end of a body of known length, else to the end of a head or of a chunked body. */
-  #pieceBytes(bytes: Buffer): number {
-    if (this.#bodyBytesLeft > 0) return this.#bodyBytesLeft
-    const headEnd = bytes.indexOf(HEAD_END)
-    return headEnd === -1 ? bytes.length : headEnd + HEAD_END.length
-  }
-
-  /** No further request may be read; the body of the newest may. */
-  get #isFull(): boolean {
-    const isNewestWhole = this.#exchanges.at(-1)?.request.complete !== false
-    return this.#exchanges.length >= METERED_FROM && isNewestWhole
   }
 
   readonly #ignore = ({ length }: Buffer): void => {
     this.#ignoredBytes += length
     if (this.#ignoredBytes > LINGER_BYTES) this.socket.destroy()
   }
-}
-
-function bodyBytesOf(exchange: Exchange | undefined): number {
-  return Number(exchange?.request.headers['content-length'] ?? 0)
 }
 
 /** Call it before a response that closes the connection: an unread request body must not reset it and lose the response. */

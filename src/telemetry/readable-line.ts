@@ -11,7 +11,7 @@ const EVENT_WIDTH = 20
 const LATENCY_WIDTH = 10
 const STATUS_WIDTH = '200 '.length + LATENCY_WIDTH
 /** Characters of a list or an object; a longer one, such as the configuration, is not shown. */
-const MAX_NESTED = 120
+const NESTED_WIDTH = 120
 const LOOPBACK: ReadonlySet<unknown> = new Set(['127.0.0.1', '::1'])
 /** Those that act on a terminal or that nobody sees, but U+200C and U+200D, which scripts and emoji need. */
 const UNSAFE = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu
@@ -69,7 +69,7 @@ function readable(value: unknown): string {
     return safe(/[\s"]/.test(text) ? JSON.stringify(text) : text)
   }
   const text = JSON.stringify(value)
-  return text.length > MAX_NESTED ? '{…}' : safe(text)
+  return text.length > NESTED_WIDTH ? '{…}' : safe(text)
 }
 
 function safe(text: string): string {

@@ -145,3 +145,44 @@ t.test('thousands of requests on one connection are answered, each in its turn',
     connection.destroy()
   }
 })
+
+t.test('wherever a packet ends, each request behind many is answered once', async (t) => {
+  const { token } = await service.enroll('cut')
+  const body = JSON.stringify({ note: '\r\n\r\n'.repeat(200) })
+  const lines = [`Authorization: Bearer ${token}`, `Content-Length: ${body.length}`]
+  const post = head('POST /v1/heartbeat HTTP/1.1', ...lines)
+  for (const cut of [0, 1, 2, 3]) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(HEALTH.repeat(20) + post.slice(0, post.length - cut))
+    await connection.answer(20)
+    connection.write(`${post.slice(post.length - cut)}${body.slice(0, 900)}`)
+    await new Promise((resolve) => setImmediate(resolve))
+    connection.write(body.slice(900) + HEALTH.repeat(60))
+    await connection.answer(81)
+    t.same(new Set(statuses(connection)), new Set([200]), `${cut} bytes before the end of the head`)
+  }
+})
+
+t.test(
+  'an upgrade among many requests gets its answer, and empty lines cost no pause',
+  async (t) => {
+    for (const before of [13, 14, 15, 16]) {
+      const connection = await openRaw(t, service.origin)
+      const upgrade = head('GET /v1/nowhere HTTP/1.1', 'Connection: Upgrade', 'Upgrade: h2c')
+      connection.write(`${HEALTH.repeat(before)}${'\r\n'.repeat(5_000)}${upgrade}`)
+      t.equal((await connection.answer(before + 1)).status, 404, `behind ${before}`)
+      await connection.closed()
+    }
+  },
+)
+
+t.test('who pipelines no more leaves its place to others', async (t) => {
+  const idle = await Promise.all(Array.from({ length: 20 }, () => openRaw(t, service.origin)))
+  for (const connection of idle) {
+    connection.write(HEALTH.repeat(40))
+    await connection.answer(40)
+  }
+  const another = await openRaw(t, service.origin)
+  another.write(HEALTH.repeat(40))
+  t.equal((await another.answer(40)).status, 200)
+})
