@@ -36,9 +36,9 @@ const service = await startService(t, {
 })
 const device = await service.enroll('D01')
 /** Of one phone only so many heartbeats may wait. */
-const phones: readonly Enrolled[] = await Promise.all(
-  Array.from({ length: 8 }, (_, index) => service.enroll(`P${index}`)),
-)
+const phones: Enrolled[] = []
+// One after the other: a 503 that is asked again would be a request more than is counted.
+for (let index = 0; index < 8; index += 1) phones.push(await service.enroll(`P${index}`))
 const tokenOf = (index: number) => phones[index % phones.length]?.token ?? ''
 const atStart = (await service.call('GET', '/metrics')).text
 /** All that the clients below were answered. */
