@@ -39,9 +39,12 @@ export class DeviceQueue {
     return this.#entries.length
   }
 
-  /** Nothing waits in it but heartbeats that no try has failed yet. */
+  /** Nothing waits in it but heartbeats that answer no command and that no try has failed yet. */
   get isUpToDate(): boolean {
-    return this.#entries.every(({ item, failures }) => item.kind === 'heartbeat' && failures === 0)
+    return this.#entries.every(
+      ({ item: { kind, requestId }, failures }) =>
+        kind === 'heartbeat' && requestId === null && failures === 0,
+    )
   }
 
   /** When the first item that is not under way may be sent, epoch milliseconds; Infinity while there is none. */

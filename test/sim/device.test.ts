@@ -55,6 +55,10 @@ t.test('it is up to date while nothing waits but heartbeats that no try has fail
   t.notOk(queue.isUpToDate)
   queue.remove(result)
   t.ok(queue.isUpToDate)
+  const pong = { ...item('pong'), requestId: 'ping-1' }
+  queue.add(pong)
+  t.notOk(queue.isUpToDate, 'a heartbeat that answers a ping is waited for')
+  queue.remove(pong)
   queue.failed(beat, START_MS, 0)
   t.notOk(queue.isUpToDate)
   t.end()
