@@ -205,7 +205,12 @@ t.test('sslmode does what it says', { skip: missing }, async (t) => {
   t.equal(await asking.ask('localhost', client), undefined)
   t.not(await asking.ask('localhost', verify), undefined)
 
-  const settings = { DATABASE_URL: `postgres://h/d?${client}` }
+  const secret = 'Qd8vXr2kWz9mBt4sLh7cYp3nVf6jUg5a'
+  const settings = {
+    DATABASE_URL: `postgres://h/d?${client}`,
+    ADMIN_TOKENS: `ops=${secret}`,
+    HMAC_SECRET: secret,
+  }
   t.equal(
     parseConfig(settings, (file) => readFileSync(file, 'utf8')).databaseUrl,
     settings.DATABASE_URL,
