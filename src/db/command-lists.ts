@@ -46,31 +46,35 @@ const IS_OPEN = /* sql */ `c.state = 'open' and c.expires_at > now() and ${OPEN_
 const OPEN = /* sql */ `
   ${SELECT} and ${IS_OPEN} = any (array[$4::text]) order by ${OPEN_STATUS}, ${NEWEST_FIRST} limit $1`
 const OPEN_OF_ACTION = /* sql */ `
-  ${SELECT} and ${IS_OPEN} = any (array[$4::text]) and c.action = any (array[$5::text])
-  order by ${OPEN_STATUS}, c.action, ${NEWEST_FIRST} limit $1`
+  ${SELECT} and ${IS_OPEN} = any (array[$4::text]) and c.action = $5
+  order by ${OPEN_STATUS}, ${NEWEST_FIRST} limit $1`
 const OPEN_OF_DEVICE = /* sql */ `${OF_DEVICE} and ${IS_OPEN} = $6 ${NEWEST}`
 
 const ENDED = /* sql */ `
   ${SELECT} and c.state = any (array[$4::text]) order by c.state, ${NEWEST_FIRST} limit $1`
 const ENDED_OF_ACTION = /* sql */ `
-  ${SELECT} and c.state = any (array[$4::text]) and c.action = any (array[$5::text])
-  order by c.action, c.state, ${NEWEST_FIRST} limit $1`
+  ${SELECT} and c.state = $4 and c.action = any (array[$5::text])
+  order by c.action, ${NEWEST_FIRST} limit $1`
 const ENDED_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = $6 ${NEWEST}`
 
 /** Swept ones, and those whose time is over and that the sweep has yet to see: few, found by the sweep's index. */
-const expired = (filter: string, order: string) => /* sql */ `
+const expired = (state: string, filter: string, order: string) => /* sql */ `
   with unswept as materialized (
     select c.request_id, c.created_at, c.action from commands c
     where c.state = 'open' and c.expires_at <= now() and c.expires_at > '-infinity'),
   page as materialized (
     (select c.request_id, c.created_at from commands c
-     where ${BEFORE} and c.state = any (array['expired']) ${filter} order by ${order} ${NEWEST_FIRST} limit $1)
+     where ${BEFORE} and ${state} ${filter} order by ${order} ${NEWEST_FIRST} limit $1)
     union all
     (select c.request_id, c.created_at from unswept c where ${BEFORE} ${filter} ${NEWEST})
     order by created_at desc, request_id desc limit $1)
   select ${COLUMNS} from ${JOINED} where c.request_id in (select request_id from page) ${NEWEST}`
-const EXPIRED = expired('', 'c.state,')
-const EXPIRED_OF_ACTION = expired('and c.action = any (array[$4::text])', 'c.action, c.state,')
+const EXPIRED = expired(`c.state = any (array['expired'])`, '', 'c.state,')
+const EXPIRED_OF_ACTION = expired(
+  `c.state = 'expired'`,
+  'and c.action = any (array[$4::text])',
+  'c.action,',
+)
 const EXPIRED_OF_DEVICE = /* sql */ `
   ${OF_DEVICE} and (c.state = 'expired' or (c.state = 'open' and c.expires_at <= now())) ${NEWEST}`
 
