@@ -97,9 +97,9 @@ function createWaitNotes(say: (text: string) => void): (which: string, why: stri
   }
 }
 
-/** PgBouncer's word for `options`, by which each connection pins its settings. */
+/** PgBouncer's and RDS Proxy's words for `options`, by which each connection pins its settings. */
 function isPoolerRefusal(error: unknown): boolean {
-  return error instanceof Error && error.message.includes('unsupported startup parameter')
+  return /unsupported startup parameter|support command-line options/.test(errorText(error))
 }
 
 async function refuseUnfit(deps: StartupDeps, tables: readonly string[]): Promise<void> {

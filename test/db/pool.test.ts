@@ -265,6 +265,16 @@ t.test('a session that changes while we run is used no more, and named', async (
   }
 })
 
+t.test('a transaction that the server ends for its length is our trouble, no fault', async (t) => {
+  const { url, db, pool } = await prepare(t)
+  const { rows } = await db.query(`select current_setting('server_version_num')::int as version`)
+  if (rows[0].version < 170_000) return t.comment('before 17 there is no transaction_timeout')
+  const database = pg.escapeIdentifier(new URL(url).pathname.slice(1))
+  await db.query(`alter database ${database} set transaction_timeout = '100ms'`)
+  const code = { code: 'db_unavailable', cause: { code: '25P04' } }
+  await t.rejects(pool.query(sql('select pg_sleep(60)')), code)
+})
+
 t.test('waiting has a bound: one more is refused at once', async (t) => {
   const { pool, db } = await prepare(t)
   await db.query('begin')

@@ -9,12 +9,13 @@ import t, { type Test } from 'tap'
 import { startEmbedded } from '../../src/db/embedded.ts'
 import { readMigrations, tablesOf } from '../../src/db/migrate.ts'
 import { PINNED_SETTINGS, readSession, sessionFaults } from '../../src/db/session-check.ts'
+import { createApi } from '../../src/why/api.ts'
 import { call } from '../helpers/client.ts'
 import { readCluster, urlOf } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { type Launched, launch, refused, settings } from '../helpers/launched.ts'
 import { closeTheLoop } from '../helpers/owners-loop.ts'
-import { startService } from '../helpers/service.ts'
+import { ADMIN, startService } from '../helpers/service.ts'
 
 /** For each setting that connections pin, a value by which something of ours would go wrong or look otherwise. */
 const HOSTILE: Readonly<Record<string, string>> = {
@@ -277,6 +278,8 @@ t.test('a database that is not reached says why', async (t) => {
     const { status, body } = await call(origin, 'GET', '/readyz')
     t.match({ status, why: body.reasons.database }, { status: 503, why: new RegExp(`^${code}: `) })
     t.notMatch(body.reasons.database, /sworn|nowhere|127/, 'anybody may ask')
+    const api = createApi({ url: origin, token: ADMIN })
+    await t.rejects(api.get('/admin/devices'), { message: new RegExp(`database: ${code}: `) })
     const start = await launched.lines.waitFor(({ event }) => event === 'service.start')
     t.match(start, { database: code })
     t.equal(launched.stderr().match(/waiting for/g)?.length, 1, 'told once, tried often')
