@@ -63,7 +63,13 @@ export function settings(databaseUrl: string): Record<string, string> {
 /** Exit code 78 and no request served; gives what was said. */
 export async function refused(t: Test, env: Readonly<Record<string, string>>): Promise<string> {
   const launched = launch(t, env)
-  t.equal(await launched.exit, EX_CONFIG, launched.stderr())
+  const serves = launched.lines
+    .waitFor(({ event }) => event === 'service.ready')
+    .then(
+      () => 'it serves',
+      () => launched.exit,
+    )
+  t.equal(await Promise.race([launched.exit, serves]), EX_CONFIG, launched.stderr())
   t.equal(launched.lines.of('service.ready').length, 0)
   t.notMatch(launched.stderr(), /\n +at /, 'a message, no stack')
   return launched.stderr()
