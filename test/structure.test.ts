@@ -288,6 +288,16 @@ t.test('the production install is the two dependencies and theirs', async (t) =>
   t.same(installed.toSorted(), [...theirs].toSorted())
 })
 
+t.test('npm may run the install scripts that there are, and no others', async (t) => {
+  const read = (file: string) => JSON.parse(readFileSync(join(ROOT, file), 'utf8'))
+  const { packages } = read('package-lock.json')
+  const withScripts = Object.keys(packages).filter((path) => packages[path].hasInstallScript)
+  const allowed = Object.entries(read('package.json').allowScripts).flatMap(([name, isAllowed]) =>
+    isAllowed ? [`node_modules/${name}`] : [],
+  )
+  t.same(allowed.sort(), withScripts.sort())
+})
+
 t.test('the route table is the contract, and names the file of each route', async (t) => {
   const table = readFileSync(join(SRC, 'routes/index.ts'), 'utf8')
   const rows = [...table.matchAll(/\/\/ +(GET|POST|PUT|DELETE) +(\/\S+) +([a-z-]+\.ts)$/gm)]

