@@ -9,6 +9,7 @@ WORKDIR /build
 COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
+COPY scripts/ scripts/
 COPY src/ src/
 RUN npm run -s build
 

@@ -1,17 +1,22 @@
 /** What `npm pack` makes is complete and nothing else, and runs as a container would have it. */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
+  appendFileSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Container, makeContainer, noContainer } from '../helpers/container.ts'
 import { blocksOf, sectionOf } from '../helpers/markdown.ts'
@@ -185,3 +190,68 @@ function healthcheck(): readonly string[] {
   const text = readFileSync(join(ROOT, 'Dockerfile'), 'utf8')
   return JSON.parse(/^HEALTHCHECK [^[]*CMD (\[.*\])$/m.exec(text)?.[1] ?? '')
 }
+
+t.test('a build leaves what runs from there alone', async (t) => {
+  const copied = copyProject(t)
+  const project = `${copied} with spaces`
+  renameSync(copied, project)
+  t.teardown(() => rmSync(project, { recursive: true, force: true }))
+  const options = { cwd: project, env: readersEnv() }
+  const begin = () => {
+    const npm = spawn('npm', ['run', '-s', 'build'], { ...options, stdio: 'ignore' })
+    return once(npm, 'exit').then(([code]) => code as number | null)
+  }
+  const inodes = () =>
+    new Map(
+      filesUnder(project, 'dist').map((file) => [file, statSync(join(project, file)).ino] as const),
+    )
+  const src = (name: string) => join(project, 'src', name)
+  t.equal(await begin(), 0)
+  const first = inodes()
+  t.equal(await begin(), 0)
+  t.same(inodes(), first, 'made from the same: nothing is touched')
+
+  writeFileSync(src('planted.ts'), 'export const planted = 1\n')
+  appendFileSync(src('why.ts'), '\n// changed\n')
+  let isOver = false
+  const both = Promise.all([begin(), begin()]).finally(() => {
+    isOver = true
+  })
+  const compiled = [...first.keys()].filter((file) => /\.(js|map)$/.test(file))
+  const missing = new Set<string>()
+  while (!isOver) {
+    for (const file of compiled) if (!existsSync(join(project, file))) missing.add(file)
+    await setImmediate()
+  }
+  t.same(await both, [0, 0], 'of two at once, one waits')
+  t.same([...missing], [], 'nothing is missing at any time')
+  const second = inodes()
+  const changed = [...second].filter(([file, inode]) => first.get(file) !== inode)
+  t.same(changed.map(([file]) => file).sort(), [
+    'dist/.made-from',
+    'dist/planted.js',
+    'dist/planted.js.map',
+    'dist/why.js',
+    'dist/why.js.map',
+  ])
+
+  rmSync(src('planted.ts'))
+  const { pid } = spawnSync('true')
+  writeFileSync(join(project, 'dist.lock'), String(pid))
+  mkdirSync(join(project, 'dist.new'))
+  t.equal(await begin(), 0, 'what a killed build left holds up nobody')
+  t.notOk(second.delete('dist/planted.js') && existsSync(join(project, 'dist/planted.js')))
+
+  const third = inodes()
+  writeFileSync(src('broken.ts'), 'export const broken: number = "no"\n')
+  t.not(await begin(), 0)
+  t.same(inodes(), third, 'what does not compile replaces nothing')
+  rmSync(src('broken.ts'))
+  rmSync(join(project, 'dist/main.js'))
+  t.equal(await begin(), 0)
+  t.ok(existsSync(join(project, 'dist/main.js')), 'what somebody removed is made again')
+  t.same(
+    readdirSync(project).filter((name) => /^dist./.test(name)),
+    [],
+  )
+})
