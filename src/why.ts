@@ -1,15 +1,21 @@
 /**
- * `node dist/why.js <alias | request_id>`: for the pager, why a command has not run, why a phone is offline or refused,
- * which APK is live. A process of its own, beside the service, that asks nothing but the admin API.
- * Exit codes: 0 told; 1 nothing is known of it, or the API did not answer; 2 asked without a name or a token, or where
- * the token would cross a network in clear.
+ * `node dist/why.js <alias | device_id | request_id>`: for the pager, why a command has not run, why a phone is offline or
+ * refused, which APK is live. A process of its own, beside the service, that asks nothing but the admin API.
+ * Exit codes: 0 told; 1 nothing is known of it, or the API refused or did not answer; 2 the command line or the
+ * environment cannot be meant, or the token would cross a network in clear.
  */
-import { ApiError, createApi } from './why/api.ts'
+import { parseArgs } from 'node:util'
+import { ApiError, createApi, plain } from './why/api.ts'
 import { tell } from './why/tell.ts'
 
-const USAGE = `usage: why <alias | request_id>
+const USAGE = `usage: why <alias | device_id | request_id>
   FLEETLOOP_TOKEN  an admin token, scope read or admin: FLEETLOOP_TOKEN=$(cat data/admin-token)
   FLEETLOOP_URL    a replica or the balancer, https:// or on loopback; http://127.0.0.1:8080 where it is not set`
+
+/** What was typed, or set, cannot be meant. */
+class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
 
 const say = (text: string) => process.stderr.write(`${text}\n`)
 
@@ -17,31 +23,51 @@ process.stdout.on('error', () => {}) // a reader that left early has had enough
 try {
   process.exitCode = await run(process.argv.slice(2), process.env)
 } catch (error) {
-  if (!(error instanceof ApiError)) throw error
+  if (!(error instanceof ApiError) && !(error instanceof UsageError)) throw error
   say(error.message)
-  process.exitCode = 1
+  process.exitCode = error instanceof UsageError ? 2 : 1
 }
 
-async function run(names: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const [name, ...more] = names
-  const { FLEETLOOP_TOKEN: token = '', FLEETLOOP_URL: url = 'http://127.0.0.1:8080' } = env
-  if (name === undefined || more.length > 0 || token === '' || !URL.canParse(url)) {
-    say(USAGE)
-    return 2
+async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const name = nameOf(args)
+  if (name === undefined) {
+    process.stdout.write(`${USAGE}\n`)
+    return 0
   }
+  const { FLEETLOOP_TOKEN: token = '', FLEETLOOP_URL: url = 'http://127.0.0.1:8080' } = env
+  if (token === '') throw new UsageError(`FLEETLOOP_TOKEN is not set.\n${USAGE}`)
+  if (!URL.canParse(url)) throw new UsageError(`FLEETLOOP_URL is no URL: ${plain(url)}\n${USAGE}`)
   if (!isPrivate(new URL(url))) {
-    say(
-      `FLEETLOOP_URL: the token would go to ${url} in clear. Give https://, or http:// to loopback: on that host itself, or through ssh -L.`,
+    throw new UsageError(
+      `FLEETLOOP_URL: the token would go to ${plain(url)} in clear. Give https://, or http:// to loopback: on that host itself, or through ssh -L.`,
     )
-    return 2
   }
   const lines = await tell(createApi({ url, token }), name)
   if (lines.length === 0) {
-    say(`No phone, no command and no enrollment token here has the name ${name}.`)
+    say(`No phone, no command and no enrollment token here has the name ${plain(name)}.`)
     return 1
   }
   process.stdout.write(`${lines.join('\n')}\n`)
   return 0
+}
+
+/** undefined: help is asked for. Throws UsageError. */
+function nameOf(args: readonly string[]): string | undefined {
+  const { values, positionals } = parsed(args)
+  if (values.help === true) return undefined
+  const [name = '', ...more] = positionals
+  if (name === '') throw new UsageError(`A name is missing.\n${USAGE}`)
+  if (more.length > 0) throw new UsageError(`One name at a time, please.\n${USAGE}`)
+  return name
+}
+
+function parsed(args: readonly string[]) {
+  try {
+    const options = { help: { type: 'boolean', short: 'h' } } as const
+    return parseArgs({ args: [...args], options, allowPositionals: true })
+  } catch (error) {
+    throw new UsageError(`${plain(Object(error).message)}\n${USAGE}`)
+  }
 }
 
 /** Whether nobody on a network can read what is sent there. */

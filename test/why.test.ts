@@ -122,6 +122,11 @@ t.test('a phone: how it is, and what waits for it', async (t) => {
     await service.call('POST', '/admin/command?wait_ms=0', { body })
   }
   const online = await told(t, service, 'D02')
+  const [, printedId = ''] = /^phone D02 \((\S+)\)/.exec(online) ?? []
+  const ageless = (said: string) => said.replace(/\d+ s ago/g, 'now')
+  for (const id of [printedId, printedId.toUpperCase()]) {
+    t.equal(ageless(await told(t, service, id)), ageless(online), 'it takes the id that it prints')
+  }
   t.match(online, '  it said: ok, battery 4 %, not plugged in, lte, app 1.7\n')
   t.match(online, '  push token: live\n  enrolled once, ')
   const failing = { battery_pct: 4, status: 'critical' }
@@ -162,9 +167,17 @@ t.test('a phone that is refused: enrolled anew, deleted, or never enrolled', asy
   t.match(deleted, 'its token is refused, 410 device_deleted\n')
   t.match(deleted, / is used up: 401 token_exhausted\n/)
 
-  await service.enroll('D03')
+  const byId = await told(t, service, deviceId)
+  t.ok(byId.startsWith(`phone D03 (${deviceId}): deleted `), byId)
+  t.match(byId, / s ago\nphone D03: not enrolled\n/)
+
+  const { deviceId: successorId } = await service.enroll('D03')
   const successor = '\n  its phone was deleted; another one has the alias now:\nphone D03 ('
   t.match(await told(t, service, 'ring-3'), successor)
+  t.match(
+    await told(t, service, deviceId),
+    ` s ago\n  another one has the alias now:\nphone D03 (${successorId}): `,
+  )
 
   const asked = { body: { aliases: ['D04'] } }
   const { body } = await service.call('POST', '/v1/enroll-tokens', asked)
@@ -203,14 +216,26 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
     code: 1,
     err: /^No phone/,
   })
-  for (const [env, names] of [
-    [url, ['D01']],
-    [{ ...url, FLEETLOOP_TOKEN: READER }, []],
-    [{ ...url, FLEETLOOP_TOKEN: READER }, ['D01', 'D02']],
-    [{ FLEETLOOP_URL: 'here', FLEETLOOP_TOKEN: READER }, ['D01']],
+  const asked = { ...url, FLEETLOOP_TOKEN: READER }
+  for (const [env, names, err] of [
+    [url, ['D01'], 'FLEETLOOP_TOKEN is not set.\nusage: why '],
+    [asked, [], 'A name is missing.\nusage: why '],
+    [asked, [''], 'A name is missing.\nusage: why '],
+    [asked, ['D01', 'D02'], 'One name at a time, please.\nusage: why '],
+    [asked, ['D01', '--json'], "Unknown option '--json'."],
+    [asked, ['-v'], "Unknown option '-v'."],
+    [asked, ['--help=yes'], "Option '-h, --help' does not take an argument"],
+    [{ ...asked, FLEETLOOP_URL: 'here' }, ['D01'], 'FLEETLOOP_URL is no URL: here\nusage: why '],
   ] as const) {
-    t.match(await why(env, ...names), { code: 2, out: '', err: /^usage: why / })
+    const said = await why(env, ...names)
+    t.match(said, { code: 2, out: '' })
+    t.ok(said.err.startsWith(err), said.err)
   }
+  for (const names of [['--help'], ['-h'], ['--help', 'D01']]) {
+    t.match(await why({}, ...names), { code: 0, out: /^usage: why <alias \| device_id/, err: '' })
+  }
+  t.match(await why(asked, '--', '--help'), { code: 1, err: / has the name --help\.\n$/ })
+  t.match(await why(asked, 'a\u001b[2J\u202e'), { code: 1, err: / has the name a \[2J \.\n$/ })
   t.match(await why({ ...url, FLEETLOOP_TOKEN: 'no-such-token' }, 'D01'), {
     code: 1,
     err: /answers 401 token_unknown: .* FLEETLOOP_TOKEN\?\n$/,
@@ -219,8 +244,18 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
     code: 1,
     err: / answers 403 forbidden: This admin token lacks the scope: /,
   })
-  const nobody = { FLEETLOOP_URL: 'http://127.0.0.1:1', FLEETLOOP_TOKEN: READER }
-  t.match(await why(nobody, 'D01'), { code: 1, err: /gives no answer of ours: .* FLEETLOOP_URL\?/ })
+  for (const [nobody, reason] of [
+    ['http://127.0.0.1:9', 'bad port'], // one that fetch does not ask
+    [await closedPort(), 'ECONNREFUSED'],
+    [(await closedPort()).replace('127.0.0.1', 'localhost'), 'ECONNREFUSED'],
+    ['https://no-such-host.invalid', 'E'], // ENOTFOUND, or EAI_AGAIN where nobody resolves names
+    [(await closedPort()).replace('http:', 'https:'), 'ECONNREFUSED'],
+  ] as const) {
+    const said = await why({ FLEETLOOP_URL: nobody, FLEETLOOP_TOKEN: READER }, 'D01')
+    t.equal(said.code, 1)
+    t.ok(said.err.startsWith(`${nobody} gives no answer of ours: ${reason}`), said.err)
+    t.match(said.err, /\. FLEETLOOP_URL\?\n$/)
+  }
 
   for (const FLEETLOOP_URL of [
     'http://fleet.example:8080',
@@ -243,6 +278,16 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
   const another = { FLEETLOOP_URL: `http://127.0.0.1:${port}`, FLEETLOOP_TOKEN: READER }
   t.match(await why(another, 'D01'), { code: 1, err: / no answer of ours: 404\. FLEETLOOP_URL\?/ })
 })
+
+/** The URL of a port that nobody listens on. */
+async function closedPort(): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = Object(server.address())
+  server.close()
+  await once(server, 'close')
+  return `http://127.0.0.1:${port}`
+}
 
 t.test('without its database the service says so, and why', async (t) => {
   await databaseOutage(t, service, async () => {

@@ -70,8 +70,11 @@ export function plain(text: string): string {
   return text.replace(CONTROL, ' ')
 }
 
-/** fetch hides the reason in the cause. */
+/** fetch says `fetch failed`: the reason is in its cause, or in that of the first address tried. */
 function reasonOf(error: unknown): string {
-  const { cause } = Object(error)
-  return String(Object(cause).code ?? Object(error).message ?? error)
+  const { name, message, cause } = Object(error)
+  if (name === 'TimeoutError') return `none within ${TIMEOUT_MS / 1_000} s`
+  const { code, errors, message: reason } = Object(cause)
+  const [first] = Array.isArray(errors) ? errors : []
+  return String(code ?? Object(first).code ?? (reason || message || error))
 }

@@ -37,6 +37,15 @@ const PUSH_TOKEN = {
   none: 'none, only heartbeats bring commands',
 } as const
 
+/** Also a deleted one. */
+export async function findPhoneById(
+  api: Api,
+  deviceId: string,
+): Promise<(Phone & { readonly deleted_at: string | null }) | undefined> {
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(deviceId)) return undefined
+  return await api.get(`/admin/devices/${deviceId}`)
+}
+
 export async function findPhone(api: Api, alias: string): Promise<Phone | undefined> {
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(alias)) return undefined
   return (await api.get<Phones>(`/admin/devices?alias=${alias}`))?.devices[0]

@@ -1,21 +1,25 @@
 /** What a name is (a command, a phone, or only an enrollment token), and all that is to be told of it. */
+import { ago } from './ago.ts'
 import type { Api } from './api.ts'
 import { tellApk } from './apk.ts'
 import { findCommand, tellCommand } from './command.ts'
-import { findPhone, tellPhone } from './phone.ts'
+import { findPhone, findPhoneById, tellPhone } from './phone.ts'
 import { tellStranger } from './stranger.ts'
 
 /** Lines for a terminal; none where nothing is known. */
 export async function tell(api: Api, name: string): Promise<readonly string[]> {
   const command = await findCommand(api, name)
-  const phone = await findPhone(api, command?.alias ?? name)
-  const isSuccessor = command && phone && phone.device_id !== command.device_id
+  const named = command === undefined ? await findPhoneById(api, name) : undefined
+  const { alias, device_id } = command ?? named ?? { alias: name, device_id: undefined }
+  const phone = await findPhone(api, alias)
+  const isSuccessor = device_id !== undefined && phone && phone.device_id !== device_id
+  const deletion = named?.deleted_at
   const about = [
     ...(command === undefined ? [] : tellCommand(command, api.now())),
-    ...(isSuccessor ? ['  its phone was deleted; another one has the alias now:'] : []),
-    ...(phone === undefined
-      ? await tellStranger(api, command?.alias ?? name)
-      : await tellPhone(api, phone)),
+    ...(deletion ? [`phone ${alias} (${device_id}): deleted ${ago(deletion, api.now())}`] : []),
+    ...(isSuccessor && command ? ['  its phone was deleted; another one has the alias now:'] : []),
+    ...(isSuccessor && deletion ? ['  another one has the alias now:'] : []),
+    ...(phone === undefined ? await tellStranger(api, alias) : await tellPhone(api, phone)),
   ]
   return about.length === 0 ? [] : [...about, ...(await tellApk(api))]
 }
