@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { sleep, within } from '../core/wait.ts'
 import { connectionOf } from './database-url.ts'
+import { advanceSequences, type SequenceCheck } from './identity-sequences.ts'
 import { ReadOnlyServerError, ServerClient } from './server-client.ts'
 import { PIN_LOCALLY, readSession, SessionError, sessionFaults } from './session-check.ts'
 import { connectFailure, isUnavailable } from './sqlstate.ts'
@@ -91,13 +92,14 @@ export function tablesOf(migrations: readonly Migration[]): readonly string[] {
 }
 
 /**
- * Applies what is missing; returns how many were. Throws MigrationError, SessionError, or pg's error where the database
- * is away.
+ * Applies what is missing; returns how many were. Then moves on the sequences that are behind their tables. Throws
+ * MigrationError, SessionError, or pg's error where the database is away.
  */
 export async function migrate(
   url: string,
   migrations: readonly Migration[],
   isUnsafeAllowed = false,
+  onSequences: (check: SequenceCheck) => void = () => {},
 ): Promise<number> {
   const client = new ServerClient({
     ...connectionOf(url),
@@ -123,6 +125,8 @@ export async function migrate(
       }
     }
     await refuseNewer(client, migrations.length)
+    const tables = tablesOf(migrations)
+    onSequences(await withLockRetries(() => locked(client, () => advanceSequences(client, tables))))
     return appliedCount
   } finally {
     // Also where it could not connect: pg leaves some such sockets open. A server that went silent never says goodbye.
