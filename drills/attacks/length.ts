@@ -18,11 +18,10 @@ export interface Length {
   readonly flood: number
 }
 
-export const FULL: Length = {
+export const FULL: Omit<Length, 'rounds'> = {
   heartbeatsPerS: 200,
   warmS: 15,
   quietS: 15,
-  rounds: 3,
   attackS: 30,
   junkS: 60,
   downloadS: 90,

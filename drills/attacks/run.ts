@@ -2,7 +2,7 @@
 import type { Figure } from '../drill.ts'
 import { runCheckRow } from './check-row.ts'
 import { runSmallHeap } from './heap.ts'
-import { FULL, SHORT } from './length.ts'
+import type { Length } from './length.ts'
 import { runLoadRow } from './load-row.ts'
 import { preparePlace } from './place.ts'
 import { BYTES_ROWS } from './rows/bytes.ts'
@@ -17,7 +17,7 @@ export interface AttacksRun {
   readonly dir: string
   /** Of attacks.md; undefined: all. */
   readonly rows: ReadonlySet<number> | undefined
-  readonly isShort: boolean
+  readonly length: Length
   /** undefined: row after row. */
   readonly heap: { readonly mib: number; readonly minutes: number } | undefined
   readonly print: (line: string) => void
@@ -31,10 +31,9 @@ export const ROWS: ReadonlySet<number> = new Set(
 )
 
 export async function runAttacks(run: AttacksRun): Promise<readonly Figure[]> {
-  const { databaseUrl, dir, rows = ROWS, heap, print } = run
+  const { databaseUrl, dir, rows = ROWS, length, heap, print } = run
   print(`Node ${process.version}`)
   const place = await preparePlace(databaseUrl, dir)
-  const length = run.isShort ? SHORT : FULL
   if (heap !== undefined) return [await runSmallHeap({ ...heap, place, length, print })]
   const byRow = [
     ...LOAD_ROWS.map((row) => ({
