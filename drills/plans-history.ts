@@ -15,6 +15,10 @@ const LEFT_AFTER = 8_000
 /** Who issues enrollment tokens as fast as they can: so many within the hour. */
 export const BUSY_ADMIN = 'busy'
 export const ISSUED = 1_000
+/** A phone that is enrolled again and again; so is called what is changed again and again. */
+export const BUSY_ALIAS = 'busy-phone'
+/** One entry of the audit log in so many is about a device, the others about commands. */
+const ABOUT_A_DEVICE = 4
 /** Rows of one statement, so that no fill needs more memory than another. */
 const BATCH = 100_000
 
@@ -83,14 +87,15 @@ export async function fillEnded(db: pg.Client, from: number, to: number): Promis
        from generate_series(${first}, ${last}) n, unnest(array['accepted', 'push_sent', 'result']) stage`,
     )
     await db.query(
-      `insert into audit_log (at, admin, what, subject, request_id)
+      `insert into audit_log (at, admin, what, subject, detail, request_id)
        select ${CREATED}, case when n % ${RARE_ACTION.oneIn} = 0 then '${RARE_ADMIN}'
-           when n > ${LEFT_AFTER} and n % 2 = 0 then '${LEFT_ADMIN}' else 'drill' end, 'command.create', 'done-' || n, 'r'
+           when n > ${LEFT_AFTER} and n % 2 = 0 then '${LEFT_ADMIN}' else 'drill' end, case when n % ${ABOUT_A_DEVICE} = 0 then 'device.re_enrolled' else 'command.create' end,
+         case when n % 3 = 0 then '${BUSY_ALIAS}' else 'done-' || n end, case when n % ${ABOUT_A_DEVICE} = 0 then jsonb_build_object('alias', ${ALIAS}) end, 'r'
        from generate_series(${first}, ${last}) n`,
     )
     await db.query(
-      `insert into enrollment_tokens (token_id, token_hash, uses_allowed, expires_at, issued_by, issued_at, request_id)
-       select gen_random_uuid(), sha256(convert_to('enroll-' || n, 'UTF8')), 1, ${CREATED} + interval '1 day',
+      `insert into enrollment_tokens (token_id, token_hash, alias, uses_allowed, expires_at, issued_by, issued_at, request_id)
+       select gen_random_uuid(), sha256(convert_to('enroll-' || n, 'UTF8')), ${ALIAS}, 1, ${CREATED} + interval '1 day',
          'drill', ${CREATED}, 'r'
        from generate_series(${first}, ${last}) n`,
     )
@@ -100,4 +105,6 @@ export async function fillEnded(db: pg.Client, from: number, to: number): Promis
 
 /** Of the n-th row. */
 const ID = `('00000000-0000-4000-8000-' || lpad(((n - 1) % ${DEVICES} + 1)::text, 12, '0'))::uuid`
+/** One phone enrolls, and is enrolled, half the time; the others are enrolled in turn. */
+const ALIAS = `case when n % 2 = 0 then '${BUSY_ALIAS}' else 'D' || ((n - 1) % ${DEVICES} + 1) end`
 const CREATED = `now() - interval '1 hour' - make_interval(mins => n)`

@@ -15,6 +15,7 @@ import type { Database } from '../src/db/pool.ts'
 import type { Explained, PlanMode } from './plans-explain.ts'
 import {
   BUSY_ADMIN,
+  BUSY_ALIAS,
   DEVICES,
   deviceId,
   ISSUED,
@@ -268,19 +269,33 @@ function deviceLists(): readonly Statement[] {
 function auditLists(): readonly Statement[] {
   const since = new Date(Date.now() - DAY_MS)
   const after = { at: since.toISOString(), id: '1' }
-  const cases: readonly [what: string, after: ListPage['after'], filter: AuditFilter][] = [
-    ['newest', null, { since: null, admin: null }],
-    ['a later page', after, { since: null, admin: null }],
-    ['since a day', null, { since, admin: null }],
-    ['of an admin', null, { since: null, admin: BY.admin }],
-    ['of a rare admin', null, { since: null, admin: RARE_ADMIN }],
-    ['of an admin who left', null, { since: null, admin: LEFT_ADMIN }],
+  const any: AuditFilter = { since: null, admin: null, subject: null, alias: null }
+  const cases: readonly [what: string, after: ListPage['after'], filter: Partial<AuditFilter>][] = [
+    ['newest', null, {}],
+    ['a later page', after, {}],
+    ['since a day', null, { since }],
+    ['of an admin', null, { admin: BY.admin }],
+    ['of a rare admin', null, { admin: RARE_ADMIN }],
+    ['of an admin who left', null, { admin: LEFT_ADMIN }],
     ['of an unknown admin', null, { since, admin: 'none' }],
+    ['of a subject', null, { subject: 'done-8' }],
+    ['of a busy subject', null, { subject: BUSY_ALIAS }],
+    ['of an unknown subject', null, { subject: 'none' }],
+    [
+      'of a subject, an alias and an admin',
+      null,
+      { subject: 'done-8', alias: 'D1', admin: 'none' },
+    ],
+    ['of an alias', null, { alias: 'D1' }],
+    ['of a busy alias', null, { alias: BUSY_ALIAS }],
+    ['of a busy alias, a later page', after, { alias: BUSY_ALIAS }],
+    ['of an unknown alias', null, { alias: 'none' }],
+    ['of an alias and an unknown admin', null, { alias: 'D1', admin: 'none' }],
   ]
   return cases.map(([what, after, filter]) => ({
     title: `audit log: ${what}`,
     modes: BOTH,
-    run: (database) => auditStore(database).list({ limit: PAGE, after }, filter),
+    run: (database) => auditStore(database).list({ limit: PAGE, after }, { ...any, ...filter }),
     index: null,
     mostRows: PAGE,
   }))
@@ -325,9 +340,16 @@ function enrollmentTokens(): readonly Statement[] {
     ...([null, 'active', 'exhausted', 'expired', 'revoked'] as const).map((status) => ({
       title: `enrollment tokens: ${status ?? 'newest'}`,
       modes: BOTH,
-      run: (database: Database) => store(database).list(page, status),
+      run: (database: Database) => store(database).list(page, { status, alias: null }),
       index: null,
       mostRows: UNEXPIRED + 2 * PAGE,
+    })),
+    ...(['D1', BUSY_ALIAS, 'none'] as const).map((alias) => ({
+      title: `enrollment tokens: of alias ${alias}`,
+      modes: BOTH,
+      run: (database: Database) => store(database).list(page, { status: null, alias }),
+      index: 'enrollment_tokens_alias',
+      mostRows: PAGE,
     })),
   ]
 }

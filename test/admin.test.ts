@@ -192,6 +192,15 @@ t.test('the audit log tells who did what, since when, newest first', async (t) =
   t.same(subjects.sort(), tokens.map((row: { token_id: string }) => row.token_id).sort())
   t.same(await mine(`${query}&admin=tester-next`, 500), rows.slice(1))
   t.same((await get(`${query}&admin=nobody`)).body, { audit: [], next_cursor: null })
+  const ofAlias = [rows[0], rows.find((row) => row['subject'] === tokens[0].token_id)]
+  t.same((await get(`${query}&alias=audit-1`)).body.audit, ofAlias)
+  t.same(await mine(`${query}&alias=audit-1`, 1), ofAlias, 'page by page')
+  t.same((await get('/admin/audit?alias=audit-1&admin=tester-next')).body.audit, ofAlias.slice(1))
+  const ofSubject = `/admin/audit?subject=${tokens[0].token_id}`
+  t.same((await get(ofSubject)).body.audit, ofAlias.slice(1))
+  t.same((await get(`${ofSubject}&alias=audit-1&admin=tester-next`)).body.audit, ofAlias.slice(1))
+  t.same((await get(`${ofSubject}&alias=audit-2`)).body.audit, [])
+  t.same((await get(`${ofSubject}&admin=tester`)).body.audit, [])
   const later = encodeURIComponent('2900-01-01T00:00:00+02:00')
   t.same((await get(`/admin/audit?since=${later}`)).body.audit, [])
 })
@@ -248,6 +257,9 @@ t.test('a bad limit or filter is 422 and names the field', async (t) => {
     ],
     ['/admin/audit', 'since', ['294277-01-01T00:00:00Z', '0001-01-01T00:00:00Z', '1e400', '']],
     ['/admin/audit', 'admin', ['\0', 'a'.repeat(65)]],
+    ['/admin/audit', 'subject', ['\0', '', 'a b', 'a'.repeat(129)]],
+    ['/admin/audit', 'alias', ['\0', '', '-a', 'a'.repeat(65)]],
+    ['/v1/enroll-tokens', 'alias', ['\0', '', '-a', 'a'.repeat(65)]],
     ['/admin/commands', 'device_id', ['x', '\0', `{${UNKNOWN_ID}}`, `${UNKNOWN_ID}0`, '-1', '']],
     ['/admin/commands', 'status', ['open', '\0', '']],
     ['/admin/commands', 'action', ['a'.repeat(65), '\0']],

@@ -151,6 +151,11 @@ t.test('tokens are listed newest first by status, page by page, without secrets'
     const mine = body.tokens.filter((row: { note: string }) => row.note === 'listed')
     t.match(mine, [{ token_id: issued?.token_id, alias: issued?.alias, status }], status)
     t.equal(mine.length, 1, status)
+    const ofAlias = (query: string) => service.call('GET', `${PATH}?alias=${issued?.alias}${query}`)
+    t.same((await ofAlias('')).body, { tokens: mine, next_cursor: null }, `of ${issued?.alias}`)
+    t.same((await ofAlias(`&status=${status}`)).body.tokens, mine)
+    const other = status === 'active' ? 'revoked' : 'active'
+    t.same((await ofAlias(`&status=${other}`)).body.tokens, [])
   }
   const all = await service.call('GET', `${PATH}?limit=500`)
   t.equal(all.body.next_cursor, null)

@@ -44,7 +44,12 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
   'GET /v1/enroll-tokens': [
     {
       path: '/v1/enroll-tokens',
-      query: { status: 'active', limit: '1', cursor: await cursorOf('/v1/enroll-tokens') },
+      query: {
+        status: 'active',
+        alias: 'E1',
+        limit: '1',
+        cursor: await cursorOf('/v1/enroll-tokens'),
+      },
     },
   ],
   'GET /admin/commands': [
@@ -76,6 +81,8 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
       query: {
         since: '2026-01-31T09:15:00Z',
         admin: 'tester',
+        subject: deviceId,
+        alias: 'D01',
         limit: '1',
         cursor: await cursorOf('/admin/audit'),
       },

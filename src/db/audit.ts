@@ -1,5 +1,5 @@
 /** The audit log: who changed which token, command, device or build. Written in the change's own transaction. */
-import type { Database, Queryable } from './pool.ts'
+import type { Database, Query, Queryable } from './pool.ts'
 
 export interface AuditEntry {
   /** null: a device did it with an enrollment token. */
@@ -49,6 +49,20 @@ const list = (filter: string, order: string) => /* sql */ `
 const LIST = list('', '')
 /** Said so that only that admin's index can sort it: by time alone, who left long ago is looked for in all that came since. */
 const LIST_OF_ADMIN = list('and admin = any (array[$5::text])', 'audit_log.admin,')
+/**
+ * Of several filters the narrowest finds the rows, the others are applied to these. `between`: a plan for all values takes
+ * an equal alias to have few rows and sorts them all, be they 100,000; of a range it reads a page in the index's order.
+ */
+const LIST_OF_ALIAS = list(
+  `and detail->>'alias' is not null and detail->>'alias' between $5 and $5
+    and ($6::text is null or admin = $6)`,
+  `(audit_log.detail->>'alias'),`,
+)
+const LIST_OF_SUBJECT = list(
+  `and subject between $5 and $5 and ($6::text is null or admin = $6)
+    and ($7::text is null or detail->>'alias' = $7)`,
+  'audit_log.subject,',
+)
 
 export async function writeAudit(tx: Queryable, ...entries: readonly AuditEntry[]): Promise<void> {
   await tx.query({
@@ -65,9 +79,14 @@ export async function writeAudit(tx: Queryable, ...entries: readonly AuditEntry[
   })
 }
 
+/** null: any. */
 export interface AuditFilter {
   readonly since: Date | null
   readonly admin: string | null
+  /** Id of the token, command, device or build that was changed. */
+  readonly subject: string | null
+  /** Of the device, or of the one that an enrollment token is for. */
+  readonly alias: string | null
 }
 
 export interface AuditStore {
@@ -77,14 +96,24 @@ export interface AuditStore {
 
 export function auditStore(database: Database): AuditStore {
   return {
-    async list({ limit, after }, { since, admin }) {
-      const values = [limit, after?.at ?? null, after?.id ?? null, since]
-      const { rows } = await database.query<AuditRow>(
-        admin === null
-          ? { name: 'audit.list', text: LIST, values }
-          : { name: 'audit.list_of_admin', text: LIST_OF_ADMIN, values: [...values, admin] },
-      )
-      return rows
+    async list(page, filter) {
+      return (await database.query<AuditRow>(listQuery(page, filter))).rows
     },
   }
+}
+
+function listQuery({ limit, after }: ListPage, filter: AuditFilter): Query {
+  const { since, admin, subject, alias } = filter
+  const values = [limit, after?.at ?? null, after?.id ?? null, since]
+  if (subject !== null) {
+    const of = [subject, admin, alias]
+    return { name: 'audit.list_of_subject', text: LIST_OF_SUBJECT, values: [...values, ...of] }
+  }
+  if (alias !== null) {
+    return { name: 'audit.list_of_alias', text: LIST_OF_ALIAS, values: [...values, alias, admin] }
+  }
+  if (admin !== null) {
+    return { name: 'audit.list_of_admin', text: LIST_OF_ADMIN, values: [...values, admin] }
+  }
+  return { name: 'audit.list', text: LIST, values }
 }

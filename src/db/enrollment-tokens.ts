@@ -2,26 +2,19 @@
 import type { EnrollmentTokenStatus, EnrollmentVerdict } from '../core/identity.ts'
 import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
 import { type Batch, type BatchKey, findBatch, rememberBatch } from './enrollment-batches.ts'
-import type { Database, Query, Queryable } from './pool.ts'
+import {
+  type EnrollmentTokenFilter,
+  type EnrollmentTokenRow,
+  listQuery,
+  STATUS,
+} from './enrollment-token-lists.ts'
+import type { Database, Queryable } from './pool.ts'
 
 export interface NewEnrollmentToken {
   readonly tokenId: string
   readonly tokenHash: Buffer
   /** null: unbound. */
   readonly alias: string | null
-}
-
-export interface EnrollmentTokenRow {
-  readonly tokenId: string
-  readonly alias: string | null
-  readonly usesAllowed: number
-  readonly usesConsumed: number
-  readonly status: EnrollmentTokenStatus
-  readonly issuedAt: string
-  readonly expiresAt: string
-  readonly revokedAt: string | null
-  readonly issuedBy: string
-  readonly note: string | null
 }
 
 export interface IssueOptions {
@@ -53,7 +46,7 @@ export type IssueOutcome =
 export interface EnrollmentTokenStore {
   issue(tokens: readonly NewEnrollmentToken[], options: IssueOptions): Promise<IssueOutcome>
   judge(tokenHash: Buffer): Promise<EnrollmentVerdict>
-  list(page: ListPage, status: EnrollmentTokenStatus | null): Promise<readonly EnrollmentTokenRow[]>
+  list(page: ListPage, filter: EnrollmentTokenFilter): Promise<readonly EnrollmentTokenRow[]>
   revoke(
     tokenId: string,
     by: Omit<AuditEntry, 'what' | 'subject' | 'detail'>,
@@ -63,13 +56,6 @@ export interface EnrollmentTokenStore {
 export type RevokeOutcome = 'revoked' | 'already_revoked' | 'unknown' | 'exhausted' | 'expired'
 
 const HOUR_S = 3_600
-
-/** One rule for all: which status a row has now. Revocation is the strongest word, then time, then uses. */
-const STATUS = /* sql */ `
-  case when revoked_at is not null then 'revoked'
-       when expires_at <= now() then 'expired'
-       when uses_consumed >= uses_allowed then 'exhausted'
-       else 'active' end`
 
 /** Serialises one admin's batches, so that two at once cannot both pass the limit. */
 const LOCK_ADMIN = /* sql */ `select pg_advisory_xact_lock(hashtextextended('enroll-tokens:' || $1, 0))`
@@ -110,27 +96,6 @@ const REVOKE = /* sql */ `
 
 const STATUS_OF = /* sql */ `select ${STATUS} as "status" from enrollment_tokens where token_id = $1`
 
-const COLUMNS = /* sql */ `
-  token_id as "tokenId", alias as "alias", uses_allowed as "usesAllowed",
-  uses_consumed as "usesConsumed", ${STATUS} as "status", ${timeText('issued_at')} as "issuedAt",
-  ${timeText('expires_at')} as "expiresAt", ${timeText('revoked_at')} as "revokedAt",
-  issued_by as "issuedBy", note as "note"`
-const BEFORE = /* sql */ `
-  (issued_at, token_id) <
-    (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))`
-const NEWEST = /* sql */ `order by t.issued_at desc, t.token_id desc limit $1`
-const SELECT = /* sql */ `select ${COLUMNS} from enrollment_tokens t where ${BEFORE}`
-
-const LIST = /* sql */ `${SELECT} ${NEWEST}`
-/** Found among those that have not expired, which are few: nearly all of a long history has. */
-const LIST_UNEXPIRED = /* sql */ `
-  with unexpired as materialized (
-    select * from enrollment_tokens where expires_at > now() and revoked_at is null)
-  select ${COLUMNS} from unexpired t where ${BEFORE} and ${STATUS} = $4 ${NEWEST}`
-/** Nearly all of a history: in the order of the list, past those that are still valid. */
-const LIST_EXPIRED = /* sql */ `${SELECT} and revoked_at is null and expires_at <= now() ${NEWEST}`
-const LIST_REVOKED = /* sql */ `${SELECT} and revoked_at is not null ${NEWEST}`
-
 export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
   return {
     issue(tokens, options) {
@@ -152,8 +117,8 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
 
     judge: (tokenHash) => judge(database, JUDGE, tokenHash),
 
-    async list(page, status) {
-      return (await database.query<EnrollmentTokenRow>(listQuery(page, status))).rows
+    async list(page, filter) {
+      return (await database.query<EnrollmentTokenRow>(listQuery(page, filter))).rows
     },
 
     revoke(tokenId, by) {
@@ -166,25 +131,6 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
         return outcome
       })
     },
-  }
-}
-
-function listQuery({ limit, after }: ListPage, status: EnrollmentTokenStatus | null): Query {
-  const values = [limit, after?.at ?? null, after?.id ?? null]
-  switch (status) {
-    case null:
-      return { name: 'enrollment_tokens.list', text: LIST, values }
-    case 'expired':
-      return { name: 'enrollment_tokens.list_expired', text: LIST_EXPIRED, values }
-    case 'revoked':
-      return { name: 'enrollment_tokens.list_revoked', text: LIST_REVOKED, values }
-    case 'active':
-    case 'exhausted':
-      return {
-        name: 'enrollment_tokens.list_unexpired',
-        text: LIST_UNEXPIRED,
-        values: [...values, status],
-      }
   }
 }
 

@@ -1,4 +1,5 @@
 /** GET /admin/audit: who did what, newest first. */
+import { ALIAS, REQUEST_ID } from '../core/ids.ts'
 import type { AuditStore } from '../db/audit.ts'
 import { queryString, queryTime } from '../http/fields.ts'
 import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
@@ -13,13 +14,15 @@ export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
     path: '/admin/audit',
     guard: 'admin',
     scopes: ['admin', 'read'],
-    takes: { query: ['since', 'admin', ...PAGE_QUERY], fields: [] },
+    takes: { query: ['since', 'admin', 'subject', 'alias', ...PAGE_QUERY], fields: [] },
     body: 0,
     async handle({ query }) {
       const page = readPage(query, 'audit', isAuditId)
       const read = await deps.audit.list(page, {
         since: queryTime(query, 'since') ?? null,
         admin: queryString(query, 'admin', 64) ?? null,
+        subject: queryString(query, 'subject', 128, REQUEST_ID) ?? null,
+        alias: queryString(query, 'alias', 64, ALIAS) ?? null,
       })
       const { rows, nextCursor } = pageOf(read, page, (row) => row)
       const audit = rows.map((row) => ({

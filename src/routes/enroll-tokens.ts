@@ -12,6 +12,7 @@ import {
   intField,
   optionalText,
   queryEnum,
+  queryString,
 } from '../http/fields.ts'
 import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json, NO_NAMES, type RouteRequest } from '../http/route.ts'
@@ -135,12 +136,13 @@ export function listEnrollTokensRoute(deps: {
     path: PATH,
     guard: 'admin',
     scopes: ['enroll', 'read'],
-    takes: { query: ['status', ...PAGE_QUERY], fields: [] },
+    takes: { query: ['status', 'alias', ...PAGE_QUERY], fields: [] },
     body: 0,
     async handle({ query }) {
       const page = readPage(query, 'tokens', isUuid)
       const status = queryEnum(query, 'status', STATUSES) ?? null
-      const read = await deps.tokens.list(page, status)
+      const alias = queryString(query, 'alias', 64, ALIAS) ?? null
+      const read = await deps.tokens.list(page, { status, alias })
       const { rows, nextCursor } = pageOf(read, page, (row) => ({
         at: row.issuedAt,
         id: row.tokenId,

@@ -2,6 +2,8 @@
 
 /** One answer takes so long at most, milliseconds. */
 const TIMEOUT_MS = 10_000
+/** What an alias looks like: nothing else is looked for as one. */
+export const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 const CONTROL = /[\p{Cc}\p{Cf}\u2028\u2029]/gu
 
 /** Its message is all that the reader needs. */

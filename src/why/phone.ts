@@ -1,6 +1,6 @@
 /** Why a phone is offline, and what waits for it. */
 import { ago, duration } from './ago.ts'
-import { type Api, plain } from './api.ts'
+import { ALIAS, type Api, plain } from './api.ts'
 import { type Command, findCommand } from './command.ts'
 
 /** As GET /admin/devices gives it. */
@@ -47,7 +47,7 @@ export async function findPhoneById(
 }
 
 export async function findPhone(api: Api, alias: string): Promise<Phone | undefined> {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(alias)) return undefined
+  if (!ALIAS.test(alias)) return undefined
   return (await api.get<Phones>(`/admin/devices?alias=${alias}`))?.devices[0]
 }
 

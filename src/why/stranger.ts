@@ -1,23 +1,21 @@
 /** Why a phone that is not here is refused: it was deleted, or it never came with its enrollment token. */
 import { ago } from './ago.ts'
-import { type Api, plain } from './api.ts'
+import { ALIAS, type Api, plain } from './api.ts'
 
 interface Change {
   readonly at: string
   readonly admin: string | null
   readonly what: string
-  readonly detail: Readonly<Record<string, unknown>> | null
 }
 
 interface EnrollmentToken {
-  readonly alias: string | null
   readonly status: 'active' | 'exhausted' | 'expired' | 'revoked'
   readonly issued_at: string
   readonly expires_at: string
   readonly issued_by: string
 }
 
-/** Looked through, newest first: enough for what happened lately. */
+/** Changes of one alias looked through for the deletion, newest first. */
 const LOOKED_THROUGH = 500
 const REFUSED = {
   active: 'not used yet: the phone never came, or its request was refused',
@@ -27,14 +25,15 @@ const REFUSED = {
 } as const
 
 export async function tellStranger(api: Api, alias: string): Promise<readonly string[]> {
-  const audit = await api.get<{ audit: readonly Change[] }>(`/admin/audit?limit=${LOOKED_THROUGH}`)
-  const issued = await api.get<{ tokens: readonly EnrollmentToken[] }>(
-    `/v1/enroll-tokens?limit=${LOOKED_THROUGH}`,
+  if (!ALIAS.test(alias)) return []
+  const audit = await api.get<{ audit: readonly Change[] }>(
+    `/admin/audit?alias=${alias}&limit=${LOOKED_THROUGH}`,
   )
-  const isDeletion = ({ what, detail }: Change) =>
-    what === 'device.delete' && detail?.['alias'] === alias
-  const deleted = audit?.audit.find(isDeletion)
-  const token = issued?.tokens.find((one) => one.alias === alias)
+  const issued = await api.get<{ tokens: readonly EnrollmentToken[] }>(
+    `/v1/enroll-tokens?alias=${alias}&limit=1`,
+  )
+  const deleted = audit?.audit.find(({ what }) => what === 'device.delete')
+  const [token] = issued?.tokens ?? []
   if (deleted === undefined && token === undefined) return []
   const now = api.now()
   return [
@@ -45,7 +44,7 @@ export async function tellStranger(api: Api, alias: string): Promise<readonly st
           `  ${deleted.admin} deleted it ${ago(deleted.at, now)}: its token is refused, 410 device_deleted`,
         ]),
     ...(token === undefined
-      ? ['  no enrollment token was made for it lately: POST /v1/enroll-tokens']
+      ? ['  no enrollment token is known for it: POST /v1/enroll-tokens']
       : [
           `  its last enrollment token, made by ${token.issued_by} ${ago(token.issued_at, now)}, is ${REFUSED[token.status]}`,
         ]),
