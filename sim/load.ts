@@ -141,7 +141,8 @@ class Load {
       this.#endWhenSettled() // the last arrival, or by `next`
       return
     }
-    this.#arrival = setTimeout(() => this.#arrive(), this.#dueAtMs(this.#due) - performance.now())
+    const waitMs = this.#dueAtMs(this.#due) - performance.now()
+    this.#arrival = setTimeout(() => this.#arrive(), Math.max(0, waitMs))
   }
 
   get #isOver(): boolean {

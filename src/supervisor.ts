@@ -26,6 +26,8 @@ const NOTIFY_TIMEOUT_MS = 5_000
 /** One message may be lost, and the next is still in time. */
 const PINGS_PER_WATCHDOG = 3
 const LEAST_PING_MS = 100
+/** A watchdog of years would overflow a timer, which then fires every millisecond. */
+const MOST_PING_MS = 60_000
 
 /** `say` is told once where messages cannot be sent. */
 export function createSupervisor(
@@ -69,7 +71,8 @@ export function createSupervisor(
       void send('READY=1')
       if (!/^[1-9]\d*$/.test(WATCHDOG_USEC) || WATCHDOG_PID !== String(pid)) return
       const everyMs = Number(WATCHDOG_USEC) / 1_000 / PINGS_PER_WATCHDOG
-      setInterval(() => void ping(), Math.max(LEAST_PING_MS, everyMs)).unref()
+      const pingMs = Math.min(Math.max(LEAST_PING_MS, everyMs), MOST_PING_MS)
+      setInterval(() => void ping(), pingMs).unref()
     },
     stopping() {
       void send('STOPPING=1')

@@ -14,10 +14,10 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
-/** As `work` settles; after `ms` rejects with `refusal()`, while the work goes on. */
+/** As `work` settles; after `ms` (at once when less than 0) rejects with `refusal()`, while the work goes on. */
 export function inTime<T>(work: Promise<T>, ms: number, refusal: () => Error): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(refusal()), ms)
+    const timer = setTimeout(() => reject(refusal()), Math.max(0, ms)) // Node 24 warns of less than 0
     work.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }

@@ -248,7 +248,7 @@ async function within<T>(leftMs: number, work: Promise<T>): Promise<T> {
   const end = new Promise<never>((_, reject) => {
     timer = setTimeout(
       () => reject(new AccessTokenError('no access token within the deadline', false, 'TIMEOUT')),
-      leftMs,
+      Math.max(0, leftMs),
     )
   })
   try {
