@@ -113,7 +113,7 @@ export class FuzzClient {
     manner: FuzzManner,
   ): Promise<void> {
     const answer = await this.#answer(request.isHead, ANSWER_MS)
-    if (answer === undefined) throw new Error('no answer to a whole request')
+    if (answer === undefined) throw this.#noAnswer()
     this.#judge(request, answer)
     this.#isEnding = answer.headers.get('connection') === 'close'
     const [next, ...rest] = behind
@@ -174,7 +174,7 @@ export class FuzzClient {
     const isHead = /^\s*HEAD /.test(text)
     const isWhole = isWholeHead(text)
     let answer = await this.#answer(isHead, isWhole ? ANSWER_MS : PATIENCE_MS)
-    if (answer === undefined && isWhole) throw new Error('no answer to a whole request')
+    if (answer === undefined && isWhole) throw this.#noAnswer()
     if (answer === undefined && !this.#isClosed) {
       this.#socket?.end()
       answer = await this.#answer(isHead, CLOSE_MS)
@@ -184,6 +184,11 @@ export class FuzzClient {
     this.#judge(request, answer)
     // Whose answers have a body only the bytes tell.
     if (!text.includes('HEAD ')) await this.#readFurther(request)
+  }
+
+  #noAnswer(): Error {
+    const end = this.#isClosed ? 'the connection was closed' : `${ANSWER_MS / 1_000} s passed`
+    return new Error(`no answer to a whole request: ${end}`)
   }
 
   /** What else damage made of it: answers to their end, each well formed. */

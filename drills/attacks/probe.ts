@@ -14,16 +14,20 @@ export interface ProbeReply {
   readonly failed: number
   /** From connect to the last byte; the probe on its way counts with its age. */
   readonly worstMs: number
+  /** A timer of this process was late by so much: the machine's share of `worstMs`. */
+  readonly lateMs: number
 }
 
 const EVERY_MS = 50
 /** Longer than any stall that was ever measured. */
 const TIMEOUT_MS = 150_000
+const TICK_MS = 10
 const REQUEST = 'GET /healthz HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n'
 
 let asked = 0
 let failed = 0
 let worstMs = 0
+let lateMs = 0
 let underWaySinceMs: number | undefined
 
 async function ask(port: number): Promise<void> {
@@ -49,12 +53,25 @@ async function askOn(port: number): Promise<never> {
   }
 }
 
+function watchTimer(): void {
+  let dueAtMs = performance.now() + TICK_MS
+  setInterval(() => {
+    const nowMs = performance.now()
+    lateMs = Math.max(lateMs, nowMs - dueAtMs)
+    dueAtMs = nowMs + TICK_MS
+  }, TICK_MS)
+}
+
 serve<ProbeQuestion, ProbeReply>(async (question) => {
-  if (question.do === 'start') void askOn(question.port)
+  if (question.do === 'start') {
+    void askOn(question.port)
+    watchTimer()
+  }
   const ageMs = underWaySinceMs === undefined ? 0 : performance.now() - underWaySinceMs
-  const reply = { asked, failed, worstMs: Math.max(worstMs, ageMs) }
+  const reply = { asked, failed, worstMs: Math.max(worstMs, ageMs), lateMs }
   asked = 0
   failed = 0
   worstMs = 0
+  lateMs = 0
   return reply
 })
