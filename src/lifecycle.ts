@@ -15,7 +15,6 @@ import { stopListening } from './listening.ts'
 import type { Maintenance } from './maintenance.ts'
 import type { Sender } from './sender.ts'
 import { prepareDatabase, type StartupDeps } from './startup.ts'
-import type { Line } from './telemetry/events.ts'
 
 /** What changes in the life of a process, and who reads it: the routes. */
 export interface ServiceState {
@@ -25,15 +24,13 @@ export interface ServiceState {
 }
 
 export interface LifecycleDeps
-  extends Pick<StartupDeps, 'databaseUrl' | 'database' | 'secrets' | 'observe' | 'say'> {
+  extends Pick<StartupDeps, 'databaseUrl' | 'database' | 'secrets' | 'observe' | 'say' | 'log'> {
   readonly config: Config
   readonly version: string
   readonly startedAtMs: number
   readonly state: ServiceState
   readonly closing: AbortController
   readonly trouble: () => Trouble | undefined
-  /** Writes a line that belongs to no request. */
-  readonly log: (line: Line) => void
   /** Writes at once the lines that a limit holds back (telemetry/line-limit.ts). */
   readonly flushLog: () => void
   readonly listener: Listener

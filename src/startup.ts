@@ -6,12 +6,14 @@ import { sleep } from './core/wait.ts'
 import { checkDatabase } from './db/database-check.ts'
 import { startEmbedded } from './db/embedded.ts'
 import type { HmacSecretStore } from './db/hmac-secrets.ts'
+import type { SequenceCheck } from './db/identity-sequences.ts'
 import { readInstanceId } from './db/installation.ts'
 import { MigrationError, migrate, readMigrations, tablesOf } from './db/migrate.ts'
 import type { Database } from './db/pool.ts'
 import { SessionError } from './db/session-check.ts'
 import { isOwnWait, isUnavailable } from './db/sqlstate.ts'
 import { secretFingerprint } from './security/tokens.ts'
+import type { Line } from './telemetry/events.ts'
 
 /** The service must not start like this; the message says what to change. process.ts exits with 78 (EX_CONFIG). */
 export class StartError extends Error {
@@ -27,6 +29,8 @@ export interface StartupDeps {
   readonly observe: (error: unknown) => void
   /** Notes for people, on stderr. */
   readonly say: (text: string) => void
+  /** Writes a line that belongs to no request. */
+  readonly log: (line: Line) => void
   /** Told once the schema is in and the installation is known. */
   readonly identified: (instanceId: string) => void
   readonly makePartitions: () => Promise<void>
@@ -64,7 +68,7 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
     let which = config.migrateDatabaseUrl === null ? '' : ' of MIGRATE_DATABASE_URL'
     try {
       const url = config.migrateDatabaseUrl ?? deps.databaseUrl
-      await migrate(url, migrations, config.allowUnsafeDatabase)
+      await migrate(url, migrations, config.allowUnsafeDatabase, (check) => report(check, deps))
       which = ''
       await refuseUnfit(deps, tablesOf(migrations))
       deps.identified(await readInstanceId(database))
@@ -95,6 +99,15 @@ function createWaitNotes(say: (text: string) => void): (which: string, why: stri
     said.add(what)
     say(`waiting for ${what}; trying again every ${RETRY_MS / 1_000} s`)
   }
+}
+
+/** Each sequence that was behind is worth a warning: what else did the restore, or the replication, leave out? */
+function report({ advanced, closed }: SequenceCheck, { log, say }: StartupDeps): void {
+  for (const fields of advanced) log({ event: 'db.sequence_advanced', fields })
+  if (closed.length === 0) return
+  say(
+    `note: nobody can tell whether ${closed.join(', ')} is behind its table: grant select, update on sequence ${closed.join(', ')} to the role of the migrations`,
+  )
 }
 
 /** PgBouncer's and RDS Proxy's words for `options`, by which each connection pins its settings. */

@@ -26,9 +26,8 @@ import {
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import pg from 'pg'
 import { errorText } from '../core/error-text.ts'
-import { connectionOf } from './database-url.ts'
+import { connect } from './connect.ts'
 import { type Binaries, findBinaries, linkLibraries } from './embedded-binaries.ts'
 import {
   commandAs,
@@ -252,14 +251,10 @@ async function makeDatabase(place: Place): Promise<void> {
 
 /** On a connection of its own, to the database that initdb made. Returns the number of rows. */
 async function query(place: Place, text: string): Promise<number> {
-  const client = new pg.Client({
-    ...connectionOf(url(place, 'postgres')),
-    connectionTimeoutMillis: 2000,
-    query_timeout: 10_000,
-  })
+  const options = { mayBeReadOnly: true, query_timeout: 10_000 }
+  const client = await connect(url(place, 'postgres'), options, AbortSignal.timeout(2_000))
   client.on('error', () => {})
   try {
-    await client.connect()
     return (await client.query(text)).rows.length
   } finally {
     await client.end()

@@ -7,10 +7,10 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { sleep, within } from '../core/wait.ts'
-import { connectionOf } from './database-url.ts'
-import { ReadOnlyServerError, ServerClient } from './server-client.ts'
+import { connect } from './connect.ts'
+import { advanceSequences, type SequenceCheck } from './identity-sequences.ts'
 import { PIN_LOCALLY, readSession, SessionError, sessionFaults } from './session-check.ts'
-import { connectFailure, isUnavailable } from './sqlstate.ts'
+import { isUnavailable } from './sqlstate.ts'
 
 export interface Migration {
   readonly number: number
@@ -38,6 +38,7 @@ interface Applied {
 const LOCK_KEY = 7_311_860_294
 const LOCK_POLL_MS = 200
 const LOCK_TIMEOUT_MS = 2_000
+const CONNECT_TIMEOUT_MS = 2_000
 /** Of the statements around a migration; then the way to the server is lost. A migration itself takes its time. */
 const ANSWER_TIMEOUT_MS = 5_000
 const NO_TIMEOUT_MS = 2 ** 31 - 1
@@ -91,26 +92,23 @@ export function tablesOf(migrations: readonly Migration[]): readonly string[] {
 }
 
 /**
- * Applies what is missing; returns how many were. Throws MigrationError, SessionError, or pg's error where the database
- * is away.
+ * Applies what is missing; returns how many were. Then moves on the sequences that are behind their tables. Throws
+ * MigrationError, SessionError, or pg's error where the database is away.
  */
 export async function migrate(
   url: string,
   migrations: readonly Migration[],
   isUnsafeAllowed = false,
+  onSequences: (check: SequenceCheck) => void = () => {},
 ): Promise<number> {
-  const client = new ServerClient({
-    ...connectionOf(url),
-    connectionTimeoutMillis: 2_000,
+  const options = {
     query_timeout: ANSWER_TIMEOUT_MS,
     keepAlive: true, // a server that is gone ends a long migration too
     application_name: 'fleetloop-migrate',
-  })
+  }
+  const client = await connect(url, options, AbortSignal.timeout(CONNECT_TIMEOUT_MS))
   client.on('error', () => {}) // a lost connection also fails the statement in flight: reported there
   try {
-    await client.connect().catch((error: unknown) => {
-      throw connectFailure(error)
-    })
     await refuseUnfit(client, isUnsafeAllowed)
     let appliedCount = 0
     await locked(client, async () => {
@@ -123,16 +121,17 @@ export async function migrate(
       }
     }
     await refuseNewer(client, migrations.length)
+    const tables = tablesOf(migrations)
+    onSequences(await withLockRetries(() => locked(client, () => advanceSequences(client, tables))))
     return appliedCount
   } finally {
-    // Also where it could not connect: pg leaves some such sockets open. A server that went silent never says goodbye.
+    // A server that went silent never says goodbye.
     await within(client.end(), ANSWER_TIMEOUT_MS)
   }
 }
 
 /** Before anything is made in it. */
-async function refuseUnfit(client: ServerClient, isUnsafeAllowed: boolean): Promise<void> {
-  if (client.readOnlyReasons.size > 0) throw new ReadOnlyServerError(client.readOnlyReasons)
+async function refuseUnfit(client: pg.Client, isUnsafeAllowed: boolean): Promise<void> {
   const facts = await readSession(client, ANSWER_TIMEOUT_MS)
   const faults = sessionFaults(facts, { isUnsafeAllowed, arePinsChecked: false })
   if (faults.length > 0) throw new SessionError(faults)

@@ -138,6 +138,10 @@ export const EVENTS = {
   'service.stop': { levels: ['INFO'], fields: { reason: 'string', drained_ms: 'number' } },
   'db.unavailable': { levels: ['ERROR'], fields: { error: 'string', cause: 'string' } },
   'db.recovered': { levels: ['INFO'], fields: { down_ms: 'number' } },
+  'db.sequence_advanced': {
+    levels: ['WARN'],
+    fields: { table: 'string', from: 'integer', to: 'integer' },
+  },
   'log.dropped': {
     levels: ['WARN'],
     fields: { dropped: 'integer', by_level: 'object', anonymous: 'integer' },

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type pg from 'pg'
 import t, { type Test } from 'tap'
+import type { SequenceCheck } from '../../src/db/identity-sequences.ts'
 import { type Migration, migrate, readMigrations } from '../../src/db/migrate.ts'
 import { readCluster, urlOf } from '../helpers/cluster.ts'
 import { connect } from '../helpers/database.ts'
@@ -70,6 +71,26 @@ function brokenBy(
 
 const FIRST = migration(1, 'create table a (x integer)')
 const SECOND = migration(2, 'create table b (x integer); insert into b values (1)')
+
+t.test('a role that may not set a sequence starts all the same, and is told', async (t) => {
+  const url = await emptyDatabase(t)
+  const db = await connect(t, url)
+  const numbered = 'create table numbered (n bigint generated always as identity primary key)'
+  await migrate(url, [migration(1, numbered)])
+  const { pathname } = new URL(url)
+  const role = `${pathname.slice(1)}_role`
+  await db.query(`create role ${role} login; grant create on schema public to ${role};
+    grant select on schema_migrations to ${role}; grant select, insert on numbered to ${role}`)
+  t.teardown(() => db.query(`drop owned by ${role}; drop role ${role}`))
+  const own = new URL(url)
+  own.username = role
+  const seen: SequenceCheck[] = []
+  await migrate(own.href, [migration(1, numbered)], false, (check) => seen.push(check))
+  t.same(seen, [{ advanced: [], closed: ['numbered_n_seq'] }])
+  await db.query('insert into numbered overriding system value values (7)')
+  await migrate(url, [migration(1, numbered)], false, (check) => seen.push(check))
+  t.same(seen[1], { advanced: [{ table: 'numbered', from: 1, to: 8 }], closed: [] })
+})
 
 t.test('each migration is applied once, in order, and recorded', async (t) => {
   const url = await emptyDatabase(t)

@@ -66,6 +66,33 @@ t.test('a database that goes away and comes back', async (t) => {
   await compareOnly(t, service, 'db.recovered', 'INFO', BACKGROUND, { down_ms: isDuration })
 })
 
+t.test('a sequence that is behind its table is moved on at the start', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const db = await connect(t, databaseUrl)
+  const first = await startService(t, { databaseUrl })
+  const ask = (service: typeof first) =>
+    service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['phone'] } })
+  t.equal((await ask(first)).status, 201)
+  await first.stop()
+  t.same(first.lines.of('db.sequence_advanced'), [], 'none is behind')
+  // As after logical replication: the rows came, the sequence did not.
+  const { rows } = await db.query(`select max(audit_id)::int as highest from audit_log`)
+  await db.query(`alter table audit_log alter audit_id restart with 1`)
+  const [service, other] = await Promise.all([
+    startService(t, { databaseUrl }),
+    startService(t, { databaseUrl }),
+  ])
+  const told = [service, other].find(({ lines }) => lines.of('db.sequence_advanced').length > 0)
+  await compareOnly(t, told ?? service, 'db.sequence_advanced', 'WARN', BACKGROUND, {
+    table: 'audit_log',
+    from: 1,
+    to: rows[0].highest + 1,
+  })
+  const lines = [service, other].flatMap((each) => each.lines.of('db.sequence_advanced'))
+  t.equal(lines.length, 1, 'one of both did it')
+  t.equal((await ask(service)).status, 201)
+})
+
 t.test('days are made ahead and dropped by retention, and what fails is told', async (t) => {
   const databaseUrl = await createDatabase(t)
   const db = await connect(t, databaseUrl)

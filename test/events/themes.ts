@@ -94,6 +94,7 @@ export const THEMES = {
     'service.stop': ['INFO SIGTERM', 'INFO SIGINT'],
     'db.unavailable': ['ERROR'],
     'db.recovered': ['INFO'],
+    'db.sequence_advanced': ['WARN'],
     'log.dropped': ['WARN'],
     'partition.create': ['INFO'],
     'partition.drop': ['INFO'],
