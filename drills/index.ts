@@ -13,6 +13,8 @@ import {
   troubleDrill,
 } from './outages.ts'
 import { partitionsDrill } from './partitions.ts'
+import { patroniDrill } from './patroni/patroni.ts'
+import { pitrDrill } from './pitr/pitr.ts'
 import { plansDrill } from './plans.ts'
 import { previousReleaseDrill } from './previous-release.ts'
 import { returnDrill } from './return.ts'
@@ -43,6 +45,8 @@ export const DRILLS: readonly Drill[] = [
   plansDrill,
   writersDrill,
   partitionsDrill,
+  patroniDrill,
+  pitrDrill,
   returnDrill,
   apkDrill,
 ]

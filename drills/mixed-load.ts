@@ -10,6 +10,9 @@ export interface MixedLoadOptions {
   readonly tokens: readonly string[]
   readonly ratePerS: number
   readonly onAnswer: (answer: LoadAnswer) => void
+  readonly onFailure?: (request: LoadRequest) => void
+  /** Stands in its ids, so that a second load on the same database has others. */
+  readonly series?: string
 }
 
 /** Ids of acknowledged writes: the request's for a heartbeat, the command's for it and its result, the token's. */
@@ -48,7 +51,7 @@ function tokenIdOf(body: Buffer): string {
 }
 
 export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
-  const { tokens } = options
+  const { tokens, series = '' } = options
   const heartbeats = new Set<string>()
   const commands = new Set<string>()
   const results = new Set<string>()
@@ -71,12 +74,12 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
   }
 
   function heartbeat(index: number, device: number): LoadRequest {
-    const id = `h-${index}`
+    const id = `h-${series}${index}`
     return post(id, '/v1/heartbeat', { ...phones[device], 'x-request-id': id }, { battery_pct: 50 })
   }
 
   function command(index: number, device: number): LoadRequest {
-    const id = `c-${index}`
+    const id = `c-${series}${index}`
     deviceOf.set(id, device)
     const body = { device_id: seededDeviceId(device + 1), action: 'ring', request_id: id }
     return post(id, '/admin/command?wait_ms=0', admin, body)
@@ -112,6 +115,7 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
     connections: CONNECTIONS,
     signal: stopping.signal,
     next,
+    onFailure: (request) => options.onFailure?.(request),
     onAnswer({ id }, answer) {
       const kind = id.charAt(0)
       const device = deviceOf.get(id)

@@ -42,6 +42,8 @@ export interface LoadOptions {
   /** Ends the arrivals; what was due is still awaited. No AbortSignal.any() of a timeout: Node 20 may lose that. */
   readonly signal: AbortSignal
   readonly onAnswer?: (request: LoadRequest, answer: LoadAnswer) => void
+  /** No whole answer came. */
+  readonly onFailure?: (request: LoadRequest) => void
   /** Gets the id of every 2xx, before onAnswer. */
   readonly journal?: LoadJournal
   /** Requests that may wait for a free socket; the next arrival is shed. Default 10,000. */
@@ -182,8 +184,10 @@ class Load {
     connection.send(this.#bytesOf(request), (answer) => {
       this.#busy.delete(connection)
       if (connection.isOpen) this.#idle.push({ connection, sinceMs: performance.now() })
-      if (answer === undefined) this.#failed++
-      else this.#answered(request, answer, performance.now() - dueAtMs)
+      if (answer === undefined) {
+        this.#failed++
+        this.#options.onFailure?.(request)
+      } else this.#answered(request, answer, performance.now() - dueAtMs)
       this.#pump()
       this.#endWhenSettled()
     })

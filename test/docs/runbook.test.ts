@@ -39,7 +39,9 @@ t.test('each cause for which there is no database is told', async (t) => {
 })
 
 t.test('each SQL statement can be pasted into psql as it stands', async (t) => {
-  const docs = readdirSync(join(ROOT, 'docs')).map((name) => join('docs', name))
+  const docs = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' }).map((name) =>
+    join('docs', name),
+  )
   let statements = 0
   for (const path of [...readdirSync(ROOT), ...docs].filter((name) => name.endsWith('.md'))) {
     const markdown = read(path)

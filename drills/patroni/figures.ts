@@ -1,0 +1,104 @@
+/** What must hold of each fault, over its rounds. */
+import { codesText, MOST_ANSWER_MS, type Phase, sumOf } from '../answer-watch.ts'
+import type { Figure } from '../drill.ts'
+import type { Fault } from './faults.ts'
+import type { Gap } from './write-probes.ts'
+
+/** One round of a fault. */
+export interface Suffered {
+  readonly fault: Fault
+  /** From 0. */
+  readonly round: number
+  readonly answers: Phase
+  /** The longest time in which the machine that leads afterwards took no write. */
+  readonly unwritable: Gap
+  /** The longest time in which the service acknowledged none. */
+  readonly unacknowledged: Gap
+  /** db.unavailable and db.recovered of each replica. */
+  readonly databaseLines: readonly (readonly string[])[]
+  /** Requests without a whole answer. */
+  readonly unanswered: readonly string[]
+  readonly missing: Figure
+}
+
+/** Of the first acknowledged write after the database takes writes again. */
+const MOST_BACK_MS = 2_000
+/** So long an outage must be told; a shorter one may end before a statement has failed. */
+const TOLD_MS = 3_000
+/** Less is no outage: a busy machine pauses, too. */
+const PAUSE_MS = 1_000
+const EXPECTED = /^(200|201|202|503 (db_unavailable|overloaded|shutting_down))$/
+
+const lengthMs = ({ fromMs, toMs }: Gap) => toMs - fromMs
+const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`
+const outageMs = ({ unacknowledged }: Suffered) => lengthMs(unacknowledged)
+/** 0 where the service did not pause. */
+const backMs = (one: Suffered) =>
+  outageMs(one) < PAUSE_MS ? 0 : Math.max(0, one.unacknowledged.toMs - one.unwritable.toMs)
+
+function eventsOf(lines: readonly string[]): string {
+  return lines.map((line) => JSON.parse(line).event.replace('db.', '')).join('-') || 'none'
+}
+
+/** One pair, or none where the outage is short. */
+function isOneEpisode(lines: readonly string[], pausedMs: number): boolean {
+  const events = eventsOf(lines)
+  return events === 'unavailable-recovered' || (events === 'none' && pausedMs < TOLD_MS)
+}
+
+export function sufferedText(one: Suffered): string {
+  const { fault, round, answers, databaseLines, unanswered, missing } = one
+  return [
+    `${fault.name} ${round + 1}: no write acknowledged for ${seconds(outageMs(one))}, the first ${seconds(backMs(one))} after the leader took one`,
+    `  ${codesText(answers)}; slowest ${seconds(answers.slowestMs)}, ${answers.late} later than 2 s; without an answer: ${unanswered.join(', ') || 'none'}`,
+    `  episodes: ${databaseLines.map(eventsOf).join(' | ')}; ${missing.measured}`,
+  ].join('\n')
+}
+
+export function faultFigures(suffered: readonly Suffered[]): readonly Figure[] {
+  const names = [...new Set(suffered.map(({ fault }) => fault.name))]
+  return names.flatMap((name) => figuresOf(suffered.filter(({ fault }) => fault.name === name)))
+}
+
+function figuresOf(rounds: readonly Suffered[]): readonly Figure[] {
+  const [first] = rounds
+  if (first === undefined) return []
+  const { name, what } = first.fault
+  const times = `${name} (${what}), ${rounds.length} times`
+  const answers = sumOf(rounds.map((round) => round.answers))
+  const odd = Object.keys(answers.byCode).filter((code) => !EXPECTED.test(code))
+  const outages = rounds.map((round) => seconds(outageMs(round)))
+  const unanswered = rounds.flatMap((round) => round.unanswered)
+  const episodes = rounds.flatMap((round) =>
+    round.databaseLines.map((lines) => ({ lines, isOne: isOneEpisode(lines, outageMs(round)) })),
+  )
+  return [
+    {
+      promise: `${times}: only 2xx and 503 with Retry-After, zero 401`,
+      measured: `${codesText(answers)}; ${answers.mute} without Retry-After, ${unanswered.length} without an answer`,
+      isHeld: odd.length === 0 && answers.mute === 0 && unanswered.length === 0,
+    },
+    {
+      promise: `${name}: the first write is acknowledged within 2 s of the leader taking one`,
+      measured: `${rounds.map((round) => seconds(backMs(round))).join(', ')}, after outages of ${outages.join(', ')}`,
+      isHeld: rounds.every((round) => backMs(round) <= MOST_BACK_MS),
+      isTimed: true,
+    },
+    {
+      promise: `${name}: every answer within 2 s`,
+      measured: `slowest ${seconds(answers.slowestMs)}, ${answers.late} later than ${seconds(MOST_ANSWER_MS)}`,
+      isHeld: answers.late === 0,
+      isTimed: true,
+    },
+    {
+      promise: `${name}: one db.unavailable and one db.recovered per replica`,
+      measured: episodes.map(({ lines }) => eventsOf(lines)).join(' | '),
+      isHeld: episodes.every(({ isOne }) => isOne),
+    },
+    {
+      promise: `${name}: no acknowledged write is missing`,
+      measured: rounds.map(({ missing }) => missing.measured).join('; '),
+      isHeld: rounds.every(({ missing }) => missing.isHeld),
+    },
+  ]
+}

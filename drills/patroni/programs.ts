@@ -1,0 +1,107 @@
+/** Programs that a drill starts, and ends by their pids: itself or, where it breaks, at its exit. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
+import { isPostmaster } from '../../src/db/embedded-user.ts'
+
+export interface Program {
+  readonly pid: number
+  /** Once it has ended. */
+  readonly ended: Promise<unknown>
+  hasEnded(): boolean
+  signal(name: NodeJS.Signals): void
+}
+
+const LOG_LINES = 15
+const endings = new Set<() => void>()
+
+/** What ends something of ours where the drill breaks; returns what makes that needless. */
+export function atExit(end: () => void): () => void {
+  if (endings.size === 0) process.once('exit', endAll)
+  endings.add(end)
+  return () => {
+    endings.delete(end)
+    if (endings.size === 0) process.off('exit', endAll)
+  }
+}
+
+function endAll(): void {
+  for (const end of endings) end()
+}
+const DEBIANS = '/usr/lib/postgresql'
+
+/** What is not installed, and where it is had; false where all is there. */
+export function missingPrograms(names: readonly string[]): string | false {
+  const has = (name: string) => !spawnSync('sh', ['-c', `command -v ${name}`]).status
+  const missing = names.filter((name) => !has(name))
+  if (binDirectory() === undefined) missing.push('postgresql')
+  return (
+    missing.length > 0 &&
+    `needs ${missing.join(', ')}: apt-get install etcd-server haproxy patroni postgresql python3-etcd (.ci/run does)`
+  )
+}
+
+/** Of Debian's newest PostgreSQL. */
+export function binDirectory(): string | undefined {
+  try {
+    const releases = readdirSync(DEBIANS).toSorted((a, b) => Number(b) - Number(a))
+    return releases[0] && `${DEBIANS}/${releases[0]}/bin`
+  } catch {
+    return undefined
+  }
+}
+
+/** What comes before a program that refuses to run as root. */
+export function asPostgres(): readonly string[] {
+  if (process.geteuid?.() !== 0) return []
+  return ['setpriv', '--reuid=postgres', '--regid=postgres', '--clear-groups', '--']
+}
+
+/** Its output is appended to `log`. */
+export function startProgram(command: readonly string[], log: string): Program {
+  const [file = '', ...args] = command
+  const output = openSync(log, 'a')
+  const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' }
+  const child: ChildProcess = spawn(file, args, {
+    cwd: '/',
+    env,
+    stdio: ['ignore', output, output],
+  })
+  closeSync(output)
+  const forget = atExit(() => child.kill('SIGKILL'))
+  const ended = once(child, 'exit').finally(forget)
+  ended.catch(() => {}) // it could not be started: it has no pid
+  if (child.pid === undefined) throw new Error(`${file} could not be started`)
+  return {
+    pid: child.pid,
+    ended,
+    hasEnded: () => child.exitCode !== null || child.signalCode !== null,
+    signal: (name) => void child.kill(name),
+  }
+}
+
+export function endOfLog(log: string): string {
+  return readFileSync(log, 'utf8').trimEnd().split('\n').slice(-LOG_LINES).join('\n')
+}
+
+/** Of a process that may have ended meanwhile. */
+export function signalPid(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch {
+    // it has
+  }
+}
+
+/** A postmaster and its children; it first, so that one that is stopped starts no further process. */
+export function serverPids(dataDir: string): readonly number[] {
+  try {
+    const [first = ''] = readFileSync(`${dataDir}/postmaster.pid`, 'utf8').split('\n')
+    const pid = Number(first)
+    if (!isPostmaster(pid, dataDir)) return [] // a left file
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
+    return [pid, ...children.split(' ').filter(Boolean).map(Number)]
+  } catch {
+    return [] // it does not run
+  }
+}

@@ -1,0 +1,168 @@
+/** Two replicas of the service on the cluster, and the page's HAProxy before them and, unless they go by a multi-host URL, behind. */
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createSend } from '../../sim/http.ts'
+import { type Replica, startReplica } from '../replica.ts'
+import { HMAC_SECRET, serviceSettings } from '../service-settings.ts'
+import { until } from '../until.ts'
+import type { Network } from './network.ts'
+import { pageFile, replaced } from './page.ts'
+import { endOfLog, startProgram } from './programs.ts'
+
+export interface ServiceOptions {
+  readonly dir: string
+  readonly network: Network
+  /** Of the database, `role:password@`. */
+  readonly credential: string
+  readonly machines: readonly { readonly address: string }[]
+  readonly isMultiHost: boolean
+}
+
+export interface Service {
+  /** Where phones call: HAProxy's. */
+  readonly origin: string
+  readonly seats: readonly Seat[]
+  /** SIGTERM, and a new one once it has ended. */
+  restart(seat: Seat): Promise<void>
+  /** What went wrong so far: an end that nobody asked for, an answer 500. */
+  faults(): readonly string[]
+  stop(): Promise<readonly (number | null)[]>
+}
+
+export interface Seat {
+  readonly name: string
+  /** Its db.unavailable and db.recovered lines, those of lives that have ended included. */
+  readonly databaseLines: readonly string[]
+}
+
+/** The last numbers of their addresses, the page's. */
+export const APP_HOSTS = [21, 22] as const
+const PORT = 8080
+const FRONT_PORT = 8000
+const BACK = '127.0.0.1:5000'
+
+export async function startService(options: ServiceOptions): Promise<Service> {
+  const { network, isMultiHost } = options
+  const haproxy = await startHaproxy(options)
+  const hosts = isMultiHost
+    ? options.machines.map(({ address }) => `${address}:5432`).join(',')
+    : haproxy.back
+  const query = isMultiHost ? '?target_session_attrs=read-write&sslmode=disable' : ''
+  const url = `postgres://${options.credential}${hosts}/fleetloop${query}`
+  const seats = APP_HOSTS.map((host) => takeSeat(`${network.prefix}.${host}`, url, options))
+  for (const seat of seats) await seat.start() // the first one migrates
+  return {
+    origin: `http://${haproxy.front}`,
+    seats,
+    restart: async (seat) => {
+      const own = seats.find((each) => each === seat)
+      await own?.stop()
+      await own?.start()
+    },
+    faults: () => [...seats.flatMap(({ faults }) => faults()), ...haproxy.faults()],
+    async stop() {
+      const codes = await Promise.all(seats.map((seat) => seat.stop()))
+      await haproxy.stop()
+      return codes
+    },
+  }
+}
+
+export interface Haproxy {
+  /** host:port where phones call, and where the service finds the database. */
+  readonly front: string
+  readonly back: string
+  faults(): readonly string[]
+  stop(): Promise<void>
+}
+
+/** Listens when it resolves. */
+export async function startHaproxy(
+  options: Pick<ServiceOptions, 'dir' | 'network' | 'isMultiHost'>,
+): Promise<Haproxy> {
+  const { network, isMultiHost } = options
+  const own = `${network.prefix}.${APP_HOSTS[0]}`
+  const front = `${own}:${FRONT_PORT}`
+  const back = network.isPrivate ? BACK : BACK.replace('127.0.0.1', own)
+  const directory = join(options.dir, 'haproxy')
+  mkdirSync(directory)
+  const isRoot = process.geteuid?.() === 0
+  const phones = replaced(pageFile('haproxy.cfg'), [
+    [':443 ssl crt /etc/haproxy/fleetloop.pem', front],
+    ...(isRoot ? [] : [['  user haproxy\n  group haproxy\n', ''] as const]),
+  ])
+  const database = replaced(pageFile('haproxy-postgres.cfg'), [[BACK, back]])
+  const files = isMultiHost ? [phones] : [phones, database]
+  const args = files.flatMap((text, index) => {
+    const file = join(directory, `${index}.cfg`)
+    writeFileSync(file, text.replaceAll('10.0.0.', `${network.prefix}.`))
+    return ['-f', file]
+  })
+  const log = join(directory, 'log')
+  const program = startProgram(['haproxy', '-db', ...args], log)
+  const faults = () => (program.hasEnded() ? [`HAProxy ended: ${endOfLog(log)}`] : [])
+  const send = createSend(`http://${front}`)
+  await until(() => {
+    const [fault] = faults()
+    if (fault !== undefined) throw new Error(fault)
+    return send({ method: 'GET', path: '/' }).then(Boolean, () => false)
+  })
+  return {
+    front,
+    back,
+    faults,
+    async stop() {
+      program.signal('SIGTERM')
+      await program.ended
+    },
+  }
+}
+
+interface OwnSeat extends Seat {
+  start(): Promise<void>
+  stop(): Promise<number | null>
+  faults(): readonly string[]
+}
+
+function takeSeat(address: string, url: string, { dir, network }: ServiceOptions): OwnSeat {
+  const dataDir = join(dir, address)
+  const settings = {
+    ...serviceSettings(url, dataDir),
+    HMAC_SECRET: HMAC_SECRET.secret,
+    HOST: address,
+    TRUSTED_PROXIES: network.cidr,
+    HEARTBEAT_DEDUP_WINDOW_S: '0',
+    RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
+  }
+  const databaseLines: string[] = []
+  const lives: Replica[] = []
+  const ends: string[] = []
+  let expected: Replica | undefined
+  const onLine = (line: string) => {
+    if (/"event":"db\.(unavailable|recovered)"/.test(line)) databaseLines.push(line)
+  }
+  return {
+    name: address,
+    databaseLines,
+    async start() {
+      const life = startReplica({ settings, port: PORT, onLine })
+      lives.push(life)
+      void life.ended.then(({ code, signal }) => {
+        if (expected !== life) ends.push(`ended with ${signal ?? code}: ${life.notes()}`)
+      })
+      await life.ready
+    },
+    async stop() {
+      const life = lives.at(-1)
+      expected = life
+      life?.signal('SIGTERM')
+      return (await life?.ended)?.code ?? null
+    },
+    faults: () => [...ends, ...lives.flatMap(({ faultLines }) => faultLines)],
+  }
+}
+
+/** So that PostgreSQL's user may enter what is ours. */
+export function openDirectory(dir: string): void {
+  chmodSync(dir, 0o711)
+}

@@ -1,0 +1,82 @@
+/** Which machine takes writes, asked of each all the time, past everything that stands before the database. */
+import { setTimeout as wait } from 'node:timers/promises'
+import pg from 'pg'
+
+export interface Gap {
+  readonly fromMs: number
+  readonly toMs: number
+}
+
+export interface WriteProbes {
+  /** When a write was committed on this one of the URLs, by performance.now(), oldest first. */
+  committedAtMs(index: number): readonly number[]
+  stop(): Promise<void>
+}
+
+const EVERY_MS = 100
+const TIMEOUT_MS = 1_000
+const TABLE = 'create table probe (n int); insert into probe values (0)'
+const WRITE = 'update probe set n = n + 1'
+
+export async function makeProbeTable(url: string): Promise<void> {
+  const db = new pg.Client({ connectionString: url })
+  await db.connect()
+  await db.query(TABLE).finally(() => db.end())
+}
+
+/** `urls`: one a machine. */
+export function startWriteProbes(urls: readonly string[]): WriteProbes {
+  const committedAtMs = urls.map((): number[] => [])
+  let isOver = false
+  const probe = async (url: string, index: number): Promise<void> => {
+    let db: pg.Client | undefined
+    while (!isOver) {
+      const startedAtMs = performance.now()
+      try {
+        db ??= await connect(url)
+        await db.query(WRITE)
+        committedAtMs[index]?.push(performance.now())
+      } catch (error) {
+        const isStandby = error instanceof pg.DatabaseError && error.code === '25006'
+        if (!isStandby) {
+          db?.end().catch(() => {})
+          db = undefined
+        }
+      }
+      await wait(Math.max(0, EVERY_MS - (performance.now() - startedAtMs)))
+    }
+    await db?.end().catch(() => {})
+  }
+  const probing = Promise.all(urls.map(probe))
+  return {
+    committedAtMs: (index) => committedAtMs[index] ?? [],
+    async stop() {
+      isOver = true
+      await probing
+    },
+  }
+}
+
+async function connect(url: string): Promise<pg.Client> {
+  const db = new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: TIMEOUT_MS,
+    query_timeout: TIMEOUT_MS,
+  })
+  db.on('error', () => {}) // the next statement says so
+  await db.connect()
+  return db
+}
+
+/** The longest time without any of `moments` (ascending) that ends after `sinceMs`. */
+export function longestGap(moments: readonly number[], sinceMs: number, nowMs: number): Gap {
+  const first = moments.findIndex((moment) => moment >= sinceMs)
+  const from = first === -1 ? moments.length : first
+  const bounds = [moments[from - 1] ?? sinceMs, ...moments.slice(from), nowMs]
+  let longest: Gap = { fromMs: sinceMs, toMs: sinceMs }
+  for (const [index, toMs] of bounds.entries()) {
+    const fromMs = bounds[index - 1] ?? toMs
+    if (toMs - fromMs > longest.toMs - longest.fromMs) longest = { fromMs, toMs }
+  }
+  return longest
+}

@@ -1,0 +1,61 @@
+/** A PostgreSQL with the page's WAL archive, its base backup, and the page's restore to a moment. */
+import { join } from 'node:path'
+import pg from 'pg'
+import { pageFile, replaced } from '../patroni/page.ts'
+import { until } from '../until.ts'
+import { startDebianServer } from './debian-server.ts'
+
+export interface ArchivedServer {
+  /** Of a superuser. */
+  readonly url: string
+  stop(): Promise<void>
+  baseBackup(): Promise<void>
+  /** The server is stopped; afterwards it runs, and is as it was at that moment. */
+  restoreTo(moment: string): Promise<void>
+}
+
+const BACKUPS = '/var/backups/fleetloop'
+
+/** Running. */
+export async function startArchivedServer(dir: string): Promise<ArchivedServer> {
+  const server = await startDebianServer(dir, 'server', (directory) =>
+    replaced(pageFile('archive.conf'), [[BACKUPS, join(directory, 'backups')]]),
+  )
+  const backups = join(server.directory, 'backups')
+  /** As the page says, with our paths. */
+  const script = (name: string, more: Readonly<Record<string, string>> = {}) => {
+    const names = {
+      BACKUPS: backups,
+      DATA: server.dataDir,
+      SERVER: `host=${server.sockets} user=postgres`,
+      ...more,
+    }
+    const given = Object.entries(names).map(([key, value]) => `${key}=${value}`)
+    return server.command('env', ...given, 'sh', '-euc', pageFile(name))
+  }
+  await server.command('mkdir', '-p', join(backups, 'wal'))
+  await server.command('createdb', '-h', server.sockets, '-U', 'postgres', 'fleetloop')
+  return {
+    url: server.url('fleetloop'),
+    stop: server.stop,
+    baseBackup: () => script('base-backup'),
+    async restoreTo(moment) {
+      await script('point-in-time', { TARGET: moment })
+      await server.start()
+      await until(() => hasPromoted(server.url('postgres')))
+    },
+  }
+}
+
+async function hasPromoted(url: string): Promise<boolean> {
+  const db = new pg.Client({ connectionString: url })
+  try {
+    await db.connect()
+    const { rows } = await db.query('select not pg_is_in_recovery() as "hasPromoted"')
+    return rows[0].hasPromoted
+  } catch {
+    return false // it starts
+  } finally {
+    await db.end().catch(() => {})
+  }
+}

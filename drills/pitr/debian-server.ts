@@ -1,0 +1,71 @@
+/** Debian's PostgreSQL with settings of its own and its tools beside it, on a socket under a directory of ours. */
+import { execFile } from 'node:child_process'
+import { appendFileSync, chmodSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { asPostgres, atExit, binDirectory, serverPids, signalPid } from '../patroni/programs.ts'
+
+export interface DebianServer {
+  /** Of the server's user, to do with as it likes. */
+  readonly directory: string
+  readonly dataDir: string
+  /** Of its socket. */
+  readonly sockets: string
+  /** Of a superuser. */
+  url(database: string): string
+  start(): Promise<void>
+  stop(): Promise<void>
+  /** A program of PostgreSQL or of the system, as the server's user. */
+  command(...args: readonly string[]): Promise<void>
+}
+
+const run = promisify(execFile)
+
+/** Running. `dir`: below it `name` is made; `settings`: lines of postgresql.conf. */
+export async function startDebianServer(
+  dir: string,
+  name: string,
+  settings: (directory: string) => string,
+): Promise<DebianServer> {
+  const bin = binDirectory()
+  if (bin === undefined) throw new Error('no PostgreSQL')
+  const directory = join(dir, name)
+  const [dataDir, sockets] = [join(directory, 'data'), join(directory, 'run')]
+  const command = async (...args: readonly string[]): Promise<void> => {
+    const [file = '', ...rest] = [...asPostgres(), ...args]
+    const env = { PATH: `${bin}:/usr/bin:/bin`, LC_ALL: 'C.UTF-8' }
+    await run(file, rest, { cwd: '/', env })
+  }
+  for (const path of [directory, sockets]) mkdirSync(path)
+  if (process.geteuid?.() === 0) await run('chown', ['-R', 'postgres:postgres', directory])
+  chmodSync(dir, 0o711) // PostgreSQL's user may enter what is ours
+  await command(
+    'initdb',
+    '-D',
+    dataDir,
+    '-U',
+    'postgres',
+    '-A',
+    'trust',
+    '-E',
+    'UTF8',
+    '--locale=C',
+  )
+  const own = `listen_addresses = ''\nunix_socket_directories = '${sockets}'\n`
+  appendFileSync(join(dataDir, 'postgresql.conf'), settings(directory) + own)
+  const start = () => command('pg_ctl', '-D', dataDir, '-l', join(directory, 'log'), '-w', 'start')
+  atExit(() => {
+    for (const pid of serverPids(dataDir)) signalPid(pid, 'SIGKILL')
+  })
+  await start()
+  const query = `host=${encodeURIComponent(sockets)}&sslmode=disable`
+  return {
+    directory,
+    dataDir,
+    sockets,
+    url: (database) => `postgres://postgres@localhost:5432/${database}?${query}`,
+    start,
+    stop: () => command('pg_ctl', '-D', dataDir, '-m', 'fast', '-w', 'stop'),
+    command,
+  }
+}

@@ -1,0 +1,174 @@
+/** One run: load, base backup, more load, the moment, a mistake, the restore, and what phones are told afterwards. */
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { seededDeviceId, seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
+import { createSend, jsonHeaders } from '../../sim/http.ts'
+import { nothingMissing } from '../acknowledged.ts'
+import { AnswerWatch, codesText } from '../answer-watch.ts'
+import type { Figure } from '../drill.ts'
+import { type Acknowledged, type MixedLoad, startMixedLoad } from '../mixed-load.ts'
+import { withClient } from '../postgres.ts'
+import { type Replica, startReplica } from '../replica.ts'
+import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../service-settings.ts'
+import { type ArchivedServer, startArchivedServer } from './archived-server.ts'
+import { answersTo, enroll } from './phones.ts'
+
+export interface PitrRun {
+  readonly dir: string
+  readonly seconds: number
+  readonly ratePerS: number
+  /** That enroll before the moment, and as many behind it. */
+  readonly phones: number
+  readonly print: (line: string) => void
+}
+
+/** Of the load; the mistake deletes as many others. */
+const PHONES = 200
+const DELETED = 20
+
+export async function runPitr(run: PitrRun): Promise<readonly Figure[]> {
+  const server = await startArchivedServer(run.dir)
+  const lives: Replica[] = []
+  try {
+    return await runOn(run, server, lives)
+  } finally {
+    for (const life of lives) life.signal('SIGKILL')
+    await Promise.all(lives.map(({ ended }) => ended))
+    await server.stop()
+  }
+}
+
+async function runOn(
+  run: PitrRun,
+  server: ArchivedServer,
+  lives: Replica[],
+): Promise<readonly Figure[]> {
+  const { print, phones } = run
+  const settings = {
+    ...serviceSettings(server.url, join(run.dir, 'data')),
+    HEARTBEAT_DEDUP_WINDOW_S: '0',
+    RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
+  }
+  const start = async (): Promise<Replica> => {
+    const life = startReplica({ settings })
+    lives.push(life)
+    await life.ready
+    return life
+  }
+  let life = await start()
+  await withClient(server.url, (db) => seedFleet(db, HMAC_SECRET, PHONES + DELETED))
+  const send = createSend(await life.origin)
+  const answers = new AnswerWatch()
+  const before = startLoad(run, await life.origin, answers, '')
+  await wait(1_000 * run.seconds)
+  await server.baseBackup()
+  print(`base backup under load: ${codesText(answers.end())}`)
+  const early = await enroll(send, 'early', phones)
+  await wait(1_000 * run.seconds)
+
+  const acknowledged = copyOf(before)
+  const moment = await withClient(server.url, nowOf)
+  print(`the moment: ${moment}`)
+  await deletePhones(await life.origin)
+  const late = await enroll(send, 'late', phones)
+  await wait(1_000 * run.seconds)
+  await before.stop()
+  print(`behind it: ${codesText(answers.end())}`)
+
+  life.signal('SIGTERM')
+  await life.ended
+  await server.stop()
+  const startedAtMs = performance.now()
+  await server.restoreTo(moment)
+  const tookS = (performance.now() - startedAtMs) / 1_000
+  const missing = await withClient(server.url, (db) => nothingMissing(db, acknowledged))
+  life = await start()
+  const sendAgain = createSend(await life.origin)
+  const earlyAre = await answersTo(sendAgain, early)
+  const lateAre = await answersTo(sendAgain, late)
+  const deletedAre = await answersTo(sendAgain, tokensFrom(PHONES, DELETED))
+  const after = startLoad(run, await life.origin, answers, 'again-')
+  await wait(1_000 * run.seconds)
+  const report = await after.stop()
+  const phase = answers.end()
+  const bad = Object.keys(phase.byCode).filter((code) => !/^2\d\d$/.test(code))
+  const lost = before.acknowledged.heartbeats.size - acknowledged.heartbeats.size
+  return [
+    {
+      ...missing,
+      promise: 'nothing acknowledged before the moment is missing',
+      measured: `${missing.measured}; restored in ${tookS.toFixed(0)} s, ${lost} heartbeats acknowledged behind it are given up`,
+    },
+    {
+      promise: 'phones that enrolled before the moment, base backup or not, go on',
+      measured: earlyAre,
+      isHeld: earlyAre === `${phones} × 200`,
+    },
+    {
+      promise: 'phones that were deleted behind it by mistake are back',
+      measured: deletedAre,
+      isHeld: deletedAre === `${DELETED} × 200`,
+    },
+    {
+      promise: 'phones that enrolled behind it are told 503 not_provisioned, never 401',
+      measured: lateAre,
+      isHeld: lateAre === `${phones} × 503 not_provisioned, Retry-After`,
+    },
+    {
+      promise: 'zero 401: the load goes on as before',
+      measured: `${report.sent} sent, ${codesText(phase)}; ${report.failed} without an answer`,
+      isHeld: bad.length === 0 && report.failed === 0 && report.sent > 0,
+    },
+    {
+      promise: 'no answer 500',
+      measured: `${lives.flatMap(({ faultLines }) => faultLines).length}`,
+      isHeld: lives.every(({ faultLines }) => faultLines.length === 0),
+    },
+  ]
+}
+
+function startLoad(
+  { ratePerS }: PitrRun,
+  origin: string,
+  answers: AnswerWatch,
+  series: string,
+): MixedLoad {
+  const tokens = tokensFrom(0, PHONES)
+  return startMixedLoad({
+    origin,
+    adminToken: ADMIN_TOKEN,
+    tokens,
+    ratePerS,
+    onAnswer: answers.take,
+    series,
+  })
+}
+
+const tokensFrom = (first: number, count: number) =>
+  Array.from({ length: count }, (_, index) => seededToken(HMAC_SECRET, first + index + 1))
+
+function copyOf({ acknowledged }: MixedLoad): Acknowledged {
+  const { heartbeats, commands, results, enrollmentTokens } = acknowledged
+  return {
+    heartbeats: new Set(heartbeats),
+    commands: new Set(commands),
+    results: new Set(results),
+    ...(enrollmentTokens && { enrollmentTokens: new Set(enrollmentTokens) }),
+  }
+}
+
+/** By the server's clock, which stamps each commit. */
+async function nowOf(db: { query(text: string): Promise<{ rows: { now: string }[] }> }) {
+  const { rows } = await db.query('select clock_timestamp()::text as now')
+  return rows[0]?.now ?? ''
+}
+
+/** The mistake. */
+async function deletePhones(origin: string): Promise<void> {
+  const send = createSend(origin)
+  for (let n = PHONES + 1; n <= PHONES + DELETED; n += 1) {
+    const path = `/admin/devices/${seededDeviceId(n)}`
+    const answer = await send({ method: 'DELETE', path, headers: jsonHeaders(ADMIN_TOKEN) })
+    if (answer.status >= 300) throw new Error(`${path} was answered with ${answer.status}`)
+  }
+}
