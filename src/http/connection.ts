@@ -144,7 +144,7 @@ export class Connection {
     this.#takeInput(this.#feed)
     this.#parse = parse as (bytes: Buffer) => void
     if (rest.length > 0) socket.unshift(rest)
-    socket.resume()
+    this.#resumeReading()
     return true
   }
 
@@ -169,8 +169,7 @@ export class Connection {
     socket.end()
     const timer = setTimeout(() => socket.destroy(), LINGER_MS)
     socket.once('close', () => clearTimeout(timer))
-    socket.resume()
-    socket.push('') // the stream waits for a read of its own that Node's parser took: starts the descriptor again
+    this.#resumeReading()
   }
 
   #mayOpen(): boolean {
@@ -201,6 +200,15 @@ export class Connection {
     this.socket.removeAllListeners('data')
     this.socket.on('data', listener)
     this.socket.pause()
+  }
+
+  /**
+   * Reads again after the input was taken from Node's parser. The parser read the descriptor itself, so the stream still
+   * waits for its first read; where Node had stopped the descriptor meanwhile, only the end of that read starts it again.
+   */
+  #resumeReading(): void {
+    this.socket.resume()
+    this.socket.push('')
   }
 
   readonly #feed = (bytes: Buffer): void => {

@@ -1,5 +1,6 @@
 /** Requests one behind another on a connection: each has its own answer in its turn, and what comes behind the last is none. */
 import t from 'tap'
+import { makeApk } from '../../sim/apk.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
@@ -186,3 +187,26 @@ t.test('who pipelines no more leaves its place to others', async (t) => {
   another.write(HEALTH.repeat(40))
   t.equal((await another.answer(40)).status, 200)
 })
+
+t.test(
+  'a connection that Node had stopped before it pipelined is read on afterwards',
+  async (t) => {
+    const raw = makeApk({ sizeBytes: 8_000_000 })
+    const path = '/admin/apk/builds/b1?version_code=1'
+    t.equal((await service.call('PUT', path, { raw })).status, 201)
+    const settle = async () => {
+      for (let n = 0; n < 20; n += 1) await service.call('GET', '/healthz')
+    }
+    const connection = await openRaw(t, service.origin)
+    // Node stops reading when the next request comes while nobody takes what it has written.
+    connection.pause()
+    connection.write(head('GET /v1/apk/download-latest HTTP/1.1', ADMITTED))
+    await settle()
+    connection.write(HEALTH.repeat(16))
+    await settle()
+    connection.resume()
+    await connection.answer(17)
+    connection.write(HEALTH)
+    t.equal((await connection.answer(18)).status, 200)
+  },
+)
