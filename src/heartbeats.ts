@@ -1,7 +1,7 @@
 /** The group commit of heartbeats: its bounds, and the statement behind it. */
 import type { AtFailpoint } from './core/failpoint.ts'
 import { GroupCommit } from './core/group-commit.ts'
-import type { HeartbeatAnswer, HeartbeatItem } from './db/heartbeats.ts'
+import { type HeartbeatAnswer, type HeartbeatItem, STORE_GROUP_NAME } from './db/heartbeats.ts'
 import { groupFailureKind } from './db/sqlstate.ts'
 import { HEARTBEAT_CONNECTIONS } from './db/stores.ts'
 
@@ -26,6 +26,7 @@ export function createHeartbeats({ store, failpoint, nowMs }: HeartbeatGroupDeps
       if (failpoint !== undefined) setImmediate(failpoint, 'mid_group')
       return stored
     },
+    statement: STORE_GROUP_NAME,
     failureKind: groupFailureKind,
     // 31 bits are cheap to look up; where two devices share them one waits for the next group.
     keyOf: (item) => item.tokenHash.readUInt32BE() >>> 1,

@@ -2,13 +2,11 @@
  * What the service does by itself, on every replica, each task safe beside the others: heartbeat partitions
  * ahead and retention, expiry of commands, pruning of what is kept for so long, and the number of commands that wait.
  */
-import { errorText } from './core/error-text.ts'
-import { AppError } from './core/errors.ts'
+import type { BackgroundTask, TellFailure } from './background-failures.ts'
 import { type Periodic, startPeriodic } from './core/periodic.ts'
 import type { CommandQueue } from './db/command-queue.ts'
 import { type Partitions, runsOfDays } from './db/partitions.ts'
 import type { Prune } from './db/retention.ts'
-import { troubleOf } from './db/trouble.ts'
 import { BACKGROUND, type Log } from './telemetry/events.ts'
 
 export interface MaintenanceDeps {
@@ -17,8 +15,7 @@ export interface MaintenanceDeps {
   /** In this order: what refers to another row before that row. */
   readonly prunes: readonly Prune[]
   readonly log: Log
-  /** Whether db.unavailable has been said already. */
-  readonly isDatabaseDown: () => boolean
+  readonly tellFailure: TellFailure
   /** How often commands are counted and expired. Default SWEEP_MS. */
   readonly sweepMs?: number
   /** A command has ended. */
@@ -81,37 +78,18 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
     }
   }
 
-  /** One line when a task begins to fail, unless the database is known to be away; its next turn comes anyway. */
-  function reported(task: string, run: () => Promise<void>) {
-    let isFailing = false
-    const watched = async () => {
-      await run()
-      isFailing = false
-    }
-    const onError = (error: unknown) => {
-      if (error instanceof AppError && error.code === 'overloaded') return // no word against the database
-      if (!isFailing && !deps.isDatabaseDown()) {
-        const cause = error instanceof AppError ? (error.cause ?? error) : error
-        const fields = {
-          error: `maintenance ${task}: ${errorText(cause)}`,
-          cause: troubleOf(cause),
-        }
-        deps.log.write({ event: 'db.unavailable', fields }, BACKGROUND)
-      }
-      isFailing = true
-    }
-    return [watched, onError] as const
-  }
+  /** Its next turn comes anyway. */
+  const telling = (task: BackgroundTask) => (error: unknown) => deps.tellFailure(task, error)
 
   return {
     partitionsOnce,
     start() {
       tasks = [
-        startPeriodic(deps.sweepMs ?? SWEEP_MS, ...reported('sweep', sweep)),
+        startPeriodic(deps.sweepMs ?? SWEEP_MS, sweep, telling('sweep')),
         // Apart from the sweep, which must go on whatever a gauge costs.
-        startPeriodic(deps.sweepMs ?? SWEEP_MS, ...reported('count', count)),
-        startPeriodic(PARTITIONS_MS, ...reported('partitions', partitionsOnce)),
-        startPeriodic(PRUNE_MS, ...reported('prune', prune)),
+        startPeriodic(deps.sweepMs ?? SWEEP_MS, count, telling('count')),
+        startPeriodic(PARTITIONS_MS, partitionsOnce, telling('partitions')),
+        startPeriodic(PRUNE_MS, prune, telling('prune')),
       ]
     },
     async stop() {

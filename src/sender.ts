@@ -16,6 +16,7 @@ export interface SenderDeps
     | 'now'
     | 'nowMs'
     | 'onRecorded'
+    | 'tellFailure'
     | 'failpoint'
   > {
   readonly observeLatency: (latencyMs: number, action: string) => void

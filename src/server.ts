@@ -3,6 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { createSlots } from './apk/slots.ts'
 import { createApkParts, MAX_UPLOADS } from './apk-parts.ts'
+import { backgroundFailures } from './background-failures.ts'
 import type { Config } from './config.ts'
 import { commandData, commandKey } from './core/command-message.ts'
 import { AppError } from './core/errors.ts'
@@ -103,6 +104,7 @@ async function compose(
   const heartbeats = createHeartbeats({ store: stores.storeHeartbeats, failpoint, nowMs })
   const changed = new KeyedSignal()
   const onChanged = (requestId: string) => changed.notify(requestId)
+  const tellFailure = backgroundFailures({ log: logger, health, nowMs })
   const maintenance = createMaintenance({
     partitions: stores.partitions,
     queue: stores.queue,
@@ -111,7 +113,7 @@ async function compose(
       signatureS: 3 * SIGNATURE_WINDOW_S,
     }),
     log: logger,
-    isDatabaseDown: () => health.isDown,
+    tellFailure,
     onEnded: onChanged,
   })
   const metrics = edges.createMetrics({
@@ -151,6 +153,7 @@ async function compose(
     nowMs,
     observeLatency: (latencyMs, action) => metrics.fcmDispatchLatency(action).observe(latencyMs),
     onRecorded: onChanged,
+    tellFailure: (error) => tellFailure('dispatch', error),
     failpoint,
   })
 

@@ -1,12 +1,14 @@
 /** Background work ends when it is told to, and says when it does not get on. */
 import t from 'tap'
+import { backgroundFailures } from '../src/background-failures.ts'
 import { AppError } from '../src/core/errors.ts'
+import { withFailedCall } from '../src/core/failed-call.ts'
 import { createMaintenance, type MaintenanceDeps } from '../src/maintenance.ts'
 import type { Line } from '../src/telemetry/events.ts'
 
 const EXPIRED = { requestId: 'r', deviceId: 'd', alias: 'a', action: 'ping', admin: 'x' }
 
-function deps(queue: Partial<MaintenanceDeps['queue']>, lines: Line[] = []): MaintenanceDeps {
+function deps(queue: Partial<MaintenanceDeps['queue']>): MaintenanceDeps {
   return {
     partitions: { maintain: async () => ({ created: [], dropped: [], failed: [] }) },
     queue: {
@@ -15,8 +17,8 @@ function deps(queue: Partial<MaintenanceDeps['queue']>, lines: Line[] = []): Mai
       ...queue,
     },
     prunes: [],
-    log: { write: (line) => lines.push(line) },
-    isDatabaseDown: () => false,
+    log: { write: () => {} },
+    tellFailure: () => {},
     onEnded: () => {},
     sweepMs: 1,
   }
@@ -46,27 +48,51 @@ t.test('stop() does not wait for a backlog', async (t) => {
   t.equal(batches, after, 'nothing runs any more')
 })
 
-t.test('a task that keeps failing is told once, and again after it got on', async (t) => {
+t.test('a task that keeps failing is told of at once, then each minute', async (t) => {
   const lines: Line[] = []
+  const log = { write: (line: Line) => lines.push(line) }
+  const health = { isDown: true }
+  let minute = 0
+  const tell = backgroundFailures({ log, health, nowMs: () => minute * 60_000 })
+  const fault = new Error('no such function')
+  tell('sweep', fault)
+  t.same(lines, [], 'db.unavailable has told of it')
+
+  health.isDown = false
   const busy = new AppError('overloaded', 'Too many requests wait for the database.')
-  const errors = [busy, new Error('first'), new Error('second'), undefined, new Error('third')]
-  let turns = 0
-  const done = new Promise<void>((resolve) => {
-    const countWaiting = async () => {
-      const error = errors[turns]
-      turns += 1
-      if (turns > errors.length) resolve()
-      if (error !== undefined) throw error
-      return 0
+  tell('count', withFailedCall(busy, { statement: 'commands.count', cause: 'no_connection' }))
+  for (minute of [0, 0.9, 1, 1.5, 3]) tell('sweep', fault)
+  const bare = { error: 'no such function', cause: 'other', statement: null }
+  t.same(
+    lines.map(({ event, fields }) => ({ event, ...fields })),
+    [
+      {
+        event: 'db.statement.fail',
+        task: 'count',
+        error: busy.message,
+        cause: 'no_connection',
+        statement: 'commands.count',
+      },
+      ...[0, 1, 3].map(() => ({ event: 'db.statement.fail', task: 'sweep', ...bare })),
+    ],
+  )
+})
+
+t.test('a task that fails is told of, and goes on', async (t) => {
+  const told: unknown[] = []
+  const countWaiting = () => Promise.reject('too slow')
+  await new Promise<void>((resolve) => {
+    const tellFailure: MaintenanceDeps['tellFailure'] = (task, error) => {
+      told.push([task, error])
+      if (told.length === 2) resolve()
     }
-    const maintenance = createMaintenance(deps({ countWaiting }, lines))
+    const maintenance = createMaintenance({ ...deps({ countWaiting }), tellFailure })
     maintenance.start()
     t.teardown(() => maintenance.stop())
   })
-  await done
-  t.same(lines, [
-    { event: 'db.unavailable', fields: { error: 'maintenance count: first', cause: 'other' } },
-    { event: 'db.unavailable', fields: { error: 'maintenance count: third', cause: 'other' } },
+  t.same(told.slice(0, 2), [
+    ['count', 'too slow'],
+    ['count', 'too slow'],
   ])
 })
 

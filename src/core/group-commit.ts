@@ -13,12 +13,15 @@
  * halves until the bad item stands alone and only that one is rejected; `unavailable` rejects all of it.
  */
 import { AppError } from './errors.ts'
+import { withFailedCall } from './failed-call.ts'
 
 export type FailureKind = 'retry' | 'poison' | 'unavailable'
 
 export interface GroupCommitOptions<Item, Answer> {
   /** Writes one group and answers each item in order; resolves only once all of it is durable. */
   readonly flush: (items: readonly Item[]) => Promise<readonly Answer[]>
+  /** The name of the statement that it runs. */
+  readonly statement: string
   readonly failureKind: (error: unknown) => FailureKind
   /** Of items with equal keys a group holds one; the others wait for the next groups, in their order. */
   readonly keyOf: (item: Item) => number
@@ -185,16 +188,16 @@ export class GroupCommit<Item, Answer> {
     for (const group of this.#inFlight) {
       for (const entry of group) {
         if (entry.deadlineAtMs > nowMs) break
-        this.#refuse(
-          entry,
-          new AppError(
-            'db_unavailable',
-            'The database is slow; the heartbeat may be stored. Try again.',
-          ),
-        )
+        this.#refuse(entry, this.#overdue())
       }
     }
     this.#settleIfIdle()
+  }
+
+  #overdue(): AppError {
+    const message = 'The database is slow; the heartbeat may be stored. Try again.'
+    const { statement } = this.#options
+    return withFailedCall(new AppError('db_unavailable', message), { statement, cause: 'too_slow' })
   }
 
   #refuse(entry: Entry<Item, Answer>, error: unknown): void {

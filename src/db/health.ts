@@ -58,14 +58,14 @@ export class DatabaseHealth {
       this.#failedAtMs = this.#nowMs()
       if (what === CONNECT) this.#connectFailedAtMs = this.#failedAtMs
       if (what === LOST) this.#lostAtMs = this.#failedAtMs
-      this.#down(outcome.error)
+      this.#down(outcome.error, what === CONNECT || what === LOST ? null : what || null)
     }
   }
 
   /** As observe, for a start that does not get on: whatever the error, it is told. */
   readonly report = (error: unknown): void => {
     if (error === undefined) this.#up()
-    else this.#down(error)
+    else this.#down(error, null)
   }
 
   #isProof({ what, startedAtMs, connectedAtMs }: Success): boolean {
@@ -79,13 +79,14 @@ export class DatabaseHealth {
     return connectedAtMs > this.#connectFailedAtMs || (this.#failed.size === 1 && !isWanted)
   }
 
-  #down(error: unknown): void {
+  /** `statement`: the one that found out. */
+  #down(error: unknown, statement: string | null): void {
     this.#trouble = troubleOf(error)
     if (this.#downSinceMs !== undefined) return
     this.#downSinceMs = this.#nowMs()
     this.#log({
       event: 'db.unavailable',
-      fields: { error: errorText(error), cause: this.#trouble },
+      fields: { error: errorText(error), cause: this.#trouble, statement },
     })
   }
 

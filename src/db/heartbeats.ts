@@ -94,6 +94,7 @@ const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => $
  * never with ours: `fcm_token_at` is in its time too. Where its clock is ahead, `effective_at` is the receive time, and
  * the time it reported orders its heartbeats.
  */
+export const STORE_GROUP_NAME = 'heartbeats.store_group'
 const STORE_GROUP = /* sql */ `
 with live as materialized (
   select i.*, s.device_id, d.alias, now() as received_at, c.is_clock_good, c.clock_ahead_at, t.effective_at,
@@ -241,7 +242,7 @@ export function storeHeartbeats(
 
   async function storeGroup(items: readonly HeartbeatItem[]): Promise<readonly HeartbeatAnswer[]> {
     const { rows } = await database.query<{ answers: string | null }>({
-      name: 'heartbeats.store_group',
+      name: STORE_GROUP_NAME,
       text: STORE_GROUP,
       values: [...COLUMNS.map((encode) => encode(arrays, items)), dedupWindowS, apartS],
     })

@@ -6,6 +6,7 @@ import pg from 'pg'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
+import { marked, overloaded, unavailable } from './call-failure.ts'
 import { connectionOf } from './database-url.ts'
 import {
   isReadOnly,
@@ -173,11 +174,11 @@ export class Pool implements Database {
   }
 
   query<Row extends object>(query: Query): Promise<Result<Row>> {
-    return this.#withClient((client) => this.#run<Row>(client, query))
+    return this.#withClient(query.name, (client) => this.#run<Row>(client, query))
   }
 
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
-    return this.#withClient(async (client) => {
+    return this.#withClient('begin', async (client) => {
       await this.#told(client, 'begin', client.query('begin'))
       try {
         const value = await work({ query: (query) => this.#run(client, query) })
@@ -221,7 +222,7 @@ export class Pool implements Database {
     } catch (error) {
       if (sqlstate(error) !== undefined && !isAway(error)) this.#answeredAtMs = performance.now()
       this.#failed(what, error)
-      throw error
+      throw marked(error, what)
     }
   }
 
@@ -232,16 +233,17 @@ export class Pool implements Database {
   }
 
   /** A wait for our own connections says nothing new of the database: those who hold them, or open them, do. */
-  async #connect(): Promise<pg.PoolClient> {
+  async #connect(what: string): Promise<pg.PoolClient> {
     try {
       return await this.#pool.connect()
     } catch (error) {
       if (isOwnWait(error)) {
-        throw this.#failedAtMs > this.#answeredAtMs ? unavailable(error) : this.#overloaded(error)
+        if (this.#failedAtMs <= this.#answeredAtMs) throw this.#overloaded(what, error)
+        throw marked(unavailable(error), what)
       }
       const failure = connectFailure(error)
       this.#failed(CONNECT, failure)
-      throw failure
+      throw marked(unavailable(failure), what)
     }
   }
 
@@ -261,16 +263,15 @@ export class Pool implements Database {
     }
   }
 
-  #overloaded(cause?: unknown): AppError {
+  #overloaded(what: string, cause?: unknown): AppError {
     this.#refused += 1
-    const message = 'Too many requests wait for the database. Try again shortly.'
-    return new AppError('overloaded', message, { cause })
+    return overloaded(what, cause)
   }
 
-  async #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-    if (this.#pool.waitingCount >= this.#maxWaiting) throw this.#overloaded()
+  async #withClient<T>(what: string, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    if (this.#pool.waitingCount >= this.#maxWaiting) throw this.#overloaded(what)
     try {
-      const client = await this.#connect()
+      const client = await this.#connect(what)
       try {
         const value = await work(client)
         client.release(isReadOnly(client))
@@ -292,9 +293,4 @@ function settingsText(settings: Readonly<Record<string, string>>): string {
   return Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`)
     .join(' ')
-}
-
-function unavailable(cause: unknown): AppError {
-  const message = 'The database does not answer. Try again shortly.'
-  return new AppError('db_unavailable', message, { cause })
 }

@@ -1,5 +1,6 @@
 /** Why there is no database, as a code: for /readyz, which anybody may ask, and for machines. The text is for the log. */
 import { errorCode } from '../core/error-text.ts'
+import { isOwnWait, sqlstate } from './sqlstate.ts'
 
 /** Each in words that name neither host nor user. */
 export const TROUBLES = {
@@ -23,6 +24,26 @@ export const TROUBLES = {
 } as const
 
 export type Trouble = keyof typeof TROUBLES
+
+/** Of one call alone: the database is there, and serves others. */
+export const CALL_TROUBLES = {
+  too_slow: 'it took longer than a statement may',
+  locked: 'it waited too long for a row or a table that another transaction holds',
+  conflict: 'it lost a deadlock, or a conflict with another transaction',
+  cut_short: 'its transaction lasted longer than the server lets it',
+  no_connection: 'none of our connections came free for it',
+} as const
+
+export type CallTrouble = keyof typeof CALL_TROUBLES | Trouble
+
+const OF_ONE_CALL: Readonly<Record<string, CallTrouble>> = {
+  '57014': 'too_slow',
+  '55P03': 'locked',
+  '40001': 'conflict',
+  '40P01': 'conflict',
+  '25P03': 'cut_short',
+  '25P04': 'cut_short',
+}
 
 const BY_CODE: Readonly<Record<string, Trouble>> = {
   '28P01': 'password_refused',
@@ -62,6 +83,12 @@ const BY_TEXT: readonly (readonly [RegExp, Trouble])[] = [
   [/terminated|connection error|not queryable/i, 'lost'],
 ]
 const CAUSES_READ = 5
+
+/** Of a call that failed. */
+export function callTroubleOf(error: unknown): CallTrouble {
+  const isWait = causesOf(error).some(isOwnWait)
+  return isWait ? 'no_connection' : (OF_ONE_CALL[sqlstate(error) ?? ''] ?? troubleOf(error))
+}
 
 /** The innermost reason that is known. */
 export function troubleOf(error: unknown): Trouble {

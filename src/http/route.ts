@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'
+import type { FailedCall } from '../core/failed-call.ts'
 import type { AdminScope, Downloader, LiveDevice } from '../core/identity.ts'
 import type { Recipient } from '../core/recipient.ts'
 import type { SignedRequest } from '../security/signature.ts'
@@ -83,7 +84,12 @@ interface RouteOf<G extends GuardName> {
   readonly body: number | 'stream'
   handle(request: RouteRequest & Proven[G]): Promise<Reply>
   /** The terminal line of a failure (499: the client left) where the route has one of its own; `reason` is the error code. */
-  failLine?(reason: string, statusCode: number, context: RequestContext): Line | undefined
+  failLine?(
+    reason: string,
+    statusCode: number,
+    context: RequestContext,
+    failedCall: FailedCall,
+  ): Line | undefined
 }
 
 export type OpenRoute = RouteOf<'open'>

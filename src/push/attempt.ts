@@ -1,6 +1,7 @@
 /** What is recorded and logged of one attempt to push a command. */
 import { retryDelayMs } from '../core/backoff.ts'
 import { commandData } from '../core/command-message.ts'
+import { failedCallOf } from '../core/failed-call.ts'
 import type { AttemptRecord, Claim } from '../core/outbox.ts'
 import type { Line } from '../telemetry/events.ts'
 import type { FcmClient, SendOutcome } from './fcm.ts'
@@ -52,9 +53,10 @@ export async function sendClaim(
   }
 }
 
-/** Of anything thrown; bounded. */
+/** Of anything thrown, behind the statement that it is of; bounded. */
 export function faultText(error: unknown): string {
-  return String(error).slice(0, 200)
+  const statement = failedCallOf(error)?.statement
+  return `${statement ? `${statement}: ` : ''}${error}`.slice(0, 200)
 }
 
 export function recordOf(claim: Claim, outcome: SendOutcome, options: RetryOptions): AttemptRecord {

@@ -36,6 +36,8 @@ export interface DispatcherDeps extends SendClaimDeps {
   readonly nowMs: () => number
   /** Told when an attempt was recorded: a request may wait for it. */
   readonly onRecorded: (requestId: string) => void
+  /** Told when the database was asked in vain. */
+  readonly tellFailure: (error: AppError) => void
   readonly failpoint?: AtFailpoint | undefined
   /** While paused, one command is tried so often. Default 30 s. */
   readonly probeMs?: number
@@ -206,8 +208,9 @@ export class Dispatcher {
     return why
   }
 
-  /** What is no outage (those are told as db.unavailable) would else stop push in silence. */
+  /** Would else stop push in silence. */
   #failed(error: unknown): void {
+    if (error instanceof AppError) this.#deps.tellFailure(error)
     if (error instanceof AppError || this.#isFaulty) return
     this.#isFaulty = true
     const reason = `a fault of ours: ${faultText(error)}`

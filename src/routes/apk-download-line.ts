@@ -1,4 +1,5 @@
 /** The terminal lines of a download: how it went, or why there was none. */
+import type { FailedCall } from '../core/failed-call.ts'
 import type { Downloader } from '../core/identity.ts'
 import type { Build } from '../db/apks.ts'
 import type { RequestContext, RouteRequest, StreamEnding } from '../http/route.ts'
@@ -9,7 +10,11 @@ type Line = Parameters<RouteRequest['log']>[0]
 export interface Failure {
   readonly reason: string
   readonly isOurs: boolean
+  /** The database call that failed. */
+  readonly failedCall?: FailedCall | undefined
 }
+
+const NO_CALL: FailedCall = { statement: null, cause: null }
 
 export const CLIENT_CLOSED: Failure = { reason: 'client_closed', isOurs: false }
 
@@ -32,7 +37,8 @@ export function endLine(
   }
   if (failure === undefined) return { event: 'apk.download', fields }
   const level = failure.isOurs ? 'ERROR' : 'WARN'
-  return { event: 'apk.download.fail', fields: { ...fields, reason: failure.reason }, level }
+  const { reason, failedCall = NO_CALL } = failure
+  return { event: 'apk.download.fail', fields: { ...fields, reason, ...failedCall }, level }
 }
 
 /** The line of a download that was refused before there was an answer to give. */
@@ -40,6 +46,7 @@ export function downloadFailLine(
   reason: string,
   statusCode: number,
   { admin, deviceId, tokenId }: RequestContext,
+  failedCall: FailedCall,
 ): Line {
   return {
     event: 'apk.download.fail',
@@ -52,6 +59,7 @@ export function downloadFailLine(
       source: admin ? 'manual' : deviceId ? 'ota' : tokenId ? 'enrollment' : null,
       bytes_sent: null,
       reason,
+      ...failedCall,
     },
     level: statusCode >= 500 ? 'ERROR' : 'WARN',
   }

@@ -7,6 +7,7 @@
  * connection are not.
  */
 import { AppError } from '../core/errors.ts'
+import { failedCallOf } from '../core/failed-call.ts'
 import type { Downloader } from '../core/identity.ts'
 import type { DownloadStore } from '../db/apk-downloads.ts'
 import type { Build } from '../db/apks.ts'
@@ -111,7 +112,8 @@ function failureOf(
   fault: unknown,
 ): Failure | undefined {
   if (fault !== undefined) {
-    return { reason: fault instanceof AppError ? fault.code : 'internal', isOurs: true }
+    const reason = fault instanceof AppError ? fault.code : 'internal'
+    return { reason, isOurs: true, failedCall: failedCallOf(fault) }
   }
   if (!isWhole) return gaveWay ? { reason: 'too_slow', isOurs: false } : CLIENT_CLOSED
   return answer.reason === null ? undefined : { reason: answer.reason, isOurs: false }

@@ -1,5 +1,6 @@
 /** POST /v1/heartbeat: a device says that it lives, and empties its mailbox. Answers once the heartbeat is durable. */
 import { AppError } from '../core/errors.ts'
+import { withFailedCall } from '../core/failed-call.ts'
 import type { GroupCommit } from '../core/group-commit.ts'
 import type { DeviceVerdict } from '../core/identity.ts'
 import type { Pace } from '../core/pace.ts'
@@ -149,8 +150,9 @@ async function finish(
 }
 
 function tooSlow(): AppError {
-  return new AppError(
-    'db_unavailable',
-    'The heartbeat may be stored, but not all that it asked for was done in time. Send it again.',
-  )
+  const message =
+    'The heartbeat may be stored, but not all that it asked for was done in time. Send it again.'
+  // Its own statements have limits of their own: which of them was under way is not known here.
+  const failedCall = { statement: null, cause: 'too_slow' }
+  return withFailedCall(new AppError('db_unavailable', message), failedCall)
 }

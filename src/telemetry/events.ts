@@ -44,6 +44,8 @@ const DOWNLOAD = {
   source: 'string',
   bytes_sent: 'integer',
 } as const
+/** Of a database call that failed. */
+const FAILED_CALL = { statement: 'optional', cause: 'optional' } as const
 const TOKEN_LIFE = { reason: 'string', token_id: 'string', admin: 'string' } as const
 const DENIAL = { reason: 'string', token_id: 'string' } as const
 const PARTITION = { partition: 'string', error: 'string' } as const
@@ -107,7 +109,10 @@ export const EVENTS = {
     },
   },
   'apk.download': { levels: ['INFO'], fields: DOWNLOAD },
-  'apk.download.fail': { levels: ['WARN', 'ERROR'], fields: { ...DOWNLOAD, reason: 'string' } },
+  'apk.download.fail': {
+    levels: ['WARN', 'ERROR'],
+    fields: { ...DOWNLOAD, reason: 'string', ...FAILED_CALL },
+  },
   'metrics.scrape': { levels: ['INFO'], fields: { series: 'integer', bytes: 'integer' } },
   'sec.token.create': { levels: ['INFO'], fields: TOKEN_LIFE },
   'sec.token.consume': { levels: ['INFO'], fields: TOKEN_LIFE },
@@ -128,7 +133,13 @@ export const EVENTS = {
   },
   'http.error': {
     levels: ['ERROR'],
-    fields: { method: 'string', error: 'string', stack: 'string', http_request_id: 'optional' },
+    fields: {
+      method: 'string',
+      error: 'string',
+      stack: 'string',
+      ...FAILED_CALL,
+      http_request_id: 'optional',
+    },
   },
   'service.start': {
     levels: ['INFO'],
@@ -136,11 +147,18 @@ export const EVENTS = {
   },
   'service.ready': { levels: ['INFO'], fields: { startup_ms: 'number' } },
   'service.stop': { levels: ['INFO'], fields: { reason: 'string', drained_ms: 'number' } },
-  'db.unavailable': { levels: ['ERROR'], fields: { error: 'string', cause: 'string' } },
+  'db.unavailable': {
+    levels: ['ERROR'],
+    fields: { error: 'string', cause: 'string', statement: 'optional' },
+  },
   'db.recovered': { levels: ['INFO'], fields: { down_ms: 'number' } },
   'db.sequence_advanced': {
     levels: ['WARN'],
     fields: { table: 'string', from: 'integer', to: 'integer' },
+  },
+  'db.statement.fail': {
+    levels: ['ERROR'],
+    fields: { task: 'string', error: 'string', cause: 'string', statement: 'optional' },
   },
   'log.dropped': {
     levels: ['WARN'],

@@ -24,6 +24,7 @@ export interface Api {
 interface Problem {
   readonly code?: string
   readonly detail?: string
+  readonly request_id?: string
   readonly reasons?: Readonly<Record<string, string>>
 }
 
@@ -53,18 +54,30 @@ export function createApi(options: { readonly url: string; readonly token: strin
     async get<T>(path: string) {
       const { status, body } = await ask(path)
       if (status === 200) return body as T // by the contract of the same release
-      const { code, detail }: Problem = Object(body)
-      if (code === undefined) throw notOurs(`${status}`)
+      const problem: Problem = Object(body)
+      if (problem.code === undefined) throw notOurs(`${status}`)
       if (status === 404) return undefined
-      const about = plain(`${origin} answers ${status} ${code}: ${detail}`)
+      const about = plain(`${origin} answers ${status} ${problem.code}: ${problem.detail}`)
       if (status !== 503) throw new ApiError(status === 401 ? `${about} FLEETLOOP_TOKEN?` : about)
-      const { reasons = {} }: Problem = Object((await ask('/readyz')).body)
-      const why = Object.entries(reasons).map(
-        ([part, reason]) => `\n  ${plain(`${part}: ${reason}`)}`,
-      )
-      throw new ApiError(`${about} Phones are told the same.${why.join('')}`)
+      const ready = await ask('/readyz')
+      throw new ApiError(about + (ready.status === 200 ? ofThisCall(problem) : ofAll(ready.body)))
     },
   }
+}
+
+/** Nobody is served. */
+function ofAll(readiness: unknown): string {
+  const { reasons = {} }: Problem = Object(readiness)
+  const lines = Object.entries(reasons).map(
+    ([part, reason]) => `\n  ${plain(`${part}: ${reason}`)}`,
+  )
+  return ` Phones are told the same.${lines.join('')}`
+}
+
+/** The service is ready: this one call found no connection, or its statement took too long. Only the log has its name. */
+function ofThisCall({ request_id = '' }: Problem): string {
+  const filter = `select(.request_id == "${plain(request_id)}") | {statement, cause}`
+  return ` The database is there (/readyz is 200), others are served.\n  what kept it: jq -c '${filter}' "$LOG"`
 }
 
 /** What a device or an admin wrote, safe for a terminal. */

@@ -16,6 +16,7 @@ function rig(options: Partial<{ maxQueuedPerKey: number; maxInFlight: number }> 
     keyOf: (item) => item.charCodeAt(0),
     maxQueuedPerKey: 8,
     maxGroup: 4,
+    statement: 'store',
     maxQueuedGroups: 2,
     maxInFlight: 1,
     deadlineMs: 1_800,
@@ -47,6 +48,7 @@ function writing(kind: FailureKind, failures = Number.POSITIVE_INFINITY) {
     keyOf: (item) => item.charCodeAt(0),
     maxQueuedPerKey: 2,
     maxGroup: 8,
+    statement: 'store',
     maxQueuedGroups: 2,
     maxInFlight: 1,
     deadlineMs: 1_800,
@@ -218,6 +220,7 @@ t.test('without a database all of the group is refused, and nothing is tried aga
 t.test('answers that are not one for each item are no answers', async (t) => {
   const group = new GroupCommit<string, string>({
     flush: async () => [],
+    statement: 'store',
     failureKind: () => 'unavailable',
     keyOf: (item) => item.charCodeAt(0),
     maxQueuedPerKey: 2,

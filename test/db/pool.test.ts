@@ -2,6 +2,7 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { errorText } from '../../src/core/error-text.ts'
+import { failedCallOf } from '../../src/core/failed-call.ts'
 import { DatabaseHealth } from '../../src/db/health.ts'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
 import { sessionVerifier } from '../../src/db/session-check.ts'
@@ -31,6 +32,8 @@ async function prepare(t: Test, options: Partial<PoolOptions> = {}) {
   const kill = (backend: number) => db.query('select pg_terminate_backend($1, 10000)', [backend])
   return { url, pool, db, pid, kill, outcomes }
 }
+
+const ACTIVE = `select from pg_stat_activity where pid = $1 and state = 'active' and query like '%sleep%'`
 
 function sql(text: string, values: readonly unknown[] = []) {
   return { name: '', text, values }
@@ -273,6 +276,42 @@ t.test('a transaction that the server ends for its length is our trouble, no fau
   await db.query(`alter database ${database} set transaction_timeout = '100ms'`)
   const code = { code: 'db_unavailable', cause: { code: '25P04' } }
   await t.rejects(pool.query(sql('select pg_sleep(60)')), code)
+})
+
+t.test('a call that fails is marked with its statement and the reason', async (t) => {
+  const { db, pool, pid, kill } = await prepare(t, { connectTimeoutMs: 300 })
+  const failed = async (work: Promise<unknown>) => {
+    const error = await work.then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    return { ...failedCallOf(error), message: Object(error).message }
+  }
+  const one = (name: string, text: string) => ({ name, text })
+  const slow = one('things.slow', 'select pg_sleep(60)')
+  const tooSlow = { statement: 'things.slow', cause: 'too_slow', message: /^This took / }
+  t.match(await failed(pool.query(slow)), tooSlow)
+  t.match(await failed(pool.transaction((tx) => tx.query(slow))), tooSlow, 'not as `begin`')
+  const absent = one('things.absent', 'select from nowhere')
+  t.match(await failed(pool.query(absent)), { statement: 'things.absent', cause: null })
+
+  await db.query('begin')
+  await db.query('lock table things')
+  const list = one('things.list', 'select from things')
+  t.match(await failed(pool.query(list)), { statement: 'things.list', cause: 'locked' })
+  const holding = pool.transaction((tx) => tx.query(slow)).catch(() => {})
+  const starved = await failed(pool.query(list))
+  t.match(starved, { statement: 'things.list', cause: 'no_connection', message: /^Too many/ })
+  t.match(await failed(pool.transaction(async () => {})), { statement: 'begin' })
+  await holding
+  await db.query('commit')
+
+  const backend = await pid()
+  const cut = failed(pool.query(slow))
+  await until(async () => (await db.query(ACTIVE, [backend])).rowCount === 1)
+  await kill(backend)
+  const lost = { statement: 'things.slow', cause: 'lost', message: /^The database does not answer/ }
+  t.match(await cut, lost)
 })
 
 t.test('waiting has a bound: one more is refused at once', async (t) => {

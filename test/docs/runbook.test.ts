@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { DRILLS } from '../../drills/index.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
-import { TROUBLES } from '../../src/db/trouble.ts'
+import { CALL_TROUBLES, TROUBLES } from '../../src/db/trouble.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import { EVENTS } from '../../src/telemetry/events.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
@@ -36,6 +36,9 @@ t.test('each cause for which there is no database is told', async (t) => {
   const table = tableOf(sectionOf(RUNBOOK, 'Database trouble'))
   const told = table.flatMap(([codes = '']) => codesOf(codes))
   t.same(told.sort(), Object.keys(TROUBLES).sort())
+  const ofOneCall = tableOf(sectionOf(RUNBOOK, 'One statement, not the database'))
+  const causes = ofOneCall.flatMap(([codes = '']) => codesOf(codes))
+  t.same(causes.sort(), Object.keys(CALL_TROUBLES).sort())
 })
 
 t.test('each SQL statement can be pasted into psql as it stands', async (t) => {

@@ -46,14 +46,20 @@ async function compareFailure(
     readonly source: Value
     readonly bytes_sent: Value
   },
-  options: { readonly route?: string; readonly known?: object; readonly isOurs?: boolean } = {},
+  options: {
+    readonly route?: string
+    readonly known?: object
+    readonly isOurs?: boolean
+    readonly failedCall?: { readonly statement: string; readonly cause?: string }
+  } = {},
 ) {
-  const { route = LATEST, known = {}, isOurs = false } = options
+  const { route = LATEST, known = {}, isOurs = false, failedCall = {} } = options
   const lines = await story(service, answer.requestId)
   const line = lines.at(-1)
   if (line === undefined) throw new Error('no line')
   const level = isOurs ? 'ERROR' : 'WARN'
-  compare(t, line, 'apk.download.fail', level, end(answer, route, known), { ...own, reason })
+  const fields = { ...own, reason, ...failedCall }
+  compare(t, line, 'apk.download.fail', level, end(answer, route, known), fields)
   return lines.slice(0, -1)
 }
 
@@ -203,13 +209,15 @@ t.test('our own trouble is ERROR', async (t) => {
   await db.query('commit')
   t.equal(away.status, 503)
   const options = { isOurs: true }
-  t.same(await compareFailure(t, away, 'db_unavailable', nothing('manual'), options), [])
+  const locked = { ...options, failedCall: { statement: 'apks.latest', cause: 'locked' } }
+  t.same(await compareFailure(t, away, 'db_unavailable', nothing('manual'), locked), [])
 
   await db.query('alter table apk_builds rename to apk_builds_away')
   const broken = await get(LATEST)
   await db.query('alter table apk_builds_away rename to apk_builds')
   t.equal(broken.status, 500)
-  t.same(await compareFailure(t, broken, 'internal', nothing('manual'), options), [])
+  const failed = { ...options, failedCall: { statement: 'apks.latest' } }
+  t.same(await compareFailure(t, broken, 'internal', nothing('manual'), failed), [])
 })
 
 t.test('a build is withdrawn', async (t) => {

@@ -103,15 +103,17 @@ t.test('a client that left before the answer', async (t) => {
 
 t.test('each 5xx is ERROR; only a fault of ours has a stack', async (t) => {
   async function compareError(t: Test, answer: Pick<Answer, 'requestId' | 'status'>, own: Own) {
-    const { route, method, error, stack } = own
+    const { route, ...fields } = own
     const line = await only(t, answer)
-    compare(t, line, 'http.error', 'ERROR', end(answer, route), { method, error, stack })
+    compare(t, line, 'http.error', 'ERROR', end(answer, route), fields)
   }
   interface Own {
     readonly route: string
     readonly method: string
     readonly error: string
     readonly stack: Value
+    readonly statement?: string
+    readonly cause?: string
   }
 
   await db.query('begin')
@@ -120,7 +122,8 @@ t.test('each 5xx is ERROR; only a fault of ours has a stack', async (t) => {
   await db.query('commit')
   t.equal(away.status, 503)
   const tokens = { route: '/v1/enroll-tokens', method: 'GET' }
-  await compareError(t, away, { ...tokens, error: 'db_unavailable', stack: null })
+  const locked = { statement: 'enrollment_tokens.list', cause: 'locked' }
+  await compareError(t, away, { ...tokens, error: 'db_unavailable', stack: null, ...locked })
 
   await db.query('alter table audit_log rename to audit_log_away')
   const broken = await service.call('GET', '/admin/audit')
@@ -128,7 +131,7 @@ t.test('each 5xx is ERROR; only a fault of ours has a stack', async (t) => {
   t.equal(broken.status, 500)
   const stack = /^error: relation "audit_log" does not exist\n {4}at .*\.(?:ts|js):\d+/
   const audit = { route: '/admin/audit', method: 'GET' }
-  await compareError(t, broken, { ...audit, error: 'internal', stack })
+  await compareError(t, broken, { ...audit, error: 'internal', stack, statement: 'audit.list' })
 
   const beat = 'POST /v1/heartbeat HTTP/1.1'
   const gzip = head(beat, 'Transfer-Encoding: gzip, chunked', 'User-Agent: node')

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t from 'tap'
+import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
@@ -91,6 +92,26 @@ t.test('a sequence that is behind its table is moved on at the start', async (t)
   const lines = [service, other].flatMap((each) => each.lines.of('db.sequence_advanced'))
   t.equal(lines.length, 1, 'one of both did it')
   t.equal((await ask(service)).status, 201)
+})
+
+t.test('a statement of our own that fails, while the database is there', async (t) => {
+  const fcm = await startFcmStandIn()
+  t.teardown(() => fcm.close())
+  const service = await startService(t, { env: pushSettings(fcm) })
+  const db = await connect(t, service.databaseUrl)
+  await db.query('begin')
+  await db.query('lock table commands in access exclusive mode')
+  const line = await service.lines.waitFor(
+    (each) => each.event === 'db.statement.fail' && each['task'] === 'dispatch',
+  )
+  await db.query('commit')
+  compare(t, line, 'db.statement.fail', 'ERROR', BACKGROUND, {
+    task: 'dispatch',
+    error: 'canceling statement due to lock timeout',
+    cause: 'locked',
+    statement: 'command_queue.claim',
+  })
+  t.same(service.lines.of('db.unavailable'), [])
 })
 
 t.test('days are made ahead and dropped by retention, and what fails is told', async (t) => {

@@ -95,6 +95,7 @@ export const THEMES = {
     'db.unavailable': ['ERROR'],
     'db.recovered': ['INFO'],
     'db.sequence_advanced': ['WARN'],
+    'db.statement.fail': ['ERROR'],
     'log.dropped': ['WARN'],
     'partition.create': ['INFO'],
     'partition.drop': ['INFO'],

@@ -55,6 +55,7 @@ export async function startReplicas(t: Test) {
       now: () => new Date(),
       nowMs: () => performance.now(),
       onRecorded: () => {},
+      tellFailure: () => {},
       ...deps,
     })
     t.teardown(() => dispatcher.close(DEADLINE_MS))

@@ -7,13 +7,14 @@ import { startReplica } from '../../drills/replica.ts'
 import { serviceSettings } from '../../drills/service-settings.ts'
 import { DatabaseHealth } from '../../src/db/health.ts'
 import { troubleOf } from '../../src/db/trouble.ts'
+import { createApi } from '../../src/why/api.ts'
 import { ask, asks, everyAsk } from '../helpers/asks.ts'
 import { call } from '../helpers/client.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { lineTo } from '../helpers/database-line.ts'
 import { until } from '../helpers/replicas.ts'
-import { type Running, startService } from '../helpers/service.ts'
+import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 /** The key of migrate.ts: whoever holds it, migrates. */
 const MIGRATION_LOCK = 7_311_860_294
@@ -118,6 +119,19 @@ t.test('a table that is locked is 503 and no outage', async (t) => {
     t.ok(answer.headers.get('retry-after'))
   }
   t.equal((await service.call('GET', '/readyz')).status, 200, 'the database is there')
+  const api = createApi({ url: service.origin, token: ADMIN })
+  const told = await api.get('/admin/devices').catch((error: Error) => error.message)
+  t.match(told, /answers 503 db_unavailable: .* \(\/readyz is 200\), others are served\.\n/)
+  const [, id = ''] = /request_id == "([^"]+)"/.exec(`${told}`) ?? []
+  const locked = { event: 'http.error', cause: 'locked' }
+  t.match(await service.lines.terminalOf(id), { ...locked, statement: 'devices.list' })
+  const beats = service.lines.all.filter((line) => line['route'] === '/v1/heartbeat')
+  t.match(beats, [{ ...locked, statement: /^heartbeats\./ }])
+  t.same(
+    service.lines.of('http.error').filter((line) => !line['statement'] || !line['cause']),
+    [],
+    'each says which statement it was, and why',
+  )
   await db.query('commit')
   const beat = { method: 'POST', path: '/v1/heartbeat', token: device.token, body: {}, status: 200 }
   t.equal((await ask(service, beat)).status, 200)
@@ -257,18 +271,19 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   const failed = (what: string, error: Error) => health.observe({ kind: 'failed', what, error })
   const worked = (what: string, startedAtMs = nowMs, connectedAtMs = 0) =>
     health.observe({ kind: 'worked', what, startedAtMs, connectedAtMs })
-  const begin = (error: Error) => ({
+  const begin = (error: Error, statement: string | null = null) => ({
     event: 'db.unavailable',
-    fields: { error: error.message, cause: troubleOf(error) },
+    fields: { error: error.message, cause: troubleOf(error), statement },
   })
   const end = (downMs: number) => ({ event: 'db.recovered', fields: { down_ms: downMs } })
 
   failed('read', lost)
   worked('insert', nowMs + 199)
-  t.same(lines, [begin(lost)], 'what was begun so soon may have met a server that is about to die')
+  const reading = begin(lost, 'read')
+  t.same(lines, [reading], 'what was begun so soon may have met a server that is about to die')
   nowMs += 250
   worked('insert')
-  t.same(lines.splice(0), [begin(lost), end(250)])
+  t.same(lines.splice(0), [reading, end(250)])
 
   failed('connect', lost)
   nowMs += 5_000
@@ -314,9 +329,10 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   failed('read', lost)
   nowMs += 1_000
   worked('read')
-  t.same(lines, [begin(full)], 'reading works all the time, or again, and says nothing of the disk')
+  const inserting = begin(full, 'insert')
+  t.same(lines, [inserting], 'reading works all the time, or again, and says nothing of the disk')
   worked('insert')
-  t.same(lines.splice(0), [begin(full), end(2_000)])
+  t.same(lines.splice(0), [inserting, end(2_000)])
 
   failed('connect', many)
   nowMs += 1_000
@@ -328,8 +344,12 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   failed('rare', full)
   nowMs += 60_000
   worked('insert')
-  t.same(lines, [begin(full)])
+  t.same(lines, [begin(full, 'rare')])
   nowMs += 1
   worked('insert')
-  t.same(lines.splice(0), [begin(full), end(60_001)], 'what is not tried again is forgotten')
+  t.same(
+    lines.splice(0),
+    [begin(full, 'rare'), end(60_001)],
+    'what is not tried again is forgotten',
+  )
 })

@@ -1,0 +1,28 @@
+/** What the pool makes of a call that failed: our trouble, 503, and an error that says which statement it was and why. */
+import { AppError } from '../core/errors.ts'
+import { withFailedCall } from '../core/failed-call.ts'
+import { isAway, isUnavailable } from './sqlstate.ts'
+import { callTroubleOf } from './trouble.ts'
+
+/** Remembers in `error` that it is the statement's; `name` is empty where it has none. */
+export function marked(error: unknown, name: string): unknown {
+  if (!(error instanceof Error)) return error
+  const isTrouble = error instanceof AppError || isUnavailable(error)
+  const cause = isTrouble ? callTroubleOf(error) : null
+  return withFailedCall(error, { statement: name || null, cause })
+}
+
+/** 503 `db_unavailable`: the database is away, or this one call took too long. */
+export function unavailable(cause: unknown): AppError {
+  const message = isAway(cause)
+    ? 'The database does not answer. Try again shortly.'
+    : 'This took the database too long, or something else held it up. Try again shortly.'
+  return new AppError('db_unavailable', message, { cause })
+}
+
+/** 503 `overloaded`: no connection came free for the statement `name`. */
+export function overloaded(name: string, cause?: unknown): AppError {
+  const message = 'Too many requests wait for the database. Try again shortly.'
+  const error = new AppError('overloaded', message, { cause })
+  return withFailedCall(error, { statement: name || null, cause: 'no_connection' })
+}
