@@ -63,6 +63,7 @@ function fullMetrics(): Full {
       connectionsRefused: () => 0,
       untaggedTokensRefused: () => 0,
       registrationsWaiting: () => 0,
+      backgroundWaiting: () => 0,
       connectionsEvicted: () => 0,
     },
   })

@@ -108,7 +108,7 @@ async function compose(
   const maintenance = createMaintenance({
     partitions: stores.partitions,
     queue: stores.queue,
-    prunes: prunes(stores.database, {
+    prunes: prunes(stores.background, {
       ...config.retention,
       signatureS: 3 * SIGNATURE_WINDOW_S,
     }),

@@ -2,7 +2,8 @@
  * Every store on its pool. The group statement of heartbeats has a connection of its own, so that nothing an admin asks
  * can keep it waiting (what few heartbeats need besides is on the main pool); publishing an APK and moving partitions
  * have another, since their commits may take seconds. A third looks up enrollment tokens that carry no tag of ours:
- * anybody can make them up, and a flood of them must not take connections from anybody else.
+ * anybody can make them up, and a flood of them must not take connections from anybody else. What the service does by
+ * itself has a share of the main pool, so that the rest is left to requests.
  */
 import { downloadStore } from './apk-downloads.ts'
 import { apkStore } from './apks.ts'
@@ -20,6 +21,7 @@ import { partitions } from './partitions.ts'
 import { Pool, type PoolOptions } from './pool.ts'
 import { registrationQueue } from './registration-queue.ts'
 import { sessionVerifier } from './session-check.ts'
+import { shareOf } from './share.ts'
 import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions
@@ -54,6 +56,11 @@ export const HOT_SETTINGS = {
 /** Publishing and partitions; uploads beyond it wait their turn. */
 const SLOW_CONNECTIONS = 1
 const UNTAGGED_CONNECTIONS = 1
+/**
+ * Of the connections for all requests, what push (claims and records), expiry, counting and pruning may have together: with
+ * 200,000 commands due, records of 64 pushes at once took all of them, and what people asked waited behind.
+ */
+const BACKGROUND_SHARE = 1 / 2
 /** Enrollment tokens without our tag that wait to be looked up; one more is refused at once. */
 const MAX_UNTAGGED_WAITING = 64
 /** Of one statement that publishes an APK or moves a partition. */
@@ -94,6 +101,7 @@ export function createStores(options: StoresOptions) {
     maxAtOnce: Math.floor(mainConnections / 2),
     nowMs: () => performance.now(),
   })
+  const background = shareOf(main, Math.max(1, Math.floor(mainConnections * BACKGROUND_SHARE)))
   const pools = [hot, slow, untagged, main] as const
 
   return {
@@ -107,7 +115,12 @@ export function createStores(options: StoresOptions) {
     secrets: hmacSecretStore(main),
     register: registrations.register,
     commands: commandStore(main),
-    queue: commandQueue(main, instance),
+    queue: {
+      ...commandQueue(background, instance),
+      // At the stop, when there is no time to wait for a turn.
+      handBack: commandQueue(main, instance).handBack,
+    },
+    background,
     results: commandResultStore(main, instance),
     audit: auditStore(main),
     apks: apkStore(main),
@@ -123,6 +136,7 @@ export function createStores(options: StoresOptions) {
       dbPoolWaiting: () => hot.waiting + slow.waiting + main.waiting,
       untaggedTokensRefused: () => untagged.refused,
       registrationsWaiting: () => registrations.waiting,
+      backgroundWaiting: () => background.waiting,
     },
     /** Waits for statements in flight, at most so long. */
     async close(deadlineMs: number): Promise<void> {

@@ -25,6 +25,7 @@ export interface MetricsOptions {
     dbPoolWaiting(): number
     untaggedTokensRefused(): number
     registrationsWaiting(): number
+    backgroundWaiting(): number
     commandsWaiting(): number
   }
 }
@@ -210,6 +211,9 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
   )
   gauge('fleetloop_registrations_waiting', 'Registrations waiting for their turn.', () =>
     gauges.registrationsWaiting(),
+  )
+  gauge('fleetloop_background_waiting', 'Statements of background work that wait.', () =>
+    gauges.backgroundWaiting(),
   )
   gauge('fleetloop_commands_waiting', 'Commands waiting for dispatch; 10000 stands for more.', () =>
     gauges.commandsWaiting(),

@@ -3,9 +3,11 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { errorText } from '../../src/core/error-text.ts'
 import { failedCallOf } from '../../src/core/failed-call.ts'
+import type { AttemptRecord, Claim } from '../../src/core/outbox.ts'
 import { DatabaseHealth } from '../../src/db/health.ts'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
 import { sessionVerifier } from '../../src/db/session-check.ts'
+import { createStores } from '../../src/db/stores.ts'
 import { troubleOf } from '../../src/db/trouble.ts'
 import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
@@ -33,7 +35,23 @@ async function prepare(t: Test, options: Partial<PoolOptions> = {}) {
   return { url, pool, db, pid, kill, outcomes }
 }
 
+const UNKNOWN_ID = '018f0000-0000-7000-8000-000000000000'
 const ACTIVE = `select from pg_stat_activity where pid = $1 and state = 'active' and query like '%sleep%'`
+
+const CLAIM: Claim = {
+  requestId: 'none',
+  leaseId: UNKNOWN_ID,
+  deviceId: UNKNOWN_ID,
+  alias: 'D01',
+  action: 'ping',
+  params: {},
+  attempt: 1,
+  pushFailures: 0,
+  expiresAt: new Date(0),
+  fcmToken: 'push-1',
+  enrollmentNo: 1,
+  hmacSecretId: 'default',
+}
 
 function sql(text: string, values: readonly unknown[] = []) {
   return { name: '', text, values }
@@ -312,6 +330,43 @@ t.test('a call that fails is marked with its statement and the reason', async (t
   await kill(backend)
   const lost = { statement: 'things.slow', cause: 'lost', message: /^The database does not answer/ }
   t.match(await cut, lost)
+})
+
+t.test('background work leaves connections to requests, however much of it waits', async (t) => {
+  const url = await createDatabase(t)
+  const db = await connect(t, url)
+  const stores = createStores({
+    url,
+    isPrepared: true,
+    isUnsafeAllowed: true,
+    maxConnections: 5, // two of them for all requests
+    dedupWindowS: 10,
+    heartbeatIntervalS: 300,
+    heartbeatRetentionDays: 7,
+    instance: 'one',
+  })
+  t.teardown(() => stores.close(1_000))
+  await db.query('begin')
+  await db.query('lock table command_events in share mode')
+  const record: AttemptRecord = {
+    pushState: 'sent',
+    fcmHttpCode: 200,
+    fcmStatus: 'OK',
+    latencyMs: 1,
+    retryInMs: null,
+    reason: null,
+  }
+  const records = Array.from({ length: 6 }, () => stores.queue.record(CLAIM, record))
+  const settled = Promise.allSettled(records)
+  t.equal(stores.gauges.backgroundWaiting(), 5, 'one is at work')
+  const page = { limit: 2, after: null }
+  const none = { since: null, admin: null, subject: null, alias: null }
+  for (let n = 0; n < 6; n += 1) t.same(await stores.audit.list(page, none), [])
+  t.equal(stores.gauges.dbPoolWaiting(), 0)
+  t.ok(stores.gauges.backgroundWaiting() > 0, 'they still wait')
+  await db.query('commit')
+  t.ok((await settled).some(({ status }) => status === 'fulfilled'))
+  t.equal(stores.gauges.backgroundWaiting(), 0)
 })
 
 t.test('waiting has a bound: one more is refused at once', async (t) => {

@@ -17,6 +17,7 @@ const GAUGES: MetricsOptions['gauges'] = {
   connectionsRefused: () => 11,
   untaggedTokensRefused: () => 12,
   registrationsWaiting: () => 14,
+  backgroundWaiting: () => 15,
   connectionsEvicted: () => 13,
 }
 
@@ -114,6 +115,7 @@ t.test(
       'fleetloop_db_pool_waiting 8',
       'fleetloop_untagged_tokens_refused_total 12',
       'fleetloop_registrations_waiting 14',
+      'fleetloop_background_waiting 15',
       'fleetloop_commands_waiting 9',
       'fleetloop_build_info{version="1.2.3"} 1',
     ]) {
