@@ -47,12 +47,16 @@ interface Explanation {
 
 const NOTICE_HEAD = /^duration: .* plan:\n/
 
-/** What `work` asks of the database under `settings`, explained; of what it changes nothing stays. A superuser's connection. */
+/**
+ * What `work` asks of the database under `settings`, explained; of what it changes nothing stays, unless it `isKept`. A
+ * superuser's connection.
+ */
 export async function explained(
   client: pg.Client,
   mode: PlanMode,
   work: (database: Database) => Promise<unknown>,
   settings: Readonly<Record<string, string>> = {},
+  isKept = false,
 ): Promise<readonly Explained[]> {
   const names: string[] = []
   const plans: PlanNode[] = []
@@ -88,7 +92,7 @@ export async function explained(
     await client.query('set local auto_explain.log_min_duration = -1') // the last plan comes with the next statement
   } finally {
     client.off('notice', onNotice)
-    await client.query('rollback')
+    await client.query(isKept ? 'commit' : 'rollback')
   }
   if (plans.length !== names.length) throw new Error(`${plans.length} plans of ${names.join(', ')}`)
   return plans.map((plan, index) => readPlan(names[index] ?? '', plan))

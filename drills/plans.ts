@@ -4,6 +4,7 @@ import type pg from 'pg'
 import { migrate, readMigrations } from '../src/db/migrate.ts'
 import { defineDrill, type Figure } from './drill.ts'
 import { explained } from './plans-explain.ts'
+import { explainHeld } from './plans-held.ts'
 import { fillEnded, fillFleet } from './plans-history.ts'
 import { claim, faultsOf, rowsOf, STATEMENTS } from './plans-statements.ts'
 import { withClient, withPostgres } from './postgres.ts'
@@ -13,10 +14,15 @@ const FIRST_COMMANDS = 10_000
 export const plansDrill = defineDrill({
   name: 'plans',
   promise: 'however much has been done, every statement about it still reads by index',
-  options: { commands: { standard: 1_000_000, what: `ended ones, above ${FIRST_COMMANDS}` } },
-  run: ({ commands }, { dir, print }) =>
+  options: {
+    commands: { standard: 1_000_000, what: `ended ones, above ${FIRST_COMMANDS}` },
+    held: { standard: false, what: 'instead: claim and sweep while a pg_dump holds a snapshot' },
+    minutes: { standard: 10, what: 'with --held: how long, at 300 commands a second' },
+  },
+  run: ({ commands, held, minutes }, { dir, print }) =>
     withPostgres(join(dir, 'postgres'), async ({ url }) => {
       await migrate(url, readMigrations())
+      if (held) return withClient(url, (db) => explainHeld(url, db, minutes * 60, print))
       return withClient(url, (db) => explainAll(db, commands, print))
     }),
 })

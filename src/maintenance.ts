@@ -6,16 +6,18 @@ import type { BackgroundTask, TellFailure } from './background-failures.ts'
 import { type Periodic, startPeriodic } from './core/periodic.ts'
 import type { CommandQueue } from './db/command-queue.ts'
 import { type Partitions, runsOfDays } from './db/partitions.ts'
-import type { Prune } from './db/retention.ts'
+import type { Prune, Pruned } from './db/retention.ts'
 import { BACKGROUND, type Log } from './telemetry/events.ts'
 
 export interface MaintenanceDeps {
   readonly partitions: Partitions
-  readonly queue: Pick<CommandQueue, 'expire' | 'countWaiting'>
+  readonly queue: Pick<CommandQueue, 'expire' | 'hasMoreExpired' | 'countWaiting'>
   /** In this order: what refers to another row before that row. */
   readonly prunes: readonly Prune[]
   readonly log: Log
   readonly tellFailure: TellFailure
+  /** Monotonic. */
+  readonly nowMs: () => number
   /** How often commands are counted and expired. Default SWEEP_MS. */
   readonly sweepMs?: number
   /** A command has ended. */
@@ -34,10 +36,13 @@ export interface Maintenance {
 const SWEEP_MS = 5_000
 const PARTITIONS_MS = 60 * 60_000
 const PRUNE_MS = 10 * 60_000
+/** Of the time, for a gauge: under a snapshot that is held it reads whatever was due since. */
+const COUNT_SHARE = 0.01
 const BATCH = 500
 
 export function createMaintenance(deps: MaintenanceDeps): Maintenance {
   let commandsWaiting = 0
+  let countAtMs = 0
   let tasks: readonly Periodic[] = []
   let isStopping = false
 
@@ -55,26 +60,30 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
   }
 
   async function sweep(): Promise<void> {
-    while (!isStopping) {
-      const expired = await deps.queue.expire(BATCH)
-      for (const { requestId, deviceId, alias, action, admin } of expired) {
+    do {
+      for (const { requestId, deviceId, alias, action, admin } of await deps.queue.expire(BATCH)) {
         const context = { ...BACKGROUND, requestId, deviceId, alias }
         const fields = { action, admin, reason: 'ttl' }
         deps.log.write({ event: 'command.expired', fields }, context)
         deps.onEnded(requestId)
       }
-      if (expired.length < BATCH) return
-    }
+    } while (deps.queue.hasMoreExpired() && !isStopping)
   }
 
   async function count(): Promise<void> {
-    commandsWaiting = await deps.queue.countWaiting()
+    const startedAtMs = deps.nowMs()
+    if (startedAtMs < countAtMs) return
+    try {
+      commandsWaiting = await deps.queue.countWaiting()
+    } finally {
+      countAtMs = startedAtMs + (deps.nowMs() - startedAtMs) / COUNT_SHARE
+    }
   }
 
   async function prune(): Promise<void> {
     for (const pruneSome of deps.prunes) {
-      let pruned = BATCH
-      while (pruned === BATCH && !isStopping) pruned = await pruneSome(BATCH)
+      let pruned: Pruned = { count: BATCH, last: null }
+      while (pruned.count === BATCH && !isStopping) pruned = await pruneSome(BATCH, pruned.last)
     }
   }
 

@@ -114,6 +114,7 @@ async function compose(
     }),
     log: logger,
     tellFailure,
+    nowMs,
     onEnded: onChanged,
   })
   const metrics = edges.createMetrics({

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
 import { pushSettings } from '../sim/fcm-stand-in.ts'
 import { apkStore } from '../src/db/apks.ts'
+import { commandQueue } from '../src/db/command-queue.ts'
 import { deviceStore } from '../src/db/devices.ts'
 import type { Database } from '../src/db/pool.ts'
 import { connect } from './helpers/database.ts'
@@ -128,7 +129,7 @@ t.test('a push token that comes while its command is claimed is always pushed to
     const id = await command(deviceId)
     await tokenDied(deviceId)
     const [claims] = await Promise.all([
-      queue.claim(1_000, randomUUID()),
+      commandQueue(pool, 'raced').claim(1_000, randomUUID()), // one that looks at all that is due
       devices.setPushToken({ deviceId, enrollmentNo: 1 }, `raced-${id}`, `set-${id}`),
     ])
     const claim = claims.find(({ requestId }) => requestId === id)
@@ -138,6 +139,65 @@ t.test('a push token that comes while its command is claimed is always pushed to
     await service.call('DELETE', `/admin/commands/${id}`)
   }
   await db.query('delete from commands where device_id = $1', [crowd.deviceId])
+})
+
+t.test('what is due is claimed once, and ends once, wherever its time lies', async (t) => {
+  const clock = { nowMs: 0 }
+  const walking = commandQueue(pool, 'walking', () => clock.nowMs)
+  const { deviceId } = await enroll()
+  const insert = (by: Pick<typeof db, 'query'>, name: string, time: string, most = 1) =>
+    by.query(
+      `insert into commands (request_id, device_id, action, params, request_hash, admin, created_at, expires_at,
+         push_state, next_attempt_at)
+       select $2 || '-' || to_char(n, 'FM000'), $1, 'ping', '{}', '', 'tester', now() - interval '2 days',
+         case when $2 like 'over-%' then ${time} else now() + interval '1 h' end, 'waiting',
+         case when $2 not like 'over-%' then ${time} end
+       from generate_series(1, $3::int) n`,
+      [deviceId, name, most],
+    )
+  const claimAll = async (afterMs: number) => {
+    clock.nowMs += afterMs
+    const ids: string[] = []
+    do {
+      const claims = await walking.claim(64, randomUUID())
+      ids.push(...claims.map(({ requestId }) => requestId))
+    } while (walking.hasMoreDue())
+    return ids
+  }
+  const named = (name: string, count: number) =>
+    Array.from({ length: count }, (_, n) => `${name}-${String(n + 1).padStart(3, '0')}`)
+
+  await insert(db, 'equal', `now() - interval '1 h'`, 150)
+  t.same(await claimAll(0), named('equal', 150), 'all of one time, in the order of the index')
+  await insert(db, 'now', 'now()')
+  t.same(await claimAll(500), named('now', 1))
+  await insert(db, 'past', `now() - interval '1 day'`)
+  t.same(await claimAll(10), [], 'the front does not look so far back')
+  t.same(await claimAll(1_000), named('past', 1), 'the look at all that is due does')
+
+  const other = await connect(t, service.databaseUrl)
+  await insert(db, 'locked', 'now()')
+  await other.query(`begin; select from commands where request_id = 'locked-001' for update`)
+  await insert(db, 'behind', 'now()')
+  t.same(await claimAll(500), named('behind', 1))
+  await other.query('rollback')
+  t.same(await claimAll(500), named('locked', 1), 'although the front has passed it')
+
+  await other.query('begin')
+  await insert(other, 'late', 'now()')
+  await insert(db, 'early', 'now()')
+  t.same(await claimAll(500), named('early', 1))
+  await other.query('commit')
+  t.same(await claimAll(500), named('late', 1), 'what was committed late')
+
+  await insert(db, 'over-equal', `now() - interval '1 h'`, 600)
+  await insert(db, 'over-now', 'now()')
+  const ended: string[] = []
+  do {
+    ended.push(...(await walking.expire(500)).map(({ requestId }) => requestId))
+  } while (walking.hasMoreExpired())
+  t.same(ended.sort(), [...named('over-equal', 600), ...named('over-now', 1)])
+  await db.query('delete from commands where device_id = $1', [deviceId])
 })
 
 t.test('a claim without a push token is decided by the device as it is by then', async (t) => {

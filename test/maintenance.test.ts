@@ -14,11 +14,13 @@ function deps(queue: Partial<MaintenanceDeps['queue']>): MaintenanceDeps {
     queue: {
       countWaiting: async () => 0,
       expire: async () => [],
+      hasMoreExpired: () => false,
       ...queue,
     },
     prunes: [],
     log: { write: () => {} },
     tellFailure: () => {},
+    nowMs: () => 0,
     onEnded: () => {},
     sweepMs: 1,
   }
@@ -38,6 +40,7 @@ t.test('stop() does not wait for a backlog', async (t) => {
         await new Promise(setImmediate) // a real database lets the event loop turn
         return Array.from({ length: limit }, () => EXPIRED)
       },
+      hasMoreExpired: () => true,
     }),
   )
   maintenance.start()
@@ -109,4 +112,27 @@ t.test('a gauge that cannot be counted stops no sweep', async (t) => {
     maintenance.start()
     t.teardown(() => maintenance.stop())
   })
+})
+
+t.test('a gauge takes a hundredth of the time, however long counting takes', async (t) => {
+  const countedAtMs: number[] = []
+  const clock = { nowMs: 0 }
+  const countWaiting = async () => {
+    countedAtMs.push(clock.nowMs)
+    clock.nowMs += 250
+    if (countedAtMs.length === 2) throw new Error('too slow')
+    return 7
+  }
+  await new Promise<void>((resolve) => {
+    const nowMs = () => {
+      if (countedAtMs.length === 3) resolve()
+      clock.nowMs += 50
+      return clock.nowMs
+    }
+    const maintenance = createMaintenance({ ...deps({ countWaiting }), nowMs })
+    maintenance.start()
+    t.teardown(() => maintenance.stop())
+  })
+  const [first = 0, second = 0, third = 0] = countedAtMs
+  t.ok(second - first >= 25_000 && third - second >= 25_000, `${countedAtMs}`)
 })

@@ -32,8 +32,10 @@ export interface AttemptRecord {
 }
 
 export interface Outbox {
-  /** At most `limit` due commands, leased to `leaseId` for 60 s. */
+  /** At most `limit` due commands, leased to `leaseId` for 60 s; perhaps not all of them at once, see hasMoreDue. */
   claim(limit: number, leaseId: string): Promise<readonly Claim[]>
+  /** A further claim now may find more. */
+  hasMoreDue(): boolean
   /** False: somebody else took the lease over; nothing was changed. */
   record(claim: Claim, record: AttemptRecord): Promise<boolean>
   /** As record, for a token that FCM calls dead: it is marked so, once, if the device still has it; else push is due for the newer one. */

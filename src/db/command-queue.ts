@@ -1,58 +1,14 @@
-/** Owner of `commands` as an outbox: what is due for push, who holds its lease, how an attempt went, what expired. */
+/** Owner of `commands` as an outbox: how an attempt went, who is due anew, what is cancelled. What is due: due-commands.ts. */
 import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
+import { dueCommands, type ExpiryQueue } from './due-commands.ts'
 import type { Database, Queryable } from './pool.ts'
 import { DROP_SURPLUS, LEFT_OUT } from './push-steps.ts'
 import { DUE_AT } from './push-token-limit.ts'
 
-export interface Expired {
-  readonly requestId: string
-  readonly deviceId: string
-  readonly alias: string
-  readonly action: string
-  readonly admin: string
-}
-
-export interface CommandQueue extends Outbox {
-  /** Ends at most `limit` open commands whose time is over. */
-  expire(limit: number): Promise<readonly Expired[]>
+export interface CommandQueue extends Outbox, ExpiryQueue {
   /** Commands that are due or will be; counted up to MAX_COUNTED, which stands for more. */
   countWaiting(): Promise<number>
 }
-
-/** Longer than the slowest send, 54 s: twice, since a 401 is tried again, a token in 12 s and FCM_TIMEOUT_MS of at most 15 s. */
-const LEASE_S = 60
-
-/**
- * MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
- * snapshot's: one may have come since. So a command without is leased too, and RECORD_NO_TOKEN decides.
- */
-const CLAIM = /* sql */ `
-  with due as materialized (
-    select request_id from commands
-    where state = 'open' and next_attempt_at <= now() and expires_at > now()
-    order by next_attempt_at, request_id
-    limit $1
-    for update skip locked),
-  target as materialized (
-    select u.request_id, d.alias, d.enrollment_no, d.hmac_secret_id,
-      case when d.fcm_token_died_at is null then d.fcm_token end as fcm_token
-    from due u join commands k using (request_id) join devices d using (device_id)),
-  claimed as (
-    update commands c set
-      push_state = 'sending',
-      attempt = c.attempt + (t.fcm_token is not null)::int,
-      push_attempts = c.push_attempts + (t.fcm_token is not null)::int,
-      lease_id = $2::uuid,
-      lease_until = now() + make_interval(secs => ${LEASE_S}),
-      next_attempt_at = now() + make_interval(secs => ${LEASE_S})
-    from target t where c.request_id = t.request_id
-    returning c.request_id, c.device_id, c.action, c.params, c.attempt, c.push_failures, c.expires_at,
-      t.alias, t.fcm_token, t.enrollment_no, t.hmac_secret_id)
-  select request_id as "requestId", $2::uuid as "leaseId", device_id as "deviceId", alias as "alias",
-    action as "action", params as "params", attempt as "attempt", push_failures as "pushFailures",
-    expires_at as "expiresAt", fcm_token as "fcmToken", enrollment_no as "enrollmentNo",
-    hmac_secret_id as "hmacSecretId"
-  from claimed`
 
 const RETRY_IN = /* sql */ `make_interval(secs => $6::float8 / 1000)`
 
@@ -141,28 +97,18 @@ const CANCEL_SOME_OF = /* sql */ `
     select request_id, 'cancelled', 'device_deleted', jsonb_build_object('admin', $2::text), $3 from ended)
   select request_id as "requestId", action as "action" from ended`
 
-/** -infinity: only so may it use the index of the sweep, which no other statement can (sql/0008). */
-const EXPIRE = /* sql */ `
-  with due as materialized (
-    select request_id from commands where state = 'open' and expires_at <= now() and expires_at > '-infinity'
-    order by expires_at, request_id limit $1 for update skip locked),
-  ended as (
-    update commands c set state = 'expired', ended_at = now(), next_attempt_at = null
-    from due where c.request_id = due.request_id
-    returning c.request_id, c.device_id, c.action, c.admin),
-  told as (
-    insert into command_events (request_id, stage, instance) select request_id, 'expired', $2 from ended)
-  select e.request_id as "requestId", e.device_id as "deviceId", d.alias as "alias",
-    e.action as "action", e.admin as "admin"
-  from ended e join devices d using (device_id)`
-
 /** A gauge of each replica, every few seconds: to count 150,000 took 0.3 s. */
 const MAX_COUNTED = 10_000
 const COUNT_WAITING = /* sql */ `
   select count(*)::int as "waiting" from (
     select from commands where state = 'open' and next_attempt_at is not null limit ${MAX_COUNTED}) waiting`
 
-export function commandQueue(database: Database, instance: string): CommandQueue {
+/** Remembers where it looked last: one for each dispatcher. */
+export function commandQueue(
+  database: Database,
+  instance: string,
+  nowMs: () => number = () => performance.now(),
+): CommandQueue {
   async function record(tx: Queryable, claim: Claim, attempt: AttemptRecord): Promise<boolean> {
     const { rowCount } = await tx.query({
       name: 'command_queue.record',
@@ -186,14 +132,7 @@ export function commandQueue(database: Database, instance: string): CommandQueue
   }
 
   return {
-    async claim(limit, leaseId) {
-      const { rows } = await database.query<Claim>({
-        name: 'command_queue.claim',
-        text: CLAIM,
-        values: [limit, leaseId],
-      })
-      return rows
-    },
+    ...dueCommands(database, instance, nowMs),
 
     async record(claim, attempt) {
       return record(database, claim, attempt)
@@ -221,15 +160,6 @@ export function commandQueue(database: Database, instance: string): CommandQueue
     async handBack(claims) {
       const values = [claims.map((claim) => claim.leaseId), claims.map((claim) => claim.requestId)]
       await database.query({ name: 'command_queue.hand_back', text: HAND_BACK, values })
-    },
-
-    async expire(limit) {
-      const { rows } = await database.query<Expired>({
-        name: 'command_queue.expire',
-        text: EXPIRE,
-        values: [limit, instance],
-      })
-      return rows
     },
 
     async countWaiting() {

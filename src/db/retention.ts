@@ -24,26 +24,43 @@ export interface RetentionOptions {
   readonly signatureS: number
 }
 
-/** Deletes at most `limit` rows of one table, the oldest first; resolves with how many. */
-export type Prune = (limit: number) => Promise<number>
+export interface Pruned {
+  readonly count: number
+  /** The time of the youngest of them: the next batch begins there. Null where there was none. */
+  readonly last: string | null
+}
 
-/** $1: age in seconds, $2: how many. `age` is the column that has an index. */
+/**
+ * Deletes at most `limit` rows of one table, the oldest first, none older than `from`: under a snapshot that is held, what
+ * the batches before have deleted would be read again by each.
+ */
+export type Prune = (limit: number, from: string | null) => Promise<Pruned>
+
+const FROM = /* sql */ `coalesce($3::timestamptz, '-infinity')`
+const PRUNED = /* sql */ `select count(*)::int as "count", max(age)::text as "last" from gone`
+
+/** $1: age in seconds, $2: how many, $3: from when on. `age` is the column that has an index. */
 const oldest = (table: string, key: string, age: string, filter = '') => /* sql */ `
-  delete from ${table} where ${key} in (
-    select ${key} from ${table}
-    where ${age} < now() - make_interval(secs => $1) ${filter}
-    order by ${age}, ${key} limit $2 for update skip locked)`
+  with gone as (
+    delete from ${table} where ${key} in (
+      select ${key} from ${table}
+      where ${age} < now() - make_interval(secs => $1) and ${age} >= ${FROM} ${filter}
+      order by ${age}, ${key} limit $2 for update skip locked)
+    returning ${age} as age)
+  ${PRUNED}`
 
 const DEVICES = /* sql */ `
   with gone as materialized (
-    select d.device_id from devices d
-    where d.deleted_at < now() - make_interval(secs => $1)
+    select d.device_id, d.deleted_at as age from devices d
+    where d.deleted_at < now() - make_interval(secs => $1) and d.deleted_at >= ${FROM}
       and not exists (select from commands c where c.device_id = d.device_id)
       and not exists (select from device_tokens t where t.device_id = d.device_id)
     order by d.deleted_at limit $2 for update skip locked),
   status as (
-    delete from device_status s using gone where s.device_id = gone.device_id)
-  delete from devices d using gone where d.device_id = gone.device_id`
+    delete from device_status s using gone where s.device_id = gone.device_id),
+  deleted as (
+    delete from devices d using gone where d.device_id = gone.device_id)
+  ${PRUNED}`
 
 export function prunes(database: Database, options: RetentionOptions): readonly Prune[] {
   const table: readonly (readonly [name: string, text: string, ageS: number])[] = [
@@ -68,8 +85,9 @@ export function prunes(database: Database, options: RetentionOptions): readonly 
     ['enrollment_batches', oldest('enrollment_batches', 'seed', 'created_at'), REPEATABLE_S],
     ['devices', DEVICES, options.deviceDays * DAY_S],
   ]
-  return table.map(([name, text, ageS]) => async (limit) => {
-    const query = { name: `${name}.prune`, text, values: [ageS, limit] }
-    return (await database.query(query)).rowCount
+  return table.map(([name, text, ageS]) => async (limit, from) => {
+    const query = { name: `${name}.prune`, text, values: [ageS, limit, from] }
+    const { rows } = await database.query<Pruned>(query)
+    return rows[0] ?? { count: 0, last: null }
   })
 }

@@ -131,7 +131,7 @@ export class Dispatcher {
           this.#nextProbeAtMs = this.#deps.nowMs() + this.#probeMs
         }
         for (const claim of claims) this.#begin(claim)
-        if (claims.length === limit) this.#isClaimWanted = true
+        if (this.#deps.outbox.hasMoreDue()) this.#isClaimWanted = true
       }
     } catch (error) {
       this.#failed(error) // the next poll tries again

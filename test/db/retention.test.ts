@@ -18,7 +18,7 @@ const ids = async (sql: string) =>
 /** Runs every prune once, with room for `limit` rows each. */
 async function pruneAll(limit: number): Promise<readonly number[]> {
   const counts: number[] = []
-  for (const prune of all) counts.push(await prune(limit))
+  for (const prune of all) counts.push((await prune(limit, null)).count)
   return counts
 }
 
@@ -87,12 +87,25 @@ t.test('no more than so many at once, the oldest first', async (t) => {
   await db.query(`
     insert into audit_log (at, admin, what, subject, request_id)
     select now() - make_interval(days => 20 + n), 'a', 'w', 'n' || n, 'r' from generate_series(1, 5) n`)
-  t.equal((await pruneAll(2))[2], 2)
+  const [, , pruneAudit] = all
+  const first = await pruneAudit?.(2, null)
+  t.equal(first?.count, 2)
   t.same(await ids(`select subject from audit_log where subject like 'n%' order by 1`), [
     'n1',
     'n2',
     'n3',
   ])
+  await db.query(`
+    insert into audit_log (at, admin, what, subject, request_id) values (now() - interval '90 days', 'a', 'w', 'n9', 'r')`)
+  const second = await pruneAudit?.(2, first?.last ?? null)
+  t.equal(second?.count, 2)
+  t.same(
+    await ids(`select subject from audit_log where subject like 'n%' order by 1`),
+    ['n1', 'n9'],
+    'from where the batch before ended',
+  )
+  t.equal((await pruneAudit?.(2, second?.last ?? null))?.count, 1)
+  t.equal((await pruneAll(2))[2], 1, 'the next run begins with the oldest again')
 })
 
 t.test('a device that was deleted goes with its last command', async (t) => {

@@ -1,0 +1,211 @@
+/**
+ * `npm run drill -- plans --held`: a pg_dump holds its snapshot for ten minutes while 300 commands a second come, are pushed
+ * and end. What each leaves behind in the indexes of claim and sweep cannot be removed meanwhile, and no look may walk over
+ * it again and again. The ten minutes are made at once, row by row with their own times; the looks before and after are real.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import type pg from 'pg'
+import { commandQueue } from '../src/db/command-queue.ts'
+import { commandResultStore } from '../src/db/command-results.ts'
+import { commandStore } from '../src/db/commands.ts'
+import type { Database } from '../src/db/pool.ts'
+import { Pool } from '../src/db/pool.ts'
+import type { Figure } from './drill.ts'
+import { type Explained, explained } from './plans-explain.ts'
+import { DEVICES, deviceId, fillFleet } from './plans-history.ts'
+import { withClient } from './postgres.ts'
+
+const PER_S = 300
+/** Of what lies behind when the dump begins. */
+const BEFORE_S = 180
+/** How long looks are measured, before the dump and at its end, after the first ones. */
+const MEASURED_MS = 60_000
+const WARM_UP_MS = 10_000
+const SWEEP_EVERY_MS = 5_000
+const CLAIM_LIMIT = 64
+/** Commands that are accepted between two claims. */
+const AT_ONCE = 2
+/** A command that expires while the dump runs leaves more in the way of the sweep than one that lives for a day. */
+const TTL_S = 120
+const MOST_GROWTH = 2
+
+const BY = { admin: 'drill', ip: null, instance: 'drill' }
+const RESULT = {
+  outcome: 'success',
+  message: null,
+  output: null,
+  exitCode: null,
+  finishedAt: null,
+  httpRequestId: 'r',
+} as const
+const SENT = {
+  pushState: 'sent',
+  fcmHttpCode: 200,
+  fcmStatus: 'OK',
+  latencyMs: 1,
+  retryInMs: null,
+  reason: null,
+} as const
+
+interface Cost {
+  readonly claims: number
+  /** Means of one claim and of one sweep. */
+  readonly claimPages: number
+  readonly claimMs: number
+  readonly sweepPages: number
+  readonly sweepMs: number
+  /** The dearest claim. */
+  readonly mostPages: number
+  readonly mostMs: number
+}
+
+export async function explainHeld(
+  url: string,
+  db: pg.Client,
+  heldS: number,
+  print: (line: string) => void,
+): Promise<readonly Figure[]> {
+  await fillFleet(db)
+  // What waits for phones that are away stays open. With nothing open at all the planner takes any index for empty.
+  await db.query(`delete from commands where push_state = 'waiting'`)
+  const pool = new Pool({ url, maxConnections: 2, isPrepared: true })
+  try {
+    await fillFlow(db, BEFORE_S)
+    await db.query('vacuum (analyze)')
+    await fillFlow(db, BEFORE_S)
+    const service = asService(db, pool)
+    await service.measure(WARM_UP_MS)
+    const before = await service.measure(MEASURED_MS)
+    print(`no snapshot held: ${text(before)}`)
+    return await withClient(url, async (dump) => {
+      await dump.query('begin isolation level repeatable read; select 1')
+      await fillFlow(db, heldS)
+      const startedAtMs = performance.now()
+      const whole = await explained(db, 'generic', (database) =>
+        commandQueue(database, 'drill').claim(CLAIM_LIMIT, randomUUID()),
+      )
+      const wholeMs = performance.now() - startedAtMs
+      print(`one look from the beginning: ${pagesOf(whole)} pages, ${Math.round(wholeMs)} ms`)
+      await service.measure(WARM_UP_MS)
+      const after = await service.measure(MEASURED_MS)
+      print(`at the end: ${text(after)}`)
+      return [
+        figure('claim', heldS, before.claimPages, after.claimPages, after),
+        figure('sweep', heldS, before.sweepPages, after.sweepPages, after),
+      ]
+    })
+  } finally {
+    await pool.close(1_000)
+  }
+}
+
+function figure(what: string, heldS: number, before: number, after: number, cost: Cost): Figure {
+  const ratio = after / before
+  return {
+    promise: `${what}: after ${heldS} s of a held snapshot at most ${MOST_GROWTH} × the pages of before`,
+    measured: `${after.toFixed(1)} against ${before.toFixed(1)} pages: ${ratio.toFixed(2)} ×; ${text(cost)}`,
+    isHeld: ratio <= MOST_GROWTH,
+  }
+}
+
+function text(cost: Cost): string {
+  const claim = `${cost.claimPages.toFixed(1)} pages, ${cost.claimMs.toFixed(1)} ms`
+  const sweep = `${cost.sweepPages.toFixed(1)} pages, ${cost.sweepMs.toFixed(1)} ms`
+  const most = `${cost.mostPages} pages, ${Math.round(cost.mostMs)} ms`
+  return `${cost.claims} claims of ${claim} (at most ${most}), a sweep of ${sweep}`
+}
+
+/** What `forS` seconds of commands leave behind that came until now: accepted, claimed, recorded and ended. */
+async function fillFlow(db: pg.Client, forS: number): Promise<void> {
+  const tag = randomUUID().slice(0, 8)
+  const statements = [
+    `insert into commands (request_id, device_id, action, params, request_hash, admin, created_at, expires_at,
+       push_state, next_attempt_at)
+     select '${tag}-' || n, ('00000000-0000-4000-8000-' || lpad(((n - 1) % ${DEVICES} + 1)::text, 12, '0'))::uuid,
+       'ping', '{}', '', 'drill', at, at + interval '${TTL_S} s', 'waiting', at
+     from generate_series(1, ${forS * PER_S}) n, lateral (
+       select now() - make_interval(secs => ${forS} - n::float8 / ${PER_S}) as at) times`,
+    `update commands set push_state = 'sending', attempt = 1, lease_id = gen_random_uuid(),
+       next_attempt_at = next_attempt_at + interval '60 s' where request_id like '${tag}-%'`,
+    `update commands set push_state = 'sent', lease_id = null, next_attempt_at = null where request_id like '${tag}-%'`,
+    `update commands set state = 'completed', ended_at = created_at + interval '1 s', outcome = 'success'
+     where request_id like '${tag}-%'`,
+  ]
+  for (const statement of statements) await db.query(statement)
+}
+
+/** Commands come, are claimed and end, and every 5 s a sweep, as the service asks; pages of claims and sweeps. */
+function asService(db: pg.Client, pool: Database) {
+  let explaining: Database = pool
+  const queue = commandQueue(
+    { query: (query) => explaining.query(query), transaction: (work) => pool.transaction(work) },
+    'drill',
+  )
+  const ask = async (work: () => Promise<unknown>) => {
+    const startedAtMs = performance.now()
+    const inside = (database: Database) => {
+      explaining = database
+      return work()
+    }
+    const plans = await explained(db, 'generic', inside, {}, true)
+    return { pages: pagesOf(plans), ms: performance.now() - startedAtMs }
+  }
+  const measure = async (forMs: number): Promise<Cost> => {
+    const claims: { pages: number; ms: number }[] = []
+    const sweeps: { pages: number; ms: number }[] = []
+    const endAtMs = performance.now() + forMs
+    let sweepAtMs = performance.now() + SWEEP_EVERY_MS
+    while (performance.now() < endAtMs) {
+      for (let n = 0; n < AT_ONCE; n += 1) await accept(pool)
+      let claimed: Awaited<ReturnType<typeof queue.claim>> = []
+      claims.push(
+        await ask(async () => {
+          claimed = await queue.claim(CLAIM_LIMIT, randomUUID())
+        }),
+      )
+      const writes = commandQueue(pool, 'drill')
+      for (const claim of claimed) {
+        await writes.record(claim, SENT)
+        const { requestId, deviceId } = claim
+        await commandResultStore(pool, 'drill').record({ ...RESULT, requestId, deviceId })
+      }
+      if (performance.now() < sweepAtMs) continue
+      sweepAtMs = performance.now() + SWEEP_EVERY_MS
+      sweeps.push(await ask(() => queue.expire(500)))
+    }
+    return {
+      claims: claims.length,
+      claimPages: mean(claims.map(({ pages }) => pages)),
+      claimMs: mean(claims.map(({ ms }) => ms)),
+      sweepPages: mean(sweeps.map(({ pages }) => pages)),
+      sweepMs: mean(sweeps.map(({ ms }) => ms)),
+      mostPages: Math.max(...claims.map(({ pages }) => pages)),
+      mostMs: Math.max(...claims.map(({ ms }) => ms)),
+    }
+  }
+  return { measure }
+}
+
+function accept(pool: Database): Promise<unknown> {
+  const device = Math.floor(Math.random() * DEVICES) + 1
+  return commandStore(pool).accept(
+    { deviceId: deviceId(device), alias: null },
+    {
+      ...BY,
+      requestId: randomUUID(),
+      action: 'ping',
+      params: {},
+      contentHash: createHash('sha256').digest(),
+      ttlS: TTL_S,
+      isPushOn: true,
+    },
+  )
+}
+
+function pagesOf(plans: readonly Explained[]): number {
+  return plans.reduce((sum, { pages }) => sum + pages, 0)
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
+}
