@@ -177,7 +177,7 @@ t.test('a clock that is at most 5 s ahead is the same clock', async (t) => {
 async function passes({ deviceId }: Enrolled, seconds: number): Promise<void> {
   const shifted = (column: string) => `${column} = ${column} - make_interval(secs => $2)`
   for (const [table, ...columns] of [
-    ['device_status', 'last_seen_at', 'effective_at', 'clock_ahead_at', 'doubted_at'],
+    ['device_status', 'last_seen_at', 'effective_at', 'clock_ahead_at', 'clock_at', 'doubted_at'],
     ['devices', 'fcm_token_at', 'fcm_token_due_at'],
   ] as const) {
     const text = `update ${table} set ${columns.map(shifted).join(', ')} where device_id = $1`
@@ -207,6 +207,18 @@ const CLOCKS: Readonly<Record<string, Clock>> = {
   'without a time': { ahead: [Number.NaN, Number.NaN, Number.NaN], given: [1] },
   '8 h behind': { ahead: Array(6).fill(hours(-8)), given: [3] },
   '25 h behind': { ahead: Array(4).fill(hours(-25)), given: [2] },
+  '8 h behind, told now and then': {
+    ahead: [hours(-8), Number.NaN, hours(-8), Number.NaN, Number.NaN, hours(-8)],
+    given: [3, 5],
+  },
+  '8 h behind, first told later': {
+    ahead: [Number.NaN, hours(-8), Number.NaN, hours(-8), Number.NaN, hours(-8)],
+    doubted: [1],
+  },
+  'a day behind, more or less': {
+    ahead: [-1440.1, -1439.9, -1440.1, -1439.9, -1440.1, -1439.9],
+    doubted: [1],
+  },
   'since 1970': { ahead: Array(4).fill(hours(-24 * 365 * 56)), given: [2] },
   '20 min ahead': { ahead: Array(6).fill(20), given: [3] },
   'a year ahead': { ahead: Array(4).fill(hours(24 * 365)), given: [2] },
@@ -269,6 +281,35 @@ t.test('whatever its clock does, a phone has its push token and its last status'
       t.equal(battery_pct === nth, !isDoubted, `${title}: status of heartbeat ${battery_pct}`)
     }
   }
+})
+
+t.test('a heartbeat that tells no time makes none of its phone older', async (t) => {
+  const minutes = hours(-8)
+  const device = await service.enroll('told')
+  t.match(await give(service, device, 'told-given'), { status: 200 })
+  const bodies = [
+    { ts: inMinutes(minutes) },
+    { is_ping_response: true, ping_request_id: 'none' },
+    { ts: inMinutes(minutes + 0.02) },
+    {},
+    { ts: inMinutes(minutes + 0.04) },
+  ]
+  for (const [nth, body] of bodies.entries()) {
+    const fcm_token = `told-${nth}`
+    const { ignored } = (await beat(device, { ...body, battery_pct: nth, fcm_token })).body
+    t.notOk(ignored.includes('fcm_token'), `heartbeat ${nth}`)
+    t.match(await row('devices', device), { fcm_token })
+    t.match(await row('device_status', device), { battery_pct: nth })
+  }
+
+  const right = await service.enroll('told-right')
+  await beat(right, { ts: inMinutes(-10), battery_pct: 10 })
+  await passes(right, EVERY_S)
+  await beat(right, { battery_pct: 11, fcm_token: 'told-right' })
+  const late = await beat(right, { ts: inMinutes(-12), battery_pct: 12, fcm_token: 'older' })
+  t.same(late.body.ignored, ['fcm_token'], 'by what its clock showed, and our time since then')
+  t.match(await row('devices', right), { fcm_token: 'told-right' })
+  t.match(await row('device_status', right), { battery_pct: 11 })
 })
 
 t.test('heartbeats of the moment are 20 s apart, or half of a shorter interval', async (t) => {

@@ -57,7 +57,8 @@ const INSERT = /* sql */ `
  */
 const KILL_ALL = /* sql */ `
   with status as (
-    update device_status set token_hash = null, effective_at = null, clock_ahead_at = null, doubted_at = null
+    update device_status set token_hash = null, effective_at = null, clock_ahead_at = null, clock_at = null,
+      doubted_at = null
     where device_id = $1 returning device_id)
   update device_tokens set dead_at = now(), dead_reason = $2
   where token_hash in (

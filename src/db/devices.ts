@@ -140,7 +140,8 @@ const FIND = /* sql */ `
 const SET_PUSH_TOKEN = /* sql */ `
   update devices set fcm_token = $2, fcm_token_died_at = null, request_id = $3,
     fcm_token_at = (
-      select least(now(), now() - (s.last_seen_at - s.effective_at)) from device_status s where s.device_id = $1),
+      select least(now(), now() - (s.last_seen_at - coalesce(s.clock_at, s.effective_at)))
+      from device_status s where s.device_id = $1 and s.effective_at is not null),
     fcm_token_due_at = ${NEXT_DUE_AT}
   where device_id = $1 and enrollment_no = $4 and deleted_at is null
     and (fcm_token is distinct from $2 or fcm_token_died_at is not null)`
@@ -194,11 +195,11 @@ export function deviceStore(database: Database): DeviceStore {
       })
     },
 
-    offerPushToken({ deviceId, tokenHash }, { fcmToken, effectiveAt, replacesAt }, requestId) {
+    offerPushToken({ deviceId, tokenHash }, { fcmToken, clockAt, replacesAt }, requestId) {
       const update = {
         name: 'devices.offer_push_token',
         text: OFFER_PUSH_TOKEN,
-        values: [deviceId, fcmToken, effectiveAt, requestId, tokenHash, replacesAt || null],
+        values: [deviceId, fcmToken, clockAt, requestId, tokenHash, replacesAt || null],
       }
       return database.transaction(async (tx) => {
         if (await replacePushToken(tx, deviceId, update)) return true

@@ -30,7 +30,8 @@ export interface HeartbeatItem {
 
 /** Times of the database, as text. */
 export interface PushTokenOffer {
-  readonly effectiveAt: string
+  /** By the phone's clock, as far as it is known. */
+  readonly clockAt: string
   /** The time of the token that this one replaces even if it is older; empty: it must not be newer. */
   readonly replacesAt: string
 }
@@ -70,6 +71,9 @@ const OLDER_PUSH_TOKEN = 16
 /** A phone's clock that is so little ahead is not wrong. */
 const SAME_CLOCK = /* sql */ `interval '5 s'`
 
+/** `clock_at`, by our clock since then; messages of a phone take as long as SAME_CLOCK, more or less. */
+const WENT_ON = /* sql */ `greatest(s.clock_at, s.clock_at + (now() - s.last_seen_at) - ${SAME_CLOCK})`
+
 /** Heartbeats of the moment are this far apart, or half their interval where that is less. */
 const USUALLY_APART_S = 20
 
@@ -91,19 +95,22 @@ const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => $
  * first, in the order of device_id, and what a lock waited for is judged anew on the locked row, which holds the live
  * token. No device is twice in a group (core/group-commit.ts): an update would take one of its rows at random.
  * An older heartbeat (`effective_at`) leaves the description as it is. Times of one phone are compared with each other,
- * never with ours: `fcm_token_at` is in its time too. Where its clock is ahead, `effective_at` is the receive time, and
- * the time it reported orders its heartbeats.
+ * never with ours: `clock_at` is what its clock showed last, and `fcm_token_at` is in its time too. Where its clock is
+ * ahead, `effective_at` is the receive time, and the time it reported orders its heartbeats. One that tells no time, or
+ * none that can be used, is never older.
  */
 export const STORE_GROUP_NAME = 'heartbeats.store_group'
 const STORE_GROUP = /* sql */ `
 with live as materialized (
   select i.*, s.device_id, d.alias, now() as received_at, c.is_clock_good, c.clock_ahead_at, t.effective_at,
     o.is_newer or o.is_set_back as is_newest,
-    case when not (o.is_newer and o.is_newer_than_token) then i.reported_at end as doubted_at,
+    case when not (o.is_newer and o.is_newer_than_token) then i.reported_at when not k.has_clock then s.doubted_at end
+      as doubted_at,
     o.has_other_token,
     o.has_other_token and (o.is_newer and o.is_newer_than_token or d.fcm_token_died_at is not null or o.is_set_back)
       as has_new_push_token,
-    case when not (o.is_newer and o.is_newer_than_token) then d.fcm_token_at end as replaces_at,
+    case when not (k.has_clock and o.is_newer and o.is_newer_than_token) then d.fcm_token_at end as replaces_at,
+    case when k.has_clock then t.effective_at when i.reported_at is null then ${WENT_ON} else s.clock_at end as clock_at,
     case when $15::int = 0 then now()
       else date_bin(make_interval(secs => $15::int), now(), timestamptz '2000-01-01 00:00:00Z') end as bucket,
     case when $15::int = 0 then (random() * 2147483647)::int else 0 end as seq
@@ -116,11 +123,13 @@ with live as materialized (
   cross join lateral (select
     coalesce(i.reported_at between now() - interval '24 h' and now() + ${SAME_CLOCK}, false) as is_clock_good,
     case when i.reported_at > now() + ${SAME_CLOCK} then i.reported_at end as clock_ahead_at) c
+  cross join lateral (select c.is_clock_good or c.clock_ahead_at is not null as has_clock) k
   cross join lateral (select case when c.is_clock_good then i.reported_at else now() end as effective_at) t
   cross join lateral (select
-    coalesce(case when c.clock_ahead_at is null then t.effective_at >= s.effective_at
+    coalesce(case when not k.has_clock then true
+      when c.clock_ahead_at is null then t.effective_at >= coalesce(s.clock_at, s.effective_at)
       else c.clock_ahead_at >= s.clock_ahead_at end, true) as is_newer,
-    coalesce(t.effective_at >= d.fcm_token_at, true) as is_newer_than_token,
+    coalesce(not k.has_clock or t.effective_at >= d.fcm_token_at, true) as is_newer_than_token,
     coalesce(${IS_SET_BACK}, false) as is_set_back,
     coalesce(i.fcm_token <> coalesce(d.fcm_token, ''), false) as has_other_token) o
   order by s.device_id for no key update of s),
@@ -135,6 +144,7 @@ seen as (
     doubted_at = l.doubted_at,
     effective_at = case when is_newest then l.effective_at else s.effective_at end,
     clock_ahead_at = case when is_newest then l.clock_ahead_at else s.clock_ahead_at end,
+    clock_at = case when is_newest then l.clock_at else s.clock_at end,
     status = case when is_newest then l.status else s.status end,
     battery_pct = case when is_newest then l.battery_pct else s.battery_pct end,
     network_type = case when is_newest then l.network_type else s.network_type end,
@@ -155,7 +165,7 @@ select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,
       select from commands k where k.device_id = l.device_id and k.state = 'open' and k.expires_at > now()
         and (k.delivered_at is null or k.delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s'))
     then ${MAIL} else 0 end,
-  case when l.has_new_push_token then ${timeText('l.effective_at')} end,
+  case when l.has_new_push_token then ${timeText('coalesce(l.clock_at, l.effective_at)')} end,
   case when l.has_new_push_token then coalesce(${timeText('l.replaces_at')}, '') end), '${SEPARATOR}') as "answers"
 from live l`
 
@@ -264,7 +274,7 @@ function answersOf(text: string, count: number): readonly HeartbeatAnswer[] {
       isClockIgnored: (flags & CLOCK_IGNORED) !== 0,
       isDeduped: (flags & DEDUPED) !== 0,
       pushTokenOffer: hasNewPushToken
-        ? { effectiveAt: words[at + 4] ?? '', replacesAt: words[at + 5] ?? '' }
+        ? { clockAt: words[at + 4] ?? '', replacesAt: words[at + 5] ?? '' }
         : null,
       isPushTokenOlder: (flags & OLDER_PUSH_TOKEN) !== 0,
       hasMail: (flags & MAIL) !== 0,
