@@ -68,7 +68,13 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
     let which = config.migrateDatabaseUrl === null ? '' : ' of MIGRATE_DATABASE_URL'
     try {
       const url = config.migrateDatabaseUrl ?? deps.databaseUrl
-      await migrate(url, migrations, config.allowUnsafeDatabase, (check) => report(check, deps))
+      await migrate(
+        url,
+        migrations,
+        config.allowUnsafeDatabase,
+        (check) => report(check, deps),
+        (why) => sayWhy(which, why),
+      )
       which = ''
       await refuseUnfit(deps, tablesOf(migrations))
       deps.identified(await readInstanceId(database))

@@ -37,13 +37,15 @@ interface Applied {
 /** Key of the advisory lock: any constant, the same in every release. */
 const LOCK_KEY = 7_311_860_294
 const LOCK_POLL_MS = 200
-const LOCK_TIMEOUT_MS = 2_000
+/** A start that waits for a lock is said to do so after this. */
+const WAIT_TOLD_MS = 500
+const LOCK_TIMEOUT_MS = 800
 const CONNECT_TIMEOUT_MS = 2_000
 /** Of the statements around a migration; then the way to the server is lost. A migration itself takes its time. */
 const ANSWER_TIMEOUT_MS = 5_000
 const NO_TIMEOUT_MS = 2 ** 31 - 1
 /** Tries of one migration that waits for a table lock; then the service gives up and is started anew. */
-const MAX_LOCK_TRIES = 30
+const MAX_LOCK_TRIES = 66
 
 const OTHER_SCHEMA = /* sql */ `
   select n.nspname as "there", current_schema() as "here"
@@ -93,13 +95,15 @@ export function tablesOf(migrations: readonly Migration[]): readonly string[] {
 
 /**
  * Applies what is missing; returns how many were. Then moves on the sequences that are behind their tables. Throws
- * MigrationError, SessionError, or pg's error where the database is away.
+ * MigrationError, SessionError, or pg's error where the database is away. `onWait` gets, at times more than once, what it
+ * waits for.
  */
 export async function migrate(
   url: string,
   migrations: readonly Migration[],
   isUnsafeAllowed = false,
   onSequences: (check: SequenceCheck) => void = () => {},
+  onWait: (why: string) => void = () => {},
 ): Promise<number> {
   const options = {
     query_timeout: ANSWER_TIMEOUT_MS,
@@ -111,18 +115,18 @@ export async function migrate(
   try {
     await refuseUnfit(client, isUnsafeAllowed)
     let appliedCount = 0
-    await locked(client, async () => {
+    await locked(client, onWait, async () => {
       await refuseSecond(client)
       await sentenced(client, 'schema_migrations', () => client.query(CREATE_RECORD))
     })
     for (const migration of migrations) {
-      if (await withLockRetries(() => locked(client, () => apply(client, migration)))) {
-        appliedCount += 1
-      }
+      const applied = () => locked(client, onWait, () => apply(client, migration))
+      if (await withLockRetries(`sql/${migration.name}.sql`, onWait, applied)) appliedCount += 1
     }
     await refuseNewer(client, migrations.length)
     const tables = tablesOf(migrations)
-    onSequences(await withLockRetries(() => locked(client, () => advanceSequences(client, tables))))
+    const advanced = () => locked(client, onWait, () => advanceSequences(client, tables))
+    onSequences(await withLockRetries('a sequence', onWait, advanced))
     return appliedCount
   } finally {
     // A server that went silent never says goodbye.
@@ -203,8 +207,12 @@ async function refuseNewer(client: pg.Client, known: number): Promise<void> {
 }
 
 /** One transaction that holds the advisory lock, polled: a waiting lock would deadlock with index builds. */
-async function locked<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
-  for (;;) {
+async function locked<T>(
+  client: pg.Client,
+  onWait: (why: string) => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (let waitedMs = 0; ; waitedMs += LOCK_POLL_MS) {
     await client.query('begin isolation level read committed')
     try {
       // A migration takes the time that it takes, whatever the role or the database sets for statements.
@@ -226,17 +234,25 @@ async function locked<T>(client: pg.Client, work: () => Promise<T>): Promise<T> 
       throw error
     }
     await client.query('rollback')
+    if (waitedMs >= WAIT_TOLD_MS) {
+      onWait(`another session migrates, or holds advisory lock ${LOCK_KEY} (pg_locks says which)`)
+    }
     await sleep(LOCK_POLL_MS)
   }
 }
 
-async function withLockRetries<T>(work: () => Promise<T>): Promise<T> {
+async function withLockRetries<T>(
+  what: string,
+  onWait: (why: string) => void,
+  work: () => Promise<T>,
+): Promise<T> {
   for (let tries = 1; ; tries += 1) {
     try {
       return await work()
     } catch (error) {
       const isLockTimeout = error instanceof pg.DatabaseError && error.code === '55P03'
       if (!isLockTimeout || tries === MAX_LOCK_TRIES) throw error
+      onWait(`${what} needs a table that another session has locked (pg_locks says which)`)
       await sleep(LOCK_POLL_MS)
     }
   }

@@ -249,6 +249,7 @@ t.test('a database that goes silent while it is migrated is asked again', async 
     const text = `select from pg_stat_activity where application_name = 'fleetloop-migrate' and datname = current_database()`
     return (await db.query(text)).rowCount === 1
   })
+  await until(() => life.notes().includes('waiting for the database: another session migrates, or'))
   line.freeze()
   await until(() => life.databaseLines.length > 0)
   t.match(life.databaseLines[0], /"db\.unavailable"/)
@@ -256,6 +257,19 @@ t.test('a database that goes silent while it is migrated is asked again', async 
   await db.query('select pg_advisory_unlock($1)', [MIGRATION_LOCK])
   await life.ready
   t.match(life.databaseLines, [/"db\.unavailable"/, /"db\.recovered"/])
+})
+
+t.test('a start that waits for a locked table says so, and goes on', async (t) => {
+  const databaseUrl = await createDatabase(t)
+  const db = await connect(t, databaseUrl)
+  await db.query('begin; lock table schema_migrations in access exclusive mode')
+  const life = startWaiting(t, databaseUrl)
+  const note =
+    /waiting for the database: sql\/0001\S+ needs a table that another session has locked/
+  await until(() => note.test(life.notes()))
+  await db.query('commit')
+  await life.ready
+  t.equal(life.notes().match(/waiting for/g)?.length, 1, 'told once')
 })
 
 t.test('an episode has one beginning and one end, whatever still works meanwhile', async (t) => {
