@@ -3,11 +3,13 @@ import type { AdminToken, HmacSecret } from './config-types.ts'
 import { type EnvReader, type Name, shown } from './config-values.ts'
 import { apparentBits } from './core/apparent-bits.ts'
 import { ADMIN_SCOPES, type AdminScope } from './core/identity.ts'
+import { ADMIN_NAME } from './core/ids.ts'
 import { nearest } from './core/nearest.ts'
 
 const MIN_CHARS = 24
 const MIN_BITS = 128
-const ADMIN_TOKEN = /^([A-Za-z0-9][A-Za-z0-9._@-]{0,63})(?::([^=]*))?=(.*)$/
+/** The name, its scopes, the secret. */
+const ADMIN_TOKEN = /^([^:=]*)(?::([^=]*))?=(.*)$/
 const RANDOM = 'make one with: openssl rand -base64 32'
 
 export function readAdminHmacSecret(read: EnvReader): string | null {
@@ -23,8 +25,15 @@ export function readAdminTokens(read: EnvReader): AdminToken[] {
   const tokens = parts.flatMap((part, index) => {
     const [, admin, scopes = 'admin', secret] = ADMIN_TOKEN.exec(part) ?? []
     const entry = `entry ${index + 1}`
-    if (admin === undefined || secret === undefined) {
+    if (admin === undefined || secret === undefined || !ADMIN_NAME.test(admin)) {
       read.fault(name, `${entry} is not name[:scope[+scope]]=secret`)
+      return []
+    }
+    if (/;[^;=]+=[^=]{24,}/.test(secret)) {
+      read.fault(
+        name,
+        `${entry} holds a semicolon and another name=secret; separate them by commas`,
+      )
       return []
     }
     checkSecret(read, name, `the secret of ${entry}`, secret)

@@ -1,4 +1,5 @@
 /** The settings of one process, parsed once from the environment; every fault in one message. Names carry units. */
+import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { readDatabaseUrls } from './config-database.ts'
 import { type UnknownVariable, unknownVariables } from './config-names.ts'
@@ -6,6 +7,8 @@ import { readAdminHmacSecret, readAdminTokens, readHmacSecrets } from './config-
 import { readServiceAccount } from './config-service-account.ts'
 import type { Config } from './config-types.ts'
 import { EnvReader, shown } from './config-values.ts'
+import { ACTION } from './core/ids.ts'
+import { nearest } from './core/nearest.ts'
 import { parseDatabaseUrl } from './db/database-url.ts'
 
 export type { Config, ServiceAccount } from './config-types.ts'
@@ -57,12 +60,7 @@ export function parseConfig(
   const config: Config = {
     isProduction,
     port: read.integer('PORT'),
-    host: read.matching(
-      'HOST',
-      /^[A-Za-z0-9.:_-]{1,253}$/,
-      'an address or a name of this machine, such as 0.0.0.0',
-      isProduction ? '0.0.0.0' : '127.0.0.1',
-    ),
+    host: readHost(read, isProduction ? '0.0.0.0' : '127.0.0.1'),
     ...readDatabaseUrls(read, isProduction),
     databasePoolMax: read.integer('DATABASE_POOL_MAX'),
     isDatabasePrepared: read.flag('DATABASE_PREPARED'),
@@ -190,18 +188,29 @@ export function maskedConfig(config: Config): Record<string, unknown> {
 /** A typo must not start an embedded database on a production machine. */
 function readIsProduction(read: EnvReader): boolean {
   const text = read.text('NODE_ENV') ?? 'development'
-  if (/^prod/i.test(text) && text !== 'production') {
+  const isMeant = /^pro?d/i.test(text) || nearest(text, ['production']) !== undefined
+  if (isMeant && text !== 'production') {
     read.fault('NODE_ENV', `${shown(text)} is not read as production; give production`)
   }
   return text === 'production'
 }
 
+function readHost(read: EnvReader, fallback: string): string {
+  const host = read.text('HOST') ?? fallback
+  const isName = /^(?![\d.]+$)[A-Za-z0-9._-]{1,253}$/.test(host)
+  if (!isName && isIP(host) === 0) {
+    const rule = 'an address or a name of this machine, without a port, such as 0.0.0.0'
+    read.fault('HOST', `${shown(host)} cannot be meant; give ${rule}`)
+  }
+  return host
+}
+
 function readCommandActions(read: EnvReader): readonly string[] {
   const given = read.list('COMMAND_ACTIONS')
-  const unusable = given.filter((action) => !/^[a-z][a-z0-9_]{0,63}$/.test(action))
+  const unusable = given.filter((action) => !ACTION.test(action))
   if (unusable.length > 0) {
     const names = unusable.slice(0, 5).map(shown).join(', ')
-    read.fault('COMMAND_ACTIONS', `${names}: give names that match ^[a-z][a-z0-9_]{0,63}$`)
+    read.fault('COMMAND_ACTIONS', `${names}: give names that match ${ACTION.source}`)
   }
   if (given.length > 64) read.fault('COMMAND_ACTIONS', `${given.length} actions; give at most 64`)
   if (new Set(given).size < given.length) {

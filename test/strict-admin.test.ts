@@ -312,6 +312,22 @@ t.test('names that no route knows, that another one knows, or that stand elsewhe
   t.equal((await devices('&&alias=D01&')).status, 200)
 })
 
+t.test('a value that none can have, such as an empty one, is no filter', async (t) => {
+  await changesNothing(t, async () => {
+    for (const { method, path, takes } of ROUTES) {
+      if (method !== 'GET') continue
+      for (const request of GOOD[`GET ${path}`] ?? []) {
+        for (const name of takes.query) {
+          for (const value of ['', ' ', 'null,', 'a*b', 'D01 ']) {
+            const query = { ...request.query, [name]: value }
+            refused(t, await send('GET', { ...request, query }), name, /must |is not one/)
+          }
+        }
+      }
+    }
+  })
+})
+
 t.test('a body where none is taken is refused, one of no bytes is none', async (t) => {
   const ask = (method: string, path: string, ...lines: readonly string[]) =>
     head(`${method} ${path} HTTP/1.1`, `Authorization: Bearer ${ADMIN}`, ...lines)

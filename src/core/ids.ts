@@ -51,5 +51,11 @@ export function isAlias(text: string): boolean {
   return ALIAS.test(text)
 }
 
+/** What COMMAND_ACTIONS may name. */
+export const ACTION = /^[a-z][a-z0-9_]{0,63}$/
+
+/** What ADMIN_TOKENS may name. */
+export const ADMIN_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/
+
 /** UTF-16 units of a push token, by whichever way it comes (http-api.md, fcm-token). */
 export const MAX_FCM_TOKEN_LENGTH = 4_096

@@ -18,6 +18,7 @@ const KEYS = ['host', 'port', 'user', 'password', 'sslmode', ...SSL_FILES] as co
 const FORM =
   'give postgres://user:password@host:5432/database; percent-encode / ? # @ in the password'
 const ONE_HOST = 'it names several hosts; give one'
+const PORT_RANGE = 'its port is no number from 1 to 65535; give 5432 or that of your server'
 const LOOPBACK = new BlockList()
 LOOPBACK.addSubnet('127.0.0.0', 8)
 LOOPBACK.addAddress('::1', 'ipv6')
@@ -60,7 +61,7 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
   if (host?.includes(',') && !host.startsWith('/')) throw new DatabaseUrlError(ONE_HOST)
   const port = query.port || url.port || undefined
   if (port !== undefined && !(/^\d+$/.test(port) && Number(port) > 0 && Number(port) < 65_536)) {
-    throw new DatabaseUrlError('its port is no number from 1 to 65535')
+    throw new DatabaseUrlError(PORT_RANGE)
   }
   return {
     host,
@@ -123,6 +124,10 @@ function parseUrl(text: string): { readonly url: URL; readonly hostname: string 
   const hasHost = !authority.endsWith('@')
   const whole = hasHost ? text : `${front}localhost${text.slice(front.length)}`
   if (authority.includes(',', authority.lastIndexOf('@') + 1)) throw new DatabaseUrlError(ONE_HOST)
+  const withoutPort = whole.replace(/:\d+(?=$|[/?#])/, '')
+  if (front !== '' && !URL.canParse(whole) && URL.canParse(withoutPort)) {
+    throw new DatabaseUrlError(PORT_RANGE)
+  }
   if (front === '' || !URL.canParse(whole)) throw new DatabaseUrlError(FORM)
   const url = new URL(whole)
   // Of a password that is not percent-encoded, the rest is in the path, the query or the fragment.

@@ -1,5 +1,5 @@
 /** GET /admin/audit: who did what, newest first. */
-import { ALIAS, REQUEST_ID } from '../core/ids.ts'
+import { ADMIN_NAME, ALIAS, REQUEST_ID } from '../core/ids.ts'
 import type { AuditStore } from '../db/audit.ts'
 import { queryString, queryTime } from '../http/fields.ts'
 import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
@@ -20,7 +20,7 @@ export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
       const page = readPage(query, 'audit', isAuditId)
       const read = await deps.audit.list(page, {
         since: queryTime(query, 'since') ?? null,
-        admin: queryString(query, 'admin', 64) ?? null,
+        admin: queryString(query, 'admin', 64, ADMIN_NAME) ?? null,
         subject: queryString(query, 'subject', 128, REQUEST_ID) ?? null,
         alias: queryString(query, 'alias', 64, ALIAS) ?? null,
       })

@@ -1,7 +1,7 @@
 /** GET and DELETE /admin/commands…: at which stage a command stands and why, lists, cancellation. */
 import { COMMAND_STATUSES, type SenderTrouble, stateAt } from '../core/command.ts'
 import { AppError } from '../core/errors.ts'
-import { isRequestId } from '../core/ids.ts'
+import { ACTION, isRequestId } from '../core/ids.ts'
 import { readUntil } from '../core/keyed-signal.ts'
 import type { CommandRow, CommandStore } from '../db/commands.ts'
 import { queryEnum, queryInt, queryString, queryUuid } from '../http/fields.ts'
@@ -74,7 +74,7 @@ export function listCommandsRoute(deps: {
       const read = await deps.commands.list(page, {
         deviceId: queryUuid(query, 'device_id') ?? null,
         status: queryEnum(query, 'status', COMMAND_STATUSES) ?? null,
-        action: queryString(query, 'action', 64) ?? null,
+        action: queryString(query, 'action', 64, ACTION) ?? null,
       })
       const { rows, nextCursor } = pageOf(read, page, (row) => ({
         at: row.createdAtKey,

@@ -1,6 +1,6 @@
 /** GET and DELETE /admin/devices…: the fleet with its last status; never a secret. */
 import { AppError } from '../core/errors.ts'
-import { isUuid } from '../core/ids.ts'
+import { ALIAS, isUuid } from '../core/ids.ts'
 import type { DeviceRow, DeviceStore } from '../db/devices.ts'
 import { queryInt, queryString } from '../http/fields.ts'
 import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
@@ -29,7 +29,7 @@ export function listDevicesRoute(
       const offlineForS = query.has('offline_for_s')
         ? queryInt(query, 'offline_for_s', OFFLINE_FOR_S, 0)
         : null
-      const alias = queryString(query, 'alias', 64) ?? null
+      const alias = queryString(query, 'alias', 64, ALIAS) ?? null
       const read = await deps.devices.list(page, { alias, offlineForS })
       const shown = pageOf(read, page, (row) => ({ at: row.createdAt, id: row.deviceId }))
       const devices = shown.rows.map((row) => deviceJson(row, deps))

@@ -45,6 +45,8 @@ t.test('what it cannot mean is refused, without a word of the password', async (
     ['socket:/run/pg?db=d', /postgres:\/\//],
     ['/run/pg d', /postgres:\/\//],
     ['postgres://u:hunter#2@h/d', /percent-encode/],
+    ['postgres://u:hunter2@h:99999/d', /^its port is no number from 1 to 65535; give /],
+    ['postgres://u:hunter2@[::1]:65536', /^its port is no number/],
     ['postgres://u:5#hunter@h/d', /percent-encode/],
     ['postgres://u:5?hunter@h/d', /percent-encode/],
     ['postgres://u:5/hunter@h/d', /percent-encode/],
