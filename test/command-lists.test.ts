@@ -1,6 +1,8 @@
 /** Lists of commands with a large history: each filter finds what its status says, by an index. */
 import t from 'tap'
 import { COMMAND_STATUSES, statusAt } from '../src/core/command.ts'
+import { apkStore } from '../src/db/apks.ts'
+import { auditStore, type ListPage } from '../src/db/audit.ts'
 import type { CommandFilter } from '../src/db/command-lists.ts'
 import { CANCEL_BATCH } from '../src/db/command-queue.ts'
 import { commandStore } from '../src/db/commands.ts'
@@ -102,6 +104,66 @@ t.test('every command is of exactly one status, page by page', async (t) => {
         : `select count(*)::int as n from commands where device_id = '${DEVICE}'`
     t.equal(new Set(seen).size, seen.length)
     t.equal(seen.length, (await db.query(text)).rows[0].n)
+  }
+})
+
+t.test('what came at one instant is seen whole, page by page', async (t) => {
+  const TWIN = '00000000-0000-4000-8000-000000000011'
+  await db.query(`
+    insert into commands (request_id, device_id, action, params, request_hash, admin, state, created_at,
+      expires_at, ended_at, push_state)
+    select concat_ws('-', state, n), '${TWIN}', 'twin', '{}', '', 'twin', state, now() + interval '1 hour',
+      now() + interval '2 hours', case when state <> 'open' then now() end, 'sent'
+    from unnest(array['open', 'completed', 'expired', 'cancelled']) as state, generate_series(1, 3) n`)
+  await db.query(`
+    insert into audit_log (at, admin, what, subject, request_id)
+    select now(), 'twin', 'w', 'n' || n, 'r' from generate_series(1, 3) n`)
+  await db.query(`
+    insert into apk_builds (build_id, build_type, version_code, sha256, size_bytes, chunk_count, published_by, request_id)
+    select 'b' || n, 'debug', 1, sha256('b'), 1, 1, 'a', 'r' from generate_series(1, 3) n`)
+
+  async function all<Row>(
+    list: (page: ListPage) => Promise<readonly Row[]>,
+    cursor: (row: Row) => NonNullable<ListPage['after']>,
+  ) {
+    const ids: string[] = []
+    for (let after: ListPage['after'] = null; ; ) {
+      const [row]: readonly Row[] = await list({ limit: 1, after })
+      if (row === undefined) return ids.sort()
+      after = cursor(row)
+      ids.push(after.id)
+    }
+  }
+  const commands = (filter: Partial<CommandFilter>) =>
+    all(
+      (page) => store.list(page, { deviceId: null, status: null, action: 'twin', ...filter }),
+      (row) => ({ at: row.createdAtKey, id: row.requestId }),
+    )
+  const states = {
+    sent: 'open',
+    completed: 'completed',
+    expired: 'expired',
+    cancelled: 'cancelled',
+  }
+  for (const deviceId of [null, TWIN]) {
+    for (const status of ['sent', 'completed', 'expired', 'cancelled'] as const) {
+      const three = [1, 2, 3].map((n) => `${states[status]}-${n}`)
+      t.same(await commands({ deviceId, status }), three, `${status} of ${deviceId}`)
+    }
+    t.equal((await commands({ deviceId })).length, 12)
+  }
+  const entries = await all(
+    (page) =>
+      auditStore(pool).list(page, { since: null, admin: 'twin', subject: null, alias: null }),
+    ({ at, id }) => ({ at, id }),
+  )
+  t.equal(entries.length, 3)
+  for (const buildType of [undefined, 'debug']) {
+    const builds = await all(
+      (page) => apkStore(pool).list(page, buildType),
+      ({ publishedAt, buildId }) => ({ at: publishedAt, id: buildId }),
+    )
+    t.same(builds, ['b1', 'b2', 'b3'])
   }
 })
 

@@ -5,6 +5,7 @@ import { AppError } from '../src/core/errors.ts'
 import { withFailedCall } from '../src/core/failed-call.ts'
 import { createMaintenance, type MaintenanceDeps } from '../src/maintenance.ts'
 import type { Line } from '../src/telemetry/events.ts'
+import { until } from './helpers/replicas.ts'
 
 const EXPIRED = { requestId: 'r', deviceId: 'd', alias: 'a', action: 'ping', admin: 'x' }
 
@@ -135,4 +136,54 @@ t.test('a gauge takes a hundredth of the time, however long counting takes', asy
   })
   const [first = 0, second = 0, third = 0] = countedAtMs
   t.ok(second - first >= 25_000 && third - second >= 25_000, `${countedAtMs}`)
+})
+
+t.test('each table is pruned, batch by batch, and days are kept up', async (t) => {
+  const later = globalThis.setTimeout
+  const passed = new Set<number>()
+  /** The first ten minutes pass at once, and so does the first hour. */
+  const hurried = (run: () => void, ms: number) => {
+    const isHurried = ms >= 600_000 && !passed.has(ms)
+    passed.add(ms)
+    return later(run, isHurried ? 1 : ms)
+  }
+  globalThis.setTimeout = Object.assign(hurried, later)
+  t.teardown(() => {
+    globalThis.setTimeout = later
+  })
+  const pruned: string[] = []
+  let fullBatches = 2
+  const prune = (table: string) => async (limit: number, from: string | null) => {
+    pruned.push(`${table} from ${from}`)
+    if (table !== 'long' || fullBatches === 0) return { count: limit - 1, last: 'end' }
+    fullBatches -= 1
+    return { count: limit, last: `batch ${fullBatches}` }
+  }
+  const lines: Line[] = []
+  const days = ['heartbeats_20261127', 'heartbeats_20261128']
+  const changes = {
+    created: days,
+    dropped: ['heartbeats_20261101'],
+    failed: [{ partition: 'heartbeats_20261102', error: 'no' }],
+  }
+  const maintenance = createMaintenance({
+    ...deps({}),
+    log: { write: (line) => lines.push(line) },
+    partitions: { maintain: async () => changes },
+    prunes: ['first', 'long', 'last'].map(prune),
+  })
+  maintenance.start()
+  t.teardown(() => maintenance.stop())
+  await until(() => pruned.includes('last from null') && lines.length === 3)
+  const long = ['long from null', 'long from batch 1', 'long from batch 0']
+  t.same(pruned, ['first from null', ...long, 'last from null'])
+  const one = { last: null, error: null }
+  t.same(lines, [
+    {
+      event: 'partition.create',
+      fields: { ...one, partition: 'heartbeats_20261127', last: 'heartbeats_20261128' },
+    },
+    { event: 'partition.drop', fields: { ...one, partition: 'heartbeats_20261101' } },
+    { event: 'partition.fail', fields: { partition: 'heartbeats_20261102', error: 'no' } },
+  ])
 })

@@ -2,7 +2,10 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { pushSettings, startFcmStandIn } from '../sim/fcm-stand-in.ts'
+import { commandResultStore } from '../src/db/command-results.ts'
+import { Pool } from '../src/db/pool.ts'
 import { connect } from './helpers/database.ts'
+import { until } from './helpers/replicas.ts'
 import { type Enrolled, startService } from './helpers/service.ts'
 
 const FIXTURES = new URL('../../test/fixtures/agent/', import.meta.url)
@@ -68,6 +71,34 @@ t.test('one of many results at once wins', async (t) => {
   const answers = await Promise.all(sent)
   const firsts = answers.flatMap(({ body }, i) => (body.duplicate ? [] : [String(i)]))
   t.same([(await read(id)).result.message], firsts)
+})
+
+t.test('of two results that wait for the command’s row the first one is kept', async (t) => {
+  const id = await command()
+  // Its waits are as long as this test holds the row, however slow the machine.
+  const waits = { lockTimeoutMs: 30_000, queryTimeoutMs: 40_000 }
+  const pool = new Pool({ url: service.databaseUrl, maxConnections: 2, isPrepared: true, ...waits })
+  t.teardown(() => pool.close(1_000))
+  const results = commandResultStore(pool, 'tester')
+  const watcher = await connect(t, service.databaseUrl)
+  const waiting = `select count(*)::int as n from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock'`
+  const nothing = { output: null, exitCode: null, finishedAt: null }
+  await db.query('begin')
+  await db.query('select from commands where request_id = $1 for update', [id])
+  const sent: ReturnType<typeof results.record>[] = []
+  for (const message of ['first', 'second']) {
+    const { deviceId } = device
+    const outcome = 'success'
+    const httpRequestId = message
+    sent.push(
+      results.record({ requestId: id, deviceId, outcome, message, httpRequestId, ...nothing }),
+    )
+    await until(async () => (await watcher.query(waiting)).rows[0].n === sent.length)
+  }
+  await db.query('commit')
+  t.match(await Promise.all(sent), [{ kind: 'recorded' }, { kind: 'duplicate' }])
+  t.equal((await read(id)).result.message, 'first')
 })
 
 t.test('the line is the command’s, and names the request that brought it', async (t) => {

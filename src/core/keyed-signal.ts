@@ -4,6 +4,11 @@ import { AppError } from './errors.ts'
 export class KeyedSignal {
   readonly #waiting = new Map<string, Set<() => void>>()
 
+  /** Keys that somebody waits for. */
+  get size(): number {
+    return this.#waiting.size
+  }
+
   /** Wakes all who wait for `key` in this process. */
   notify(key: string): void {
     for (const wake of this.#waiting.get(key) ?? []) wake()

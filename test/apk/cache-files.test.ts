@@ -1,7 +1,10 @@
 /** The files of the cache: damaged, too many, left by the dead, on a disk that fails. */
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { CheckedFiles } from '../../src/apk/checked-files.ts'
 import { readAll, SIZE_BYTES, type Stored, setUpCache, storedApk } from '../helpers/apk-cache.ts'
 
 const HOUR_MS = 60 * 60_000
@@ -54,6 +57,23 @@ t.test('a file with other bytes is noticed, replaced and reported', async (t) =>
     t.match(lines, [{ level: 'WARN', fields: { build_id: 'corrupt', reason: 'corrupt' } }])
     t.equal(lines.length, 1)
   }
+})
+
+t.test('files that turn out to be others leave no descriptor open', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-checked-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const path = join(dir, 'x.apk')
+  await writeFile(path, 'as it was summed up')
+  const checked = new CheckedFiles(() => 0)
+  checked.add(path, await stat(path, { bigint: true }))
+  const known = await checked.open(path)
+  t.ok(known)
+  await known?.close()
+  await writeFile(path, 'as somebody left it')
+  const open = () => readdirSync('/dev/fd').length
+  const before = open()
+  for (let count = 0; count < 50; count += 1) t.equal(await checked.open(path), undefined)
+  t.equal(open(), before)
 })
 
 t.test('bytes that rot without a trace are noticed within the hour', async (t) => {

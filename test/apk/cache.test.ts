@@ -137,6 +137,25 @@ t.test('four fills run at once; beyond them the database is read, and nothing wa
   t.equal((await files()).length, 4)
 })
 
+t.test('fills that fail give their place back', async (t) => {
+  const { cache, store, hold, reads, files } = setUpCache(t)
+  const builds = Array.from({ length: 5 }, (_, index) => storedApk(`fails-${index}`))
+  const apk = storedApk('cached')
+  store(...builds, apk)
+  const read = cache()
+  hold(async () => {
+    throw new AppError('db_unavailable', 'away')
+  })
+  for (const build of builds) await t.rejects(readAll(read, build), { code: 'db_unavailable' })
+  hold(async () => {})
+  reads.splice(0)
+  for (let download = 1; download <= 2; download += 1) {
+    t.ok((await readAll(read, apk)).equals(apk.bytes))
+  }
+  t.same(reads, ['cached'])
+  t.equal((await files()).length, 1)
+})
+
 t.test('however many read from the database, two pieces are on their way at once', async (t) => {
   const apk = storedApk('crowd')
   let onTheirWay = 0

@@ -1,5 +1,6 @@
-/** Waiting together: what is under way is joined, what has ended is begun anew. */
+/** Waiting together: what is under way is joined, what has ended is begun anew; and nothing is kept of who waited. */
 import t from 'tap'
+import { KeyedSignal } from '../../src/core/keyed-signal.ts'
 import { joined } from '../../src/core/wait.ts'
 
 t.test('work is never under way twice, and whoever joins has its outcome', async (t) => {
@@ -21,4 +22,25 @@ t.test('work is never under way twice, and whoever joins has its outcome', async
   const third = work()
   ends[2]?.(3)
   t.equal(await third, 3)
+})
+
+t.test('nothing is kept of a key that nobody waits for, however the wait ended', async (t) => {
+  const signal = new KeyedSignal()
+  const leaving = new AbortController()
+  const { signal: never } = new AbortController()
+  const LONG_MS = 3_600_000
+  const waits = [
+    signal.wait('told', LONG_MS, never),
+    signal.wait('told', LONG_MS, never),
+    signal.wait('late', 1, never),
+    signal.wait('left', LONG_MS, leaving.signal),
+  ]
+  t.equal(signal.size, 3)
+  signal.notify('told')
+  signal.notify('nobody')
+  leaving.abort()
+  await Promise.all(waits)
+  t.equal(signal.size, 0)
+  await signal.wait('gone', LONG_MS, leaving.signal)
+  t.equal(signal.size, 0)
 })

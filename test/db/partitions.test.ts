@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { type PartitionChanges, partitions, runsOfDays } from '../../src/db/partitions.ts'
 import { Pool } from '../../src/db/pool.ts'
-import { connect, createDatabase } from '../helpers/database.ts'
+import { connect, createDatabase, databaseOf } from '../helpers/database.ts'
 
 const RETENTION_DAYS = 7
 
@@ -112,6 +112,31 @@ t.test('a day is one of UTC, also where the server’s clock is put forward or b
     t.equal((await db.query('select from heartbeats_default')).rowCount, 0)
     const ofDay = `select from heartbeats_${change}`
     t.equal((await db.query(ofDay)).rowCount, hours.length - 2)
+  }
+})
+
+t.test('whatever day it is for the session, days are those of UTC', async (t) => {
+  const { db, day, days, insert } = await prepare(t)
+  const replica = partitions(databaseOf(db), { retentionDays: 7 })
+  // Without the pool, which would pin UTC. West of it, it is another day from midnight to noon, east from ten o'clock on.
+  for (const zone of ['Etc/GMT+12', 'Etc/GMT-14']) {
+    await db.query(`set timezone = '${zone}'`)
+    const { rows } = await db.query(`select (now() at time zone 'UTC')::date = now()::date as same`)
+    t.comment(`${zone}: ${rows[0].same ? 'the same day now' : 'another day now'}`)
+    await insert(`now() - interval '${RETENTION_DAYS} days'`)
+    await insert(`now() - interval '${RETENTION_DAYS + 1} days'`)
+    const { created, dropped, failed } = await replica.maintain()
+    const expected = [...(await days(-RETENTION_DAYS, -RETENTION_DAYS)), ...(await days(0, 7))]
+    t.same([created, dropped, failed], [expected, [], []], zone)
+    t.equal((await db.query('select from heartbeats')).rowCount, 1)
+    t.equal((await db.query('select from heartbeats_default')).rowCount, 0)
+    const [from, to] = [await day(-RETENTION_DAYS - 1), await day(-RETENTION_DAYS)]
+    await db.query(
+      `create table heartbeats_${from} partition of heartbeats
+       for values from ('${from} 00:00:00+00') to ('${to} 00:00:00+00')`,
+    )
+    t.same((await replica.maintain()).dropped, [`heartbeats_${from}`])
+    for (const partition of created) await db.query(`drop table ${partition}`)
   }
 })
 

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import type { Test } from 'tap'
+import type { Database, Query, Queryable } from '../../src/db/pool.ts'
 import { readCluster, urlOf } from './cluster.ts'
 
 /** Dropped at the end of `t`. A copy of the migrated template, or of the one given, which nobody uses now. */
@@ -21,6 +22,30 @@ export async function connect(t: Test, url: string): Promise<pg.Client> {
   await client.connect()
   t.teardown(() => client.end())
   return client
+}
+
+/** One session as the stores take it, with the settings it has by itself: a pool would pin them. */
+export function databaseOf(client: pg.Client): Database {
+  const session: Queryable = {
+    async query<Row extends object>({ text, values = [] }: Query) {
+      const { rows, rowCount } = await client.query<Row>(text, [...values])
+      return { rows, rowCount: rowCount ?? 0 }
+    },
+  }
+  return {
+    ...session,
+    async transaction(work) {
+      await client.query('begin')
+      try {
+        const outcome = await work(session)
+        await client.query('commit')
+        return outcome
+      } catch (error) {
+        await client.query('rollback')
+        throw error
+      }
+    },
+  }
 }
 
 async function admin(url: string, sql: string): Promise<void> {

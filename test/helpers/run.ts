@@ -4,51 +4,13 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import pg from 'pg'
-import { startEmbedded } from '../../src/db/embedded.ts'
-import { migrate, readMigrations } from '../../src/db/migrate.ts'
-import { clusterEnv, urlOf } from './cluster.ts'
+import { clusterEnv } from './cluster.ts'
+import { startCluster } from './server.ts'
 
-interface Server {
-  readonly url: string
-  stop(): Promise<void>
-}
-
-/** TEST_DATABASE_URL names a server where we may create databases; else an embedded one is made and removed. */
-async function openServer(): Promise<Server> {
-  const given = process.env['TEST_DATABASE_URL']
-  if (given !== undefined) return { url: given, stop: async () => {} }
-  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-test-'))
-  const embedded = await startEmbedded({ dataDir, log: () => {} })
-  return {
-    url: embedded.url,
-    async stop() {
-      await embedded.stop()
-      rmSync(dataDir, { recursive: true, force: true })
-    },
-  }
-}
-
-async function sql(url: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  try {
-    await client.query(statement)
-  } finally {
-    await client.end()
-  }
-}
-
-const server = await openServer()
-const template = `fleetloop_template_${process.pid}`
+const { cluster, stop } = await startCluster()
 try {
-  await sql(server.url, `create database ${template}`)
-  await migrate(urlOf(server, template), readMigrations())
-  const env = { ...process.env, ...clusterEnv({ url: server.url, template }) }
+  const env = { ...process.env, ...clusterEnv(cluster) }
   const isReported = process.stdout.isTTY === true
   const suite = spawn(
     process.execPath,
@@ -62,6 +24,5 @@ try {
   const [code] = await once(suite, 'close')
   process.exitCode = code ?? 1
 } finally {
-  await sql(server.url, `drop database if exists ${template} with (force)`)
-  await server.stop()
+  await stop()
 }

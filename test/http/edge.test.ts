@@ -1,5 +1,7 @@
 /** What never becomes a route's business: every refusal is answered, logged once and counted once. */
 import t, { type Test } from 'tap'
+import { AppError, type ErrorCode } from '../../src/core/errors.ts'
+import { problemOf } from '../../src/http/errors.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
@@ -286,3 +288,11 @@ async function countersEqualLines(t: Test, service: Running): Promise<void> {
   const ids = ends.map((line) => line['request_id'])
   t.equal(new Set(ids).size, ids.length, 'one terminal line each')
 }
+
+t.test('who is asked to come back later is given one to five seconds, never none', async (t) => {
+  const wait = (random: number, code: ErrorCode = 'overloaded') =>
+    problemOf(new AppError(code, 'Later.'), 'r', () => random).headers['retry-after']
+  t.same([wait(0), wait(0.5), wait(0.999_999)], ['1', '3', '5'])
+  t.equal(wait(0, 'rate_limited'), '1')
+  t.equal(wait(0, 'internal'), undefined)
+})

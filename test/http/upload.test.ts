@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { mountSmallDisk, unmount } from '../../drills/troubles.ts'
 import { createSpool } from '../../src/apk/spool.ts'
@@ -58,6 +59,22 @@ t.test('one that stands still is told so, over a connection that stands', async 
   t.match(await client.answer(), { status: 408, body: { code: 'request_timeout' } })
   await client.closed()
   t.same(readdirSync(dir), [])
+})
+
+t.test('one that is slow but never still is received, however long it takes', async (t) => {
+  const idleTimeoutMs = 400
+  const { origin } = await serve(t, { idleTimeoutMs })
+  const client = await openRaw(t, origin)
+  client.write(CHUNKED)
+  const startedAtMs = performance.now()
+  let bytes = 0
+  for (; performance.now() - startedAtMs < 1.5 * idleTimeoutMs; bytes += 1) {
+    client.write(chunk(Buffer.alloc(1)))
+    client.write('\r\n')
+    await pause(20)
+  }
+  client.write('0\r\n\r\n')
+  t.match(await client.answer(), { status: 200, text: String(bytes) })
 })
 
 t.test('one that is refused half-way leaves no clock that could still go off', async (t) => {

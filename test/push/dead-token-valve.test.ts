@@ -55,6 +55,7 @@ t.test(
     const { dispatcher, eventsOf } = replica(t, {
       maxInFlight: 1,
       retryBaseMs: 1_000,
+      probeMs: 1_000,
       nowMs: () => clock.nowMs,
     })
     const healthy = await enroll()
@@ -107,11 +108,30 @@ t.test(
     t.notOk(dispatcher.isPaused, 'sends go on')
     t.equal(eventsOf('push.token_dead').length, 14)
 
+    fcm.setMode({ fcm: 'forbidden' })
+    const probe = await command(healthy.deviceId)
+    dispatcher.wake()
+    await until(() => dispatcher.isPaused && dispatcher.inFlight === 0)
+    fcm.setMode({ fcm: 'ok' })
+    clock.nowMs += 1_000
+    await db.query('update commands set next_attempt_at = now() where request_id = $1', [probe])
+    dispatcher.wake()
+    await until(async () => (await row(probe)).push_state === 'sent')
+    t.equal(eventsOf('push.resumed').length, 1)
+    dispatcher.wake()
+    await until(() => eventsOf('push.paused').length === 3)
+    t.match(
+      eventsOf('push.paused').map(({ fields }) => fields),
+      [{ reason }, { reason: /^PERMISSION_DENIED: / }, { reason: /^token clearing only: / }],
+      'that it is still shut is told again',
+    )
+
+    fcm.setMode({ fcm: 'unregistered' })
     clock.nowMs += 60_000
     await db.query('update commands set next_attempt_at = now() where request_id = $1', [id])
     dispatcher.wake()
     await until(async () => (await row(id)).push_state === 'gave_up')
     t.ok(await died(kept.deviceId), 'a minute later FCM is believed again')
-    t.equal(eventsOf('push.resumed').length, 1)
+    t.equal(eventsOf('push.resumed').length, 2)
   },
 )

@@ -2,7 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Claim } from '../../src/core/outbox.ts'
+import { commandQueue } from '../../src/db/command-queue.ts'
 import type { DispatcherDeps } from '../../src/push/dispatcher.ts'
+import { databaseOf } from '../helpers/database.ts'
 import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
 
 const {
@@ -53,6 +55,30 @@ t.test('an abandoned lease runs out, and the command is sent with a higher attem
   t.equal(await queue.record(claim, { ...late, pushState: 'gave_up' }), false)
   await queue.recordDeadToken(claim, { ...late, pushState: 'gave_up' })
   t.match(await row(id), { push_state: 'sent', fcm_status: 'OK' }, 'the first holder is too late')
+})
+
+t.test('a replica that stops leaves the lease of another alone', async (t) => {
+  const id = await command((await enroll()).deviceId)
+  const stopping = await queue.claim(1, randomUUID())
+  await db.query('update commands set next_attempt_at = now() where request_id = $1', [id])
+  const leaseId = randomUUID()
+  t.match(await queue.claim(1, leaseId), [{ requestId: id, attempt: 2 }])
+  await queue.handBack(stopping)
+  t.match(await row(id), { push_state: 'sending', lease_id: leaseId, is_due: false })
+  await service.call('DELETE', `/admin/commands/${id}`)
+})
+
+t.test('a command whose time is over is not claimed before the sweep either', async (t) => {
+  const id = await command((await enroll()).deviceId)
+  await db.query('begin') // so that no sweep sees it
+  const expire = 'update commands set expires_at = now() where request_id = $1 returning state'
+  t.same((await db.query(expire, [id])).rows, [{ state: 'open' }])
+  const { claim } = commandQueue(databaseOf(db), 'replica')
+  t.same(await claim(1, randomUUID()), [])
+  await db.query('rollback')
+  const again = commandQueue(databaseOf(db), 'replica')
+  t.match(await again.claim(1, randomUUID()), [{ requestId: id }])
+  await service.call('DELETE', `/admin/commands/${id}`)
 })
 
 t.test('a command that went to a push token since replaced is due for the new one', async (t) => {
