@@ -1,5 +1,5 @@
 /** A secret that people made up is told from one that a machine drew. */
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes, randomInt, randomUUID } from 'node:crypto'
 import t from 'tap'
 import { apparentBits } from '../../src/core/apparent-bits.ts'
 
@@ -24,6 +24,19 @@ t.test('an estimate does not exceed what was drawn', async (t) => {
   }
   t.ok(apparentBits(randomUUID()) < NEEDED)
   t.equal(apparentBits('d41d8cd98f00b204e9800998ecf8427e'), NEEDED, '16 bytes in hex')
+})
+
+t.test('each character counts as one of its own alphabet', async (t) => {
+  const [digits, letters] = ['0123456789', 'abcdefghijklmnopqrstuvwxyz']
+  const alphabets = [digits, 'abcdef0123456789', letters, letters + digits].flatMap((alphabet) => [
+    alphabet,
+    alphabet.toUpperCase(),
+  ])
+  for (const alphabet of [...alphabets, `${alphabets.join('')}+/`]) {
+    const size = new Set(alphabet).size
+    const secret = Array.from({ length: 40 }, () => alphabet[randomInt(alphabet.length)]).join('')
+    t.ok(apparentBits(secret) <= 40 * Math.log2(size) + 0.01, `${size} characters: ${secret}`)
+  }
 })
 
 t.test('what repeats, counts, lies on the keyboard or reads like words is weak', async (t) => {

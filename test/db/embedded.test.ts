@@ -15,6 +15,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -112,8 +113,12 @@ t.test('data outlives stop and start; what a killed initdb left is removed', asy
   await first?.stop()
   t.notOk(first && isAlive(first.pid))
   mkdirSync(join(dataDir, 'postgres.new-abc'))
+  const logFile = join(dataDir, 'postgres.log')
+  truncateSync(logFile, 10 * 1024 * 1024 + 1)
 
   const database = await start()
+
+  t.ok(statSync(logFile).size < 1024 * 1024, 'a log of more than 10 MiB begins anew')
 
   t.same(await query(database.url, 'select word from kept'), [{ word: 'first' }])
   t.same(

@@ -68,6 +68,7 @@ t.test('where none follows, the newest that had none is written', async (t) => {
   const { said, limit, timers, ask, pass } = limited()
   ask('a', 2, 5)
   said.length = 0
+  t.equal(timers.length, 1, 'one timer for all of a kind')
   pass(999)
   t.same(said, [])
   pass(1)

@@ -53,6 +53,18 @@ t.test('a cached token costs no request', async (t) => {
   t.equal(google.requests.token, 1)
 })
 
+t.test('a token that would end within the request is not handed out', async (t) => {
+  for (const [leftMs, isOld] of [
+    [17_000, true],
+    [13_000, false],
+  ] as const) {
+    const { tokens, pass } = await start(t)
+    const first = await tokens.get()
+    pass(60 * MINUTE_MS - leftMs)
+    t.equal((await tokens.get()) === first, isOld, `${leftMs} ms before its end`)
+  }
+})
+
 t.test('near its end a token is still handed out, and renewed behind the caller', async (t) => {
   const { google, tokens, pass } = await start(t)
   const first = await tokens.get()

@@ -1,7 +1,9 @@
 /** The sender's pause: what begins it, what is tried meanwhile, and what alone ends it. */
 import t from 'tap'
 import { pushSettings } from '../../sim/fcm-stand-in.ts'
-import { startReplicas, until } from '../helpers/replicas.ts'
+import { AppError } from '../../src/core/errors.ts'
+import type { Claim } from '../../src/core/outbox.ts'
+import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
 const { fcm, service, db, queue, replica, enroll, command, row, tokenDied, attemptsOf, isPush } =
@@ -219,4 +221,22 @@ t.test('an outage of the token endpoint slows the sender down as one of FCM does
   for (let turn = 0; turn < 20; turn += 1) dispatcher.wake()
   t.equal(dispatcher.inFlight, 0, 'the next one only after a second')
   t.equal(sends, 20)
+})
+
+t.test('a record that cannot be written holds up no end', async (t) => {
+  const id = await command((await enroll()).deviceId)
+  let tries = 0
+  const outbox = {
+    ...queue,
+    async record({ requestId }: Claim) {
+      if (requestId === id) tries += 1
+      throw new AppError('db_unavailable', 'away')
+    },
+  }
+  const { dispatcher } = replica(t, { outbox })
+  dispatcher.start()
+  await until(() => tries === 1)
+  await dispatcher.close(DEADLINE_MS)
+  t.equal(tries, 2, 'once more, then it is left to its lease')
+  t.same(attemptsOf(id), ['1'])
 })

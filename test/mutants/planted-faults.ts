@@ -1,0 +1,181 @@
+/** Faults that once would have gone unseen, each with the test that sees it. */
+
+export interface Planted {
+  readonly name: string
+  /** In src or sql. */
+  readonly file: string
+  /** Stands there once, and becomes `after`. */
+  readonly before: string
+  readonly after: string
+  readonly test: string
+  /** Of the test that fails. */
+  readonly title: string
+}
+
+const PRUNES = {
+  test: 'build/test/db/retention.test.js',
+  title: 'each table keeps what is young, and what is still in use whatever its age',
+}
+const UTC = {
+  file: 'src/db/partitions.ts',
+  test: 'build/test/db/partitions.test.js',
+  title: 'whatever day it is for the session, days are those of UTC',
+}
+const LEASES = 'build/test/push/dispatcher-lease.test.js'
+const ONE_INSTANT = {
+  test: 'build/test/command-lists.test.js',
+  title: 'what came at one instant is seen whole, page by page',
+}
+
+export const PLANTED: readonly Planted[] = [
+  {
+    name: 'the idle clock of an upload is never refreshed',
+    file: 'src/http/body.ts',
+    before: '    idle?.refresh()\n    if (!upload.push',
+    after: '    if (!upload.push',
+    test: 'build/test/http/upload.test.js',
+    title: 'one that is slow but never still is received, however long it takes',
+  },
+  {
+    name: 'a download whose row cannot be written keeps its place',
+    file: 'src/routes/apk-download-record.ts',
+    before: '    live?.end()\n    throw error',
+    after: '    throw error',
+    test: 'build/test/download-limits.test.js',
+    title: 'a download counts only while it runs, however it ends',
+  },
+  {
+    name: 'a fill of the cache that fails keeps its place',
+    file: 'src/apk/cache.ts',
+    before: '    } finally {\n      release()\n    }',
+    after: '      release()\n    } finally {\n    }',
+    test: 'build/test/apk/cache.test.js',
+    title: 'fills that fail give their place back',
+  },
+  {
+    name: 'live commands are pruned',
+    file: 'src/db/retention.ts',
+    before: "`and state <> 'open'`",
+    after: "''",
+    ...PRUNES,
+  },
+  {
+    name: 'a command does not take its events with it',
+    file: 'sql/0003_commands.sql',
+    before: 'references commands on delete cascade',
+    after: 'references commands',
+    ...PRUNES,
+  },
+  {
+    name: 'signatures are not pruned',
+    file: 'src/db/retention.ts',
+    before:
+      "    ['used_signatures', oldest('used_signatures', 'signature', 'used_at'), options.signatureS],\n",
+    after: '',
+    ...PRUNES,
+  },
+  {
+    name: 'nothing is pruned at all',
+    file: 'src/maintenance.ts',
+    before: "startPeriodic(PRUNE_MS, prune, telling('prune'))",
+    after: "startPeriodic(PRUNE_MS, async () => void prune, telling('prune'))",
+    test: 'build/test/maintenance.test.js',
+    title: 'each table is pruned, batch by batch, and days are kept up',
+  },
+  {
+    name: 'of two results at once both are first',
+    file: 'src/db/command-results.ts',
+    before: 'and result_at is null for update)',
+    after: 'and result_at is null)',
+    test: 'build/test/results.test.js',
+    title: 'of two results that wait for the command’s row the first one is kept',
+  },
+  {
+    name: 'a replica that stops frees the lease of another',
+    file: 'src/db/command-queue.ts',
+    before: 'and lease_id = any ($1::uuid[]) and',
+    after: 'and $1::uuid[] is not null and',
+    test: LEASES,
+    title: 'a replica that stops leaves the lease of another alone',
+  },
+  {
+    name: 'a command whose time is over is pushed',
+    file: 'src/db/due-commands.ts',
+    before: "'next_attempt_at', 3)} and expires_at > now()\n",
+    after: "'next_attempt_at', 3)}\n",
+    test: LEASES,
+    title: 'a command whose time is over is not claimed before the sweep either',
+  },
+  {
+    name: 'days that are made are those of the session',
+    before: "select (now() at time zone 'UTC')::date + $3::int as d",
+    after: 'select now()::date + $3::int as d',
+    ...UTC,
+  },
+  {
+    name: 'days that are dropped are those of the session',
+    before: "select to_char((now() at time zone 'UTC')::date + $2",
+    after: 'select to_char(now()::date + $2',
+    ...UTC,
+  },
+  {
+    name: 'rows that fell into no day are dropped by the days of the session',
+    before: "where bucket < ((now() at time zone 'UTC')::date",
+    after: 'where bucket < (now()::date',
+    ...UTC,
+  },
+  {
+    name: 'a file that turns out to be another stays open',
+    file: 'src/apk/checked-files.ts',
+    before: '    await file.close()\n    return undefined',
+    after: '    return undefined',
+    test: 'build/test/apk/cache-files.test.js',
+    title: 'files that turn out to be others leave no descriptor open',
+  },
+  {
+    name: 'a key that nobody waits for any more is kept',
+    file: 'src/core/keyed-signal.ts',
+    before: '        if (wakers.size === 0) this.#waiting.delete(key)\n',
+    after: '',
+    test: 'build/test/core/wait.test.js',
+    title: 'nothing is kept of a key that nobody waits for, however the wait ended',
+  },
+  {
+    name: 'a breaker that is still open is not announced again after a pause',
+    file: 'src/push/dispatcher.ts',
+    before: '    this.#isValveShut = false // is told anew where it still is\n',
+    after: '',
+    test: 'build/test/push/dead-token-valve.test.js',
+    title: 'while it is shut tokens are kept, commands back off, and an operator is told',
+  },
+  {
+    name: 'a cursor of commands has no second column',
+    file: 'src/db/command-lists.ts',
+    before:
+      "(c.created_at, c.request_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::text, ''))",
+    after: "c.created_at < coalesce($2::timestamptz, 'infinity') and $3::text is distinct from ' '",
+    ...ONE_INSTANT,
+  },
+  {
+    name: 'a cursor of the audit log has no second column',
+    file: 'src/db/audit.ts',
+    before: "(at, audit_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::bigint, 0))",
+    after: "at < coalesce($2::timestamptz, 'infinity') and $3::bigint is distinct from 0",
+    ...ONE_INSTANT,
+  },
+  {
+    name: 'a cursor of builds has no second column',
+    file: 'src/db/apks.ts',
+    before: '(published_at, build_id) < ($2::timestamptz, $3)\n',
+    after: 'published_at < $2::timestamptz and $3::text is not null\n',
+    ...ONE_INSTANT,
+  },
+  {
+    name: 'Retry-After may be 0',
+    file: 'src/http/errors.ts',
+    before: '1 + Math.floor(random() * 5)',
+    after: 'Math.floor(random() * 5)',
+    test: 'build/test/http/edge.test.js',
+    title: 'who is asked to come back later is given one to five seconds, never none',
+  },
+]
