@@ -24,6 +24,7 @@ const LATEST = '/v1/apk/download-latest'
 const PER_TOKEN = 3
 const PER_SUBNET = 5
 const MAX_WAITING_REQUESTS = 128
+const AT_ONCE = 8
 
 /** With a build to fetch; who asks says where it comes from. */
 async function serviceWithBuild(t: Test, env: Readonly<Record<string, string>>): Promise<Running> {
@@ -162,7 +163,12 @@ t.test('so many requests wait for news of a command, and no more', async (t) => 
     Array.from({ length: MAX_WAITING_REQUESTS + 1 }, () => openRaw(t, service.origin)),
   )
   const patient = 'GET /admin/commands/w1?wait_ms=30000 HTTP/1.1'
-  for (const one of all) one.write(head(patient, `Authorization: Bearer ${ADMIN}`))
+  // A few at once: each asks the database before it waits.
+  for (let from = 0; from < all.length; from += AT_ONCE) {
+    const some = all.slice(from, from + AT_ONCE)
+    for (const one of some) one.write(head(patient, `Authorization: Bearer ${ADMIN}`))
+    t.equal((await look(0)).status, 200)
+  }
   const answered = () => all.filter(({ answers }) => answers.length > 0)
   await until(async () => answered().length > 0)
   t.match(
@@ -209,8 +215,13 @@ t.test('of more bodies on their way than may be held, the oldest are given up', 
   bodies.hold(three, 3_001)
   t.same(givenUp, ['one overloaded', 'three overloaded'], 'the last one, too')
   bodies.hold(three, 4_000)
-  bodies.hold(begin('four'), 3_000)
+  const four = begin('four')
+  bodies.hold(four, 3_000)
   t.equal(givenUp.length, 2, 'nothing is left of them')
+  bodies.stop(four)
+  begin('empty')
+  bodies.hold(begin('large'), 3_001)
+  t.same(givenUp.slice(2), ['empty overloaded', 'large overloaded'], 'the oldest held too little')
 })
 
 t.test('a minute begins with its first one, and ends', async (t) => {
@@ -457,7 +468,7 @@ t.test('when registrations are slow and many', async (t) => {
     leaving.write(`${head('POST /v1/register HTTP/1.1', ...lines)}{}`)
     const behind = register(last, 'last')
     await waitForRegistrations(service, (waiting) => waiting > 0)
-    leaving.destroy()
+    leaving.reset()
     for (const { status } of await before) t.equal(status, 201)
     t.equal((await behind).status, 201)
     const text = `select uses_consumed from enrollment_tokens where alias = 'gone'`

@@ -52,12 +52,13 @@ export class AwaitedBodies {
     return this.#awaited.add({ deadlineAtMs, giveUp, heldBytes: 0 })
   }
 
-  /** One of them holds `heldBytes` now. Over the limit, refuses the one that has taken longest. */
+  /** One of them holds `heldBytes` now. Over the limit, refuses the one that has taken longest; this one, if that held less. */
   hold({ item }: Place<Awaited>, heldBytes: number): void {
     if (item === undefined) return
     this.#heldBytes += heldBytes - item.heldBytes
     item.heldBytes = heldBytes
     if (this.#heldBytes > this.#maxHeldBytes) this.#awaited.first?.giveUp(crowded())
+    if (this.#heldBytes > this.#maxHeldBytes) item.giveUp(crowded())
   }
 
   stop(started: Place<Awaited>): void {

@@ -15,6 +15,8 @@ const METERED_FROM = MAX_OPEN_EXCHANGES - 1
 /** A close under unread bytes resets the connection, and the reset may overtake the response: nginx calls it lingering_close. */
 const LINGER_MS = 1_000
 const LINGER_BYTES = 1024 * 1024
+/** Who has sent its end may read on (`nc -N`), or may have left: an answer may then keep us so long, up to twice. */
+const HALF_OPEN_MS = 1_000
 const NO_BYTES: Buffer = Buffer.alloc(0)
 /** What on_headers_complete returns to llhttp: stop in front of what follows (HPE_PAUSED), or for good (HPE_CB_HEADERS_COMPLETE). */
 const PAUSE_PARSER = 21
@@ -33,6 +35,7 @@ export interface ConnectionOptions {
 /** Node's parser of one connection; no public type has it. */
 interface RequestParser {
   onIncoming: (request: IncomingMessage, shouldKeepAlive: boolean) => number
+  execute(bytes: Buffer): unknown
   resume(): void
 }
 
@@ -74,6 +77,7 @@ export class Connection {
       for (const exchange of this.#exchanges.slice()) exchange.connectionClosed()
       if (this.#hasMeter) options.giveMeterBack()
     })
+    socket.once('end', () => this.#clientEnded())
     const { parser } = socket
     if (!parser) return
     const { onIncoming } = parser
@@ -136,6 +140,8 @@ export class Connection {
     const { socket } = this
     socket.parser?.resume()
     const rest = rawPacket?.subarray(bytesParsed) ?? NO_BYTES
+    // Up to the next byte it would take the request for half of one, which the client's end then cuts off.
+    if (rest.length === 0 && rawPacket !== undefined) socket.parser?.execute(rest)
     if (this.#parse !== undefined) {
       this.#rest = rest // #feed goes on with it
       return true
@@ -172,9 +178,22 @@ export class Connection {
     this.#resumeReading()
   }
 
+  /** It is owed what it has asked for, but nobody tells us when it has left: an answer that is long in coming is none. */
+  #clientEnded(): void {
+    let [before] = this.#exchanges
+    if (before === undefined) return
+    const look = () => {
+      const [oldest] = this.#exchanges
+      if (oldest === before && this.isOurTurn) this.socket.destroy()
+      before = oldest
+    }
+    const timer = setInterval(look, HALF_OPEN_MS)
+    this.socket.once('close', () => clearInterval(timer))
+  }
+
   #mayOpen(): boolean {
-    const open = this.#exchanges.length
-    return open === 0 || (open < MAX_OPEN_EXCHANGES && !this.#options.isCrowded())
+    if (this.#exchanges.length >= MAX_OPEN_EXCHANGES) return false
+    return this.newest === undefined || !this.#options.isCrowded()
   }
 
   #mustMeter(): boolean {

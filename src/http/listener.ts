@@ -80,6 +80,7 @@ export function createListener(deps: ListenerDeps): Listener {
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
   const openExchanges = new LiveList<Exchange>()
   const late = new Trickle() // to refuse one takes 0.1 ms, and those that came together are late together
+  const pipelined = new Trickle() // of its own: thousands that are late would crowd out who pipelines
   const bodies = new AwaitedBodies(deps.nowMs, late)
   // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
   deps.closing.addEventListener('abort', () => {
@@ -138,7 +139,7 @@ export function createListener(deps: ListenerDeps): Listener {
     exchange.awaitsContinue = awaitsContinue
     // Nobody who is honest pipelines: these wait, so that a burst of them holds nobody up.
     if (connectionOf(request.socket).hasBefore(exchange)) {
-      await new Promise<void>((resolve) => late.add(resolve))
+      await new Promise<void>((resolve) => pipelined.add(resolve))
       if (exchange.isAnswered || exchange.isEnded) return
     }
     try {
@@ -213,16 +214,17 @@ export function createListener(deps: ListenerDeps): Listener {
     const exchange = connection.newest
     if (exchange === undefined) {
       answerRaw(error, connection, { ...deps, metrics: unmatchedMetrics })
-    } else if (isCutOff(error)) {
-      connection.socket.destroy()
     } else if (exchange.request.complete) {
       exchange.closeAfterAnswer() // what it did may be durable: it gets its own answer
+    } else if (isCutOff(error) && !connection.hasBefore(exchange)) {
+      connection.socket.destroy()
     } else {
       exchange.refuse(rawRefusal(error))
     }
   }
 
-  const server = createServer(SERVER_OPTIONS)
+  // Node would end its side with the client's, and drop the answers that are not out; http/connection.ts has the bound.
+  const server = Object.assign(createServer(SERVER_OPTIONS), { httpAllowHalfOpen: true })
   server.maxHeadersCount = 0 // Node would drop the rest in silence, a credential among them: http/edge.ts refuses
   server.on('request', (request, res) => void serve(request, res, false))
   server.on('checkContinue', (request, res) => void serve(request, res, true))
@@ -234,7 +236,7 @@ export function createListener(deps: ListenerDeps): Listener {
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,
-    isCrowded: () => late.waiting >= MAX_PIPELINED_WAITING,
+    isCrowded: () => pipelined.waiting >= MAX_PIPELINED_WAITING,
     nowMs: deps.nowMs,
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {

@@ -37,6 +37,11 @@ export class RawConnection {
     this.#socket.write(bytes)
   }
 
+  /** Sends its end behind what was written, and reads on. */
+  end(): void {
+    this.#socket.end()
+  }
+
   /** Takes no answer before `resume`, as far as the system's buffers go. */
   pause(): void {
     this.#socket.pause()
@@ -44,6 +49,11 @@ export class RawConnection {
 
   resume(): void {
     this.#socket.resume()
+  }
+
+  /** Leaves by a reset: unlike an end, nobody can take it for a client that reads on. */
+  reset(): void {
+    this.#socket.resetAndDestroy()
   }
 
   /** Leaves at once, without a farewell. */

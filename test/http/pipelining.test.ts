@@ -210,3 +210,40 @@ t.test(
     t.equal((await connection.answer(18)).status, 200)
   },
 )
+
+t.test('who sends its end behind its requests is answered all the same', async (t) => {
+  const { token } = await service.enroll('ends')
+  const bearer = `Authorization: Bearer ${token}`
+  const post = head('POST /v1/heartbeat HTTP/1.1', bearer, 'Content-Length: 15')
+  const beat = `${post}{"status":"ok"}`
+  const garbage = 'X-Request-ID: of-half-a-head'
+  for (const [title, bytes, ...expected] of [
+    ['one of the database', beat, 200],
+    ['three', HEALTH + beat + head('GET /v1/nowhere HTTP/1.1'), 200, 200, 404],
+    ['many, the last without a body', beat + HEALTH.repeat(40), ...Array(41).fill(200)],
+    ['many, the last with a body', HEALTH.repeat(40) + beat, ...Array(41).fill(200)],
+    ['half a body behind one', `${beat}${post}{"sta`, 200, 400],
+    ['half a head behind one', `${beat}GET / HTTP/1.1\r\n${garbage}`, 200],
+  ] as const) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(bytes)
+    connection.end()
+    await connection.closed()
+    t.same(statuses(connection), expected, title)
+  }
+})
+
+t.test('who has had all answers and leaves has sent no bad request', async (t) => {
+  const before = service.lines.of('http.request').filter(({ reason }) => reason === 'bad_request')
+  for (const many of [14, 15, 16, 40]) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(HEALTH.repeat(many))
+    await connection.answer(many)
+    connection.end()
+    await connection.closed()
+    t.equal(connection.answers.length, many)
+  }
+  await linesOf('none')
+  const after = service.lines.of('http.request').filter(({ reason }) => reason === 'bad_request')
+  t.equal(after.length, before.length)
+})
