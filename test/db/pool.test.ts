@@ -412,13 +412,13 @@ t.test(
 
 t.test('an answer is what the database says, be it an error, and no loss', async (t) => {
   const { pool, db, pid, kill } = await prepare(t)
-  const answeredAtMs = () => performance.now() - pool.answeredMsAgo
   t.equal(pool.answeredMsAgo, Number.POSITIVE_INFINITY)
-  let lastMs = performance.now()
+  let sinceMs = performance.now()
+  /** It is asked first: however long we are held up between the two, that is not counted against it. */
+  const hasMoved = () => pool.answeredMsAgo <= performance.now() - sinceMs
   const moved = (title: string) => {
-    const atMs = answeredAtMs()
-    t.ok(atMs > lastMs, title)
-    lastMs = atMs
+    t.ok(hasMoved(), title)
+    sinceMs = performance.now()
   }
   const backend = await pid()
   moved('a success')
@@ -431,10 +431,9 @@ t.test('an answer is what the database says, be it an error, and no loss', async
   await db.query('commit')
   const slow = pool.query(sql('select pg_sleep(30)'))
   slow.catch(() => {}) // awaited below
-  const killedAtMs = performance.now()
   await kill(backend)
   await t.rejects(slow, { code: 'db_unavailable' })
-  t.ok(answeredAtMs() < killedAtMs, 'a lost connection is none')
+  t.notOk(hasMoved(), 'a lost connection is none')
 })
 
 t.test(
