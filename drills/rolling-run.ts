@@ -32,6 +32,8 @@ const GRACE_MS = 15_000
 /** What rolls is a service under way: until then neither it nor load and balancer have done any of this, and are slow. */
 const UNDER_WAY_MS = 5_000
 const PHONES = 200
+/** What a machine that is too slow for its time-outs answers; none of a service that ends. */
+const BUSY: ReadonlySet<string> = new Set(['503 overloaded', '503 db_unavailable'])
 const STUCK = 10
 const ASKED_PLAINLY = 20
 
@@ -104,6 +106,7 @@ async function runAt(run: RollingRun, address: string): Promise<readonly Figure[
         promise: `0 failed requests, with a balancer at ${address} that learns only from /readyz once a second`,
         measured: `${run.terms} SIGTERMs, ${report.sent} requests: ${codesText(answers.sum)}; ${report.failed} without an answer, ${report.shed} never sent; slowest ${(slowestMs / 1_000).toFixed(2)} s`,
         isHeld: bad.length === 0 && report.failed === 0 && report.shed === 0 && report.sent > 0,
+        isTimed: bad.every((code) => BUSY.has(code)) && report.failed === 0 && report.shed === 0,
       },
       await withClient(run.databaseUrl, (db) => nothingMissing(db, load.acknowledged)),
       ...exitFigures(exits),
