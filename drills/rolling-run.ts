@@ -32,8 +32,8 @@ const GRACE_MS = 15_000
 /** What rolls is a service under way: until then neither it nor load and balancer have done any of this, and are slow. */
 const UNDER_WAY_MS = 5_000
 const PHONES = 200
-/** What a machine that is too slow for its time-outs answers; none of a service that ends. */
-const BUSY: ReadonlySet<string> = new Set(['503 overloaded', '503 db_unavailable'])
+/** Of a machine too slow for its time-outs, and, plain, of a balancer that found none ready; a service that ends has none. */
+const BUSY: ReadonlySet<string> = new Set(['503', '503 overloaded', '503 db_unavailable'])
 const STUCK = 10
 const ASKED_PLAINLY = 20
 
