@@ -502,31 +502,46 @@ t.test('when registrations are slow and many', async (t) => {
 })
 
 t.test('what keeps a registration from a connection, and what keeps all of them', async (t) => {
-  const refusals = ['overloaded', 'overloaded', 'db_unavailable'] as const
+  const silent = Object.assign(new Error('no connection'), { code: '08001' })
+  const refused = Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })
+  const refusals = [
+    new AppError('overloaded', 'of the test'),
+    new AppError('db_unavailable', 'of the test', { cause: silent }),
+    new AppError('db_unavailable', 'of the test', { cause: refused }),
+    new AppError('db_unavailable', 'of the test', { cause: silent }),
+  ]
   let asked = 0
+  let answeredMsAgo = 1_999
   const nobody = () => Promise.reject(new Error('nobody asks that'))
   const database = {
     query: nobody,
     async transaction() {
-      const code = refusals[asked]
+      const refusal = refusals[asked] ?? new AppError('internal', 'of the test')
       asked += 1
       await Promise.resolve()
-      const cause = Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })
-      throw new AppError(code ?? 'internal', 'of the test', { cause })
+      throw refusal
     },
   }
   const nowMs = () => performance.now()
-  const queue = registrationQueue({ database, maxAtOnce: 1, nowMs })
+  const queue = registrationQueue({
+    database,
+    maxAtOnce: 1,
+    answeredMsAgo: () => answeredMsAgo,
+    nowMs,
+  })
   const register = (of: string) =>
     queue.register(
       { ...NOTHING_KNOWN, enrollmentTokenHash: Buffer.from(of) },
       () => {},
       () => true,
     )
+  await t.rejects(register('a'), { code: 'db_unavailable' })
+  t.equal(asked, 3, 'tried again where a database that answers made no connection')
+  answeredMsAgo = 2_000
   const all = ['a', 'a', 'b'].map(register)
   t.equal(queue.waiting, 2)
   for (const one of all) await t.rejects(one, { code: 'db_unavailable' })
-  t.equal(asked, 3, 'tried again where there was no connection; nobody else asked')
+  t.equal(asked, 4, 'it has answered nothing for long: nobody else asked')
   const [begun, kept] = [register('c'), register('c')]
   queue.close()
   await t.rejects(kept, { code: 'shutting_down' })

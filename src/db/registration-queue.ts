@@ -5,6 +5,7 @@
  */
 import { AppError } from '../core/errors.ts'
 import { createKeyedTurns } from '../core/keyed-turns.ts'
+import { sleep } from '../core/wait.ts'
 import type { Database } from './pool.ts'
 import {
   type OnJudged,
@@ -12,7 +13,7 @@ import {
   type RegistrationOutcome,
   register,
 } from './registration.ts'
-import { isAway, isOwnWait } from './sqlstate.ts'
+import { isAway, isNotConnected, isOwnWait } from './sqlstate.ts'
 
 export interface RegistrationQueue {
   /** `isWanted` is asked once its turn has come: where nobody waits for the answer any more, it is dropped. */
@@ -30,14 +31,19 @@ const MAX_WAITING_REGISTRATIONS = 1_024
 const MAX_SAME_TOKEN_WAITING = 256
 /** From the arrival to the turn. */
 const REGISTRATION_WAIT_MS = 20_000
+/** A database that answered something within that is busy, not away. */
+const ALIVE_MS = 2_000
+const RETRY_MS = 50
 
 export function registrationQueue(options: {
   readonly database: Database
   /** Of `database`, for registrations. */
   readonly maxAtOnce: number
+  /** Since the database last answered. */
+  readonly answeredMsAgo: () => number
   readonly nowMs: () => number
 }): RegistrationQueue {
-  const { database, maxAtOnce, nowMs } = options
+  const { database, maxAtOnce, answeredMsAgo, nowMs } = options
   const turns = createKeyedTurns({
     maxAtOnce,
     maxWaiting: MAX_WAITING_REGISTRATIONS,
@@ -55,11 +61,11 @@ export function registrationQueue(options: {
           try {
             return await register(database, registration, onJudged)
           } catch (error) {
+            const isAlive = answeredMsAgo() < ALIVE_MS
             // The others would find out the same, one after the other.
-            if (isDatabaseAway(error)) turns.refuseAll(error)
-            // No connection came free: nothing was begun.
-            const isUntouched = error instanceof AppError && error.code === 'overloaded'
-            if (!isUntouched || nowMs() >= deadlineAtMs) throw error
+            if (isDatabaseAway(error) && !isAlive) turns.refuseAll(error)
+            if (!isUntouched(error, isAlive) || nowMs() >= deadlineAtMs) throw error
+            await sleep(RETRY_MS)
           }
         }
       })
@@ -71,6 +77,13 @@ export function registrationQueue(options: {
       turns.refuseAll(new AppError('shutting_down', 'This server is stopping. Try again.'))
     },
   }
+}
+
+/** No connection came free, or a busy database made none in time: nothing was begun. */
+function isUntouched(error: unknown, isAlive: boolean): boolean {
+  if (!(error instanceof AppError)) return false
+  if (error.code === 'overloaded') return true
+  return error.code === 'db_unavailable' && isAlive && isNotConnected(error.cause)
 }
 
 function isDatabaseAway(error: unknown): boolean {

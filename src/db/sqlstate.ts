@@ -16,6 +16,11 @@ export function isOwnWait(error: unknown): boolean {
   return error instanceof Error && error.message === 'timeout exceeded when trying to connect'
 }
 
+/** There was no connection to begin with: none came free or was made in time, or the server takes no more. */
+export function isNotConnected(error: unknown): boolean {
+  return isOwnWait(error) || /^(08001|53300)$/.test(sqlstate(error) ?? '')
+}
+
 /** Messages of pg and pg-pool 8.x that carry no code. */
 const LOST_CONNECTION =
   /Query read timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool after calling end|Client was closed and is not queryable|connection is insecure/

@@ -99,6 +99,7 @@ export function createStores(options: StoresOptions) {
   const registrations = registrationQueue({
     database: main,
     maxAtOnce: Math.floor(mainConnections / 2),
+    answeredMsAgo: () => main.answeredMsAgo,
     nowMs: () => performance.now(),
   })
   const background = shareOf(main, Math.max(1, Math.floor(mainConnections * BACKGROUND_SHARE)))
