@@ -403,9 +403,10 @@ t.test('a part of a chunk is progress, on a socket as it is', async (t) => {
     t.notOk(socket.destroyed)
   }
   t.equal(socket.writableLength, chunkBytes, 'no whole chunk is gone')
-  const acceptedBytes = accepted(socket)
+  let acceptedBytes = accepted(socket)
   t.ok(acceptedBytes >= client.bytesRead && acceptedBytes < chunkBytes)
   await until(() => {
+    acceptedBytes = accepted(socket) // more, as long as the system's buffers take it
     look()
     return socket.destroyed
   })
