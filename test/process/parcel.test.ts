@@ -201,15 +201,19 @@ t.test('a build leaves what runs from there alone', async (t) => {
     const npm = spawn('npm', ['run', '-s', 'build'], { ...options, stdio: 'ignore' })
     return once(npm, 'exit').then(([code]) => code as number | null)
   }
-  const inodes = () =>
+  /** An inode of a file that is gone is given to the next one: with it the time of the writing. */
+  const writings = () =>
     new Map(
-      filesUnder(project, 'dist').map((file) => [file, statSync(join(project, file)).ino] as const),
+      filesUnder(project, 'dist').map((file) => {
+        const { ino, mtimeNs } = statSync(join(project, file), { bigint: true })
+        return [file, `${ino} ${mtimeNs}`] as const
+      }),
     )
   const src = (name: string) => join(project, 'src', name)
   t.equal(await begin(), 0)
-  const first = inodes()
+  const first = writings()
   t.equal(await begin(), 0)
-  t.same(inodes(), first, 'made from the same: nothing is touched')
+  t.same(writings(), first, 'made from the same: nothing is touched')
 
   writeFileSync(src('planted.ts'), 'export const planted = 1\n')
   appendFileSync(src('why.ts'), '\n// changed\n')
@@ -225,8 +229,8 @@ t.test('a build leaves what runs from there alone', async (t) => {
   }
   t.same(await both, [0, 0], 'of two at once, one waits')
   t.same([...missing], [], 'nothing is missing at any time')
-  const second = inodes()
-  const changed = [...second].filter(([file, inode]) => first.get(file) !== inode)
+  const second = writings()
+  const changed = [...second].filter(([file, writing]) => first.get(file) !== writing)
   t.same(changed.map(([file]) => file).sort(), [
     'dist/.made-from',
     'dist/planted.js',
@@ -242,10 +246,10 @@ t.test('a build leaves what runs from there alone', async (t) => {
   t.equal(await begin(), 0, 'what a killed build left holds up nobody')
   t.notOk(second.delete('dist/planted.js') && existsSync(join(project, 'dist/planted.js')))
 
-  const third = inodes()
+  const third = writings()
   writeFileSync(src('broken.ts'), 'export const broken: number = "no"\n')
   t.not(await begin(), 0)
-  t.same(inodes(), third, 'what does not compile replaces nothing')
+  t.same(writings(), third, 'what does not compile replaces nothing')
   rmSync(src('broken.ts'))
   rmSync(join(project, 'dist/main.js'))
   t.equal(await begin(), 0)
