@@ -8,11 +8,11 @@ import type pg from 'pg'
 import { commandQueue } from '../src/db/command-queue.ts'
 import { commandResultStore } from '../src/db/command-results.ts'
 import { commandStore } from '../src/db/commands.ts'
-import type { Database } from '../src/db/pool.ts'
-import { Pool } from '../src/db/pool.ts'
+import { type Database, Pool } from '../src/db/pool.ts'
 import type { Figure } from './drill.ts'
-import { type Explained, explained } from './plans-explain.ts'
-import { DEVICES, deviceId, fillFleet } from './plans-history.ts'
+import { explained } from './plans-explain.ts'
+import { DEVICE_ID_OF_N, DEVICES, deviceId, fillFleet } from './plans-history.ts'
+import { ATTEMPT, BY, pagesOf, RESULT } from './plans-statements.ts'
 import { withClient } from './postgres.ts'
 
 const PER_S = 300
@@ -29,23 +29,7 @@ const AT_ONCE = 2
 const TTL_S = 120
 const MOST_GROWTH = 2
 
-const BY = { admin: 'drill', ip: null, instance: 'drill' }
-const RESULT = {
-  outcome: 'success',
-  message: null,
-  output: null,
-  exitCode: null,
-  finishedAt: null,
-  httpRequestId: 'r',
-} as const
-const SENT = {
-  pushState: 'sent',
-  fcmHttpCode: 200,
-  fcmStatus: 'OK',
-  latencyMs: 1,
-  retryInMs: null,
-  reason: null,
-} as const
+const SENT = { ...ATTEMPT, pushState: 'sent' } as const
 
 interface Cost {
   readonly claims: number
@@ -121,7 +105,7 @@ async function fillFlow(db: pg.Client, forS: number): Promise<void> {
   const statements = [
     `insert into commands (request_id, device_id, action, params, request_hash, admin, created_at, expires_at,
        push_state, next_attempt_at)
-     select '${tag}-' || n, ('00000000-0000-4000-8000-' || lpad(((n - 1) % ${DEVICES} + 1)::text, 12, '0'))::uuid,
+     select '${tag}-' || n, ${DEVICE_ID_OF_N},
        'ping', '{}', '', 'drill', at, at + interval '${TTL_S} s', 'waiting', at
      from generate_series(1, ${forS * PER_S}) n, lateral (
        select now() - make_interval(secs => ${forS} - n::float8 / ${PER_S}) as at) times`,
@@ -200,10 +184,6 @@ function accept(pool: Database): Promise<unknown> {
       isPushOn: true,
     },
   )
-}
-
-function pagesOf(plans: readonly Explained[]): number {
-  return plans.reduce((sum, { pages }) => sum + pages, 0)
 }
 
 function mean(values: readonly number[]): number {

@@ -43,18 +43,18 @@ export async function fillFleet(db: pg.Client): Promise<void> {
      select 'drill', 'key-' || n, sha256('x'), sha256(convert_to('seed-' || n, 'UTF8')), array['${deviceId(0)}'::uuid]
      from generate_series(1, ${ISSUED}) n`,
     `insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, fcm_token, fcm_token_at)
-     select ${ID}, 'D' || n, 1, '${deviceId(0)}', 'default', 'r', 'push-' || n, now() - interval '1 day'
+     select ${DEVICE_ID_OF_N}, 'D' || n, 1, '${deviceId(0)}', 'default', 'r', 'push-' || n, now() - interval '1 day'
      from generate_series(1, ${DEVICES}) n`,
     `insert into device_status (device_id, request_id, last_seen_at, effective_at, token_hash, enrollment_no)
-     select ${ID}, 'r', now() - interval '1 hour', now() - interval '1 hour',
+     select ${DEVICE_ID_OF_N}, 'r', now() - interval '1 hour', now() - interval '1 hour',
        sha256(convert_to('${TOKEN}' || n, 'UTF8')), 1
      from generate_series(1, ${DEVICES}) n`,
     `insert into device_tokens (token_hash, device_id, enrollment_no, first_used_at, request_id)
-     select sha256(convert_to('${TOKEN}' || n, 'UTF8')), ${ID}, 1, now(), 'r'
+     select sha256(convert_to('${TOKEN}' || n, 'UTF8')), ${DEVICE_ID_OF_N}, 1, now(), 'r'
      from generate_series(1, ${DEVICES}) n`,
     `insert into commands (request_id, device_id, action, params, request_hash, admin, created_at, expires_at,
        push_state, next_attempt_at)
-     select 'open-' || n, ${ID}, 'ping', '{}', '', 'drill', now() - make_interval(secs => n),
+     select 'open-' || n, ${DEVICE_ID_OF_N}, 'ping', '{}', '', 'drill', now() - make_interval(secs => n),
        now() + interval '1 day', case when n <= ${OPEN / 2} then 'waiting' else 'backoff' end,
        now() + case when n <= ${OPEN / 2} then '-1 s' else '1 hour' end::interval
      from generate_series(1, ${OPEN}) n`,
@@ -74,7 +74,7 @@ export async function fillEnded(db: pg.Client, from: number, to: number): Promis
     await db.query(
       `insert into commands (request_id, device_id, action, params, request_hash, admin, state, created_at,
          expires_at, ended_at, push_state, attempt, push_attempts, fcm_http_code, fcm_status, outcome, result_at)
-       select 'done-' || n, ${ID}, case when n % ${RARE_ACTION.oneIn} = 0 then '${RARE_ACTION.name}' else 'ping' end,
+       select 'done-' || n, ${DEVICE_ID_OF_N}, case when n % ${RARE_ACTION.oneIn} = 0 then '${RARE_ACTION.name}' else 'ping' end,
          '{"note":"as an admin sent it"}', sha256(convert_to(n::text, 'UTF8')), 'drill',
          case n % 20 when 0 then 'cancelled' when 1 then 'expired' else 'completed' end,
          ${CREATED}, ${CREATED} + interval '1 day', ${CREATED} + interval '1 min', 'sent', 1, 1, 200, 'OK',
@@ -103,8 +103,8 @@ export async function fillEnded(db: pg.Client, from: number, to: number): Promis
   await db.query('vacuum (analyze)')
 }
 
-/** Of the n-th row. */
-const ID = `('00000000-0000-4000-8000-' || lpad(((n - 1) % ${DEVICES} + 1)::text, 12, '0'))::uuid`
+/** SQL: the id of the n-th row's device. */
+export const DEVICE_ID_OF_N = `('00000000-0000-4000-8000-' || lpad(((n - 1) % ${DEVICES} + 1)::text, 12, '0'))::uuid`
 /** One phone enrolls, and is enrolled, half the time; the others are enrolled in turn. */
 const ALIAS = `case when n % 2 = 0 then '${BUSY_ALIAS}' else 'D' || ((n - 1) % ${DEVICES} + 1) end`
 const CREATED = `now() - interval '1 hour' - make_interval(mins => n)`

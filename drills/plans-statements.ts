@@ -52,8 +52,9 @@ const CLAIMED = 64
 const UNEXPIRED = ISSUED + 24 * 60
 const DAY_MS = 86_400_000
 const NO_FILTER: CommandFilter = { deviceId: null, status: null, action: null }
-const BY = { admin: 'drill', requestId: 'r', ip: null, instance: 'drill' }
-const RESULT = {
+export const BY = { admin: 'drill', requestId: 'r', ip: null, instance: 'drill' }
+/** A phone reports success. */
+export const RESULT = {
   outcome: 'success',
   message: null,
   output: null,
@@ -61,7 +62,14 @@ const RESULT = {
   finishedAt: null,
   httpRequestId: 'r',
 } as const
-const ATTEMPT = { fcmHttpCode: 200, fcmStatus: 'OK', latencyMs: 1, retryInMs: null, reason: null }
+/** FCM takes a push. */
+export const ATTEMPT = {
+  fcmHttpCode: 200,
+  fcmStatus: 'OK',
+  latencyMs: 1,
+  retryInMs: null,
+  reason: null,
+}
 
 export const claim: Statement = {
   title: 'claim',
@@ -84,7 +92,7 @@ export function faultsOf(statement: Statement, explained: readonly Explained[]):
   }
   const rows = rowsOf(explained)
   if (rows > mostRows) faults.push(`${rows} rows read, ${mostRows} allowed`)
-  const pages = explained.reduce((sum, plan) => sum + plan.pages, 0)
+  const pages = pagesOf(explained)
   const mostPages = statement.mostPages ?? MIN_PAGES + mostRows * PAGES_PER_ROW
   if (pages > mostPages) faults.push(`${pages} pages touched, ${mostPages} allowed`)
   return faults
@@ -93,6 +101,9 @@ export function faultsOf(statement: Statement, explained: readonly Explained[]):
 /** All that its statements read. */
 export const rowsOf = (explained: readonly Explained[]) =>
   explained.reduce((sum, { rowsRead }) => sum + rowsRead, 0)
+
+export const pagesOf = (explained: readonly Explained[]) =>
+  explained.reduce((sum, { pages }) => sum + pages, 0)
 
 export const STATEMENTS: readonly Statement[] = [
   claim,

@@ -6,7 +6,7 @@ import { defineDrill, type Figure } from './drill.ts'
 import { explained } from './plans-explain.ts'
 import { explainHeld } from './plans-held.ts'
 import { fillEnded, fillFleet } from './plans-history.ts'
-import { claim, faultsOf, rowsOf, STATEMENTS } from './plans-statements.ts'
+import { claim, faultsOf, pagesOf, rowsOf, STATEMENTS } from './plans-statements.ts'
 import { withClient, withPostgres } from './postgres.ts'
 
 const FIRST_COMMANDS = 10_000
@@ -42,9 +42,8 @@ async function explainAll(
     for (const mode of statement.modes) {
       const plans = await explained(db, mode, statement.run)
       const faults = faultsOf(statement, plans)
-      const pages = plans.reduce((sum, plan) => sum + plan.pages, 0)
       const indexes = new Set(plans.flatMap((plan) => [...plan.indexes]))
-      const read = `${rowsOf(plans)} rows, ${pages} pages, ${[...indexes].join(', ')}`
+      const read = `${rowsOf(plans)} rows, ${pagesOf(plans)} pages, ${[...indexes].join(', ')}`
       figures.push({
         promise: `${statement.title} (${mode})`,
         measured: [read, ...faults].join('\n        '),

@@ -35,16 +35,16 @@ export async function startPostgres(dataDir: string): Promise<Postgres> {
   const signalAll = (signal: NodeJS.Signals): readonly number[] => {
     if (running === undefined) return []
     const { pid } = running
-    send(pid, signal)
+    signalPid(pid, signal)
     const pids = [pid, ...childrenOf(pid)]
-    for (const each of pids) send(each, signal)
+    for (const each of pids) signalPid(each, signal)
     return pids
   }
   await start()
   const url = running?.url ?? ''
   // Where the drill itself breaks, nobody ends it.
   process.once('exit', () => {
-    for (const pid of signalAll('SIGSTOP')) send(pid, 'SIGKILL')
+    for (const pid of signalAll('SIGSTOP')) signalPid(pid, 'SIGKILL')
   })
 
   return {
@@ -57,7 +57,7 @@ export async function startPostgres(dataDir: string): Promise<Postgres> {
     async kill() {
       if (running === undefined) return
       const pids = signalAll('SIGSTOP')
-      for (const pid of pids) send(pid, 'SIGKILL')
+      for (const pid of pids) signalPid(pid, 'SIGKILL')
       await Promise.all(pids.map((pid) => hasEnded(pid, KILLED_MS)))
       await running.stop() // only lets go of the directory
       running = undefined
@@ -94,7 +94,7 @@ export async function withClient<T>(url: string, work: (db: pg.Client) => Promis
   }
 }
 
-function childrenOf(postmaster: number): readonly number[] {
+export function childrenOf(postmaster: number): readonly number[] {
   try {
     const children = readFileSync(`/proc/${postmaster}/task/${postmaster}/children`, 'utf8')
     return children.trim().split(' ').filter(Boolean).map(Number)
@@ -103,10 +103,11 @@ function childrenOf(postmaster: number): readonly number[] {
   }
 }
 
-function send(pid: number, signal: NodeJS.Signals): void {
+/** Of a process that may have ended meanwhile. */
+export function signalPid(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal)
   } catch {
-    // it ended meanwhile
+    // it has
   }
 }

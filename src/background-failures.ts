@@ -28,7 +28,7 @@ export function backgroundFailures(deps: {
     if (isTold || deps.health.isDown) return
     toldAtMs.set(task, nowMs)
     const reason = error instanceof AppError ? (error.cause ?? error) : error
-    const { statement, cause } = failedCallOf(error) ?? { statement: null, cause: null }
+    const { statement, cause } = failedCallOf(error)
     const fields = {
       task,
       error: errorText(reason),

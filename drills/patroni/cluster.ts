@@ -1,6 +1,6 @@
 /** Three machines under Patroni, from nothing to a leader with a synchronous standby; who is what; a switchover. */
 import { setTimeout as wait } from 'node:timers/promises'
-import pg from 'pg'
+import { withClient } from '../postgres.ts'
 import { createMachine, type Machine } from './machine.ts'
 import type { Network } from './network.ts'
 import { pageFile } from './page.ts'
@@ -115,14 +115,10 @@ export function createCluster(dir: string, network: Network): Cluster {
 
 /** Once there is a leader that lets us in: the service's role and database. */
 export async function createDatabase(url: string, role: string, password: string): Promise<void> {
-  const db = new pg.Client({ connectionString: url })
-  await db.connect()
-  try {
+  await withClient(url, async (db) => {
     await db.query(`create role ${role} login password '${password}'`)
     await db.query(
       `create database ${role} owner ${role} encoding 'UTF8' locale 'C' template template0`,
     )
-  } finally {
-    await db.end()
-  }
+  })
 }

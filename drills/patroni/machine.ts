@@ -3,17 +3,10 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { hasEnded } from '../../src/db/embedded-user.ts'
+import { signalPid } from '../postgres.ts'
 import type { Network } from './network.ts'
 import { ofMachine, pageFile, replaced } from './page.ts'
-import {
-  asPostgres,
-  atExit,
-  endOfLog,
-  type Program,
-  serverPids,
-  signalPid,
-  startProgram,
-} from './programs.ts'
+import { asPostgres, atExit, endOfLog, type Program, serverPids, startProgram } from './programs.ts'
 
 export interface Machine {
   readonly name: string

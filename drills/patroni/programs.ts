@@ -3,6 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { isPostmaster } from '../../src/db/embedded-user.ts'
+import { childrenOf } from '../postgres.ts'
 
 export interface Program {
   readonly pid: number
@@ -12,6 +13,7 @@ export interface Program {
   signal(name: NodeJS.Signals): void
 }
 
+const DEBIANS = '/usr/lib/postgresql'
 const LOG_LINES = 15
 const endings = new Set<() => void>()
 
@@ -28,7 +30,6 @@ export function atExit(end: () => void): () => void {
 function endAll(): void {
   for (const end of endings) end()
 }
-const DEBIANS = '/usr/lib/postgresql'
 
 /** What is not installed, and where it is had; false where all is there. */
 export function missingPrograms(names: readonly string[]): string | false {
@@ -84,23 +85,12 @@ export function endOfLog(log: string): string {
   return readFileSync(log, 'utf8').trimEnd().split('\n').slice(-LOG_LINES).join('\n')
 }
 
-/** Of a process that may have ended meanwhile. */
-export function signalPid(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name)
-  } catch {
-    // it has
-  }
-}
-
 /** A postmaster and its children; it first, so that one that is stopped starts no further process. */
 export function serverPids(dataDir: string): readonly number[] {
   try {
     const [first = ''] = readFileSync(`${dataDir}/postmaster.pid`, 'utf8').split('\n')
     const pid = Number(first)
-    if (!isPostmaster(pid, dataDir)) return [] // a left file
-    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
-    return [pid, ...children.split(' ').filter(Boolean).map(Number)]
+    return isPostmaster(pid, dataDir) ? [pid, ...childrenOf(pid)] : [] // else a left file
   } catch {
     return [] // it does not run
   }

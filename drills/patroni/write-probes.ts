@@ -1,6 +1,7 @@
 /** Which machine takes writes, asked of each all the time, past everything that stands before the database. */
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
+import { withClient } from '../postgres.ts'
 
 export interface Gap {
   readonly fromMs: number
@@ -19,9 +20,7 @@ const TABLE = 'create table probe (n int); insert into probe values (0)'
 const WRITE = 'update probe set n = n + 1'
 
 export async function makeProbeTable(url: string): Promise<void> {
-  const db = new pg.Client({ connectionString: url })
-  await db.connect()
-  await db.query(TABLE).finally(() => db.end())
+  await withClient(url, (db) => db.query(TABLE))
 }
 
 /** `urls`: one a machine. */

@@ -1,7 +1,7 @@
 /** A PostgreSQL with the page's WAL archive, its base backup, and the page's restore to a moment. */
 import { join } from 'node:path'
-import pg from 'pg'
 import { pageFile, replaced } from '../patroni/page.ts'
+import { withClient } from '../postgres.ts'
 import { until } from '../until.ts'
 import { startDebianServer } from './debian-server.ts'
 
@@ -42,20 +42,14 @@ export async function startArchivedServer(dir: string): Promise<ArchivedServer> 
     async restoreTo(moment) {
       await script('point-in-time', { TARGET: moment })
       await server.start()
-      await until(() => hasPromoted(server.url('postgres')))
+      await until(() => hasPromoted(server.url('postgres')).catch(() => false)) // it starts
     },
   }
 }
 
-async function hasPromoted(url: string): Promise<boolean> {
-  const db = new pg.Client({ connectionString: url })
-  try {
-    await db.connect()
+function hasPromoted(url: string): Promise<boolean> {
+  return withClient(url, async (db) => {
     const { rows } = await db.query('select not pg_is_in_recovery() as "hasPromoted"')
     return rows[0].hasPromoted
-  } catch {
-    return false // it starts
-  } finally {
-    await db.end().catch(() => {})
-  }
+  })
 }

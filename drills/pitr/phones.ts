@@ -1,6 +1,6 @@
 /** Phones that enroll through the API, and what each is told when it sends a heartbeat. */
-
 import { registrationBody } from '../../sim/device-body.ts'
+import { issueEnrollmentTokens } from '../../sim/fleet.ts'
 import { bodyOf, jsonHeaders, type Send, textOf } from '../../sim/http.ts'
 import { ADMIN_TOKEN } from '../service-settings.ts'
 
@@ -11,19 +11,13 @@ export async function enroll(
   count: number,
 ): Promise<readonly string[]> {
   const aliases = Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`)
-  const issued = await send({
-    method: 'POST',
-    path: '/v1/enroll-tokens',
-    headers: jsonHeaders(ADMIN_TOKEN),
-    body: JSON.stringify({ aliases, expires_in_sec: 3_600 }),
-  })
-  const { tokens } = bodyOf(issued) as { readonly tokens: readonly { readonly token: string }[] } // of a 201
+  const tokens = await issueEnrollmentTokens(send, ADMIN_TOKEN, aliases)
   return Promise.all(
-    aliases.map(async (alias, index) => {
+    aliases.map(async (alias) => {
       const answer = await send({
         method: 'POST',
         path: '/v1/register',
-        headers: jsonHeaders(tokens[index]?.token ?? ''),
+        headers: jsonHeaders(tokens.get(alias) ?? ''),
         body: registrationBody(alias, null),
       })
       const token = textOf(bodyOf(answer), 'device_token')

@@ -7,6 +7,8 @@ export interface FailedCall {
   readonly cause: string | null
 }
 
+/** No database call failed. */
+export const NO_CALL: FailedCall = { statement: null, cause: null }
 /** An error within the error of another call is that one's cause. */
 const CAUSES_READ = 5
 
@@ -15,21 +17,16 @@ export function withFailedCall<E extends Error>(error: E, failedCall: FailedCall
   return Object.assign(error, { failedCall })
 }
 
-/** undefined: no database call failed. */
-export function failedCallOf(error: unknown): FailedCall | undefined {
+/** As the fields of a line: NO_CALL where none failed. */
+export function failedCallOf(error: unknown): FailedCall {
   let each = error
   for (let read = 0; read < CAUSES_READ && each instanceof Error; read += 1) {
     if (isMarked(each)) return each.failedCall
     each = each.cause
   }
-  return undefined
+  return NO_CALL
 }
 
 function isMarked(error: Error): error is Error & { readonly failedCall: FailedCall } {
   return 'failedCall' in error
-}
-
-/** The fields of a line, the same in each that may have them. */
-export function failedCallFields(error: unknown): FailedCall {
-  return failedCallOf(error) ?? { statement: null, cause: null }
 }

@@ -1,4 +1,4 @@
-/** The only place that makes a connection to PostgreSQL: which server a URL means is decided here, and nowhere above. */
+/** Connections that no pool holds: of the migrations, and of the embedded database's own start. pool.ts makes the others. */
 import { connectionOf } from './database-url.ts'
 import {
   isReadOnly,

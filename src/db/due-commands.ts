@@ -4,7 +4,7 @@
  */
 
 import { DueWalk, type Look } from '../core/due-walk.ts'
-import { failedCallFields } from '../core/failed-call.ts'
+import { failedCallOf } from '../core/failed-call.ts'
 import type { Claim, Outbox } from '../core/outbox.ts'
 import type { Database, Query } from './pool.ts'
 
@@ -122,7 +122,7 @@ export function dueCommands(
       way.found(look, { isFull: rows.length === limit, last }, nowMs())
       return rows
     } catch (error) {
-      const { cause } = failedCallFields(error)
+      const { cause } = failedCallOf(error)
       // `silent`: through PgBouncer it may be our own clock that ends it.
       const isTooSlow = cause === 'too_slow' || cause === 'silent'
       if (way.failed(look, isTooSlow, nowMs())) return []

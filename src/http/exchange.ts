@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { AppError } from '../core/errors.ts'
-import { failedCallFields } from '../core/failed-call.ts'
+import { failedCallOf } from '../core/failed-call.ts'
 import type { Place } from '../core/live-list.ts'
 import { Denial } from '../security/denial.ts'
 import type { Ending, Line, RequestLog } from '../telemetry/events.ts'
@@ -183,7 +183,7 @@ export class Exchange {
     // A HEAD does nothing that could fail.
     const route = this.request.method === 'HEAD' ? undefined : this.route
     const code = reason ?? String(statusCode)
-    const failLine = route?.failLine?.(code, statusCode, this.context, failedCallFields(error))
+    const failLine = route?.failLine?.(code, statusCode, this.context, failedCallOf(error))
     if (failLine === undefined && statusCode >= 500) {
       this.#writeFault(error, ending)
       return
@@ -209,7 +209,7 @@ export class Exchange {
         method: this.request.method ?? null,
         error: code,
         stack: isOurs ? (cause.stack ?? null) : null,
-        ...failedCallFields(error),
+        ...failedCallOf(error),
         http_request_id: httpRequestId(this.context),
       },
     })

@@ -55,7 +55,7 @@ export async function sendClaim(
 
 /** Of anything thrown, behind the statement that it is of; bounded. */
 export function faultText(error: unknown): string {
-  const statement = failedCallOf(error)?.statement
+  const { statement } = failedCallOf(error)
   return `${statement ? `${statement}: ` : ''}${error}`.slice(0, 200)
 }
 

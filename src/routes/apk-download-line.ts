@@ -1,5 +1,5 @@
 /** The terminal lines of a download: how it went, or why there was none. */
-import type { FailedCall } from '../core/failed-call.ts'
+import { type FailedCall, NO_CALL } from '../core/failed-call.ts'
 import type { Downloader } from '../core/identity.ts'
 import type { Build } from '../db/apks.ts'
 import type { RequestContext, RouteRequest, StreamEnding } from '../http/route.ts'
@@ -11,10 +11,8 @@ export interface Failure {
   readonly reason: string
   readonly isOurs: boolean
   /** The database call that failed. */
-  readonly failedCall?: FailedCall | undefined
+  readonly failedCall?: FailedCall
 }
-
-const NO_CALL: FailedCall = { statement: null, cause: null }
 
 export const CLIENT_CLOSED: Failure = { reason: 'client_closed', isOurs: false }
 

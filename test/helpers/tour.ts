@@ -13,9 +13,8 @@ import { normalizer } from './volatile.ts'
 export const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 export const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
 /** What a fresh clone holds that the tour needs; tests are left out. */
-const SOURCES = ['scripts', 'src', 'sql', 'sim', 'package.json', 'tsconfig.json'].concat(
-  'tsconfig.build.json',
-)
+const FOLDERS = ['scripts', 'src', 'sql', 'sim']
+const SOURCES = [...FOLDERS, 'package.json', 'tsconfig.json', 'tsconfig.build.json']
 const DEADLINE_MS = 60_000
 
 const missing = ['bash', 'curl', 'jq'].filter((tool) => spawnSync(tool, ['--version']).error)

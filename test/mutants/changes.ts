@@ -1,6 +1,7 @@
 /** A sample of all changes: each is made, and test files that run its place are run until one fails. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { seededRandom } from '../../drills/seeded-random.ts'
 import { testFiles } from '../helpers/test-files.ts'
 import { type Crew, FILE_TIMEOUT_MS, inParallel, named, print } from './crew.ts'
 import { report, shown } from './report.ts'
@@ -148,15 +149,9 @@ async function judge(
   }
 }
 
-/** The same for the same seed: mulberry32. */
+/** The same for the same seed. */
 function shuffled<Item>(items: readonly Item[], seed: number): readonly Item[] {
-  let state = seed
-  const random = () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
+  const random = seededRandom(seed)
   return items
     .map((item) => ({ item, key: random() }))
     .toSorted((a, b) => a.key - b.key)

@@ -26,7 +26,6 @@ const TRIED_AT_ONCE = 20
 const MIN_TOKENS = 25
 /** A slow download gives way after a minute. */
 const GIVES_WAY_S = 75
-const GIVES_WAY_MS = GIVES_WAY_S * 1_000
 const AT_ONCE_S = 5
 const EVERY_MS = 1_000
 const RETRY_MS = 1_000
@@ -96,7 +95,8 @@ class Downloading {
       const token = phones[index % phones.length]?.token ?? ''
       while (!(await this.#isFetched(token))) {
         // The first one is seen through: a busy machine may have had no time for it.
-        if (signal.aborted && (this.whole > 0 || performance.now() - sinceMs > GIVES_WAY_MS)) break
+        const isSeenThrough = this.whole > 0 || performance.now() - sinceMs > 1_000 * GIVES_WAY_S
+        if (signal.aborted && isSeenThrough) break
         await wait(RETRY_MS)
       }
       this.slowestS = Math.max(this.slowestS, (performance.now() - sinceMs) / 1_000)
