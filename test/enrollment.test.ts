@@ -198,6 +198,10 @@ t.test('a lost answer is given again only to who asked first', async (t) => {
   t.match(again, { status: 200, body: { device_id: first.body.device_id } })
   t.equal(again.body.hmac_key, first.body.hmac_key)
   t.not(again.body.device_token, first.body.device_token)
+  const odd = await register(token, { hardware_id: 'H1', model: 'R4S' })
+  t.match(odd, { status: 200 }, 'what the first call left open')
+  const other = await register(token, { hardware_id: 'H1', model: 'R5' })
+  t.match(other, { status: 401, body: { code: 'token_exhausted' } }, 'another model')
   t.equal(await usesOf(id), 1)
   t.match(await service.lines.terminalOf('lost-again'), {
     event: 'register.success',
@@ -208,7 +212,8 @@ t.test('a lost answer is given again only to who asked first', async (t) => {
     .of('sec.token.consume')
     .filter((line) => line['request_id'] === 'lost-again')
   t.match(consumed, [{ reason: 'reissue', token_id: id.slice(-4), admin: null }])
-  t.match(await reissuesOf(first.body.device_id), [{ token_id: id, proof: 'hardware_id' }])
+  const reissue = { token_id: id, proof: 'hardware_id' }
+  t.match(await reissuesOf(first.body.device_id), [reissue, reissue])
 })
 
 const DESCRIPTION = { model: 'R4S', manufacturer: 'Example', android_version: '13' }

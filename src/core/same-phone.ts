@@ -17,40 +17,80 @@ const NO_VALUE: ReadonlySet<string> = new Set([
   ...['unknown', 'null', 'none', 'nil', 'na', 'nan', 'undefined', 'unset', 'empty', 'false'],
   ...['notset', 'notavailable', 'unavailable', 'notapplicable', 'notspecified', 'notsupported'],
   ...['default', 'defaultstring', 'tobefilledbyoem', 'systemserialnumber', 'redacted', 'error'],
+  ...['emptystring', 'blank', 'missing', 'invalid', 'restricted', 'denied', 'objectobject'],
 ])
 
-/** Ids that many phones share: names of the field, ANDROID_ID of Android 2.2, Android's constant MAC, the emulator's IMEI. */
+/**
+ * Ids that many phones share: names of the field, ANDROID_ID of Android 2.2, Android's constant MAC, the emulator's IMEI,
+ * the serial of cheap tablets, names of boards (`Build.HARDWARE`), what integers begin and end with.
+ */
 const SHARED_IDS: ReadonlySet<string> = new Set([
-  ...['serial', 'serialnumber', 'noserial', 'deviceid', 'androidid', 'hardwareid', 'imei'],
-  ...['android', 'generic', 'test'],
-  ...['9774d56d682e549c', '020000000000', '358240051111110', '004999010640000'],
+  ...['serial', 'serialnumber', 'noserial', 'nosn', 'noid', 'deviceid', 'androidid', 'hardwareid'],
+  ...['string', 'placeholder', 'dummy', 'sample', 'example', 'tbd', 'todo', 'hidden', 'anonymous'],
+  ...['android', 'generic', 'test', 'imei', 'mac', 'qcom', 'goldfish', 'ranchu'],
+  ...['9774d56d682e549c', '020000000000', '358240051111110', '004999010640000', '20080411'],
+  ...['deadbeef', 'cafebabe', '2147483647', '2147483648'],
 ])
 
-/** One character throughout, such as 0000000000000000 or ******; the emulator's serials; a spelt-out `unknown-…`. */
-const SHARED_PATTERN = /^(.)\1*$|^emulator|^unknown/
+/**
+ * One part throughout, such as 0000000000000000, ****** or deadbeefdeadbeef; zeros and a digit; the emulator's serials and
+ * models; `unknown-…` and `…-unknown`; what went wrong in place of the id; other names of boards.
+ */
+const SHARED_PATTERN =
+  /^(.)\1*$|^(?=.{8})(.{2,8})\2+$|^0{11,}.$|^emulator|^sdkgphone|^androidsdk|^unknown|unknown$|exception|permission|not(found|allowed)|^(mt|msm|sdm|exynos|universal|kirin)\d{3,4}$/
 
-/** Digits that count up, such as 0123456789ABCDEF, 1234567890 or 012345678901234. */
-const COUNTING = ['0123456789abcdef'.repeat(9), '0123456789'.repeat(14)]
+/** Characters that count up or down, such as 0123456789ABCDEF, 1234567890, 012345678901234 or fedcba9876543210. */
+const UP = [
+  '0123456789abcdef'.repeat(9),
+  '0123456789'.repeat(14),
+  '1234567890abcdef',
+  'abcdefghijklmnopqrstuvwxyz',
+]
+const COUNTING = [...UP, ...UP.map((run) => [...run].reverse().join(''))]
 const MIN_COUNTING_LENGTH = 6
+/** Pairs that do, such as 00:11:22:33:44:55 and 0102030405060708: four are no chance. */
+const MIN_PAIRS = 4
 
-/** False for what is absent, or known to be the same on many phones. */
-export function isIdentifying(hardwareId: string | null): boolean {
-  const id = lettersAndDigits(hardwareId)
+/** False for what is absent, known to be the same on many phones, or the name of the model and not of the phone. */
+export function isIdentifying(phone: Omit<PhoneFacts, 'androidVersion'>): boolean {
+  const id = lettersAndDigits(phone.hardwareId)
+  const model = lettersAndDigits(phone.model)
+  const maker = lettersAndDigits(phone.manufacturer)
+  if ([model, maker, maker + model].includes(id)) return false
   const isCounting = id.length >= MIN_COUNTING_LENGTH && COUNTING.some((run) => run.includes(id))
-  return !NO_VALUE.has(id) && !SHARED_IDS.has(id) && !SHARED_PATTERN.test(id) && !isCounting
+  const isShared = NO_VALUE.has(id) || SHARED_IDS.has(id) || SHARED_PATTERN.test(id)
+  return !isShared && !isCounting && !isCountingInPairs(id)
+}
+
+function isCountingInPairs(id: string): boolean {
+  if (id.length % 2 !== 0 || id.length < 2 * MIN_PAIRS || !/^[0-9a-f]+$/.test(id)) return false
+  const pairs = [...Buffer.from(id, 'hex')]
+  return pairs.every(
+    (pair, at) => at < 2 || 2 * (pairs[at - 1] ?? 0) === pair + (pairs[at - 2] ?? 0),
+  )
 }
 
 /**
- * What proves that the phone of the `first` call calls again; undefined where nothing does. An id that identifies
- * decides alone. Without one, model, manufacturer and Android version must all be there and agree.
+ * What proves that the phone of the `first` call calls again; undefined where nothing does. No phone changes its model or
+ * manufacturer: where both calls name them, they agree. Then an id that identifies decides. Without one, they and the
+ * Android version must all be there.
  */
 export function samePhoneProof(first: PhoneFacts, again: PhoneFacts): SamePhoneProof | undefined {
   if (first.hardwareId !== again.hardwareId) return undefined
-  if (isIdentifying(first.hardwareId)) return 'hardware_id'
+  if (!isSame(first.model, again.model) || !isSame(first.manufacturer, again.manufacturer)) {
+    return undefined
+  }
+  if (isIdentifying(first) && isIdentifying(again)) return 'hardware_id'
   const isDescribed = (['model', 'manufacturer', 'androidVersion'] as const).every(
     (name) => first[name] === again[name] && !NO_VALUE.has(lettersAndDigits(first[name])),
   )
   return isDescribed ? 'description' : undefined
+}
+
+/** Also where a call does not say, or not what. */
+function isSame(first: string | null, again: string | null): boolean {
+  const [one, other] = [lettersAndDigits(first), lettersAndDigits(again)]
+  return one === other || NO_VALUE.has(one) || NO_VALUE.has(other)
 }
 
 function lettersAndDigits(text: string | null): string {

@@ -260,7 +260,7 @@ async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<E
       registration.hmacSecretId,
       registration.hardwareId,
       ...described(registration, device),
-      isIdentifying(registration.hardwareId),
+      isIdentifying(registration),
     ],
   })
   const enrollmentNo = rows[0]?.enrollmentNo ?? device.enrollmentNo + 1
