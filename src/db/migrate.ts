@@ -217,7 +217,7 @@ async function locked<T>(
     try {
       // A migration takes the time that it takes, whatever the role or the database sets for statements.
       await client.query(
-        `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local statement_timeout = 0; ${PIN_LOCALLY}`,
+        `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0; ${PIN_LOCALLY}`,
       )
       const { rows } = await client.query<{ isOurs: boolean }>(
         'select pg_try_advisory_xact_lock($1) as "isOurs"',

@@ -119,6 +119,17 @@ t.test(
       `select from pg_class where relnamespace = 'front'::regnamespace`,
     )
     t.same(rows, [], 'nothing was made on the way')
+    const { rowCount } = await db.query(
+      `select from pg_settings where name = 'transaction_timeout'`,
+    )
+    if (rowCount === 1) {
+      await admin.query(`alter database ${name} set transaction_timeout = '90s'`)
+      t.match(
+        await refused(t, settings(databaseUrl)),
+        /transaction_timeout is "90s" and must be "0": alter role .* set transaction_timeout = '0'$/m,
+      )
+      await admin.query(`alter database ${name} reset transaction_timeout`)
+    } else t.comment('PostgreSQL has no transaction_timeout before 17')
     await admin.query(`alter database ${name} set synchronous_commit = 'off'`)
     await startService(t, { databaseUrl, env: { ALLOW_UNSAFE_DATABASE: 'true' } })
   },
