@@ -34,10 +34,19 @@ t.test('behind a trusted proxy the proxy says who asks and how', async (t) => {
     [`6.6.6.6, [::ffff:${CLIENT}]:51234 , [::ffff:10.1.2.3]:443`, CLIENT],
     ['fe80::7%eth0', 'fe80::7'],
     [`${CLIENT}:port`, '127.0.0.1'],
-    [`${CLIENT}:`, '127.0.0.1'],
     ['[2001:db8::7', '127.0.0.1'],
-    [`${CLIENT}, `, '127.0.0.1'],
     [',', '127.0.0.1'],
+    [`6.6.6.6, ${CLIENT}, `, CLIENT],
+    [`,${CLIENT},,10.1.2.3:80,`, CLIENT],
+    [`${CLIENT}:`, CLIENT],
+    [`"${CLIENT}:51234"`, CLIENT],
+    ['"[2001:db8::7]:51234"', '2001:db8::7'],
+    ['2001:DB8:0:0:0:0:0:7', '2001:db8::7'],
+    ['::ffff:c000:0207', '192.0.2.7'],
+    ['[0:0:0:0:0:ffff:192.0.2.7]:443', '192.0.2.7'],
+    [`${CLIENT}, ::ffff:0a01:0203`, CLIENT],
+    ['2001:db8::7:512345', '127.0.0.1'],
+    [`${CLIENT}/32`, '127.0.0.1'],
   ] as const) {
     const seen = await lineOf(service, { ...https, 'x-forwarded-for': from })
     t.same([seen.status, seen.ip], [200, ip], from)
@@ -116,7 +125,10 @@ t.test(
   },
 )
 
-t.test('a proxy is noticed by Forwarded too, and a trusted one never', async (t) => {
+t.test('a proxy is noticed by Forwarded and X-Real-IP too, and a trusted one never', async (t) => {
+  const real = await startService(t, { env: { REQUIRE_HTTPS: 'false' } })
+  t.match(await lineOf(real, { 'x-real-ip': CLIENT }), { status: 200, ip: '127.0.0.1' })
+  t.equal(real.lines.of('proxy.untrusted').length, 1)
   const plain = await startService(t, { env: { REQUIRE_HTTPS: 'false' } })
   t.match(await lineOf(plain, { forwarded: `for=${CLIENT};proto=http` }), { status: 200 })
   t.match(await lineOf(plain, { 'x-forwarded-proto': 'http' }), { status: 200 })

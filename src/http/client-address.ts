@@ -27,8 +27,8 @@ function withoutPrefix(address: string): string {
 
 /** Hops of X-Forwarded-For that are read, from the nearest: a client may write thousands in front of it. */
 const MAX_HOPS = 32
-/** `203.0.113.7:51234`, `[2001:db8::7]:51234` and `[2001:db8::7]`: what some proxies write. */
-const WITH_PORT = /^(?:\[([^\]]*)\]|([\d.]+))(?::\d{1,5})?$/
+/** `203.0.113.7:51234`, `[2001:db8::7]:51234` and `[2001:db8::7]`, also in quotes: what some proxies write. */
+const WITH_PORT = /^"?(?:\[([^\]]*)\]|([\d.]+))(?::\d{0,5})?"?$/
 
 /** The nearest hop that is no trusted proxy; the peer itself where it is none. */
 export function clientAddress(
@@ -41,23 +41,35 @@ export function clientAddress(
   const hops = String(forwarded)
   let nearest = peer
   let end = hops.length
-  for (let count = 0; count < MAX_HOPS && end >= 0; count += 1) {
+  for (let count = 0; count < MAX_HOPS && end > 0; count += 1) {
     const comma = hops.lastIndexOf(',', end - 1)
-    const address = hopAddress(hops.slice(comma + 1, end))
+    const hop = hops.slice(comma + 1, end).trim()
+    end = comma
+    if (hop === '') continue // empty members of a list count as none (RFC 9110, 5.6.1)
+    const address = hopAddress(hop)
     if (address === undefined) break
     nearest = address
     if (!isTrustedProxy(address)) break
-    end = comma
   }
   return nearest
 }
 
 /** Without port, brackets and zone; undefined where it is no address. */
 function hopAddress(hop: string): string | undefined {
-  const text = hop.trim()
-  const [, bracketed, v4] = WITH_PORT.exec(text) ?? []
-  const [address = ''] = (bracketed ?? v4 ?? text).split('%', 1)
-  return isIP(address) === 0 ? undefined : withoutPrefix(address.toLowerCase())
+  const [, bracketed, v4] = WITH_PORT.exec(hop) ?? []
+  const [address = ''] = (bracketed ?? v4 ?? hop).split('%', 1)
+  const family = isIP(address)
+  if (family !== 6) return family === 4 ? address : undefined
+  return oneSpelling(address)
+}
+
+/** Each IPv6 address in one spelling, as RFC 5952 has it; one of IPv4 as that. */
+function oneSpelling(address: string): string {
+  const shortest = new URL(`http://[${address}]`).hostname.slice(1, -1)
+  const [, high, low] = /^::ffff:([\da-f]+):([\da-f]+)$/.exec(shortest) ?? []
+  if (high === undefined || low === undefined) return shortest
+  const bits = [high, low].map((group) => Number.parseInt(group, 16))
+  return bits.flatMap((group) => [group >> 8, group & 0xff]).join('.')
 }
 
 export interface HttpsRule {
@@ -90,6 +102,9 @@ function hasHeader(headers: IncomingHttpHeaders, prefix: string): boolean {
   return false
 }
 
+/** What else a proxy sets that says for whom it asks. We read neither. */
+const PROXY_HEADERS = ['forwarded', 'x-real-ip'] as const
+
 /** Logs `proxy.untrusted` at the first request with forwarding headers from a peer that is no trusted proxy. */
 export function createProxyNotice(
   isTrustedProxy: (address: string) => boolean,
@@ -101,7 +116,9 @@ export function createProxyNotice(
     const peer = peerAddress(socket.remoteAddress)
     // If the address is not the peer's, a trusted proxy gave it.
     if (peer === null || context.ip !== peer) return
-    const isForwarded = headers['forwarded'] !== undefined || hasHeader(headers, 'x-forwarded-')
+    const isForwarded =
+      PROXY_HEADERS.some((name) => headers[name] !== undefined) ||
+      hasHeader(headers, 'x-forwarded-')
     if (!isForwarded || isTrustedProxy(peer)) return
     isLogged = true
     log.write({ event: 'proxy.untrusted', fields: {} }, context)
