@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { createApkCache, type ReadApk } from './apk/cache.ts'
 import { cleanSpool, createSpool } from './apk/spool.ts'
 import type { Config } from './config.ts'
+import { spoolDirectory } from './data-directory.ts'
 import { StartError } from './startup.ts'
 import type { Line } from './telemetry/events.ts'
 
@@ -17,7 +18,7 @@ export interface ApkPartsDeps {
 
 /** Also removes what uploads of a process that died have left. Throws StartError where DATA_DIR cannot be used. */
 export async function createApkParts(config: Config, { readStored, log }: ApkPartsDeps) {
-  const spoolDir = join(config.dataDir, 'spool')
+  const spoolDir = spoolDirectory(config.dataDir)
   await cleanSpool(spoolDir).catch((cause: unknown) => {
     const advice = 'Give a directory that this user may write to.'
     throw new StartError(`DATA_DIR cannot be used: ${cause}. ${advice}`, { cause })

@@ -1,5 +1,6 @@
 /** Opening the port, and closing it so that nobody is cut off who need not be. */
 import type { AddressInfo } from 'node:net'
+import { ConfigError } from './config.ts'
 import { errorCode } from './core/error-text.ts'
 import { sleep, within } from './core/wait.ts'
 import type { Listener } from './http/listener.ts'
@@ -14,20 +15,19 @@ const CURES: Readonly<Record<string, string>> = {
   EADDRINUSE: 'a PORT that is free',
   EACCES: 'a PORT above 1023, or this user the right to open it (CAP_NET_BIND_SERVICE)',
 }
-const OTHER_CURE = 'a HOST that is an address or a name of this machine'
+/** Of a name that is unknown, and an address that no machine has. One that this machine lacks may come with its network. */
+const IMPOSSIBLE: readonly unknown[] = ['ENOTFOUND', 'EINVAL']
+const NAME_CURE = 'an address or a name of this machine'
 
 /** The port cannot be had; the message says what to do. It may be free again soon, so a restart may mend it. */
 export class ListenError extends Error {
   override readonly name = 'ListenError'
 }
 
-/** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects with ListenError. */
+/** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects with ListenError, or ConfigError where no restart helps. */
 export function listen({ server }: Listener, port: number, host: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const refused = (error: Error) =>
-      reject(
-        new ListenError(`${error.message}. Give ${CURES[errorCode(error) ?? ''] ?? OTHER_CURE}.`),
-      )
+    const refused = (error: Error) => reject(listenFailure(error))
     server.once('error', refused)
     server.listen(port, host, BACKLOG, () => {
       server.off('error', refused)
@@ -36,6 +36,16 @@ export function listen({ server }: Listener, port: number, host: string): Promis
       resolve(`http://${name}:${address.port}`)
     })
   })
+}
+
+function listenFailure(error: Error): Error {
+  const code = errorCode(error)
+  if (IMPOSSIBLE.includes(code)) {
+    return new ConfigError([`HOST: ${error.message}; give ${NAME_CURE}`])
+  }
+  return new ListenError(
+    `${error.message}. Give ${CURES[code ?? ''] ?? `a HOST that is ${NAME_CURE}`}.`,
+  )
 }
 
 /**

@@ -4,6 +4,7 @@ import { isatty } from 'node:tty'
 import { answerArguments } from './command-line.ts'
 import { type Config, ConfigError, parseConfig, unknownNote } from './config.ts'
 import { within } from './core/wait.ts'
+import { makeDataDirectory } from './data-directory.ts'
 import { EmbeddedDatabaseError } from './db/embedded-user.ts'
 import { firstRunSecrets } from './first-run.ts'
 import { ListenError } from './listening.ts'
@@ -52,10 +53,9 @@ export function runProcess(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoi
 }
 
 async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): Promise<void> {
-  const config = firstRunSecrets(
-    parseConfig(process.env, (path) => readFileSync(path, 'utf8')),
-    say,
-  )
+  const given = parseConfig(process.env, (path) => readFileSync(path, 'utf8'))
+  makeDataDirectory(given.dataDir)
+  const config = firstRunSecrets(given, say)
   for (const variable of config.unknownVariables) say(unknownNote(variable))
   const logger = createLogger({
     level: config.logLevel,

@@ -1,7 +1,7 @@
 /** What an operator types wrong at the first start: one line on stderr with the setting and the cure, and exit 78. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -147,6 +147,12 @@ t.test(
       t.equal(code, 78)
       t.match(stderr, /DATA_DIR.*no-directory.* \(.*ENOTDIR.*\): .*give another directory/)
       t.notMatch(stderr, /\n +at /)
+    }
+    if (!existsSync('/proc/self')) return t.comment('no /proc here')
+    for (const dir of ['/proc/fleetloop', '/proc/self', '/proc/fleetloop/data']) {
+      const { code, stderr } = await run({ DATA_DIR: dir })
+      t.equal(code, 78, dir)
+      t.match(stderr, /^The configuration cannot be used: DATA_DIR: .*ENOENT.*: give another .*\n$/)
     }
   },
 )

@@ -1,5 +1,6 @@
 /** The beginning of the process: what it refuses to start on, and what it waits for. */
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
 import { makeServiceAccount } from '../../sim/service-account.ts'
@@ -151,8 +152,11 @@ t.test('a database that is away at the start is waited for', async (t) => {
 })
 
 t.test('a DATA_DIR that cannot be written to is refused', async (t) => {
-  const env = { ...settings(await createDatabase(t)), DATA_DIR: '/dev/null/data' }
-  t.match(await refused(t, env), /DATA_DIR .*\/dev\/null/)
+  const given = settings(await createDatabase(t))
+  for (const dir of ['/dev/null', ...(existsSync('/proc/self') ? ['/proc', '/proc/self'] : [])]) {
+    const told = await refused(t, { ...given, DATA_DIR: `${dir}/data` })
+    t.match(told, new RegExp(`DATA_DIR: .*${dir}/data`))
+  }
 })
 
 t.test('a port that is taken is told in a line', async (t) => {
@@ -165,6 +169,20 @@ t.test('a port that is taken is told in a line', async (t) => {
   const elsewhere = launch(t, { ...settings(databaseUrl), HOST: '203.0.113.1' })
   t.equal(await elsewhere.exit, 1)
   t.match(elsewhere.stderr(), /^listen EADDRNOTAVAIL.* Give a HOST that is/m)
+  for (const host of [
+    'nowhere.invalid',
+    ...(existsSync('/proc/net/if_inet6') ? ['fe80::1'] : []),
+  ]) {
+    const nowhere = launch(t, { ...settings(databaseUrl), HOST: host })
+    const code = await nowhere.exit
+    if (/EAI_AGAIN/.test(nowhere.stderr())) {
+      t.equal(code, 1, 'no name server here: it may come')
+      continue
+    }
+    t.equal(code, 78, host)
+    const told = `cannot be used: HOST: .*${host}; give an address or a name of this machine$`
+    t.match(nowhere.stderr(), new RegExp(told, 'm'))
+  }
 })
 
 t.test('a signal ends the wait for a database', async (t) => {
