@@ -34,13 +34,24 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<num
     process.stdout.write(`${USAGE}\n`)
     return 0
   }
-  const { FLEETLOOP_TOKEN: token = '', FLEETLOOP_URL: url = 'http://127.0.0.1:8080' } = env
+  const { FLEETLOOP_TOKEN = '', FLEETLOOP_URL: url = 'http://127.0.0.1:8080' } = env
+  const token = FLEETLOOP_TOKEN.trim()
   if (token === '') throw new UsageError(`FLEETLOOP_TOKEN is not set.\n${USAGE}`)
+  // Else fetch says so, with the token in its message.
+  if (!/^[\x21-\x7e]+$/.test(token)) {
+    throw new UsageError(
+      'FLEETLOOP_TOKEN holds a space, a newline or what is not ASCII, as no token does: is it one token, whole?',
+    )
+  }
   if (!URL.canParse(url)) throw new UsageError(`FLEETLOOP_URL is no URL: ${plain(url)}\n${USAGE}`)
   if (!isPrivate(new URL(url))) {
     throw new UsageError(
       `FLEETLOOP_URL: the token would go to ${plain(url)} in clear. Give https://, or http:// to loopback: on that host itself, or through ssh -L.`,
     )
+  }
+  const { pathname, search, hash, username, password } = new URL(url)
+  if (pathname + search + hash + username + password !== '/') {
+    throw new UsageError('FLEETLOOP_URL takes a scheme, a host and a port, and nothing more.')
   }
   const lines = await tell(createApi({ url, token }), name)
   if (lines.length === 0) {

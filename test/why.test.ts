@@ -236,6 +236,18 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
     [asked, ['-v'], "Unknown option '-v'."],
     [asked, ['--help=yes'], "Option '-h, --help' does not take an argument"],
     [{ ...asked, FLEETLOOP_URL: 'here' }, ['D01'], 'FLEETLOOP_URL is no URL: here\nusage: why '],
+    [
+      { ...asked, FLEETLOOP_URL: `${service.origin}/base` },
+      ['D01'],
+      'FLEETLOOP_URL takes a scheme',
+    ],
+    [
+      { ...asked, FLEETLOOP_URL: `${service.origin}/?a=b` },
+      ['D01'],
+      'FLEETLOOP_URL takes a scheme',
+    ],
+    [{ ...asked, FLEETLOOP_TOKEN: `${READER}\nmore` }, ['D01'], 'FLEETLOOP_TOKEN holds a space'],
+    [{ ...asked, FLEETLOOP_TOKEN: `${READER}…` }, ['D01'], 'FLEETLOOP_TOKEN holds a space'],
   ] as const) {
     const said = await why(env, ...names)
     t.match(said, { code: 2, out: '' })
