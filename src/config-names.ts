@@ -13,14 +13,12 @@ const STEPS = 2
 const LONG = 12
 const LIST_LENGTH = 10
 
-/** A name of one word is anybody's (HOSTNAME), so is what Kubernetes sets for each of its services; an empty value is none. */
+/** What Kubernetes sets for each of its services is not ours; an empty value is none. */
 export function unknownVariables(
   env: Readonly<Record<string, string | undefined>>,
 ): readonly UnknownVariable[] {
   return Object.keys(env)
-    .filter(
-      (name) => name.includes('_') && !KNOWN.includes(name) && !/^(tcp:|$)/.test(env[name] ?? ''),
-    )
+    .filter((name) => !KNOWN.includes(name) && !/^(tcp:|$)/.test(env[name] ?? ''))
     .flatMap((name) => {
       const meant = meantBy(name)
       return meant === undefined ? [] : [{ name, meant }]
@@ -28,19 +26,33 @@ export function unknownVariables(
     .slice(0, LIST_LENGTH)
 }
 
-/** `HEARTBEAT_INTERVALS`, `FCM_TIMEOUT`, `SHUTDOWN_GRACE_SECONDS`, `FLEETLOOP_DATABASE_URL`, `port_file`. */
+/**
+ * `FLEETLOOP_PORT`, `port_file`; `LOGLEVEL`, `HEARTBEAT-INTERVAL-S`; `RATE_LIMIT_TOKENS`, `HMAC_SECRET_PATH`;
+ * `HEARTBEAT_INTERVALS`; `FCM_TIMEOUT`, `SHUTDOWN_GRACE_SECONDS`. Any other name of one word is anybody's (HOSTNAME).
+ */
 function meantBy(name: string): string | undefined {
-  const bare = name.toUpperCase().replace(/^FLEETLOOP_(?=.*_)/, '')
+  const bare = name.toUpperCase().replace(/^FLEETLOOP_/, '')
   if (KNOWN.includes(bare)) return bare
-  const sameStem = CONFIG_VARIABLES.find((known) => {
-    const stem = stemOf(known)
-    return stem.includes('_') && (stem === bare || stem === stemOf(bare))
-  })
+  const spelt = KNOWN.find((known) => known.includes('_') && lettersOf(known) === lettersOf(bare))
+  if (spelt !== undefined || !bare.includes('_')) return spelt
+  const longer = CONFIG_VARIABLES.find((known) => known.startsWith(`${bare}_`))
+  if (longer !== undefined) return longer
+  const stem = stemOf(bare)
+  const sameStem = CONFIG_VARIABLES.find((known) => stem.includes('_') && stemOf(known) === stem)
   const steps = bare.length < LONG ? STEPS : STEPS + 1
   const similar = KNOWN.filter(({ length }) => Math.abs(length - bare.length) <= steps).filter(
     (known) => editSteps(bare, known) <= steps,
   )
-  return nearest(bare, similar) ?? sameStem
+  return (
+    nearest(bare, similar) ??
+    sameStem ??
+    KNOWN.find((known) => stem.includes('_') && known === stem)
+  )
+}
+
+/** Without what parts words. */
+function lettersOf(name: string): string {
+  return name.replace(/[^A-Z0-9]/g, '')
 }
 
 /** Without its last word, mostly the unit. */

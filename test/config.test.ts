@@ -331,6 +331,15 @@ t.test('a variable that looks like a setting is told, and what others have is no
     ['TRUSTED_PROXY', 'TRUSTED_PROXIES'],
     ['HMAC_SECRET_FILES', 'HMAC_SECRET_FILE'],
     ['\ufeffNODE_ENV', 'NODE_ENV'],
+    ['LOGLEVEL', 'LOG_LEVEL'],
+    ['DATABASEURL', 'DATABASE_URL'],
+    ['HEARTBEAT-INTERVAL-S', 'HEARTBEAT_INTERVAL_S'],
+    ['log.level', 'LOG_LEVEL'],
+    ['DATABASE_POOL', 'DATABASE_POOL_MAX'],
+    ['RATE_LIMIT_TOKENS', 'RATE_LIMIT_TOKENS_PER_HOUR'],
+    ['HMAC_SECRET_PATH', 'HMAC_SECRET'],
+    ['FLEETLOOP_PORT', 'PORT'],
+    ['HEARTBEAT_INTERVAL_MIN', 'HEARTBEAT_INTERVAL_S'],
   ] as const) {
     t.same(parse({ [name]: 'x' }).unknownVariables, [{ name, meant }], name)
   }
@@ -342,6 +351,7 @@ t.test('a variable that looks like a setting is told, and what others have is no
     'HTTPS_PROXY',
   ]
     .concat(['POSTGRES_PASSWORD', 'TEST_DATABASE_URL', 'XDG_DATA_DIRS', 'FLEETLOOP_URL', 'TZ'])
+    .concat(['FLEETLOOP_TOKEN', 'FLEETLOOP_PORT_8080_TCP_PORT', 'DATABASE', 'BASE_URL', 'PORTS'])
     .concat(['LISTEN_FDS', 'WATCHDOG_USEC', 'STATE_DIRECTORY', 'npm_package_name', 'LS_COLORS'])
   t.same(parse(Object.fromEntries(others.map((name) => [name, 'x']))).unknownVariables, [])
   t.same(parse({ DATABASE_PORT: 'tcp://10.0.0.1:5432' }).unknownVariables, [], 'of Kubernetes')
