@@ -39,7 +39,7 @@ export async function closeTheLoop(t: Test, options: StartOptions = {}): Promise
   const pushed = new Promise<Readonly<Record<string, string>>>((resolve) => {
     fcm.register('push-1', resolve)
   })
-  const command = await service.call('POST', '/admin/command', {
+  const command = await service.call('POST', '/admin/command?wait_ms=10000', {
     body: { alias: 'D01', action: 'ping', params: { note: 'hello' } },
     headers: { 'x-request-id': 'cmd-1' },
   })
