@@ -1,6 +1,6 @@
 /** Whether two databases run the group statement alike: what its plan reads and writes, by which index. */
 import { createHash } from 'node:crypto'
-import type { Explained } from '../drills/plans-explain.ts'
+import type { Explained } from '../drills/plans/explain.ts'
 import type { HeartbeatItem } from '../src/db/heartbeats.ts'
 import type { Secret } from '../src/security/tokens.ts'
 import { seededToken } from './seeded-fleet.ts'

@@ -26,23 +26,40 @@ const SEEDED = /* sql */ `
     select n, random || substring(
       sha256($4::bytea || sha256($3::bytea || convert_to('device-token:v1:', 'UTF8') || random)) from 1 for 6) as bytes
     from numbered)
-  select ('01a20000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid as device_id, 'S' || n as alias,
+  select n, ('01a20000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid as device_id, 'S' || n as alias,
     sha256(convert_to('dt_' || translate(encode(bytes, 'base64'), E'+/=\\n', '-_'), 'UTF8')) as token_hash
   from tagged`
 
 const INSERT = /* sql */ `
   with seeded as materialized (${SEEDED}),
   device as (
-    insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id)
-    select device_id, alias, 1, $5::uuid, $6, 'seeded' from seeded),
+    insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, fcm_token, fcm_token_at, created_at)
+    select device_id, alias, 1, $5::uuid, $6, 'seeded', case when $7 then 'push-' || alias end,
+      case when $7 then now() - interval '1 day' end,
+      case when $7 then now() - interval '60 days' + make_interval(secs => n) else now() end
+    from seeded),
   token as (
     insert into device_tokens (token_hash, device_id, enrollment_no, first_used_at, request_id)
     select token_hash, device_id, 1, now(), 'seeded' from seeded)
-  insert into device_status (device_id, token_hash, enrollment_no)
-  select device_id, token_hash, 1 from seeded`
+  insert into device_status (device_id, token_hash, enrollment_no, status, battery_pct, app_version, last_seen_at, effective_at)
+  select device_id, token_hash, 1, case when $7 then 'ok' end, case when $7 then 71 end, case when $7 then '1.0.252' end,
+    case when $7 then now() end, case when $7 then now() end
+  from seeded`
 
-/** Devices 1 to `count`, each with a token in use. As a superuser: no foreign key is checked. */
-export async function seedFleet(db: pg.Client, secret: Secret, count: number): Promise<void> {
+export interface SeedOptions {
+  /** The number of the first device. Default 1. */
+  readonly from?: number
+  /** Each has a push token, was enrolled at a time of its own, and has sent a heartbeat just now. Default: nothing was heard of any. */
+  readonly isReporting?: boolean
+}
+
+/** Devices up to `count`, each with a token in use. As a superuser: no foreign key is checked. */
+export async function seedFleet(
+  db: pg.Client,
+  secret: Secret,
+  count: number,
+  { from = 1, isReporting = false }: SeedOptions = {},
+): Promise<void> {
   const key = Buffer.alloc(64)
   Buffer.from(secret.secret).copy(key) // at most 64 bytes: a longer one would be hashed first
   const pads = [0x36, 0x5c].map((pad) => Buffer.from(key.map((byte) => byte ^ pad)))
@@ -50,12 +67,12 @@ export async function seedFleet(db: pg.Client, secret: Secret, count: number): P
   await db.query('set session_replication_role = replica')
   await db.query(
     `insert into enrollment_tokens (token_id, token_hash, uses_allowed, expires_at, issued_by, request_id)
-     values ($1, sha256('seeded'), 1, now(), 'seeded', 'seeded')`,
+     values ($1, sha256('seeded'), 1, now(), 'seeded', 'seeded') on conflict do nothing`,
     [tokenId],
   )
-  for (let from = 1; from <= count; from += BATCH) {
-    const to = Math.min(count, from + BATCH - 1)
-    await db.query(INSERT, [from, to, ...pads, tokenId, secret.id])
+  for (let first = from; first <= count; first += BATCH) {
+    const last = Math.min(count, first + BATCH - 1)
+    await db.query(INSERT, [first, last, ...pads, tokenId, secret.id, isReporting])
   }
   await db.query('reset session_replication_role')
   await db.query('vacuum (analyze) devices, device_tokens, device_status')

@@ -3,7 +3,7 @@ import type pg from 'pg'
 import { type HeartbeatItem, storeHeartbeats } from '../src/db/heartbeats.ts'
 import { Pool } from '../src/db/pool.ts'
 import { HOT_SETTINGS } from '../src/db/stores.ts'
-import { fillFleet, tokenHash } from './plans-history.ts'
+import { grow, NOTHING, tokenHash } from './plans/installation.ts'
 
 export interface WritersOptions {
   readonly url: string
@@ -27,12 +27,13 @@ export interface WritersFigures {
   readonly storedRows: number
 }
 
+const FLEET = { ...NOTHING, devices: 5_000, open: 500 }
 /** Waits for locks as long as they take: a writer that gave up would hide a deadlock. */
 const LOCK_TIMEOUT_MS = 30_000
 
 export async function runWriters(options: WritersOptions): Promise<WritersFigures> {
   const { url, db } = options
-  await fillFleet(db)
+  await grow(db, NOTHING, FLEET)
   await db.query(`select pg_stat_reset()`)
   const hashes = Array.from({ length: options.devices }, (_, index) => tokenHash(index + 1))
   let groups = 0

@@ -114,12 +114,19 @@ const NEWEST = /* sql */ `order by d.created_at desc, d.device_id desc limit $1`
 const IS_OFFLINE = /* sql */ `
   (s.last_seen_at is null or s.last_seen_at < now() - make_interval(secs => $4))`
 
-/** A statement for each question: one for all of them had a generic plan that reads every device for one alias. */
-const LIST = /* sql */ `select ${COLUMNS} from ${JOINED} where ${BEFORE} ${NEWEST}`
-/** $4 null: whether offline or not. */
-const LIST_OF_ALIAS = /* sql */ `
+/**
+ * A statement for each question: one for all of them had a generic plan that reads every device for one alias. -infinity:
+ * only so may it use the index of those that live (sql/0018). It is sorted by whether they do, so that no other index can.
+ */
+const LIST = /* sql */ `
   select ${COLUMNS} from ${JOINED}
-  where ${BEFORE} and d.alias = $5 and ($4::int is null or ${IS_OFFLINE}) ${NEWEST}`
+  where ${BEFORE} and (d.deleted_at is null) = any (array[true]) and d.created_at > '-infinity'
+  order by (d.deleted_at is null), d.created_at desc, d.device_id desc limit $1`
+/** $4 null: whether offline or not. One live device at most: sought by its alias, whatever the cursor is. */
+const LIST_OF_ALIAS = /* sql */ `
+  with named as materialized (select * from devices where alias = $5 and deleted_at is null)
+  select ${COLUMNS} from named d join device_status s using (device_id)
+  where ${BEFORE} and ($4::int is null or ${IS_OFFLINE}) ${NEWEST}`
 /**
  * Reads device_status from end to end, 12,300 pages of 300,000 phones: an index on last_seen_at would end the HOT
  * updates of every heartbeat. Joined page by page it would read each phone's row by itself, 1,190,000 pages.

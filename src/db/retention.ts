@@ -39,22 +39,26 @@ export type Prune = (limit: number, from: string | null) => Promise<Pruned>
 const FROM = /* sql */ `coalesce($3::timestamptz, '-infinity')`
 const PRUNED = /* sql */ `select count(*)::int as "count", max(age)::text as "last" from gone`
 
-/** $1: age in seconds, $2: how many, $3: from when on. `age` is the column that has an index. */
+/**
+ * $1: age in seconds, $2: how many, $3: from when on. `age` is the column that has an index. An array: joined, a whole table
+ * may be read.
+ */
 const oldest = (table: string, key: string, age: string, filter = '') => /* sql */ `
   with gone as (
-    delete from ${table} where ${key} in (
+    delete from ${table} where ${key} = any (array(
       select ${key} from ${table}
       where ${age} < now() - make_interval(secs => $1) and ${age} >= ${FROM} ${filter}
-      order by ${age}, ${key} limit $2 for update skip locked)
+      order by ${age}, ${key} limit $2 for update skip locked))
     returning ${age} as age)
   ${PRUNED}`
 
+/** `limit 1`: as `not exists` both would be joined, and read as a whole. */
 const DEVICES = /* sql */ `
   with gone as materialized (
     select d.device_id, d.deleted_at as age from devices d
     where d.deleted_at < now() - make_interval(secs => $1) and d.deleted_at >= ${FROM}
-      and not exists (select from commands c where c.device_id = d.device_id)
-      and not exists (select from device_tokens t where t.device_id = d.device_id)
+      and (select c.device_id from commands c where c.device_id = d.device_id limit 1) is null
+      and (select t.device_id from device_tokens t where t.device_id = d.device_id limit 1) is null
     order by d.deleted_at limit $2 for update skip locked),
   status as (
     delete from device_status s using gone where s.device_id = gone.device_id),

@@ -5,16 +5,19 @@
  */
 import { createHash, randomUUID } from 'node:crypto'
 import type pg from 'pg'
-import { commandQueue } from '../src/db/command-queue.ts'
-import { commandResultStore } from '../src/db/command-results.ts'
-import { commandStore } from '../src/db/commands.ts'
-import { type Database, Pool } from '../src/db/pool.ts'
-import type { Figure } from './drill.ts'
-import { explained } from './plans-explain.ts'
-import { DEVICE_ID_OF_N, DEVICES, deviceId, fillFleet } from './plans-history.ts'
-import { ATTEMPT, BY, pagesOf, RESULT } from './plans-statements.ts'
-import { withClient } from './postgres.ts'
+import { commandQueue } from '../../src/db/command-queue.ts'
+import { commandResultStore } from '../../src/db/command-results.ts'
+import { commandStore } from '../../src/db/commands.ts'
+import type { Database } from '../../src/db/pool.ts'
+import { Pool } from '../../src/db/pool.ts'
+import type { Figure } from '../drill.ts'
+import { withClient } from '../postgres.ts'
+import { explained } from './explain.ts'
+import { deviceId, deviceIdSql, grow, NOTHING } from './installation.ts'
+import { ATTEMPT, BY, RESULT } from './push-statements.ts'
+import { pagesOf } from './statement.ts'
 
+const FLEET = { ...NOTHING, devices: 5_000, open: 500 }
 const PER_S = 300
 /** Of what lies behind when the dump begins. */
 const BEFORE_S = 180
@@ -29,8 +32,6 @@ const AT_ONCE = 2
 const TTL_S = 120
 const MOST_GROWTH = 2
 
-const SENT = { ...ATTEMPT, pushState: 'sent' } as const
-
 interface Cost {
   readonly claims: number
   /** Means of one claim and of one sweep. */
@@ -38,9 +39,10 @@ interface Cost {
   readonly claimMs: number
   readonly sweepPages: number
   readonly sweepMs: number
-  /** The dearest claim. */
+  /** The dearest claim, and how it was read. */
   readonly mostPages: number
   readonly mostMs: number
+  readonly nodes: readonly string[]
 }
 
 export async function explainHeld(
@@ -49,7 +51,7 @@ export async function explainHeld(
   heldS: number,
   print: (line: string) => void,
 ): Promise<readonly Figure[]> {
-  await fillFleet(db)
+  await grow(db, NOTHING, FLEET)
   // What waits for phones that are away stays open. With nothing open at all the planner takes any index for empty.
   await db.query(`delete from commands where push_state = 'waiting'`)
   const pool = new Pool({ url, maxConnections: 2, isPrepared: true })
@@ -73,6 +75,7 @@ export async function explainHeld(
       await service.measure(WARM_UP_MS)
       const after = await service.measure(MEASURED_MS)
       print(`at the end: ${text(after)}`)
+      print(`the dearest claim: ${after.nodes.join(', ')}`)
       return [
         figure('claim', heldS, before.claimPages, after.claimPages, after),
         figure('sweep', heldS, before.sweepPages, after.sweepPages, after),
@@ -105,7 +108,7 @@ async function fillFlow(db: pg.Client, forS: number): Promise<void> {
   const statements = [
     `insert into commands (request_id, device_id, action, params, request_hash, admin, created_at, expires_at,
        push_state, next_attempt_at)
-     select '${tag}-' || n, ${DEVICE_ID_OF_N},
+     select '${tag}-' || n, ${deviceIdSql(`(n - 1) % ${FLEET.devices} + 1`)},
        'ping', '{}', '', 'drill', at, at + interval '${TTL_S} s', 'waiting', at
      from generate_series(1, ${forS * PER_S}) n, lateral (
        select now() - make_interval(secs => ${forS} - n::float8 / ${PER_S}) as at) times`,
@@ -116,6 +119,12 @@ async function fillFlow(db: pg.Client, forS: number): Promise<void> {
      where request_id like '${tag}-%'`,
   ]
   for (const statement of statements) await db.query(statement)
+}
+
+interface Asked {
+  readonly pages: number
+  readonly ms: number
+  readonly nodes: readonly string[]
 }
 
 /** Commands come, are claimed and end, and every 5 s a sweep, as the service asks; pages of claims and sweeps. */
@@ -132,11 +141,12 @@ function asService(db: pg.Client, pool: Database) {
       return work()
     }
     const plans = await explained(db, 'generic', inside, {}, true)
-    return { pages: pagesOf(plans), ms: performance.now() - startedAtMs }
+    const nodes = plans.flatMap((plan) => plan.nodes)
+    return { pages: pagesOf(plans), ms: performance.now() - startedAtMs, nodes }
   }
   const measure = async (forMs: number): Promise<Cost> => {
-    const claims: { pages: number; ms: number }[] = []
-    const sweeps: { pages: number; ms: number }[] = []
+    const claims: Asked[] = []
+    const sweeps: Asked[] = []
     const endAtMs = performance.now() + forMs
     let sweepAtMs = performance.now() + SWEEP_EVERY_MS
     while (performance.now() < endAtMs) {
@@ -149,7 +159,7 @@ function asService(db: pg.Client, pool: Database) {
       )
       const writes = commandQueue(pool, 'drill')
       for (const claim of claimed) {
-        await writes.record(claim, SENT)
+        await writes.record(claim, ATTEMPT)
         const { requestId, deviceId } = claim
         await commandResultStore(pool, 'drill').record({ ...RESULT, requestId, deviceId })
       }
@@ -157,13 +167,15 @@ function asService(db: pg.Client, pool: Database) {
       sweepAtMs = performance.now() + SWEEP_EVERY_MS
       sweeps.push(await ask(() => queue.expire(500)))
     }
+    const mostPages = Math.max(...claims.map(({ pages }) => pages))
     return {
       claims: claims.length,
       claimPages: mean(claims.map(({ pages }) => pages)),
       claimMs: mean(claims.map(({ ms }) => ms)),
       sweepPages: mean(sweeps.map(({ pages }) => pages)),
       sweepMs: mean(sweeps.map(({ ms }) => ms)),
-      mostPages: Math.max(...claims.map(({ pages }) => pages)),
+      mostPages,
+      nodes: claims.find(({ pages }) => pages === mostPages)?.nodes ?? [],
       mostMs: Math.max(...claims.map(({ ms }) => ms)),
     }
   }
@@ -171,7 +183,7 @@ function asService(db: pg.Client, pool: Database) {
 }
 
 function accept(pool: Database): Promise<unknown> {
-  const device = Math.floor(Math.random() * DEVICES) + 1
+  const device = Math.floor(Math.random() * FLEET.devices) + 1
   return commandStore(pool).accept(
     { deviceId: deviceId(device), alias: null },
     {

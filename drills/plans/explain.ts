@@ -3,7 +3,7 @@
  * service really sends. Counts only: rows and pages, never times.
  */
 import type pg from 'pg'
-import type { Database, Query, Result } from '../src/db/pool.ts'
+import type { Database, Query, Result } from '../../src/db/pool.ts'
 
 /** `custom`: planned for the values at hand. `generic`: once for all values, as a prepared statement may be. */
 export type PlanMode = 'custom' | 'generic'
@@ -19,12 +19,15 @@ export interface Explained {
   readonly rowsRead: number
   /** Pages touched, of tables and indexes. */
   readonly pages: number
-  /** Its nodes from the top, each with its index or relation: `Index Scan devices_pkey`. */
+  /** Its own nodes from the top, each with its index or relation: `Index Scan devices_pkey`. */
   readonly nodes: readonly string[]
 }
 
 /** Tables that grow with what is done. A small fleet's devices may well be read as a whole. */
-const GROWING: readonly string[] = ['commands', 'command_events', 'audit_log', 'enrollment_tokens']
+const GROWING: readonly string[] = [
+  ...['commands', 'command_events', 'audit_log', 'enrollment_tokens', 'device_tokens'],
+  'apk_download_events',
+]
 
 interface PlanNode {
   readonly 'Node Type': string
@@ -58,20 +61,18 @@ export async function explained(
   settings: Readonly<Record<string, string>> = {},
   isKept = false,
 ): Promise<readonly Explained[]> {
-  const names: string[] = []
-  const plans: PlanNode[] = []
+  const asked: Query[] = []
+  const explanations: Explanation[] = []
+  const plain = plainDatabase(client)
   const database: Database = {
-    async query<Row extends object>({ name, text, values }: Query): Promise<Result<Row>> {
-      names.push(name)
-      const { rows, rowCount } = await client.query<Row>(text, [...(values ?? [])])
-      return { rows, rowCount: rowCount ?? 0 }
+    query<Row extends object>(query: Query): Promise<Result<Row>> {
+      asked.push(query)
+      return plain.query<Row>(query)
     },
     transaction: (inside) => inside(database),
   }
   const onNotice = ({ message = '' }: { readonly message?: string | undefined }) => {
-    if (!NOTICE_HEAD.test(message)) return
-    const explanation: Explanation = JSON.parse(message.replace(NOTICE_HEAD, ''))
-    plans.push(explanation.Plan)
+    if (NOTICE_HEAD.test(message)) explanations.push(JSON.parse(message.replace(NOTICE_HEAD, '')))
   }
   await client.query(`load 'auto_explain'`)
   await client.query('begin')
@@ -84,6 +85,7 @@ export async function explained(
       set local auto_explain.log_analyze = on;
       set local auto_explain.log_timing = off;
       set local auto_explain.log_buffers = on;
+      set local auto_explain.log_nested_statements = on;
       set local auto_explain.log_min_duration = 0`)
     for (const [name, value] of Object.entries(settings)) {
       await client.query(`set local ${name} = ${value}`)
@@ -94,20 +96,40 @@ export async function explained(
     client.off('notice', onNotice)
     await client.query(isKept ? 'commit' : 'rollback')
   }
-  if (plans.length !== names.length) throw new Error(`${plans.length} plans of ${names.join(', ')}`)
-  return plans.map((plan, index) => readPlan(names[index] ?? '', plan))
+  const explained = asked.map((query) => readPlans(query, explanations))
+  if (explanations.length > 0) throw new Error(`a plan of ${explanations[0]?.['Query Text']}`)
+  return explained
 }
 
-function readPlan(name: string, root: PlanNode): Explained {
-  const scans = nodesOf(root).filter(
-    (node) => GROWING.includes(node['Relation Name'] ?? '') && isScan(node),
-  )
+/** Statements as they are, on a client. */
+export function plainDatabase(client: pg.Client): Database {
+  const database: Database = {
+    async query<Row extends object>({ text, values }: Query): Promise<Result<Row>> {
+      const { rows, rowCount } = await client.query<Row>(text, [...(values ?? [])])
+      return { rows, rowCount: rowCount ?? 0 }
+    },
+    transaction: (inside) => inside(database),
+  }
+  return database
+}
+
+/** Takes the query's plan off the list, and those before it, which are of its triggers: foreign keys, above all. */
+function readPlans({ name, text }: Query, explanations: Explanation[]): Explained {
+  const own = explanations.findIndex((explanation) => explanation['Query Text'] === text)
+  const plans = explanations.splice(0, own + 1).map(({ Plan }) => Plan)
+  const root = plans.at(-1)
+  if (root === undefined) throw new Error(`no plan of ${name}`)
+  const scans = plans
+    .flatMap(nodesOf)
+    .filter((node) => GROWING.includes(node['Relation Name'] ?? '') && isScan(node))
+  const pagesOf = (plan: PlanNode) =>
+    (plan['Shared Hit Blocks'] ?? 0) + (plan['Shared Read Blocks'] ?? 0)
   return {
     name,
     seqScans: scans.filter(isSeqScan).map((node) => node['Relation Name'] ?? ''),
-    indexes: new Set(nodesOf(root).flatMap((node) => node['Index Name'] ?? [])),
+    indexes: new Set(plans.flatMap(nodesOf).flatMap((node) => node['Index Name'] ?? [])),
     rowsRead: scans.reduce((sum, node) => sum + rowsReadBy(node), 0),
-    pages: (root['Shared Hit Blocks'] ?? 0) + (root['Shared Read Blocks'] ?? 0),
+    pages: plans.reduce((sum, plan) => sum + pagesOf(plan), 0),
     nodes: nodesOf(root).map((node) =>
       [node['Node Type'], node['Index Name'] ?? node['Relation Name'] ?? ''].join(' ').trim(),
     ),

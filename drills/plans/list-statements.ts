@@ -1,0 +1,236 @@
+/** Every list with every filter (common, rare, absent), its first page and its hundredth. */
+import { apkStore, type Build } from '../../src/db/apks.ts'
+import { type AuditFilter, type AuditRow, auditStore, type ListPage } from '../../src/db/audit.ts'
+import type { CommandFilter } from '../../src/db/command-lists.ts'
+import { type CommandRow, commandStore } from '../../src/db/commands.ts'
+import { type DeviceFilter, type DeviceRow, deviceStore } from '../../src/db/devices.ts'
+import type {
+  EnrollmentTokenFilter,
+  EnrollmentTokenRow,
+} from '../../src/db/enrollment-token-lists.ts'
+import { enrollmentTokenStore } from '../../src/db/enrollment-tokens.ts'
+import type { Database } from '../../src/db/pool.ts'
+import {
+  BUILD_TYPE,
+  BUSY,
+  BUSY_ALIAS,
+  CROWDED,
+  deviceId,
+  type Installation,
+  LEFT_ADMIN,
+  RARE_ACTION,
+  RARE_ADMIN,
+  RARE_BUILD,
+} from './installation.ts'
+import { FEW_OPEN } from './push-statements.ts'
+import { BOTH, type Statement } from './statement.ts'
+
+type Bounds = Pick<Statement, 'mostRows' | 'mostPages' | 'index'>
+
+/** As a page of 50 is asked for. */
+const PAGE = 51
+const LATER = 100
+/** PostgreSQL may read a page of a large table with so many workers beside the connection, each a page of its own. */
+const WORKERS = 2
+/** By status: how often a list may read what has expired and no sweep has ended yet. */
+const UNSWEPT_READS: Readonly<Record<string, number>> = { expired: 4, queued: 1 }
+/** Enrollment tokens that are valid: the hour's limit keeps them few. */
+const VALID_TOKENS = 4_000
+/** A plan for all values may read and sort all rows of one subject, where the table is so small that it takes them to be few. */
+const SORTED: Bounds = { mostRows: 10_000, mostPages: 5_000 }
+const DAY_MS = 86_400_000
+const NO_FILTER: CommandFilter = { deviceId: null, status: null, action: null }
+
+type Read<Row> = (database: Database, page: ListPage) => Promise<readonly Row[]>
+
+export function listStatements(installation: Installation): readonly Statement[] {
+  return [
+    ...commandLists(installation),
+    ...deviceLists(installation),
+    ...auditLists(),
+    ...tokenLists(),
+    ...buildLists(installation),
+  ]
+}
+
+/** Both pages of one list. */
+function pages<Row>(
+  title: string,
+  read: Read<Row>,
+  keyOf: (row: Row) => NonNullable<ListPage['after']>,
+  bounds: Bounds,
+): readonly Statement[] {
+  const run = (database: Database, after: ListPage['after']) =>
+    read(database, { limit: PAGE, after })
+  const before = (LATER - 1) * (PAGE - 1)
+  return [
+    { title, modes: BOTH, run, ...bounds },
+    {
+      title: `${title}, page ${LATER}`,
+      modes: BOTH,
+      run,
+      async cursor(database) {
+        const last = (await read(database, { limit: before, after: null })).at(-1)
+        return last === undefined ? null : keyOf(last)
+      },
+      ...bounds,
+    },
+  ]
+}
+
+function commandLists({ busy, crowded, unswept }: Installation): readonly Statement[] {
+  const rare = { ...NO_FILTER, action: RARE_ACTION.name }
+  const absent = { ...NO_FILTER, action: 'none' }
+  const device = { ...NO_FILTER, deviceId: deviceId(1) }
+  const ended = ['completed', 'cancelled', 'expired'] as const
+  const open = ['queued', 'sent', 'delivered', 'push_failed'] as const
+  // Of one device all commands may be read, whatever else is asked.
+  const ofBusy = { mostRows: busy + 4 * PAGE, mostPages: busy + 1_000 }
+  const ofCrowded = { mostRows: crowded + 4 * PAGE, mostPages: crowded + 1_000 }
+  // What no sweep has ended yet is read as a whole, for the seconds that the sweep takes; where it is a large part of what
+  // is open, all of that is. Those that are queued are looked for behind it.
+  const bounded = (status: string, mostRows: number): Bounds => ({
+    mostRows: mostRows + FEW_OPEN + (UNSWEPT_READS[status] ?? 0) * unswept,
+  })
+  const cases: readonly [what: string, filter: CommandFilter, bounds: Bounds][] = [
+    ['newest', NO_FILTER, { mostRows: (1 + WORKERS) * PAGE }],
+    ['of a device', device, { mostRows: 2 * PAGE + FEW_OPEN }],
+    ['of a common action', { ...NO_FILTER, action: 'ping' }, { mostRows: 5 * PAGE }],
+    ['of a rare action', rare, { mostRows: 5 * PAGE }],
+    ['of an unknown action', absent, { mostRows: 0 }],
+    ['of a busy device', { ...NO_FILTER, deviceId: deviceId(BUSY) }, { mostRows: 2 * PAGE }],
+    ['of a busy device, unknown action', { ...absent, deviceId: deviceId(BUSY) }, ofBusy],
+    [
+      'of a busy device, expired',
+      { ...NO_FILTER, deviceId: deviceId(BUSY), status: 'expired' },
+      ofBusy,
+    ],
+    [
+      'of a device with many open ones, delivered',
+      { ...NO_FILTER, deviceId: deviceId(CROWDED), status: 'delivered' },
+      ofCrowded,
+    ],
+    ...[...ended, ...open].flatMap((status): [string, CommandFilter, Bounds][] => [
+      [status, { ...NO_FILTER, status }, bounded(status, 4 * PAGE + FEW_OPEN)],
+      [`${status}, of a device`, { ...device, status }, { mostRows: 2 * PAGE + FEW_OPEN }],
+      [
+        `${status}, of a common action`,
+        { ...NO_FILTER, action: 'ping', status },
+        bounded(status, 4 * PAGE + FEW_OPEN),
+      ],
+      [`${status}, of a rare action`, { ...rare, status }, bounded(status, 3 * PAGE)],
+      [`${status}, of an unknown action`, { ...absent, status }, bounded(status, 0)],
+    ]),
+  ]
+  return cases.flatMap(([what, filter, bounds]) =>
+    pages<CommandRow>(
+      `commands: ${what}`,
+      (database, page) => commandStore(database).list(page, filter),
+      ({ createdAtKey, requestId }) => ({ at: createdAtKey, id: requestId }),
+      bounds,
+    ),
+  )
+}
+
+function deviceLists({ devices, deleted }: Installation): readonly Statement[] {
+  const none = { alias: null, offlineForS: null }
+  // All statuses are read, 24 to a page: no index could say who is silent without ending HOT updates.
+  const ofAll = Math.ceil((devices + deleted) / 15) + 500
+  const cases: readonly [what: string, filter: DeviceFilter, mostPages: number][] = [
+    ['newest', none, (1 + WORKERS) * PAGE * 6],
+    ['of an alias', { ...none, alias: `S${devices}` }, 20],
+    ['of an unknown alias', { ...none, alias: 'none' }, 20],
+    ['offline, all of them', { ...none, offlineForS: 0 }, ofAll + 4 * devices],
+    ['offline, few of them', { ...none, offlineForS: 43_200 }, ofAll + Math.ceil(devices / 100)],
+    ['offline, none of them', { ...none, offlineForS: 604_800 }, ofAll],
+    ['of an alias, offline', { offlineForS: 60, alias: 'S1' }, 20],
+  ]
+  return cases.flatMap(([what, filter, mostPages]) =>
+    pages<DeviceRow>(
+      `devices: ${what}`,
+      (database, page) => deviceStore(database).list(page, filter),
+      ({ createdAt, deviceId: id }) => ({ at: createdAt, id }),
+      { mostRows: 0, mostPages, ...(filter === none && { index: 'devices_newest' }) },
+    ),
+  )
+}
+
+function auditLists(): readonly Statement[] {
+  const since = new Date(Date.now() - DAY_MS)
+  const any: AuditFilter = { since: null, admin: null, subject: null, alias: null }
+  const cases: readonly [what: string, filter: Partial<AuditFilter>][] = [
+    ['newest', {}],
+    ['since a day', { since }],
+    ['since now', { since: new Date() }],
+    ['of an admin', { admin: 'drill' }],
+    ['of an admin, since a day', { since, admin: 'drill' }],
+    ['of a rare admin', { admin: RARE_ADMIN }],
+    ['of an admin who left', { admin: LEFT_ADMIN }],
+    ['of an unknown admin', { admin: 'none' }],
+    ['of a subject', { subject: 'done-8' }],
+    ['of an unknown subject', { subject: 'none' }],
+    ['of a subject, an alias and an admin', { subject: 'done-8', alias: 'S1', admin: 'none' }],
+    ['of an alias', { alias: 'S1' }],
+    ['of an unknown alias', { alias: 'none' }],
+    ['of an alias and an unknown admin', { alias: 'S1', admin: 'none' }],
+  ]
+  const busy: readonly [what: string, filter: Partial<AuditFilter>][] = [
+    ['of a busy subject', { subject: BUSY_ALIAS }],
+    ['of a busy alias', { alias: BUSY_ALIAS }],
+  ]
+  const list = (what: string, filter: Partial<AuditFilter>, bounds: Bounds) =>
+    pages<AuditRow>(
+      `audit log: ${what}`,
+      (database, page) => auditStore(database).list(page, { ...any, ...filter }),
+      ({ at, id }) => ({ at, id }),
+      bounds,
+    )
+  return [
+    ...cases.flatMap(([what, filter]) => list(what, filter, { mostRows: PAGE })),
+    ...busy.flatMap(([what, filter]) => list(what, filter, SORTED)),
+  ]
+}
+
+function tokenLists(): readonly Statement[] {
+  const any: EnrollmentTokenFilter = { status: null, alias: null }
+  const valid = { mostRows: VALID_TOKENS, mostPages: VALID_TOKENS }
+  const cases: readonly [what: string, filter: Partial<EnrollmentTokenFilter>, bounds: Bounds][] = [
+    ['newest', {}, { mostRows: PAGE }],
+    ...(['active', 'exhausted', 'expired', 'revoked'] as const).map(
+      (status): [string, Partial<EnrollmentTokenFilter>, Bounds] => [status, { status }, valid],
+    ),
+    ['of an alias', { alias: 'S1' }, { mostRows: PAGE }],
+    ['of a busy alias', { alias: BUSY_ALIAS }, SORTED],
+    ['of an unknown alias', { alias: 'none' }, { mostRows: PAGE }],
+  ]
+  return cases.flatMap(([what, filter, bounds]) =>
+    pages<EnrollmentTokenRow>(
+      `enrollment tokens: ${what}`,
+      (database, page) => enrollmentTokenStore(database).list(page, { ...any, ...filter }),
+      ({ issuedAt, tokenId }) => ({ at: issuedAt, id: tokenId }),
+      bounds,
+    ),
+  )
+}
+
+/** Builds are few, and each costs a hundred times its row in bytes: a rare type is looked for among all of them. */
+function buildLists({ builds }: Installation): readonly Statement[] {
+  const types = [undefined, BUILD_TYPE, RARE_BUILD.type, 'none']
+  return [
+    ...types.flatMap((type) =>
+      pages<Build>(
+        `builds: ${type ?? 'newest'}`,
+        (database, page) => apkStore(database).list(page, type),
+        ({ publishedAt, buildId }) => ({ at: publishedAt, id: buildId }),
+        { mostRows: 0, mostPages: 500 + builds },
+      ),
+    ),
+    {
+      title: 'latest build',
+      modes: BOTH,
+      run: (database) => apkStore(database).latest(BUILD_TYPE),
+      mostRows: 0,
+      mostPages: 50 + builds,
+    },
+  ]
+}

@@ -1,0 +1,195 @@
+/** Commands one by one: made, claimed, pushed, handed over, ended. */
+import { createHash, randomUUID } from 'node:crypto'
+import type { Heartbeat } from '../../src/core/heartbeat.ts'
+import type { AttemptRecord, Claim, Outbox } from '../../src/core/outbox.ts'
+import { commandQueue } from '../../src/db/command-queue.ts'
+import { commandResultStore } from '../../src/db/command-results.ts'
+import { commandStore } from '../../src/db/commands.ts'
+import { storeHeartbeats } from '../../src/db/heartbeats.ts'
+import { mailbox } from '../../src/db/mailbox.ts'
+import type { Database } from '../../src/db/pool.ts'
+import { deviceId, type Installation, tokenHash } from './installation.ts'
+import { BOTH, type Statement } from './statement.ts'
+
+const GROUP = 64
+const CLAIMED = 64
+/** Open commands that a small fleet's planner may read as a whole. */
+export const FEW_OPEN = 510
+/** Where no more are due, a claim may read and sort them all. */
+const FEW_DUE = 2_000
+const INSTANCE = 'drill'
+export const BY = { admin: 'drill', requestId: 'r', ip: null, instance: INSTANCE }
+/** A phone reports success. */
+export const RESULT = {
+  outcome: 'success',
+  message: null,
+  output: null,
+  exitCode: null,
+  finishedAt: null,
+  httpRequestId: 'r',
+} as const
+/** FCM takes a push. */
+export const ATTEMPT: AttemptRecord = {
+  ...{ fcmHttpCode: 200, fcmStatus: 'OK', latencyMs: 1, retryInMs: null, reason: null },
+  pushState: 'sent',
+}
+
+export const claim: Statement = {
+  title: 'claim of due commands',
+  modes: BOTH,
+  run: (database) => commandQueue(database, INSTANCE).claim(CLAIMED, randomUUID()),
+  index: 'commands_due',
+  mostRows: 3 * CLAIMED + FEW_DUE,
+  mostPages: 60 * CLAIMED, // each is entered anew into all indexes
+}
+
+export function pushStatements({ devices }: Installation): readonly Statement[] {
+  return [
+    claim,
+    {
+      title: 'attempt recorded',
+      modes: BOTH,
+      run: ofOneClaim((queue, one) => queue.record(one, ATTEMPT)),
+      index: 'commands_pkey',
+      mostRows: 12 + FEW_DUE,
+      mostPages: 400,
+    },
+    {
+      title: 'attempt recorded: dead push token',
+      modes: BOTH,
+      run: ofOneClaim((queue, one) => queue.recordDeadToken(one, ATTEMPT)),
+      index: 'commands_pkey',
+      mostRows: 12 + FEW_DUE,
+      mostPages: 400,
+    },
+    {
+      title: 'attempt recorded: no push token',
+      modes: BOTH,
+      run: ofOneClaim((queue, one) => queue.recordNoToken(one)),
+      index: 'commands_pkey',
+      mostRows: 12 + FEW_DUE,
+      mostPages: 400,
+    },
+    {
+      title: 'claim handed back',
+      modes: BOTH,
+      run: ofOneClaim((queue, one) => queue.handBack([one])),
+      index: 'commands_pkey',
+      mostRows: 12 + FEW_DUE,
+      mostPages: 400,
+    },
+    {
+      title: 'group of heartbeats',
+      modes: ['generic'],
+      run: (database) => storeHeartbeats(database, 10, 300)(group(devices)),
+      index: 'commands_mailbox',
+      mostRows: GROUP + FEW_OPEN,
+    },
+    {
+      title: 'mailbox: hand-over',
+      modes: BOTH,
+      run: (database) => mailbox(database, INSTANCE).handOver(tokenHash(1)),
+      index: 'commands_mailbox',
+      mostRows: 20,
+    },
+    {
+      title: 'result',
+      modes: BOTH,
+      run: (database) => recordResult(database, 'open-1'),
+      index: 'commands_pkey',
+      mostRows: 4,
+    },
+    {
+      title: 'late result',
+      modes: BOTH,
+      run: (database) => recordResult(database, 'done-1'),
+      index: 'commands_pkey',
+      mostRows: 4,
+    },
+    {
+      title: 'result of a command that is not there',
+      modes: BOTH,
+      run: (database) => recordResult(database, 'none'),
+      index: 'commands_pkey',
+      mostRows: 2,
+    },
+    {
+      title: 'command made',
+      modes: BOTH,
+      run: (database) =>
+        commandStore(database).accept(
+          { deviceId: null, alias: 'S1' },
+          {
+            ...BY,
+            requestId: 'made',
+            action: 'ping',
+            params: {},
+            contentHash: createHash('sha256').digest(),
+            ttlS: 60,
+            isPushOn: true,
+          },
+        ),
+      index: 'commands_pkey',
+      mostRows: 10,
+    },
+    {
+      title: 'one command',
+      modes: BOTH,
+      run: (database) => commandStore(database).find('done-1'),
+      index: 'commands_pkey',
+      mostRows: 3,
+    },
+    {
+      title: 'timeline of a command',
+      modes: BOTH,
+      run: (database) => commandStore(database).timeline('done-1'),
+      index: 'command_events_story',
+      mostRows: 3,
+    },
+    {
+      title: 'command cancelled',
+      modes: BOTH,
+      run: (database) => commandStore(database).cancel('open-1', BY),
+      index: 'commands_pkey',
+      mostRows: 6,
+    },
+  ]
+}
+
+function ofOneClaim(work: (queue: Outbox, claim: Claim) => Promise<unknown>) {
+  return async (database: Database) => {
+    const queue = commandQueue(database, INSTANCE)
+    const [one] = await queue.claim(1, randomUUID())
+    if (one === undefined) throw new Error('no command is due')
+    await work(queue, one)
+  }
+}
+
+function recordResult(database: Database, requestId: string) {
+  const about = { ...RESULT, requestId, deviceId: deviceId(1) }
+  return commandResultStore(database, INSTANCE).record(about)
+}
+
+/** Heartbeats of as many devices, spread over the fleet: some with open commands. */
+export function group(devices: number) {
+  const heartbeat: Heartbeat = {
+    status: 'ok',
+    batteryPct: null,
+    networkType: null,
+    uptimeS: null,
+    isPlugged: null,
+    tempC: null,
+    signalDbm: null,
+    ramUsedMb: null,
+    appVersion: null,
+    agentVersion: null,
+    reportedAt: null,
+    fcmToken: null,
+    pingRequestId: null,
+  }
+  return Array.from({ length: GROUP }, (_, n) => ({
+    tokenHash: tokenHash(n * Math.floor(devices / GROUP) + 1),
+    heartbeat,
+    requestId: 'r',
+  }))
+}

@@ -1,0 +1,16 @@
+/** Every statement of src/db that reads a table which grows, each as the service asks it. */
+import { enrollmentStatements } from './enrollment-statements.ts'
+import type { Installation } from './installation.ts'
+import { listStatements } from './list-statements.ts'
+import { pushStatements } from './push-statements.ts'
+import type { Statement } from './statement.ts'
+import { upkeepStatements } from './upkeep-statements.ts'
+
+export function statementsOf(installation: Installation): readonly Statement[] {
+  return [
+    ...pushStatements(installation),
+    ...listStatements(installation),
+    ...enrollmentStatements(installation),
+    ...upkeepStatements(),
+  ]
+}

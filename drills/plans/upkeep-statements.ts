@@ -1,0 +1,71 @@
+/** What the service does by itself: sweeps, gauges, prunes, days of heartbeats. */
+import { commandQueue } from '../../src/db/command-queue.ts'
+import { partitions } from '../../src/db/partitions.ts'
+import { prunes } from '../../src/db/retention.ts'
+import { PRUNED_DAYS } from './installation.ts'
+import { BOTH, type Statement } from './statement.ts'
+
+/** As maintenance.ts takes them. */
+const BATCH = 500
+/** More than there is of anything. */
+const NEVER_DAYS = 10_000
+/** Each row leaves its indexes' pages alone; a command takes its three events with it, each found by itself. */
+const MOST_PAGES_OF_PRUNED = 40
+
+export function upkeepStatements(): readonly Statement[] {
+  return [
+    {
+      title: 'expiry sweep',
+      modes: BOTH,
+      run: (database) => commandQueue(database, 'drill').expire(BATCH),
+      index: 'commands_sweep',
+      mostRows: 4 * BATCH,
+      mostPages: 60 * BATCH, // each is entered anew into all indexes
+    },
+    {
+      title: 'gauge of waiting commands',
+      modes: BOTH,
+      run: (database) => commandQueue(database, 'drill').countWaiting(),
+      index: 'commands_due',
+      mostRows: 10_000,
+      mostPages: 10_000,
+    },
+    {
+      title: 'days of heartbeats',
+      modes: BOTH,
+      run: (database) => partitions(database, { retentionDays: NEVER_DAYS }).maintain(),
+      mostRows: 0,
+      mostPages: 500, // of the catalog
+    },
+    ...pruneStatements('of what is old', PRUNED_DAYS),
+    ...pruneStatements('where nothing is old', NEVER_DAYS),
+  ]
+}
+
+const BATCHES = 'batches of enrollment tokens'
+const PRUNED = [
+  ...['used signatures', 'commands', 'audit log', 'downloads', 'device tokens'],
+  ...['enrollment tokens', BATCHES, 'deleted devices'],
+]
+
+function pruneStatements(what: string, days: number): readonly Statement[] {
+  return PRUNED.map((table, index) => {
+    // Batches have an age of their own.
+    const isOld = days === PRUNED_DAYS || table === BATCHES
+    return {
+      title: `prune ${what}: ${table}`,
+      modes: BOTH,
+      async run(database) {
+        const all = prunes(database, {
+          ...{ commandDays: days, auditDays: days, downloadDays: days },
+          ...{ tokenDays: days, deviceDays: days, signatureS: days * 86_400 },
+        })
+        const prune = all[index]
+        if (prune === undefined || all.length !== PRUNED.length) throw new Error('another prune')
+        await prune(BATCH, null)
+      },
+      mostRows: isOld ? 6 * BATCH : 10,
+      mostPages: isOld ? MOST_PAGES_OF_PRUNED * BATCH : 100,
+    }
+  })
+}
