@@ -97,11 +97,15 @@ const CANCEL_SOME_OF = /* sql */ `
     select request_id, 'cancelled', 'device_deleted', jsonb_build_object('admin', $2::text), $3 from ended)
   select request_id as "requestId", action as "action" from ended`
 
-/** A gauge of each replica, every few seconds: to count 150,000 took 0.3 s. */
+/**
+ * A gauge of each replica, every few seconds: to count 150,000 took 0.3 s. In the order of commands_due, which holds just
+ * these: without it the planner read 194,131 of 3,000,000 rows to find 10,000 of 200,000.
+ */
 const MAX_COUNTED = 10_000
 const COUNT_WAITING = /* sql */ `
   select count(*)::int as "waiting" from (
-    select from commands where state = 'open' and next_attempt_at is not null limit ${MAX_COUNTED}) waiting`
+    select from commands where ended_at is null and next_attempt_at is not null
+    order by next_attempt_at, request_id limit ${MAX_COUNTED}) waiting`
 
 /** Remembers where it looked last: one for each dispatcher. */
 export function commandQueue(

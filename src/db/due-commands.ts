@@ -26,7 +26,7 @@ export interface ExpiryQueue {
 /** No transaction that accepts a command, or asks for its push, takes longer: each statement has 0.9 s. */
 const ACCEPTED_WITHIN_MS = 5_000
 /** Of the time, for looks at all that is due. A sweep comes every 5 s only, and takes as little of it. */
-const PAST_SHARE_OF_PUSH = 0.005
+const PAST_SHARE_OF_PUSH = 0.002
 const PAST_SHARE_OF_EXPIRY = 0.001
 
 /** The part of the index on (`column`, request_id) that a look reads. $n to $n + 3: lookValues. */
@@ -45,12 +45,15 @@ const LEASE_S = 60
 /**
  * MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
  * snapshot's: one may have come since. So a command without is leased too, and RECORD_NO_TOKEN decides. `due_at` is the
- * snapshot's as well, by which the index was read: the locked row may be a later version.
+ * snapshot's as well, by which the index was read: the locked row may be a later version. `ended_at`, not the state: so no
+ * index but commands_due can serve it (sql/0019). -infinity: with both ends the planner takes a range for small, and does not
+ * read the whole table instead. It stands behind the other end, from which the index is then read.
  */
 const CLAIM = /* sql */ `
   with due as materialized (
     select request_id from commands
-    where state = 'open' and ${within('next_attempt_at', 3)} and expires_at > now()
+    where ended_at is null and ${within('next_attempt_at', 3)} and next_attempt_at > '-infinity'
+      and expires_at > now()
     order by next_attempt_at, request_id
     limit $1
     for update skip locked),
