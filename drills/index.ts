@@ -6,6 +6,7 @@ import type { Drill } from './drill.ts'
 import { fcmDownDrill } from './fcm-down.ts'
 import { fleet100Drill, fleet2000Drill } from './fleet.ts'
 import { fuzzDrill } from './fuzz.ts'
+import { growthDrill } from './growth.ts'
 import {
   databaseFrozenDrill,
   databaseKillsDrill,
@@ -43,6 +44,7 @@ export const DRILLS: readonly Drill[] = [
   fleet2000Drill,
   previousReleaseDrill,
   plansDrill,
+  growthDrill,
   writersDrill,
   partitionsDrill,
   patroniDrill,

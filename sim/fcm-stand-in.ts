@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { setTimeout as wait } from 'node:timers/promises'
 import {
   type Answer,
   CANNED,
@@ -62,12 +63,18 @@ export interface FcmStandIn {
   close(): Promise<void>
 }
 
+export interface FcmStandInOptions {
+  readonly projectId?: string
+  readonly keyPair?: KeyPair
+  readonly port?: number
+  /** How long each answer takes. Default 0. */
+  readonly latencyMs?: number
+}
+
 const MAX_REQUEST_BYTES = 64 * 1024
 
 /** `port`: default any free one. Rejects where it is taken. */
-export async function startFcmStandIn(
-  options: { readonly projectId?: string; readonly keyPair?: KeyPair; readonly port?: number } = {},
-): Promise<FcmStandIn> {
+export async function startFcmStandIn(options: FcmStandInOptions = {}): Promise<FcmStandIn> {
   const server = createServer()
   server.listen(options.port ?? 0, '127.0.0.1')
   await once(server, 'listening')
@@ -95,6 +102,7 @@ export async function startFcmStandIn(
 
   async function handle(req: IncomingMessage, res: ServerResponse): Promise<void> {
     const answer = answerTo(req, await readText(req))
+    if (options.latencyMs !== undefined) await wait(options.latencyMs)
     if (answer === 'reset') res.socket?.resetAndDestroy()
     else if (answer !== 'hang') reply(res, answer)
   }
