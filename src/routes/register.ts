@@ -2,6 +2,7 @@
 import { AppError, invalidField } from '../core/errors.ts'
 import { type EnrollmentVerdict, noteEnrollment } from '../core/identity.ts'
 import { ALIAS, MAX_FCM_TOKEN_LENGTH } from '../core/ids.ts'
+import type { EnrollmentTokenStore } from '../db/enrollment-tokens.ts'
 import type { Enrolled, OnJudged, Registration, RegistrationOutcome } from '../db/registration.ts'
 import { asObject, type Fields, intField, optionalString } from '../http/fields.ts'
 import { type EnrollmentRoute, json, type RouteRequest } from '../http/route.ts'
@@ -13,6 +14,8 @@ export interface RegisterDeps {
     onJudged: OnJudged,
     isWanted: () => boolean,
   ) => Promise<RegistrationOutcome>
+  /** Of a token whose registration cannot be read: its line names it all the same. */
+  readonly tokens: Pick<EnrollmentTokenStore, 'judge'>
   readonly refuseEnrollment: (verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>) => Error
   readonly issueDeviceToken: () => IssuedToken
   /** Which HMAC_SECRET new enrollments are signed with. */
@@ -34,13 +37,13 @@ export function registerRoute(deps: RegisterDeps): EnrollmentRoute {
     body: 16 * 1024,
     async handle(request) {
       const body = asObject(request.body)
-      const { context } = request
+      const { context, tokenHash } = request
       const issued = deps.issueDeviceToken()
       const outcome = await announced(request, async (onJudged) => {
+        const asked = await askedFor(deps, body, tokenHash, onJudged)
         const registration = {
-          ...readDescription(body),
-          enrollmentTokenHash: request.tokenHash,
-          alias: optionalString(body, 'alias', 64, ALIAS) ?? null,
+          ...asked,
+          enrollmentTokenHash: tokenHash,
           newDeviceId: deps.newId(),
           deviceTokenHash: issued.hash,
           hmacSecretId: deps.hmacSecretId,
@@ -100,6 +103,22 @@ async function announced<T>(
     })
   } finally {
     write()
+  }
+}
+
+/** What the body says; where it cannot be meant, the token is looked up for the lines before that is thrown. */
+async function askedFor(
+  { tokens }: Pick<RegisterDeps, 'tokens'>,
+  body: Fields,
+  tokenHash: Buffer,
+  onJudged: OnJudged,
+) {
+  try {
+    const alias = optionalString(body, 'alias', 64, ALIAS) ?? null
+    return { ...readDescription(body), alias }
+  } catch (error) {
+    await tokens.judge(tokenHash).then(onJudged, () => {}) // the answer does without
+    throw error
   }
 }
 

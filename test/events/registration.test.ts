@@ -117,34 +117,35 @@ t.test('a refusal of the route has only the two lines of a registration', async 
   }
 })
 
-t.test(
-  'a body that cannot be used, and a look-up that fails: nothing is known of the token',
-  async (t) => {
-    const { token } = await issue('unjudged')
-    const nothing = { token_id: null, result: null }
-    const odd = await register(token, { alias: 'no alias' })
+t.test('a body that cannot be used names its token, a look-up that fails names none', async (t) => {
+  const { token, tokenId } = await issue('unjudged')
+  const nothing = { token_id: null, result: null }
+  for (const body of [{ alias: 'no alias' }, { sdk_int: 'x' }, { hardware_id: 7 }, { model: [] }]) {
+    const odd = await register(token, body)
     t.equal(odd.status, 422)
-    const arrived = inside(odd.requestId, REGISTER)
-    await compareOnly(t, service, 'register.request', 'INFO', arrived, nothing)
-    const failed = { token_id: null, result: 'invalid_field' }
-    await compareOnly(t, service, 'register.fail', 'WARN', end(odd, REGISTER), failed)
+    const alias = 'unjudged'
+    const arrived = inside(odd.requestId, REGISTER, { alias })
+    const request = { token_id: tokenId, result: null }
+    await compareOnly(t, service, 'register.request', 'INFO', arrived, request)
+    const failed = { token_id: tokenId, result: 'invalid_field' }
+    await compareOnly(t, service, 'register.fail', 'WARN', end(odd, REGISTER, { alias }), failed)
+  }
 
-    await db.query('begin')
-    await db.query('lock table enrollment_tokens in access exclusive mode')
-    const away = await register(token)
-    await db.query('commit')
-    t.equal(away.status, 503)
-    const unknown = inside(away.requestId, REGISTER)
-    await compareOnly(t, service, 'register.request', 'INFO', unknown, nothing)
-    t.same(
-      (await story(service, away.requestId)).map(({ event, alias }) => [event, alias]),
-      [
-        ['register.request', null],
-        ['http.error', null],
-      ],
-    )
-  },
-)
+  await db.query('begin')
+  await db.query('lock table enrollment_tokens in access exclusive mode')
+  const away = await register(token)
+  await db.query('commit')
+  t.equal(away.status, 503)
+  const unknown = inside(away.requestId, REGISTER)
+  await compareOnly(t, service, 'register.request', 'INFO', unknown, nothing)
+  t.same(
+    (await story(service, away.requestId)).map(({ event, alias }) => [event, alias]),
+    [
+      ['register.request', null],
+      ['http.error', null],
+    ],
+  )
+})
 
 t.test(
   'a token of an older release, without a tag, is known before the body is read',
