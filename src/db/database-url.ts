@@ -144,7 +144,7 @@ function readQuery(params: URLSearchParams): Query {
   const unknown = keys.find((key) => !KEYS.some((known) => known === key))
   if (unknown !== undefined) {
     const meant = nearest(unknown, KEYS)
-    const question = meant === undefined ? '' : `; is ${meant} meant?`
+    const question = meant === undefined ? '.' : `; is ${meant} meant?`
     throw new DatabaseUrlError(
       `its query has ${unknown}, which means nothing here${question} Known: ${KEYS.join(', ')}`,
     )
