@@ -94,5 +94,8 @@ function isSame(first: string | null, again: string | null): boolean {
 }
 
 function lettersAndDigits(text: string | null): string {
-  return (text ?? '').toLowerCase().replace(/[^\p{L}\p{N}]/gu, '')
+  return (text ?? '')
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]/gu, '')
 }

@@ -10,7 +10,7 @@ const SHARED = `unknown Unknown NULL none nil n/a N/A NaN undefined unset false 
   1234567890ABCDEF fedcba9876543210 9876543210 abcdefghijk 00:11:22:33:44:55 112233445566 0102030405060708 AABBCCDDEEFF
   deadbeef DEADBEEFDEADBEEF 12341234 000000000000000000000001 20080411 -2147483648 2147483647 (null) <unknown>
   [object_Object] permission_denied java.lang.SecurityException NOT_FOUND no_permission serial_unknown anonymous
-  qcom ranchu goldfish mt6765 exynos9610 msm8953 sdk_gphone64_x86_64 hidden restricted dummy NoSN`
+  qcom ranchu goldfish mt6765 exynos9610 msm8953 sdk_gphone64_x86_64 hidden restricted dummy NoSN ｕｎｋｎｏｗｎ ００００`
 
 const OWN = `R4S1409240004533 H1 SIM-D01 a3f9c2d1e0b74a15 52638d7 12345 354916080123456 b8:27:eb:12:34:56
   6377acb3-0000-4000-8000-000000000025 123456789X serial-1 testbed nullsoft RF8N30ABCDE
