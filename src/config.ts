@@ -65,7 +65,7 @@ export function parseConfig(
     databasePoolMax: read.integer('DATABASE_POOL_MAX'),
     isDatabasePrepared: read.flag('DATABASE_PREPARED'),
     allowUnsafeDatabase: read.flag('ALLOW_UNSAFE_DATABASE'),
-    dataDir: resolve(read.text('DATA_DIR') ?? 'data'),
+    dataDir: readDataDir(read),
     adminTokens: readAdminTokens(read),
     hmacSecrets: readHmacSecrets(read),
     adminHmacSecret: readAdminHmacSecret(read),
@@ -203,6 +203,18 @@ function readHost(read: EnvReader, fallback: string): string {
     read.fault('HOST', `${shown(host)} cannot be meant; give ${rule}`)
   }
   return host
+}
+
+/** What a shell would have made something of would be made here, and a fleet begun anew in it. */
+function readDataDir(read: EnvReader): string {
+  const path = read.text('DATA_DIR') ?? 'data'
+  if (/^(["'\s~$%]|file:)|\s$/.test(path)) {
+    read.fault(
+      'DATA_DIR',
+      `${shown(path)} cannot be meant; give a path as it is, such as /var/lib/fleetloop`,
+    )
+  }
+  return resolve(path)
 }
 
 function readCommandActions(read: EnvReader): readonly string[] {
