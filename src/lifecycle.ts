@@ -24,7 +24,10 @@ export interface ServiceState {
 }
 
 export interface LifecycleDeps
-  extends Pick<StartupDeps, 'databaseUrl' | 'database' | 'secrets' | 'observe' | 'say' | 'log'> {
+  extends Pick<
+    StartupDeps,
+    'databaseUrl' | 'dialer' | 'database' | 'secrets' | 'observe' | 'say' | 'log'
+  > {
   readonly config: Config
   readonly version: string
   readonly startedAtMs: number
@@ -55,7 +58,7 @@ const HURRIED_MS = 250
 // the database is frozen.
 /** An answer proves for so long that the database is there. */
 const FRESH_MS = 100
-/** The same where all connections are busy, or were: each may wait for a lock (500 ms, db/pool.ts) before it has an answer. */
+/** The same where all connections are busy, or were: each may wait for a lock (500 ms, db/client-options.ts) before it has an answer. */
 const BUSY_FRESH_MS = 700
 /** Longest wait for a ping. */
 const PING_MS = 800

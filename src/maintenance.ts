@@ -1,6 +1,7 @@
 /**
  * What the service does by itself, on every replica, each task safe beside the others: heartbeat partitions
- * ahead and retention, expiry of commands, pruning of what is kept for so long, and the number of commands that wait.
+ * ahead and retention, expiry of commands, pruning of what is kept for so long, the number of commands that wait, and
+ * whether a database that was away is back.
  */
 import type { BackgroundTask, TellFailure } from './background-failures.ts'
 import { type Periodic, startPeriodic } from './core/periodic.ts'
@@ -16,6 +17,8 @@ export interface MaintenanceDeps {
   readonly prunes: readonly Prune[]
   readonly log: Log
   readonly tellFailure: TellFailure
+  /** While the database is away: asks it whatever would prove that it is back. */
+  readonly probe: () => Promise<void>
   /** Monotonic. */
   readonly nowMs: () => number
   /** How often commands are counted and expired. Default SWEEP_MS. */
@@ -34,6 +37,8 @@ export interface Maintenance {
 }
 
 const SWEEP_MS = 5_000
+/** While the database is away: nobody else may ask it anything. */
+const PROBE_MS = 1_000
 const PARTITIONS_MS = 60 * 60_000
 const PRUNE_MS = 10 * 60_000
 /** Of the time, for a gauge: under a snapshot that is held it reads whatever was due since. */
@@ -97,6 +102,7 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
         startPeriodic(deps.sweepMs ?? SWEEP_MS, sweep, telling('sweep')),
         // Apart from the sweep, which must go on whatever a gauge costs.
         startPeriodic(deps.sweepMs ?? SWEEP_MS, count, telling('count')),
+        startPeriodic(PROBE_MS, deps.probe, () => {}), // that it fails is known
         startPeriodic(PARTITIONS_MS, partitionsOnce, telling('partitions')),
         startPeriodic(PRUNE_MS, prune, telling('prune')),
       ]

@@ -88,7 +88,6 @@ async function compose(
   const closing = new AbortController()
   const health = new DatabaseHealth(background, nowMs)
   const state: ServiceState = { instanceId: null, isPrepared: false }
-
   const stores = createStores({
     url: opened.url,
     isPrepared: config.isDatabasePrepared,
@@ -105,6 +104,7 @@ async function compose(
   const changed = new KeyedSignal()
   const onChanged = (requestId: string) => changed.notify(requestId)
   const tellFailure = backgroundFailures({ log: logger, health, nowMs })
+  const pingOnce = joined(() => ping(stores.database, health.needsWrite))
   const maintenance = createMaintenance({
     partitions: stores.partitions,
     queue: stores.queue,
@@ -115,6 +115,7 @@ async function compose(
     log: logger,
     tellFailure,
     nowMs,
+    probe: async () => (health.isDown ? pingOnce() : undefined),
     onEnded: onChanged,
   })
   const metrics = edges.createMetrics({
@@ -132,7 +133,6 @@ async function compose(
       commandsWaiting: () => maintenance.commandsWaiting,
     },
   })
-
   const secrets = new Map(config.hmacSecrets.map(({ id, secret }) => [id, secret]))
   /** undefined: a secret that the configuration lacks; start-up refuses that, unless another replica has it. */
   const keyOf = (device: { hmacSecretId: string; deviceId: string; enrollmentNo: number }) => {
@@ -158,7 +158,6 @@ async function compose(
     failpoint,
   })
 
-  const pingOnce = joined(() => ping(stores.database))
   const guards = createGuards({
     adminTokens: config.adminTokens,
     hmacSecrets: config.hmacSecrets,
@@ -264,6 +263,7 @@ async function compose(
     log: background,
     flushLog: logger.flush,
     databaseUrl: opened.url,
+    dialer: stores.dialer,
     database: stores.database,
     secrets: stores.secrets,
     observe: health.report,

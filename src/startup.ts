@@ -4,6 +4,7 @@ import { errorText } from './core/error-text.ts'
 import { AppError } from './core/errors.ts'
 import { sleep } from './core/wait.ts'
 import { checkDatabase } from './db/database-check.ts'
+import type { Dialer } from './db/dialer.ts'
 import { startEmbedded } from './db/embedded.ts'
 import type { HmacSecretStore } from './db/hmac-secrets.ts'
 import type { SequenceCheck } from './db/identity-sequences.ts'
@@ -11,7 +12,7 @@ import { readInstanceId } from './db/installation.ts'
 import { MigrationError, migrate, readMigrations, tablesOf } from './db/migrate.ts'
 import type { Database } from './db/pool.ts'
 import { SessionError } from './db/session-check.ts'
-import { isOwnWait, isUnavailable } from './db/sqlstate.ts'
+import { isUnavailable, OwnWaitError } from './db/sqlstate.ts'
 import { secretFingerprint } from './security/tokens.ts'
 import type { Line } from './telemetry/events.ts'
 
@@ -23,6 +24,7 @@ export class StartError extends Error {
 export interface StartupDeps {
   readonly config: Config
   readonly databaseUrl: string
+  readonly dialer: Dialer
   readonly database: Database
   readonly secrets: HmacSecretStore
   /** Told why the start does not get on (and, undefined, that it does). */
@@ -64,17 +66,22 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
   const { config, database, closing } = deps
   const migrations = readMigrations()
   const sayWhy = createWaitNotes(deps.say)
+  let which = ''
+  const waits = (cause: unknown) => {
+    deps.observe(cause)
+    sayWhy(which, errorText(cause))
+  }
   while (!closing.aborted) {
-    let which = config.migrateDatabaseUrl === null ? '' : ' of MIGRATE_DATABASE_URL'
+    which = config.migrateDatabaseUrl === null ? '' : ' of MIGRATE_DATABASE_URL'
     try {
       const url = config.migrateDatabaseUrl ?? deps.databaseUrl
-      await migrate(
-        url,
-        migrations,
-        config.allowUnsafeDatabase,
-        (check) => report(check, deps),
-        (why) => sayWhy(which, why),
-      )
+      await migrate(url, migrations, {
+        dialer: deps.dialer,
+        isUnsafeAllowed: config.allowUnsafeDatabase,
+        onSequences: (check) => report(check, deps),
+        onSilent: waits,
+        onWait: (why) => sayWhy(which, why),
+      })
       which = ''
       await refuseUnfit(deps, tablesOf(migrations))
       deps.identified(await readInstanceId(database))
@@ -87,9 +94,8 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
       if (cause instanceof MigrationError) throw unfit([cause.message])
       if (cause instanceof SessionError) throw unfit(cause.faults)
       if (isPoolerRefusal(cause)) throw unfit([POOLER])
-      if (!isUnavailable(cause) && !isOwnWait(cause)) throw error
-      deps.observe(cause)
-      sayWhy(which, errorText(cause))
+      if (!isUnavailable(cause) && !(cause instanceof OwnWaitError)) throw error
+      waits(cause)
     }
     await sleep(RETRY_MS, closing)
   }
@@ -103,7 +109,7 @@ function createWaitNotes(say: (text: string) => void): (which: string, why: stri
     const what = `the database${which}: ${why}`
     if (said.has(what) || said.size === MAX_WAIT_NOTES) return
     said.add(what)
-    say(`waiting for ${what}; trying again every ${RETRY_MS / 1_000} s`)
+    say(`waiting for ${what}; trying again`)
   }
 }
 

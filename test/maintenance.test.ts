@@ -22,6 +22,7 @@ function deps(queue: Partial<MaintenanceDeps['queue']>): MaintenanceDeps {
     log: { write: () => {} },
     tellFailure: () => {},
     nowMs: () => 0,
+    probe: async () => {},
     onEnded: () => {},
     sweepMs: 1,
   }

@@ -70,7 +70,7 @@ t.test('through PgBouncer in transaction mode', { skip: missingPgBouncer }, asyn
     const db = await connect(t, directUrl)
     await until(async () => {
       const { rows } = await db.query(
-        `select from pg_stat_activity where usename = $1 and query = 'select pg_sleep(3600)'`,
+        `select from pg_stat_activity where usename = $1 and state = 'active' and query = 'select pg_sleep(3600)'`,
         [name],
       )
       return rows.length === 0

@@ -5,6 +5,7 @@ import type { ReadAt } from '../core/zip.ts'
 import { MAX_CHUNK_BYTES, writeChunks } from './apk-chunks.ts'
 import { type AuditedBy, type Build, findBuild, type NewBuild } from './apk-rows.ts'
 import type { Database, Queryable } from './pool.ts'
+import { settle } from './settle.ts'
 import { sqlstate } from './sqlstate.ts'
 
 export type PublishOutcome =
@@ -93,7 +94,10 @@ async function publishOnce(
   if (stored === undefined) throw new Error('a build vanished while it was published')
   if (stored.withdrawnAt !== null) return { kind: 'conflict', reason: 'withdrawn' }
   if (!stored.sha256.equals(sha256)) return { kind: 'conflict', reason: 'other_bytes' }
-  if (stored.hasBytes) return { kind: 'already_published', build: stored }
+  if (stored.hasBytes) {
+    await settle(tx)
+    return { kind: 'already_published', build: stored }
+  }
 
   await writeChunks(tx, build, readAt)
   const audited = [buildId, by.admin, by.requestId, by.ip]

@@ -16,6 +16,7 @@ import {
   readBuilds,
 } from './apk-rows.ts'
 import type { Database } from './pool.ts'
+import { settle } from './settle.ts'
 
 export type { AuditedBy, Build, NewBuild, PublishOutcome }
 
@@ -117,8 +118,9 @@ export function apkStore(database: Database): ApkStore {
       const query = { name: 'apks.withdraw', text: WITHDRAW, values }
       const [build] = await readBuilds(database, query)
       if (build !== undefined) return { kind: 'withdrawn', build }
-      const isKnown = (await findBuild(database, buildId)) !== undefined
-      return { kind: isKnown ? 'already_withdrawn' : 'unknown' }
+      if ((await findBuild(database, buildId)) === undefined) return { kind: 'unknown' }
+      await settle(database)
+      return { kind: 'already_withdrawn' }
     },
 
     readChunks: chunkReader(database),

@@ -1,6 +1,7 @@
 /** Owner of `commands` as results: only the addressed device's, the first wins, a late one is kept and marked. */
 import type { Outcome } from '../core/command.ts'
 import type { Queryable } from './pool.ts'
+import { settle } from './settle.ts'
 
 export interface CommandResult {
   readonly requestId: string
@@ -93,7 +94,9 @@ export function commandResultStore(database: Queryable, instance: string): Comma
         values: [result.requestId, result.deviceId],
       })
       const row = existing.rows[0]
-      return row === undefined ? { kind: 'unknown' } : { kind: 'duplicate', ...row }
+      if (row === undefined) return { kind: 'unknown' }
+      await settle(database)
+      return { kind: 'duplicate', ...row }
     },
   }
 }

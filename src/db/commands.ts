@@ -4,6 +4,7 @@ import { type CommandFilter, listCommands } from './command-lists.ts'
 import { COLUMNS, type CommandRow, JOINED } from './command-rows.ts'
 import type { Database, Queryable } from './pool.ts'
 import { TIMELINE } from './push-steps.ts'
+import { settle } from './settle.ts'
 
 export type { CommandFilter, CommandRow }
 
@@ -202,7 +203,9 @@ async function repeat(
 ): Promise<AcceptOutcome> {
   const isSame = isSameDevice && known.requestHash.equals(command.contentHash)
   const row = isSame ? await find(tx, command.requestId) : undefined
-  return row === undefined ? { kind: 'conflict' } : { kind: 'repeated', command: row }
+  if (row === undefined) return { kind: 'conflict' }
+  await settle(tx)
+  return { kind: 'repeated', command: row }
 }
 
 async function find(database: Queryable, requestId: string): Promise<CommandRow | undefined> {

@@ -1,21 +1,19 @@
-/** Connections that no pool holds: of the migrations, and of the embedded database's own start. pool.ts makes the others. */
+/** The only place that makes a connection to PostgreSQL: which server a URL means is decided here, and nowhere above. */
+import type pg from 'pg'
 import { connectionOf } from './database-url.ts'
-import {
-  isReadOnly,
-  ReadOnlyServerError,
-  ServerClient,
-  type ServerClientConfig,
-} from './server-client.ts'
+import { ReadOnlyServerError, ServerClient } from './server-client.ts'
 import { connectFailure } from './sqlstate.ts'
 
 /** What a connection is asked for besides its URL. */
 export interface ConnectOptions
   extends Omit<
-    ServerClientConfig,
+    pg.ClientConfig,
     'connectionString' | 'host' | 'port' | 'user' | 'password' | 'database' | 'ssl'
   > {
   /** Takes a standby as well. */
   readonly mayBeReadOnly?: boolean
+  /** Asks it whether it can be relied on; throws where it cannot. Within the same attempt. */
+  readonly verify?: (client: ServerClient) => Promise<void>
 }
 
 /**
@@ -24,7 +22,7 @@ export interface ConnectOptions
  */
 export async function connect(
   url: string,
-  { mayBeReadOnly = false, ...options }: ConnectOptions,
+  { mayBeReadOnly = false, verify, ...options }: ConnectOptions,
   signal: AbortSignal,
 ): Promise<ServerClient> {
   const client = new ServerClient({ ...connectionOf(url), ...options })
@@ -34,7 +32,8 @@ export async function connect(
     signal.addEventListener('abort', giveUp)
     await client.connect()
     // What a standby knows may be old, and it takes no writes.
-    if (!mayBeReadOnly && isReadOnly(client)) throw new ReadOnlyServerError(client.readOnlyReasons)
+    if (!mayBeReadOnly && client.isReadOnly) throw new ReadOnlyServerError(client.readOnlyReasons)
+    await verify?.(client)
     return client
   } catch (error) {
     client.connection.stream.destroy()

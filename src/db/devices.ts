@@ -7,6 +7,7 @@ import { killDeviceTokens } from './device-tokens.ts'
 import type { PushTokenOffer } from './heartbeats.ts'
 import type { Database, Query, Queryable } from './pool.ts'
 import { NEXT_DUE_AT } from './push-token-limit.ts'
+import { settle } from './settle.ts'
 
 /** A device with its last status, as an admin sees it: never a secret. Times are RFC 3339. */
 export interface DeviceRow {
@@ -253,6 +254,7 @@ function markDeleted(
       const known = await find(tx, deviceId)
       if (known === undefined) return { outcome: { kind: 'unknown' }, cancelled: [] }
       const cancelled = await cancelSomeOf(tx, deviceId, by)
+      await settle(tx)
       return { outcome: { kind: 'already_deleted', alias: known.alias }, cancelled }
     }
     await killDeviceTokens(tx, deviceId, 'device_deleted')
@@ -260,14 +262,8 @@ function markDeleted(
     const cancelled = await cancelSomeOf(tx, deviceId, by)
     const { admin, requestId, ip } = by
     const detail = { alias, cancelled_commands: cancelledCommands }
-    await writeAudit(tx, {
-      admin,
-      requestId,
-      ip,
-      what: 'device.delete',
-      subject: deviceId,
-      detail,
-    })
+    const who = { admin, requestId, ip }
+    await writeAudit(tx, { ...who, what: 'device.delete', subject: deviceId, detail })
     return { outcome: { kind: 'deleted', alias }, cancelled }
   })
 }

@@ -63,7 +63,10 @@ interface Place extends Binaries {
 }
 
 const READY_MS = 30_000
-const POLL_MS = 20
+/** Doubled after each look: a server that recovers slowly must not have to refuse fifty connections a second. */
+const FIRST_POLL_MS = 20
+const LAST_POLL_MS = 500
+const ATTEMPT_MS = 10_000
 const INITDB_MS = 120_000
 const FAST_SHUTDOWN_MS = 8000
 const IMMEDIATE_SHUTDOWN_MS = 5000
@@ -230,7 +233,7 @@ function openLog(path: string): number {
 /** undefined once it answers on our socket; else what stands against it: it ended, or READY_MS are over. */
 async function awaitReady(place: Place, pid: number): Promise<string | undefined> {
   const deadline = performance.now() + READY_MS
-  for (;;) {
+  for (let pollMs = FIRST_POLL_MS; ; pollMs = Math.min(2 * pollMs, LAST_POLL_MS)) {
     let fault = 'it ended'
     if (!isAlive(pid)) return fault
     try {
@@ -240,7 +243,7 @@ async function awaitReady(place: Place, pid: number): Promise<string | undefined
       fault = error instanceof Error ? error.message : String(error)
     }
     if (performance.now() > deadline) return fault
-    await wait(POLL_MS)
+    await wait(pollMs)
   }
 }
 
@@ -252,8 +255,7 @@ async function makeDatabase(place: Place): Promise<void> {
 /** On a connection of its own, to the database that initdb made. Returns the number of rows. */
 async function query(place: Place, text: string): Promise<number> {
   const options = { mayBeReadOnly: true, query_timeout: 10_000 }
-  const client = await connect(url(place, 'postgres'), options, AbortSignal.timeout(2_000))
-  client.on('error', () => {})
+  const client = await connect(url(place, 'postgres'), options, AbortSignal.timeout(ATTEMPT_MS))
   try {
     return (await client.query(text)).rows.length
   } finally {

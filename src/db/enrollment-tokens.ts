@@ -9,6 +9,7 @@ import {
   STATUS,
 } from './enrollment-token-lists.ts'
 import type { Database, Queryable } from './pool.ts'
+import { settle } from './settle.ts'
 
 export interface NewEnrollmentToken {
   readonly tokenId: string
@@ -233,5 +234,7 @@ async function whyNotRevoked(tx: Queryable, tokenId: string): Promise<RevokeOutc
   })
   const status = rows[0]?.status
   if (status === undefined) return 'unknown'
-  return status === 'revoked' || status === 'active' ? 'already_revoked' : status
+  if (status !== 'revoked' && status !== 'active') return status
+  await settle(tx)
+  return 'already_revoked'
 }

@@ -6,17 +6,20 @@
  * must be one of those that failed, or have a connection made since connecting failed: that reads go well proves nothing.
  * So it is where connections cannot be made, whatever the reason: those that are left may serve on for long. Where one
  * was lost the others may be next: one that was made before proves nothing for LOST_SETTLE_MS.
+ *
+ * Where a write got no answer, only a write that was committed ends the episode: reads go on while commits wait for a
+ * standby.
  */
 import { errorText } from '../core/error-text.ts'
 import type { Line } from '../telemetry/events.ts'
-import { CONNECT, LOST, type Outcome } from './pool.ts'
+import { CONNECT, LOST, type Outcome } from './outcome.ts'
 import { isAway, isPartial } from './sqlstate.ts'
 import { type Trouble, troubleOf } from './trouble.ts'
 
 type Success = Extract<Outcome, { readonly kind: 'worked' }>
 
 const SETTLE_MS = 200
-/** Longer than an attempt to make a new one takes (CONNECT_TIMEOUT_MS, pool.ts): by then it is known. */
+/** Longer than it takes to find an attempt to make a new one silent (CONNECT_TIMEOUT_MS, pool.ts). */
 const LOST_SETTLE_MS = 1_000
 /** What failed may not be tried again for long: after so much time without a failure any success counts. */
 const FORGET_MS = 60_000
@@ -28,6 +31,7 @@ export class DatabaseHealth {
   readonly #nowMs: () => number
   #downSinceMs: number | undefined
   #trouble: Trouble = 'other'
+  #needsWrite = false
   /** What failed in this episode while others may have succeeded. */
   readonly #failed = new Set<string>()
   #failedAtMs = Number.NEGATIVE_INFINITY
@@ -49,11 +53,17 @@ export class DatabaseHealth {
     return this.isDown ? this.#trouble : undefined
   }
 
+  /** A write must succeed to end this episode. */
+  get needsWrite(): boolean {
+    return this.#needsWrite
+  }
+
   readonly observe = (outcome: Outcome): void => {
     if (outcome.kind === 'worked') {
       if (this.#downSinceMs !== undefined && this.#isProof(outcome)) this.#up()
     } else if (isAway(outcome.error)) {
-      const { what, error } = outcome
+      const { what, error, isWrite } = outcome
+      if (isWrite && !isPartial(error)) this.#needsWrite = true
       if (what === CONNECT || (what !== LOST && isPartial(error))) this.#failed.add(what)
       this.#failedAtMs = this.#nowMs()
       if (what === CONNECT) this.#connectFailedAtMs = this.#failedAtMs
@@ -68,9 +78,10 @@ export class DatabaseHealth {
     else this.#down(error, null)
   }
 
-  #isProof({ what, startedAtMs, connectedAtMs }: Success): boolean {
+  #isProof({ what, startedAtMs, connectedAtMs, isWrite }: Success): boolean {
     const quietMs = startedAtMs - this.#failedAtMs
     if (quietMs < SETTLE_MS) return false
+    if (this.#needsWrite && !isWrite && quietMs <= FORGET_MS) return false
     const isOlder = connectedAtMs <= this.#lostAtMs
     if (isOlder && startedAtMs - this.#lostAtMs < LOST_SETTLE_MS) return false
     if (this.#failed.size === 0 || this.#failed.has(what) || quietMs > FORGET_MS) return true
@@ -95,6 +106,7 @@ export class DatabaseHealth {
     const downMs = this.#nowMs() - this.#downSinceMs
     this.#downSinceMs = undefined
     this.#failed.clear()
+    this.#needsWrite = false
     this.#log({ event: 'db.recovered', fields: { down_ms: downMs } })
   }
 }

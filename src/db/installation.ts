@@ -1,6 +1,7 @@
 /** Which installation a database is, and whether it answers. */
 import { randomUUID } from 'node:crypto'
 import type { Queryable } from './pool.ts'
+import { WRITE_NOTHING } from './settle.ts'
 
 const INSTANCE_ID = /* sql */ `
   with made as (
@@ -25,6 +26,7 @@ export async function readInstanceId(database: Queryable): Promise<string> {
   return row.instanceId
 }
 
-export async function ping(database: Queryable): Promise<void> {
-  await database.query({ name: 'installation.ping', text: PING })
+/** `writes`: it must take a write. */
+export async function ping(database: Queryable, writes: boolean): Promise<void> {
+  await database.query(writes ? WRITE_NOTHING : { name: 'installation.ping', text: PING })
 }

@@ -8,9 +8,10 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { sleep, within } from '../core/wait.ts'
 import { connect } from './connect.ts'
+import { Dialer } from './dialer.ts'
 import { advanceSequences, type SequenceCheck } from './identity-sequences.ts'
 import { PIN_LOCALLY, readSession, SessionError, sessionFaults } from './session-check.ts'
-import { isUnavailable } from './sqlstate.ts'
+import { isGivenUp, isUnavailable } from './sqlstate.ts'
 
 export interface Migration {
   readonly number: number
@@ -27,6 +28,17 @@ export class MigrationError extends Error {
   override readonly name = 'MigrationError'
 }
 
+export interface MigrateOptions {
+  /** Default: one of its own. */
+  readonly dialer?: Dialer
+  /** ALLOW_UNSAFE_DATABASE. */
+  readonly isUnsafeAllowed?: boolean
+  readonly onSequences?: (check: SequenceCheck) => void
+  readonly onSilent?: (error: Error) => void
+  /** It waits for a lock. */
+  readonly onWait?: (why: string) => void
+}
+
 interface Applied {
   readonly number: number
   readonly name: string
@@ -40,10 +52,16 @@ const LOCK_POLL_MS = 200
 /** A start that waits for a lock is said to do so after this. */
 const WAIT_TOLD_MS = 500
 const LOCK_TIMEOUT_MS = 800
-const CONNECT_TIMEOUT_MS = 2_000
+/** An attempt to connect that takes longer is told, and goes on. */
+const SILENT_MS = 2_000
 /** Of the statements around a migration; then the way to the server is lost. A migration itself takes its time. */
 const ANSWER_TIMEOUT_MS = 5_000
 const NO_TIMEOUT_MS = 2 ** 31 - 1
+const CLIENT_OPTIONS = {
+  query_timeout: ANSWER_TIMEOUT_MS,
+  keepAlive: true, // a server that is gone ends a long migration too
+  application_name: 'fleetloop-migrate',
+}
 /** Tries of one migration that waits for a table lock; then the service gives up and is started anew. */
 const MAX_LOCK_TRIES = 66
 
@@ -101,17 +119,21 @@ export function tablesOf(migrations: readonly Migration[]): readonly string[] {
 export async function migrate(
   url: string,
   migrations: readonly Migration[],
-  isUnsafeAllowed = false,
-  onSequences: (check: SequenceCheck) => void = () => {},
-  onWait: (why: string) => void = () => {},
+  {
+    isUnsafeAllowed = false,
+    onSequences = () => {},
+    onWait = () => {},
+    ...options
+  }: MigrateOptions = {},
 ): Promise<number> {
-  const options = {
-    query_timeout: ANSWER_TIMEOUT_MS,
-    keepAlive: true, // a server that is gone ends a long migration too
-    application_name: 'fleetloop-migrate',
-  }
-  const client = await connect(url, options, AbortSignal.timeout(CONNECT_TIMEOUT_MS))
-  client.on('error', () => {}) // a lost connection also fails the statement in flight: reported there
+  const dialer = options.dialer ?? new Dialer()
+  const client = await dialer.dial({
+    attempt: (signal) => connect(url, CLIENT_OPTIONS, signal),
+    isWanted: () => true,
+    onSilent: options.onSilent ?? (() => {}),
+    silentAfterMs: SILENT_MS,
+  })
+  if (client === undefined) throw new Error('the service is stopping')
   try {
     await refuseUnfit(client, isUnsafeAllowed)
     let appliedCount = 0
@@ -128,9 +150,12 @@ export async function migrate(
     const advanced = () => locked(client, onWait, () => advanceSequences(client, tables))
     onSequences(await withLockRetries('a sequence', onWait, advanced))
     return appliedCount
+  } catch (error) {
+    client.isStuck = isGivenUp(error)
+    throw error
   } finally {
     // A server that went silent never says goodbye.
-    await within(client.end(), ANSWER_TIMEOUT_MS)
+    await within(dialer.hangUp(client), ANSWER_TIMEOUT_MS)
   }
 }
 

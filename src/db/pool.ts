@@ -1,28 +1,27 @@
 /**
  * The way to PostgreSQL: a bounded pool that never hangs, never crashes the process and never hands
- * out a poisoned connection. Its time-outs and listeners answer measured traps of `pg`.
+ * out a poisoned connection. Its time-outs answer measured traps of `pg`.
  */
-import pg from 'pg'
+import type pg from 'pg'
 import { AppError } from '../core/errors.ts'
 import type { AtFailpoint } from '../core/failpoint.ts'
 import { within } from '../core/wait.ts'
 import { marked, overloaded, unavailable } from './call-failure.ts'
-import { connectionOf } from './database-url.ts'
+import { clientOptionsOf } from './client-options.ts'
+import { connect } from './connect.ts'
+import { Connections } from './connections.ts'
+import { Dialer } from './dialer.ts'
+import { CONNECT, hasChanged, LOST, mayWrite, type Outcome } from './outcome.ts'
+import type { ServerClient } from './server-client.ts'
+import type { VerifySession } from './session-check.ts'
 import {
-  isReadOnly,
-  ReadOnlyServerError,
-  readOnlyReasons,
-  ServerClient,
-  type ServerClientConfig,
-} from './server-client.ts'
-import { PINNED_SETTINGS, type VerifySession } from './session-check.ts'
-import {
-  connectFailure,
   isAway,
-  isOwnWait,
+  isGivenUp,
   isUnavailable,
   leavesSessionSound,
+  OwnWaitError,
   sqlstate,
+  UnreplicatedError,
 } from './sqlstate.ts'
 
 /** One statement. `name` makes it a prepared statement (unless DATABASE_PREPARED=false) and labels its errors. */
@@ -30,6 +29,8 @@ export interface Query {
   readonly name: string
   readonly text: string
   readonly values?: readonly unknown[]
+  /** Whenever it succeeds it has written, though it is a `select`. */
+  readonly isWrite?: true
 }
 
 export interface Result<Row> {
@@ -47,19 +48,10 @@ export interface Database extends Queryable {
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>
 }
 
-/** How a statement went, an attempt to connect, or a connection: `what` is the query's name, `begin`, `commit`, CONNECT or LOST. */
-export type Outcome =
-  | { readonly kind: 'failed'; readonly what: string; readonly error: unknown }
-  | {
-      readonly kind: 'worked'
-      readonly what: string
-      /** When it was begun, and when its connection was made: by performance.now(). */
-      readonly startedAtMs: number
-      readonly connectedAtMs: number
-    }
-
 export interface PoolOptions {
   readonly url: string
+  /** Default: one of its own. Pools of one process share theirs. */
+  readonly dialer?: Dialer
   readonly maxConnections: number
   readonly isPrepared: boolean
   /** Statements longer than this are given up, on both sides of the connection. Default QUERY_TIMEOUT_MS. */
@@ -79,21 +71,16 @@ export interface PoolOptions {
   readonly onOutcome?: (outcome: Outcome) => void
 }
 
-/** What is said of a connection that could not be made. */
-export const CONNECT = 'connect'
-/** And of one that ended; what was asked on it fails by itself. */
-export const LOST = 'lost connection'
-/** Longest wait for a connection, the pool's own and the network's. Together with a query it stays below 2 s. */
+/** Longest wait for a connection. Together with a query it stays below 2 s. An attempt to make one goes on (dialer.ts). */
 const CONNECT_TIMEOUT_MS = 800
-/** What a new connection is asked must be answered within that as well, or within this where it took so long to make. */
-const MIN_VERIFY_MS = 200
-const QUERY_TIMEOUT_MS = 1_100
-const LOCK_TIMEOUT_MS = 500
-const IDLE_TIMEOUT_MS = 300_000
 const MAX_WAITING = 500
+/** A failure keeps waits for a connection short for so long. */
+const TROUBLED_MS = 2_000
 
 export class Pool implements Database {
-  readonly #pool: pg.Pool
+  readonly #connections: Connections
+  readonly #dialer: Dialer
+  readonly #isDialerOurs: boolean
   readonly #isPrepared: boolean
   readonly #maxWaiting: number
   #refused = 0
@@ -104,63 +91,37 @@ export class Pool implements Database {
   /** From then on a failure says nothing about the database. */
   #isClosed = false
   readonly #onOutcome: (outcome: Outcome) => void
-  readonly #verifySession: VerifySession | undefined
-  readonly #connectTimeoutMs: number
 
   constructor(options: PoolOptions) {
-    const queryTimeoutMs = options.queryTimeoutMs ?? QUERY_TIMEOUT_MS
-    this.#verifySession = options.verifySession
-    this.#connectTimeoutMs = options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS
+    const clientOptions = clientOptionsOf(options)
+    this.#dialer = options.dialer ?? new Dialer()
+    this.#isDialerOurs = options.dialer === undefined
     this.#isPrepared = options.isPrepared
     this.#maxWaiting = options.maxWaiting ?? MAX_WAITING
     this.#onOutcome = options.onOutcome ?? (() => {})
-    const config: pg.PoolConfig & ServerClientConfig = {
-      ...connectionOf(options.url),
-      max: options.maxConnections,
-      connectionTimeoutMillis: this.#connectTimeoutMs,
-      query_timeout: queryTimeoutMs,
-      // The default of 10 s would open a new connection, and prepare anew, for nearly every quiet fleet's heartbeat.
-      idleTimeoutMillis: IDLE_TIMEOUT_MS,
-      keepAlive: true,
-      maxLifetimeSeconds: 900,
-      application_name: 'fleetloop',
-      Client: ServerClient,
-      // pg-pool tells only who still waits for that connection; under load all have given up before.
-      onConnectFailed: (fault) => {
-        const silent = 'no connection: it was silent for too long, or cut off'
-        this.#failed(CONNECT, connectFailure(fault ?? new Error(silent)))
-      },
-      verify: (client, done) => {
-        this.#verify(client).then(() => done(), done)
-      },
-      // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
-      ...(options.isPrepared && {
-        statement_timeout: queryTimeoutMs - 200,
-        lock_timeout: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
-        idle_in_transaction_session_timeout: 5_000,
-        // To compile a statement takes longer than any of ours runs. Idle connections are the pool's to end.
-        options: settingsText({
-          ...PINNED_SETTINGS,
-          jit: 'off',
-          idle_session_timeout: '0',
-          ...options.serverSettings,
-        }),
-      }),
-    }
-    this.#pool = new pg.Pool(config)
     this.#failpoint = options.failpoint
-    const onLost = (error: unknown) => this.#failed(LOST, error)
-    this.#pool.on('error', onLost)
-    // A checked-out client that dies between two queries emits here, and would end the process.
-    this.#pool.on('connect', (client) => client.on('error', onLost))
+    const onFailed = (error: unknown) => this.#failed(CONNECT, error)
+    const waitMs = options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS
+    this.#connections = new Connections({
+      dialer: this.#dialer,
+      max: options.maxConnections,
+      waitMs,
+      isTroubled: () =>
+        waitMs <= CONNECT_TIMEOUT_MS && performance.now() - this.#failedAtMs < TROUBLED_MS,
+      attempt: (signal) => connect(options.url, clientOptions, signal),
+      onSilent: onFailed,
+      onFailed,
+      onLost: (error) => this.#failed(LOST, error),
+    })
   }
 
+  /** Those being made, and those given up that the server has not closed yet, among them. */
   get connectionsInUse(): number {
-    return this.#pool.totalCount - this.#pool.idleCount
+    return this.#connections.taken
   }
 
   get waiting(): number {
-    return this.#pool.waitingCount
+    return this.#connections.waiting
   }
 
   /** Callers that got no connection, since too many waited or their wait was too long. */
@@ -174,17 +135,28 @@ export class Pool implements Database {
   }
 
   query<Row extends object>(query: Query): Promise<Result<Row>> {
-    return this.#withClient(query.name, (client) => this.#run<Row>(client, query))
+    return this.#withClient(query.name, async (client) =>
+      resultOf(await this.#run<Row>(client, query, true)),
+    )
   }
 
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
     return this.#withClient('begin', async (client) => {
-      await this.#told(client, 'begin', client.query('begin'))
+      const run = (text: string, isWrite = false) =>
+        this.#told(client, { name: text, text }, client.query(text), () => isWrite)
+      await run('begin')
       try {
-        const value = await work({ query: (query) => this.#run(client, query) })
+        let hasWritten = false
+        const value = await work({
+          query: async <Row extends object>(query: Query) => {
+            const result = await this.#run<Row>(client, query, false)
+            hasWritten ||= hasChanged(query, result)
+            return resultOf(result)
+          },
+        })
         this.#failpoint?.('before_commit')
         // A failed transaction answers COMMIT with ROLLBACK and no error.
-        const { command } = await this.#told(client, 'commit', client.query('commit'))
+        const { command } = await run('commit', hasWritten)
         if (command !== 'COMMIT') throw new Error(`the transaction ended in ${command}`)
         return value
       } catch (error) {
@@ -198,68 +170,68 @@ export class Pool implements Database {
   /** Waits for clients in use for at most `deadlineMs`, then leaves them to the end of the process. */
   async close(deadlineMs: number): Promise<void> {
     this.#isClosed = true
-    await within(this.#pool.end(), deadlineMs)
+    const closed = this.#connections.close()
+    if (this.#isDialerOurs) this.#dialer.close()
+    await within(closed, deadlineMs)
   }
 
-  async #run<Row extends object>(client: pg.PoolClient, query: Query): Promise<Result<Row>> {
+  /** `isAlone`: in a transaction of its own. */
+  #run<Row extends object>(
+    client: ServerClient,
+    query: Query,
+    isAlone: boolean,
+  ): Promise<pg.QueryResult<Row>> {
     const answer = client.query<Row>({
       ...(this.#isPrepared && { name: query.name }),
       text: query.text,
       values: [...(query.values ?? [])],
     })
-    const { rows, rowCount } = await this.#told(client, query.name, answer)
-    return { rows, rowCount: rowCount ?? 0 }
+    return this.#told(client, query, answer, (result) => isAlone && hasChanged(query, result))
   }
 
-  async #told<T>(client: pg.PoolClient, what: string, work: Promise<T>): Promise<T> {
+  async #told<T>(
+    client: ServerClient,
+    query: Query,
+    work: Promise<T>,
+    isWrite: (value: T) => boolean,
+  ): Promise<T> {
+    const what = query.name
     const startedAtMs = performance.now()
     try {
       const value = await work
+      if (client.isUnreplicated) throw new UnreplicatedError()
       this.#answeredAtMs = performance.now()
-      const connectedAtMs = client instanceof ServerClient ? client.connectedAtMs : 0
-      this.#onOutcome({ kind: 'worked', what, startedAtMs, connectedAtMs })
+      const { connectedAtMs } = client
+      const outcome = { what, startedAtMs, connectedAtMs, isWrite: isWrite(value) }
+      this.#onOutcome({ kind: 'worked', ...outcome })
       return value
     } catch (error) {
+      if (isGivenUp(error)) client.isStuck = true
       if (sqlstate(error) !== undefined && !isAway(error)) this.#answeredAtMs = performance.now()
-      this.#failed(what, error)
+      this.#failed(what, error, mayWrite(query))
       throw marked(error, what)
     }
   }
 
-  #failed(what: string, error: unknown): void {
+  #failed(what: string, error: unknown, isWrite = false): void {
     if (this.#isClosed || !isUnavailable(error)) return
-    if (isAway(error)) this.#failedAtMs = performance.now()
-    this.#onOutcome({ kind: 'failed', what, error })
+    if (isAway(error)) {
+      this.#failedAtMs = performance.now()
+      this.#dialer.doubt()
+    }
+    this.#onOutcome({ kind: 'failed', what, error, isWrite })
   }
 
   /** A wait for our own connections says nothing new of the database: those who hold them, or open them, do. */
-  async #connect(what: string): Promise<pg.PoolClient> {
+  async #take(what: string): Promise<ServerClient> {
     try {
-      return await this.#pool.connect()
+      return await this.#connections.take()
     } catch (error) {
-      if (isOwnWait(error)) {
-        if (this.#failedAtMs <= this.#answeredAtMs) throw this.#overloaded(what, error)
-        throw marked(unavailable(error), what)
-      }
-      const failure = connectFailure(error)
-      this.#failed(CONNECT, failure)
-      throw marked(unavailable(failure), what)
-    }
-  }
-
-  /** Of a new connection; whoever waits for it may have given up. */
-  async #verify(client: pg.PoolClient): Promise<void> {
-    try {
-      // A server that only reads, such as the old primary after a failover, is as good as none: what it knows is old.
-      const reasons = readOnlyReasons(client)
-      if (reasons.size > 0) throw new ReadOnlyServerError(reasons)
-      const openedAtMs = client instanceof ServerClient ? client.openedAtMs : performance.now()
-      const leftMs = this.#connectTimeoutMs - (performance.now() - openedAtMs)
-      await this.#verifySession?.(client, Math.max(MIN_VERIFY_MS, leftMs))
-    } catch (error) {
-      const failure = connectFailure(error)
-      this.#failed(CONNECT, failure)
-      throw failure
+      const isOverload =
+        error instanceof OwnWaitError &&
+        this.#connections.isConnected &&
+        this.#failedAtMs <= this.#answeredAtMs
+      throw isOverload ? this.#overloaded(what, error) : marked(unavailable(error), what)
     }
   }
 
@@ -268,29 +240,24 @@ export class Pool implements Database {
     return overloaded(what, cause)
   }
 
-  async #withClient<T>(what: string, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-    if (this.#pool.waitingCount >= this.#maxWaiting) throw this.#overloaded(what)
+  async #withClient<T>(what: string, work: (client: ServerClient) => Promise<T>): Promise<T> {
+    if (this.#connections.waiting >= this.#maxWaiting) throw this.#overloaded(what)
+    const client = await this.#take(what)
     try {
-      const client = await this.#connect(what)
-      try {
-        const value = await work(client)
-        client.release(isReadOnly(client))
-        return value
-      } catch (error) {
-        // pg-pool's own query() would close the connection on every error, also on a mere 23505.
-        const isSound = error instanceof AppError || leavesSessionSound(error)
-        client.release(!isSound)
-        throw error
-      }
+      const value = await work(client)
+      this.#connections.giveBack(client, !client.isReadOnly)
+      return value
     } catch (error) {
+      if (isGivenUp(error)) client.isStuck = true // by a rollback, too
+      // A mere 23505 must not cost a connection.
+      const isSound = error instanceof AppError || leavesSessionSound(error)
+      this.#connections.giveBack(client, isSound && !client.isStuck)
       if (!isUnavailable(error)) throw error
       throw unavailable(error)
     }
   }
 }
 
-function settingsText(settings: Readonly<Record<string, string>>): string {
-  return Object.entries(settings)
-    .map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`)
-    .join(' ')
+function resultOf<Row extends object>({ rows, rowCount }: pg.QueryResult<Row>): Result<Row> {
+  return { rows, rowCount: rowCount ?? 0 }
 }

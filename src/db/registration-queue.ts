@@ -13,7 +13,7 @@ import {
   type RegistrationOutcome,
   register,
 } from './registration.ts'
-import { isAway, isNotConnected, isOwnWait } from './sqlstate.ts'
+import { isAway, isNotConnected, OwnWaitError } from './sqlstate.ts'
 
 export interface RegistrationQueue {
   /** `isWanted` is asked once its turn has come: where nobody waits for the answer any more, it is dropped. */
@@ -88,5 +88,5 @@ function isUntouched(error: unknown, isAlive: boolean): boolean {
 
 function isDatabaseAway(error: unknown): boolean {
   if (!(error instanceof AppError) || error.code !== 'db_unavailable') return false
-  return isAway(error.cause) || isOwnWait(error.cause)
+  return isAway(error.cause) || error.cause instanceof OwnWaitError
 }

@@ -2,12 +2,12 @@
  * A connection that knows whether its server takes writes: PostgreSQL (from 14) reports that at the beginning and when
  * it changes, without being asked. PgBouncer may keep it to itself; then the first write that fails (25006) tells.
  */
+import type { ConnectionOptions } from 'node:tls'
 import pg from 'pg'
 
 const STANDBY = 'in_hot_standby'
 const READ_ONLY = 'default_transaction_read_only'
 type ReadOnlyReason = typeof STANDBY | typeof READ_ONLY
-const NONE: ReadonlySet<ReadOnlyReason> = new Set()
 
 /** As PostgreSQL's own for a write: read_only_sql_transaction. */
 export class ReadOnlyServerError extends Error {
@@ -20,46 +20,53 @@ export class ReadOnlyServerError extends Error {
   }
 }
 
-export interface ServerClientConfig extends pg.ClientConfig {
-  /** Told of an attempt to connect that failed; undefined: it was silent for too long, or cut off. */
-  readonly onConnectFailed?: (fault: Error | undefined) => void
+/** What a cancel request must show. */
+export interface BackendKey {
+  readonly processId: number
+  readonly secretKey: number
 }
 
 export class ServerClient extends pg.Client {
-  /** When it was begun, by performance.now(). */
-  readonly openedAtMs = performance.now()
   /** When it was first ready for a query, by performance.now(). */
   connectedAtMs = 0
   readonly readOnlyReasons = new Set<ReadOnlyReason>()
+  /** undefined until the login is through. */
+  backendKey: BackendKey | undefined
+  /** It broke or was closed. */
+  isLost = false
+  /** A statement of it was given up, and may still run on the server. */
+  isStuck = false
+  /** Its wait for a standby was cancelled: what it committed may be lost with this server. */
+  isUnreplicated = false
+  /** undefined: without TLS. */
+  readonly tls: ConnectionOptions | undefined
 
-  constructor(config?: ServerClientConfig) {
+  constructor(config: pg.ClientConfig) {
     super(config)
+    this.tls = typeof config.ssl === 'object' ? config.ssl : undefined
     const { connection } = this
-    const told = () =>
-      connection.off('error', failed).off('errorMessage', failed).off('end', failed)
-    // pg leaves some of those sockets open until the server gives up, after a minute.
-    const failed = (fault?: Error) => {
-      told()
-      config?.onConnectFailed?.(fault)
-      connection.stream.destroy()
-    }
-    connection.on('error', failed).on('errorMessage', failed).on('end', failed)
     connection.once('readyForQuery', () => {
-      told()
       this.connectedAtMs = performance.now()
     })
-    this.connection.on('parameterStatus', ({ parameterName: name, parameterValue: value }) => {
+    connection.on('backendKeyData', ({ processID: processId, secretKey }) => {
+      this.backendKey = { processId, secretKey }
+    })
+    connection.on('parameterStatus', ({ parameterName: name, parameterValue: value }) => {
       if (name !== STANDBY && name !== READ_ONLY) return
       if (value === 'on') this.readOnlyReasons.add(name)
       else this.readOnlyReasons.delete(name)
     })
+    this.on('notice', ({ routine }) => {
+      if (routine === 'SyncRepWaitForLSN') this.isUnreplicated = true
+    })
+    const lost = () => {
+      this.isLost = true
+    }
+    // pg emits it between two statements as well, and without a listener it would end the process.
+    this.on('error', lost).on('end', lost)
   }
-}
 
-export function readOnlyReasons(client: pg.ClientBase): ReadonlySet<ReadOnlyReason> {
-  return client instanceof ServerClient ? client.readOnlyReasons : NONE
-}
-
-export function isReadOnly(client: pg.ClientBase): boolean {
-  return readOnlyReasons(client).size > 0
+  get isReadOnly(): boolean {
+    return this.readOnlyReasons.size > 0
+  }
 }

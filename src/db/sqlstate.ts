@@ -8,22 +8,38 @@ export function sqlstate(error: unknown): string | undefined {
   return code !== undefined && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
 }
 
-/**
- * pg-pool 3.x: its connections are all taken, and none came free in time. To open one in vain has another message, but
- * for those who had waited before: their time began then.
- */
-export function isOwnWait(error: unknown): boolean {
-  return error instanceof Error && error.message === 'timeout exceeded when trying to connect'
+/** Our connections were all taken, and none came free in time. */
+export class OwnWaitError extends Error {
+  override readonly name = 'OwnWaitError'
+
+  constructor() {
+    super('no connection came free in time')
+  }
+}
+
+/** A commit that somebody cancelled while it waited for a standby: durable here, perhaps nowhere else, so not acknowledged. */
+export class UnreplicatedError extends Error {
+  override readonly name = 'UnreplicatedError'
+  readonly code = '08007' // transaction_resolution_unknown
+
+  constructor() {
+    super('the wait for a standby was cancelled')
+  }
+}
+
+/** pg's word for a statement that took longer than its query_timeout: it may still run on the server. */
+export function isGivenUp(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout'
 }
 
 /** There was no connection to begin with: none came free or was made in time, or the server takes no more. */
 export function isNotConnected(error: unknown): boolean {
-  return isOwnWait(error) || /^(08001|53300)$/.test(sqlstate(error) ?? '')
+  return error instanceof OwnWaitError || /^(08001|53300)$/.test(sqlstate(error) ?? '')
 }
 
-/** Messages of pg and pg-pool 8.x that carry no code. */
+/** Messages of pg 8.x that carry no code. */
 const LOST_CONNECTION =
-  /Query read timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool after calling end|Client was closed and is not queryable|connection is insecure/
+  /Query read timeout|Connection terminated|Client has encountered a connection error|Client was closed and is not queryable|connection is insecure/
 
 /** And this one, of a SCRAM exchange. */
 const NO_PASSWORD = /client password must be/

@@ -13,6 +13,7 @@ import { commandResultStore } from './command-results.ts'
 import { commandStore } from './commands.ts'
 import { deviceTokenStore } from './device-tokens.ts'
 import { deviceStore } from './devices.ts'
+import { Dialer } from './dialer.ts'
 import { enrollmentTokenStore } from './enrollment-tokens.ts'
 import { storeHeartbeats } from './heartbeats.ts'
 import { hmacSecretStore } from './hmac-secrets.ts'
@@ -71,9 +72,17 @@ export type Stores = ReturnType<typeof createStores>
 export function createStores(options: StoresOptions) {
   const { url, isPrepared, onOutcome, instance } = options
   const { failpoint } = options
+  const dialer = new Dialer()
   const { isUnsafeAllowed } = options
   const verifySession = sessionVerifier({ isUnsafeAllowed, arePinsChecked: true })
-  const common = { url, isPrepared, failpoint, verifySession, ...(onOutcome && { onOutcome }) }
+  const common = {
+    url,
+    dialer,
+    isPrepared,
+    failpoint,
+    verifySession,
+    ...(onOutcome && { onOutcome }),
+  }
   const hot = new Pool({
     ...common,
     maxConnections: HEARTBEAT_CONNECTIONS,
@@ -106,6 +115,8 @@ export function createStores(options: StoresOptions) {
   const pools = [hot, slow, untagged, main] as const
 
   return {
+    /** Of all connections of the process. */
+    dialer,
     database: main,
     tokens: {
       ...enrollmentTokenStore(main),
@@ -138,11 +149,17 @@ export function createStores(options: StoresOptions) {
       untaggedTokensRefused: () => untagged.refused,
       registrationsWaiting: () => registrations.waiting,
       backgroundWaiting: () => background.waiting,
+      dbConnectAttempts: () => dialer.attempts,
+      dbConnectFailures: () => dialer.failedAttempts,
+      dbConnectionsGivenUp: () => dialer.givenUp,
+      dbCancelRequests: () => dialer.cancels,
     },
     /** Waits for statements in flight, at most so long. */
     async close(deadlineMs: number): Promise<void> {
       registrations.close()
-      await Promise.all(pools.map((pool) => pool.close(deadlineMs)))
+      const closing = pools.map((pool) => pool.close(deadlineMs))
+      dialer.close()
+      await Promise.all(closing)
     },
   }
 }

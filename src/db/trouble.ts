@@ -1,6 +1,6 @@
 /** Why there is no database, as a code: for /readyz, which anybody may ask, and for machines. The text is for the log. */
 import { errorCode } from '../core/error-text.ts'
-import { isOwnWait, sqlstate } from './sqlstate.ts'
+import { OwnWaitError, sqlstate } from './sqlstate.ts'
 
 /** Each in words that name neither host nor user. */
 export const TROUBLES = {
@@ -86,7 +86,7 @@ const CAUSES_READ = 5
 
 /** Of a call that failed. */
 export function callTroubleOf(error: unknown): CallTrouble {
-  const isWait = causesOf(error).some(isOwnWait)
+  const isWait = causesOf(error).some((each) => each instanceof OwnWaitError)
   return isWait ? 'no_connection' : (OF_ONE_CALL[sqlstate(error) ?? ''] ?? troubleOf(error))
 }
 

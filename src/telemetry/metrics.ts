@@ -23,6 +23,10 @@ export interface MetricsOptions {
     heartbeatQueueDepth(): number
     dbPoolInUse(): number
     dbPoolWaiting(): number
+    dbConnectAttempts(): number
+    dbConnectFailures(): number
+    dbConnectionsGivenUp(): number
+    dbCancelRequests(): number
     untaggedTokensRefused(): number
     registrationsWaiting(): number
     backgroundWaiting(): number
@@ -199,10 +203,7 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
   gauge('fleetloop_heartbeat_queue_depth', 'Heartbeats waiting to be stored.', () =>
     gauges.heartbeatQueueDepth(),
   )
-  gauge('fleetloop_db_pool_in_use', 'Database connections at work.', () => gauges.dbPoolInUse())
-  gauge('fleetloop_db_pool_waiting', 'Callers waiting for a connection.', () =>
-    gauges.dbPoolWaiting(),
-  )
+  addDatabase(registry, gauges)
   registry.read(
     'fleetloop_untagged_tokens_refused_total',
     'Enrollment tokens without a tag of ours that nobody looked up, since too many waited.',
@@ -229,4 +230,39 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
   gauge('fleetloop_build_info', 'Always 1.', () => 1, { version })
 
   return () => delay.close()
+}
+
+function addDatabase(registry: Registry, gauges: MetricsOptions['gauges']): void {
+  const read = (kind: 'gauge' | 'counter', name: string, help: string, value: () => number) =>
+    registry.read(name, help, kind, [{ labels: {}, value }])
+  read('gauge', 'fleetloop_db_pool_in_use', 'Database connections at work.', () =>
+    gauges.dbPoolInUse(),
+  )
+  read('gauge', 'fleetloop_db_pool_waiting', 'Callers waiting for a connection.', () =>
+    gauges.dbPoolWaiting(),
+  )
+  read(
+    'gauge',
+    'fleetloop_db_connections_given_up',
+    'Database connections given up that the server has not closed yet.',
+    () => gauges.dbConnectionsGivenUp(),
+  )
+  read(
+    'counter',
+    'fleetloop_db_connect_attempts_total',
+    'Attempts to connect to the database.',
+    () => gauges.dbConnectAttempts(),
+  )
+  read(
+    'counter',
+    'fleetloop_db_connect_failures_total',
+    'Attempts to connect to the database that failed.',
+    () => gauges.dbConnectFailures(),
+  )
+  read(
+    'counter',
+    'fleetloop_db_cancel_requests_total',
+    'Requests to cancel a statement that was given up.',
+    () => gauges.dbCancelRequests(),
+  )
 }

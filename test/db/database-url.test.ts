@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { parseConfig } from '../../src/config.ts'
 import { connectionOf, isLocal, parseDatabaseUrl } from '../../src/db/database-url.ts'
 import { Pool } from '../../src/db/pool.ts'
-import { createDatabase } from '../helpers/database.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
 
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
 
@@ -125,11 +125,14 @@ async function front(t: Test, databaseUrl: string, tls: TlsOptions | undefined) 
     for (const socket of sockets) socket.destroy()
   })
   const { port } = listener.address() as AddressInfo // of a server that listens on TCP
+  const urlOf = (host: string, query: string) =>
+    `postgres://${target.username}@${host}:${port}${target.pathname}?${query}`
   return {
     seen,
+    urlOf,
     /** undefined, or why there was no answer. */
     async ask(host: string, query: string): Promise<string | undefined> {
-      const url = `postgres://${target.username}@${host}:${port}${target.pathname}?${query}`
+      const url = urlOf(host, query)
       const pool = new Pool({ url, maxConnections: 1, isPrepared: true, connectTimeoutMs: 20_000 })
       try {
         await pool.query({ name: 'one', text: 'select 1' })
@@ -185,6 +188,19 @@ t.test('sslmode does what it says', { skip: missing }, async (t) => {
   t.equal(await good.ask('localhost', 'sslmode=disable'), undefined)
   t.equal(await good.ask('localhost', ''), undefined)
   t.same(good.seen.filter((how) => how === 'plain').length, 2)
+
+  const before = good.seen.length
+  const stuck = { url: good.urlOf('localhost', verify), maxConnections: 1, isPrepared: false }
+  const pool = new Pool({ ...stuck, queryTimeoutMs: 500, connectTimeoutMs: 20_000 })
+  const sleep = { name: 'sleep', text: 'select pg_sleep(60)' }
+  await t.rejects(pool.query(sleep), { code: 'db_unavailable' })
+  await pool.query({ name: 'one', text: 'select 1' })
+  await pool.close(5_000)
+  const db = await connect(t, databaseUrl)
+  const running = `select from pg_stat_activity
+    where datname = current_database() and state = 'active' and query like '%pg_sleep%' and pid <> pg_backend_pid()`
+  t.equal((await db.query(running)).rowCount, 0, 'a statement that was given up is cancelled')
+  t.same(good.seen.slice(before), ['tls', 'tls', 'tls'], 'over TLS as well')
 
   const elsewhere = await front(t, databaseUrl, pair('elsewhere'))
   t.match(await elsewhere.ask('localhost', verify), /altnames|does not match/)

@@ -85,10 +85,14 @@ t.test('a role that may not set a sequence starts all the same, and is told', as
   const own = new URL(url)
   own.username = role
   const seen: SequenceCheck[] = []
-  await migrate(own.href, [migration(1, numbered)], false, (check) => seen.push(check))
+  await migrate(own.href, [migration(1, numbered)], {
+    onSequences: (check) => seen.push(check),
+  })
   t.same(seen, [{ advanced: [], closed: ['numbered_n_seq'] }])
   await db.query('insert into numbered overriding system value values (7)')
-  await migrate(url, [migration(1, numbered)], false, (check) => seen.push(check))
+  await migrate(url, [migration(1, numbered)], {
+    onSequences: (check) => seen.push(check),
+  })
   t.same(seen[1], { advanced: [{ table: 'numbered', from: 1, to: 8 }], closed: [] })
 })
 

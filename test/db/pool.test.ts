@@ -1,9 +1,12 @@
 /** The way to PostgreSQL under bad input, lost connections, time-outs and overload. */
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { errorText } from '../../src/core/error-text.ts'
 import { failedCallOf } from '../../src/core/failed-call.ts'
 import type { AttemptRecord, Claim } from '../../src/core/outbox.ts'
+import { backoffMs, Dialer } from '../../src/db/dialer.ts'
 import { DatabaseHealth } from '../../src/db/health.ts'
 import { Pool, type PoolOptions } from '../../src/db/pool.ts'
 import { sessionVerifier } from '../../src/db/session-check.ts'
@@ -521,4 +524,91 @@ t.test('each connection that cannot be made is told, with the reason', async (t)
     t.match(told[0], /^connect: /)
     t.match(told[0], text)
   }
+})
+
+t.test('while nobody answers one attempt is made at a time, however many ask', async (t) => {
+  const open = new Set<Socket>()
+  let most = 0
+  const server = createServer((socket) => {
+    const closed = () => open.delete(socket)
+    open.add(
+      socket
+        .on('error', () => {})
+        .on('close', closed)
+        .resume(),
+    )
+    most = Math.max(most, open.size)
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo // of a server that listens on TCP
+  const common = {
+    url: `postgres://u@127.0.0.1:${port}/d`,
+    dialer: new Dialer(),
+    maxConnections: 5,
+    isPrepared: true,
+    connectTimeoutMs: 100,
+  }
+  const pools = [new Pool(common), new Pool(common)] as const
+  const answers = pools.flatMap((pool) =>
+    Array.from({ length: 20 }, () => pool.query(sql('select 1'))),
+  )
+  await Promise.all(answers.map((answer) => t.rejects(answer, { code: 'db_unavailable' })))
+  await until(() => open.size === 1) // the attempt outlives those who asked for it
+  for (const socket of open) socket.destroy() // it failed: the next one begins
+  await until(() => open.size === 1)
+  t.equal(most, 1)
+  common.dialer.close()
+  await Promise.all(pools.map((pool) => pool.close(5_000)))
+  await until(() => open.size === 0)
+})
+
+t.test('attempts that fail come further and further apart', async (t) => {
+  const waits = (code: string, random: number) =>
+    [1, 2, 3, 4, 5].map((failures) => backoffMs({ code }, failures, () => random))
+  t.same(waits('57P03', 1), [200, 400, 400, 400, 400])
+  t.same(waits('57P03', 0), [100, 100, 100, 100, 100], 'never less')
+  t.same(waits('ECONNREFUSED', 1), [0, 0, 0, 0, 0], 'where nobody is there')
+})
+
+t.test('once a connection is made the others follow one by one', async (t) => {
+  const { url, db } = await prepare(t)
+  const line = await lineTo(t, url)
+  line.freezeNew()
+  const pool = new Pool({
+    url: line.url,
+    maxConnections: 4,
+    isPrepared: true,
+    dialer: new Dialer(),
+  })
+  t.teardown(() => pool.close(5_000))
+  const first = Array.from({ length: 8 }, () => pool.query(sql('select 1')))
+  await Promise.all(first.map((each) => t.rejects(each, { code: 'db_unavailable' })))
+  line.thaw()
+  await until(() => pool.query(sql('select 1')).then(Boolean, () => false))
+  const slow = Array.from({ length: 4 }, () => pool.query(sql('select pg_sleep(0.2)')))
+  await Promise.all(slow)
+  const { rows } = await db.query(
+    `select count(*)::int as n from pg_stat_activity where datname = current_database() and application_name = 'fleetloop'`,
+  )
+  t.equal(rows[0].n, 4, 'as many as are wanted')
+})
+
+t.test('what was given up is cancelled, and counts until the server has closed it', async (t) => {
+  // Without statement_timeout, as through PgBouncer, or in a commit that waits for a standby.
+  const { pool, db } = await prepare(t, { queryTimeoutMs: 2_000, isPrepared: false })
+  const backends = async () => {
+    const { rows } = await db.query(`select state, query from pg_stat_activity
+      where datname = current_database() and application_name = 'fleetloop'`)
+    return rows
+  }
+  await pool.query(sql('select 1'))
+  const first = pool.query(sql('select pg_sleep(60)'))
+  const busy = [1, 2].map(() => t.rejects(pool.query(sql('select 1')), { code: 'overloaded' }))
+  await Promise.all([t.rejects(first, { code: 'db_unavailable' }), ...busy])
+  await until(async () => {
+    t.ok((await backends()).length <= 1, 'never more than the pool may have')
+    return pool.query(sql('select 1')).then(Boolean, () => false)
+  })
+  t.match(await backends(), [{ state: 'idle', query: 'select 1' }])
 })

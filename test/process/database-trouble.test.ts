@@ -282,9 +282,10 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
   const full = Object.assign(new Error('No space left on device'), { code: '53100' })
   const many = Object.assign(new Error('too many clients already'), { code: '53300' })
   const lost = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
-  const failed = (what: string, error: Error) => health.observe({ kind: 'failed', what, error })
-  const worked = (what: string, startedAtMs = nowMs, connectedAtMs = 0) =>
-    health.observe({ kind: 'worked', what, startedAtMs, connectedAtMs })
+  const failed = (what: string, error: Error, isWrite = false) =>
+    health.observe({ kind: 'failed', what, error, isWrite })
+  const worked = (what: string, startedAtMs = nowMs, connectedAtMs = 0, isWrite = false) =>
+    health.observe({ kind: 'worked', what, startedAtMs, connectedAtMs, isWrite })
   const begin = (error: Error, statement: string | null = null) => ({
     event: 'db.unavailable',
     fields: { error: error.message, cause: troubleOf(error), statement },
@@ -366,4 +367,25 @@ t.test('an episode has one beginning and one end, whatever still works meanwhile
     [begin(full, 'rare'), end(60_001)],
     'what is not tried again is forgotten',
   )
+
+  const slow = new Error('Query read timeout')
+  failed('insert', slow, true)
+  t.equal(health.needsWrite, true)
+  nowMs += 1_000
+  worked('insert')
+  failed('read', slow)
+  nowMs += 1_000
+  worked('read')
+  t.same(
+    lines,
+    [begin(slow, 'insert')],
+    'reads, and writes that changed nothing, wait for no standby',
+  )
+  worked('insert', nowMs, 0, true)
+  t.same(lines.splice(0), [begin(slow, 'insert'), end(2_000)])
+  t.equal(health.needsWrite, false)
+  failed('read', slow)
+  nowMs += 200
+  worked('read')
+  t.same(lines.splice(0), [begin(slow, 'read'), end(200)], 'where no write failed a read will do')
 })
