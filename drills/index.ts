@@ -7,6 +7,8 @@ import { fcmDownDrill } from './fcm-down.ts'
 import { fleet100Drill, fleet2000Drill } from './fleet.ts'
 import { fuzzDrill } from './fuzz.ts'
 import { growthDrill } from './growth.ts'
+import { stormDrill } from './ha/storm.ts'
+import { syncStandbyDrill } from './ha/sync-standby.ts'
 import {
   databaseFrozenDrill,
   databaseKillsDrill,
@@ -32,6 +34,8 @@ export const DRILLS: readonly Drill[] = [
   databaseStoppedDrill,
   databaseFrozenDrill,
   troubleDrill,
+  stormDrill,
+  syncStandbyDrill,
   commandsDrill,
   fcmDownDrill,
   stdoutDrill,

@@ -6,8 +6,9 @@ import { type LoadAnswer, type LoadReport, type LoadRequest, runLoad } from '../
 export interface MixedLoadOptions {
   readonly origin: string
   readonly adminToken: string
-  /** Of the seeded devices 1, 2, … */
+  /** Of the seeded devices 1, 2, …, or of those behind the first `devicesBefore`. */
   readonly tokens: readonly string[]
+  readonly devicesBefore?: number
   readonly ratePerS: number
   readonly onAnswer: (answer: LoadAnswer) => void
   readonly onFailure?: (request: LoadRequest) => void
@@ -51,7 +52,7 @@ function tokenIdOf(body: Buffer): string {
 }
 
 export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
-  const { tokens, series = '' } = options
+  const { tokens, series = '', devicesBefore = 0 } = options
   const heartbeats = new Set<string>()
   const commands = new Set<string>()
   const results = new Set<string>()
@@ -81,7 +82,11 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
   function command(index: number, device: number): LoadRequest {
     const id = `c-${series}${index}`
     deviceOf.set(id, device)
-    const body = { device_id: seededDeviceId(device + 1), action: 'ring', request_id: id }
+    const body = {
+      device_id: seededDeviceId(devicesBefore + device + 1),
+      action: 'ring',
+      request_id: id,
+    }
     return post(id, '/admin/command?wait_ms=0', admin, body)
   }
 
@@ -99,7 +104,9 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
     }
     if (turn === 'write') {
       return round % ENROLLMENT_EVERY > 0
-        ? post('', '/v1/devices/fcm-token', phones[device] ?? {}, { fcm_token: `p-${index}` })
+        ? post('', '/v1/devices/fcm-token', phones[device] ?? {}, {
+            fcm_token: `p-${devicesBefore}-${index}`,
+          })
         : post(`t-${index}`, '/v1/enroll-tokens', admin, { aliases: [null], expires_in_sec: 60 })
     }
     if (turn === 'read') {

@@ -17,6 +17,10 @@ export interface Postgres {
   /** SIGSTOP to every process of it, which keeps connections open and answers none. */
   freeze(): void
   thaw(): void
+  /** Its processes, the postmaster first. */
+  pids(): readonly number[]
+  /** SIGKILL to one of its connections: it ends all others, and recovers from its log. */
+  crash(): void
   /** At the next start it is a hot standby, which only reads, until it is told to promote. */
   becomeStandby(): void
 }
@@ -32,13 +36,13 @@ export async function startPostgres(dataDir: string): Promise<Postgres> {
     running = await startEmbedded({ dataDir, log: () => {} })
   }
   /** The postmaster first: stopped, it starts no further process. */
+  const pids = () => (running === undefined ? [] : [running.pid, ...childrenOf(running.pid)])
   const signalAll = (signal: NodeJS.Signals): readonly number[] => {
     if (running === undefined) return []
-    const { pid } = running
-    signalPid(pid, signal)
-    const pids = [pid, ...childrenOf(pid)]
-    for (const each of pids) signalPid(each, signal)
-    return pids
+    signalPid(running.pid, signal)
+    const all = pids()
+    for (const each of all) signalPid(each, signal)
+    return all
   }
   await start()
   const url = running?.url ?? ''
@@ -64,6 +68,11 @@ export async function startPostgres(dataDir: string): Promise<Postgres> {
     },
     freeze: () => void signalAll('SIGSTOP'),
     thaw: () => void signalAll('SIGCONT'),
+    pids,
+    crash() {
+      const [, child] = pids()
+      if (child !== undefined) signalPid(child, 'SIGKILL')
+    },
     becomeStandby: () => writeFileSync(join(dataDir, 'postgres', 'standby.signal'), ''),
   }
 }

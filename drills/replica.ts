@@ -86,7 +86,7 @@ export function startReplica({
       onLine?.(line)
       if (line.includes('"event":"service.ready"')) resolve()
       if (line.includes('"status_code":500')) faultLines.push(line)
-      if (line.includes('"event":"db.')) databaseLines.push(line)
+      if (/"event":"db\.(unavailable|recovered)"/.test(line)) databaseLines.push(line)
     })
   })
   if (child.pid === undefined) throw new Error(`${file} could not be started`)

@@ -1,0 +1,81 @@
+/** A server with a fraction of a core: by a control group where we may make one, else stopped and continued in turn. Linux. */
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+export interface CpuLimit {
+  /** Such as `cgroup v2`. */
+  readonly how: string
+  end(): void
+}
+
+const PERIOD_US = 100_000
+const GROUP = `fleetloop-drill-${process.pid}`
+
+/** Of the processes that there are and of all that they start: `share` of one core together. */
+export function limitCpu(pids: () => readonly number[], share: number): CpuLimit {
+  const quotaUs = Math.round(share * PERIOD_US)
+  return controlGroup(pids(), quotaUs) ?? dutyCycle(pids, quotaUs)
+}
+
+function controlGroup(pids: readonly number[], quotaUs: number): CpuLimit | undefined {
+  const mounts = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '))
+  for (const [, path = '', type = '', options = ''] of mounts) {
+    const isV1 = type === 'cgroup' && options.split(',').includes('cpu')
+    if (!isV1 && type !== 'cgroup2') continue
+    const group = join(path, GROUP)
+    try {
+      if (!isV1) writeFileSync(join(path, 'cgroup.subtree_control'), '+cpu')
+      mkdirSync(group)
+    } catch {
+      continue // read-only, or without this controller
+    }
+    if (isV1) {
+      writeFileSync(join(group, 'cpu.cfs_period_us'), String(PERIOD_US))
+      writeFileSync(join(group, 'cpu.cfs_quota_us'), String(quotaUs))
+    } else {
+      writeFileSync(join(group, 'cpu.max'), `${quotaUs} ${PERIOD_US}`)
+    }
+    for (const pid of pids) writeFileSync(join(group, 'cgroup.procs'), String(pid))
+    return {
+      how: isV1 ? 'cgroup v1' : 'cgroup v2',
+      end() {
+        const left = readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean)
+        for (const pid of left) writeFileSync(join(path, 'cgroup.procs'), pid)
+        rmdirSync(group)
+      },
+    }
+  }
+  return undefined
+}
+
+/** As cpulimit does. A process that is started while the others are stopped is missed until the next period. */
+function dutyCycle(pids: () => readonly number[], quotaUs: number): CpuLimit {
+  let isOver = false
+  const signalAll = (signal: NodeJS.Signals) => {
+    for (const pid of pids()) {
+      try {
+        process.kill(pid, signal)
+      } catch {
+        // it ended meanwhile
+      }
+    }
+  }
+  const turn = () => {
+    if (isOver) return
+    signalAll('SIGCONT')
+    setTimeout(() => {
+      if (!isOver) signalAll('SIGSTOP')
+    }, quotaUs / 1_000)
+  }
+  const timer = setInterval(turn, PERIOD_US / 1_000)
+  return {
+    how: 'SIGSTOP and SIGCONT',
+    end() {
+      isOver = true
+      clearInterval(timer)
+      signalAll('SIGCONT')
+    },
+  }
+}

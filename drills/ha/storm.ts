@@ -1,0 +1,78 @@
+/** `npm run drill -- storm`: replicas that reconnect must not keep a slow PostgreSQL down. */
+import { setTimeout as wait } from 'node:timers/promises'
+import { codesText } from '../answer-watch.ts'
+import { defineDrill, type Figure } from '../drill.ts'
+import { inTimeFigure } from '../outage-rig.ts'
+import { limitCpu } from './cpu-limit.ts'
+import { episodes, onReplicasRig, type ReplicasRig } from './replicas-rig.ts'
+
+export interface StormRun {
+  /** Of one core, percent. */
+  readonly cpu: number
+  /** Before the crash. */
+  readonly calmS: number
+  /** Judged, from SETTLE_S after the first success on. */
+  readonly steadyS: number
+}
+
+const MOST_MS = 10_000
+const NEVER_MS = 60_000
+const SETTLE_S = 3
+/** What was on its way may still be answered. */
+const UNDER_WAY_MS = 500
+
+export const stormDrill = defineDrill({
+  name: 'storm',
+  promise:
+    'PostgreSQL with a fifth of a core crashes under two replicas: the first 2xx within 10 s, steady afterwards',
+  options: {
+    cpu: { standard: 20, what: 'percent of a core for PostgreSQL' },
+    rate: { standard: 20, what: 'requests a second, both replicas together' },
+    seconds: { standard: 20, what: 'of steady service that are judged' },
+  },
+  run: ({ cpu, rate, seconds }, place) =>
+    onReplicasRig(place, rate, (rig) =>
+      runStorm({ cpu, calmS: 10, steadyS: seconds }, rig, place.print),
+    ),
+})
+
+export async function runStorm(
+  { cpu, calmS, steadyS }: StormRun,
+  rig: ReplicasRig,
+  print: (line: string) => void,
+): Promise<readonly Figure[]> {
+  const limit = limitCpu(rig.postgres.pids, cpu / 100)
+  try {
+    print(`PostgreSQL has ${cpu} % of a core, by ${limit.how}`)
+    await wait(1_000 * calmS)
+    print(`calm: ${codesText(rig.endPhase())}`)
+    rig.postgres.crash()
+    const crashedAtMs = performance.now()
+    await wait(UNDER_WAY_MS)
+    const backAtMs = await Promise.race([rig.success(), wait(NEVER_MS)])
+    const tookMs = backAtMs === undefined ? undefined : backAtMs - crashedAtMs
+    await wait(1_000 * SETTLE_S)
+    const away = rig.endPhase()
+    await wait(1_000 * steadyS)
+    const steady = rig.endPhase()
+    const isSteady = Object.keys(steady.byCode).every((code) => code.startsWith('2'))
+    return [
+      {
+        promise: `the first 2xx within ${MOST_MS / 1_000} s of the crash`,
+        measured: tookMs === undefined ? 'never' : `after ${(tookMs / 1_000).toFixed(1)} s`,
+        isHeld: tookMs !== undefined && tookMs <= MOST_MS,
+        isTimed: tookMs !== undefined, // never is no matter of the machine
+      },
+      {
+        promise: `steady from ${SETTLE_S} s after it: only successes`,
+        measured: `${codesText(away)} until then; ${codesText(steady)} in ${steadyS} s`,
+        isHeld: isSteady,
+        isTimed: (steady.byCode['200'] ?? 0) > 0,
+      },
+      inTimeFigure(away, 'from the crash on'),
+      { ...(await episodes(rig.seats)), isTimed: (steady.byCode['200'] ?? 0) > 0 },
+    ]
+  } finally {
+    limit.end()
+  }
+}

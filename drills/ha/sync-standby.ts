@@ -1,0 +1,190 @@
+/** `npm run drill -- sync-standby`: writes wait for a standby that is frozen, reads go on, nothing piles up. */
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { seededDeviceId } from '../../bench/seeded-fleet.ts'
+import { createSend, jsonHeaders } from '../../sim/http.ts'
+import { codesText } from '../answer-watch.ts'
+import { type DrillPlace, defineDrill, type Figure } from '../drill.ts'
+import { inTimeFigure } from '../outage-rig.ts'
+import { timed } from '../outage-run.ts'
+import { type Postgres, withClient } from '../postgres.ts'
+import { ADMIN_TOKEN } from '../service-settings.ts'
+import { episodes, onReplicasRig, POOL_MAX, REPLICAS, type ReplicasRig } from './replicas-rig.ts'
+import { startSynchronousStandby } from './standby.ts'
+
+export interface SyncStandbyRun {
+  readonly seconds: number
+  /** Before and after. */
+  readonly calmS: number
+}
+
+const MOST_BACKENDS = REPLICAS * POOL_MAX + 2
+const SAMPLE_MS = 50
+/** What had its commit when the standby froze may still be on its way to the client. */
+const UNDER_WAY_MS = 500
+const FELT_MS = 2_000
+/** For so long an operator cancels what hangs. */
+const CANCELLED_MS = 2_000
+/** Of each replica. */
+const READS = 10
+const BACKENDS = /* sql */ `
+  select count(*)::int as "count" from pg_stat_activity
+  where application_name like 'fleetloop%' and backend_type = 'client backend'`
+
+export const syncStandbyDrill = defineDrill({
+  name: 'sync-standby',
+  promise:
+    'a frozen synchronous standby: writes 503, reads go on, backends bounded, one episode, answers within 2 s',
+  options: {
+    seconds: { standard: 30, what: 'frozen' },
+    rate: { standard: 20, what: 'requests a second, both replicas together' },
+  },
+  run: ({ seconds, rate }, place) => drillSyncStandby({ seconds, calmS: 3 }, rate, place),
+})
+
+export function drillSyncStandby(
+  run: SyncStandbyRun,
+  ratePerS: number,
+  place: DrillPlace,
+): Promise<readonly Figure[]> {
+  let standby: Postgres | undefined
+  const withStandby = async (primary: Postgres) => {
+    standby = await startSynchronousStandby(
+      primary,
+      join(place.dir, 'postgres'),
+      join(place.dir, 'standby'),
+    )
+  }
+  return onReplicasRig(
+    place,
+    ratePerS,
+    async (rig) => (standby === undefined ? [] : runSyncStandby(run, rig, standby, place.print)),
+    withStandby,
+  ).finally(async () => {
+    standby?.thaw()
+    await standby?.stop()
+  })
+}
+
+async function runSyncStandby(
+  { seconds, calmS }: SyncStandbyRun,
+  rig: ReplicasRig,
+  standby: Postgres,
+  print: (line: string) => void,
+): Promise<readonly Figure[]> {
+  await wait(1_000 * calmS)
+  print(`calm: ${codesText(rig.endPhase())}`)
+  const backends = watchBackends(rig.postgres.url)
+  standby.freeze()
+  print(`the standby is frozen for ${seconds} s`)
+  await wait(UNDER_WAY_MS)
+  const acknowledged = rig.acknowledged()
+  await sendCommand(rig) // hangs
+  await wait(FELT_MS - UNDER_WAY_MS)
+  rig.endPhase()
+  const feltAtMs = performance.now()
+  await wait(1_000 * seconds - FELT_MS - CANCELLED_MS)
+  await cancelWaits(rig.postgres.url, CANCELLED_MS)
+  const repeatedStatus = await sendCommand(rig)
+  const readsFailed = await reads(rig)
+  const frozen = rig.endPhase()
+  const ready = rig.seats.map(({ probes }) => probes.readyBetween(feltAtMs, performance.now()))
+  const acknowledgedMeanwhile = rig.acknowledged() - acknowledged
+  standby.thaw()
+  const thawedAtMs = performance.now()
+  await wait(1_000 * calmS)
+  const most = await backends.stop()
+  const laterStatus = await sendCommand(rig)
+  print(`back: ${codesText(rig.endPhase())}`)
+  return [
+    {
+      promise: `never more than ${REPLICAS} × ${POOL_MAX} + 2 backends`,
+      measured: `${most} at most`,
+      isHeld: most > 0 && most <= MOST_BACKENDS,
+    },
+    {
+      promise: 'frozen: no write is acknowledged, not even by a cancel of its wait; reads go on',
+      measured: `${codesText(frozen)}; ${acknowledgedMeanwhile} writes acknowledged, ${readsFailed} of ${READS * REPLICAS} reads failed`,
+      isHeld: acknowledgedMeanwhile === 0 && readsFailed === 0 && (frozen.byCode['200'] ?? 0) > 0,
+    },
+    {
+      promise:
+        'a command that is here, but not on the standby, is acknowledged to nobody who repeats it',
+      measured: `${repeatedStatus} while it is frozen, ${laterStatus} afterwards`,
+      isHeld: repeatedStatus === 503 && laterStatus === 200,
+    },
+    inTimeFigure(frozen, 'frozen'),
+    {
+      promise: 'frozen: /readyz stays 503 from the third second on, on each replica',
+      measured: `${ready.join(' and ')} answers 200`,
+      isHeld: ready.every((count) => count === 0),
+    },
+    ...rig.seats.map(({ probes }, n) =>
+      timed(
+        `replica ${n}: /readyz is 200 within 2 s of the thaw`,
+        probes.readyAfterMs(thawedAtMs, true),
+      ),
+    ),
+    await episodes(rig.seats),
+  ]
+}
+
+/** A commit whose wait is cancelled says that it was done, with a warning that the standby may not have it. */
+function cancelWaits(url: string, forMs: number): Promise<void> {
+  const endsAtMs = performance.now() + forMs
+  return withClient(url, async (db) => {
+    while (performance.now() < endsAtMs) {
+      await db.query(
+        `select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`,
+      )
+      await wait(SAMPLE_MS)
+    }
+  })
+}
+
+/** The status of the same command each time, to the first replica. */
+async function sendCommand({ seats: [seat] }: ReplicasRig): Promise<number> {
+  const send = createSend((await seat?.service.origin) ?? '')
+  const headers = jsonHeaders(ADMIN_TOKEN)
+  const body = JSON.stringify({
+    device_id: seededDeviceId(1),
+    action: 'ring',
+    request_id: 'repeat',
+  })
+  const path = '/admin/command?wait_ms=0'
+  return (await send({ method: 'POST', path, headers, body })).status
+}
+
+/** How many of them failed. */
+async function reads({ seats }: ReplicasRig): Promise<number> {
+  let failed = 0
+  for (const { service } of seats) {
+    const send = createSend(await service.origin)
+    for (let n = 0; n < READS; n += 1) {
+      const headers = jsonHeaders(ADMIN_TOKEN)
+      const { status } = await send({ method: 'GET', path: '/admin/devices?limit=1', headers })
+      if (status !== 200) failed += 1
+    }
+  }
+  return failed
+}
+
+/** `stop` answers how many there were at most. */
+function watchBackends(url: string): { stop(): Promise<number> } {
+  let isOver = false
+  let most = 0
+  const watching = withClient(url, async (db) => {
+    while (!isOver) {
+      const { rows } = await db.query<{ count: number }>(BACKENDS)
+      most = Math.max(most, rows[0]?.count ?? 0)
+      await wait(SAMPLE_MS)
+    }
+  })
+  return {
+    async stop() {
+      isOver = true
+      await watching
+      return most
+    },
+  }
+}
