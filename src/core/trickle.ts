@@ -1,14 +1,18 @@
 /**
- * Work that falls due in floods and may wait a little: a few pieces each millisecond, so that everything else has its
- * turn between them, and the processors too: PostgreSQL waits for one as long as we keep it. 5,500 sockets refused at
- * once held up every heartbeat for half a second; one in each turn of the event loop was a flood of 20 ms each 100 ms,
- * which took their p95 from 4.4 to 7.2 ms; as here it is 6.0 (bench/RESULTS.md, R9).
+ * Work that falls due in floods and may wait a little: two pieces after each pause, so that everything else has its turn
+ * between them. By default a pause lasts a millisecond, which leaves the processors to others, too: PostgreSQL waits for
+ * one as long as we keep it. 5,500 sockets refused at once held up every heartbeat for half a second; one in each turn of
+ * the event loop was a flood of 20 ms each 100 ms, which took their p95 from 4.4 to 7.2 ms; as here it is 6.0
+ * (bench/RESULTS.md, R9).
  */
 
 const PAUSE_MS = 1
 const PIECES = 2
 /** For each so many that wait, a piece more: however many they are, they end. */
 const FLOOD = 1_000
+
+/** The pause up to the next turn of the event loop, for work that nobody should wait for when nothing else is due. */
+export const nextTurn = (run: () => void): void => void setImmediate(run)
 
 export class Trickle {
   readonly #later: (run: () => void) => void
