@@ -66,6 +66,7 @@ export async function explainHeld(
     return await withClient(url, async (dump) => {
       await dump.query('begin isolation level repeatable read; select 1')
       await fillFlow(db, heldS)
+      await db.query('analyze') // or the planner knows the flow from the midst of its making
       const startedAtMs = performance.now()
       const whole = await explained(db, 'generic', (database) =>
         commandQueue(database, 'drill').claim(CLAIM_LIMIT, randomUUID()),

@@ -46,14 +46,14 @@ const LEASE_S = 60
  * MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
  * snapshot's: one may have come since. So a command without is leased too, and RECORD_NO_TOKEN decides. `due_at` is the
  * snapshot's as well, by which the index was read: the locked row may be a later version. `ended_at`, not the state: so no
- * index but commands_due can serve it (sql/0019). -infinity: with both ends the planner takes a range for small, and does not
- * read the whole table instead. It stands behind the other end, from which the index is then read.
+ * index but commands_due can serve it (sql/0019). As "is distinct from": the planner must not take what is found for a row or
+ * two, since what it asks of the index is worth its price only for the first of many, and the table or a sort is cheaper.
  */
 const CLAIM = /* sql */ `
   with due as materialized (
     select request_id from commands
-    where ended_at is null and ${within('next_attempt_at', 3)} and next_attempt_at > '-infinity'
-      and expires_at > now()
+    where ${within('next_attempt_at', 3)}
+      and (ended_at is null) is distinct from false and (expires_at > now()) is distinct from false
     order by next_attempt_at, request_id
     limit $1
     for update skip locked),

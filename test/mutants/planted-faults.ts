@@ -101,8 +101,8 @@ export const PLANTED: readonly Planted[] = [
   {
     name: 'a command whose time is over is pushed',
     file: 'src/db/due-commands.ts',
-    before: "'next_attempt_at', 3)} and expires_at > now()\n",
-    after: "'next_attempt_at', 3)}\n",
+    before: ' and (expires_at > now()) is distinct from false\n',
+    after: '\n',
     test: LEASES,
     title: 'a command whose time is over is not claimed before the sweep either',
   },
