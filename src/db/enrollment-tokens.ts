@@ -47,6 +47,8 @@ export type IssueOutcome =
 export interface EnrollmentTokenStore {
   issue(tokens: readonly NewEnrollmentToken[], options: IssueOptions): Promise<IssueOutcome>
   judge(tokenHash: Buffer): Promise<EnrollmentVerdict>
+  /** One statement; the verdicts are in the order of the hashes. */
+  judgeAll(tokenHashes: readonly Buffer[]): Promise<readonly EnrollmentVerdict[]>
   list(page: ListPage, filter: EnrollmentTokenFilter): Promise<readonly EnrollmentTokenRow[]>
   revoke(
     tokenId: string,
@@ -80,9 +82,13 @@ const INSERT_ALL = /* sql */ `
   from unnest($1::uuid[], $2::bytea[], $3::text[]) as u(token_id, token_hash, alias)
   returning ${timeText('expires_at')} as "expiresAt"`
 
-const JUDGE = /* sql */ `
-  select token_id as "tokenId", alias as "alias", uses_allowed as "usesAllowed", ${STATUS} as "kind"
-  from enrollment_tokens where token_hash = $1`
+const VERDICT = `token_id as "tokenId", alias as "alias", uses_allowed as "usesAllowed", ${STATUS} as "kind"`
+
+const JUDGE = /* sql */ `select ${VERDICT} from enrollment_tokens where token_hash = $1`
+
+const JUDGE_ALL = /* sql */ `
+  select token_hash as "tokenHash", ${VERDICT}
+  from enrollment_tokens where token_hash = any($1::bytea[])`
 
 /** As JUDGE, and nobody else may consume or revoke it before this transaction ends. */
 const JUDGE_LOCKED = `${JUDGE} for update`
@@ -117,6 +123,16 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
     },
 
     judge: (tokenHash) => judge(database, JUDGE, tokenHash),
+
+    async judgeAll(tokenHashes) {
+      const { rows } = await database.query<EnrollmentVerdict & { readonly tokenHash: Buffer }>({
+        name: 'enrollment_tokens.judge_all',
+        text: JUDGE_ALL,
+        values: [tokenHashes],
+      })
+      const known = new Map(rows.map((row) => [row.tokenHash.toString('latin1'), row]))
+      return tokenHashes.map((hash) => known.get(hash.toString('latin1')) ?? { kind: 'unknown' })
+    },
 
     async list(page, filter) {
       return (await database.query<EnrollmentTokenRow>(listQuery(page, filter))).rows

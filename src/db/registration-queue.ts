@@ -6,6 +6,7 @@
 import { AppError } from '../core/errors.ts'
 import { createKeyedTurns } from '../core/keyed-turns.ts'
 import { sleep } from '../core/wait.ts'
+import { isDatabaseAway, isUntouched } from './call-failure.ts'
 import type { Database } from './pool.ts'
 import {
   type OnJudged,
@@ -13,7 +14,6 @@ import {
   type RegistrationOutcome,
   register,
 } from './registration.ts'
-import { isAway, isNotConnected, OwnWaitError } from './sqlstate.ts'
 
 export interface RegistrationQueue {
   /** `isWanted` is asked once its turn has come: where nobody waits for the answer any more, it is dropped. */
@@ -31,8 +31,6 @@ const MAX_WAITING_REGISTRATIONS = 1_024
 const MAX_SAME_TOKEN_WAITING = 256
 /** From the arrival to the turn. */
 const REGISTRATION_WAIT_MS = 20_000
-/** A database that answered something within that is busy, not away. */
-const ALIVE_MS = 2_000
 const RETRY_MS = 50
 
 export function registrationQueue(options: {
@@ -61,10 +59,10 @@ export function registrationQueue(options: {
           try {
             return await register(database, registration, onJudged)
           } catch (error) {
-            const isAlive = answeredMsAgo() < ALIVE_MS
+            const silentMs = answeredMsAgo()
             // The others would find out the same, one after the other.
-            if (isDatabaseAway(error) && !isAlive) turns.refuseAll(error)
-            if (!isUntouched(error, isAlive) || nowMs() >= deadlineAtMs) throw error
+            if (isDatabaseAway(error, silentMs)) turns.refuseAll(error)
+            if (!isUntouched(error, silentMs) || nowMs() >= deadlineAtMs) throw error
             await sleep(RETRY_MS)
           }
         }
@@ -77,16 +75,4 @@ export function registrationQueue(options: {
       turns.refuseAll(new AppError('shutting_down', 'This server is stopping. Try again.'))
     },
   }
-}
-
-/** No connection came free, or a busy database made none in time: nothing was begun. */
-function isUntouched(error: unknown, isAlive: boolean): boolean {
-  if (!(error instanceof AppError)) return false
-  if (error.code === 'overloaded') return true
-  return error.code === 'db_unavailable' && isAlive && isNotConnected(error.cause)
-}
-
-function isDatabaseAway(error: unknown): boolean {
-  if (!(error instanceof AppError) || error.code !== 'db_unavailable') return false
-  return isAway(error.cause) || error.cause instanceof OwnWaitError
 }

@@ -23,6 +23,7 @@ import { Pool, type PoolOptions } from './pool.ts'
 import { registrationQueue } from './registration-queue.ts'
 import { sessionVerifier } from './session-check.ts'
 import { shareOf } from './share.ts'
+import { untaggedTokens } from './untagged-tokens.ts'
 import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions
@@ -56,14 +57,13 @@ export const HOT_SETTINGS = {
 }
 /** Publishing and partitions; uploads beyond it wait their turn. */
 const SLOW_CONNECTIONS = 1
+/** Enrollment tokens without our tag are looked up by one statement at a time. */
 const UNTAGGED_CONNECTIONS = 1
 /**
  * Of the connections for all requests, what push (claims and records), expiry, counting and pruning may have together: with
  * 200,000 commands due, records of 64 pushes at once took all of them, and what people asked waited behind.
  */
 const BACKGROUND_SHARE = 1 / 2
-/** Enrollment tokens without our tag that wait to be looked up; one more is refused at once. */
-const MAX_UNTAGGED_WAITING = 64
 /** Of one statement that publishes an APK or moves a partition. */
 const SLOW_TIMEOUT_MS = 30_000
 
@@ -96,32 +96,35 @@ export function createStores(options: StoresOptions) {
     connectTimeoutMs: SLOW_TIMEOUT_MS,
   })
   // Not observed: a stranger must not begin an episode of `db.unavailable`.
-  const untagged = new Pool({
+  const forUntagged = new Pool({
     ...common,
     onOutcome: () => {},
     maxConnections: UNTAGGED_CONNECTIONS,
-    maxWaiting: MAX_UNTAGGED_WAITING,
   })
   const taken = HEARTBEAT_CONNECTIONS + SLOW_CONNECTIONS + UNTAGGED_CONNECTIONS
   const mainConnections = options.maxConnections - taken
   const main = new Pool({ ...common, maxConnections: mainConnections })
+  const pools = [hot, slow, forUntagged, main] as const
+  const times = {
+    answeredMsAgo: () => Math.min(...pools.map((pool) => pool.answeredMsAgo)),
+    nowMs: () => performance.now(),
+  }
   const registrations = registrationQueue({
     database: main,
     maxAtOnce: Math.floor(mainConnections / 2),
-    answeredMsAgo: () => main.answeredMsAgo,
-    nowMs: () => performance.now(),
+    ...times,
+  })
+  const untagged = untaggedTokens({
+    judgeAll: enrollmentTokenStore(forUntagged).judgeAll,
+    ...times,
   })
   const background = shareOf(main, Math.max(1, Math.floor(mainConnections * BACKGROUND_SHARE)))
-  const pools = [hot, slow, untagged, main] as const
 
   return {
     /** Of all connections of the process. */
     dialer,
     database: main,
-    tokens: {
-      ...enrollmentTokenStore(main),
-      judgeUntagged: enrollmentTokenStore(untagged).judge,
-    },
+    tokens: { ...enrollmentTokenStore(main), judgeUntagged: untagged.judge },
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
     secrets: hmacSecretStore(main),
@@ -144,7 +147,7 @@ export function createStores(options: StoresOptions) {
     mailbox: mailbox(main, instance),
     gauges: {
       dbPoolInUse: () => pools.reduce((sum, pool) => sum + pool.connectionsInUse, 0),
-      // More connections would not help those who wait for `untagged`.
+      // More connections would not help those who wait for `forUntagged`.
       dbPoolWaiting: () => hot.waiting + slow.waiting + main.waiting,
       untaggedTokensRefused: () => untagged.refused,
       registrationsWaiting: () => registrations.waiting,
@@ -157,6 +160,7 @@ export function createStores(options: StoresOptions) {
     /** Waits for statements in flight, at most so long. */
     async close(deadlineMs: number): Promise<void> {
       registrations.close()
+      untagged.close()
       const closing = pools.map((pool) => pool.close(deadlineMs))
       dialer.close()
       await Promise.all(closing)
