@@ -142,7 +142,8 @@ async function spawned(command: string, args: readonly string[], options: SpawnO
     isLate = true
     end()
   }, timeoutMs)
-  over.addEventListener('abort', end)
+  if (over.aborted) end()
+  else over.addEventListener('abort', end)
   const [code] = await once(child, 'exit')
   clearTimeout(timer)
   over.removeEventListener('abort', end)
