@@ -214,11 +214,7 @@ async function askHolder(path: string, onAlive: () => void): Promise<string | un
   const socket = createConnection(path)
   socket.setEncoding('utf8').setTimeout(LOCK_ANSWER_MS, () => socket.destroy(new Error('silent')))
   let text = ''
-  let isAlive = false
-  socket.on('connect', () => {
-    isAlive = true
-    onAlive()
-  })
+  socket.on('connect', onAlive)
   socket.on('data', (part) => {
     text += part
   })
@@ -227,7 +223,7 @@ async function askHolder(path: string, onAlive: () => void): Promise<string | un
     return text
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined
-    return !isAlive && (code === 'ECONNREFUSED' || code === 'ENOENT') ? undefined : ' (silent)'
+    return code === 'ECONNREFUSED' || code === 'ENOENT' ? undefined : ' (silent)'
   } finally {
     socket.destroy()
   }

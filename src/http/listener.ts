@@ -225,7 +225,6 @@ export function createListener(deps: ListenerDeps): Listener {
 
   // Node would end its side with the client's, and drop the answers that are not out; http/connection.ts has the bound.
   const server = Object.assign(createServer(SERVER_OPTIONS), { httpAllowHalfOpen: true })
-  server.maxHeadersCount = 0 // Node would drop the rest in silence, a credential among them: http/edge.ts refuses
   server.on('request', (request, res) => void serve(request, res, false))
   server.on('checkContinue', (request, res) => void serve(request, res, true))
   server.on('checkExpectation', (request: IncomingMessage, res: ServerResponse) => {
