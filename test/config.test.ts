@@ -215,6 +215,59 @@ t.test('values that cannot be meant are refused', async (t) => {
   }
 })
 
+/** Least and greatest. Pushes must end within their lease of 60 s: 2 × FCM_TIMEOUT_MS + 2 × 12 s. */
+const RANGES: Readonly<Record<string, readonly [number, number]>> = {
+  PORT: [0, 65_535],
+  DATABASE_POOL_MAX: [5, 1_000],
+  FCM_TTL_S: [0, 2_419_200],
+  FCM_TIMEOUT_MS: [10, 15_000],
+  FCM_RETRY_BASE_MS: [1, 3_600_000],
+  FCM_MAX_IN_FLIGHT: [1, 1_000],
+  HEARTBEAT_DEDUP_WINDOW_S: [0, 86_400],
+  HEARTBEAT_INTERVAL_S: [1, 86_400],
+  HEARTBEAT_RETENTION_DAYS: [1, 3_650],
+  COMMAND_RETENTION_DAYS: [1, 3_650],
+  AUDIT_RETENTION_DAYS: [1, 3_650],
+  DOWNLOAD_RETENTION_DAYS: [1, 3_650],
+  TOKEN_RETENTION_DAYS: [1, 3_650],
+  DEVICE_RETENTION_DAYS: [1, 3_650],
+  DEVICE_OFFLINE_S: [1, 31_536_000],
+  APK_MAX_BYTES: [1_024, 10_737_418_240],
+  APK_CACHE_BYTES: [1_024, 1_099_511_627_776],
+  APK_MAX_DOWNLOADS: [1, 100_000],
+  APK_MAX_DOWNLOADS_PER_TOKEN: [1, 100_000],
+  APK_MAX_DOWNLOADS_PER_SUBNET: [1, 100_000],
+  LOG_BUFFER_BYTES: [65_536, 1_073_741_824],
+  RATE_LIMIT_TOKENS_PER_HOUR: [1, 1_000_000],
+  RATE_LIMIT_APK_PER_TOKEN_PER_MIN: [1, 1_000_000],
+  RATE_LIMIT_APK_PER_SUBNET_PER_MIN: [1, 1_000_000],
+  SHUTDOWN_DRAIN_MS: [0, 600_000],
+  SHUTDOWN_GRACE_MS: [100, 600_000],
+}
+
+t.test('a whole number is taken from its least to its greatest, and not beyond', async (t) => {
+  for (const [name, [least, greatest]] of Object.entries(RANGES)) {
+    const isRefused = (value: number) =>
+      faults({ [name]: String(value) }).some((text) =>
+        text.includes(`"${value}" cannot be meant; give a whole number`),
+      )
+    t.same([least, greatest].map(isRefused), [false, false], name)
+    t.same([least - 1, greatest + 1].map(isRefused), [true, true], `${name}, beyond`)
+  }
+  const hasUnit = /_(?:S|MS|DAYS|BYTES)$/
+  const isNumber = (name: string) =>
+    hasUnit.test(name) || /^\d+$/.test(parseEnv(example)[name] ?? '')
+  t.same(Object.keys(RANGES).sort(), CONFIG_VARIABLES.filter(isNumber).sort(), 'all of them')
+})
+
+t.test('what is refused only together with another is taken where it just fits', async (t) => {
+  t.same(faults({ APK_MAX_BYTES: '2048', APK_CACHE_BYTES: '2048' }), [])
+  t.match(faults({ APK_MAX_BYTES: '2048', APK_CACHE_BYTES: '2047' }), [/^APK_CACHE_BYTES: less/])
+  t.same(faults({ HEARTBEAT_INTERVAL_S: '2000', DEVICE_OFFLINE_S: '2000' }), [])
+  t.same(faults({ DATABASE_POOL_MAX: '90' }), [])
+  t.same(faults({ SHUTDOWN_GRACE_MS: '5000', SHUTDOWN_DRAIN_MS: '4999' }), [])
+})
+
 function verified(query: string): string {
   return `postgres://db.example/d?sslmode=verify-full${query}`
 }

@@ -277,6 +277,18 @@ t.test(
   },
 )
 
+t.test('a batch has at most a hundred tokens', async (t) => {
+  const service = await startService(t)
+  const ask = (count: number) =>
+    service.call('POST', PATH, { body: { aliases: Array.from({ length: count }, () => null) } })
+  for (const count of [0, 101]) {
+    const { status, body } = await ask(count)
+    t.match([status, body.detail], [422, 'aliases: must be a list of 1 to 100 aliases'])
+  }
+  const { status, body } = await ask(100)
+  t.same([status, body.tokens.length], [201, 100])
+})
+
 /** One batch of the fourth admin, with a key. */
 function issueByKey(key: string, body: object, requestId?: string, token = FOURTH) {
   const headers = { 'idempotency-key': key, ...(requestId && { 'x-request-id': requestId }) }

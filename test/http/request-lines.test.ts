@@ -1,5 +1,6 @@
 /** Floods: of one code at most 10 `http.error` and 50 anonymous refusals a second have a line, and none is uncounted. */
 import t, { type Test } from 'tap'
+import { writeRefusal } from '../../src/http/request-lines.ts'
 import { LineLimit } from '../../src/telemetry/line-limit.ts'
 import type { CallOptions } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
@@ -110,6 +111,35 @@ t.test('within any second there are never more, and each is counted once', async
   const gaps = writtenAtMs.slice(10).map((atMs, n) => atMs - (writtenAtMs[n] ?? 0))
   t.equal(Math.min(...gaps), 1000)
 })
+
+t.test(
+  'an anonymous request that we failed is within the limit of errors, from 500 on',
+  async (t) => {
+    const limits: [kind: string, mostPerS: number][] = []
+    const log = {
+      write: () => {},
+      writeLimited: (kind: string, mostPerS: number) => void limits.push([kind, mostPerS]),
+    }
+    const caller = {
+      ...{ requestId: 'r', route: '/v1/apk/download-latest', ip: null, userAgent: null },
+      ...{ deviceId: null, alias: null, admin: null, tokenId: null },
+    }
+    for (const [code, statusCode] of [
+      ['client_closed', 499],
+      ['internal', 500],
+      ['db_unavailable', 503],
+    ] as const) {
+      const line = () => t.fail('made a line that nobody writes')
+      const ending = { statusCode, latencyMs: 1 }
+      writeRefusal(log, { code, caller, ending, line: () => line() as never })
+    }
+    t.same(limits, [
+      ['client_closed', 50],
+      ['internal', 10],
+      ['db_unavailable', 10],
+    ])
+  },
+)
 
 /** `suppressed` is there only where there is something to count. */
 const hasRightCount = (line: LogLine) => !('suppressed' in line) || Number(line['suppressed']) > 0

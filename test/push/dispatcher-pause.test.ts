@@ -223,6 +223,22 @@ t.test('an outage of the token endpoint slows the sender down as one of FCM does
   t.equal(sends, 20)
 })
 
+t.test(
+  'whoever waits for a command is told when it was recorded, also without a push',
+  async (t) => {
+    const { deviceId } = await enroll()
+    const [silent, pushed] = [await command(deviceId), await command((await enroll()).deviceId)]
+    await tokenDied(deviceId)
+    const told: string[] = []
+    const { dispatcher } = replica(t, { onRecorded: (requestId) => void told.push(requestId) })
+    dispatcher.start()
+    // Tests before this one have left commands, too.
+    await until(() => [silent, pushed].every((id) => told.includes(id)))
+    t.match(await row(silent), { push_state: 'no_token' })
+    t.match(await row(pushed), { push_state: 'sent' })
+  },
+)
+
 t.test('a record that cannot be written holds up no end', async (t) => {
   const id = await command((await enroll()).deviceId)
   let tries = 0

@@ -270,6 +270,8 @@ t.test('FcmError, status and code decide in this order; no body throws', async (
     [500, '{"error":', 'retry', 'INTERNAL'],
     [400, fcmError('SOMETHING_NEW'), 'rejected', 'SOMETHING_NEW'],
     [403, fcmError('SOMETHING_NEW'), 'misconfigured', 'SOMETHING_NEW'],
+    [299, '', 'sent', 'OK'],
+    [300, '', 'misconfigured', 'UNKNOWN'],
     [302, '', 'misconfigured', 'UNKNOWN'],
     [407, '<html>', 'misconfigured', 'UNKNOWN'],
     [413, '<html>', 'rejected', 'UNKNOWN'],
