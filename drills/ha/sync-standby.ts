@@ -1,14 +1,14 @@
 /** `npm run drill -- sync-standby`: writes wait for a standby that is frozen, reads go on, nothing piles up. */
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { seededDeviceId } from '../../bench/seeded-fleet.ts'
+import { seededDeviceId, seededToken } from '../../bench/seeded-fleet.ts'
 import { createSend, jsonHeaders } from '../../sim/http.ts'
 import { codesText } from '../answer-watch.ts'
 import { type DrillPlace, defineDrill, type Figure } from '../drill.ts'
 import { inTimeFigure } from '../outage-rig.ts'
 import { timed } from '../outage-run.ts'
 import { type Postgres, withClient } from '../postgres.ts'
-import { ADMIN_TOKEN } from '../service-settings.ts'
+import { ADMIN_TOKEN, HMAC_SECRET } from '../service-settings.ts'
 import { episodes, onReplicasRig, POOL_MAX, REPLICAS, type ReplicasRig } from './replicas-rig.ts'
 import { startSynchronousStandby } from './standby.ts'
 
@@ -20,6 +20,7 @@ export interface SyncStandbyRun {
 
 const MOST_BACKENDS = REPLICAS * POOL_MAX + 2
 const SAMPLE_MS = 50
+const RESULT_OF = 'before-the-freeze'
 /** What had its commit when the standby froze may still be on its way to the client. */
 const UNDER_WAY_MS = 500
 const FELT_MS = 2_000
@@ -72,6 +73,7 @@ async function runSyncStandby(
   standby: Postgres,
   print: (line: string) => void,
 ): Promise<readonly Figure[]> {
+  await sendCommand(rig)
   await wait(1_000 * calmS)
   print(`calm: ${codesText(rig.endPhase())}`)
   const backends = watchBackends(rig.postgres.url)
@@ -79,13 +81,13 @@ async function runSyncStandby(
   print(`the standby is frozen for ${seconds} s`)
   await wait(UNDER_WAY_MS)
   const acknowledged = rig.acknowledged()
-  await sendCommand(rig) // hangs
+  await sendResult(rig) // hangs
   await wait(FELT_MS - UNDER_WAY_MS)
   rig.endPhase()
   const feltAtMs = performance.now()
   await wait(1_000 * seconds - FELT_MS - CANCELLED_MS)
   await cancelWaits(rig.postgres.url, CANCELLED_MS)
-  const repeatedStatus = await sendCommand(rig)
+  const repeatedStatus = await sendResult(rig)
   const readsFailed = await reads(rig)
   const frozen = rig.endPhase()
   const ready = rig.seats.map(({ probes }) => probes.readyBetween(feltAtMs, performance.now()))
@@ -94,7 +96,7 @@ async function runSyncStandby(
   const thawedAtMs = performance.now()
   await wait(1_000 * calmS)
   const most = await backends.stop()
-  const laterStatus = await sendCommand(rig)
+  const laterStatus = await sendResult(rig)
   print(`back: ${codesText(rig.endPhase())}`)
   return [
     {
@@ -109,7 +111,7 @@ async function runSyncStandby(
     },
     {
       promise:
-        'a command that is here, but not on the standby, is acknowledged to nobody who repeats it',
+        'a result that is here, but not on the standby, is not acknowledged to who repeats it',
       measured: `${repeatedStatus} while it is frozen, ${laterStatus} afterwards`,
       isHeld: repeatedStatus === 503 && laterStatus === 200,
     },
@@ -142,17 +144,30 @@ function cancelWaits(url: string, forMs: number): Promise<void> {
   })
 }
 
-/** The status of the same command each time, to the first replica. */
-async function sendCommand({ seats: [seat] }: ReplicasRig): Promise<number> {
-  const send = createSend((await seat?.service.origin) ?? '')
-  const headers = jsonHeaders(ADMIN_TOKEN)
-  const body = JSON.stringify({
+const sendCommand = (rig: ReplicasRig) =>
+  send(rig, ADMIN_TOKEN, '/admin/command?wait_ms=0', {
     device_id: seededDeviceId(1),
     action: 'ring',
-    request_id: 'repeat',
+    request_id: RESULT_OF,
   })
-  const path = '/admin/command?wait_ms=0'
-  return (await send({ method: 'POST', path, headers, body })).status
+
+/** Of that command, the same each time. */
+const sendResult = (rig: ReplicasRig) =>
+  send(rig, seededToken(HMAC_SECRET, 1), '/v1/action-result', {
+    request_id: RESULT_OF,
+    outcome: 'success',
+  })
+
+/** To the first replica; the status. */
+async function send(
+  { seats: [seat] }: ReplicasRig,
+  token: string,
+  path: string,
+  body: object,
+): Promise<number> {
+  const sendNow = createSend((await seat?.service.origin) ?? '')
+  const headers = jsonHeaders(token)
+  return (await sendNow({ method: 'POST', path, headers, body: JSON.stringify(body) })).status
 }
 
 /** How many of them failed. */
