@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap'
 import { AppError, type ErrorCode } from '../../src/core/errors.ts'
 import { problemOf } from '../../src/http/errors.ts'
+import { answerRaw } from '../../src/http/raw-answer.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
@@ -221,6 +222,33 @@ t.test('garbage after a served request is refused on its own', async (t) => {
   t.match(await service.lines.terminalOf(refusal.requestId), { status_code: 400 })
   t.equal(connection.answers.length, 2)
 })
+
+t.test(
+  'a connection that is lost, or closing already, is refused nothing: no line, no count',
+  async (t) => {
+    for (const [code, socket, isDestroyed] of [
+      ['ECONNRESET', { writable: true, writableEnded: false }, true],
+      ['ECONNRESET', { writable: false, writableEnded: true }, true],
+      ['HPE_INVALID_EOF_STATE', { writable: false, writableEnded: true }, true],
+      ['HPE_INVALID_METHOD', { writable: false, writableEnded: true }, false],
+      ['HPE_INVALID_METHOD', { writable: false, writableEnded: false }, true],
+    ] as const) {
+      const calls: string[] = []
+      const told = (what: string) => () => void calls.push(what)
+      const connection = {
+        socket: { ...socket, destroy: told('destroy'), write: told('write') },
+        closeGently: told('close'),
+      }
+      answerRaw(Object.assign(new Error('of the test'), { code }), connection as never, {
+        log: { write: told('line'), writeLimited: told('line') },
+        metrics: { ended: told('count') } as never,
+        newId: () => 'id',
+        random: () => 0,
+      })
+      t.same(calls, isDestroyed ? ['destroy'] : [], `${code} ${JSON.stringify(socket)}`)
+    }
+  },
+)
 
 t.test('garbage behind a request in flight does not take its answer away', async (t) => {
   const service = await startService(t)
