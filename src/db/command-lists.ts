@@ -58,10 +58,14 @@ const ENDED_OF_ACTION = /* sql */ `
 const ENDED_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = $6 ${NEWEST}`
 
 /** Swept ones, and those whose time is over and that the sweep has yet to see: few, found by the sweep's index. */
+/**
+ * A sub-select hides now() from the planner: nearly all commands have expired, so it took nearly all that are open for such,
+ * and read the whole table where those were many.
+ */
 const expired = (state: string, filter: string, order: string) => /* sql */ `
   with unswept as materialized (
     select c.request_id, c.created_at, c.action from commands c
-    where c.state = 'open' and c.expires_at <= now() and c.expires_at > '-infinity'),
+    where c.state = 'open' and c.expires_at <= (select now()) and c.expires_at > '-infinity'),
   page as materialized (
     (select c.request_id, c.created_at from commands c
      where ${BEFORE} and ${state} ${filter} order by ${order} ${NEWEST_FIRST} limit $1)

@@ -12,6 +12,7 @@ import { claim } from '../../drills/plans/push-statements.ts'
 import { faultsOf, rowsOf } from '../../drills/plans/statement.ts'
 import { statementsOf } from '../../drills/plans/statements.ts'
 import { commandQueue } from '../../src/db/command-queue.ts'
+import { commandStore } from '../../src/db/commands.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats.ts'
 import { partitions } from '../../src/db/partitions.ts'
 import type { Database } from '../../src/db/pool.ts'
@@ -94,6 +95,25 @@ t.test('no index but commands_due can serve a claim, or the gauge', async (t) =>
     t.ok(plans.length >= 2)
     for (const { name, nodes } of plans)
       t.ok(nodes.includes('Seq Scan commands'), `${name}, ${mode}`)
+  }
+})
+
+t.test('what has expired is found by index, however many are open', async (t) => {
+  // As dear as in a large table: taken for many, they would be looked for in all of it.
+  const settings = { cpu_index_tuple_cost: '1' }
+  for (const mode of ['custom', 'generic'] as const) {
+    const work = async (database: Database) => {
+      await db.query(`
+        insert into commands (request_id, device_id, action, params, request_hash, admin, expires_at, push_state)
+        select 'campaign-' || n, (select device_id from devices limit 1), 'ping', '{}', '', 'drill',
+          now() + interval '1 day', 'off' from generate_series(1, 10000) n`)
+      await db.query(`delete from commands where state = 'open' and expires_at <= now()`)
+      await db.query('analyze commands')
+      const filter = { deviceId: null, status: 'expired', action: null } as const
+      await commandStore(database).list({ limit: 51, after: null }, filter)
+    }
+    const list = (await explained(db, mode, work, settings)).at(-1)
+    t.ok(list?.indexes.has('commands_sweep'), mode)
   }
 })
 
