@@ -148,6 +148,7 @@ function enrollmentTokens(): readonly Statement[] {
   const token = { tokenId: randomUUID(), tokenHash: tokenHash(0), alias: null }
   const about = { expiresInS: 60, usesAllowed: 1, note: null, maxPerHour: 200 }
   const options = { ...BY, ...about, batch: undefined }
+  const many = Array.from({ length: 64 }, (_, n) => enrollmentHash(`busy-${n + 1}`))
   const batch = { idempotencyKey: 'key-7', contentHash: tokenHash(0), seed: tokenHash(0) }
   return [
     {
@@ -184,6 +185,13 @@ function enrollmentTokens(): readonly Statement[] {
       run: (database) => store(database).judge(tokenHash(0)),
       index: 'enrollment_tokens_token_hash_key',
       mostRows: 1,
+    },
+    {
+      title: 'many enrollment tokens judged',
+      modes: BOTH,
+      run: (database) => store(database).judgeAll(many),
+      index: 'enrollment_tokens_token_hash_key',
+      mostRows: many.length,
     },
     {
       title: 'enrollment token revoked, and again',
