@@ -1,10 +1,11 @@
 /** Rows 4 to 7: clients that speak HTTP as they should, and take more than their share. */
 import { randomBytes } from 'node:crypto'
+import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { jsonHeaders } from '../../../sim/http.ts'
 import { runLoad } from '../../../sim/load.ts'
 import type { AssaultReport, DownloadsAssault, IdleAssault, RequestsAssault } from './assault.ts'
-import { AttackerSockets } from './sockets.ts'
+import { AttackerSockets, standing } from './sockets.ts'
 
 const RETRY_MS = 500
 /** A byte of an answer each second. */
@@ -16,17 +17,22 @@ const PAUSE_MS = 20
 /** To reach the bound; how long an attack takes counts from there. */
 const MOST_OPENING_MS = 30_000
 
-/** A download is held when its answer began with 200. */
+/** A download is held from when its answer began with 200 until the system has closed its connection. */
 export async function holdDownloads(assault: DownloadsAssault): Promise<AssaultReport> {
   const { tokens, perToken, subnets, port, seconds } = assault
   const attacker = new AttackerSockets(port)
-  const held = new Map<string, number>()
-  const hold = (keys: readonly string[], by: 1 | -1) => {
+  const held = new Map<string, readonly Socket[]>()
+  const hold = (keys: readonly string[], socket: Socket) => {
     for (const key of keys) {
-      held.set(key, (held.get(key) ?? 0) + by)
-      const kind = key.split(' ')[0] ?? ''
-      attacker.peak(`held at once by one ${kind}`, held.get(key) ?? 0)
+      const peak = `held at once by one ${key.split(' ')[0] ?? ''}`
+      let sockets = [...(held.get(key) ?? []), socket]
+      if (sockets.length > (attacker.counts[peak] ?? 0)) sockets = [...standing(sockets)]
+      held.set(key, sockets)
+      attacker.peak(peak, sockets.length)
     }
+  }
+  const release = (keys: readonly string[], socket: Socket) => {
+    for (const key of keys) held.set(key, held.get(key)?.filter((other) => other !== socket) ?? [])
   }
   async function download(token: string, index: number): Promise<void> {
     const subnet = index % subnets
@@ -52,11 +58,11 @@ export async function holdDownloads(assault: DownloadsAssault): Promise<AssaultR
       attacker.count(`answer ${status ?? 'none'}`)
       if (status === '200') {
         const keys = ['attacker', `credential ${token}`, `subnet ${subnet}`]
-        hold(keys, 1)
+        hold(keys, socket)
         const trickle = setInterval(() => socket.read(1), TRICKLE_MS)
         await closed
         clearInterval(trickle)
-        hold(keys, -1)
+        release(keys, socket)
       }
       socket.destroy()
       await wait(RETRY_MS)

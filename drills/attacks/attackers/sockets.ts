@@ -1,10 +1,13 @@
 /** Sockets of an attacker: opened a few at a time, opened again where the service closes them, counted. */
+import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 
 /** Opened at once; then the others wait a moment: a flood of connections is no part of any row. */
 const BATCH = 20
 const BATCH_MS = 10
+/** A state in net/tcp. */
+const ESTABLISHED = '01'
 /** Between two looks at those that were closed. */
 const REOPEN_MS = 1_000
 
@@ -104,4 +107,23 @@ export class AttackerSockets {
     for (const socket of sockets) socket.destroy()
     return this.counts
   }
+}
+
+/** Of these, those that the system has not closed: a paused socket notices no reset (proc(5), net/tcp). */
+export function standing(sockets: Iterable<Socket>): readonly Socket[] {
+  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1)
+  const established = new Set(
+    lines.flatMap((line) => {
+      const [, local = '', , state] = line.trim().split(/ +/)
+      return state === ESTABLISHED ? [local] : []
+    }),
+  )
+  return [...sockets].filter((socket) => established.has(localText(socket)))
+}
+
+/** As net/tcp has it: the octets of the address backwards, and the port, in hexadecimal digits. */
+function localText({ localAddress = '', localPort = 0 }: Socket): string {
+  const octets = localAddress.split('.').reverse().map(Number)
+  const address = octets.map((octet) => octet.toString(16).padStart(2, '0')).join('')
+  return `${address}:${localPort.toString(16).padStart(4, '0')}`.toUpperCase()
 }
