@@ -11,9 +11,6 @@ const PIECES = 2
 /** For each so many that wait, a piece more: however many they are, they end. */
 const FLOOD = 1_000
 
-/** The pause up to the next turn of the event loop, for work that nobody should wait for when nothing else is due. */
-export const nextTurn = (run: () => void): void => void setImmediate(run)
-
 export class Trickle {
   readonly #later: (run: () => void) => void
   #waiting: (() => void)[] = []

@@ -64,6 +64,7 @@ export class Connection {
   /** Node's own listener to the input, where ours stands in front of it. */
   #parse: ((bytes: Buffer) => void) | undefined
   #hasMeter = false
+  #requests = 0
   /** What stands behind the head at which the parser has stopped. */
   #rest: Buffer = NO_BYTES
   #hasInputEnded = false
@@ -97,6 +98,12 @@ export class Connection {
   /** A request began. */
   opened(exchange: Exchange): void {
     this.#exchanges.push(exchange)
+    this.#requests += 1
+  }
+
+  /** One request has begun on it so far. */
+  get isNew(): boolean {
+    return this.#requests === 1
   }
 
   /** Its response ended, and its line is written. */

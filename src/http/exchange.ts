@@ -8,6 +8,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { AppError } from '../core/errors.ts'
 import { failedCallOf } from '../core/failed-call.ts'
 import type { Place } from '../core/live-list.ts'
+import type { Trickle } from '../core/trickle.ts'
 import { Denial } from '../security/denial.ts'
 import type { Ending, Line, RequestLog } from '../telemetry/events.ts'
 import type { RouteMetrics } from '../telemetry/metrics.ts'
@@ -25,6 +26,8 @@ export interface ExchangeDeps {
   readonly random: () => number
   /** Aborted at the first moment of shutdown. */
   readonly closing: AbortSignal
+  /** Of the event loop, for the chunks of all downloads. */
+  readonly turns: Trickle
   /** Told of each; returns the place that `ended` is told. */
   readonly opened: (exchange: Exchange) => Place<Exchange>
   /** Told once the terminal line is written. */
@@ -124,8 +127,11 @@ export class Exchange {
       return
     }
     this.#reply = reply
-    sendReply(this.#res, reply, this.#beginAnswer(), (sizeBytes) => {
-      this.#bytesSent += sizeBytes
+    sendReply(this.#res, reply, this.#beginAnswer(), {
+      turns: this.#deps.turns,
+      onBytes: (sizeBytes) => {
+        this.#bytesSent += sizeBytes
+      },
     })
   }
 

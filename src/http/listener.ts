@@ -28,12 +28,13 @@ import { refuseAtEdge } from './edge.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { refuseUnknown } from './known-names.ts'
+import { behindNewConnections } from './new-connections.ts'
 import { answerRaw, isOverTime, rawRefusal } from './raw-answer.ts'
 import { isProbe } from './request-lines.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
 import { takeRequest } from './taken-request.ts'
 
-export interface ListenerDeps extends Omit<ExchangeDeps, 'opened' | 'ended'> {
+export interface ListenerDeps extends Omit<ExchangeDeps, 'turns' | 'opened' | 'ended'> {
   readonly routes: readonly Route[]
   readonly guards: Guards
   /** Throws where an admin's change must be signed and is not. */
@@ -74,6 +75,9 @@ const MAX_PIPELINED_WAITING = 512
 const UNMATCHED = 'unmatched'
 
 export function createListener(deps: ListenerDeps): Listener {
+  // Node would end its side with the client's, and drop the answers that are not out; http/connection.ts has the bound.
+  const server = Object.assign(createServer(SERVER_OPTIONS), { httpAllowHalfOpen: true })
+  const turns = behindNewConnections(server)
   const router = new Router(deps.routes)
   /** Resolved once, so that no path of a client ever makes a series. */
   const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
@@ -88,6 +92,7 @@ export function createListener(deps: ListenerDeps): Listener {
   })
   const exchangeDeps: ExchangeDeps = {
     ...deps,
+    turns,
     opened(exchange) {
       connectionOf(exchange.request.socket).opened(exchange)
       return openExchanges.add(exchange)
@@ -97,7 +102,6 @@ export function createListener(deps: ListenerDeps): Listener {
       connectionOf(exchange.request.socket).ended(exchange)
     },
   }
-
   const noticeProxy = createProxyNotice(deps.isTrustedProxy, deps.log)
 
   function open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange {
@@ -137,11 +141,9 @@ export function createListener(deps: ListenerDeps): Listener {
     const match = router.find(request.method ?? '', path)
     const exchange = open(request, res, match)
     exchange.awaitsContinue = awaitsContinue
+    const connection = connectionOf(request.socket)
     // Nobody who is honest pipelines: these wait, so that a burst of them holds nobody up.
-    if (connectionOf(request.socket).hasBefore(exchange)) {
-      await new Promise<void>((resolve) => pipelined.add(resolve))
-      if (exchange.isAnswered || exchange.isEnded) return
-    }
+    if (connection.hasBefore(exchange) && !(await hasTurn(pipelined, exchange))) return
     try {
       const refusal = refuseAtEdge(request)
       if (refusal !== undefined) throw refusal
@@ -149,6 +151,8 @@ export function createListener(deps: ListenerDeps): Listener {
       if (match.kind !== 'found') throw unmatched(match)
       const unavailable = isProbe(match.route.path) ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
+      const mayWait = connection.isNew && !isProbe(match.route.path)
+      if (mayWait && !(await hasTurn(turns, exchange))) return
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
       const reply = await answer(exchange, match.route, match.params, search)
       deps.failpoint?.('after_commit_before_reply')
@@ -223,8 +227,6 @@ export function createListener(deps: ListenerDeps): Listener {
     }
   }
 
-  // Node would end its side with the client's, and drop the answers that are not out; http/connection.ts has the bound.
-  const server = Object.assign(createServer(SERVER_OPTIONS), { httpAllowHalfOpen: true })
   server.on('request', (request, res) => void serve(request, res, false))
   server.on('checkContinue', (request, res) => void serve(request, res, true))
   server.on('checkExpectation', (request: IncomingMessage, res: ServerResponse) => {
@@ -276,6 +278,12 @@ export function createListener(deps: ListenerDeps): Listener {
       }
     },
   }
+}
+
+/** Waits for its turn; false: the exchange needs none any more. */
+async function hasTurn(turns: Trickle, exchange: Exchange): Promise<boolean> {
+  await new Promise<void>((resolve) => turns.add(resolve))
+  return !exchange.isAnswered && !exchange.isEnded
 }
 
 function unmatched(match: Exclude<Match<Route>, { kind: 'found' }>): AppError {

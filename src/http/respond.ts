@@ -3,17 +3,10 @@ import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Recipient } from '../core/recipient.ts'
 import { escapeUnsafe } from '../core/text.ts'
-import { nextTurn, Trickle } from '../core/trickle.ts'
+import type { Trickle } from '../core/trickle.ts'
 import { accepted, reset } from './connections.ts'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
 import type { Reply, StreamReply } from './route.ts'
-
-/**
- * Chunks of all downloads, two in each turn of the event loop. A chunk of 256 KiB costs the kernel 0.2 ms, and Node
- * accepts one connection a turn: 64 downloads that began together made turns of 20 ms, behind which the twentieth new
- * connection waited for 0.36 s.
- */
-const chunks = new Trickle(nextTurn)
 
 export interface RespondOptions {
   readonly requestId: string
@@ -27,12 +20,20 @@ export function sendProblem(res: ServerResponse, problem: Problem, options: Resp
   sendText(res, problem.status, PROBLEM_CONTENT_TYPE, text, problem.headers, options)
 }
 
-/** Starts the answer. For a stream, `onBytes` is told of every chunk that was handed to the socket. */
+/** What becomes of the chunks of a stream. */
+export interface ChunkOptions {
+  /** Of all downloads: a chunk of 256 KiB costs the kernel 0.2 ms. */
+  readonly turns: Trickle
+  /** Told of every chunk that was handed to the socket. */
+  readonly onBytes: (sizeBytes: number) => void
+}
+
+/** Starts the answer. */
 export function sendReply(
   res: ServerResponse,
   reply: Reply,
   options: RespondOptions,
-  onBytes: (sizeBytes: number) => void,
+  chunks: ChunkOptions,
 ): void {
   switch (reply.kind) {
     case 'json': {
@@ -47,7 +48,7 @@ export function sendReply(
       res.writeHead(reply.status, headersOf(options, reply.headers)).end()
       return
     case 'stream':
-      sendStream(res, reply, options, onBytes)
+      sendStream(res, reply, options, chunks)
   }
 }
 
@@ -77,7 +78,7 @@ function sendStream(
   res: ServerResponse,
   reply: StreamReply,
   options: RespondOptions,
-  onBytes: (sizeBytes: number) => void,
+  chunks: ChunkOptions,
 ): void {
   const headers = headersOf(options, reply.headers)
   if (reply.sizeBytes !== null) headers.push('content-length', String(reply.sizeBytes))
@@ -87,7 +88,7 @@ function sendStream(
     return
   }
   reply.started?.(recipientOn(res.req.socket))
-  pump(reply.stream, reply.sizeBytes, res, onBytes).catch((error: unknown) => {
+  pump(reply.stream, reply.sizeBytes, res, chunks).catch((error: unknown) => {
     // The head is out: a broken connection is the only honest answer left.
     res.destroy(error instanceof Error ? error : new Error(String(error)))
   })
@@ -110,11 +111,11 @@ async function pump(
   stream: AsyncIterable<Uint8Array>,
   sizeBytes: number,
   res: ServerResponse,
-  onBytes: (sizeBytes: number) => void,
+  { turns, onBytes }: ChunkOptions,
 ): Promise<void> {
   let leftBytes = sizeBytes
   for await (const chunk of stream) {
-    await new Promise<void>((resolve) => chunks.add(resolve))
+    await new Promise<void>((resolve) => turns.add(resolve))
     if (res.destroyed) return
     leftBytes -= chunk.length
     onBytes(chunk.length)

@@ -1,13 +1,16 @@
 /** Bodies as they are written: however many downloads run, each turn of the event loop carries few of their chunks. */
 import { createServer, request, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, Socket } from 'node:net'
 import t from 'tap'
+import { behindNewConnections } from '../../src/http/new-connections.ts'
 import { sendReply } from '../../src/http/respond.ts'
 
 const CLIENTS = 20
 const CHUNKS = 5
-/** http/respond.ts. */
+/** core/trickle.ts. */
 const CHUNKS_PER_TURN = 2
+/** http/new-connections.ts. */
+const MOST_TURNS = 8
 const OPTIONS = { requestId: 'download', isLast: true, isHead: false }
 
 async function* body() {
@@ -31,9 +34,10 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
       const stream = body()
       const ended = () => Promise.reject(new Error('who ends an exchange asks for its line'))
       const reply = { kind: 'stream' as const, status: 200, headers: {}, sizeBytes: CHUNKS }
-      sendReply(each, { ...reply, stream, ended }, OPTIONS, onBytes)
+      sendReply(each, { ...reply, stream, ended }, OPTIONS, { turns, onBytes })
     }
   })
+  const turns = behindNewConnections(server)
   t.teardown(() => server.close())
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
@@ -56,3 +60,22 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
   t.same(new Set(bytes), new Set([CHUNKS]), 'each has its whole body')
   t.equal(Math.max(...perTurn.values()), CHUNKS_PER_TURN)
 })
+
+t.test(
+  'new connections come before the chunks of downloads, which have their turn all the same',
+  async (t) => {
+    const server = createServer()
+    const turns = behindNewConnections(server)
+    const done: number[] = []
+    for (let nth = 0; nth < 4; nth += 1) turns.add(() => done.push(nth))
+    const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
+    for (let turn = 1; turn <= MOST_TURNS; turn += 1) {
+      t.same(done, [], `connections come: turn ${turn}`)
+      server.emit('connection', new Socket())
+      await nextTurn()
+    }
+    t.same(done, [0, 1], 'it waits no longer')
+    await nextTurn()
+    t.same(done, [0, 1, 2, 3], 'none comes any more')
+  },
+)
