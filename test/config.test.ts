@@ -268,6 +268,52 @@ t.test('what is refused only together with another is taken where it just fits',
   t.same(faults({ SHUTDOWN_GRACE_MS: '5000', SHUTDOWN_DRAIN_MS: '4999' }), [])
 })
 
+/** 24 characters, 144 bits. */
+const SHORTEST = 'Qd8vXr2kWz9mBt4sLh7cYp3n'
+/** 32 hex digits, 128 bits. */
+const WEAKEST = 'd41d8cd98f00b204e9800998ecf8427e'
+const TOO_SHORT = /has fewer than 24 characters/
+const TOO_WEAK = /looks guessable: about 124 bits, and 128 are needed/
+
+t.test('what is just long or strong enough is taken, and one less is not', async (t) => {
+  const before: Readonly<Record<string, string>> = {
+    ADMIN_TOKENS: `ops=${SECRET},ci=`,
+    HMAC_SECRET: '',
+    ADMIN_HMAC_SECRET: '',
+  }
+  for (const [name, front] of Object.entries(before)) {
+    t.same(faults({ [name]: front + SHORTEST }), [], name)
+    t.match(faults({ [name]: front + SHORTEST.slice(1) }), [TOO_SHORT], name)
+    t.same(faults({ [name]: front + WEAKEST }), [], name)
+    t.match(faults({ [name]: front + WEAKEST.slice(1) }), [TOO_WEAK], name)
+  }
+  const last = `k2=${SECRET},k1=`
+  t.same(faults({ HMAC_SECRET: last + SHORTEST }), [])
+  t.match(faults({ HMAC_SECRET: last + SHORTEST.slice(1) }), [TOO_SHORT], 'that only verifies')
+  t.match(faults({ ADMIN_TOKENS: `ops=${SECRET};ci=${SHORTEST}` }), [/separate them by commas/])
+  t.same(faults({ ADMIN_TOKENS: `ops=${SECRET};ci=${SHORTEST.slice(1)}` }), [], 'one secret')
+})
+
+t.test('what is as long as it may be is taken, and one more is not', async (t) => {
+  const actions = (count: number) => Array.from({ length: count }, (_, n) => `a${n}`).join()
+  for (const [name, most, more] of [
+    ['ADMIN_TOKENS', `${'a'.repeat(64)}=${SECRET}`, `${'a'.repeat(65)}=${SECRET}`],
+    ['COMMAND_ACTIONS', 'a'.repeat(64), 'a'.repeat(65)],
+    ['COMMAND_ACTIONS', actions(64), actions(65)],
+    ['APK_DEFAULT_BUILD_TYPE', 'b'.repeat(32), 'b'.repeat(33)],
+    ['HOST', 'h'.repeat(253), 'h'.repeat(254)],
+    ['TRUSTED_PROXIES', '10.0.0.1/32', '10.0.0.1/33'],
+    ['TRUSTED_PROXIES', '::1/128', '::1/129'],
+  ] as const) {
+    t.same(faults({ [name]: most }), [], `${name}=${most.slice(0, 20)}`)
+    t.match(faults({ [name]: more }), [new RegExp(`^${name}: `)], `${name}=${more.slice(0, 20)}`)
+  }
+  const secretsOf = (idLength: number) =>
+    parse({ HMAC_SECRET: `${'k'.repeat(idLength)}=${SECRET}` }).hmacSecrets
+  t.match(secretsOf(32), [{ id: 'k'.repeat(32), secret: SECRET }])
+  t.match(secretsOf(33), [{ id: 'default', secret: `${'k'.repeat(33)}=${SECRET}` }])
+})
+
 function verified(query: string): string {
   return `postgres://db.example/d?sslmode=verify-full${query}`
 }

@@ -2,6 +2,7 @@
 import { createHash, createHmac } from 'node:crypto'
 import t from 'tap'
 import { makeApk } from '../sim/apk.ts'
+import { checkSignature } from '../src/security/signature.ts'
 import { head, sendRaw } from './helpers/raw.ts'
 import { ADMIN, startService } from './helpers/service.ts'
 
@@ -128,6 +129,21 @@ t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', asyn
   })
   const signed = sign({ method: 'DELETE', path: remove, body: '' })
   t.equal((await service.call('DELETE', remove, { headers: signed })).status, 204)
+})
+
+t.test('a signature holds for two minutes before and after its time', async (t) => {
+  const request = { method: 'POST', path: '/x', body: '{}', atS: 10_000 }
+  const signed = {
+    header: sign(request)['x-signature'],
+    method: 'POST',
+    url: '/x',
+    requestIdHeader: '',
+    bodySha256: createHash('sha256').update('{}').digest('hex'),
+  }
+  const at = (nowS: number) => checkSignature(signed, SECRET, nowS)
+  const stale = { kind: 'invalid', reason: 'stale' }
+  for (const offS of [-120, 0, 120]) t.equal(at(10_000 + offS).kind, 'valid', `${offS} s`)
+  for (const offS of [-121, 121]) t.same(at(10_000 + offS), stale, `${offS} s`)
 })
 
 t.test('a signature is accepted once across replicas', async (t) => {

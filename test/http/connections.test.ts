@@ -6,7 +6,12 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import t from 'tap'
 import { connectionOf } from '../../src/http/connection.ts'
 import { ConnectionLimit } from '../../src/http/connection-limit.ts'
-import { accepted, boundConnections, IdleWatch } from '../../src/http/connections.ts'
+import {
+  accepted,
+  boundConnections,
+  connectionLimit,
+  IdleWatch,
+} from '../../src/http/connections.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
@@ -188,6 +193,21 @@ t.test(
     t.equal(answers.filter(({ status }) => status === 200).length, HERD)
   },
 )
+
+t.test('there may be as many as leave a hundred descriptors, and what others need', async (t) => {
+  for (const [files, others, most] of [
+    [0, 0, 64],
+    [164, 0, 64],
+    [165, 0, 65],
+    [1_024, 200, 724],
+    [16_583, 100, 16_383],
+    [16_584, 100, 16_384],
+    [16_585, 100, 16_384],
+    [Number.MAX_SAFE_INTEGER, 100, 16_384],
+  ] as const) {
+    t.equal(connectionLimit(files, others), most, `${files} files, ${others} of them others'`)
+  }
+})
 
 t.test('at the limit the connection that is idle for longest gives way', async (t) => {
   const most = 250 - 100 - (10 + 1 + 1 + 4)

@@ -3,8 +3,9 @@ import t, { type Test } from 'tap'
 import { type Behaviour, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
 import { makeKeyPair } from '../../sim/service-account.ts'
 import { createAccessTokens } from '../../src/push/access-token.ts'
+import { faultText } from '../../src/push/attempt.ts'
 import { createFcmClient, type FcmClientOptions, messageBytes } from '../../src/push/fcm.ts'
-import { classifyFcmAnswer } from '../../src/push/fcm-answer.ts'
+import { classifyFcmAnswer, readBody, safeText } from '../../src/push/fcm-answer.ts'
 
 const keyPair = await makeKeyPair()
 const DATA = { action: 'ping', request_id: 'cmd-1', attempt: '1' }
@@ -293,4 +294,30 @@ t.test('what FCM says reaches us as one bounded line without secrets', async (t)
   const detail = 'detail' in answer ? answer.detail : ''
   t.ok(detail.startsWith(`visit ${link} fW9x:[cut] word`), detail)
   t.ok(detail.length <= 300)
+})
+
+t.test('text of others is read, and told, as far as its bounds', async (t) => {
+  for (const [sizes, length, pulls] of [
+    [[65_535], 65_535, 1],
+    [[65_536, 1], 65_536, 1],
+    [[65_537, 1], 65_536, 1],
+    [[65_535, 1, 1], 65_536, 2],
+    [[65_535, 2, 1], 65_536, 2],
+  ] as const) {
+    let pulled = 0
+    async function* body() {
+      for (const size of sizes) {
+        pulled += 1
+        yield Buffer.alloc(size, 'x')
+      }
+    }
+    t.same([(await readBody(body())).length, pulled], [length, pulls], `${sizes}`)
+  }
+  t.equal(await readBody(null), '')
+  t.equal(safeText('x'.repeat(31)), 'x'.repeat(31), 'a word')
+  t.equal(safeText('x'.repeat(32)), '[cut]', 'perhaps a secret')
+  t.equal(safeText('abc.'.repeat(75)).length, 300)
+  t.equal(safeText('abc.'.repeat(76)).length, 300)
+  t.equal(faultText('x'.repeat(200)).length, 200)
+  t.equal(faultText('x'.repeat(201)).length, 200)
 })

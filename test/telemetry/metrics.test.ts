@@ -62,6 +62,32 @@ t.test('a value on a bound belongs to that bucket', async (t) => {
   }
 })
 
+/** Of the contract, in milliseconds: graphs and alerts name them. */
+const BOUNDS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000]
+
+t.test('a scrape has the buckets of the contract, each up to its bound', async (t) => {
+  const metrics = metricsFor(t)
+  const route = metrics.route('/v1/heartbeat')
+  const push = metrics.fcmDispatchLatency('PING')
+  for (const bound of BOUNDS) {
+    for (const ms of [bound, bound + 0.001]) {
+      route.ended('POST', 200, ms)
+      push.observe(ms)
+    }
+  }
+  const { text } = metrics.render()
+  for (const series of [
+    'http_request_latency_ms_bucket{route="/v1/heartbeat",',
+    'fcm_dispatch_latency_ms_bucket{action="PING",',
+  ]) {
+    const buckets = text.split('\n').filter((line) => line.startsWith(series))
+    t.same(buckets, [
+      ...BOUNDS.map((bound, at) => `${series}le="${bound}"} ${2 * at + 1}`),
+      `${series}le="+Inf"} ${2 * BOUNDS.length}`,
+    ])
+  }
+})
+
 t.test('a registry renders as the text format has it', async (t) => {
   const registry = new Registry()
   const counter = registry.counter('c_total', 'Back\\slash and\nnewline.')
