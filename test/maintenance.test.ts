@@ -1,8 +1,9 @@
-/** Background work ends when it is told to, and says when it does not get on. */
-import t from 'tap'
+/** Background work ends when it is told to, the service behind it, and says when it does not get on. */
+import t, { type Test } from 'tap'
 import { backgroundFailures } from '../src/background-failures.ts'
 import { AppError } from '../src/core/errors.ts'
 import { withFailedCall } from '../src/core/failed-call.ts'
+import { type LifecycleDeps, stop } from '../src/lifecycle.ts'
 import { createMaintenance, type MaintenanceDeps } from '../src/maintenance.ts'
 import type { Line } from '../src/telemetry/events.ts'
 import { until } from './helpers/replicas.ts'
@@ -26,6 +27,110 @@ function deps(queue: Partial<MaintenanceDeps['queue']>): MaintenanceDeps {
     onEnded: () => {},
     sweepMs: 1,
   }
+}
+
+/** The first turn of each task comes at once, however long its interval is. */
+function hurry(t: Test): void {
+  const later = globalThis.setTimeout
+  const passed = new Set<number>()
+  const hurried = (run: () => void, ms: number) => {
+    const isHurried = ms >= 1_000 && !passed.has(ms)
+    passed.add(ms)
+    return later(run, isHurried ? 1 : ms)
+  }
+  globalThis.setTimeout = Object.assign(hurried, later)
+  t.teardown(() => {
+    globalThis.setTimeout = later
+  })
+}
+
+/** Each task, with `work` as what it does. */
+const TASKS: Readonly<Record<string, (work: () => Promise<void>) => MaintenanceDeps>> = {
+  'a sweep': (work) => deps({ expire: () => work().then(() => []) }),
+  'a count': (work) => deps({ countWaiting: () => work().then(() => 0) }),
+  'a probe': (work) => ({ ...deps({}), probe: work }),
+  'work on partitions'(work) {
+    const { partitions } = deps({})
+    return { ...deps({}), partitions: { maintain: () => work().then(partitions.maintain) } }
+  },
+  'a prune'(work) {
+    return { ...deps({}), prunes: [() => work().then(() => ({ count: 0, last: null }))] }
+  },
+}
+
+for (const [task, depsOf] of Object.entries(TASKS)) {
+  t.test(`stop() waits for ${task} that is under way`, async (t) => {
+    hurry(t)
+    let begin = () => {}
+    let end = () => {}
+    const begun = new Promise<void>((resolve) => {
+      begin = resolve
+    })
+    const maintenance = createMaintenance(
+      depsOf(() => {
+        begin()
+        return new Promise((resolve) => {
+          end = resolve
+        })
+      }),
+    )
+    maintenance.start()
+    await begun
+    let isStopped = false
+    const stopped = maintenance.stop().then(() => {
+      isStopped = true
+    })
+    await new Promise(setImmediate)
+    t.equal(isStopped, false)
+    end()
+    await stopped
+  })
+}
+
+const ENDED_TOGETHER = ['heartbeats', 'pushes', 'maintenance']
+
+for (const slowest of ENDED_TOGETHER) {
+  t.test(`the service ends step by step, and waits for its ${slowest}`, async (t) => {
+    const steps: string[] = []
+    const part = (name: string) => async () => {
+      steps.push(`${name} …`)
+      for (let turns = name === slowest ? 5 : 1; turns > 0; turns -= 1) {
+        await new Promise(setImmediate)
+      }
+      steps.push(name)
+    }
+    let requests = 1
+    const service = {
+      config: { shutdownDrainMs: 0, shutdownGraceMs: 600_000 },
+      state: { instanceId: null, isPrepared: true },
+      closing: new AbortController(),
+      listener: {
+        server: {
+          close: (closed: () => void) => closed(),
+          closeIdleConnections: () => steps.push('requests …'),
+          closeAllConnections: () => steps.push('requests'),
+        },
+        openExchanges: () => Math.max(0, requests--),
+      },
+      heartbeats: { close: part('heartbeats') },
+      sender: { dispatcher: { close: part('pushes') } },
+      maintenance: { stop: part('maintenance') },
+      closeRest: part('rest'),
+      flushLog: () => steps.push('held back lines'),
+      log: ({ event }: Line) => steps.push(event),
+    } as unknown as LifecycleDeps // the parts of it that an end touches
+    await stop(service, 'test', new AbortController().signal)
+    t.same(steps.splice(0, steps.indexOf('heartbeats …')), ['requests …', 'requests'])
+    t.same(
+      steps.splice(0, 3),
+      ENDED_TOGETHER.map((name) => `${name} …`),
+      'begun together',
+    )
+    const ended = steps.splice(0, 3)
+    t.same(ended.toSorted(), ENDED_TOGETHER.toSorted())
+    t.equal(ended.at(-1), slowest)
+    t.same(steps, ['rest …', 'rest', 'held back lines', 'service.stop'])
+  })
 }
 
 t.test('stop() does not wait for a backlog', async (t) => {
@@ -140,18 +245,7 @@ t.test('a gauge takes a hundredth of the time, however long counting takes', asy
 })
 
 t.test('each table is pruned, batch by batch, and days are kept up', async (t) => {
-  const later = globalThis.setTimeout
-  const passed = new Set<number>()
-  /** The first ten minutes pass at once, and so does the first hour. */
-  const hurried = (run: () => void, ms: number) => {
-    const isHurried = ms >= 600_000 && !passed.has(ms)
-    passed.add(ms)
-    return later(run, isHurried ? 1 : ms)
-  }
-  globalThis.setTimeout = Object.assign(hurried, later)
-  t.teardown(() => {
-    globalThis.setTimeout = later
-  })
+  hurry(t)
   const pruned: string[] = []
   let fullBatches = 2
   const prune = (table: string) => async (limit: number, from: string | null) => {

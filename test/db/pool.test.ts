@@ -56,6 +56,16 @@ const CLAIM: Claim = {
   hmacSecretId: 'default',
 }
 
+const STORES = {
+  isPrepared: true,
+  isUnsafeAllowed: true,
+  maxConnections: 5, // two of them for all requests
+  dedupWindowS: 10,
+  heartbeatIntervalS: 300,
+  heartbeatRetentionDays: 7,
+  instance: 'one',
+}
+
 function sql(text: string, values: readonly unknown[] = []) {
   return { name: '', text, values }
 }
@@ -215,6 +225,24 @@ t.test('a closed pool is db_unavailable, and says nothing about the database', a
   t.same(outcomes, [])
 })
 
+t.test('an end waits for the statement that is under way', async (t) => {
+  const url = await createDatabase(t)
+  const pool = new Pool({ url, maxConnections: 1, isPrepared: true })
+  const stores = createStores({ ...STORES, url })
+  for (const [title, database, owner] of [
+    ['a pool', pool, pool],
+    ['all pools', stores.database, stores],
+  ] as const) {
+    await database.query(sql('select 1'))
+    const ended: string[] = []
+    await Promise.all([
+      database.query(sql('select pg_sleep(0.2)')).then(() => ended.push('statement')),
+      owner.close(30_000).then(() => ended.push('close')),
+    ])
+    t.same(ended, ['statement', 'close'], title)
+  }
+})
+
 t.test('a server that only reads is as good as none, and its reads prove nothing', async (t) => {
   const lines: unknown[] = []
   const health = new DatabaseHealth(
@@ -338,16 +366,7 @@ t.test('a call that fails is marked with its statement and the reason', async (t
 t.test('background work leaves connections to requests, however much of it waits', async (t) => {
   const url = await createDatabase(t)
   const db = await connect(t, url)
-  const stores = createStores({
-    url,
-    isPrepared: true,
-    isUnsafeAllowed: true,
-    maxConnections: 5, // two of them for all requests
-    dedupWindowS: 10,
-    heartbeatIntervalS: 300,
-    heartbeatRetentionDays: 7,
-    instance: 'one',
-  })
+  const stores = createStores({ ...STORES, url })
   t.teardown(() => stores.close(1_000))
   await db.query('begin')
   await db.query('lock table command_events in share mode')
