@@ -236,8 +236,13 @@ t.test(
     t.match((await service.call('GET', '/admin/commands/gone-cmd')).body, { status: 'cancelled' })
     const to = { device_id: deviceId, action: 'ping' }
     t.match(await service.call('POST', '/admin/command', { body: to }), { status: 410 })
+    const byAlias = { body: { alias: 'gone-1', action: 'ping' } }
+    const nobody = { status: 404, body: { code: 'device_unknown' } }
+    t.match(await service.call('POST', '/admin/command', byAlias), nobody)
     const again = await service.enroll('gone-1')
     t.not(again.deviceId, deviceId, 'the alias belongs to a new device')
+    const its = { status: 202, body: { device_id: again.deviceId } }
+    t.match(await service.call('POST', '/admin/command', byAlias), its)
     t.equal((await beat(again.token)).status, 200)
     t.equal((await service.call('DELETE', path)).status, 204, 'deleted again')
     const sql = "select what from audit_log where subject = $1 and what = 'device.delete'"

@@ -4,6 +4,8 @@ import { connect as connectSocket, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
 import type { Recipient } from '../src/core/recipient.ts'
+import { downloadStore } from '../src/db/apk-downloads.ts'
+import { Pool } from '../src/db/pool.ts'
 import { type Admission, LiveDownloads, type Share } from '../src/security/live-downloads.ts'
 import type { Answer } from './helpers/client.ts'
 import { connect } from './helpers/database.ts'
@@ -235,6 +237,27 @@ t.test('a download counts only while it runs, however it ends', async (t) => {
   const open = 'select 1 from apk_download_events where ended_at is null'
   await until(async () => (await db.query(open)).rowCount === 0)
   await served()
+})
+
+t.test('a download ends once: what is said of its end again changes nothing', async (t) => {
+  const pool = new Pool({ url: service.databaseUrl, maxConnections: 1, isPrepared: true })
+  t.teardown(() => pool.close(1_000))
+  const downloads = downloadStore(pool)
+  const eventId = '00000000-0000-4000-8000-000000000001'
+  await downloads.begin({
+    eventId,
+    buildId: 'b1',
+    downloader: { source: 'manual', admin: 'tester' },
+    ip: null,
+    requestId: 'twice',
+    statusCode: 200,
+    rangeStart: null,
+  })
+  await downloads.complete(eventId, APK_BYTES, true, null)
+  const ended = await rowOf('twice')
+  t.match(ended, { completed: true, reason: null, ended_at: Date })
+  await downloads.complete(eventId, 0, false, 'client_closed')
+  t.same(await rowOf('twice'), ended)
 })
 
 t.test('who takes nothing gives way to who wants to download, and nobody else does', async (t) => {

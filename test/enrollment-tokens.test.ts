@@ -176,6 +176,46 @@ t.test('tokens are listed newest first by status, page by page, without secrets'
   t.equal((await service.call('GET', `${PATH}?status=dead`)).status, 422)
 })
 
+t.test(
+  'whatever a token is besides, it is one thing to all: revoked, expired, exhausted',
+  async (t) => {
+    const both = [false, true]
+    const facts = both.flatMap((isRevoked) =>
+      both.flatMap((isExpired) => both.map((isUsed) => ({ isRevoked, isExpired, isUsed }))),
+    )
+    const aliases = facts.map((_, n) => `word-${n}`)
+    const tokens = await issue(aliases, { note: 'words' })
+    const words: string[] = []
+    for (const [n, { isRevoked, isExpired, isUsed }] of facts.entries()) {
+      await db.query(
+        `update enrollment_tokens set revoked_at = case when $2 then now() end,
+         expires_at = case when $3 then now() else expires_at end, uses_consumed = $4
+       where token_id = $1`,
+        [tokens[n]?.token_id, isRevoked, isExpired, Number(isUsed)],
+      )
+      const dead = [isRevoked && 'revoked', isExpired && 'expired', isUsed && 'exhausted']
+      words.push(dead.find((word) => word !== false) ?? 'active')
+    }
+    for (const status of new Set(words)) {
+      const { body } = await service.call('GET', `${PATH}?status=${status}&limit=500`)
+      const listed = body.tokens.filter(({ note }: { note: string }) => note === 'words')
+      const own = aliases.filter((_, n) => words[n] === status)
+      t.same(listed.map(({ alias }: Issued) => alias).toSorted(), own, `listed as ${status}`)
+    }
+    for (const [n, word] of words.entries()) {
+      const title = JSON.stringify(facts[n])
+      const { status, body } = await register(tokens[n]?.token, `word-${n}`)
+      t.same(
+        word === 'active' ? status : body.code,
+        word === 'active' ? 201 : `token_${word}`,
+        title,
+      )
+      const revoked = await service.call('DELETE', `${PATH}/${tokens[n]?.token_id}`)
+      t.equal(revoked.status, word === 'revoked' ? 204 : 409, title)
+    }
+  },
+)
+
 t.test('revocation is at once, repeatable, refused for dead tokens, and audited', async (t) => {
   const [live, used, expired] = await issue(['r-1', 'r-2', 'r-3'])
   const revoke = (id: string | undefined, requestId: string) =>

@@ -154,3 +154,14 @@ t.test('a re-enrolled device gets its open commands signed with its new key', as
   t.same(verifyCommandData(message, again.hmacKey), { hmac: true, hmac2: true })
   t.same(verifyCommandData(message, device.hmacKey), { hmac: false, hmac2: false })
 })
+
+t.test('with push off a new push token makes nothing due', async (t) => {
+  const device = await service.enroll('M9')
+  const { token } = device
+  const id = await command(device, 'm9')
+  const body = { fcm_token: 'push-9' }
+  t.equal((await service.call('POST', '/v1/devices/fcm-token', { token, body })).status, 200)
+  t.match(await read(id), { status: 'queued', push: { state: 'off' } })
+  const sql = 'select next_attempt_at from commands where request_id = $1'
+  t.same((await db.query(sql, [id])).rows, [{ next_attempt_at: null }])
+})

@@ -198,6 +198,22 @@ t.test('texts are cut, and what no column holds never refuses a result', async (
   t.match((await read(other)).result, { message: 'a\ufffdb\ufffdc', output: null })
 })
 
+t.test('an exit code is kept as far as its column holds it', async (t) => {
+  const most = 2_147_483_647
+  for (const [exit_code, kept] of [
+    [most, most],
+    [-most, -most],
+    [most + 1, null],
+    [-most - 1, null],
+    [0.5, null],
+    ['1', null],
+  ]) {
+    const id = await command()
+    t.equal((await report({ request_id: id, outcome: 'success', exit_code })).status, 200)
+    t.equal((await read(id)).result.exit_code, kept, `${exit_code}`)
+  }
+})
+
 t.test('agents in the field acknowledge by three paths', async (t) => {
   const raw = readFileSync(new URL('ack-launch.json', FIXTURES), 'utf8')
   const paths = [
@@ -246,6 +262,14 @@ t.test('a result after the end is kept, marked late, and changes no state', asyn
   }
   const line = service.lines.of('command.expired').filter((l) => l['request_id'] === expired)
   t.equal(line.length, 1, 'the expiry is told once, whoever noticed it')
+})
+
+t.test('a command whose time is over is not cancelled, before the sweep either', async (t) => {
+  const id = await command()
+  await db.query(`update commands set expires_at = now() where request_id = $1`, [id])
+  const answer = await service.call('DELETE', `/admin/commands/${id}`)
+  t.match(answer, { status: 409, body: { code: 'command_ended', detail: /is expired already/ } })
+  t.match(await read(id), { status: 'expired' })
 })
 
 t.test('a result that comes before FCM’s answer wins over it', async (t) => {

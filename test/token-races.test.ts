@@ -1,6 +1,7 @@
 /** Requests that wait while somebody changes what their token is worth: they are judged by what holds afterwards. */
 import { createHash, randomUUID } from 'node:crypto'
 import t from 'tap'
+import { commandStore } from '../src/db/commands.ts'
 import { deviceTokenStore } from '../src/db/device-tokens.ts'
 import { deviceStore } from '../src/db/devices.ts'
 import {
@@ -259,6 +260,21 @@ t.test('a push token for an enrollment that was replaced meanwhile changes nothi
   t.match(await row(device), { fcm_token: 'new' })
 })
 
+t.test('a push token for a device that was deleted meanwhile changes nothing', async (t) => {
+  const device = await service.enroll('deleted', { fcm_token: 'old' })
+  const { deviceId } = device
+  const give = () =>
+    deviceStore(pools[0]).setPushToken({ deviceId, enrollmentNo: 1 }, 'late', 'race')
+  const [, answer] = await inTurn(
+    ['select from devices where device_id = $1 for update', deviceId],
+    () => devices.delete(deviceId, BY, () => {}),
+    give,
+  )
+  t.equal(answer, 'superseded')
+  t.equal(await give(), 'superseded', 'nor later')
+  t.match(await row(device), { fcm_token: null, deleted_at: Date })
+})
+
 t.test(
   'a push token that another request gives meanwhile is unchanged, not superseded',
   async (t) => {
@@ -404,3 +420,17 @@ t.test(
     ])
   },
 )
+
+t.test('a command that is cancelled while it is handed over is not', async (t) => {
+  const device = await service.enroll('cancelled')
+  const body = { device_id: device.deviceId, action: 'ring', request_id: 'cancelled' }
+  t.same(await group([item(device.token)]), ['stored'])
+  t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
+  const [cancelled, handed] = await inTurn(
+    ['select from commands where request_id = $1 for update', 'cancelled'],
+    () => commandStore(beside).cancel('cancelled', BY),
+    () => mailbox(pools[0], 'race').handOver(hash(device.token)),
+  )
+  t.match(cancelled, { kind: 'cancelled', command: { state: 'cancelled', deliveries: 0 } })
+  t.same(handed, [])
+})

@@ -79,6 +79,10 @@ t.test('an HMAC secret that devices still use may not be dropped', async (t) => 
   })
   const beat = await rotated.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
   t.equal(beat.status, 200, 'its token and key go on')
+  const { deviceId } = device
+  t.equal((await rotated.call('DELETE', `/admin/devices/${deviceId}`)).status, 204)
+  t.equal(await rotated.stop(), 0)
+  await startService(t, { databaseUrl, env: { HMAC_SECRET: fresh } }) // no live device needs it
 })
 
 t.test('an HMAC secret that devices still use may not come back as another', async (t) => {

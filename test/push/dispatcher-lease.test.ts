@@ -68,6 +68,15 @@ t.test('a replica that stops leaves the lease of another alone', async (t) => {
   await service.call('DELETE', `/admin/commands/${id}`)
 })
 
+t.test('a command that ended while it was sent is not given back', async (t) => {
+  const id = await command((await enroll()).deviceId)
+  const claims = await queue.claim(1, randomUUID())
+  t.match(claims, [{ requestId: id }])
+  await service.call('DELETE', `/admin/commands/${id}`)
+  await queue.handBack(claims)
+  t.match(await row(id), { state: 'cancelled', push_state: 'sending', next_attempt_at: null })
+})
+
 t.test('a command whose time is over is not claimed before the sweep either', async (t) => {
   const id = await command((await enroll()).deviceId)
   await db.query('begin') // so that no sweep sees it
