@@ -132,6 +132,7 @@ t.test('what is not valid is refused with the field that is to blame', async (t)
     [{ ...ok, params: { a: null } }, 'params.a'],
     [{ ...ok, params: { A: 'x' } }, 'params.A'],
     [{ ...ok, params: { '1a': 'x' } }, 'params.1a'],
+    [{ ...ok, params: { ['a'.repeat(65)]: 'x' } }, `params.${'a'.repeat(64)}`],
     [{ ...ok, params: { a: '\0' } }, 'params.a'],
     [{ ...ok, params: { a: '\ud800' } }, 'params.a'],
     [{ ...ok, params: { a: 'x'.repeat(3_000) } }, 'params'],
@@ -180,7 +181,7 @@ t.test('names that only look reserved reach the phone, signed', async (t) => {
 })
 
 t.test('the largest params and lifetime are taken', async (t) => {
-  const params = { a: 'x'.repeat(2_999) }
+  const params = { ['a'.repeat(64)]: 'x'.repeat(2_936) }
   const body = { device_id: shared.deviceId, action: 'ping', params, ttl_s: 604_800 }
   t.match(await send(body), { status: 202, body: { status: 'sent' } })
 })

@@ -175,6 +175,44 @@ t.test('an unusable value is null and named, the others are kept', async (t) => 
   }
 })
 
+/** Least and greatest, or the longest text, and where the value stands in the nested shape. */
+const BOUNDS: Readonly<Record<string, { readonly most: readonly unknown[]; nested?: string }>> = {
+  battery_pct: { most: [0, 100], nested: 'battery.pct' },
+  uptime_s: { most: [0, 4_000_000_000], nested: 'system.uptime_seconds' },
+  temp_c: { most: [-100, 200], nested: 'battery.temperature_c' },
+  signal_dbm: { most: [-200, 100] },
+  ram_used_mb: { most: [0, 10_000_000] },
+  network_type: { most: ['x'.repeat(32)], nested: 'network.transport' },
+  app_version: { most: ['x'.repeat(64)] },
+  agent_version: { most: ['x'.repeat(64)] },
+  fcm_token: { most: ['x'.repeat(4_096)] },
+}
+
+t.test('a value is taken up to its bounds, and not beyond', async (t) => {
+  const device = await enroll()
+  for (const [name, { most, nested = name }] of Object.entries(BOUNDS)) {
+    for (const path of new Set([name, nested])) {
+      const [outer = '', inner] = path.split('.')
+      const of = (value: unknown) => ({ [outer]: inner === undefined ? value : { [inner]: value } })
+      for (const value of most) {
+        t.same((await beat(device, of(value))).body.ignored, [], `${path}: ${value}`)
+        const kept = await lastStatus(device)
+        if (name !== 'fcm_token') t.equal(String(kept[name]), String(value))
+        const step = value === most[0] ? -1 : 1
+        const beyond = typeof value === 'number' ? value + step : `${value}x`
+        t.same((await beat(device, of(beyond))).body.ignored, [path], `${path}: ${beyond}`)
+      }
+    }
+  }
+  const memory = (total_ram_mb: number, avail_ram_mb: number) => ({
+    memory: { total_ram_mb, avail_ram_mb },
+  })
+  t.same((await beat(device, memory(10_000_000, 0))).body.ignored, [])
+  t.match(await lastStatus(device), { ram_used_mb: 10_000_000 })
+  t.same((await beat(device, memory(7, 7))).body.ignored, [])
+  t.match(await lastStatus(device), { ram_used_mb: 0 })
+})
+
 t.test('a status is read in any case, and is ok where there is none', async (t) => {
   const device = await enroll()
   const shown = async () =>
