@@ -13,7 +13,10 @@ async function command(device: Enrolled, request_id: string, body: object = {}):
   const answer = await service.call('POST', '/admin/command', {
     body: { device_id: device.deviceId, action: 'ring', request_id, ...body },
   })
-  t.match(answer, { status: 202, body: { status: 'queued', push: { state: 'off', attempts: 0 } } })
+  t.match(answer, {
+    status: 202,
+    body: { status: 'queued', push: { state: /^off$/, attempts: 0 } },
+  })
   return request_id
 }
 
@@ -84,7 +87,7 @@ t.test('it is handed over again after 30 s, with a higher attempt', async (t) =>
     status: 'delivered',
     attempt: 2,
     deliveries: 2,
-    push: { state: 'off', attempts: 0 },
+    push: { state: /^off$/, attempts: 0 },
     verdict: { code: 'delivered_waiting_for_result' },
   })
   t.match(story.timeline, [
@@ -161,7 +164,7 @@ t.test('with push off a new push token makes nothing due', async (t) => {
   const id = await command(device, 'm9')
   const body = { fcm_token: 'push-9' }
   t.equal((await service.call('POST', '/v1/devices/fcm-token', { token, body })).status, 200)
-  t.match(await read(id), { status: 'queued', push: { state: 'off' } })
+  t.match(await read(id), { status: 'queued', push: { state: /^off$/ } })
   const sql = 'select next_attempt_at from commands where request_id = $1'
   t.same((await db.query(sql, [id])).rows, [{ next_attempt_at: null }])
 })

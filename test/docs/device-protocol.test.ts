@@ -115,7 +115,7 @@ t.test('the golden result is signed as the document says, and taken', async (t) 
     requestIdHeader: 'result-1',
     bodySha256,
   }
-  t.match(checkSignature(request, KEY.hmac_key, Number(timeS) + 120), { kind: 'valid' })
+  t.equal(checkSignature(request, KEY.hmac_key, Number(timeS) + 120).kind, 'valid')
   t.match(checkSignature(request, KEY.hmac_key, Number(timeS) + 121), { reason: 'stale' })
 })
 
