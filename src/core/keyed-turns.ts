@@ -62,12 +62,15 @@ export function createKeyedTurns(options: KeyedTurnsOptions): KeyedTurns {
     clearTimeout(timer)
     const [first] = waiters
     if (first === undefined) return
-    timer = setTimeout(() => {
-      while (waiters[0] !== undefined && waiters[0].deadlineAtMs <= nowMs()) {
-        waiters.shift()?.refuse(overloaded())
-      }
-      watchDeadlines()
-    }, first.deadlineAtMs - nowMs())
+    timer = setTimeout(
+      () => {
+        while (waiters[0] !== undefined && waiters[0].deadlineAtMs <= nowMs()) {
+          waiters.shift()?.refuse(overloaded())
+        }
+        watchDeadlines()
+      },
+      Math.max(0, first.deadlineAtMs - nowMs()),
+    )
   }
 
   return {
