@@ -1,5 +1,6 @@
 /** Whether two databases run the group statement alike: what its plan reads and writes, by which index. */
 import { createHash } from 'node:crypto'
+import { heartbeatItem } from '../drills/heartbeat-item.ts'
 import type { Explained } from '../drills/plans/explain.ts'
 import type { HeartbeatItem } from '../src/db/heartbeats.ts'
 import type { Secret } from '../src/security/tokens.ts'
@@ -18,24 +19,15 @@ export function seededItems(
 ): readonly HeartbeatItem[] {
   return Array.from({ length: count }, (_, index) => {
     const n = Math.floor((index * devices) / count) + 1
-    return {
-      tokenHash: createHash('sha256').update(seededToken(secret, n)).digest(),
-      requestId: `seeded-${n}`,
-      heartbeat: {
-        status: 'ok',
-        batteryPct: 71,
-        networkType: 'wifi',
-        uptimeS: 86_400,
-        isPlugged: false,
-        tempC: 28.5,
-        signalDbm: null,
-        ramUsedMb: 2_243,
-        appVersion: '1.0.252',
-        agentVersion: null,
-        fcmToken: null,
-        reportedAt: null,
-        pingRequestId: null,
-      },
-    }
+    const tokenHash = createHash('sha256').update(seededToken(secret, n)).digest()
+    return heartbeatItem(tokenHash, `seeded-${n}`, {
+      batteryPct: 71,
+      networkType: 'wifi',
+      uptimeS: 86_400,
+      isPlugged: false,
+      tempC: 28.5,
+      ramUsedMb: 2_243,
+      appVersion: '1.0.252',
+    })
   })
 }

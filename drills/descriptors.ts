@@ -1,17 +1,38 @@
 /** What the system says of a service's descriptors and connections (Linux, proc(5)). */
 import { readdirSync, readFileSync } from 'node:fs'
 
+export const TCP_ESTABLISHED = '01'
 const TCP_LISTEN = '0A'
 
 /** Of 5,500 a look takes 5 to 11 ms. */
 export const openFiles = (pid: number) => readdirSync(`/proc/${pid}/fd`).length
 
+/** A line of net/tcp; addresses are in hexadecimal digits, the octets backwards, such as `0100007F:1F90`. */
+export interface TcpSocket {
+  readonly local: string
+  readonly remote: string
+  /** TCP_ESTABLISHED or another one. */
+  readonly state: string
+  /** What is not sent and what is not read, bytes in hexadecimal digits: `sent:received`. */
+  readonly queues: string
+  /** '0': no process has it. */
+  readonly inode: string
+}
+
+/** Of IPv4, of all processes. */
+export function tcpSockets(): readonly TcpSocket[] {
+  const lines = readFileSync('/proc/net/tcp', 'utf8').trimEnd().split('\n').slice(1)
+  return lines.map((line) => {
+    const fields = line.trim().split(/ +/)
+    const [, local = '', remote = '', state = '', queues = '', , , , , inode = ''] = fields
+    return { local, remote, state, queues, inode }
+  })
+}
+
 /** What the system holds of connections to `origin`, a port of 127.0.0.1: those that are open there, in whatever state. */
 export function clientSockets(origin: string): number {
   const local = `:${Number(new URL(origin).port).toString(16).toUpperCase().padStart(4, '0')}`
-  const sockets = readFileSync('/proc/net/tcp', 'utf8').trimEnd().split('\n').slice(1)
-  return sockets.filter((line) => {
-    const [, address = '', , state, , , , , , inode] = line.trim().split(/ +/)
-    return address.endsWith(local) && state !== TCP_LISTEN && inode !== '0'
-  }).length
+  return tcpSockets().filter(
+    (socket) => socket.local.endsWith(local) && socket.state !== TCP_LISTEN && socket.inode !== '0',
+  ).length
 }

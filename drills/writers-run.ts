@@ -3,6 +3,7 @@ import type pg from 'pg'
 import { type HeartbeatItem, storeHeartbeats } from '../src/db/heartbeats.ts'
 import { Pool } from '../src/db/pool.ts'
 import { HOT_SETTINGS } from '../src/db/stores.ts'
+import { heartbeatItem } from './heartbeat-item.ts'
 import { grow, NOTHING, tokenHash } from './plans/installation.ts'
 
 export interface WritersOptions {
@@ -69,25 +70,7 @@ function drawn(hashes: readonly Buffer[], { groupSize, random }: WritersOptions)
 }
 
 function itemOf(tokenHash: Buffer): HeartbeatItem {
-  return {
-    tokenHash,
-    requestId: 'writers',
-    heartbeat: {
-      status: 'ok',
-      batteryPct: 50,
-      networkType: 'wifi',
-      uptimeS: 1,
-      isPlugged: null,
-      tempC: null,
-      signalDbm: null,
-      ramUsedMb: null,
-      appVersion: null,
-      agentVersion: null,
-      fcmToken: null,
-      reportedAt: null,
-      pingRequestId: null,
-    },
-  }
+  return heartbeatItem(tokenHash, 'writers', { batteryPct: 50, networkType: 'wifi', uptimeS: 1 })
 }
 
 const COUNTERS = /* sql */ `

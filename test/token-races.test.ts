@@ -1,6 +1,7 @@
 /** Requests that wait while somebody changes what their token is worth: they are judged by what holds afterwards. */
 import { createHash, randomUUID } from 'node:crypto'
 import t from 'tap'
+import { heartbeatItem } from '../drills/heartbeat-item.ts'
 import { commandStore } from '../src/db/commands.ts'
 import { deviceTokenStore } from '../src/db/device-tokens.ts'
 import { deviceStore } from '../src/db/devices.ts'
@@ -48,22 +49,7 @@ function item(
   fcmToken: string | null = null,
   reportedAt: Date | null = null,
 ): HeartbeatItem {
-  const heartbeat = {
-    reportedAt,
-    status: 'ok',
-    batteryPct: null,
-    networkType: null,
-    uptimeS: null,
-    isPlugged: null,
-    tempC: null,
-    signalDbm: null,
-    ramUsedMb: null,
-    appVersion: null,
-    agentVersion: null,
-    fcmToken,
-    pingRequestId: null,
-  } as const
-  return { tokenHash: hash(token), heartbeat, requestId: 'race' }
+  return heartbeatItem(hash(token), 'race', { fcmToken, reportedAt })
 }
 
 /** What becomes of heartbeats of one group, as the route has it: a token that it does not recognize is judged, once each. */

@@ -1,6 +1,5 @@
 /** Commands one by one: made, claimed, pushed, handed over, ended. */
 import { createHash, randomUUID } from 'node:crypto'
-import type { Heartbeat } from '../../src/core/heartbeat.ts'
 import type { AttemptRecord, Claim, Outbox } from '../../src/core/outbox.ts'
 import { commandQueue } from '../../src/db/command-queue.ts'
 import { commandResultStore } from '../../src/db/command-results.ts'
@@ -8,6 +7,7 @@ import { commandStore } from '../../src/db/commands.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats.ts'
 import { mailbox } from '../../src/db/mailbox.ts'
 import type { Database } from '../../src/db/pool.ts'
+import { heartbeatItem } from '../heartbeat-item.ts'
 import { deviceId, type Installation, tokenHash } from './installation.ts'
 import { BOTH, type Statement } from './statement.ts'
 
@@ -172,24 +172,7 @@ function recordResult(database: Database, requestId: string) {
 
 /** Heartbeats of as many devices, spread over the fleet: some with open commands. */
 export function group(devices: number) {
-  const heartbeat: Heartbeat = {
-    status: 'ok',
-    batteryPct: null,
-    networkType: null,
-    uptimeS: null,
-    isPlugged: null,
-    tempC: null,
-    signalDbm: null,
-    ramUsedMb: null,
-    appVersion: null,
-    agentVersion: null,
-    reportedAt: null,
-    fcmToken: null,
-    pingRequestId: null,
-  }
-  return Array.from({ length: GROUP }, (_, n) => ({
-    tokenHash: tokenHash(n * Math.floor(devices / GROUP) + 1),
-    heartbeat,
-    requestId: 'r',
-  }))
+  return Array.from({ length: GROUP }, (_, n) =>
+    heartbeatItem(tokenHash(n * Math.floor(devices / GROUP) + 1), 'r'),
+  )
 }

@@ -30,6 +30,11 @@ export class Trickle {
     if (this.#waiting.push(work) === 1) this.#later(this.#run)
   }
 
+  /** Resolves at its turn. */
+  turn(): Promise<void> {
+    return new Promise((resolve) => this.add(resolve))
+  }
+
   readonly #run = () => {
     const due = this.#waiting.splice(0, PIECES + Math.floor(this.#waiting.length / FLOOD))
     if (this.#waiting.length > 0) this.#later(this.#run)

@@ -58,8 +58,6 @@ export interface PoolOptions {
   readonly queryTimeoutMs?: number
   /** Longest wait for a connection. Default CONNECT_TIMEOUT_MS. */
   readonly connectTimeoutMs?: number
-  /** Callers that may wait for a connection; one more is refused at once. Default MAX_WAITING. */
-  readonly maxWaiting?: number
   /** Longest wait for a row or a table. Default LOCK_TIMEOUT_MS. */
   readonly lockTimeoutMs?: number
   /** Server settings of each connection, such as plan_cache_mode, besides those that all have. */
@@ -73,6 +71,7 @@ export interface PoolOptions {
 
 /** Longest wait for a connection. Together with a query it stays below 2 s. An attempt to make one goes on (dialer.ts). */
 const CONNECT_TIMEOUT_MS = 800
+/** Callers that may wait for a connection; one more is refused at once. */
 const MAX_WAITING = 500
 /** A failure keeps waits for a connection short for so long. */
 const TROUBLED_MS = 2_000
@@ -82,7 +81,6 @@ export class Pool implements Database {
   readonly #dialer: Dialer
   readonly #isDialerOurs: boolean
   readonly #isPrepared: boolean
-  readonly #maxWaiting: number
   #refused = 0
   readonly #failpoint: AtFailpoint | undefined
   #answeredAtMs = Number.NEGATIVE_INFINITY
@@ -97,7 +95,6 @@ export class Pool implements Database {
     this.#dialer = options.dialer ?? new Dialer()
     this.#isDialerOurs = options.dialer === undefined
     this.#isPrepared = options.isPrepared
-    this.#maxWaiting = options.maxWaiting ?? MAX_WAITING
     this.#onOutcome = options.onOutcome ?? (() => {})
     this.#failpoint = options.failpoint
     const onFailed = (error: unknown) => this.#failed(CONNECT, error)
@@ -241,7 +238,7 @@ export class Pool implements Database {
   }
 
   async #withClient<T>(what: string, work: (client: ServerClient) => Promise<T>): Promise<T> {
-    if (this.#connections.waiting >= this.#maxWaiting) throw this.#overloaded(what)
+    if (this.#connections.waiting >= MAX_WAITING) throw this.#overloaded(what)
     const client = await this.#take(what)
     try {
       const value = await work(client)

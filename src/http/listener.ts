@@ -282,7 +282,7 @@ export function createListener(deps: ListenerDeps): Listener {
 
 /** Waits for its turn; false: the exchange needs none any more. */
 async function hasTurn(turns: Trickle, exchange: Exchange): Promise<boolean> {
-  await new Promise<void>((resolve) => turns.add(resolve))
+  await turns.turn()
   return !exchange.isAnswered && !exchange.isEnded
 }
 

@@ -115,7 +115,7 @@ async function pump(
 ): Promise<void> {
   let leftBytes = sizeBytes
   for await (const chunk of stream) {
-    await new Promise<void>((resolve) => turns.add(resolve))
+    await turns.turn()
     if (res.destroyed) return
     leftBytes -= chunk.length
     onBytes(chunk.length)

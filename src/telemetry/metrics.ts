@@ -173,23 +173,20 @@ function exactSlot(statusCode: number): number {
 /** What an operator needs to trust the rest. Answers how to stop the measurements. */
 function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () => void {
   const delay = measureEventLoopDelay()
-  const gauge = (name: string, help: string, value: () => number, labels: Labels = {}) =>
-    registry.read(name, help, 'gauge', [{ labels, value }])
+  const { gauge, counter } = singlesOf(registry)
 
   gauge('fleetloop_connections_open', 'Open connections of clients.', () =>
     gauges.connectionsOpen(),
   )
-  registry.read(
+  counter(
     'fleetloop_connections_refused_total',
     'Connections closed since too many were at work, or too many requests were open on one.',
-    'counter',
-    [{ labels: {}, value: () => gauges.connectionsRefused() }],
+    () => gauges.connectionsRefused(),
   )
-  registry.read(
+  counter(
     'fleetloop_connections_evicted_total',
     'Idle connections closed to let another one in.',
-    'counter',
-    [{ labels: {}, value: () => gauges.connectionsEvicted() }],
+    () => gauges.connectionsEvicted(),
   )
   registry.read(
     'fleetloop_log_lines_dropped_total',
@@ -204,11 +201,10 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
     gauges.heartbeatQueueDepth(),
   )
   addDatabase(registry, gauges)
-  registry.read(
+  counter(
     'fleetloop_untagged_tokens_refused_total',
     'Enrollment tokens without a tag of ours that nobody looked up, since too many waited.',
-    'counter',
-    [{ labels: {}, value: () => gauges.untaggedTokensRefused() }],
+    () => gauges.untaggedTokensRefused(),
   )
   gauge('fleetloop_registrations_waiting', 'Registrations waiting for their turn.', () =>
     gauges.registrationsWaiting(),
@@ -232,35 +228,35 @@ function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () 
   return () => delay.close()
 }
 
+/** How series are added of which there is one. */
+function singlesOf(registry: Registry) {
+  const add =
+    (kind: 'gauge' | 'counter') =>
+    (name: string, help: string, value: () => number, labels: Labels = {}) =>
+      registry.read(name, help, kind, [{ labels, value }])
+  return { gauge: add('gauge'), counter: add('counter') }
+}
+
 function addDatabase(registry: Registry, gauges: MetricsOptions['gauges']): void {
-  const read = (kind: 'gauge' | 'counter', name: string, help: string, value: () => number) =>
-    registry.read(name, help, kind, [{ labels: {}, value }])
-  read('gauge', 'fleetloop_db_pool_in_use', 'Database connections at work.', () =>
-    gauges.dbPoolInUse(),
-  )
-  read('gauge', 'fleetloop_db_pool_waiting', 'Callers waiting for a connection.', () =>
+  const { gauge, counter } = singlesOf(registry)
+  gauge('fleetloop_db_pool_in_use', 'Database connections at work.', () => gauges.dbPoolInUse())
+  gauge('fleetloop_db_pool_waiting', 'Callers waiting for a connection.', () =>
     gauges.dbPoolWaiting(),
   )
-  read(
-    'gauge',
+  gauge(
     'fleetloop_db_connections_given_up',
     'Database connections given up that the server has not closed yet.',
     () => gauges.dbConnectionsGivenUp(),
   )
-  read(
-    'counter',
-    'fleetloop_db_connect_attempts_total',
-    'Attempts to connect to the database.',
-    () => gauges.dbConnectAttempts(),
+  counter('fleetloop_db_connect_attempts_total', 'Attempts to connect to the database.', () =>
+    gauges.dbConnectAttempts(),
   )
-  read(
-    'counter',
+  counter(
     'fleetloop_db_connect_failures_total',
     'Attempts to connect to the database that failed.',
     () => gauges.dbConnectFailures(),
   )
-  read(
-    'counter',
+  counter(
     'fleetloop_db_cancel_requests_total',
     'Requests to cancel a statement that was given up.',
     () => gauges.dbCancelRequests(),

@@ -1,7 +1,7 @@
 /** Rows 1, 2, 3 and 12: sockets that send much and read nothing, or send what is no HTTP. */
-import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
+import { tcpSockets } from '../../descriptors.ts'
 import { type AssaultReport, type BurstsAssault, type JunkAssault, SMALLEST } from './assault.ts'
 import { AttackerSockets } from './sockets.ts'
 
@@ -55,13 +55,11 @@ async function atRest(sockets: readonly Socket[], mostS: number): Promise<number
 
 /** Of connections from or to these ports, both sides: who holds what, `address>sent:received` (proc(5), net/tcp). */
 function queuesOf(ports: ReadonlySet<number>): readonly string[] {
-  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1)
-  return lines
-    .flatMap((line) => {
-      const [, local = '', remote = '', , queues = ''] = line.trim().split(/ +/)
-      const isOurs = [local, remote].some((end) => ports.has(Number.parseInt(end.slice(-4), 16)))
-      return isOurs ? [`${local}>${queues}`] : []
-    })
+  return tcpSockets()
+    .filter(({ local, remote }) =>
+      [local, remote].some((end) => ports.has(Number.parseInt(end.slice(-4), 16))),
+    )
+    .map(({ local, queues }) => `${local}>${queues}`)
     .sort()
 }
 

@@ -1,13 +1,11 @@
 /** Sockets of an attacker: opened a few at a time, opened again where the service closes them, counted. */
-import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
+import { TCP_ESTABLISHED, tcpSockets } from '../../descriptors.ts'
 
 /** Opened at once; then the others wait a moment: a flood of connections is no part of any row. */
 const BATCH = 20
 const BATCH_MS = 10
-/** A state in net/tcp. */
-const ESTABLISHED = '01'
 /** Between two looks at those that were closed. */
 const REOPEN_MS = 1_000
 
@@ -109,14 +107,10 @@ export class AttackerSockets {
   }
 }
 
-/** Of these, those that the system has not closed: a paused socket notices no reset (proc(5), net/tcp). */
+/** Of these, those that the system has not closed: a paused socket notices no reset. */
 export function standing(sockets: Iterable<Socket>): readonly Socket[] {
-  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1)
   const established = new Set(
-    lines.flatMap((line) => {
-      const [, local = '', , state] = line.trim().split(/ +/)
-      return state === ESTABLISHED ? [local] : []
-    }),
+    tcpSockets().flatMap(({ local, state }) => (state === TCP_ESTABLISHED ? [local] : [])),
   )
   return [...sockets].filter((socket) => established.has(localText(socket)))
 }

@@ -1,0 +1,31 @@
+/** Heartbeats as their group statement takes them, without a phone and without the wire. */
+import type { Heartbeat } from '../src/core/heartbeat.ts'
+import type { HeartbeatItem } from '../src/db/heartbeats.ts'
+
+/** From the phone of this token, which says that it is well, and what is in `said`. */
+export function heartbeatItem(
+  tokenHash: Buffer,
+  requestId: string,
+  said: Partial<Heartbeat> = {},
+): HeartbeatItem {
+  return {
+    tokenHash,
+    requestId,
+    heartbeat: {
+      status: 'ok',
+      batteryPct: null,
+      networkType: null,
+      uptimeS: null,
+      isPlugged: null,
+      tempC: null,
+      signalDbm: null,
+      ramUsedMb: null,
+      appVersion: null,
+      agentVersion: null,
+      reportedAt: null,
+      fcmToken: null,
+      pingRequestId: null,
+      ...said,
+    },
+  }
+}
