@@ -1,6 +1,8 @@
 /** What one client may take of a service, so that the others keep theirs: downloads a minute, places to wait in. */
 import { createHash, randomBytes } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { PassThrough } from 'node:stream'
 import t, { type Test } from 'tap'
 import { makeApk } from '../sim/apk.ts'
@@ -244,6 +246,34 @@ t.test('a body that does not come is given up when its time is over, not before'
   await until(() => givenUp.length > 0)
   t.same(givenUp, ['first request_timeout'])
   for (const place of places) bodies.stop(place)
+})
+
+t.test('a body that comes with its head needs no clock, and its request ends', async (t) => {
+  let clocksAsked = 0
+  const bodies = new AwaitedBodies(() => {
+    clocksAsked += 1
+    return 0
+  }, new Trickle())
+  const server = createServer(async (request, res) => {
+    const hasEnded = once(request, 'end')
+    await null // as a guard does
+    const bytes = await readBytes(request, 8_192, bodies)
+    await hasEnded // else Node keeps it with its connection
+    res.end(`${bytes} ${clocksAsked}`)
+  })
+  t.teardown(() => server.close())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const client = await openRaw(t, `http://127.0.0.1:${port}`)
+  const asked = head('POST / HTTP/1.1', 'Content-Length: 3')
+  client.write(`${asked}one`)
+  t.match(await client.answer(), { text: 'one 0' })
+  client.write(`${asked}tw`)
+  await until(() => clocksAsked === 1)
+  client.write(`o${asked}ten`)
+  t.match(await client.answer(2), { text: 'two 1' }, 'one that comes later has a clock')
+  t.match(await client.answer(3), { text: 'ten 1' }, 'and the bytes behind it are not of it')
+  client.destroy()
 })
 
 t.test('of a body whose client has left nothing is held', async (t) => {

@@ -108,8 +108,12 @@ export class Connection {
 
   /** Its response ended, and its line is written. */
   ended(exchange: Exchange): void {
-    const index = this.#exchanges.lastIndexOf(exchange)
-    if (index !== -1) this.#exchanges.splice(index, 1)
+    // Nearly always it is the only one: no array is made of what is removed.
+    if (this.#exchanges.at(-1) === exchange) this.#exchanges.pop()
+    else {
+      const index = this.#exchanges.lastIndexOf(exchange)
+      if (index !== -1) this.#exchanges.splice(index, 1)
+    }
     this.onIdle()
     if (this.#parse === undefined || this.#hasInputEnded) return
     if (!this.isBusy && this.socket.readableLength === 0) this.#unmeter(this.#parse)
