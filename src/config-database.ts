@@ -45,8 +45,13 @@ function readUrl(read: EnvReader, name: Name, mustVerify: boolean): string | nul
 }
 
 function faultsOf(url: DatabaseUrl, read: EnvReader, mustVerify: boolean): readonly string[] {
+  const named = {
+    ...url,
+    host: url.hosts.every(({ host }) => host !== undefined) || undefined,
+    port: url.hosts.every(({ port }) => port !== undefined) || undefined,
+  }
   const filled = Object.entries(FILLED_BY).filter(
-    ([variable, part]) => url[part] === undefined && read.isSet(variable),
+    ([variable, part]) => named[part] === undefined && read.isSet(variable),
   )
   const sent = SENT.filter((variable) => read.isSet(variable))
   return [
@@ -62,14 +67,15 @@ function faultsOf(url: DatabaseUrl, read: EnvReader, mustVerify: boolean): reado
   ]
 }
 
-function plaintextFault(url: DatabaseUrl): readonly string[] {
-  if (isLocal(url) || url.sslmode === 'verify-full') return []
+function plaintextFault({ hosts, sslmode }: DatabaseUrl): readonly string[] {
+  const other = hosts.find((host) => !isLocal(host))
+  if (other === undefined || sslmode === 'verify-full') return []
   const risk =
-    url.sslmode === 'no-verify'
+    sslmode === 'no-verify'
       ? 'sslmode=no-verify takes any server for it'
       : 'the password and all data would cross the network unencrypted'
   return [
-    `${shown(url.host ?? '')} is another host, and ${risk}; add sslmode=verify-full (and sslrootcert=/path/of/ca.pem for a CA of your own), or set ALLOW_PLAINTEXT_DATABASE=true`,
+    `${shown(other.host ?? '')} is another host, and ${risk}; add sslmode=verify-full (and sslrootcert=/path/of/ca.pem for a CA of your own), or set ALLOW_PLAINTEXT_DATABASE=true`,
   ]
 }
 

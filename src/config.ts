@@ -267,10 +267,12 @@ function checkTogether(config: Config, read: EnvReader): void {
 
 /** Without the password; a socket's directory percent-encoded, in the place of a host. */
 function maskedUrl(text: string): string {
-  const { host = 'localhost', port = 5432, user, database, sslmode } = parseDatabaseUrl(text)
-  const name = host.includes(':') ? `[${host}]` : encodeURIComponent(host)
+  const { hosts, user, database, sslmode } = parseDatabaseUrl(text)
+  const places = hosts.map(({ host = 'localhost', port = 5432 }) => {
+    return `${host.includes(':') ? `[${host}]` : encodeURIComponent(host)}:${port}`
+  })
   const front = user === undefined ? '' : `${encodeURIComponent(user)}@`
-  return `postgres://${front}${name}:${port}/${database ?? ''}?sslmode=${sslmode ?? 'disable'}`
+  return `postgres://${front}${places.join(',')}/${database ?? ''}?sslmode=${sslmode ?? 'disable'}`
 }
 
 function deepFreeze<T>(value: T): T {

@@ -327,6 +327,7 @@ t.test('production sends nothing to another host but over TLS that verifies', as
     'postgres://u:p@db.example/d?sslmode=no-verify',
     'postgres://u:p@localhost/d?host=db.example',
     'postgres://u:p@%64b.example/d',
+    'postgres://u:p@127.0.0.1,db.example,[::1]/d',
   ]
   for (const url of plain) {
     t.match(of(url), [fault], url)
@@ -342,6 +343,7 @@ t.test('production sends nothing to another host but over TLS that verifies', as
     'postgres://127.0.0.1/d',
     'postgres://[::1]/d',
     'postgres://%2Frun/d',
+    'postgres://127.0.0.1:1,[::1]:2,%2Frun/d',
   ]
   for (const url of [verified(''), ...locals]) t.same(of(url), [], url)
   const unverified = of(verified(''), { NODE_TLS_REJECT_UNAUTHORIZED: '0' })
@@ -355,6 +357,8 @@ t.test('the environment of PostgreSQL fills nothing that DATABASE_URL leaves out
     t.match(faults({ ...bare, [name]: 'x' }), [new RegExp(`^DATABASE_URL: .*${name}`)])
     t.same(faults({ [name]: 'x' }), [], 'it is nobody else’s matter')
   }
+  const partly = { ...bare, DATABASE_URL: 'postgres://u@h1:1,h2/d?sslmode=disable' }
+  t.match(faults({ ...partly, PGPORT: '2' }), [/^DATABASE_URL: it names no port, and PGPORT/])
   const whole = { ...bare, DATABASE_URL: 'postgres://u@h:1/d?sslmode=disable' }
   for (const name of [...parts, 'PGPASSWORD']) t.same(faults({ ...whole, [name]: 'x' }), [], name)
 })
@@ -530,6 +534,14 @@ t.test('the masked configuration has every setting and no secret', async (t) => 
   t.notMatch(JSON.stringify(masked), new RegExp(`${SECRET}|${OTHER}|word|hidden|PRIVATE`))
   const settings = Object.keys(config).length - 1 + Object.keys(config.retention).length
   t.equal(Object.keys(masked).length, settings + 1, 'each setting, and push')
+  const many = parse({
+    DATABASE_URL: 'postgres://u:p@h1:1,[::1],%2Frun/d',
+    HMAC_SECRET: SECRET,
+    ADMIN_TOKENS: `ops=${SECRET}`,
+  })
+  t.match(maskedConfig(many), {
+    database_url: 'postgres://u@h1:1,[::1]:5432,%2Frun:5432/d?sslmode=disable',
+  })
   t.match(maskedConfig(parse({})), { database_url: 'embedded', push: 'off', service_account: null })
 })
 

@@ -1,5 +1,5 @@
 /**
- * DATABASE_URL: which server, as whom, and how the way there is protected.
+ * DATABASE_URL: which servers, as whom, and how the way there is protected.
  *
  * `pg` would let the query of a URL override any of our options, ignore a misspelt `sslmode` and fill what is left out
  * from the environment. Here the URL alone decides, and what it cannot mean is refused.
@@ -14,10 +14,16 @@ import { nearest } from '../core/nearest.ts'
 const SSL_MODES = ['disable', 'no-verify', 'verify-full'] as const
 /** Paths of PEM files: the CAs to trust instead of the public ones; a client certificate and its key. */
 const SSL_FILES = ['sslrootcert', 'sslcert', 'sslkey'] as const
-const KEYS = ['host', 'port', 'user', 'password', 'sslmode', ...SSL_FILES] as const
+const ATTRS = 'target_session_attrs'
+const KEYS = ['host', 'port', 'user', 'password', 'sslmode', ...SSL_FILES, ATTRS] as const
+/** The service writes, so each of them means the same here: the first host that takes writes. */
+const TARGETS = ['read-write', 'primary', 'any'] as const
+/** libpq's others. */
+const READ_ONLY_TARGETS = /^(read-only|standby|prefer-standby)$/
+/** Hosts of one URL. */
+const MAX_HOSTS = 8
 const FORM =
   'give postgres://user:password@host:5432/database; percent-encode / ? # @ in the password'
-const ONE_HOST = 'it names several hosts; give one'
 const PORT_RANGE = 'its port is no number from 1 to 65535; give 5432 or that of your server'
 const LOOPBACK = new BlockList()
 LOOPBACK.addSubnet('127.0.0.0', 8)
@@ -27,11 +33,16 @@ export type SslMode = (typeof SSL_MODES)[number]
 export type SslFiles = Readonly<Partial<Record<(typeof SSL_FILES)[number], string>>>
 type Query = Readonly<Partial<Record<(typeof KEYS)[number], string>>>
 
-export interface DatabaseUrl {
+export interface DatabaseHost {
   /** A name, an address, or the directory of a unix socket; undefined: localhost. */
   readonly host: string | undefined
   /** undefined: 5432. */
   readonly port: number | undefined
+}
+
+export interface DatabaseUrl {
+  /** In the order in which they are tried; one or more. */
+  readonly hosts: readonly DatabaseHost[]
   /** undefined: as the user of the process. */
   readonly user: string | undefined
   readonly password: string | undefined
@@ -49,7 +60,7 @@ export class DatabaseUrlError extends Error {
 
 /** Throws DatabaseUrlError. As in `pg`, host, port, user and password of the query win. */
 export function parseDatabaseUrl(text: string): DatabaseUrl {
-  const { url, hostname } = parseUrl(text)
+  const { url, authority } = parseUrl(text)
   const query = readQuery(url.searchParams)
   const { sslrootcert, sslcert, sslkey } = query
   const sslFiles = {
@@ -57,15 +68,9 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
     ...(sslcert && { sslcert }),
     ...(sslkey && { sslkey }),
   }
-  const host = query.host || decoded(hostname).replace(/^\[(.*)\]$/, '$1') || undefined
-  if (host?.includes(',') && !host.startsWith('/')) throw new DatabaseUrlError(ONE_HOST)
-  const port = query.port || url.port || undefined
-  if (port !== undefined && !(/^\d+$/.test(port) && Number(port) > 0 && Number(port) < 65_536)) {
-    throw new DatabaseUrlError(PORT_RANGE)
-  }
+  checkTarget(query[ATTRS])
   return {
-    host,
-    port: port === undefined ? undefined : Number(port),
+    hosts: readHosts(authority, query),
     user: query.user || decoded(url.username) || undefined,
     password: query.password || decoded(url.password) || undefined,
     database: decoded(url.pathname.slice(1)) || undefined,
@@ -74,26 +79,81 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
   }
 }
 
+/** As libpq reads them: a list in the place of a host, or in the query; one port for all, or one for each. */
+function readHosts(authority: readonly Address[], query: Query): readonly DatabaseHost[] {
+  const hosts = query.host?.split(',') ?? authority.map(({ host }) => host)
+  const ports = query.port?.split(',') ?? authority.map(({ port }) => port)
+  if (hosts.length > MAX_HOSTS) {
+    throw new DatabaseUrlError(`it names ${hosts.length} hosts; give ${MAX_HOSTS} at most`)
+  }
+  if (hosts.length > 1 && hosts.includes('')) {
+    throw new DatabaseUrlError('one of its hosts is empty; leave out a comma, or name the host')
+  }
+  if (ports.length !== 1 && ports.length !== hosts.length) {
+    throw new DatabaseUrlError(
+      `it names ${hosts.length} hosts and ${ports.length} ports; give one port for all, or one for each`,
+    )
+  }
+  return hosts.map((host, index) => {
+    const port = ports[ports.length === 1 ? 0 : index] || undefined
+    if (port !== undefined && !(/^\d+$/.test(port) && Number(port) > 0 && Number(port) < 65_536)) {
+      throw new DatabaseUrlError(PORT_RANGE)
+    }
+    return { host: host || undefined, port: port === undefined ? undefined : Number(port) }
+  })
+}
+
+function checkTarget(text: string | undefined): void {
+  if (text === undefined || TARGETS.some((known) => known === text)) return
+  if (READ_ONLY_TARGETS.test(text)) {
+    throw new DatabaseUrlError(
+      `its ${ATTRS}=${text} leads to servers that take no writes; give ${ATTRS}=read-write`,
+    )
+  }
+  throw new DatabaseUrlError(
+    `its ${ATTRS} is none of ${TARGETS.join(', ')}; give ${ATTRS}=read-write`,
+  )
+}
+
 /** Whether nobody on a network can read or alter what is sent: a unix socket or loopback. */
-export function isLocal({ host = 'localhost' }: Pick<DatabaseUrl, 'host'>): boolean {
+export function isLocal({ host = 'localhost' }: Pick<DatabaseHost, 'host'>): boolean {
   if (host.startsWith('/') || host.toLowerCase() === 'localhost') return true
   const family = isIP(host)
   return family !== 0 && LOOPBACK.check(host, family === 6 ? 'ipv6' : 'ipv4')
 }
 
-/** What `pg` needs to connect; nothing that it would look up elsewhere but the user and, without one, the password. */
-export function connectionOf(text: string): pg.ClientConfig {
+/**
+ * What `pg` needs to connect to each host, in their order; nothing that it would look up elsewhere but the user and,
+ * without one, the password.
+ */
+export function serversOf(text: string): readonly ServerConfig[] {
   const url = parseDatabaseUrl(text)
-  const { host = 'localhost', port = 5432, user, password, database } = url
-  return { host, port, user, password, database, ssl: tlsOf(url), sslnegotiation: 'postgres' }
+  const { user, password, database } = url
+  const files = SSL_FILES.map((name) => reread(url.sslFiles[name]))
+  return url.hosts.map(({ host = 'localhost', port = 5432 }) => {
+    const ssl = tlsOf(host, url.sslmode, files)
+    return { host, port, user, password, database, ssl, sslnegotiation: 'postgres' }
+  })
+}
+
+export interface ServerConfig extends pg.ClientConfig {
+  readonly host: string
+  readonly port: number
+  readonly ssl: ConnectionOptions | false
 }
 
 /** As libpq does, a unix socket ignores sslmode: there is no TLS on it. */
-function tlsOf({ host, sslmode = 'disable', sslFiles }: DatabaseUrl): ConnectionOptions | false {
-  if (sslmode === 'disable' || host?.startsWith('/')) return false
-  const [ca, cert, key] = SSL_FILES.map((name) => reread(sslFiles[name]))
+function tlsOf(
+  host: string,
+  sslmode: SslMode | undefined,
+  [ca, cert, key]: readonly (Reread | undefined)[],
+): ConnectionOptions | false {
+  if (sslmode === undefined || sslmode === 'disable' || host.startsWith('/')) return false
   return {
     rejectUnauthorized: sslmode === 'verify-full',
+    // The certificate must name the host of the URL, whichever of its addresses is tried.
+    host,
+    ...(isIP(host) === 0 && { servername: host }),
     get ca() {
       return ca?.()
     },
@@ -106,8 +166,10 @@ function tlsOf({ host, sslmode = 'disable', sslFiles }: DatabaseUrl): Connection
   }
 }
 
+type Reread = () => string
+
 /** Reads the file for each connection, so that a renewed certificate needs no restart; keeps the last one while it cannot. */
-function reread(path: string | undefined): (() => string) | undefined {
+function reread(path: string | undefined): Reread | undefined {
   if (path === undefined) return undefined
   let last = readFileSync(path, 'utf8')
   return () => {
@@ -118,16 +180,18 @@ function reread(path: string | undefined): (() => string) | undefined {
   }
 }
 
-/** `hostname` is empty where there is none, as in `user@/database`, which the WHATWG's URL refuses. */
-function parseUrl(text: string): { readonly url: URL; readonly hostname: string } {
-  const [front = '', authority = ''] = /^postgres(?:ql)?:\/\/([^/?#]*)/.exec(text) ?? []
-  const hasHost = !authority.endsWith('@')
-  const whole = hasHost ? text : `${front}localhost${text.slice(front.length)}`
-  if (authority.includes(',', authority.lastIndexOf('@') + 1)) throw new DatabaseUrlError(ONE_HOST)
-  const withoutPort = whole.replace(/:\d+(?=$|[/?#])/, '')
-  if (front !== '' && !URL.canParse(whole) && URL.canParse(withoutPort)) {
-    throw new DatabaseUrlError(PORT_RANGE)
-  }
+/** What stands for a host and a port before the path; empty where it does not. */
+interface Address {
+  readonly host: string
+  readonly port: string
+}
+
+/** The WHATWG's URL takes one host, and `user@/database` not at all: each host is read for itself, and the rest without. */
+function parseUrl(text: string): { readonly url: URL; readonly authority: readonly Address[] } {
+  const [front = '', scheme = '', authority = ''] =
+    /^(postgres(?:ql)?:\/\/)([^/?#]*)/.exec(text) ?? []
+  const at = authority.lastIndexOf('@') + 1
+  const whole = `${scheme}${authority.slice(0, at)}localhost${text.slice(front.length)}`
   if (front === '' || !URL.canParse(whole)) throw new DatabaseUrlError(FORM)
   const url = new URL(whole)
   // Of a password that is not percent-encoded, the rest is in the path, the query or the fragment.
@@ -135,7 +199,21 @@ function parseUrl(text: string): { readonly url: URL; readonly hostname: string 
   if (!isWhole || ![...url.searchParams.keys()].every((key) => /^\w{1,40}$/.test(key))) {
     throw new DatabaseUrlError(FORM)
   }
-  return { url, hostname: hasHost ? url.hostname : '' }
+  return { url, authority: authority.slice(at).split(',').map(readAddress) }
+}
+
+function readAddress(text: string): Address {
+  if (text === '') return { host: '', port: '' }
+  const whole = `postgres://${text}`
+  if (!URL.canParse(whole)) {
+    const isPort = URL.canParse(whole.replace(/(?<=[^/]):\d+$/, ''))
+    throw new DatabaseUrlError(isPort ? PORT_RANGE : FORM)
+  }
+  const { hostname, port } = new URL(whole)
+  const host = decoded(hostname).replace(/^\[(.*)\]$/, '$1')
+  // Percent-encoded, a comma is of a name; only a directory may have one.
+  if (host.includes(',') && !host.startsWith('/')) throw new DatabaseUrlError(FORM)
+  return { host, port }
 }
 
 /** Refuses what `pg` would ignore or take for an option of its own. */

@@ -28,6 +28,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { errorText } from '../core/error-text.ts'
 import { connect } from './connect.ts'
+import { serversOf } from './database-url.ts'
 import { type Binaries, findBinaries, linkLibraries } from './embedded-binaries.ts'
 import {
   commandAs,
@@ -255,7 +256,11 @@ async function makeDatabase(place: Place): Promise<void> {
 /** On a connection of its own, to the database that initdb made. Returns the number of rows. */
 async function query(place: Place, text: string): Promise<number> {
   const options = { mayBeReadOnly: true, query_timeout: 10_000 }
-  const client = await connect(url(place, 'postgres'), options, AbortSignal.timeout(ATTEMPT_MS))
+  const client = await connect(
+    serversOf(url(place, 'postgres')),
+    options,
+    AbortSignal.timeout(ATTEMPT_MS),
+  )
   try {
     return (await client.query(text)).rows.length
   } finally {

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { sleep, within } from '../core/wait.ts'
 import { connect } from './connect.ts'
+import { serversOf } from './database-url.ts'
 import { Dialer } from './dialer.ts'
 import { advanceSequences, type SequenceCheck } from './identity-sequences.ts'
 import { PIN_LOCALLY, readSession, SessionError, sessionFaults } from './session-check.ts'
@@ -128,7 +129,7 @@ export async function migrate(
 ): Promise<number> {
   const dialer = options.dialer ?? new Dialer()
   const client = await dialer.dial({
-    attempt: (signal) => connect(url, CLIENT_OPTIONS, signal),
+    attempt: (signal) => connect(serversOf(url), CLIENT_OPTIONS, signal),
     isWanted: () => true,
     onSilent: options.onSilent ?? (() => {}),
     silentAfterMs: SILENT_MS,

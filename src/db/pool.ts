@@ -10,7 +10,8 @@ import { marked, overloaded, unavailable } from './call-failure.ts'
 import { clientOptionsOf } from './client-options.ts'
 import { connect } from './connect.ts'
 import { Connections } from './connections.ts'
-import { Dialer } from './dialer.ts'
+import { type ServerConfig, serversOf } from './database-url.ts'
+import { type Call, Dialer } from './dialer.ts'
 import { CONNECT, hasChanged, LOST, mayWrite, type Outcome } from './outcome.ts'
 import type { ServerClient } from './server-client.ts'
 import type { VerifySession } from './session-check.ts'
@@ -89,9 +90,14 @@ export class Pool implements Database {
   /** From then on a failure says nothing about the database. */
   #isClosed = false
   readonly #onOutcome: (outcome: Outcome) => void
+  /** Makes a connection like those of the pool that does not belong to it. */
+  readonly attempt: Call['attempt']
+  /** A statement got no response there: the next attempt tries it last, for its standby may have been promoted. */
+  #silent: ServerConfig | undefined
 
   constructor(options: PoolOptions) {
     const clientOptions = clientOptionsOf(options)
+    const servers = serversOf(options.url)
     this.#dialer = options.dialer ?? new Dialer()
     this.#isDialerOurs = options.dialer === undefined
     this.#isPrepared = options.isPrepared
@@ -99,13 +105,19 @@ export class Pool implements Database {
     this.#failpoint = options.failpoint
     const onFailed = (error: unknown) => this.#failed(CONNECT, error)
     const waitMs = options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS
+    this.attempt = (signal) => {
+      const last = servers.filter((server) => server === this.#silent)
+      const first = servers.filter((server) => server !== this.#silent)
+      this.#silent = undefined
+      return connect([...first, ...last], clientOptions, signal)
+    }
     this.#connections = new Connections({
       dialer: this.#dialer,
       max: options.maxConnections,
       waitMs,
       isTroubled: () =>
         waitMs <= CONNECT_TIMEOUT_MS && performance.now() - this.#failedAtMs < TROUBLED_MS,
-      attempt: (signal) => connect(options.url, clientOptions, signal),
+      attempt: this.attempt,
       onSilent: onFailed,
       onFailed,
       onLost: (error) => this.#failed(LOST, error),
@@ -203,7 +215,10 @@ export class Pool implements Database {
       this.#onOutcome({ kind: 'worked', ...outcome })
       return value
     } catch (error) {
-      if (isGivenUp(error)) client.isStuck = true
+      if (isGivenUp(error)) {
+        client.isStuck = true
+        this.#silent = client.server
+      }
       if (sqlstate(error) !== undefined && !isAway(error)) this.#answeredAtMs = performance.now()
       this.#failed(what, error, mayWrite(query))
       throw marked(error, what)

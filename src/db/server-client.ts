@@ -4,6 +4,7 @@
  */
 import type { ConnectionOptions } from 'node:tls'
 import pg from 'pg'
+import type { ServerConfig } from './database-url.ts'
 
 const STANDBY = 'in_hot_standby'
 const READ_ONLY = 'default_transaction_read_only'
@@ -38,11 +39,14 @@ export class ServerClient extends pg.Client {
   isStuck = false
   /** Its wait for a standby was cancelled: what it committed may be lost with this server. */
   isUnreplicated = false
+  /** The host of DATABASE_URL that it belongs to. */
+  readonly server: ServerConfig
   /** undefined: without TLS. */
   readonly tls: ConnectionOptions | undefined
 
-  constructor(config: pg.ClientConfig) {
+  constructor(config: pg.ClientConfig, server: ServerConfig) {
     super(config)
+    this.server = server
     this.tls = typeof config.ssl === 'object' ? config.ssl : undefined
     const { connection } = this
     connection.once('readyForQuery', () => {

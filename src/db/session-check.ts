@@ -5,6 +5,7 @@
  * connection pins what it may (`pinned`), and is asked once for the rest, also after a failover or a change meanwhile.
  */
 import type pg from 'pg'
+import { ReadOnlyServerError, type ServerClient } from './server-client.ts'
 
 interface Needed {
   readonly name: string
@@ -71,7 +72,9 @@ export const PIN_LOCALLY = Object.entries(PINNED_SETTINGS)
 const SETTINGS = NEEDED.map(({ name }) => `'${name}', pg_catalog.current_setting('${name}', true)`)
 /** Qualified, for search_path itself is in question. Without parameters it is one round trip. */
 const SESSION_FACTS = /* sql */ `
-  select pg_catalog.quote_ident(current_user) as "role",
+  select pg_catalog.pg_is_in_recovery() as "isStandby",
+    pg_catalog.current_setting('transaction_read_only') as "readOnly",
+    pg_catalog.quote_ident(current_user) as "role",
     pg_catalog.quote_ident(pg_catalog.current_database()) as "database",
     pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as "version",
     pg_catalog.current_setting('search_path') as "searchPath",
@@ -80,6 +83,9 @@ const SESSION_FACTS = /* sql */ `
     pg_catalog.json_build_object(${SETTINGS.join(', ')}) as "settings"`
 
 export interface SessionFacts {
+  readonly isStandby: boolean
+  /** `on` or `off`. */
+  readonly readOnly: string
   /** Quoted where it must be. */
   readonly role: string
   readonly database: string
@@ -113,12 +119,19 @@ export class SessionError extends Error {
   }
 }
 
-/** Asks `client` once; empty where all is well. Takes `timeoutMs` at most. */
+/**
+ * Asks `client` once; takes `timeoutMs` at most. Throws ReadOnlyServerError: a direct connection has said so before, one
+ * through a pooler has not.
+ */
 export async function readSession(client: pg.ClientBase, timeoutMs: number): Promise<SessionFacts> {
   const asked: pg.QueryConfig & pg.ClientConfig = { text: SESSION_FACTS, query_timeout: timeoutMs }
   const { rows } = await client.query<SessionFacts>(asked)
   const [facts] = rows
   if (facts === undefined) throw new Error('the server says nothing of the session')
+  if (facts.readOnly === 'on') {
+    const reason = facts.isStandby ? 'in_hot_standby' : 'default_transaction_read_only'
+    throw new ReadOnlyServerError(new Set([reason]))
+  }
   return facts
 }
 
@@ -165,8 +178,8 @@ function shown(text: string): string {
   return JSON.stringify(text)
 }
 
-/** Asks a new connection within `timeoutMs`; throws SessionError. */
-export type VerifySession = (client: pg.ClientBase, timeoutMs: number) => Promise<void>
+/** Asks a new connection within `timeoutMs`; throws SessionError or ReadOnlyServerError. */
+export type VerifySession = (client: ServerClient, timeoutMs: number) => Promise<void>
 
 /**
  * One for all connections of a process: each must find its tables where the first one did. In another schema there are

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { TLSSocket, type TlsOptions } from 'node:tls'
 import t, { type Test } from 'tap'
 import { parseConfig } from '../../src/config.ts'
-import { connectionOf, isLocal, parseDatabaseUrl } from '../../src/db/database-url.ts'
+import { isLocal, parseDatabaseUrl, serversOf } from '../../src/db/database-url.ts'
 import { Pool } from '../../src/db/pool.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
@@ -35,7 +35,91 @@ t.test('the URL says where the database is', async (t) => {
     ['postgres://h/d?sslmode=verify-full', { ssl: { rejectUnauthorized: true } }],
     ['postgres:///d?host=/run/pg&sslmode=verify-full', { ssl: false }],
   ]
-  for (const [url, expected] of cases) t.match(connectionOf(url), expected, url)
+  for (const [url, expected] of cases) t.match(serversOf(url), [expected], url)
+})
+
+t.test('it may name several hosts, which are tried in their order', async (t) => {
+  const target = 'target_session_attrs=read-write'
+  const cases: readonly (readonly [string, readonly (readonly [string, number])[]])[] = [
+    [
+      `postgres://u:p@h1:1,h2:2/d?${target}`,
+      [
+        ['h1', 1],
+        ['h2', 2],
+      ],
+    ],
+    [
+      `postgres://u:p@h1,h2:2,h3/d?${target}`,
+      [
+        ['h1', 5432],
+        ['h2', 2],
+        ['h3', 5432],
+      ],
+    ],
+    [
+      `postgres://[::1]:5,[2001:db8::7],10.0.0.1/d?${target}`,
+      [
+        ['::1', 5],
+        ['2001:db8::7', 5432],
+        ['10.0.0.1', 5432],
+      ],
+    ],
+    [
+      `postgres://%2Frun%2Fa%2Cb,h2/d?${target}`,
+      [
+        ['/run/a,b', 5432],
+        ['h2', 5432],
+      ],
+    ],
+    [
+      'postgres:///d?host=h1,h2',
+      [
+        ['h1', 5432],
+        ['h2', 5432],
+      ],
+    ],
+    [
+      'postgres:///d?host=h1,h2&port=6432',
+      [
+        ['h1', 6432],
+        ['h2', 6432],
+      ],
+    ],
+    [
+      'postgres://h9:7/d?host=/run/pg,h2&port=1,2',
+      [
+        ['/run/pg', 1],
+        ['h2', 2],
+      ],
+    ],
+    [
+      'postgres://h1:1,h2:2/d?port=3,',
+      [
+        ['h1', 3],
+        ['h2', 5432],
+      ],
+    ],
+    [
+      'postgres://h9:7/d?host=h1,h2',
+      [
+        ['h1', 7],
+        ['h2', 7],
+      ],
+    ],
+  ]
+  for (const [url, expected] of cases) {
+    t.same(
+      serversOf(url).map(({ host, port }) => [host, port]),
+      expected,
+      url,
+    )
+  }
+  for (const value of ['any', 'read-write', 'primary']) {
+    t.ok(parseDatabaseUrl(`postgres://h1,h2/d?target_session_attrs=${value}`))
+  }
+  const verified = serversOf('postgres://h1,10.0.0.1/d?sslmode=verify-full')
+  t.match(verified, [{ ssl: { host: 'h1', servername: 'h1' } }, { ssl: { host: '10.0.0.1' } }])
+  t.notOk('servername' in Object(verified[1]?.ssl), 'no SNI of an address')
 })
 
 t.test('what it cannot mean is refused, without a word of the password', async (t) => {
@@ -51,9 +135,36 @@ t.test('what it cannot mean is refused, without a word of the password', async (
     ['postgres://u:5?hunter@h/d', /percent-encode/],
     ['postgres://u:5/hunter@h/d', /percent-encode/],
     ['postgres://u:p@:5432/d', /postgres:\/\//],
-    ['postgres://u:p@h1,h2/d', /several hosts/],
-    ['postgres://u:p@h1:1,h2:2/d', /several hosts/],
-    ['postgres:///d?host=h1,h2', /several hosts/],
+    ['postgres://u:hunter@h1,,h2/d', /one of its hosts is empty/],
+    ['postgres://u:hunter@h1,/d', /one of its hosts is empty/],
+    ['postgres:///d?host=h1,&password=hunter', /one of its hosts is empty/],
+    ['postgres://u:hunter@h1,:5/d', /postgres:\/\//],
+    ['postgres://u:hunter@h1%2Ch2/d', /postgres:\/\//],
+    ['postgres://u:hunter@h1,h2:x/d', /postgres:\/\//],
+    ['postgres://u:hunter@h1,h2:99999/d', /^its port is no number/],
+    ['postgres://u:hunter@h1,[::1/d', /postgres:\/\//],
+    ['postgres://u:5,hunter/2@h1,h2/d', /percent-encode/],
+    ['postgres://u:hunter,a#2@h1,h2/d', /percent-encode/],
+    ['postgres:///d?host=h1,h2&port=1,2,3', /names 2 hosts and 3 ports; give one port for all/],
+    ['postgres://h1,h2,h3/d?port=1,2', /names 3 hosts and 2 ports/],
+    ['postgres://h1,h2/d?port=1,0', /port is no number/],
+    ['postgres://a,b,c,d,e,f,g,h,i/d', /names 9 hosts; give 8 at most/],
+    [
+      'postgres://h1,h2/d?target_session_attrs=standby',
+      /=standby leads to servers that take no writes; give .*=read-write/,
+    ],
+    ['postgres://h1,h2/d?target_session_attrs=prefer-standby', /take no writes/],
+    ['postgres://h/d?target_session_attrs=read-only', /take no writes/],
+    [
+      'postgres://h1,h2/d?target_session_attrs=Read-Write',
+      /is none of read-write, primary, any; give/,
+    ],
+    ['postgres://h1,h2/d?target_session_attrs=', /target_session_attrs without a value/],
+    ['postgres://h1,h2/d?target_session_attr=primary', /is target_session_attrs meant/],
+    [
+      'postgres://h1,h2/d?load_balance_hosts=random',
+      /has load_balance_hosts, which means nothing here/,
+    ],
     ['postgres://h/d?port=0', /port/],
     ['postgres://h/d?port=5432x', /port/],
     ['postgres://h/d?SSLMODE=require', /SSLMODE.* sslmode meant/],
@@ -129,8 +240,9 @@ async function front(t: Test, databaseUrl: string, tls: TlsOptions | undefined) 
     `postgres://${target.username}@${host}:${port}${target.pathname}?${query}`
   return {
     seen,
+    port,
     urlOf,
-    /** undefined, or why there was no answer. */
+    /** undefined, or why there was no answer. `host` may be a list whose last one has this port. */
     async ask(host: string, query: string): Promise<string | undefined> {
       const url = urlOf(host, query)
       const pool = new Pool({ url, maxConnections: 1, isPrepared: true, connectTimeoutMs: 20_000 })
@@ -207,6 +319,10 @@ t.test('sslmode does what it says', { skip: missing }, async (t) => {
   t.match(await elsewhere.ask('127.0.0.1', verify), /altnames|does not match/)
   t.equal(await elsewhere.ask('localhost', 'sslmode=no-verify'), undefined)
 
+  const list = `localhost:${elsewhere.port},localhost`
+  t.equal(await good.ask(list, verify), undefined, 'each host of a list shows its own name')
+  t.match(await elsewhere.ask(list, verify), /^localhost:\d+: .*(altnames|does not match)/)
+
   const none = await front(t, databaseUrl, undefined)
   for (const query of [verify, 'sslmode=no-verify']) {
     t.match(await none.ask('localhost', query), /does not support SSL/)
@@ -233,7 +349,7 @@ t.test('sslmode does what it says', { skip: missing }, async (t) => {
     parseConfig(settings, (file) => readFileSync(file, 'utf8')).databaseUrl,
     settings.DATABASE_URL,
   )
-  const { ssl } = connectionOf(settings.DATABASE_URL)
+  const ssl = serversOf(settings.DATABASE_URL)[0]?.ssl
   copyFileSync(path('other-ca', 'pem'), path('ca', 'pem'))
   const renewed = read('other-ca', 'pem').toString()
   t.equal(Object(ssl).ca, renewed, 'a renewed file counts for the next connection')

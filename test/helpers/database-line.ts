@@ -38,6 +38,10 @@ export async function lineTo(t: Test, url: string) {
   target.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
   return {
     url: target.href,
+    /** New ones go on. */
+    freezeOpen() {
+      for (const socket of sockets) socket.pause()
+    },
     /** Those that are open go on. */
     freezeNew() {
       isFrozen = true
