@@ -62,6 +62,7 @@ function fullMetrics(): Full {
       dbConnectFailures: () => 0,
       dbConnectionsGivenUp: () => 0,
       dbCancelRequests: () => 0,
+      dbSyncStandbys: () => 0,
       commandsWaiting: () => 0,
       connectionsOpen: () => 0,
       connectionsRefused: () => 0,

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { type EmbeddedDatabase, startEmbedded } from '../src/db/embedded.ts'
+import type { Binaries } from '../src/db/embedded-binaries.ts'
 import { hasEnded, isAlive } from '../src/db/embedded-user.ts'
 
 export interface Postgres {
@@ -27,13 +28,13 @@ export interface Postgres {
 
 const KILLED_MS = 10_000
 
-/** Running, under `dataDir`, which is made. Ended with this process at the latest. */
-export async function startPostgres(dataDir: string): Promise<Postgres> {
+/** Running, under `dataDir`, which is made. Ended with this process at the latest. `binaries`: of another release. */
+export async function startPostgres(dataDir: string, binaries?: Binaries): Promise<Postgres> {
   let running: EmbeddedDatabase | undefined
   const start = async () => {
     if (running !== undefined && isAlive(running.pid)) return
     await running?.stop() // only lets go of the directory
-    running = await startEmbedded({ dataDir, log: () => {} })
+    running = await startEmbedded({ dataDir, log: () => {}, ...(binaries && { binaries }) })
   }
   /** The postmaster first: stopped, it starts no further process. */
   const pids = () => (running === undefined ? [] : [running.pid, ...childrenOf(running.pid)])

@@ -26,7 +26,7 @@ export interface ServiceState {
 export interface LifecycleDeps
   extends Pick<
     StartupDeps,
-    'databaseUrl' | 'dialer' | 'database' | 'secrets' | 'observe' | 'say' | 'log'
+    'databaseUrl' | 'dialer' | 'verifyServer' | 'database' | 'secrets' | 'observe' | 'say' | 'log'
   > {
   readonly config: Config
   readonly version: string

@@ -8,6 +8,7 @@ import { type Periodic, startPeriodic } from './core/periodic.ts'
 import type { CommandQueue } from './db/command-queue.ts'
 import { type Partitions, runsOfDays } from './db/partitions.ts'
 import type { Prune, Pruned } from './db/retention.ts'
+import type { ServerWatch } from './db/server-watch.ts'
 import { BACKGROUND, type Log } from './telemetry/events.ts'
 
 export interface MaintenanceDeps {
@@ -21,6 +22,7 @@ export interface MaintenanceDeps {
   readonly probe: () => Promise<void>
   /** Monotonic. */
   readonly nowMs: () => number
+  readonly watch: Pick<ServerWatch, 'check' | 'stop'>
   /** How often commands are counted and expired. Default SWEEP_MS. */
   readonly sweepMs?: number
   /** A command has ended. */
@@ -39,6 +41,8 @@ export interface Maintenance {
 const SWEEP_MS = 5_000
 /** While the database is away: nobody else may ask it anything. */
 const PROBE_MS = 1_000
+/** Between two checks of the database server. */
+const WATCH_MS = 3_000
 const PARTITIONS_MS = 60 * 60_000
 const PRUNE_MS = 10 * 60_000
 /** Of the time, for a gauge: under a snapshot that is held it reads whatever was due since. */
@@ -103,12 +107,14 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
         // Apart from the sweep, which must go on whatever a gauge costs.
         startPeriodic(deps.sweepMs ?? SWEEP_MS, count, telling('count')),
         startPeriodic(PROBE_MS, deps.probe, () => {}), // that it fails is known
+        startPeriodic(WATCH_MS, deps.watch.check, () => {}), // the pools notice as well
         startPeriodic(PARTITIONS_MS, partitionsOnce, telling('partitions')),
         startPeriodic(PRUNE_MS, prune, telling('prune')),
       ]
     },
     async stop() {
       isStopping = true
+      deps.watch.stop()
       await Promise.all(tasks.map((task) => task.stop()))
     },
     get commandsWaiting() {

@@ -12,10 +12,10 @@ import { createUuidV7 } from './core/ids.ts'
 import { KeyedSignal } from './core/keyed-signal.ts'
 import { Pace } from './core/pace.ts'
 import { joined, within } from './core/wait.ts'
+import { createDatabaseParts } from './database-parts.ts'
 import { DatabaseHealth } from './db/health.ts'
 import { ping } from './db/installation.ts'
 import { prunes } from './db/retention.ts'
-import { createStores } from './db/stores.ts'
 import { createHeartbeats, HEARTBEAT_DEADLINE_MS } from './heartbeats.ts'
 import { addressSet } from './http/client-address.ts'
 import { connectionLimit } from './http/connections.ts'
@@ -88,17 +88,14 @@ async function compose(
   const closing = new AbortController()
   const health = new DatabaseHealth(background, nowMs)
   const state: ServiceState = { instanceId: null, isPrepared: false }
-  const stores = createStores({
+  const { verifyServer, stores, watch } = await createDatabaseParts(config, {
     url: opened.url,
-    isPrepared: config.isDatabasePrepared,
     onOutcome: health.observe,
-    isUnsafeAllowed: config.allowUnsafeDatabase,
-    maxConnections: config.databasePoolMax,
-    dedupWindowS: config.heartbeatDedupWindowS,
-    heartbeatIntervalS: config.heartbeatIntervalS,
-    heartbeatRetentionDays: config.heartbeatRetentionDays,
     instance,
     failpoint,
+    log: background,
+    say: edges.say,
+    nowMs,
   })
   const heartbeats = createHeartbeats({ store: stores.storeHeartbeats, failpoint, nowMs })
   const changed = new KeyedSignal()
@@ -116,6 +113,7 @@ async function compose(
     tellFailure,
     nowMs,
     probe: async () => (health.isDown ? pingOnce() : undefined),
+    watch,
     onEnded: onChanged,
   })
   const metrics = edges.createMetrics({
@@ -130,6 +128,7 @@ async function compose(
       logRingBytes: () => logger.stats().fillBytes,
       heartbeatQueueDepth: () => heartbeats.queued,
       ...stores.gauges,
+      dbSyncStandbys: () => watch.syncStandbys,
       commandsWaiting: () => maintenance.commandsWaiting,
     },
   })
@@ -264,6 +263,7 @@ async function compose(
     flushLog: logger.flush,
     databaseUrl: opened.url,
     dialer: stores.dialer,
+    verifyServer,
     database: stores.database,
     secrets: stores.secrets,
     observe: health.report,

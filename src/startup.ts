@@ -11,7 +11,7 @@ import type { SequenceCheck } from './db/identity-sequences.ts'
 import { readInstanceId } from './db/installation.ts'
 import { MigrationError, migrate, readMigrations, tablesOf } from './db/migrate.ts'
 import type { Database } from './db/pool.ts'
-import { SessionError } from './db/session-check.ts'
+import { SessionError, type VerifySession } from './db/session-check.ts'
 import { isUnavailable, OwnWaitError } from './db/sqlstate.ts'
 import { secretFingerprint } from './security/tokens.ts'
 import type { Line } from './telemetry/events.ts'
@@ -25,6 +25,8 @@ export interface StartupDeps {
   readonly config: Config
   readonly databaseUrl: string
   readonly dialer: Dialer
+  /** Compares the server of a new connection with what was seen before. */
+  readonly verifyServer: VerifySession
   readonly database: Database
   readonly secrets: HmacSecretStore
   /** Told why the start does not get on (and, undefined, that it does). */
@@ -81,6 +83,7 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
         onSequences: (check) => report(check, deps),
         onSilent: waits,
         onWait: (why) => sayWhy(which, why),
+        verifyServer: deps.verifyServer,
       })
       which = ''
       await refuseUnfit(deps, tablesOf(migrations))

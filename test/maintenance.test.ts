@@ -24,6 +24,7 @@ function deps(queue: Partial<MaintenanceDeps['queue']>): MaintenanceDeps {
     tellFailure: () => {},
     nowMs: () => 0,
     probe: async () => {},
+    watch: { check: async () => {}, stop: () => {} },
     onEnded: () => {},
     sweepMs: 1,
   }

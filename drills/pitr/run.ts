@@ -1,8 +1,10 @@
 /** One run: load, base backup, more load, the moment, a mistake, the restore, and what phones are told afterwards. */
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { seededDeviceId, seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
 import { createSend, jsonHeaders } from '../../sim/http.ts'
+import { SEEN_FILE } from '../../src/db/seen-file.ts'
 import { nothingMissing } from '../acknowledged.ts'
 import { AnswerWatch, codesText } from '../answer-watch.ts'
 import type { Figure } from '../drill.ts'
@@ -80,6 +82,7 @@ async function runOn(
   await server.stop()
   const startedAtMs = performance.now()
   await server.restoreTo(moment)
+  rmSync(join(run.dir, 'data', SEEN_FILE), { force: true })
   const tookS = (performance.now() - startedAtMs) / 1_000
   const missing = await withClient(server.url, (db) => nothingMissing(db, acknowledged))
   life = await start()

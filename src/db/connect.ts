@@ -5,6 +5,7 @@
  * begins when one fails, or when the last one has been silent for STAGGER_MS: a host that is frozen or cut off must not
  * hold up the others, and a slow one must not lose its login. While one of several hosts is silent, those that failed
  * are tried again every AGAIN_MS, since one of them may be promoted meanwhile. The first server that takes writes wins.
+ * One that has lost something is only used where there is no other.
  */
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
@@ -124,6 +125,8 @@ async function firstOf(tries: readonly Try[], signal: AbortSignal): Promise<Serv
   const stop = () => over.abort(signal.reason)
   signal.addEventListener('abort', stop)
   const timers = new Set<NodeJS.Timeout>()
+  /** Has lost something; used if no other try is left. */
+  let spare: ServerClient | undefined
   try {
     return await new Promise<ServerClient>((resolve, reject) => {
       over.signal.addEventListener('abort', () => reject(over.signal.reason))
@@ -138,17 +141,22 @@ async function firstOf(tries: readonly Try[], signal: AbortSignal): Promise<Serv
         timers.add(timer)
       }
       const win = (client: ServerClient) => {
-        if (over.signal.aborted) {
-          void client.end()
-          return
-        }
+        if (client === spare) spare = undefined
         resolve(client)
         over.abort()
+      }
+      const made = (client: ServerClient) => {
+        if (over.signal.aborted) void client.end()
+        else if (client.rewound === undefined) win(client)
+        else if (spare === undefined) spare = client
+        else void client.end()
       }
       const ended = () => {
         pending -= 1
         begin(begun)
-        if (pending === 0) reject(worstOf([...faults.values()]))
+        if (pending > 0 || over.signal.aborted) return
+        if (spare === undefined) reject(worstOf([...faults.values()]))
+        else win(spare)
       }
       function run(each: Try): void {
         pending += 1
@@ -156,7 +164,7 @@ async function firstOf(tries: readonly Try[], signal: AbortSignal): Promise<Serv
           faults.set(each, error)
           if (!over.signal.aborted) after(AGAIN_MS, () => run(each))
         }
-        void each(over.signal).then(win, failed).then(ended)
+        void each(over.signal).then(made, failed).then(ended)
       }
       /** Begins the next one, unless that has begun since. */
       function begin(number: number): void {
@@ -171,6 +179,7 @@ async function firstOf(tries: readonly Try[], signal: AbortSignal): Promise<Serv
   } finally {
     signal.removeEventListener('abort', stop)
     over.abort()
+    void spare?.end()
     for (const timer of timers) clearTimeout(timer)
   }
 }

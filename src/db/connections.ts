@@ -101,6 +101,16 @@ export class Connections {
     else this.#hangUp(client)
   }
 
+  /** Closes at once those for which `isOld` holds; their statements fail. */
+  drop(isOld: (client: ServerClient) => boolean): void {
+    for (const client of [...this.#open].filter(isOld)) {
+      this.#unidle(client)
+      this.#leaving.add(client)
+      client.isLost = true
+      client.connection.stream.destroy()
+    }
+  }
+
   /** Resolves when those at work have come back and all are closed. */
   close(): Promise<void> {
     return new Promise((resolve) => {

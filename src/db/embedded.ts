@@ -81,8 +81,10 @@ const ENV = { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' }
 export async function startEmbedded(options: {
   readonly dataDir: string
   readonly log: (text: string) => void
+  /** Default: those of the dev dependency. */
+  readonly binaries?: Binaries
 }): Promise<EmbeddedDatabase> {
-  const binaries = await findBinaries()
+  const binaries = options.binaries ?? (await findBinaries())
   try {
     mkdirSync(options.dataDir, { recursive: true })
   } catch (cause) {

@@ -132,6 +132,7 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
         name: 'enrollment_tokens.judge_all',
         text: JUDGE_ALL,
         values: [tokenHashes],
+        provesUnknown: true,
       })
       const known = new Map(rows.map((row) => [row.tokenHash.toString('latin1'), row]))
       return tokenHashes.map((hash) => known.get(hash.toString('latin1')) ?? { kind: 'unknown' })
@@ -175,6 +176,7 @@ async function judge(
     name: text === JUDGE ? 'enrollment_tokens.judge' : 'enrollment_tokens.judge_locked',
     text,
     values: [tokenHash],
+    provesUnknown: true,
   })
   return rows[0] ?? { kind: 'unknown' }
 }

@@ -11,7 +11,14 @@ import { connect } from './connect.ts'
 import { serversOf } from './database-url.ts'
 import { Dialer } from './dialer.ts'
 import { advanceSequences, type SequenceCheck } from './identity-sequences.ts'
-import { PIN_LOCALLY, readSession, SessionError, sessionFaults } from './session-check.ts'
+import { RewoundError, type ServerClient } from './server-client.ts'
+import {
+  PIN_LOCALLY,
+  readSession,
+  SessionError,
+  sessionFaults,
+  type VerifySession,
+} from './session-check.ts'
 import { isGivenUp, isUnavailable } from './sqlstate.ts'
 
 export interface Migration {
@@ -38,6 +45,8 @@ export interface MigrateOptions {
   readonly onSilent?: (error: Error) => void
   /** It waits for a lock. */
   readonly onWait?: (why: string) => void
+  /** Compares the server of a new connection with what was seen before. */
+  readonly verifyServer?: VerifySession
 }
 
 interface Applied {
@@ -128,14 +137,20 @@ export async function migrate(
   }: MigrateOptions = {},
 ): Promise<number> {
   const dialer = options.dialer ?? new Dialer()
+  const verify = options.verifyServer
+  const clientOptions = {
+    ...CLIENT_OPTIONS,
+    ...(verify && { verify: (made: ServerClient) => verify(made, ANSWER_TIMEOUT_MS) }),
+  }
   const client = await dialer.dial({
-    attempt: (signal) => connect(serversOf(url), CLIENT_OPTIONS, signal),
+    attempt: (signal) => connect(serversOf(url), clientOptions, signal),
     isWanted: () => true,
     onSilent: options.onSilent ?? (() => {}),
     silentAfterMs: SILENT_MS,
   })
   if (client === undefined) throw new Error('the service is stopping')
   try {
+    if (client.rewound !== undefined) throw new RewoundError(client.rewound)
     await refuseUnfit(client, isUnsafeAllowed)
     let appliedCount = 0
     await locked(client, onWait, async () => {

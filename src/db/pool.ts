@@ -13,7 +13,7 @@ import { Connections } from './connections.ts'
 import { type ServerConfig, serversOf } from './database-url.ts'
 import { type Call, Dialer } from './dialer.ts'
 import { CONNECT, hasChanged, LOST, mayWrite, type Outcome } from './outcome.ts'
-import type { ServerClient } from './server-client.ts'
+import { RewoundError, type ServerClient } from './server-client.ts'
 import type { VerifySession } from './session-check.ts'
 import {
   isAway,
@@ -32,6 +32,8 @@ export interface Query {
   readonly values?: readonly unknown[]
   /** Whenever it succeeds it has written, though it is a `select`. */
   readonly isWrite?: true
+  /** Finding nothing proves a credential bad, so it is refused where something was lost, as writes are. */
+  readonly provesUnknown?: true
 }
 
 export interface Result<Row> {
@@ -176,6 +178,11 @@ export class Pool implements Database {
     })
   }
 
+  /** Closes at once the connections for which `isOld` holds; their statements fail. */
+  drop(isOld: (client: ServerClient) => boolean): void {
+    this.#connections.drop(isOld)
+  }
+
   /** Waits for clients in use for at most `deadlineMs`, then leaves them to the end of the process. */
   async close(deadlineMs: number): Promise<void> {
     this.#isClosed = true
@@ -190,11 +197,13 @@ export class Pool implements Database {
     query: Query,
     isAlone: boolean,
   ): Promise<pg.QueryResult<Row>> {
-    const answer = client.query<Row>({
-      ...(this.#isPrepared && { name: query.name }),
-      text: query.text,
-      values: [...(query.values ?? [])],
-    })
+    const answer = isRefused(client, query)
+      ? Promise.reject(new RewoundError(client.rewound))
+      : client.query<Row>({
+          ...(this.#isPrepared && { name: query.name }),
+          text: query.text,
+          values: [...(query.values ?? [])],
+        })
     return this.#told(client, query, answer, (result) => isAlone && hasChanged(query, result))
   }
 
@@ -220,7 +229,7 @@ export class Pool implements Database {
         this.#silent = client.server
       }
       if (sqlstate(error) !== undefined && !isAway(error)) this.#answeredAtMs = performance.now()
-      this.#failed(what, error, mayWrite(query))
+      this.#failed(what, error, mayWrite(query) || error instanceof RewoundError)
       throw marked(error, what)
     }
   }
@@ -268,6 +277,10 @@ export class Pool implements Database {
       throw unavailable(error)
     }
   }
+}
+
+function isRefused({ rewound }: ServerClient, query: Query): boolean {
+  return rewound !== undefined && (query.provesUnknown === true || mayWrite(query))
 }
 
 function resultOf<Row extends object>({ rows, rowCount }: pg.QueryResult<Row>): Result<Row> {

@@ -21,6 +21,24 @@ export class ReadOnlyServerError extends Error {
   }
 }
 
+/** Where a server that takes writes is. */
+export interface Position {
+  /** Of the cluster: made by initdb, the same on its standbys. Decimal. */
+  readonly systemId: string
+  readonly timeline: number
+  /** What is on disk of the log, as pg_lsn shows it, such as `16/B374D848`. */
+  readonly lsn: string
+}
+
+/**
+ * A write for a server that has lost something. Class 08, a subclass of our own: there is no database to write to. It was
+ * never sent, so the connection is sound.
+ */
+export class RewoundError extends Error {
+  override readonly name = 'RewoundError'
+  readonly code = '08R00'
+}
+
 /** What a cancel request must show. */
 export interface BackendKey {
   readonly processId: number
@@ -39,6 +57,10 @@ export class ServerClient extends pg.Client {
   isStuck = false
   /** Its wait for a standby was cancelled: what it committed may be lost with this server. */
   isUnreplicated = false
+  /** Of its server, when the connection was made; undefined where that does not tell. */
+  position: Position | undefined
+  /** What its server has lost, in a sentence: then it gets no writes. Set once, when the connection was made. */
+  rewound: string | undefined
   /** The host of DATABASE_URL that it belongs to. */
   readonly server: ServerConfig
   /** undefined: without TLS. */

@@ -101,5 +101,5 @@ function isPartitionNew(error: unknown): boolean {
 
 /** After these the session is sound: the connection goes back to the pool. After anything else it is closed. */
 export function leavesSessionSound(error: unknown): boolean {
-  return /^(22|23|21|40|42|44|54|55|P0)/.test(sqlstate(error) ?? '')
+  return /^(22|23|21|40|42|44|54|55|P0|08R00)/.test(sqlstate(error) ?? '')
 }

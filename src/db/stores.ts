@@ -21,7 +21,8 @@ import { mailbox } from './mailbox.ts'
 import { partitions } from './partitions.ts'
 import { Pool, type PoolOptions } from './pool.ts'
 import { registrationQueue } from './registration-queue.ts'
-import { sessionVerifier } from './session-check.ts'
+import type { ServerClient } from './server-client.ts'
+import { sessionVerifier, type VerifySession } from './session-check.ts'
 import { shareOf } from './share.ts'
 import { untaggedTokens } from './untagged-tokens.ts'
 import { usedSignatures } from './used-signatures.ts'
@@ -30,6 +31,8 @@ export interface StoresOptions
   extends Pick<PoolOptions, 'url' | 'isPrepared' | 'onOutcome' | 'failpoint'> {
   /** DATABASE_POOL_MAX: all pools together. */
   readonly maxConnections: number
+  /** Compares the server of a new connection with what was seen before. */
+  readonly verifyServer: VerifySession
   /** ALLOW_UNSAFE_DATABASE. */
   readonly isUnsafeAllowed: boolean
   readonly dedupWindowS: number
@@ -74,7 +77,11 @@ export function createStores(options: StoresOptions) {
   const { failpoint } = options
   const dialer = new Dialer()
   const { isUnsafeAllowed } = options
-  const verifySession = sessionVerifier({ isUnsafeAllowed, arePinsChecked: true })
+  const verifyOwn = sessionVerifier({ isUnsafeAllowed, arePinsChecked: true })
+  const verifySession: VerifySession = async (client, timeoutMs) => {
+    await verifyOwn(client, timeoutMs)
+    await options.verifyServer(client, timeoutMs)
+  }
   const common = {
     url,
     dialer,
@@ -156,6 +163,12 @@ export function createStores(options: StoresOptions) {
       dbConnectFailures: () => dialer.failedAttempts,
       dbConnectionsGivenUp: () => dialer.givenUp,
       dbCancelRequests: () => dialer.cancels,
+    },
+    /** Makes a connection that belongs to no pool. */
+    attempt: main.attempt,
+    /** Closes at once the connections for which `isOld` holds. */
+    drop(isOld: (client: ServerClient) => boolean): void {
+      for (const pool of pools) pool.drop(isOld)
     },
     /** Waits for statements in flight, at most so long. */
     async close(deadlineMs: number): Promise<void> {

@@ -160,6 +160,15 @@ export const EVENTS = {
     levels: ['ERROR'],
     fields: { task: 'string', error: 'string', cause: 'string', statement: 'optional' },
   },
+  'db.rewound': {
+    levels: ['ERROR'],
+    fields: { reason: 'string', seen: 'string', found: 'string' },
+  },
+  'db.sync_standby_missing': {
+    levels: ['WARN'],
+    fields: { synchronous_standby_names: 'string' },
+  },
+  'db.sync_standby_attached': { levels: ['INFO'], fields: { missing_ms: 'number' } },
   'log.dropped': {
     levels: ['WARN'],
     fields: { dropped: 'integer', by_level: 'object', anonymous: 'integer' },

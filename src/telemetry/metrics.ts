@@ -27,6 +27,8 @@ export interface MetricsOptions {
     dbConnectFailures(): number
     dbConnectionsGivenUp(): number
     dbCancelRequests(): number
+    /** NaN: not known. */
+    dbSyncStandbys(): number
     untaggedTokensRefused(): number
     registrationsWaiting(): number
     backgroundWaiting(): number
@@ -260,5 +262,8 @@ function addDatabase(registry: Registry, gauges: MetricsOptions['gauges']): void
     'fleetloop_db_cancel_requests_total',
     'Requests to cancel a statement that was given up.',
     () => gauges.dbCancelRequests(),
+  )
+  gauge('fleetloop_db_sync_standbys', 'Synchronous standbys attached; NaN: not known.', () =>
+    gauges.dbSyncStandbys(),
   )
 }

@@ -58,6 +58,7 @@ const CLAIM: Claim = {
 
 const STORES = {
   isPrepared: true,
+  verifyServer: async () => {},
   isUnsafeAllowed: true,
   maxConnections: 5, // two of them for all requests
   dedupWindowS: 10,

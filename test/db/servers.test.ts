@@ -1,12 +1,16 @@
-/** Several hosts of one URL. */
+/** Hosts of one URL, and what is known of a server. */
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { connect as dial } from '../../src/db/connect.ts'
 import { serversOf } from '../../src/db/database-url.ts'
 import { Pool } from '../../src/db/pool.ts'
-import { createDatabase } from '../helpers/database.ts'
+import type { Position } from '../../src/db/server-client.ts'
+import { ServerHistory } from '../../src/db/server-history.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
 import { lineTo } from '../helpers/database-line.ts'
+import { until } from '../helpers/replicas.ts'
+import { startService } from '../helpers/service.ts'
 
 /** Listens, and says nothing. */
 async function silentPort(t: Test): Promise<number> {
@@ -53,4 +57,93 @@ t.test('a host whose statements hang is tried last', async (t) => {
   }
   t.equal(await portOfNext(), second, 'though the first one takes connections')
   t.equal(await portOfNext(), first, 'once')
+})
+
+t.test('a server that is behind is reported once in ten minutes, and marked', async (t) => {
+  const url = await createDatabase(t)
+  const client = await dial(serversOf(url), {}, AbortSignal.timeout(20_000))
+  t.teardown(() => client.end())
+  const reported: string[] = []
+  let nowMs = 0
+  const historyOf = (before: Position | undefined, isUnsafeAllowed = false) =>
+    new ServerHistory({
+      before,
+      isUnsafeAllowed,
+      onRewound: ({ reason }) => reported.push(reason),
+      nowMs: () => nowMs,
+    })
+  const verified = async (history: ServerHistory) => {
+    client.rewound = undefined
+    await history.verify(client, 5_000)
+    return client.rewound
+  }
+  const first = historyOf(undefined)
+  t.equal(await verified(first), undefined)
+  const { position } = client
+  if (position === undefined) throw new Error('the server tells its position to any role')
+  t.match(position, { systemId: /^\d+$/, timeline: 1, lsn: /^[0-9A-F]+\/[0-9A-F]+$/ })
+  t.match(first.seen, { timeline: 1, lsn: '0/0' }, 'nothing is confirmed yet')
+  first.confirm(position)
+  t.same(first.seen, position)
+  t.equal(await verified(first), undefined)
+
+  const newer = { ...position, timeline: 7 }
+  const ahead = { ...position, lsn: 'FFFFFFFF/0' }
+  const refusing = historyOf(newer)
+  t.match(await verified(refusing), /timeline is older/)
+  t.match(await verified(refusing), /timeline is older/)
+  t.same(reported, ['timeline'])
+  nowMs = 600_000
+  t.match(await verified(refusing), /timeline is older/)
+  t.same(reported.splice(0), ['timeline', 'timeline'])
+
+  const losing = historyOf(ahead)
+  t.match(await verified(losing), /has lost a part of its log/)
+  t.same(reported.splice(0), ['lsn'])
+  losing.confirm(position)
+  t.match(losing.seen, ahead, 'what is behind confirms nothing')
+  const regrown = historyOf({ ...position, lsn: 'FFFFFFFF/0' })
+  await verified(regrown)
+  Object.assign(regrown.seen ?? {}, { lsn: '0/1' }) // its log has come as far
+  t.match(await verified(regrown), /has lost a part of its log/, 'it has not got back what it lost')
+  t.same(reported.splice(0), ['lsn'])
+
+  t.match(await verified(historyOf(newer, true)), /timeline is older/)
+  t.same(reported.splice(0), ['timeline'], 'an old primary is never accepted')
+  const accepting = historyOf(ahead, true)
+  t.equal(await verified(accepting), undefined)
+  t.same(reported.splice(0), ['lsn'])
+  t.equal(await verified(accepting), undefined)
+  t.same(reported, [], 'from now on it counts')
+  const meanwhile = historyOf(position)
+  const verifying = verified(meanwhile)
+  meanwhile.confirm(ahead)
+  t.equal(await verifying, undefined, 'more was confirmed while it was asked')
+  t.equal(await verified(historyOf({ ...newer, systemId: '1' })), undefined)
+  t.same(reported, [], 'an earlier process may have had another cluster')
+})
+
+t.test('a server that has revoked its functions is used all the same', async (t) => {
+  const url = await createDatabase(t)
+  const db = await connect(t, url)
+  const name = new URL(url).pathname.slice(1)
+  const role = `${name}_role`
+  await db.query(`create role ${role} login; alter database ${name} owner to ${role};
+    alter schema public owner to ${role}; grant all on all tables in schema public to ${role};
+    alter table heartbeats owner to ${role}; alter table heartbeats_default owner to ${role};
+    revoke execute on function pg_control_system() from public`)
+  t.teardown(() =>
+    db.query(
+      `alter database ${name} owner to current_user; drop owned by ${role} cascade; drop role ${role}`,
+    ),
+  )
+  const own = new URL(url)
+  own.username = role
+  const env = { MIGRATE_DATABASE_URL: url }
+  const service = await startService(t, { databaseUrl: own.href, env })
+  await service.enroll('phone')
+  await until(async () =>
+    /^fleetloop_db_sync_standbys 0$/m.test((await service.call('GET', '/metrics')).text),
+  )
+  t.same(service.lines.of('db.unavailable'), [])
 })

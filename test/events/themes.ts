@@ -101,6 +101,13 @@ export const THEMES = {
     'partition.drop': ['INFO'],
     'partition.fail': ['ERROR'],
   },
+  servers: {
+    'db.rewound': ['ERROR timeline', 'ERROR lsn', 'ERROR cluster'],
+  },
+  standbys: {
+    'db.sync_standby_missing': ['WARN'],
+    'db.sync_standby_attached': ['INFO'],
+  },
 } as const satisfies Readonly<Record<string, Variants>>
 
 export type Theme = keyof typeof THEMES

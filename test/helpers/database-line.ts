@@ -1,19 +1,15 @@
-/** A TCP line to a database that can be frozen, all of it or what comes: open, accepting, and silent. */
+/** A TCP line to a database that can be frozen, all of it or what comes, or led to another: open, accepting, and silent. */
 import { once } from 'node:events'
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
 /** `url` leads over it; its end is that of `t`. */
 export async function lineTo(t: Test, url: string) {
-  const target = new URL(url)
-  const directory = target.searchParams.get('host')
-  const port = Number(target.port || 5432)
+  let target = placeOf(url)
   const sockets = new Set<Socket>()
   let isFrozen = false
   const server = createServer((client) => {
-    const backend = directory?.startsWith('/')
-      ? connectTo(`${directory}/.s.PGSQL.${port}`)
-      : connectTo(port, directory ?? target.hostname)
+    const backend = 'path' in target ? connectTo(target.path) : connectTo(target.port, target.host)
     for (const [from, to] of [
       [client, backend],
       [backend, client],
@@ -34,10 +30,15 @@ export async function lineTo(t: Test, url: string) {
     server.close()
     for (const socket of sockets) socket.destroy()
   })
-  target.searchParams.delete('host')
-  target.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  const over = new URL(url)
+  over.searchParams.delete('host')
+  over.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
   return {
-    url: target.href,
+    url: over.href,
+    /** What comes leads there; those that are open go on. */
+    leadTo(other: string) {
+      target = placeOf(other)
+    },
     /** New ones go on. */
     freezeOpen() {
       for (const socket of sockets) socket.pause()
@@ -55,4 +56,14 @@ export async function lineTo(t: Test, url: string) {
       for (const socket of sockets) socket.resume()
     },
   }
+}
+
+function placeOf(
+  url: string,
+): { readonly path: string } | { readonly port: number; readonly host: string } {
+  const { hostname, port, searchParams } = new URL(url)
+  const host = searchParams.get('host') ?? hostname
+  return host.startsWith('/')
+    ? { path: `${host}/.s.PGSQL.${port || 5432}` }
+    : { port: Number(port || 5432), host }
 }
