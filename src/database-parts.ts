@@ -21,9 +21,21 @@ export async function createDatabaseParts(config: Config, deps: DatabasePartsDep
   const history = new ServerHistory({
     before: await readSeen(seenFile),
     isUnsafeAllowed: config.allowUnsafeDatabase,
-    onRewound: (rewound) => log(rewoundLine(rewound)),
+    onRewound: (rewound) => {
+      log(rewoundLine(rewound))
+      keep().catch(() => {}) // as of each check that succeeds
+    },
     nowMs,
   })
+  let kept: Promise<unknown> = Promise.resolve()
+  function keep(): Promise<void> {
+    const write = async () => {
+      if (history.seen !== undefined) await writeSeen(seenFile, history.seen)
+    }
+    const written = kept.then(write)
+    kept = written.catch(() => {})
+    return written
+  }
   const stores = createStores({
     ...deps,
     verifyServer: history.verify,
@@ -39,7 +51,7 @@ export async function createDatabaseParts(config: Config, deps: DatabasePartsDep
     attempt: stores.attempt,
     drop: stores.drop,
     history,
-    keep: (position) => writeSeen(seenFile, position),
+    keep,
     log,
     say,
     nowMs,

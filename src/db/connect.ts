@@ -5,7 +5,7 @@
  * begins when one fails, or when the last one has been silent for STAGGER_MS: a host that is frozen or cut off must not
  * hold up the others, and a slow one must not lose its login. While one of several hosts is silent, those that failed
  * are tried again every AGAIN_MS, since one of them may be promoted meanwhile. The first server that takes writes wins.
- * One that has lost something is only used where there is no other.
+ * One that has lost something is only used where no other is found within SPARE_MS.
  */
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
@@ -14,7 +14,7 @@ import { errorCode, errorText } from '../core/error-text.ts'
 import type { ServerConfig } from './database-url.ts'
 import { ReadOnlyServerError, ServerClient } from './server-client.ts'
 import { SessionError } from './session-check.ts'
-import { connectFailure, sqlstate } from './sqlstate.ts'
+import { connectFailure, isNobodyThere, sqlstate } from './sqlstate.ts'
 
 /** What a connection is asked for besides its URL. */
 export interface ConnectOptions
@@ -33,8 +33,10 @@ type Try = (signal: AbortSignal) => Promise<ServerClient>
 /** As in RFC 8305. */
 const STAGGER_MS = 250
 const AGAIN_MS = 1_000
+/** Then reads go on, though the other host is silent. */
+const SPARE_MS = 2_000
 /** Of one name; further ones are left out. */
-const MAX_ADDRESSES = 16
+const MAX_ADDRESSES = 8
 
 /**
  * One attempt. Resolves with a connection to a server that takes writes, which the caller closes; rejects with an error
@@ -120,67 +122,106 @@ async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
 async function firstOf(tries: readonly Try[], signal: AbortSignal): Promise<ServerClient> {
   signal.throwIfAborted()
   const [only] = tries
-  if (only !== undefined && tries.length === 1) return only(signal)
-  const over = new AbortController()
-  const stop = () => over.abort(signal.reason)
-  signal.addEventListener('abort', stop)
-  const timers = new Set<NodeJS.Timeout>()
-  /** Has lost something; used if no other try is left. */
-  let spare: ServerClient | undefined
-  try {
-    return await new Promise<ServerClient>((resolve, reject) => {
-      over.signal.addEventListener('abort', () => reject(over.signal.reason))
-      const faults = new Map<Try, unknown>()
-      let begun = 0
-      let pending = 0
-      const after = (ms: number, work: () => void) => {
-        const timer = setTimeout(() => {
-          timers.delete(timer)
-          work()
-        }, ms)
-        timers.add(timer)
-      }
-      const win = (client: ServerClient) => {
-        if (client === spare) spare = undefined
-        resolve(client)
-        over.abort()
-      }
-      const made = (client: ServerClient) => {
-        if (over.signal.aborted) void client.end()
-        else if (client.rewound === undefined) win(client)
-        else if (spare === undefined) spare = client
-        else void client.end()
-      }
-      const ended = () => {
-        pending -= 1
-        begin(begun)
-        if (pending > 0 || over.signal.aborted) return
-        if (spare === undefined) reject(worstOf([...faults.values()]))
-        else win(spare)
-      }
-      function run(each: Try): void {
-        pending += 1
-        const failed = (error: unknown) => {
-          faults.set(each, error)
-          if (!over.signal.aborted) after(AGAIN_MS, () => run(each))
-        }
-        void each(over.signal).then(made, failed).then(ended)
-      }
-      /** Begins the next one, unless that has begun since. */
-      function begin(number: number): void {
-        const next = tries[number]
-        if (next === undefined || number !== begun || over.signal.aborted) return
-        begun += 1
-        after(STAGGER_MS, () => begin(number + 1))
-        run(next)
-      }
-      begin(0)
+  return only !== undefined && tries.length === 1 ? only(signal) : new Race(tries).run(signal)
+}
+
+class Race {
+  readonly #tries: readonly Try[]
+  readonly #over = new AbortController()
+  readonly #timers = new Set<NodeJS.Timeout>()
+  readonly #faults = new Map<Try, unknown>()
+  #begun = 0
+  #pending = 0
+  /** Its server has lost something. */
+  #spare: ServerClient | undefined
+  #resolve: (client: ServerClient) => void = () => {}
+  #reject: (error: unknown) => void = () => {}
+
+  constructor(tries: readonly Try[]) {
+    this.#tries = tries
+  }
+
+  async run(signal: AbortSignal): Promise<ServerClient> {
+    const stop = () => {
+      this.#reject(signal.reason)
+      this.#over.abort(signal.reason)
+    }
+    signal.addEventListener('abort', stop)
+    try {
+      return await new Promise<ServerClient>((resolve, reject) => {
+        this.#resolve = resolve
+        this.#reject = reject
+        this.#begin(0)
+      })
+    } finally {
+      signal.removeEventListener('abort', stop)
+      this.#over.abort()
+      for (const timer of this.#timers) clearTimeout(timer)
+      void this.#spare?.end()
+    }
+  }
+
+  /** Begins the next one, unless that has begun since. */
+  #begin(number: number): void {
+    const next = this.#tries[number]
+    if (next === undefined || number !== this.#begun || this.#over.signal.aborted) return
+    this.#begun += 1
+    this.#after(STAGGER_MS, () => this.#begin(number + 1))
+    void this.#try(next)
+  }
+
+  async #try(each: Try): Promise<void> {
+    this.#pending += 1
+    try {
+      this.#made(each, await each(this.#over.signal))
+    } catch (error) {
+      this.#failed(each, error)
+    }
+    this.#pending -= 1
+    this.#begin(this.#begun)
+    if (this.#pending > 0 || this.#over.signal.aborted) return
+    if (this.#spare === undefined) this.#reject(worstOf([...this.#faults.values()]))
+    else this.#win(this.#spare)
+  }
+
+  #made(each: Try, client: ServerClient): void {
+    const isOver = this.#over.signal.aborted
+    if (client.rewound === undefined && !isOver) {
+      this.#win(client)
+      return
+    }
+    if (this.#spare !== undefined || isOver) {
+      void client.end()
+      return
+    }
+    this.#spare = client
+    this.#after(SPARE_MS, () => {
+      if (this.#spare === client) this.#win(client)
     })
-  } finally {
-    signal.removeEventListener('abort', stop)
-    over.abort()
-    void spare?.end()
-    for (const timer of timers) clearTimeout(timer)
+    client.once('end', () => {
+      if (this.#spare !== client) return
+      this.#spare = undefined
+      this.#failed(each, new Error('Connection terminated'))
+    })
+  }
+
+  #failed(each: Try, error: unknown): void {
+    this.#faults.set(each, error)
+    if (!this.#over.signal.aborted) this.#after(AGAIN_MS, () => void this.#try(each))
+  }
+
+  #win(client: ServerClient): void {
+    if (client === this.#spare) this.#spare = undefined
+    this.#resolve(client)
+    this.#over.abort()
+  }
+
+  #after(ms: number, work: () => void): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer)
+      work()
+    }, ms)
+    this.#timers.add(timer)
   }
 }
 
@@ -199,12 +240,14 @@ function worstOf(faults: readonly unknown[]): unknown {
   return withCode([...new Set(faults.map(errorText))].join('; '), worst)
 }
 
-/** A server that takes writes and cannot be relied on, one that lets nobody in, a standby; then what is no server. */
+/** A server that takes writes and cannot be relied on, one that lets nobody in, a standby, one that breaks off, none. */
 function weight(fault: unknown): number {
-  if (fault instanceof SessionError) return 3
+  if (fault instanceof SessionError) return 5
   const state = sqlstate(connectFailure(fault)) ?? ''
-  if (state === '25006') return 1
-  return state === '' || state.startsWith('08') ? 0 : 2
+  if (state === '08R00') return 4
+  if (state === '25006') return 2
+  if (state !== '' && !state.startsWith('08')) return 3
+  return isNobodyThere(fault) ? 0 : 1
 }
 
 function withCode(message: string, cause: unknown): Error {

@@ -7,10 +7,10 @@
  *   in a burst   otherwise, DIALS_AT_ONCE at a time
  */
 import { retryDelayMs } from '../core/backoff.ts'
-import { errorCode } from '../core/error-text.ts'
 import { createTurns } from '../core/turns.ts'
 import { cancelStatement } from './cancel.ts'
 import type { ServerClient } from './server-client.ts'
+import { isNobodyThere } from './sqlstate.ts'
 
 export interface Call {
   /** Ends when `signal` aborts. */
@@ -35,8 +35,6 @@ const ATTEMPT_MS = 10_000
 const MIN_BACKOFF_MS = 100
 /** Who asks when the server is back is served (CONNECT_TIMEOUT_MS, pool.ts), and so little costs even a slow server little. */
 const MAX_BACKOFF_MS = 400
-/** Such an attempt costs no server anything. */
-const NOBODY_THERE: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOENT'])
 /** A statement that was given up may run on for so long until its connection stops counting. */
 const GIVEN_UP_MS = 10_000
 
@@ -155,7 +153,7 @@ export class Dialer {
 
 /** After this many failures in a row, the last of which is `error`. */
 export function backoffMs(error: unknown, failures: number, random: () => number): number {
-  if (NOBODY_THERE.has(errorCode(error) ?? '')) return 0
+  if (isNobodyThere(error)) return 0
   const [baseMs, maxMs] = [MIN_BACKOFF_MS, MAX_BACKOFF_MS]
   return retryDelayMs({ failures, baseMs, maxMs, retryAfterMs: null, random })
 }

@@ -4,29 +4,30 @@
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import type { Position } from './server-client.ts'
+import type { Seen } from './server-history.ts'
 
 export const SEEN_FILE = 'database-seen.json'
 
 /** Undefined where the file is missing or cannot be read. */
-export async function readSeen(path: string): Promise<Position | undefined> {
+export async function readSeen(path: string): Promise<Seen | undefined> {
   try {
     const found: unknown = JSON.parse(await readFile(path, 'utf8'))
-    return isPosition(found) ? found : undefined
+    return isSeen(found) ? found : undefined
   } catch {
     return undefined
   }
 }
 
-/** Whole or not at all. */
-export async function writeSeen(path: string, position: Position): Promise<void> {
+/** Whole or not at all; one at a time. */
+export async function writeSeen(path: string, seen: Seen): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
-  await writeFile(`${path}.new`, `${JSON.stringify(position)}\n`)
+  await writeFile(`${path}.new`, `${JSON.stringify(seen)}\n`)
   await rename(`${path}.new`, path)
 }
 
-function isPosition(value: unknown): value is Position {
-  const { systemId, timeline, lsn } = Object(value)
+function isSeen(value: unknown): value is Seen {
+  const { systemId, timeline, lsn, hasLost } = Object(value)
   const isLog = typeof lsn === 'string' && /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/.test(lsn)
-  return isLog && typeof systemId === 'string' && Number.isSafeInteger(timeline)
+  const isServer = typeof systemId === 'string' && Number.isSafeInteger(timeline)
+  return isLog && isServer && (hasLost === undefined || hasLost === true)
 }

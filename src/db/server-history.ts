@@ -12,6 +12,12 @@ import { sqlstate } from './sqlstate.ts'
 
 export type RewoundReason = 'cluster' | 'timeline' | 'lsn'
 
+/** What the next process needs to know, too. */
+export interface Seen extends Position {
+  /** A server of this timeline was found without a part of the log: it and its descendants get no writes. */
+  readonly hasLost?: true
+}
+
 export interface Rewound {
   readonly reason: RewoundReason
   readonly seen: Position
@@ -19,8 +25,8 @@ export interface Rewound {
 }
 
 export interface ServerHistoryDeps {
-  /** Confirmed by an earlier process; undefined: nothing is known. */
-  readonly before: Position | undefined
+  /** By an earlier process; undefined: nothing is known. */
+  readonly before: Seen | undefined
   /** ALLOW_UNSAFE_DATABASE: a loss is reported and accepted, but for an old timeline. */
   readonly isUnsafeAllowed: boolean
   readonly onRewound: (rewound: Rewound) => void
@@ -30,6 +36,7 @@ export interface ServerHistoryDeps {
 
 /** The same server is reported again after this. */
 const REPORT_AGAIN_MS = 600_000
+/** Without the positions, which db.rewound has: a start says each cause once. */
 const REASONS: Readonly<Record<RewoundReason, string>> = {
   cluster: 'it is another cluster than before',
   timeline: 'its timeline is older than one seen before',
@@ -69,11 +76,9 @@ const NOTHING = '0/0'
 
 export class ServerHistory {
   readonly #deps: ServerHistoryDeps
-  #seen: Position | undefined
+  #seen: Seen | undefined
   /** #seen comes from an earlier process: the service may have been moved to another cluster since. */
   #isFromBefore: boolean
-  /** Found without a part of the log: refused from then on, since its log grows, and so are its standbys, if promoted. */
-  #lost: Position | undefined
   readonly #reported = new Map<RewoundReason, { readonly what: string; readonly atMs: number }>()
 
   constructor(deps: ServerHistoryDeps) {
@@ -83,7 +88,7 @@ export class ServerHistory {
   }
 
   /** The last confirmed position, on the highest timeline seen. */
-  get seen(): Position | undefined {
+  get seen(): Seen | undefined {
     return this.#seen
   }
 
@@ -106,22 +111,21 @@ export class ServerHistory {
     }
     const lsn = before?.systemId === now.systemId ? before.lsn : NOTHING
     const timeline = Math.max(now.timeline, found.timeline)
-    const reason = descendsFrom(this.#lost, found) ? 'lsn' : rewoundReason({ ...now, lsn }, found)
+    const reason = rewoundReason({ ...now, lsn }, found)
     if (reason === undefined) {
       this.#see({ ...now, timeline })
       return
     }
-    this.#report({ reason, seen: now, found })
     if (this.#deps.isUnsafeAllowed && reason !== 'timeline') {
       this.#see({ ...found, lsn: NOTHING })
+      this.#report({ reason, seen: now, found })
       return
     }
-    const text = `${REASONS[reason]} (${shown(found)}; seen: ${shown(now)})`
-    if (reason === 'cluster') throw new RewoundError(text)
-    client.rewound = text
-    if (reason === 'timeline') return
-    this.#lost = found
-    this.#see({ ...now, timeline }) // the primary before it must not come back
+    // The primary before it must not come back. Its log grows, so a later comparison would not find the loss.
+    if (reason === 'lsn') this.#see({ ...now, timeline, hasLost: true })
+    this.#report({ reason, seen: now, found })
+    if (reason === 'cluster') throw new RewoundError(REASONS[reason])
+    client.rewound = REASONS[reason]
   }
 
   /** A commit that began after `position` was read has been acknowledged on the same connection. */
@@ -130,7 +134,7 @@ export class ServerHistory {
     if (!isBehind) this.#see(position)
   }
 
-  #see(position: Position): void {
+  #see(position: Seen): void {
     this.#seen = position
     this.#isFromBefore = false
   }
@@ -146,14 +150,10 @@ export class ServerHistory {
   }
 }
 
-function descendsFrom(lost: Position | undefined, found: Position): boolean {
-  return lost?.systemId === found.systemId && found.timeline >= lost.timeline
-}
-
-function rewoundReason(seen: Position, found: Position): RewoundReason | undefined {
+function rewoundReason(seen: Seen, found: Position): RewoundReason | undefined {
   if (found.systemId !== seen.systemId) return 'cluster'
   if (found.timeline < seen.timeline) return 'timeline'
-  return bytesOf(found.lsn) < bytesOf(seen.lsn) ? 'lsn' : undefined
+  return seen.hasLost || bytesOf(found.lsn) < bytesOf(seen.lsn) ? 'lsn' : undefined
 }
 
 export function rewoundLine({ reason, seen, found }: Rewound): Line {

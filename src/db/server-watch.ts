@@ -8,7 +8,7 @@
 import type pg from 'pg'
 import type { Line } from '../telemetry/events.ts'
 import type { Dialer } from './dialer.ts'
-import type { Position, ServerClient } from './server-client.ts'
+import type { ServerClient } from './server-client.ts'
 import type { ServerHistory } from './server-history.ts'
 import { SessionError } from './session-check.ts'
 import { WRITE_NOTHING } from './settle.ts'
@@ -21,8 +21,8 @@ export interface ServerWatchDeps {
   readonly history: ServerHistory
   /** Closes at once the connections for which `isOld` holds. */
   readonly drop: (isOld: (client: ServerClient) => boolean) => void
-  /** Stores the confirmed position for the next process. */
-  readonly keep: (position: Position) => Promise<void>
+  /** Stores the history for the next process. */
+  readonly keep: () => Promise<void>
   readonly log: (line: Line) => void
   /** Notes for people, on stderr. */
   readonly say: (text: string) => void
@@ -105,9 +105,8 @@ export function createServerWatch(deps: ServerWatchDeps): ServerWatch {
     if (position !== undefined) deps.drop((older) => isOutdated(older, client))
     count(await standbysOf(client))
     if (position === undefined || client.rewound !== undefined) return
-    if (!(await isAcknowledged(client))) return
-    history.confirm(position)
-    await deps.keep(position)
+    if (await isAcknowledged(client)) history.confirm(position)
+    await deps.keep()
   }
 
   async function check(): Promise<void> {

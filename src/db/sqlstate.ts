@@ -37,6 +37,11 @@ export function isNotConnected(error: unknown): boolean {
   return error instanceof OwnWaitError || /^(08001|53300)$/.test(sqlstate(error) ?? '')
 }
 
+/** Such an attempt to connect costs no server anything. */
+export function isNobodyThere(error: unknown): boolean {
+  return /^(ECONNREFUSED|ENOENT)$/.test(errorCode(error) ?? '')
+}
+
 /** Messages of pg 8.x that carry no code. */
 const LOST_CONNECTION =
   /Query read timeout|Connection terminated|Client has encountered a connection error|Client was closed and is not queryable|connection is insecure/

@@ -5,8 +5,8 @@ import t, { type Test } from 'tap'
 import { connect as dial } from '../../src/db/connect.ts'
 import { serversOf } from '../../src/db/database-url.ts'
 import { Pool } from '../../src/db/pool.ts'
-import type { Position } from '../../src/db/server-client.ts'
-import { ServerHistory } from '../../src/db/server-history.ts'
+import { RewoundError, type ServerClient } from '../../src/db/server-client.ts'
+import { type Seen, ServerHistory } from '../../src/db/server-history.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { lineTo } from '../helpers/database-line.ts'
 import { until } from '../helpers/replicas.ts'
@@ -59,13 +59,87 @@ t.test('a host whose statements hang is tried last', async (t) => {
   t.equal(await portOfNext(), first, 'once')
 })
 
+t.test('a server that has lost something is used while a host is silent', async (t) => {
+  const { url } = await lineTo(t, await createDatabase(t))
+  const { port } = new URL(url)
+  const silent = await silentPort(t)
+  const within = () => AbortSignal.timeout(8_000)
+  const mark = async (client: ServerClient) => {
+    client.rewound = 'lost'
+  }
+  const spare = await dial(serversOf(urlWith(url, port, silent)), { verify: mark }, within())
+  t.equal(spare.rewound, 'lost')
+  await spare.end()
+
+  const second = await lineTo(t, url)
+  const hosts = serversOf(urlWith(url, port, silent, new URL(second.url).port))
+  const markFirst = async (client: ServerClient) => {
+    if (client.server === hosts[0]) client.rewound = 'lost'
+  }
+  const better = await dial(hosts, { verify: markFirst }, within())
+  t.equal(better.server, hosts[2])
+  await better.end()
+
+  let made = 0
+  const breakFirst = async (client: ServerClient) => {
+    made += 1
+    if (made > 1) return
+    client.rewound = 'lost'
+    setTimeout(() => client.connection.stream.destroy(), 20)
+  }
+  const alive = await dial(serversOf(urlWith(url, port, silent)), { verify: breakFirst }, within())
+  t.notOk(alive.isLost, 'one that breaks off meanwhile is not used')
+  await alive.end()
+})
+
+t.test('where no host will do, the code is that of the one that came furthest', async (t) => {
+  const url = await createDatabase(t)
+  const resetting = createServer((socket) => socket.destroy())
+  resetting.listen(0, '127.0.0.1')
+  await once(resetting, 'listening')
+  t.teardown(() => resetting.close())
+  const { port: resets } = resetting.address() as AddressInfo
+  const signal = AbortSignal.timeout(20_000)
+  const refusedAndReset = serversOf(urlWith(url, 1, resets))
+  const error = await dial(refusedAndReset, {}, signal).catch((error) => error)
+  t.match(error.message, /^127\.0\.0\.1:1: .*ECONNREFUSED.*; 127\.0\.0\.1:/)
+  t.not(error.code, 'ECONNREFUSED', 'somebody is there, so the next attempt waits')
+  const { url: over } = await lineTo(t, url)
+  const verify = () => Promise.reject(new RewoundError('another cluster'))
+  const hosts = serversOf(urlWith(over, 1, resets, new URL(over).port))
+  await t.rejects(dial(hosts, { verify }, signal), { code: '08R00' })
+})
+
+t.test('a refused write costs no connection', async (t) => {
+  const verifySession = async (client: ServerClient) => {
+    client.rewound = 'lost'
+  }
+  const url = await createDatabase(t)
+  const pool = new Pool({ url, maxConnections: 1, isPrepared: true, verifySession })
+  t.teardown(() => pool.close(1_000))
+  const pid = async () => {
+    const text = 'select pg_backend_pid() as pid'
+    return (await pool.query<{ pid: number }>({ name: 'pid', text })).rows[0]?.pid
+  }
+  const first = await pid()
+  const write = { name: 'write', text: 'create table written ()' }
+  const refused = { code: 'db_unavailable', cause: { code: '08R00' } }
+  await t.rejects(pool.query(write), refused)
+  await t.rejects(
+    pool.transaction((tx) => tx.query(write)),
+    refused,
+  )
+  await t.rejects(pool.query({ name: 'judge', text: 'select', provesUnknown: true }), refused)
+  t.equal(await pid(), first)
+})
+
 t.test('a server that is behind is reported once in ten minutes, and marked', async (t) => {
   const url = await createDatabase(t)
   const client = await dial(serversOf(url), {}, AbortSignal.timeout(20_000))
   t.teardown(() => client.end())
   const reported: string[] = []
   let nowMs = 0
-  const historyOf = (before: Position | undefined, isUnsafeAllowed = false) =>
+  const historyOf = (before: Seen | undefined, isUnsafeAllowed = false) =>
     new ServerHistory({
       before,
       isUnsafeAllowed,
@@ -107,6 +181,12 @@ t.test('a server that is behind is reported once in ten minutes, and marked', as
   Object.assign(regrown.seen ?? {}, { lsn: '0/1' }) // its log has come as far
   t.match(await verified(regrown), /has lost a part of its log/, 'it has not got back what it lost')
   t.same(reported.splice(0), ['lsn'])
+  const restarted = historyOf({ ...position, lsn: '0/1', hasLost: true })
+  t.match(await verified(restarted), /has lost a part of its log/, 'a restart changes nothing')
+  restarted.confirm(position)
+  t.match(restarted.seen, { lsn: '0/1', hasLost: true })
+  t.equal(await verified(historyOf(restarted.seen, true)), undefined)
+  t.same(reported.splice(0), ['lsn', 'lsn'])
 
   t.match(await verified(historyOf(newer, true)), /timeline is older/)
   t.same(reported.splice(0), ['timeline'], 'an old primary is never accepted')

@@ -127,6 +127,13 @@ t.test('a restart remembers the loss until the operator deletes the file', async
   t.equal(await service.stop(), 0)
   await second.start()
   const { dataDir } = service
+  const { lsn } = JSON.parse(readFileSync(join(dataDir, 'database-seen.json'), 'utf8'))
+  const db = await second.db()
+  await until(async () => {
+    await db.query(`select pg_logical_emit_message(true, 'test', ''), pg_switch_wal()`)
+    const text = 'select pg_current_wal_flush_lsn() > $1::pg_lsn as "isAhead"'
+    return (await db.query(text, [lsn])).rows[0].isAhead
+  })
   const again = launch(t, { ...settings(url.href), DATA_DIR: dataDir })
   const told = await again.lines.waitFor(({ event }) => event === 'db.unavailable')
   t.match(told, { cause: 'rewound', error: /has lost a part of its log/ })
