@@ -78,7 +78,7 @@ const BUSY_ONE_IN = 50
 const ABOUT_A_DEVICE = 4
 export const BUILD_TYPE = 'debug'
 export const RARE_BUILD = { type: 'release', oneIn: 500 } as const
-const SILENT_ONE_IN = 1_000
+export const SILENT_ONE_IN = 1_000
 /** Their numbers are beyond all others'. */
 const DELETED_FROM = 1_000_000_000
 /** Rows of one statement, so that no fill needs more memory than another. */
@@ -166,7 +166,7 @@ function insertsOf(
       [
         `insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, deleted_at)
          select ${gone}, 'X' || n, 1, '${seededDeviceId(0)}', 'default', 'r', ${deleted} ${ROWS}`,
-        `insert into device_status (device_id) select ${gone} ${ROWS}`,
+        `insert into device_status (device_id, is_deleted) select ${gone}, true ${ROWS}`,
         `insert into device_tokens (token_hash, device_id, enrollment_no, dead_at, dead_reason, request_id)
          select sha256(convert_to('dead-' || n, 'UTF8')), ${device}, 1, ${deleted}, 'superseded', 'r' ${ROWS}`,
       ],

@@ -3,7 +3,8 @@ import { apkStore, type Build } from '../../src/db/apks.ts'
 import { type AuditFilter, type AuditRow, auditStore, type ListPage } from '../../src/db/audit.ts'
 import type { CommandFilter } from '../../src/db/command-lists.ts'
 import { type CommandRow, commandStore } from '../../src/db/commands.ts'
-import { type DeviceFilter, type DeviceRow, deviceStore } from '../../src/db/devices.ts'
+import type { DeviceFilter, DeviceRow } from '../../src/db/device-lists.ts'
+import { deviceStore } from '../../src/db/devices.ts'
 import type {
   EnrollmentTokenFilter,
   EnrollmentTokenRow,
@@ -21,6 +22,7 @@ import {
   RARE_ACTION,
   RARE_ADMIN,
   RARE_BUILD,
+  SILENT_ONE_IN,
 } from './installation.ts'
 import { FEW_OPEN } from './push-statements.ts'
 import { BOTH, type Statement } from './statement.ts'
@@ -34,8 +36,10 @@ const LATER = 100
 const WORKERS = 2
 /** By status: how often a list may read what has expired and no sweep has ended yet. */
 const UNSWEPT_READS: Readonly<Record<string, number>> = { expired: 4, queued: 1 }
-/** Enrollment tokens that are valid: the hour's limit keeps them few. */
-const VALID_TOKENS = 4_000
+/** Enrollment tokens that are valid, which the hour's limit keeps few, and those that are looked at before them. */
+const VALID_TOKENS = 5_000
+/** Devices that have been silent for long are read as a whole, while they are so few. */
+const MOST_SILENT = 3_000
 /** A plan for all values may read and sort all rows of one subject, where the table is so small that it takes them to be few. */
 const SORTED: Bounds = { mostRows: 10_000, mostPages: 5_000 }
 const DAY_MS = 86_400_000
@@ -132,17 +136,16 @@ function commandLists({ busy, crowded, unswept }: Installation): readonly Statem
   )
 }
 
-function deviceLists({ devices, deleted }: Installation): readonly Statement[] {
+function deviceLists({ devices }: Installation): readonly Statement[] {
   const none = { alias: null, offlineForS: null }
-  // All statuses are read, 24 to a page: no index could say who is silent without ending HOT updates.
-  const ofAll = Math.ceil((devices + deleted) / 15) + 500
+  const silent = Math.ceil(devices / SILENT_ONE_IN) * 12
   const cases: readonly [what: string, filter: DeviceFilter, mostPages: number][] = [
     ['newest', none, (1 + WORKERS) * PAGE * 6],
     ['of an alias', { ...none, alias: `S${devices}` }, 20],
     ['of an unknown alias', { ...none, alias: 'none' }, 20],
-    ['offline, all of them', { ...none, offlineForS: 0 }, ofAll + 4 * devices],
-    ['offline, few of them', { ...none, offlineForS: 43_200 }, ofAll + Math.ceil(devices / 100)],
-    ['offline, none of them', { ...none, offlineForS: 604_800 }, ofAll],
+    ['offline, all of them', { ...none, offlineForS: 0 }, MOST_SILENT * 1.2 + PAGE * 24],
+    ['offline, few of them', { ...none, offlineForS: 43_200 }, 200 + silent],
+    ['offline, none of them', { ...none, offlineForS: 604_800 }, 20],
     ['of an alias, offline', { offlineForS: 60, alias: 'S1' }, 20],
   ]
   return cases.flatMap(([what, filter, mostPages]) =>
@@ -201,6 +204,13 @@ function tokenLists(): readonly Statement[] {
     ),
     ['of an alias', { alias: 'S1' }, { mostRows: PAGE }],
     ['of a busy alias', { alias: BUSY_ALIAS }, SORTED],
+    ...(['active', 'exhausted', 'expired', 'revoked'] as const).map(
+      (status): [string, Partial<EnrollmentTokenFilter>, Bounds] => [
+        `of a busy alias, ${status}`,
+        { status, alias: BUSY_ALIAS },
+        { mostRows: 5 * PAGE },
+      ],
+    ),
     ['of an unknown alias', { alias: 'none' }, { mostRows: PAGE }],
   ]
   return cases.flatMap(([what, filter, bounds]) =>

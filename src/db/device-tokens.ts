@@ -53,12 +53,12 @@ const INSERT = /* sql */ `
 
 /**
  * A heartbeat that waits for the status row finds that its token is not there any more. The next phone of this device may
- * be another one: its times are compared with none from before.
+ * be another one: its times are compared with none from before. Nobody waits for a word of a deleted device (sql/0020).
  */
 const KILL_ALL = /* sql */ `
   with status as (
     update device_status set token_hash = null, effective_at = null, clock_ahead_at = null, clock_at = null,
-      doubted_at = null
+      doubted_at = null, is_deleted = ($2 = 'device_deleted')
     where device_id = $1 returning device_id)
   update device_tokens set dead_at = now(), dead_reason = $2
   where token_hash in (

@@ -1,48 +1,14 @@
-/** Owner of `devices` beyond enrollment: push tokens, lists for admins, deletion. */
+/** Owner of `devices` beyond enrollment: push tokens, deletion, what admins read. */
 
 import type { LiveDevice } from '../core/identity.ts'
-import { type AuditEntry, type ListPage, timeText, writeAudit } from './audit.ts'
+import { type AuditEntry, type ListPage, writeAudit } from './audit.ts'
 import { CANCEL_BATCH, cancelSomeOf, countOpenOf, requestPush } from './command-queue.ts'
+import { COLUMNS, type DeviceFilter, type DeviceRow, JOINED, listQuery } from './device-lists.ts'
 import { killDeviceTokens } from './device-tokens.ts'
 import type { PushTokenOffer } from './heartbeats.ts'
 import type { Database, Query, Queryable } from './pool.ts'
 import { NEXT_DUE_AT } from './push-token-limit.ts'
 import { settle } from './settle.ts'
-
-/** A device with its last status, as an admin sees it: never a secret. Times are RFC 3339. */
-export interface DeviceRow {
-  readonly deviceId: string
-  readonly alias: string
-  readonly hardwareId: string | null
-  readonly enrollmentNo: number
-  readonly createdAt: string
-  readonly enrolledAt: string
-  readonly deletedAt: string | null
-  readonly model: string | null
-  readonly manufacturer: string | null
-  readonly androidVersion: string | null
-  readonly sdkInt: number | null
-  readonly hasPushToken: boolean
-  readonly isPushTokenDead: boolean
-  readonly lastSeenAt: string | null
-  readonly status: string | null
-  readonly batteryPct: number | null
-  readonly networkType: string | null
-  /** bigint: a string, as pg gives it. */
-  readonly uptimeS: string | null
-  readonly isPlugged: boolean | null
-  readonly tempC: number | null
-  readonly signalDbm: number | null
-  readonly ramUsedMb: number | null
-  readonly appVersion: string | null
-  readonly agentVersion: string | null
-}
-
-export interface DeviceFilter {
-  readonly alias: string | null
-  /** Not seen for so many seconds, or never; null: all. */
-  readonly offlineForS: number | null
-}
 
 export interface DeviceStore {
   list(page: ListPage, filter: DeviceFilter): Promise<readonly DeviceRow[]>
@@ -95,51 +61,8 @@ export interface Cancelled {
   readonly action: string
 }
 
-const COLUMNS = /* sql */ `
-  d.device_id as "deviceId", d.alias as "alias", d.hardware_id as "hardwareId",
-  d.enrollment_no as "enrollmentNo", ${timeText('d.created_at')} as "createdAt",
-  ${timeText('d.enrolled_at')} as "enrolledAt", ${timeText('d.deleted_at')} as "deletedAt",
-  d.model as "model", d.manufacturer as "manufacturer", d.android_version as "androidVersion",
-  d.sdk_int as "sdkInt", d.fcm_token is not null as "hasPushToken",
-  d.fcm_token_died_at is not null as "isPushTokenDead", ${timeText('s.last_seen_at')} as "lastSeenAt",
-  s.status as "status", s.battery_pct as "batteryPct", s.network_type as "networkType",
-  s.uptime_s as "uptimeS", s.plugged as "isPlugged", s.temp_c as "tempC",
-  s.signal_dbm as "signalDbm", s.ram_used_mb as "ramUsedMb",
-  coalesce(s.app_version, d.app_version) as "appVersion", s.agent_version as "agentVersion"`
-
-const JOINED = /* sql */ `devices d join device_status s using (device_id)`
-const BEFORE = /* sql */ `
-  d.deleted_at is null and (d.created_at, d.device_id) <
-    (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))`
-const NEWEST = /* sql */ `order by d.created_at desc, d.device_id desc limit $1`
-const IS_OFFLINE = /* sql */ `
-  (s.last_seen_at is null or s.last_seen_at < now() - make_interval(secs => $4))`
-
-/**
- * A statement for each question: one for all of them had a generic plan that reads every device for one alias. -infinity:
- * only so may it use the index of those that live (sql/0018). It is sorted by whether they do, so that no other index can.
- */
-const LIST = /* sql */ `
-  select ${COLUMNS} from ${JOINED}
-  where ${BEFORE} and (d.deleted_at is null) = any (array[true]) and d.created_at > '-infinity'
-  order by (d.deleted_at is null), d.created_at desc, d.device_id desc limit $1`
-/** $4 null: whether offline or not. One live device at most: sought by its alias, whatever the cursor is. */
-const LIST_OF_ALIAS = /* sql */ `
-  with named as materialized (select * from devices where alias = $5 and deleted_at is null)
-  select ${COLUMNS} from named d join device_status s using (device_id)
-  where ${BEFORE} and ($4::int is null or ${IS_OFFLINE}) ${NEWEST}`
-/**
- * Reads device_status from end to end, 12,300 pages of 300,000 phones: an index on last_seen_at would end the HOT
- * updates of every heartbeat. Joined page by page it would read each phone's row by itself, 1,190,000 pages.
- */
-const LIST_OFFLINE = /* sql */ `
-  with offline as materialized (select s.device_id from device_status s where ${IS_OFFLINE}),
-  page as materialized (
-    select d.device_id from offline join devices d using (device_id) where ${BEFORE} ${NEWEST})
-  select ${COLUMNS} from page join ${JOINED} using (device_id) ${NEWEST}`
-
 const FIND = /* sql */ `
-  select ${COLUMNS} from devices d join device_status s using (device_id) where d.device_id = $1`
+  select ${COLUMNS} from ${JOINED} where d.device_id = $1`
 
 /**
  * `fcm_token_at`: now, by the phone's clock as its last heartbeat had it; null where there was none, so that the first one
@@ -266,20 +189,6 @@ function markDeleted(
     await writeAudit(tx, { ...who, what: 'device.delete', subject: deviceId, detail })
     return { outcome: { kind: 'deleted', alias }, cancelled }
   })
-}
-
-function listQuery(page: ListPage, { alias, offlineForS }: DeviceFilter): Query {
-  const from = [page.limit, page.after?.at ?? null, page.after?.id ?? null]
-  if (alias !== null) {
-    return {
-      name: 'devices.list_of_alias',
-      text: LIST_OF_ALIAS,
-      values: [...from, offlineForS, alias],
-    }
-  }
-  return offlineForS === null
-    ? { name: 'devices.list', text: LIST, values: from }
-    : { name: 'devices.list_offline', text: LIST_OFFLINE, values: [...from, offlineForS] }
 }
 
 async function replacePushToken(tx: Queryable, deviceId: string, update: Query): Promise<boolean> {

@@ -1,7 +1,8 @@
 /** GET and DELETE /admin/devices…: the fleet with its last status; never a secret. */
 import { AppError } from '../core/errors.ts'
 import { ALIAS, isUuid } from '../core/ids.ts'
-import type { DeviceRow, DeviceStore } from '../db/devices.ts'
+import type { DeviceRow } from '../db/device-lists.ts'
+import type { DeviceStore } from '../db/devices.ts'
 import { queryInt, queryString } from '../http/fields.ts'
 import { PAGE_QUERY, pageOf, readPage } from '../http/page.ts'
 import { type AdminRoute, json, NO_NAMES, type RouteRequest } from '../http/route.ts'

@@ -7,12 +7,14 @@ import t from 'tap'
 import { planShape, seededItems } from '../../bench/scale-plan.ts'
 import { seedFleet } from '../../bench/seeded-fleet.ts'
 import { explained, plainDatabase } from '../../drills/plans/explain.ts'
-import { grow, installationOf, NOTHING } from '../../drills/plans/installation.ts'
-import { claim } from '../../drills/plans/push-statements.ts'
+import { deviceId, grow, installationOf, NOTHING } from '../../drills/plans/installation.ts'
+import { BY, claim } from '../../drills/plans/push-statements.ts'
 import { faultsOf, rowsOf } from '../../drills/plans/statement.ts'
 import { statementsOf } from '../../drills/plans/statements.ts'
 import { commandQueue } from '../../src/db/command-queue.ts'
 import { commandStore } from '../../src/db/commands.ts'
+import { deviceStore } from '../../src/db/devices.ts'
+import { enrollmentTokenStore } from '../../src/db/enrollment-tokens.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats.ts'
 import { partitions } from '../../src/db/partitions.ts'
 import type { Database } from '../../src/db/pool.ts'
@@ -114,6 +116,86 @@ t.test('what has expired is found by index, however many are open', async (t) =>
     }
     const list = (await explained(db, mode, work, settings)).at(-1)
     t.ok(list?.indexes.has('commands_sweep'), mode)
+  }
+})
+
+t.test('of all devices those that are offline are listed, in each of three ways', async (t) => {
+  const silent = 'not is_deleted and heard_after < now() - make_interval(secs => $1)'
+  const plain = `
+    select d.device_id from devices d join device_status s using (device_id)
+    where d.deleted_at is null and (s.last_seen_at is null or s.last_seen_at < now() - make_interval(secs => $1))
+    order by d.created_at desc, d.device_id desc`
+  await db.query('begin')
+  // One was never heard of; the release before deleted another.
+  await db.query('update device_status set last_seen_at = null where device_id = $1', [deviceId(7)])
+  await db.query('update devices set deleted_at = now() where device_id = $1', [deviceId(1_000)])
+  const store = deviceStore(plainDatabase(db))
+  const ways: readonly [offlineForS: number, isMany: boolean, found: number][] = [
+    [0, true, 5_999],
+    [1_500, true, 6],
+    [43_200, false, 6],
+    [604_800, false, 1],
+  ]
+  for (const [offlineForS, isMany, found] of ways) {
+    const count = `select count(*)::int as silent from device_status where ${silent}`
+    const { rows } = await db.query(count, [offlineForS])
+    t.equal(rows[0].silent > 3_000, isMany, `${rows[0].silent} may be silent for ${offlineForS} s`)
+    const expected = (await db.query(plain, [offlineForS])).rows.map((row) => row.device_id)
+    t.equal(expected.length, found)
+    for (const limit of [4, 500]) {
+      const ids: string[] = []
+      for (let after: { at: string; id: string } | null = null; ids.length < 3_000; ) {
+        const page = await store.list({ limit, after }, { alias: null, offlineForS })
+        ids.push(...page.map((row) => row.deviceId))
+        const last = page.at(-1)
+        if (last === undefined || page.length < limit || (limit === 4 && ids.length > 40)) break
+        after = { at: last.createdAt, id: last.deviceId }
+      }
+      t.same(ids, expected.slice(0, ids.length), `${offlineForS} s, by ${limit}`)
+      t.ok(ids.length >= Math.min(found, limit === 4 ? 40 : 3_000))
+    }
+  }
+  await db.query('rollback')
+})
+
+t.test('a heartbeat stays a HOT update, and a deletion ends the wait for one', async (t) => {
+  await db.query('begin')
+  const updates = async () => {
+    const text = `select n_tup_upd::int as all, n_tup_hot_upd::int as hot from pg_stat_xact_user_tables where relname = 'device_status'`
+    return (await db.query(text)).rows[0]
+  }
+  const before = await updates()
+  // Far apart: a page has room for some.
+  const ids = Array.from({ length: 100 }, (_, n) => deviceId(1 + n * 59))
+  await db.query(
+    `update device_status set last_seen_at = last_seen_at + interval '1 s' where device_id = any ($1)`,
+    [ids],
+  )
+  const after = await updates()
+  t.equal(after.all - before.all, 100)
+  t.ok(after.hot - before.hot >= 95, `${after.hot - before.hot} of 100 are HOT`)
+  const wrong = await db.query(`
+    select from device_status
+    where heard_after > last_seen_at or heard_after <= last_seen_at - interval '6 hours'
+      or (last_seen_at is null) <> (heard_after = '-infinity')`)
+  t.equal(wrong.rowCount, 0)
+  await deviceStore(plainDatabase(db)).delete(deviceId(5), BY, () => {})
+  const deleted = await db.query(
+    'select device_id from device_status where is_deleted and device_id < $1',
+    [deviceId(6_000)],
+  )
+  t.same(deleted.rows, [{ device_id: deviceId(5) }])
+  await db.query('rollback')
+})
+
+t.test('a page of valid enrollment tokens costs its rows', async (t) => {
+  for (const status of ['active', 'exhausted'] as const) {
+    for (const mode of ['custom', 'generic'] as const) {
+      const list = (database: Database) =>
+        enrollmentTokenStore(database).list({ limit: 11, after: null }, { status, alias: null })
+      const [plan] = await explained(db, mode, list)
+      t.ok(plan && plan.rowsRead <= 3 * 11, `${status}, ${mode}: ${plan?.rowsRead} rows`)
+    }
   }
 })
 
