@@ -1,7 +1,7 @@
 # The service as an image: built where the dev dependencies are, run without them, as a user that owns nothing but its
 # volume. Nothing is written outside DATA_DIR, so the root file system may be read-only. docker build -t fleetloop .
 # Not the floor of package.json (Node 20 has ended) but the release that the tests pass on as well: .ci/run.
-# The digest is that of the release's index, for all platforms: RUNBOOK.md, Install.
+# The digest is that of the release's index, for all platforms: docs/operate/install.md.
 ARG NODE=node:24.21.0-bookworm-slim@sha256:0e0ff40c39bc087845bfb27465a0df4ea419520094bc35842ff83dd8cbe6f9b6
 
 FROM ${NODE} AS build

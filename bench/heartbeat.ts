@@ -5,7 +5,7 @@
  *     [--count 1000000] [--count-rate 2000] [--profile DIR]
  *
  * `--count 0` leaves the memory out. `--profile` writes a CPU profile of the service for Chrome's developer tools.
- * Beside a conventional service and the bare runtime (F1, F2): the peer bench that bench/RESULTS.md names.
+ * Beside a conventional service and the bare runtime (F1, F2): the peer bench that docs/develop/measurements.md names.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

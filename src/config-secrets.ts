@@ -73,7 +73,7 @@ export function readHmacSecrets(read: EnvReader): HmacSecret[] {
 }
 
 function keepingPhones(id: string): string {
-  return `. Enrolled phones need this one as well, behind the new one: HMAC_SECRET="${id}2=…,${id}=<this one>" (several replicas: first RUNBOOK.md, Rotating secrets)`
+  return `. Enrolled phones need this one as well, behind the new one: HMAC_SECRET="${id}2=…,${id}=<this one>" (several replicas: first docs/operate/secrets.md)`
 }
 
 function readScopes(read: EnvReader, entry: string, text: string): AdminScope[] {

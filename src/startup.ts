@@ -45,7 +45,7 @@ const RETRY_MS = 500
 /** Causes of a wait that are told on stderr; a server can word them in any number of ways. */
 const MAX_WAIT_NOTES = 20
 const POOLER =
-  'DATABASE_URL leads through a pooler that takes no start-up options: set DATABASE_PREPARED=false, and give its role the settings of RUNBOOK.md, PgBouncer'
+  'DATABASE_URL leads through a pooler that takes no start-up options: set DATABASE_PREPARED=false, and give its role the settings of docs/operate/scale.md, PgBouncer'
 
 export interface OpenedDatabase {
   readonly url: string

@@ -125,7 +125,7 @@ t.test('curl -C - goes on where it was killed', { skip: !hasCurl && 'needs curl'
   t.match(line, { event: 'apk.download', build_id: 'large', bytes_sent: LARGE_BYTES - before })
 })
 
-/** What the runbook recommends: If-Match names what is half there already. */
+/** What docs/operate/apks.md recommends: If-Match names what is half there already. */
 const CLIENTS = {
   curl: ['-fsS', '-C', '-', '-o'],
   wget: ['-q', '-c', '-O'],

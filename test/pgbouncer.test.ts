@@ -1,4 +1,4 @@
-/** Behind PgBouncer in transaction mode, with DATABASE_PREPARED=false and the role set up as the runbook says. */
+/** Behind PgBouncer in transaction mode, with DATABASE_PREPARED=false and the role set up as docs/operate/scale.md says. */
 import t from 'tap'
 import { Pool } from '../src/db/pool.ts'
 import { HOT_SETTINGS } from '../src/db/stores.ts'

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { type FileHandle, open, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** Of one read from the disk: a download has one buffer of it. Measured: bench/RESULTS.md, F8. */
+/** Of one read from the disk: a download has one buffer of it. Measured: docs/develop/measurements.md, F8. */
 export const READ_BYTES = 256 * 1024
 export const SUFFIX = '.apk'
 export const PART_SUFFIX = '.part'

@@ -2,7 +2,7 @@
  * Items that come and go thousands of times a second, in the order in which they came. A Set keeps them as well, but each
  * table that it outgrows points at the items of its time; once such a table is old, they stay until the next full
  * collection, and all that they hold with them: for the open requests that was a seventh of the CPU of a heartbeat
- * (bench/RESULTS.md). So it is a linked list, and a place that is left points at nothing.
+ * (docs/develop/measurements.md). So it is a linked list, and a place that is left points at nothing.
  */
 
 /** Where one item stands; only the list changes it. */

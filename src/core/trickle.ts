@@ -3,7 +3,7 @@
  * between them. By default a pause lasts a millisecond, which leaves the processors to others, too: PostgreSQL waits for
  * one as long as we keep it. 5,500 sockets refused at once held up every heartbeat for half a second; one in each turn of
  * the event loop was a flood of 20 ms each 100 ms, which took their p95 from 4.4 to 7.2 ms; as here it is 6.0
- * (bench/RESULTS.md, R9).
+ * (docs/develop/measurements.md, R9).
  */
 
 const PAUSE_MS = 1

@@ -1,7 +1,7 @@
 /**
  * Columns of many rows as PostgreSQL arrays in binary (array_recv of the server's arrayfuncs.c): `pg` sends a Buffer
  * as a binary parameter. Both sides are spared the text of an array: a fifth of our CPU for a group of heartbeats
- * and a tenth of the server's (bench/RESULTS.md).
+ * and a tenth of the server's (docs/develop/measurements.md).
  */
 
 /** How one element is written: big-endian, as the type's own recv function reads it. */

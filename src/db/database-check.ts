@@ -125,7 +125,9 @@ function roleNotes({ roleSettings }: Facts): readonly string[] {
   )
   if (lacking.length === 0) return []
   const names = lacking.map(([name]) => name).join(', ')
-  return [`through a pooler the role needs settings of its own for ${names}: RUNBOOK.md, PgBouncer`]
+  return [
+    `through a pooler the role needs settings of its own for ${names}: docs/operate/scale.md, PgBouncer`,
+  ]
 }
 
 function connectionNotes(facts: Facts, connections: number): readonly string[] {

@@ -2,12 +2,12 @@
  * Empties the outbox: claims due commands, pushes them, records how it went. The database decides what is
  * due and who holds it, so any number of replicas may run one.
  *
- * States of the sender, also in RUNBOOK.md:
- *   running   claims as many as there are free slots (send-limit.ts), at every wake-up and every poll
- *   paused    FCM refuses us as a whole (credentials, project, API; told by a send or the self-test): one command every
- *             PROBE_MS is tried, nothing is marked dead; the first answer of FCM that is not such a refusal -> running,
- *             with few slots at first
- *   closed    claims nothing more; sends in flight finish and are recorded, else their leases go back
+ * States of the sender, also in docs/operate/push.md:
+ *   running   claims as many commands as there are free slots (send-limit.ts), at every wake-up and every poll
+ *   paused    FCM refuses us as a whole (credentials, project, API), as a send or the self-test found: one command is
+ *             tried every PROBE_MS, and nothing is marked dead; the first response of FCM that is not such a refusal
+ *             -> running, with few slots at first
+ *   closed    claims nothing more; sends in flight finish and are recorded, or their leases go back
  *
  * A claim ends in exactly one record: sent, backoff (due again later), gave_up (the mailbox still holds
  * it), paused or, without a push token and unsent, no_token. Where the record cannot be written the lease runs out

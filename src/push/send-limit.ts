@@ -2,11 +2,11 @@
  * How many pushes may be under way at once. FCM asks senders not to come back at full speed after an outage
  * (scale-fcm.md: ramp from 0 to the full rate over at least 60 s, 1/5/10/25/50/75/100 %).
  *
- * States, also in RUNBOOK.md:
- *   open     the most at once; FAILURES_IN_A_ROW sends that FCM or the way to it failed, at most MAX_OF_ONE_DEVICE of
- *            one device where FCM may mean that device alone -> failing
- *   failing  one at a time, FAILING_GAP_MS after the failure before; the first that gets through -> ramping
- *   ramping  a step more every STEP_MS, then open; FAILURES_IN_A_ROW again -> failing
+ * States, also in docs/operate/push.md:
+ *   open     the maximum at once; FAILURES_IN_A_ROW failures at FCM or on the way to it, at most MAX_OF_ONE_DEVICE of
+ *            them for one device if FCM may mean only that device -> failing
+ *   failing  one at a time, FAILING_GAP_MS after the last failure; the first that gets through -> ramping
+ *   ramping  one step more every STEP_MS, then open; FAILURES_IN_A_ROW again -> failing
  */
 import type { SenderTrouble } from '../core/command.ts'
 

@@ -136,7 +136,7 @@ function tagCheck(kind: Kind, secrets: readonly Secret[]): (token: string) => bo
 
 /**
  * The tag of one kind of token under one secret: HMAC-SHA256 (RFC 2104) with the key's two blocks made once, and all
- * memory too. Every heartbeat needs one; two one-shot hashes cost a third of an Hmac object (bench/RESULTS.md).
+ * memory too. Every heartbeat needs one; two one-shot hashes cost a third of an Hmac object (docs/develop/measurements.md).
  */
 class Tag {
   /** What the first hash is over: key block, context, random bytes; then room for the tag that a token carries. */

@@ -1,6 +1,6 @@
 /**
  * The vocabulary of the log: every event, its levels and its own fields in their order. The types,
- * the runtime order of keys and the table in RUNBOOK.md come from here; nothing else may be logged.
+ * the runtime order of keys and the table in docs/reference/events.md come from here; nothing else may be logged.
  */
 
 export type Level = 'DEBUG' | 'INFO' | 'WARN' | 'ERROR'

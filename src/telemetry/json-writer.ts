@@ -1,6 +1,6 @@
 /**
  * Writes JSON text as bytes, in place: a line that has nothing unusual in it allocates nothing. Building a string
- * and encoding it costs about half as much again (bench/RESULTS.md, F4).
+ * and encoding it costs about half as much again (docs/develop/measurements.md, F4).
  */
 import { jsonNumber, jsonString, jsonValue } from './json.ts'
 

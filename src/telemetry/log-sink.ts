@@ -22,7 +22,7 @@ import { CHUNK_BYTES, type Drops, type RingBuffer } from './ring-buffer.ts'
 const PASSING = new Set(['EAGAIN', 'ENOSPC', 'EDQUOT', 'EIO'])
 const EAGAIN_RETRY_MS = 20
 const RETRY_MS = 1000
-/** A write for each turn of the event loop was a twentieth of the service's CPU (bench/RESULTS.md, F3). */
+/** A write for each turn of the event loop was a twentieth of the service's CPU (docs/develop/measurements.md, F3). */
 const GATHER_MS = 10
 
 export interface LogSinkOptions {

@@ -1,6 +1,6 @@
 /**
  * What no test can run here (no container engine, no systemd as process 1) names only what is there, pins what it takes
- * from elsewhere, and says what the runbook says. The parcel itself runs in test/process/parcel.test.ts.
+ * from elsewhere, and says what docs/operate/install.md says. The parcel itself runs in test/process/parcel.test.ts.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -10,13 +10,14 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { CONFIG_FILE, missingTools } from '../../drills/prometheus.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
-import { sectionOf } from '../helpers/markdown.ts'
-import { runbookFile, writeFiles } from '../helpers/prometheus.ts'
+import { documentedBlock } from '../helpers/pages.ts'
+import { writeFiles } from '../helpers/prometheus.ts'
 
 const pathOf = (path: string) => fileURLToPath(new URL(path, import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(pathOf(path), 'utf8')
+const hasNginx = spawnSync('nginx', ['-v']).error === undefined
 const hasTool = (tool: string) => spawnSync(tool, ['--version']).error === undefined
-const INSTALL = sectionOf(read('RUNBOOK.md'), 'Install')
+const INSTALL = read('docs/operate/install.md')
 const DOCKER_RUN = /^docker run .*$/m.exec(INSTALL)?.[0] ?? ''
 const { version } = JSON.parse(read('package.json'))
 const COMPOSE = read('compose.yaml')
@@ -102,12 +103,12 @@ t.test('compose.yaml gives settings that we have, from pinned images', async (t)
 })
 
 t.test(
-  "compose's Prometheus has the runbook's configuration",
+  "compose's Prometheus has the documented configuration",
   { skip: missingTools() },
   async (t) => {
     const config = read('deploy/prometheus.yml')
     const bare = config.replace(/^#.*\n/, '').replace('fleetloop:8080', '127.0.0.1:8080')
-    t.equal(bare, runbookFile(CONFIG_FILE))
+    t.equal(bare, documentedBlock(CONFIG_FILE))
     const args = ['check', 'config', join(writeFiles(t, 'any', config), CONFIG_FILE)]
     t.equal(spawnSync('promtool', args).status, 0)
   },
@@ -123,7 +124,7 @@ t.test('what ends is started again, after a reboot too, but what no start mends'
 })
 
 t.test(
-  "docker's command line takes what the runbook types",
+  "docker's command line takes the documented command",
   { skip: !hasTool('docker') && 'only where docker is' },
   async (t) => {
     const cwd = temporary(t)
@@ -134,6 +135,31 @@ t.test(
     t.match(spawnSync(docker, args, { cwd, env, encoding: 'utf8' }).stderr, /connect to the Docker/)
   },
 )
+
+t.test('nginx takes the documented proxy', { skip: !hasNginx && 'needs nginx' }, async (t) => {
+  const directory = temporary(t)
+  const pem = join(directory, 'fleetloop.pem')
+  const key = join(directory, 'fleetloop.key')
+  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+  const files = ['-subj', '/CN=fleetloop', '-keyout', key, '-out', pem]
+  t.equal(spawnSync('openssl', [...request, ...files]).status, 0)
+  const shown = documentedBlock('nginx.conf')
+  // What only root may do elsewhere: its ports and its directories.
+  const proxy = shown
+    .replaceAll('/etc/nginx', directory)
+    .replace('listen 443 ', `listen unix:${directory}/proxy `)
+  const temporaries = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+    .map((name) => `${name}_temp_path ${directory}/${name};`)
+    .join('\n')
+  const config = join(directory, 'nginx.conf')
+  const around = `pid ${directory}/pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n`
+  writeFileSync(config, `${around}${temporaries}\n${proxy}}\n`)
+  const tested = spawnSync('nginx', ['-t', '-c', config, '-p', directory], { encoding: 'utf8' })
+  t.equal(tested.status, 0, tested.stderr)
+  t.notMatch(tested.stderr, /\[(warn|emerg)\]/)
+  const limitMb = Number(/client_max_body_size (\d+)m;/.exec(shown)?.[1])
+  t.equal(limitMb * 1024 * 1024, parseConfig({}, () => '').apkMaxBytes, 'an APK of APK_MAX_BYTES')
+})
 
 t.test('the unit ends what hangs or grows without end, and leaves no core file', async (t) => {
   for (const line of ['Type=notify', 'NotifyAccess=all', 'LimitCORE=0', 'MemoryMax=512M']) {
@@ -152,25 +178,22 @@ t.test('whoever stops the service has more patience than it needs', async (t) =>
   for (const seconds of patience) t.ok(Number(seconds) * 1_000 > shutdownGraceMs)
 })
 
-t.test(
-  'what the runbook types to install names files and the version that are there',
-  async (t) => {
-    const versions = [...INSTALL.matchAll(/fleetloop[-:](\d\S*?)(?=\.tgz|[\s/]|$)/gm)]
-    t.ok(versions.length > 5)
-    for (const [text = '', found] of versions) t.equal(found, version, text)
-    t.match(INSTALL, `/opt/fleetloop/deploy/fleetloop.service`)
-    t.match(UNIT, '/opt/fleetloop/dist/main.js')
-    t.match(UNIT, 'EnvironmentFile=/etc/fleetloop.env')
-    t.match(INSTALL, '/etc/fleetloop.env')
-  },
-)
+t.test('the installation names files and the version that are there', async (t) => {
+  const versions = [...INSTALL.matchAll(/fleetloop[-:](\d\S*?)(?=\.tgz|[\s/]|$)/gm)]
+  t.ok(versions.length > 5)
+  for (const [text = '', found] of versions) t.equal(found, version, text)
+  t.match(INSTALL, `/opt/fleetloop/deploy/fleetloop.service`)
+  t.match(UNIT, '/opt/fleetloop/dist/main.js')
+  t.match(UNIT, 'EnvironmentFile=/etc/fleetloop.env')
+  t.match(INSTALL, '/etc/fleetloop.env')
+})
 
 t.test(
   'systemd takes the unit, with the key for FCM beside it, and finds it closed',
   { skip: !hasTool('systemd-analyze') && 'needs systemd-analyze' },
   async (t) => {
     const unit = join(temporary(t), 'fleetloop.service')
-    const dropIn = runbookFile('fcm.conf')
+    const dropIn = documentedBlock('fcm.conf')
     writeFileSync(unit, UNIT.replace('/usr/bin/node', process.execPath))
     mkdirSync(`${unit}.d`)
     writeFileSync(join(`${unit}.d`, 'fcm.conf'), dropIn)

@@ -1,21 +1,19 @@
-/** Each command of the runbook works: most in the course of one night, the others each on a service of its own. */
+/** Each command of the runbook and of docs/operate works: most in the course of one night, the others each on a service of its own. */
 import { spawnSync } from 'node:child_process'
-import { readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { readCluster, urlOf } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { blocksOf, codesOf, tableOf } from '../helpers/markdown.ts'
 import { liveANight } from '../helpers/night.ts'
+import { documentedBlock as named, operatorBlocks, readPage } from '../helpers/pages.ts'
 import { ADMIN, MAIN, type Running, startService } from '../helpers/service.ts'
 import { normalizer } from '../helpers/volatile.ts'
 
-const RUNBOOK = readFileSync(
-  fileURLToPath(new URL('RUNBOOK.md', import.meta.resolve('#package.json'))),
-  'utf8',
-)
+/** Its first block sets the variables that all others use. */
+const RUNBOOK = readPage('RUNBOOK.md')
 /** Blocks that are run, but not in the course of the night. */
 const NAMED = [
   'install-database',
@@ -26,7 +24,6 @@ const NAMED = [
   'restore',
   'end-open',
 ]
-const named = (name: string) => blocksOf(RUNBOOK).find(({ rest }) => rest === name)?.text ?? ''
 const missing = ['bash', 'curl', 'jq', 'python3'].filter(
   (tool) => spawnSync(tool, ['--version']).error,
 )
@@ -40,11 +37,13 @@ t.test('the table of metrics is what a scrape shows', async (t) => {
     type,
     labels: labelsOf(text, name),
   }))
-  const table = tableOf(sectionOf(RUNBOOK, 'Metrics')).map(([name = '', type, labels = '']) => ({
-    name: codesOf(name)[0],
-    type,
-    labels: codesOf(labels),
-  }))
+  const table = tableOf(readPage('docs/reference/metrics.md')).map(
+    ([name = '', type, labels = '']) => ({
+      name: codesOf(name)[0],
+      type,
+      labels: codesOf(labels),
+    }),
+  )
   t.same(table, families)
 })
 
@@ -75,14 +74,14 @@ t.test(
     const [setUp] = blocksOf(RUNBOOK)
     const [setDevice = ''] = /^DEVICE=.*$/m.exec(setUp?.text ?? '') ?? []
     t.equal(bash(`${setDevice}\necho "$DEVICE"`).stdout.trim(), deviceId, setDevice)
-    const blocks = blocksOf(RUNBOOK)
+    const blocks = operatorBlocks()
     const marked = blocks.filter((block) => block.rest.startsWith('run'))
     t.ok(marked.length > 25)
     for (const block of marked) {
-      const { language, rest, text, line } = block
+      const { language, rest, text, line, path } = block
       const expected = /^run prints (.+)$/.exec(rest)?.[1]
-      if (expected === undefined) throw new Error(`RUNBOOK.md:${line}: run prints what?`)
-      const title = `RUNBOOK.md:${line} prints ${expected}`
+      if (expected === undefined) throw new Error(`${path}:${line}: run prints what?`)
+      const title = `${path}:${line} prints ${expected}`
       if (language === 'sql') {
         t.match(JSON.stringify((await db.query(text)).rows), expected, title)
         continue
@@ -99,11 +98,11 @@ t.test(
 )
 
 t.test('each command is run, but those that install', async (t) => {
-  const [install = ''] = RUNBOOK.split('### Install')[1]?.split('### Configure') ?? []
-  const [, ...commands] = blocksOf(RUNBOOK).filter(({ language }) => /^(sh|sql)$/.test(language))
-  for (const { rest, text, line } of commands) {
+  const [, ...commands] = operatorBlocks().filter(({ language }) => /^(sh|sql)$/.test(language))
+  // Those of scale.md: scale.test.ts and its drills.
+  for (const { rest, line, path } of commands.filter(({ path }) => !/scale\.md$/.test(path))) {
     const isRun = rest.startsWith('run prints ') || NAMED.includes(rest)
-    t.ok(isRun || install.includes(text), `line ${line}`)
+    t.ok(isRun || path === 'docs/operate/install.md', `${path}:${line}`)
   }
 })
 

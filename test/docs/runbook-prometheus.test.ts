@@ -1,20 +1,18 @@
-/** What the runbook gives Prometheus is valid, and its expected rates follow from the intervals. */
+/** Prometheus takes the documented configuration and expressions, and the expected rates follow from the intervals. */
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { CONFIG_FILE, missingTools, TOKEN_FILE } from '../../drills/prometheus.ts'
 import { parseConfig } from '../../src/config.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
-import { runbookFile, writeFiles } from '../helpers/prometheus.ts'
+import { documentedBlock, readPage } from '../helpers/pages.ts'
+import { writeFiles } from '../helpers/prometheus.ts'
 
-const RUNBOOK = readFileSync(
-  fileURLToPath(new URL('RUNBOOK.md', import.meta.resolve('#package.json'))),
-  'utf8',
-)
-const METRICS = tableOf(sectionOf(RUNBOOK, 'Metrics')).flatMap(([name = '', type, labels = '']) =>
-  codesOf(name).map((family) => ({ family, type, labels: codesOf(labels) })),
+const MONITORING = readPage('docs/operate/monitoring.md')
+const METRICS = tableOf(readPage('docs/reference/metrics.md')).flatMap(
+  ([name = '', type, labels = '']) =>
+    codesOf(name).map((family) => ({ family, type, labels: codesOf(labels) })),
 )
 
 t.test(
@@ -26,12 +24,12 @@ t.test(
     const { status, stdout, stderr } = spawnSync('promtool', args, { encoding: 'utf8' })
     t.same({ status, stderr }, { status: 0, stderr: '' }, stdout)
     t.match(stdout, 'SUCCESS')
-    t.ok(runbookFile(CONFIG_FILE).includes(`credentials_file: ${TOKEN_FILE}\n`))
+    t.ok(documentedBlock(CONFIG_FILE).includes(`credentials_file: ${TOKEN_FILE}\n`))
   },
 )
 
 t.test('the expected rates name our counters, and follow from the intervals', async (t) => {
-  const section = sectionOf(RUNBOOK, 'Expected rates')
+  const section = sectionOf(readPage('RUNBOOK.md'), 'Expected rates')
   const [beats, ...rows] = tableOf(section)
   const names = new Set(METRICS.flatMap(({ family }) => [family, `${family}_count`]))
   const values = new Set(['/v1/heartbeat', '/v1/register', '200', '4xx', '5xx'])
@@ -47,8 +45,38 @@ t.test('the expected rates name our counters, and follow from the intervals', as
   }
 })
 
+t.test(
+  'promtool accepts each documented expression, over metrics and labels that are there',
+  { skip: missingTools() },
+  async (t) => {
+    const rows = tableOf(sectionOf(MONITORING, 'Questions for Prometheus'))
+    const expressions = rows.map(([, expression = '']) => codesOf(expression)[0] ?? '')
+    t.ok(expressions.length > 10)
+    const series = new Map(
+      METRICS.flatMap(({ family, labels }) => [
+        [family, labels],
+        [`${family}_bucket`, labels],
+      ]),
+    )
+    for (const expression of expressions) {
+      const names = expression.match(/\b(?:[a-z]+_)+[a-z]+(?=[[{)])/g) ?? []
+      for (const name of names) t.ok(series.has(name), `${name} of ${expression}`)
+      const labels = expression.matchAll(/(\w+)=~?"/g)
+      for (const [, label = ''] of labels) {
+        const isThere = label === 'job' || names.some((name) => series.get(name)?.includes(label))
+        t.ok(isThere, `${label} of ${expression}`)
+      }
+    }
+    const rules = expressions.map((expr, index) => ({ record: `question:${index}`, expr }))
+    const file = join(writeFiles(t, 'any'), 'rules.yml')
+    writeFileSync(file, JSON.stringify({ groups: [{ name: 'fleetloop', rules }] })) // YAML, too
+    const { status, stderr } = spawnSync('promtool', ['check', 'rules', file], { encoding: 'utf8' })
+    t.equal(status, 0, stderr)
+  },
+)
+
 t.test("Docker's options are JSON", async (t) => {
-  const [block] = blocksOf(sectionOf(RUNBOOK, 'Log rotation')).filter(
+  const [block] = blocksOf(sectionOf(MONITORING, 'Log rotation')).filter(
     ({ language }) => language === 'json',
   )
   t.match(JSON.parse(block?.text ?? ''), { 'log-driver': 'json-file' })

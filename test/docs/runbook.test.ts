@@ -1,6 +1,6 @@
-/** The runbook says what the code says, and is complete. Its commands: runbook-commands.test.ts. */
+/** The runbook and the reference pages say what the code says, and are complete. Their commands: runbook-commands.test.ts. */
 import { spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -10,20 +10,24 @@ import { CALL_TROUBLES, TROUBLES } from '../../src/db/trouble.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import { EVENTS } from '../../src/telemetry/events.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { PAGES } from '../helpers/pages.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
 const RUNBOOK = read('RUNBOOK.md')
+const BOUNDS = tableOf(read('docs/reference/bounds.md'))
 const SOURCES = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(
   (path) => path.endsWith('.ts'),
 )
 
 t.test('the table of events is the vocabulary', async (t) => {
-  const table = tableOf(sectionOf(RUNBOOK, 'Events')).map(([event = '', level, fields = '']) => ({
-    event: codesOf(event)[0],
-    levels: level?.split(', '),
-    fields: codesOf(fields),
-  }))
+  const table = tableOf(read('docs/reference/events.md')).map(
+    ([event = '', level, fields = '']) => ({
+      event: codesOf(event)[0],
+      levels: level?.split(', '),
+      fields: codesOf(fields),
+    }),
+  )
   const vocabulary = Object.entries(EVENTS).map(([event, shape]) => ({
     event,
     levels: [...shape.levels],
@@ -61,9 +65,8 @@ t.test('each SQL statement can be pasted into psql as it stands', async (t) => {
 })
 
 t.test('each bound stands in the code with that size', async (t) => {
-  const rows = tableOf(sectionOf(RUNBOOK, 'Bounds'))
-  t.ok(rows.length > 40)
-  for (const [what, size = '', where = ''] of rows) {
+  t.ok(BOUNDS.length > 40)
+  for (const [what, size = '', where = ''] of BOUNDS) {
     const [code = ''] = codesOf(size)
     const [path = ''] = codesOf(where)
     // To the end of the number: `= 1` is not `= 10`.
@@ -80,8 +83,7 @@ const NO_BOUNDS = new Set(
 )
 
 t.test('each greatest size in the code is a bound there, but what routes read', async (t) => {
-  const rows = tableOf(sectionOf(RUNBOOK, 'Bounds'))
-  const listed = rows.map(([, size = '', where = '']) =>
+  const listed = BOUNDS.map(([, size = '', where = '']) =>
     [codesOf(where)[0], codesOf(size)[0]?.replace(/ = .*/, '')].join(' '),
   )
   for (const file of SOURCES.filter((path) => !/^(routes|why)\//.test(path))) {
@@ -93,7 +95,7 @@ t.test('each greatest size in the code is a bound there, but what routes read', 
 })
 
 t.test('the states of the sender are those that the code names, in its words', async (t) => {
-  const section = sectionOf(RUNBOOK, 'States of the sender')
+  const section = sectionOf(read('docs/operate/push.md'), 'States of the sender')
   const plain = (text: string) =>
     text.replace(/\n \*/g, ' ').replaceAll('`', '').replace(/\s+/g, ' ')
   for (const [file, table] of [
@@ -118,7 +120,7 @@ t.test('each drill and bench is named, with what it proves and how long it takes
   const { scripts } = JSON.parse(read('package.json'))
   const benches = Object.keys(scripts).filter((name) => name.startsWith('bench:'))
   const long = [...benches, ...DRILLS.map(({ name }) => `drill -- ${name}`)]
-  const rows = tableOf(sectionOf(RUNBOOK, 'Drills'))
+  const rows = tableOf(read('docs/develop/drills.md'))
   const named = rows.map(([command = '']) => codesOf(command)[0])
   t.same(named.toSorted(), long.map((name) => `npm run ${name}`).toSorted())
   for (const [command = '', what = '', takes = ''] of rows) {
@@ -139,7 +141,10 @@ t.test('npm run drill names what it can do, and refuses what it cannot', async (
 })
 
 t.test('each code is explained, and what to do about it', async (t) => {
-  const rows = ['Each 4xx', 'Each 5xx'].flatMap((title) => tableOf(sectionOf(RUNBOOK, title)))
+  const rows = [
+    ...tableOf(sectionOf(read('docs/reference/errors.md'), 'Each 4xx')),
+    ...tableOf(sectionOf(RUNBOOK, 'Why 5xx?')),
+  ]
   t.same(
     rows.map(([code]) => code),
     Object.entries(STATUS).map(([code, status]) => `${status} \`${code}\``),
@@ -149,8 +154,7 @@ t.test('each code is explained, and what to do about it', async (t) => {
 })
 
 t.test('of each event that may be WARN or ERROR it is said what to do', async (t) => {
-  const [, advice = ''] = sectionOf(RUNBOOK, 'Events').split('What to do about those')
-  const rows = tableOf(advice)
+  const rows = tableOf(sectionOf(RUNBOOK, 'What to do about an event'))
   const bad = Object.entries(EVENTS).filter(([, { levels }]) =>
     levels.some((level) => level === 'WARN' || level === 'ERROR'),
   )
@@ -173,17 +177,42 @@ t.test('settings without effect are named, and no others', async (t) => {
   for (const name of codesOf(sentence)) t.ok(CONFIG_VARIABLES.includes(name), name)
 })
 
-t.test('links lead somewhere', async (t) => {
-  const anchors = [...RUNBOOK.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
+/** As GitHub makes them. */
+function anchorsOf(markdown: string): readonly string[] {
+  return [...markdown.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
     title
       .toLowerCase()
       .replace(/[^\w -]/g, '')
       .replaceAll(' ', '-'),
   )
-  for (const [, target = ''] of RUNBOOK.matchAll(/\]\(([^)]+)\)/g)) {
-    if (target.startsWith('#')) t.ok(anchors.includes(target.slice(1)), target)
-    else t.ok(read(target.replace(/#.*/, '')) !== '', target)
+}
+
+t.test('links of every page lead somewhere', async (t) => {
+  for (const page of PAGES) {
+    for (const [, target = ''] of read(page).matchAll(/\]\(((?!https?:)[^)\s]+)\)/g)) {
+      const [path = '', anchor] = target.split('#')
+      const file = path === '' ? page : join(dirname(page), path)
+      if (anchor === undefined) t.ok(existsSync(join(ROOT, file)), `${page}: ${target}`)
+      else t.ok(anchorsOf(read(file)).includes(anchor), `${page}: ${target}`)
+    }
   }
+})
+
+t.test('README and runbook stay short, and every page says who it is for', async (t) => {
+  const linesOf = (path: string) => read(path).trimEnd().split('\n').length
+  t.ok(linesOf('README.md') <= 180)
+  t.ok(linesOf('RUNBOOK.md') <= 350)
+  for (const page of PAGES.filter((path) => !/^(README|CHANGELOG)\.md$/.test(path))) {
+    const [, first = ''] = read(page).split(/\n\n/)
+    t.match(first, /^For (the|any)/, page)
+  }
+})
+
+t.test('source files that the architecture names are there', async (t) => {
+  const text = read('docs/develop/architecture.md').replace(/^```.*?^```/gms, '')
+  const files = codesOf(text).filter((code) => /^(src|test)\/\S+\.ts$/.test(code))
+  t.ok(files.length > 10)
+  for (const file of files) t.ok(existsSync(join(ROOT, file)), file)
 })
 
 function escaped(text: string): string {

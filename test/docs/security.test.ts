@@ -9,6 +9,7 @@ import { STATUS } from '../../src/http/errors.ts'
 import type { GuardName, Route } from '../../src/http/route.ts'
 import { type RouteDeps, routeTable } from '../../src/routes/index.ts'
 import { codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { PAGES } from '../helpers/pages.ts'
 
 const ROOT = fileURLToPath(new URL('.', import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
@@ -59,13 +60,7 @@ t.test('each secret setting stands there, with how it is kept and changed', asyn
 t.test(
   'no recipe gives a secret as an argument, which every user of the machine can read',
   async (t) => {
-    for (const file of [
-      'README.md',
-      'RUNBOOK.md',
-      'SECURITY.md',
-      'CONTRIBUTING.md',
-      'docs/device-protocol.md',
-    ]) {
+    for (const file of PAGES) {
       const found = read(file).match(
         /-H ["']Authorization.*|-hmac .*|(psql|pg_dump|pg_restore).*\$DATABASE_URL.*|-e \w*(TOKEN|SECRET|PASSWORD)\w*=.*|--(token|password)[ =].*/g,
       )

@@ -1,4 +1,4 @@
-/** A night in the life of a service: each command of the runbook finds what it looks for. */
+/** A night in the life of a service: each documented command finds what it looks for. */
 import pg from 'pg'
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'

@@ -1,4 +1,4 @@
-/** Debian's PgBouncer before the tests' PostgreSQL, both set up by what the runbook says. */
+/** Debian's PgBouncer before the tests' PostgreSQL, both set up as docs/operate says. */
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -9,7 +9,7 @@ import type { Test } from 'tap'
 import { commandAs } from '../../src/db/embedded-user.ts'
 import { readCluster, urlOf } from './cluster.ts'
 import { connect } from './database.ts'
-import { runbookFile } from './prometheus.ts'
+import { documentedBlock } from './pages.ts'
 import { until } from './replicas.ts'
 
 const PGBOUNCER = '/usr/sbin/pgbouncer'
@@ -33,7 +33,7 @@ export async function startPgBouncer(t: Test): Promise<PooledDatabase> {
   const admin = await connect(t, readCluster().url)
   const ofOurs = (text: string) => text.replaceAll('fleetloop', name).replaceAll('…', PASSWORD)
   for (const block of ['install-database', 'pgbouncer-role']) {
-    for (const statement of ofOurs(runbookFile(block)).trim().split(';\n')) {
+    for (const statement of ofOurs(documentedBlock(block)).trim().split(';\n')) {
       await admin.query(statement)
     }
   }
@@ -45,7 +45,7 @@ export async function startPgBouncer(t: Test): Promise<PooledDatabase> {
   direct.password = PASSWORD
   const socketDirectory = direct.searchParams.get('host')
   const server = socketDirectory ?? direct.hostname
-  const ini = ofOurs(runbookFile('pgbouncer.ini')).replace(/host=\S+ port=\d+/, () => {
+  const ini = ofOurs(documentedBlock('pgbouncer.ini')).replace(/host=\S+ port=\d+/, () => {
     return `host=${server} port=${direct.port || 5432}`
   })
 

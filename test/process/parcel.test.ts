@@ -19,7 +19,8 @@ import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Container, makeContainer, noContainer } from '../helpers/container.ts'
-import { blocksOf, sectionOf } from '../helpers/markdown.ts'
+import { blocksOf } from '../helpers/markdown.ts'
+import { readPage } from '../helpers/pages.ts'
 import { ADMIN } from '../helpers/service.ts'
 import {
   copyProject,
@@ -89,7 +90,7 @@ t.test('the parcel holds what is needed and nothing else', async (t) => {
   t.notOk(readdirSync(directory).includes('npm-shrinkwrap.json'), 'no second lock stays behind')
 })
 
-t.test('what the runbook types for systemd puts it where the unit looks for it', async (t) => {
+t.test('the documented commands for systemd put it where the unit looks for it', async (t) => {
   const root = mkdtempSync(join(tmpdir(), 'fleetloop-root-'))
   t.teardown(() => rmSync(root, { recursive: true, force: true }))
   for (const path of ['opt', 'etc/systemd/system', 'bin']) {
@@ -101,8 +102,9 @@ t.test('what the runbook types for systemd puts it where the unit looks for it',
     writeFileSync(join(root, 'bin', tool), script, { mode: 0o755 })
   }
   writeFileSync(join(directory, 'fleetloop.env'), 'PORT=8080\n')
-  const install = sectionOf(readFileSync(join(ROOT, 'RUNBOOK.md'), 'utf8'), 'Install')
-  const typed = blocksOf(install).filter(({ text }) => text.startsWith('sudo '))
+  const typed = blocksOf(readPage('docs/operate/install.md')).filter(({ text }) =>
+    text.startsWith('sudo '),
+  )
   t.equal(typed.length, 2)
   const input = typed.map(({ text }) => text).join('')
   const here = input.replaceAll('sudo ', '').replaceAll(/(?<= )\/(?=opt|etc)/g, `${root}/`)

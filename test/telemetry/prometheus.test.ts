@@ -1,4 +1,4 @@
-/** Real tools read /metrics: promtool parses the page, and a Prometheus scrapes it as the runbook says. */
+/** Real tools read /metrics: promtool parses the page, and a Prometheus scrapes it as docs/operate/monitoring.md says. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,7 +12,8 @@ import {
 } from '../../drills/prometheus.ts'
 import { runTruth } from '../../drills/truth-run.ts'
 import { createDatabase } from '../helpers/database.ts'
-import { runbookFile, writeFiles } from '../helpers/prometheus.ts'
+import { documentedBlock } from '../helpers/pages.ts'
+import { writeFiles } from '../helpers/prometheus.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
@@ -47,10 +48,10 @@ t.test(
   async (t) => {
     const service = await startService(t, { env: { ADMIN_TOKENS } })
     await live(service)
-    const config = runbookFile(CONFIG_FILE)
+    const config = documentedBlock(CONFIG_FILE)
       .replace('127.0.0.1:8080', new URL(service.origin).host)
       .replaceAll('_interval: 15s', '_interval: 1s')
-    t.not(config, runbookFile(CONFIG_FILE))
+    t.not(config, documentedBlock(CONFIG_FILE))
     const directory = writeFiles(t, SCRAPER, config)
     const prometheus = await startPrometheus(directory)
     t.teardown(() => prometheus.stop())
