@@ -1,4 +1,5 @@
 /** Every drill, by what it is about. `npm run drill` prints this list; figures so far are in bench/RESULTS.md. */
+import { packagesDrill } from './apk/package.ts'
 import { apkDrill } from './apk.ts'
 import { attacksDrill } from './attacks/attacks.ts'
 import { commandsDrill } from './commands.ts'
@@ -55,4 +56,5 @@ export const DRILLS: readonly Drill[] = [
   pitrDrill,
   returnDrill,
   apkDrill,
+  packagesDrill,
 ]

@@ -1,0 +1,206 @@
+/** Reading packages: what an APK says of itself, who signed it, and what is refused, on files made here. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { runPackages } from '../../drills/apk/package-run.ts'
+import type { ManifestOptions } from '../../sim/apk/manifest.ts'
+import { compileManifest } from '../../sim/apk/manifest.ts'
+import { memorySource } from '../../sim/apk/memory-source.ts'
+import { makeSignedApk, type SignedApkOptions } from '../../sim/apk/signed-apk.ts'
+import { insertSigningBlock } from '../../sim/apk/signing-block.ts'
+import { createVariantKeys } from '../../sim/apk/variant.ts'
+import { makeVariants } from '../../sim/apk/variants.ts'
+import { makeZip } from '../../sim/apk/zip.ts'
+import { readApkPackage } from '../../src/apk/package/read-package.ts'
+
+const keys = createVariantKeys()
+const { a, b, c, ec } = keys
+const MANIFEST: ManifestOptions = { versionCode: 7, versionName: '1.7', minSdk: 24, targetSdk: 34 }
+
+const read = (bytes: Buffer) => readApkPackage(memorySource(bytes))
+const make = (options: SignedApkOptions = {}) =>
+  read(makeSignedApk({ manifest: MANIFEST, block: { v2: [{ key: a }] }, ...options }))
+const verified = (
+  scheme: string,
+  signers: readonly string[],
+  replaced: readonly string[] = [],
+) => ({
+  signing: { kind: 'verified', scheme, signers, replaced },
+})
+
+t.test('an APK says what it is', async (t) => {
+  t.same(await make(), {
+    kind: 'package',
+    facts: {
+      packageName: 'com.example.app',
+      versionCode: 7,
+      versionName: '1.7',
+      minSdk: 24,
+      targetSdk: 34,
+      isDebuggable: false,
+      targetSandbox: 1,
+    },
+    ...verified('v2', [a.digest]),
+  })
+  const bare = await make({ manifest: {}, v1: { keys: [a], digest: 'sha1' } })
+  t.match(bare, { facts: { versionCode: 0, versionName: null, minSdk: 1, targetSdk: 1 } })
+  const large = await make({
+    manifest: { ...MANIFEST, versionCode: 0xfffffffe, versionCodeMajor: 3 },
+  })
+  t.match(large, { facts: { versionCode: 3 * 2 ** 32 + 0xfffffffe } })
+})
+
+t.test('references to resources are followed', async (t) => {
+  for (const encoding of ['utf8', 'utf16'] as const) {
+    const manifest = {
+      ...MANIFEST,
+      encoding,
+      versionName: { reference: 0x7f010001 },
+      versionCode: { reference: 0x7f020002 },
+      isDebuggable: { reference: 0x7f030000 },
+    }
+    const resources = {
+      encoding,
+      strings: ['x', '2.0-ß'],
+      french: ['y', '2.0-fr'],
+      integers: [1, 2, 77],
+      booleans: [true],
+    }
+    const facts = { versionName: '2.0-ß', versionCode: 77, isDebuggable: true }
+    t.match(await make({ manifest, resources }), { facts }, encoding)
+    const deflated = makeZip([
+      { name: 'AndroidManifest.xml', bytes: compileManifest(manifest) },
+      { name: 'resources.arsc', bytes: Buffer.alloc(0), isDeflated: true },
+    ])
+    t.match(await read(deflated), { kind: 'invalid', reason: 'resources.arsc is damaged' })
+  }
+  const missing = await make({ manifest: { ...MANIFEST, versionName: { reference: 0x7f010000 } } })
+  t.match(missing, { facts: { versionName: null } }, 'a reference to nothing')
+  const noCode = await make({ manifest: { ...MANIFEST, versionCode: { reference: 0x7f010000 } } })
+  t.match(noCode, { kind: 'invalid', reason: /no whole number/ })
+})
+
+t.test('what is no installable APK is refused with its reason', async (t) => {
+  const zip = (name: string, bytes: Buffer = Buffer.from('x')) => makeZip([{ name, bytes }])
+  const manifest = (options: ManifestOptions) =>
+    makeSignedApk({ manifest: { ...MANIFEST, ...options } })
+  const compiled = compileManifest(MANIFEST)
+  const cases: readonly (readonly [string, Buffer, RegExp])[] = [
+    ['nothing', Buffer.alloc(0), /too short/],
+    ['text', Buffer.alloc(500, 'text'), /no zip/],
+    ['a zip', zip('a.txt'), /holds no AndroidManifest.xml/],
+    ['an AAR', zip('AndroidManifest.xml', Buffer.from('<manifest/>')), /not compiled XML.*AAR/],
+    ['a zip of APKs', zip('base.apk'), /zip of APKs/],
+    ['a split', manifest({ split: 'config.de' }), /split "config.de".*without its base/],
+    ['a base that needs splits', manifest({ isSplitRequired: true }), /needs its splits/],
+    ['a preview', manifest({ minSdk: 'Tiramisu' }), /preview "Tiramisu"/],
+    ['a bad package name', manifest({ packageName: 'app' }), /package name "app"/],
+    ['a control character', manifest({ packageName: 'a\n.b' }), /package name "a\?.b"/],
+    ['a long version name', manifest({ versionName: 'v'.repeat(256) }), /more than 255/],
+    ['a huge version code', manifest({ versionCodeMajor: 0x7fffffff }), /version code is not from/],
+    [
+      'half a manifest',
+      zip('AndroidManifest.xml', compiled.subarray(0, compiled.length / 2)),
+      /is damaged/,
+    ],
+    [
+      'too large a manifest',
+      zip('AndroidManifest.xml', Buffer.alloc(800_000, compiled)),
+      /more than 786432/,
+    ],
+    [
+      'two manifests',
+      makeZip(Array(2).fill({ name: 'AndroidManifest.xml', bytes: compiled })),
+      /twice/,
+    ],
+  ]
+  for (const [name, bytes, reason] of cases)
+    t.match(await read(bytes), { kind: 'invalid', reason }, name)
+})
+
+t.test('a signature is told by its scheme and its signers', async (t) => {
+  const byName = new Map(makeVariants(keys).map(({ name, bytes }) => [name, bytes]))
+  const judge = (name: string) => read(byName.get(name) ?? Buffer.alloc(0))
+  const digests = { a: a.digest, b: b.digest, c: c.digest, ec: ec.digest }
+  t.match(await judge('unsigned'), { signing: { kind: 'unsigned' } })
+  t.match(await judge('a block without signatures'), { signing: { kind: 'unsigned' } })
+  t.match(await judge('v1'), verified('v1', [digests.a]))
+  t.match(await judge('v1, for Android 11'), verified('v1', [digests.a]))
+  t.match(await judge('v2, PSS'), verified('v2', [digests.a]))
+  t.match(await judge('v2 by two'), verified('v2', [digests.a, digests.ec]))
+  t.match(await judge('v1, v2 and v3'), verified('v3', [digests.a]))
+  t.match(await judge('rotated'), verified('v3', [digests.b], [digests.a]))
+  const thrice = [digests.a, digests.b, digests.c]
+  t.match(await judge('rotated three times'), verified('v3', [digests.ec], thrice))
+  t.match(await judge('v3 by two, one after the other'), verified('v3', [digests.b], [digests.a]))
+  const broken: Readonly<Record<string, RegExp>> = {
+    'v2 alone from API level 21': /no META-INF\/MANIFEST.MF/,
+    'v3 stripped': /v3 signature was stripped/,
+    'v2 stripped': /v2 signature was stripped/,
+    'v2, forged': /does not hold/,
+    'v2 and v3 by different ones': /of another signer/,
+    'v1 and v2 by different ones': /of different signers/,
+    'v1 without an entry': /does not name every entry/,
+    'rotated from another': /of another signer/,
+    'rotated in a circle': /proof of rotation does not hold/,
+    'v3 by two, with a gap': /leave out API levels/,
+    'v3 that ends': /does not serve/,
+    'a comment that was added': /changed after/,
+    'a flipped byte in stored content': /changed after/,
+    'a flipped byte in the certificate': /does not hold|damaged/,
+    'a flipped byte in stored content, v1': /differs from/,
+  }
+  for (const [name, reason] of Object.entries(broken)) {
+    t.match(await judge(name), { signing: { kind: 'broken', reason } }, name)
+  }
+})
+
+t.test('v3.1 takes over from v3 on newer phones', async (t) => {
+  const v31 = [{ key: b, minSdk: 33, lineage: [a] }]
+  const v3 = [{ key: a, rotationMinSdk: 33 }]
+  t.match(await make({ block: { v3, v31 } }), verified('v3', [b.digest], [a.digest]))
+  t.match(await make({ block: { v3 } }), { signing: { reason: /v3.1 signature was stripped/ } })
+  t.match(await make({ block: { v31 } }), { signing: { reason: /without one of scheme v3/ } })
+  const late = [{ key: a, rotationMinSdk: 34 }]
+  t.match(await make({ block: { v3: late, v31 } }), { signing: { reason: /stripped/ } })
+})
+
+t.test('a signature block of any shape is bounded', async (t) => {
+  const zip = makeSignedApk({ manifest: MANIFEST })
+  const extra = (count: number) =>
+    Array.from({ length: count }, () => [1, Buffer.alloc(0)] as const)
+  const many = insertSigningBlock(zip, { extra: extra(1_001), v2: [{ key: a }] })
+  t.match(await read(many), { signing: { kind: 'broken', reason: /too many parts/ } })
+  const large = insertSigningBlock(zip, { extra: [[0x7109871a, Buffer.alloc(300_000)]] })
+  t.match(await read(large), { signing: { kind: 'broken', reason: /too large/ } })
+  const eleven = insertSigningBlock(zip, { v2: Array(11).fill({ key: ec }) })
+  t.match(await read(eleven), { signing: { kind: 'broken', reason: /too many parts/ } })
+})
+
+t.test('reading ends when it is aborted', async (t) => {
+  const bytes = makeSignedApk({ manifest: MANIFEST, block: { v2: [{ key: a }] } })
+  const abort = new AbortController()
+  const source = memorySource(bytes)
+  const reading = readApkPackage(
+    {
+      sizeBytes: source.sizeBytes,
+      read(buffer, offset) {
+        abort.abort(new Error('enough'))
+        return source.read(buffer, offset)
+      },
+    },
+    { signal: abort.signal },
+  )
+  await t.rejects(reading, { message: 'enough' })
+})
+
+t.test('mutated files, in the short form', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-packages-'))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const print = (line: string) => t.comment(line)
+  const figures = await runPackages({ count: 3_000, seed: 7, sample: 20, mib: 8, dir, print })
+  for (const { promise, measured, isHeld, isTimed } of figures) {
+    t.ok(isHeld || isTimed, `${promise}: ${measured}`)
+  }
+})
