@@ -9,7 +9,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { median } from './measure.ts'
+import { median } from '../testkit/statistics.ts'
 
 interface Context {
   readonly requestId: string

@@ -3,7 +3,7 @@
  * `N ns/line` of CPU for as many lines as asked for, or with --heap the heap over 1,000,000 lines.
  */
 import { setImmediate as turn } from 'node:timers/promises'
-import { createLogger } from '../src/telemetry/logger.ts'
+import { createLogger } from '../src/telemetry/log/logger.ts'
 
 const BATCH = 1000
 const BUFFER_BYTES = 4 << 20

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { median } from './measure.ts'
+import { median } from '../testkit/statistics.ts'
 
 const { values } = parseArgs({
   options: {

@@ -1,8 +1,8 @@
 /** The service without its metrics, for the "off" side of bench/telemetry.ts: same process, nothing observed. */
-import { runProcess } from '../src/process.ts'
-import { Counter } from '../src/telemetry/counter.ts'
-import { Histogram } from '../src/telemetry/histogram.ts'
-import type { Metrics } from '../src/telemetry/metrics.ts'
+import { runProcess } from '../src/app/process.ts'
+import { Counter } from '../src/telemetry/metrics/counter.ts'
+import { Histogram } from '../src/telemetry/metrics/histogram.ts'
+import type { Metrics } from '../src/telemetry/metrics/metrics.ts'
 
 function noMetrics(): Metrics {
   const counter = new Counter()

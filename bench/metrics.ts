@@ -11,8 +11,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { createMetrics, type Metrics, type RouteMetrics } from '../src/telemetry/metrics.ts'
-import { median } from './measure.ts'
+import { createMetrics, type Metrics, type RouteMetrics } from '../src/telemetry/metrics/metrics.ts'
+import { median } from '../testkit/statistics.ts'
 
 const { values } = parseArgs({
   options: {

@@ -1,10 +1,10 @@
 /** Whether two databases run the group statement alike: what its plan reads and writes, by which index. */
 import { createHash } from 'node:crypto'
 import { heartbeatItem } from '../drills/heartbeat-item.ts'
-import type { Explained } from '../drills/plans/explain.ts'
-import type { HeartbeatItem } from '../src/db/heartbeats.ts'
+import type { HeartbeatItem } from '../src/db/heartbeats/heartbeats.ts'
 import type { Secret } from '../src/security/tokens.ts'
-import { seededToken } from './seeded-fleet.ts'
+import type { Explained } from '../testkit/explain.ts'
+import { seededToken } from '../testkit/seeded-fleet.ts'
 
 /** The indexes that a statement used, and how much it read. */
 export function planShape({ name, nodes }: Explained): string {

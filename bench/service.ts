@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { registrationBody } from '../sim/device-body.ts'
+import { registrationBody } from '../sim/device/body.ts'
 import { issueEnrollmentTokens } from '../sim/fleet.ts'
-import { bodyOf, createSend, jsonHeaders, textOf } from '../sim/http.ts'
+import { bodyOf, createSend, jsonHeaders, textOf } from '../testkit/http/client.ts'
 
 export interface BenchService {
   readonly origin: string

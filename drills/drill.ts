@@ -29,7 +29,7 @@ type Values<O extends Options> = {
       : boolean
 }
 
-export interface DrillPlace {
+export interface DrillEnvironment {
   /** Its own directory, empty, removed afterwards. */
   readonly dir: string
   readonly print: (line: string) => void
@@ -40,13 +40,13 @@ export interface Drill {
   readonly name: string
   readonly promise: string
   readonly options: Options
-  run(values: Readonly<Record<string, Value>>, place: DrillPlace): Promise<readonly Figure[]>
+  run(values: Readonly<Record<string, Value>>, place: DrillEnvironment): Promise<readonly Figure[]>
 }
 
 export function defineDrill<const O extends Options>(
   drill: Omit<Drill, 'options' | 'run'> & {
     readonly options: O
-    readonly run: (values: Values<O>, place: DrillPlace) => Promise<readonly Figure[]>
+    readonly run: (values: Values<O>, place: DrillEnvironment) => Promise<readonly Figure[]>
   },
 ): Drill {
   return { ...drill, run: (values, place) => drill.run(values as Values<O>, place) } // read by main.ts as `options` says

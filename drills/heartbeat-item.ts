@@ -1,6 +1,7 @@
 /** Heartbeats as their group statement takes them, without a phone and without the wire. */
-import type { Heartbeat } from '../src/core/heartbeat.ts'
-import type { HeartbeatItem } from '../src/db/heartbeats.ts'
+
+import type { HeartbeatItem } from '../src/db/heartbeats/heartbeats.ts'
+import type { Heartbeat } from '../src/domain/heartbeat.ts'
 
 /** From the phone of this token, which says that it is well, and what is in `said`. */
 export function heartbeatItem(

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { collectWarnings } from '../sim/process-warnings.ts'
+import { collectWarnings } from '../testkit/process/warnings.ts'
 import { type Drill, type Figure, printFigures, UsageError, type Value } from './drill.ts'
 import { DRILLS } from './index.ts'
 

@@ -21,6 +21,8 @@ import { fileURLToPath } from 'node:url'
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** In the outDir: what it was made from, and what it held then. */
 const STAMP = '.made-from'
+/** Programs that are called by a path of before: operators have it in their notes. */
+const FORMER = { 'why.js': './cli/why.js' }
 const LOCK_POLL_MS = 50
 
 const require = createRequire(import.meta.url)
@@ -47,6 +49,10 @@ function build() {
     const how = { cwd: ROOT, stdio: ['ignore', 2, 2] }
     const { status } = spawnSync(process.execPath, [tsc, '-p', project, '--outDir', draft], how)
     if (status !== 0) return status ?? 1
+    const src = compilerOptions.rootDir === 'src' ? draft : join(draft, 'src')
+    for (const [former, now] of Object.entries(FORMER)) {
+      writeFileSync(join(src, former), `import '${now}'\n`)
+    }
     rmSync(join(outDir, STAMP), { force: true })
     swap(draft)
     const stamp = join(draft, STAMP)

@@ -1,11 +1,11 @@
 /** Many simulated phones against one origin: enroll all, let them live, and count what the service answered. */
 import { setMaxListeners } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
-import { Device, type DeviceOptions } from './device.ts'
-import { type DeviceCounts, sumCounts } from './device-counts.ts'
-import type { Habits } from './device-habits.ts'
-import type { FcmStandIn } from './fcm-stand-in.ts'
-import { asJsonObject, bodyOf, jsonHeaders, type Send, textOf } from './http.ts'
+import { asJsonObject, bodyOf, jsonHeaders, type Send, textOf } from '../testkit/http/client.ts'
+import { type DeviceCounts, sumCounts } from './device/counts.ts'
+import { Device, type DeviceOptions } from './device/device.ts'
+import type { Habits } from './device/habits.ts'
+import type { FakeFcm } from './fcm/fake-fcm.ts'
 
 export interface FleetOptions
   extends Pick<DeviceOptions, 'send' | 'nowMs' | 'random' | 'run' | 'listener'> {
@@ -13,7 +13,7 @@ export interface FleetOptions
   /** What sets the phone with this index apart. */
   readonly habitsOf?: (index: number) => Partial<Habits>
   /** Where their push tokens are registered; absent: they have none. */
-  readonly push?: Pick<FcmStandIn, 'register'>
+  readonly push?: Pick<FakeFcm, 'register'>
 }
 
 export interface FleetReport {
@@ -115,15 +115,17 @@ export async function issueEnrollmentTokens(
   const issued = new Map<string, string>()
   for (const batch of chunksOf(chunksOf(aliases, phonesPerToken), MAX_BATCH)) {
     const bound = batch.map(([alias = null]) => (phonesPerToken === 1 ? alias : null))
-    const answer = await send({
+    const response = await send({
       method: 'POST',
       path: '/v1/enroll-tokens',
       headers: jsonHeaders(adminToken),
       body: JSON.stringify({ aliases: bound, uses_allowed: phonesPerToken }),
     })
-    const { tokens, code } = bodyOf(answer)
-    if (answer.status !== 201 || !Array.isArray(tokens)) {
-      throw new Error(`enrollment tokens were answered with ${answer.status} ${code ?? ''}`.trim())
+    const { tokens, code } = bodyOf(response)
+    if (response.status !== 201 || !Array.isArray(tokens)) {
+      throw new Error(
+        `enrollment tokens were answered with ${response.status} ${code ?? ''}`.trim(),
+      )
     }
     for (const [index, sharers] of batch.entries()) {
       const token = textOf(asJsonObject(tokens[index]) ?? {}, 'token')

@@ -1,4 +1,4 @@
 /** What `npm start` and the production image run. */
-import { runProcess } from './process.ts'
+import { runProcess } from './app/process.ts'
 
 runProcess()

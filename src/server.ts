@@ -1,47 +1,47 @@
 /** Composition root: makes each part once, from the configuration, and hands it to those who use it. */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
-import { createSlots } from './apk/slots.ts'
-import { createApkParts, MAX_UPLOADS } from './apk-parts.ts'
-import { backgroundFailures } from './background-failures.ts'
-import type { Config } from './config.ts'
-import { commandData, commandKey } from './core/command-message.ts'
-import { AppError } from './core/errors.ts'
-import type { AtFailpoint } from './core/failpoint.ts'
-import { createUuidV7 } from './core/ids.ts'
-import { KeyedSignal } from './core/keyed-signal.ts'
-import { Pace } from './core/pace.ts'
-import { joined, within } from './core/wait.ts'
-import { createDatabaseParts } from './database-parts.ts'
-import { DatabaseHealth } from './db/health.ts'
-import { ping } from './db/installation.ts'
+import { createApkParts, MAX_UPLOADS } from './app/apk-storage.ts'
+import { backgroundFailures } from './app/background-failures.ts'
+import { createDatabaseParts } from './app/database.ts'
+import { createHeartbeats, HEARTBEAT_DEADLINE_MS } from './app/heartbeat-group.ts'
+import { type LifecycleDeps, type ServiceState, start, stop, unready } from './app/lifecycle.ts'
+import { listen } from './app/listening.ts'
+import { createMaintenance } from './app/maintenance.ts'
+import { createSender } from './app/push.ts'
+import { type OpenedDatabase, openDatabase, StartError } from './app/startup.ts'
+import { readVersion } from './app/version.ts'
+import type { Config } from './config/config.ts'
+import { DatabaseHealth } from './db/health/health.ts'
 import { prunes } from './db/retention.ts'
-import { createHeartbeats, HEARTBEAT_DEADLINE_MS } from './heartbeats.ts'
+import { ping } from './db/schema/installation.ts'
+import { commandData, commandKey } from './domain/command-message.ts'
+import { AppError } from './domain/errors.ts'
+import type { AtFailpoint } from './domain/failpoint.ts'
+import { createUuidV7 } from './domain/ids.ts'
+import { Pace } from './domain/pace.ts'
 import { addressSet } from './http/client-address.ts'
-import { connectionLimit } from './http/connections.ts'
+import { connectionLimit } from './http/connection/connections.ts'
 import { createListener } from './http/listener.ts'
-import { type LifecycleDeps, type ServiceState, start, stop, unready } from './lifecycle.ts'
-import { listen } from './listening.ts'
-import { createMaintenance } from './maintenance.ts'
-import { routeTable } from './routes/index.ts'
+import { Notifier } from './lib/notifier.ts'
+import { createSemaphore } from './lib/slots.ts'
+import { singleFlight, waitAtMost } from './lib/timeouts.ts'
+import { routeTable } from './routes/table.ts'
 import { createApkLimits } from './security/apk-limits.ts'
 import { rateLimited, refuseDevice, refuseEnrollment } from './security/denial.ts'
 import { createGuards } from './security/guard.ts'
 import { createSignatures, SIGNATURE_WINDOW_S } from './security/signature.ts'
 import { batchTokens, issueDeviceToken } from './security/tokens.ts'
-import { createSender } from './sender.ts'
-import { type OpenedDatabase, openDatabase, StartError } from './startup.ts'
-import { BACKGROUND, type Line } from './telemetry/events.ts'
-import type { Logger } from './telemetry/logger.ts'
-import type { createMetrics } from './telemetry/metrics.ts'
-import { PROMETHEUS_CONTENT_TYPE } from './telemetry/prometheus.ts'
-import { readVersion } from './version.ts'
+import { BACKGROUND, type Line } from './telemetry/log/events.ts'
+import type { Logger } from './telemetry/log/logger.ts'
+import type { createMetrics } from './telemetry/metrics/metrics.ts'
+import { PROMETHEUS_CONTENT_TYPE } from './telemetry/metrics/prometheus.ts'
 
 /** What the process gives the service besides its configuration. */
 export interface Edges {
   readonly logger: Logger
   /** Notes for people, on stderr. */
-  readonly say: (text: string) => void
+  readonly printNotice: (text: string) => void
   readonly createMetrics: typeof createMetrics
   /** Of this process, sockets among them. */
   readonly maxOpenFiles: number
@@ -63,7 +63,7 @@ const MAX_WAITING_REQUESTS = 128
 /** Listens as soon as it can; `ready` tells when the database was prepared. */
 export async function startServer(config: Config, edges: Edges): Promise<Service> {
   const startedAtMs = performance.now()
-  const opened = await openDatabase(config, edges.say)
+  const opened = await openDatabase(config, edges.printNotice)
   try {
     return await compose(config, edges, opened, startedAtMs)
   } catch (error) {
@@ -94,14 +94,14 @@ async function compose(
     instance,
     failpoint,
     log: background,
-    say: edges.say,
+    say: edges.printNotice,
     nowMs,
   })
   const heartbeats = createHeartbeats({ store: stores.storeHeartbeats, failpoint, nowMs })
-  const changed = new KeyedSignal()
-  const onChanged = (requestId: string) => changed.notify(requestId)
-  const tellFailure = backgroundFailures({ log: logger, health, nowMs })
-  const pingOnce = joined(() => ping(stores.database, health.needsWrite))
+  const commandChanges = new Notifier()
+  const commandChanged = (requestId: string) => commandChanges.notify(requestId)
+  const reportFailure = backgroundFailures({ log: logger, health, nowMs })
+  const pingOnce = singleFlight(() => ping(stores.database, health.needsWrite))
   const maintenance = createMaintenance({
     partitions: stores.partitions,
     queue: stores.queue,
@@ -110,11 +110,11 @@ async function compose(
       signatureS: 3 * SIGNATURE_WINDOW_S,
     }),
     log: logger,
-    tellFailure,
+    reportFailure,
     nowMs,
     probe: async () => (health.isDown ? pingOnce() : undefined),
     watch,
-    onEnded: onChanged,
+    commandChanged,
   })
   const metrics = edges.createMetrics({
     actions: config.commandActions,
@@ -152,8 +152,8 @@ async function compose(
     now,
     nowMs,
     observeLatency: (latencyMs, action) => metrics.fcmDispatchLatency(action).observe(latencyMs),
-    onRecorded: onChanged,
-    tellFailure: (error) => tellFailure('dispatch', error),
+    commandChanged,
+    reportFailure: (error) => reportFailure('dispatch', error),
     failpoint,
   })
 
@@ -162,7 +162,7 @@ async function compose(
     hmacSecrets: config.hmacSecrets,
     authenticateDevice: stores.deviceTokens.authenticate,
     enrollmentTokens: stores.tokens,
-    hasDevices: joined(stores.devices.exist),
+    hasDevices: singleFlight(stores.devices.exist),
   })
   const signatures = createSignatures({
     adminSecret: config.adminHmacSecret,
@@ -207,14 +207,14 @@ async function compose(
     pace: new Pace(config.heartbeatIntervalS, config.deviceOfflineS),
     ingested: metrics.heartbeatsIngested,
     dedupHits: metrics.heartbeatsDedupHits,
-    onEnded: onChanged,
+    commandChanged,
     wakeDispatcher: () => sender?.dispatcher.wake(),
     isPushOn: sender !== undefined,
     senderTrouble: () => sender?.dispatcher.trouble,
     actions: config.commandActions,
     offlineAfterS: config.deviceOfflineS,
-    news: (requestId, timeoutMs, signal) => changed.wait(requestId, timeoutMs, signal),
-    takeWaitPlace: createSlots(MAX_WAITING_REQUESTS).take,
+    waitForChange: (id, timeoutMs, signal) => commandChanges.wait(id, timeoutMs, signal),
+    tryAcquireWait: createSemaphore(MAX_WAITING_REQUESTS).tryAcquire,
     maxPerHour: config.rateLimitTokensPerHour,
     apkDownload: metrics.apkDownload,
     defaultBuildType: config.apkDefaultBuildType,
@@ -225,7 +225,7 @@ async function compose(
     unready: () =>
       unready(state, closing.signal, {
         trouble: () => health.trouble,
-        answeredMsAgo: () => stores.database.answeredMsAgo,
+        msSinceResponse: () => stores.database.msSinceResponse,
         isBusy: () => stores.database.waiting > 0,
         ping: pingOnce,
       }),
@@ -268,14 +268,14 @@ async function compose(
     secrets: stores.secrets,
     observe: health.report,
     trouble: () => health.trouble,
-    say: edges.say,
+    printNotice: edges.printNotice,
     listener,
     sender,
     maintenance,
     heartbeats,
     failpoint,
     async closeRest(deadlineMs, hurry) {
-      await within(stores.close(deadlineMs), deadlineMs, hurry)
+      await waitAtMost(stores.close(deadlineMs), deadlineMs, hurry)
       metrics.close()
       await opened.close()
     },

@@ -52,24 +52,51 @@ const CONTRACT = [
 /** `folder/file` under src, what it must not import, and what it may. */
 const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: readonly string[] }[] =
   [
-    ...['core', 'telemetry'].map((folder) => ({
-      file: `${folder}/x.ts`,
+    {
+      file: 'domain/x.ts',
       refused: [
-        `import { a } from '../db/pool.ts'`,
+        `import { a } from '../db/postgres/pool.ts'`,
         `import { a } from '../http/route.ts'`,
         `import type { A } from '../server.ts'`,
         `import { a } from '../../sim/apk.ts'`,
         `import pg from 'pg'`,
         `import { JWT } from 'google-auth-library'`,
       ],
-      allowed: [`import { a } from './a.ts'`, `import { randomBytes } from 'node:crypto'`],
-    })),
+      allowed: [
+        `import { a } from './a.ts'`,
+        `import { a } from '../lib/text.ts'`,
+        `import { randomBytes } from 'node:crypto'`,
+      ],
+    },
     {
-      file: 'why/x.ts',
+      file: 'lib/x.ts',
       refused: [
-        `import { a } from '../core/errors.ts'`,
-        `import type { A } from '../db/devices.ts'`,
-        `import { a } from '../http/fields.ts'`,
+        `import { a } from '../db/postgres/pool.ts'`,
+        `import { a } from '../domain/command.ts'`,
+        `import type { A } from '../server.ts'`,
+        `import { a } from '../../sim/apk.ts'`,
+        `import pg from 'pg'`,
+      ],
+      allowed: [`import { a } from './a.ts'`, `import { AppError } from '../domain/errors.ts'`],
+    },
+    {
+      file: 'telemetry/log/x.ts',
+      refused: [
+        `import { a } from '../../db/postgres/pool.ts'`,
+        `import { a } from '../../domain/errors.ts'`,
+        `import { a } from '../../http/route.ts'`,
+        `import type { A } from '../../server.ts'`,
+        `import { a } from '../../../sim/apk.ts'`,
+        `import pg from 'pg'`,
+      ],
+      allowed: [`import { a } from './a.ts'`, `import { a } from '../metrics/registry.ts'`],
+    },
+    {
+      file: 'cli/why/x.ts',
+      refused: [
+        `import { a } from '../../domain/errors.ts'`,
+        `import type { A } from '../../db/devices/devices.ts'`,
+        `import { a } from '../../http/fields.ts'`,
         `import pg from 'pg'`,
       ],
       allowed: [`import { ago } from './ago.ts'`],
@@ -77,40 +104,53 @@ const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: rea
     {
       file: 'http/x.ts',
       refused: [
-        `import { a } from '../db/pool.ts'`,
-        `import type { A } from '../routes/index.ts'`,
+        `import { a } from '../db/postgres/pool.ts'`,
+        `import type { A } from '../routes/table.ts'`,
         `import { a } from '../apk/spool.ts'`,
         `import { a } from '../push/fcm.ts'`,
-        `import { a } from '../config.ts'`,
+        `import { a } from '../config/config.ts'`,
         `import { a } from '../../sim/apk.ts'`,
         `import pg from 'pg'`,
         `import { JWT } from 'google-auth-library'`,
       ],
       allowed: [
         `import { Router } from '../router.ts'`,
-        `import { a } from '../core/errors.ts'`,
+        `import { a } from '../domain/errors.ts'`,
         `import { a } from '../security/denial.ts'`,
-        `import type { Log } from '../telemetry/events.ts'`,
+        `import type { Log } from '../telemetry/log/events.ts'`,
       ],
     },
     {
-      file: 'routes/x.ts',
+      file: 'http/connection/x.ts',
       refused: [
-        `import { a } from '../db/commands.ts'`,
-        `import { QUERY } from '../db/commands.ts'`,
-        `import { a } from '../push/fcm.ts'`,
-        `import { a } from '../security/guard.ts'`,
-        `import { a } from '../apk/spool.ts'`,
-        `import type { A } from '../telemetry/events.ts'`,
-        `import type { A } from '../config.ts'`,
-        `import { a } from '../../sim/apk.ts'`,
+        `import { a } from '../../db/postgres/pool.ts'`,
+        `import { a } from '../../config/config.ts'`,
+        `import { a } from '../../../sim/apk.ts'`,
+      ],
+      allowed: [
+        `import type { Exchange } from '../exchange.ts'`,
+        `import { a } from '../../lib/linked-list.ts'`,
+      ],
+    },
+    {
+      file: 'routes/commands/x.ts',
+      refused: [
+        `import { a } from '../../db/commands/commands.ts'`,
+        `import { QUERY } from '../../db/commands/commands.ts'`,
+        `import { a } from '../../push/fcm.ts'`,
+        `import { a } from '../../security/guard.ts'`,
+        `import { a } from '../../apk/spool.ts'`,
+        `import type { A } from '../../telemetry/log/events.ts'`,
+        `import type { A } from '../../config/config.ts'`,
+        `import { a } from '../../../sim/apk.ts'`,
         `import pg from 'pg'`,
         `import { JWT } from 'google-auth-library'`,
       ],
       allowed: [
-        `import { json } from '../http/route.ts'`,
-        `import { AppError } from '../core/errors.ts'`,
-        `import type { CommandRow } from '../db/commands.ts'`,
+        `import { json } from '../../http/route.ts'`,
+        `import { AppError } from '../../domain/errors.ts'`,
+        `import { a } from '../apks/build-json.ts'`,
+        `import type { CommandRow } from '../../db/commands/commands.ts'`,
       ],
     },
     ...['push', 'security', 'apk'].map((folder) => ({
@@ -119,31 +159,32 @@ const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: rea
         ...['routes', 'http', 'db', 'push', 'security', 'apk']
           .filter((other) => other !== folder)
           .map((other) => `import type { A } from '../${other}/a.ts'`),
-        `import { a } from '../telemetry/logger.ts'`,
-        `import type { A } from '../config.ts'`,
+        `import { a } from '../telemetry/log/logger.ts'`,
+        `import type { A } from '../config/config.ts'`,
         `import { a } from '../../sim/apk.ts'`,
         `import pg from 'pg'`,
       ],
       allowed: [
-        `import { a } from '../core/errors.ts'`,
-        `import type { Log } from '../telemetry/events.ts'`,
+        `import { a } from '../domain/errors.ts'`,
+        `import type { Log } from '../telemetry/log/events.ts'`,
       ],
     })),
     {
-      file: 'db/x.ts',
+      file: 'db/commands/x.ts',
       refused: [
         ...['routes', 'http', 'push', 'security', 'apk'].map(
-          (other) => `import type { A } from '../${other}/a.ts'`,
+          (other) => `import type { A } from '../../${other}/a.ts'`,
         ),
-        `import { a } from '../telemetry/logger.ts'`,
-        `import type { A } from '../config.ts'`,
-        `import { a } from '../../sim/apk.ts'`,
+        `import { a } from '../../telemetry/log/logger.ts'`,
+        `import type { A } from '../../config/config.ts'`,
+        `import { a } from '../../../sim/apk.ts'`,
         `import { JWT } from 'google-auth-library'`,
       ],
       allowed: [
         `import pg from 'pg'`,
-        `import { a } from '../core/wait.ts'`,
-        `import type { Line } from '../telemetry/events.ts'`,
+        `import { a } from '../../lib/timeouts.ts'`,
+        `import { a } from '../devices/push-token-limit.ts'`,
+        `import type { Line } from '../../telemetry/log/events.ts'`,
       ],
     },
   ]
@@ -207,7 +248,19 @@ t.test('imports that the layers forbid are refused by the linter', async (t) => 
 
 t.test('console is refused under src', async (t) => {
   const text = `console.log('x')\n`
-  const under = ['', 'core/', 'db/', 'http/', 'routes/', 'push/', 'security/', 'telemetry/', 'apk/']
+  const under = [
+    '',
+    'app/',
+    'domain/',
+    'lib/',
+    'db/',
+    'http/',
+    'routes/',
+    'push/',
+    'security/',
+    'telemetry/',
+    'apk/',
+  ]
   const files = under.map((folder) => `src/${folder}planted.ts`)
   const found = lint(t, new Map(files.map((file) => [file, text])))
   for (const file of files) t.equal(found.get(file), 'noConsole', file)
@@ -240,10 +293,10 @@ t.test('nothing but the log gets at stdout, and by one file', async (t) => {
     waysIn(readFileSync(path, 'utf8')).map((way) => `${relative(SRC, path)}: ${way}`),
   )
   t.same(found.toSorted(), [
-    'process.ts: fd: 1',
-    'process.ts: process.stdout', // --help and --version, instead of a service
-    'telemetry/chunk-writer.ts: process.stdout',
-    'why.ts: process.stdout', // a process of its own, with no log
+    'app/process.ts: fd: 1',
+    'app/process.ts: process.stdout', // --help and --version, instead of a service
+    'cli/why.ts: process.stdout',
+    'telemetry/log/chunk-writer.ts: process.stdout',
   ])
 })
 
@@ -255,9 +308,10 @@ t.test('what the linter cannot see holds as well', async (t) => {
     for (const [, isType, names = '', from = ''] of readFileSync(path, 'utf8').matchAll(IMPORT)) {
       // Nobody imports development code; the router imports nothing of ours.
       const isFree =
-        !/(^|\/)(sim|test|bench)\//.test(from) && !/^router\.ts \./.test(`${file} ${from}`)
+        !/(^|\/)(sim|test|testkit|drills|bench)\//.test(from) &&
+        !/^router\.ts \./.test(`${file} ${from}`)
       // Routes take only types from these, classes (which look like types to the linter) included.
-      const mustBeType = /^routes\/\S+ \.\.\/(db|push|security|apk)\//.test(`${file} ${from}`)
+      const mustBeType = /^routes\/\S+ (?:\.\.\/)+(db|push|security|apk)\//.test(`${file} ${from}`)
       const values = names
         .replace(/[{}]/g, '')
         .split(',')
@@ -299,8 +353,8 @@ t.test('npm may run the install scripts that there are, and no others', async (t
 })
 
 t.test('the route table is the contract, and names the file of each route', async (t) => {
-  const table = readFileSync(join(SRC, 'routes/index.ts'), 'utf8')
-  const rows = [...table.matchAll(/\/\/ +(GET|POST|PUT|DELETE) +(\/\S+) +([a-z-]+\.ts)$/gm)]
+  const table = readFileSync(join(SRC, 'routes/table.ts'), 'utf8')
+  const rows = [...table.matchAll(/\/\/ +(GET|POST|PUT|DELETE) +(\/\S+) +([a-z/-]+\.ts)$/gm)]
   t.same(rows.map(([, method, path]) => `${method} ${path}`).sort(), [...CONTRACT].sort())
   for (const [, method, path = '', file = ''] of rows) {
     const source = join(SRC, 'routes', file)

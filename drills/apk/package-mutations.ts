@@ -7,7 +7,7 @@ import { makeSignedApk } from '../../sim/apk/signed-apk.ts'
 import { insertSigningBlock } from '../../sim/apk/signing-block.ts'
 import type { VariantKeys } from '../../sim/apk/variant.ts'
 import { makeZip, type ZipEntry } from '../../sim/apk/zip.ts'
-import type { Dice } from '../dice.ts'
+import type { Dice } from '../../testkit/dice.ts'
 
 export interface Mutated {
   readonly from: string

@@ -11,7 +11,7 @@ import { makeSignedApk } from '../../sim/apk/signed-apk.ts'
 import { createVariantKeys, type VariantKeys } from '../../sim/apk/variant.ts'
 import { readApkPackage } from '../../src/apk/package/read-package.ts'
 import { type ApkSource, fileSource } from '../../src/apk/package/source.ts'
-import { Dice } from '../dice.ts'
+import { Dice } from '../../testkit/dice.ts'
 import type { Figure } from '../drill.ts'
 import { createMutator, type Mutated } from './package-mutations.ts'
 

@@ -1,17 +1,17 @@
 /** A row that is no load but a question: each check has one right answer. */
-import { createSend, type HttpRequest, type Send } from '../../sim/http.ts'
+import { createSend, type HttpRequest, type Send } from '../../testkit/http/client.ts'
+import { startReplica } from '../../testkit/service.ts'
+import { serviceSettings } from '../../testkit/service-settings.ts'
 import type { Figure } from '../drill.ts'
-import { startReplica } from '../replica.ts'
-import { serviceSettings } from '../service-settings.ts'
 import { type Criterion, figureOf } from './criterion.ts'
+import type { Environment } from './environment.ts'
 import { LinesAccount } from './lines-account.ts'
-import type { Place } from './place.ts'
 
 export interface CheckRow {
   /** Of attacks.md. */
   readonly row: number
   readonly title: string
-  readonly run: (place: Place) => Promise<readonly Criterion[]>
+  readonly run: (place: Environment) => Promise<readonly Criterion[]>
 }
 
 export interface Checked {
@@ -19,7 +19,7 @@ export interface Checked {
   readonly lines: LinesAccount
 }
 
-export async function runCheckRow(row: CheckRow, place: Place): Promise<Figure> {
+export async function runCheckRow(row: CheckRow, place: Environment): Promise<Figure> {
   return figureOf(`row ${row.row}, ${row.title}`, await row.run(place))
 }
 
@@ -35,7 +35,7 @@ export function allAre(bar: string, cases: number, odd: readonly string[]): Crit
 
 /** A service of its own for as long as `work` takes. */
 export async function onService<T>(
-  place: Place,
+  place: Environment,
   settings: Readonly<Record<string, string>>,
   work: (checked: Checked) => Promise<T>,
 ): Promise<T> {

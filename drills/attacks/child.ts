@@ -35,9 +35,9 @@ export function startChild<Question extends object, Reply>(module: string): Chil
 }
 
 /** Replies to each question of the process that forked this one, and ends with it. */
-export function serve<Question, Reply>(answer: (question: Question) => Promise<Reply>): void {
+export function serve<Question, Reply>(response: (question: Question) => Promise<Reply>): void {
   process.on('message', (question) => {
-    answer(question as Question).then(
+    response(question as Question).then(
       (reply) => process.send?.({ reply }),
       (error: unknown) => process.send?.({ error: String(error) }),
     )

@@ -3,9 +3,9 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { Figure } from '../drill.ts'
 import type { Assault, AssaultReport } from './attackers/assault.ts'
 import { countsText, figureOf } from './criterion.ts'
+import type { Environment } from './environment.ts'
 import type { Length } from './length.ts'
 import { aliveCriterion, linesCriterion, servedCriterion } from './load-row.ts'
-import type { Place } from './place.ts'
 import {
   readBursts,
   stickingDownloads,
@@ -19,7 +19,7 @@ export interface HeapRun {
   /** Of the heap: --max-old-space-size. */
   readonly mib: number
   readonly minutes: number
-  readonly place: Place
+  readonly place: Environment
   readonly length: Length
   readonly print: (line: string) => void
 }

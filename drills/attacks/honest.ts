@@ -1,7 +1,7 @@
 /** A process of honest clients: phones at a fixed rate, a phone that errs now and then, and an admin who looks. */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
-import { jsonHeaders } from '../../sim/http.ts'
-import { type LoadReport, type LoadRequest, runLoad } from '../../sim/load.ts'
+import { type LoadReport, type LoadRequest, runLoad } from '../../sim/load/load.ts'
+import { jsonHeaders } from '../../testkit/http/client.ts'
 import { serve } from './child.ts'
 import { HONEST, type HonestKind } from './honest-kinds.ts'
 

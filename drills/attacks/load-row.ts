@@ -1,14 +1,14 @@
 /** A row that is an attack beside honest load: windows of quiet and of attack by turns, and what must hold of each such row. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { type Comparison, compare } from '../compare.ts'
+import { type Comparison, compare } from '../../testkit/compare.ts'
 import type { Figure } from '../drill.ts'
-import { servedAll } from '../stdout-phases.ts'
+import { servedAll } from '../stdout/phases.ts'
 import type { AssaultReport } from './attackers/assault.ts'
 import { type Criterion, countsText, figureOf, GROSS } from './criterion.ts'
+import type { Environment } from './environment.ts'
 import { HONEST, type HonestKind } from './honest-kinds.ts'
 import type { Length } from './length.ts'
 import type { LinesAccount } from './lines-account.ts'
-import type { Place } from './place.ts'
 import { type Look, Stage, type StageEnd, type StageOptions } from './stage.ts'
 
 export interface LoadRow {
@@ -24,7 +24,7 @@ export interface LoadRow {
   /** Downloads that the service grants while this goes on: each may cost 1 MiB (F8). */
   readonly downloads?: number
   /** Before the service starts. */
-  readonly begin: (length: Length, place: Place) => Promise<Beginning>
+  readonly begin: (length: Length, place: Environment) => Promise<Beginning>
 }
 
 export interface Beginning {
@@ -53,7 +53,7 @@ const SETTLE_MS = 2_000
 const MIB = 1024 * 1024
 
 export interface RowRun {
-  readonly place: Place
+  readonly place: Environment
   readonly length: Length
   readonly print: (line: string) => void
 }

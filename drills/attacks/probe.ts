@@ -1,6 +1,6 @@
 /** A process that does nothing but ask /healthz every 50 ms, each time on a new connection, as a supervisor does. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { LoadConnection } from '../../sim/load-connection.ts'
+import { LoadConnection } from '../../sim/load/connection.ts'
 import { serve } from './child.ts'
 
 /** `start` once; then each `read` returns what came since the last one. */
@@ -36,7 +36,7 @@ async function ask(port: number): Promise<void> {
   const connection = new LoadConnection({ host: '127.0.0.1', port }, () => {})
   const timer = setTimeout(() => connection.destroy(), TIMEOUT_MS)
   const status = await new Promise((resolve) =>
-    connection.send(REQUEST, (answer) => resolve(answer?.status)),
+    connection.send(REQUEST, (response) => resolve(response?.status)),
   )
   clearTimeout(timer)
   connection.destroy()

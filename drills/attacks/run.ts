@@ -1,10 +1,10 @@
 /** The run of promise R13: row after row, each on a service of its own; or the first three at once on a small heap. */
 import type { Figure } from '../drill.ts'
 import { runCheckRow } from './check-row.ts'
+import { prepareEnvironment } from './environment.ts'
 import { runSmallHeap } from './heap.ts'
 import type { Length } from './length.ts'
 import { runLoadRow } from './load-row.ts'
-import { preparePlace } from './place.ts'
 import { BYTES_ROWS } from './rows/bytes.ts'
 import { CLIENTS_ROWS } from './rows/clients.ts'
 import { DOWNLOADS_ROWS } from './rows/downloads.ts'
@@ -33,7 +33,7 @@ export const ROWS: ReadonlySet<number> = new Set(
 export async function runAttacks(run: AttacksRun): Promise<readonly Figure[]> {
   const { databaseUrl, dir, rows = ROWS, length, heap, print } = run
   print(`Node ${process.version}`)
-  const place = await preparePlace(databaseUrl, dir)
+  const place = await prepareEnvironment(databaseUrl, dir)
   if (heap !== undefined) return [await runSmallHeap({ ...heap, place, length, print })]
   const byRow = [
     ...LOAD_ROWS.map((row) => ({

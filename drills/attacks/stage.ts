@@ -1,18 +1,19 @@
 /** One service under attack, with everything that watches it: honest clients, a prober, its memory, its log. */
-import { residentBytes } from '../../bench/processes.ts'
-import { createSend, type Send } from '../../sim/http.ts'
-import { type Ended, type Replica, startReplica } from '../replica.ts'
-import { ADMIN_TOKEN, serviceSettings } from '../service-settings.ts'
+
+import { createSend, type Send } from '../../testkit/http/client.ts'
+import { residentBytes } from '../../testkit/processes.ts'
+import { type Ended, type Replica, startReplica } from '../../testkit/service.ts'
+import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import type { Assault, AssaultReport } from './attackers/assault.ts'
 import { type Child, startChild } from './child.ts'
+import type { Environment } from './environment.ts'
 import type { HonestQuestion, HonestReply, HonestResult } from './honest.ts'
 import type { Length } from './length.ts'
 import { LinesAccount } from './lines-account.ts'
-import type { Place } from './place.ts'
 import type { ProbeQuestion, ProbeReply } from './probe.ts'
 
 export interface StageOptions {
-  readonly place: Place
+  readonly place: Environment
   readonly settings?: Readonly<Record<string, string>>
   readonly maxOpenFiles?: number | undefined
   /** Of the service's heap, MiB; undefined: Node's own. */

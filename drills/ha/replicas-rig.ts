@@ -1,23 +1,23 @@
 /** Two replicas on one PostgreSQL, each under its share of a load, and all that is watched meanwhile. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
-import { nothingMissing } from '../acknowledged.ts'
-import { AnswerWatch, type Phase, sumOf } from '../answer-watch.ts'
-import type { DrillPlace, Figure } from '../drill.ts'
-import { type Acknowledged, type MixedLoad, startMixedLoad } from '../mixed-load.ts'
-import { type Postgres, startPostgres, withClient } from '../postgres.ts'
-import { type ProbeWatch, startProbes } from '../probe-watch.ts'
-import { type Replica, startReplica } from '../replica.ts'
-import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../service-settings.ts'
-import { until } from '../until.ts'
+import { type Postgres, startPostgres, withClient } from '../../testkit/postgres.ts'
+import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
+import { type Replica, startReplica } from '../../testkit/service.ts'
+import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
+import { until } from '../../testkit/until.ts'
+import type { DrillEnvironment, Figure } from '../drill.ts'
+import { nothingMissing } from '../shared/acknowledged.ts'
+import { type Acknowledged, type MixedLoad, startMixedLoad } from '../shared/mixed-load.ts'
+import { type ProbeWatch, startProbes } from '../shared/probe-watch.ts'
+import { type Phase, ResponseWatch, sumOf } from '../shared/response-watch.ts'
 
 export const REPLICAS = 2
 export const POOL_MAX = 10
 
 export interface Seat {
   readonly service: Replica
-  readonly answers: AnswerWatch
+  readonly answers: ResponseWatch
   readonly probes: ProbeWatch
   readonly load: MixedLoad
 }
@@ -40,7 +40,7 @@ const PHONES = 100
  * replicas start.
  */
 export async function onReplicasRig(
-  { dir }: DrillPlace,
+  { dir }: DrillEnvironment,
   ratePerS: number,
   work: (rig: ReplicasRig) => Promise<readonly Figure[]>,
   prepare: (postgres: Postgres) => Promise<void> = async () => {},
@@ -81,7 +81,7 @@ export async function onReplicasRig(
 /** The n-th replica, with phones of its own. */
 async function seat(service: Replica, n: number, ratePerS: number): Promise<Seat> {
   const origin = await service.origin
-  const answers = new AnswerWatch()
+  const responses = new ResponseWatch()
   const load = startMixedLoad({
     origin,
     adminToken: ADMIN_TOKEN,
@@ -89,18 +89,20 @@ async function seat(service: Replica, n: number, ratePerS: number): Promise<Seat
     devicesBefore: n * PHONES,
     series: `${n}-`,
     ratePerS,
-    onAnswer: answers.take,
+    onAnswer: responses.take,
   })
-  return { service, answers, probes: startProbes(origin), load }
+  return { service, answers: responses, probes: startProbes(origin), load }
 }
 
 function rigOf(postgres: Postgres, seats: readonly Seat[]): ReplicasRig {
   return {
     postgres,
     seats,
-    endPhase: () => sumOf(seats.map(({ answers }) => answers.end())),
+    endPhase: () => sumOf(seats.map(({ answers: responses }) => responses.end())),
     success: () =>
-      Promise.race(seats.map(({ answers }) => answers.success())).then(() => performance.now()),
+      Promise.race(seats.map(({ answers: responses }) => responses.success())).then(() =>
+        performance.now(),
+      ),
     acknowledged: () =>
       seats.reduce(
         (sum, { load: { acknowledged } }) =>
@@ -114,8 +116,8 @@ function rigOf(postgres: Postgres, seats: readonly Seat[]): ReplicasRig {
 async function end(postgres: Postgres, seats: readonly Seat[]): Promise<readonly Figure[]> {
   const reports = await Promise.all(seats.map(({ load }) => load.stop()))
   await Promise.all(seats.map(({ probes }) => probes.stop()))
-  for (const { answers } of seats) answers.end()
-  const all = sumOf(seats.map(({ answers }) => answers.sum))
+  for (const { answers: responses } of seats) responses.end()
+  const all = sumOf(seats.map(({ answers: responses }) => responses.sum))
   const odd = Object.keys(all.byCode).filter(
     (code) => !/^(200|201|202|503 (db_unavailable|overloaded))$/.test(code),
   )

@@ -2,8 +2,8 @@
 import { execFileSync } from 'node:child_process'
 import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Postgres, startPostgres, withClient } from '../postgres.ts'
-import { until } from '../until.ts'
+import { type Postgres, startPostgres, withClient } from '../../testkit/postgres.ts'
+import { until } from '../../testkit/until.ts'
 
 const NAME = 'standby'
 

@@ -1,8 +1,8 @@
 /** `npm run drill -- storm`: replicas that reconnect must not keep a slow PostgreSQL down. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { codesText } from '../answer-watch.ts'
 import { defineDrill, type Figure } from '../drill.ts'
-import { inTimeFigure } from '../outage-rig.ts'
+import { inTimeFigure } from '../outages/rig.ts'
+import { codesText } from '../shared/response-watch.ts'
 import { limitCpu } from './cpu-limit.ts'
 import { episodes, onReplicasRig, type ReplicasRig } from './replicas-rig.ts'
 

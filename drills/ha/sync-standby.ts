@@ -1,14 +1,14 @@
 /** `npm run drill -- sync-standby`: writes wait for a standby that is frozen, reads go on, nothing piles up. */
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { seededDeviceId, seededToken } from '../../bench/seeded-fleet.ts'
-import { createSend, jsonHeaders } from '../../sim/http.ts'
-import { codesText } from '../answer-watch.ts'
-import { type DrillPlace, defineDrill, type Figure } from '../drill.ts'
-import { inTimeFigure } from '../outage-rig.ts'
-import { timed } from '../outage-run.ts'
-import { type Postgres, withClient } from '../postgres.ts'
-import { ADMIN_TOKEN, HMAC_SECRET } from '../service-settings.ts'
+import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
+import { type Postgres, withClient } from '../../testkit/postgres.ts'
+import { seededDeviceId, seededToken } from '../../testkit/seeded-fleet.ts'
+import { ADMIN_TOKEN, HMAC_SECRET } from '../../testkit/service-settings.ts'
+import { type DrillEnvironment, defineDrill, type Figure } from '../drill.ts'
+import { inTimeFigure } from '../outages/rig.ts'
+import { timed } from '../outages/run.ts'
+import { codesText } from '../shared/response-watch.ts'
 import { episodes, onReplicasRig, POOL_MAX, REPLICAS, type ReplicasRig } from './replicas-rig.ts'
 import { startSynchronousStandby } from './standby.ts'
 
@@ -46,7 +46,7 @@ export const syncStandbyDrill = defineDrill({
 export function drillSyncStandby(
   run: SyncStandbyRun,
   ratePerS: number,
-  place: DrillPlace,
+  place: DrillEnvironment,
 ): Promise<readonly Figure[]> {
   let standby: Postgres | undefined
   const withStandby = async (primary: Postgres) => {

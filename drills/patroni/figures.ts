@@ -1,6 +1,7 @@
 /** What must hold of each fault, over its rounds. */
-import { codesText, MOST_ANSWER_MS, type Phase, sumOf } from '../answer-watch.ts'
+
 import type { Figure } from '../drill.ts'
+import { codesText, MAX_RESPONSE_MS, type Phase, sumOf } from '../shared/response-watch.ts'
 import type { Fault } from './faults.ts'
 import type { Gap } from './write-probes.ts'
 
@@ -47,10 +48,10 @@ function isOneEpisode(lines: readonly string[], pausedMs: number): boolean {
 }
 
 export function sufferedText(one: Suffered): string {
-  const { fault, round, answers, databaseLines, unanswered, missing } = one
+  const { fault, round, answers: responses, databaseLines, unanswered, missing } = one
   return [
     `${fault.name} ${round + 1}: no write acknowledged for ${seconds(outageMs(one))}, the first ${seconds(backMs(one))} after the leader took one`,
-    `  ${codesText(answers)}; slowest ${seconds(answers.slowestMs)}, ${answers.late} later than 2 s; without an answer: ${unanswered.join(', ') || 'none'}`,
+    `  ${codesText(responses)}; slowest ${seconds(responses.slowestMs)}, ${responses.late} later than 2 s; without an answer: ${unanswered.join(', ') || 'none'}`,
     `  episodes: ${databaseLines.map(eventsOf).join(' | ')}; ${missing.measured}`,
   ].join('\n')
 }
@@ -65,8 +66,8 @@ function figuresOf(rounds: readonly Suffered[]): readonly Figure[] {
   if (first === undefined) return []
   const { name, what } = first.fault
   const times = `${name} (${what}), ${rounds.length} times`
-  const answers = sumOf(rounds.map((round) => round.answers))
-  const odd = Object.keys(answers.byCode).filter((code) => !EXPECTED.test(code))
+  const responses = sumOf(rounds.map((round) => round.answers))
+  const odd = Object.keys(responses.byCode).filter((code) => !EXPECTED.test(code))
   const outages = rounds.map((round) => seconds(outageMs(round)))
   const unanswered = rounds.flatMap((round) => round.unanswered)
   const episodes = rounds.flatMap((round) =>
@@ -75,8 +76,8 @@ function figuresOf(rounds: readonly Suffered[]): readonly Figure[] {
   return [
     {
       promise: `${times}: only 2xx and 503 with Retry-After, zero 401`,
-      measured: `${codesText(answers)}; ${answers.mute} without Retry-After, ${unanswered.length} without an answer`,
-      isHeld: odd.length === 0 && answers.mute === 0 && unanswered.length === 0,
+      measured: `${codesText(responses)}; ${responses.mute} without Retry-After, ${unanswered.length} without an answer`,
+      isHeld: odd.length === 0 && responses.mute === 0 && unanswered.length === 0,
     },
     {
       promise: `${name}: the first write is acknowledged within 2 s of the leader taking one`,
@@ -86,8 +87,8 @@ function figuresOf(rounds: readonly Suffered[]): readonly Figure[] {
     },
     {
       promise: `${name}: every answer within 2 s`,
-      measured: `slowest ${seconds(answers.slowestMs)}, ${answers.late} later than ${seconds(MOST_ANSWER_MS)}`,
-      isHeld: answers.late === 0,
+      measured: `slowest ${seconds(responses.slowestMs)}, ${responses.late} later than ${seconds(MAX_RESPONSE_MS)}`,
+      isHeld: responses.late === 0,
       isTimed: true,
     },
     {

@@ -1,6 +1,7 @@
 /** A run in a network namespace of its own (`unshare --net node inside.js VALUES`): lines go to stdout, the figures to the parent. */
+
+import type { Plan } from './drill.ts'
 import { FAULTS } from './faults.ts'
-import type { Plan } from './patroni.ts'
 import { runPatroni } from './run.ts'
 
 const { faults, ...plan }: Plan = JSON.parse(process.argv[2] ?? '')

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { readlinkSync } from 'node:fs'
-import { until } from '../until.ts'
+import { until } from '../../testkit/until.ts'
 import { atExit } from './programs.ts'
 
 export interface Network {

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
-import { isPostmaster } from '../../src/db/embedded-user.ts'
-import { childrenOf } from '../postgres.ts'
+import { isPostmaster } from '../../src/dev/run-user.ts'
+import { childrenOf } from '../../testkit/postgres.ts'
 
 export interface Program {
   readonly pid: number

@@ -1,12 +1,12 @@
 /** One run: the cluster, two replicas, the load; fault after fault; what was answered, logged and lost of each. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
-import { nothingMissing } from '../acknowledged.ts'
-import { AnswerWatch } from '../answer-watch.ts'
+import { withClient } from '../../testkit/postgres.ts'
+import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
+import { ADMIN_TOKEN, HMAC_SECRET } from '../../testkit/service-settings.ts'
 import type { Figure } from '../drill.ts'
-import { type MixedLoad, startMixedLoad } from '../mixed-load.ts'
-import { withClient } from '../postgres.ts'
-import { ADMIN_TOKEN, HMAC_SECRET } from '../service-settings.ts'
+import { nothingMissing } from '../shared/acknowledged.ts'
+import { type MixedLoad, startMixedLoad } from '../shared/mixed-load.ts'
+import { ResponseWatch } from '../shared/response-watch.ts'
 import { createCluster, createDatabase } from './cluster.ts'
 import type { Fault, Scene } from './faults.ts'
 import { faultFigures, type Suffered, sufferedText } from './figures.ts'
@@ -27,7 +27,7 @@ export interface PatroniRun {
 
 interface Watched {
   readonly scene: Scene
-  readonly answers: AnswerWatch
+  readonly answers: ResponseWatch
   readonly probes: WriteProbes
   readonly load: MixedLoad
   /** When a write of the load was acknowledged, by performance.now(). */
@@ -111,7 +111,7 @@ async function runOn(run: PatroniRun, network: Network): Promise<readonly Figure
 }
 
 function watch(scene: Scene, probes: WriteProbes, ratePerS: number): Watched {
-  const answers = new AnswerWatch()
+  const responses = new ResponseWatch()
   const acknowledgedAtMs: number[] = []
   const failures: string[] = []
   let known = 0
@@ -121,23 +121,23 @@ function watch(scene: Scene, probes: WriteProbes, ratePerS: number): Watched {
     tokens: Array.from({ length: PHONES }, (_, n) => seededToken(HMAC_SECRET, n + 1)),
     ratePerS,
     onFailure: ({ method, path }) => void failures.push(`${method} ${path}`),
-    onAnswer(answer) {
-      answers.take(answer)
+    onAnswer(response) {
+      responses.take(response)
       const { heartbeats, commands, results } = load.acknowledged
       const count = heartbeats.size + commands.size + results.size
       if (count > known) acknowledgedAtMs.push(performance.now())
       known = count
     },
   })
-  return { scene, answers, probes, load, acknowledgedAtMs, failures }
+  return { scene, answers: responses, probes, load, acknowledgedAtMs, failures }
 }
 
 async function suffer(watched: Watched, fault: Fault, round: number): Promise<Suffered> {
-  const { scene, answers, probes, load, acknowledgedAtMs, failures } = watched
+  const { scene, answers: responses, probes, load, acknowledgedAtMs, failures } = watched
   const { cluster, service } = scene
   await cluster.whole()
   await wait(CALM_MS)
-  answers.end()
+  responses.end()
   const before = service.seats.map(({ databaseLines }) => databaseLines.length)
   const linesOf = () =>
     service.seats.map(({ databaseLines }, index) => databaseLines.slice(before[index]))
@@ -159,7 +159,7 @@ async function suffer(watched: Watched, fault: Fault, round: number): Promise<Su
   return {
     fault,
     round,
-    answers: answers.end(),
+    answers: responses.end(),
     unwritable: longestGap(
       probes.committedAtMs(cluster.machines.indexOf(leader)),
       startedAtMs,

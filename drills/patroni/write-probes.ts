@@ -1,7 +1,7 @@
 /** Which machine takes writes, asked of each all the time, past everything that stands before the database. */
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
-import { withClient } from '../postgres.ts'
+import { withClient } from '../../testkit/postgres.ts'
 
 export interface Gap {
   readonly fromMs: number
@@ -67,7 +67,7 @@ async function connect(url: string): Promise<pg.Client> {
   return db
 }
 
-/** The longest time without any of `moments` (ascending) that ends after `sinceMs`. */
+/** The longest time without any of `moments` (ascending) that ends after `movedAtMs`. */
 export function longestGap(moments: readonly number[], sinceMs: number, nowMs: number): Gap {
   const first = moments.findIndex((moment) => moment >= sinceMs)
   const from = first === -1 ? moments.length : first

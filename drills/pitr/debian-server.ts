@@ -3,8 +3,8 @@ import { execFile } from 'node:child_process'
 import { appendFileSync, chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { signalPid } from '../../testkit/postgres.ts'
 import { asPostgres, atExit, binDirectory, serverPids } from '../patroni/programs.ts'
-import { signalPid } from '../postgres.ts'
 
 export interface DebianServer {
   /** Of the server's user, to do with as it likes. */

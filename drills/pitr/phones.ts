@@ -1,8 +1,8 @@
 /** Phones that enroll through the API, and what each is told when it sends a heartbeat. */
-import { registrationBody } from '../../sim/device-body.ts'
+import { registrationBody } from '../../sim/device/body.ts'
 import { issueEnrollmentTokens } from '../../sim/fleet.ts'
-import { bodyOf, jsonHeaders, type Send, textOf } from '../../sim/http.ts'
-import { ADMIN_TOKEN } from '../service-settings.ts'
+import { bodyOf, jsonHeaders, type Send, textOf } from '../../testkit/http/client.ts'
+import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
 
 /** Device tokens of `count` new phones. */
 export async function enroll(
@@ -14,14 +14,14 @@ export async function enroll(
   const tokens = await issueEnrollmentTokens(send, ADMIN_TOKEN, aliases)
   return Promise.all(
     aliases.map(async (alias) => {
-      const answer = await send({
+      const response = await send({
         method: 'POST',
         path: '/v1/register',
         headers: jsonHeaders(tokens.get(alias) ?? ''),
         body: registrationBody(alias, null),
       })
-      const token = textOf(bodyOf(answer), 'device_token')
-      if (token === '') throw new Error(`${alias} was answered with ${answer.status}`)
+      const token = textOf(bodyOf(response), 'device_token')
+      if (token === '') throw new Error(`${alias} was answered with ${response.status}`)
       return token
     }),
   )
@@ -32,10 +32,10 @@ export async function answersTo(send: Send, tokens: readonly string[]): Promise<
   const counts: Record<string, number> = {}
   for (const token of tokens) {
     const headers = jsonHeaders(token)
-    const answer = await send({ method: 'POST', path: '/v1/heartbeat', headers, body: '{}' })
-    const code = answer.status === 200 ? '' : ` ${textOf(bodyOf(answer), 'code')}`
-    const retry = 'retry-after' in answer.headers ? ', Retry-After' : ''
-    const told = `${answer.status}${code}${retry}`
+    const response = await send({ method: 'POST', path: '/v1/heartbeat', headers, body: '{}' })
+    const code = response.status === 200 ? '' : ` ${textOf(bodyOf(response), 'code')}`
+    const retry = 'retry-after' in response.headers ? ', Retry-After' : ''
+    const told = `${response.status}${code}${retry}`
     counts[told] = (counts[told] ?? 0) + 1
   }
   return Object.entries(counts)

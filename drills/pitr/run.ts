@@ -2,16 +2,16 @@
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { seededDeviceId, seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
-import { createSend, jsonHeaders } from '../../sim/http.ts'
-import { SEEN_FILE } from '../../src/db/seen-file.ts'
-import { nothingMissing } from '../acknowledged.ts'
-import { AnswerWatch, codesText } from '../answer-watch.ts'
+import { SEEN_FILE } from '../../src/db/health/seen-file.ts'
+import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
+import { withClient } from '../../testkit/postgres.ts'
+import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
+import { type Replica, startReplica } from '../../testkit/service.ts'
+import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
 import type { Figure } from '../drill.ts'
-import { type Acknowledged, type MixedLoad, startMixedLoad } from '../mixed-load.ts'
-import { withClient } from '../postgres.ts'
-import { type Replica, startReplica } from '../replica.ts'
-import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../service-settings.ts'
+import { nothingMissing } from '../shared/acknowledged.ts'
+import { type Acknowledged, type MixedLoad, startMixedLoad } from '../shared/mixed-load.ts'
+import { codesText, ResponseWatch } from '../shared/response-watch.ts'
 import { type ArchivedServer, startArchivedServer } from './archived-server.ts'
 import { answersTo, enroll } from './phones.ts'
 
@@ -60,11 +60,11 @@ async function runOn(
   let life = await start()
   await withClient(server.url, (db) => seedFleet(db, HMAC_SECRET, PHONES + DELETED))
   const send = createSend(await life.origin)
-  const answers = new AnswerWatch()
-  const before = startLoad(run, await life.origin, answers, '')
+  const responses = new ResponseWatch()
+  const before = startLoad(run, await life.origin, responses, '')
   await wait(1_000 * run.seconds)
   await server.baseBackup()
-  print(`base backup under load: ${codesText(answers.end())}`)
+  print(`base backup under load: ${codesText(responses.end())}`)
   const early = await enroll(send, 'early', phones)
   await wait(1_000 * run.seconds)
 
@@ -75,7 +75,7 @@ async function runOn(
   const late = await enroll(send, 'late', phones)
   await wait(1_000 * run.seconds)
   await before.stop()
-  print(`behind it: ${codesText(answers.end())}`)
+  print(`behind it: ${codesText(responses.end())}`)
 
   life.signal('SIGTERM')
   await life.ended
@@ -90,10 +90,10 @@ async function runOn(
   const earlyAre = await answersTo(sendAgain, early)
   const lateAre = await answersTo(sendAgain, late)
   const deletedAre = await answersTo(sendAgain, tokensFrom(PHONES, DELETED))
-  const after = startLoad(run, await life.origin, answers, 'again-')
+  const after = startLoad(run, await life.origin, responses, 'again-')
   await wait(1_000 * run.seconds)
   const report = await after.stop()
-  const phase = answers.end()
+  const phase = responses.end()
   const bad = Object.keys(phase.byCode).filter((code) => !/^2\d\d$/.test(code))
   const lost = before.acknowledged.heartbeats.size - acknowledged.heartbeats.size
   return [
@@ -133,7 +133,7 @@ async function runOn(
 function startLoad(
   { ratePerS }: PitrRun,
   origin: string,
-  answers: AnswerWatch,
+  responses: ResponseWatch,
   series: string,
 ): MixedLoad {
   const tokens = tokensFrom(0, PHONES)
@@ -142,7 +142,7 @@ function startLoad(
     adminToken: ADMIN_TOKEN,
     tokens,
     ratePerS,
-    onAnswer: answers.take,
+    onAnswer: responses.take,
     series,
   })
 }
@@ -171,7 +171,7 @@ async function deletePhones(origin: string): Promise<void> {
   const send = createSend(origin)
   for (let n = PHONES + 1; n <= PHONES + DELETED; n += 1) {
     const path = `/admin/devices/${seededDeviceId(n)}`
-    const answer = await send({ method: 'DELETE', path, headers: jsonHeaders(ADMIN_TOKEN) })
-    if (answer.status >= 300) throw new Error(`${path} was answered with ${answer.status}`)
+    const response = await send({ method: 'DELETE', path, headers: jsonHeaders(ADMIN_TOKEN) })
+    if (response.status >= 300) throw new Error(`${path} was answered with ${response.status}`)
   }
 }

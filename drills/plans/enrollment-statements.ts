@@ -1,16 +1,16 @@
 /** Who is who: enrollment tokens, registrations, device tokens, push tokens, the end of a device. */
 import { randomUUID } from 'node:crypto'
-import { AppError } from '../../src/core/errors.ts'
-import { downloadStore } from '../../src/db/apk-downloads.ts'
-import { apkStore } from '../../src/db/apks.ts'
-import { deviceTokenStore } from '../../src/db/device-tokens.ts'
-import { deviceStore } from '../../src/db/devices.ts'
-import { enrollmentTokenStore } from '../../src/db/enrollment-tokens.ts'
-import { storeHeartbeats } from '../../src/db/heartbeats.ts'
+import { apkStore } from '../../src/db/apks/apks.ts'
+import { downloadStore } from '../../src/db/apks/downloads.ts'
+import { deviceTokenStore } from '../../src/db/devices/device-tokens.ts'
+import { deviceStore } from '../../src/db/devices/devices.ts'
+import { register } from '../../src/db/enrollment/registration.ts'
+import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
+import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
 import { hmacSecretStore } from '../../src/db/hmac-secrets.ts'
-import type { Database, Query, Result } from '../../src/db/pool.ts'
-import { register } from '../../src/db/registration.ts'
+import type { Database, Query, Result } from '../../src/db/postgres/pool.ts'
 import { usedSignatures } from '../../src/db/used-signatures.ts'
+import { AppError } from '../../src/domain/errors.ts'
 import {
   BUSY_ADMIN,
   CROWDED,

@@ -1,9 +1,10 @@
 /** Databases with an installation in each, in a PostgreSQL that is filled quickly and may be kept for the next run. */
-import { storeHistory } from '../../bench/stored-history.ts'
-import { migrate, readMigrations } from '../../src/db/migrate.ts'
-import { partitions } from '../../src/db/partitions.ts'
-import { type Postgres, withClient } from '../postgres.ts'
-import { plainDatabase } from './explain.ts'
+
+import { partitions } from '../../src/db/heartbeats/partitions.ts'
+import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
+import { plainDatabase } from '../../testkit/explain.ts'
+import { type Postgres, withClient } from '../../testkit/postgres.ts'
+import { storeHistory } from '../../testkit/stored-history.ts'
 import { grow, HEARTBEATS, type Installation } from './installation.ts'
 
 /** As a server of that size has it; restarts it. */

@@ -1,8 +1,8 @@
 /** What a fleet that has run for months leaves behind, of any size and in one proportion: filled by SQL, set-based. */
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
-import { seededDeviceId, seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
-import { HMAC_SECRET } from '../service-settings.ts'
+import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
+import { HMAC_SECRET } from '../../testkit/service-settings.ts'
 
 /** Rows of each kind. Growing an installation adds to each, the older rows last. */
 export interface Installation {

@@ -1,16 +1,16 @@
 /** Every list with every filter (common, rare, absent), its first page and its hundredth. */
-import { apkStore, type Build } from '../../src/db/apks.ts'
+import { apkStore, type Build } from '../../src/db/apks/apks.ts'
 import { type AuditFilter, type AuditRow, auditStore, type ListPage } from '../../src/db/audit.ts'
-import type { CommandFilter } from '../../src/db/command-lists.ts'
-import { type CommandRow, commandStore } from '../../src/db/commands.ts'
-import type { DeviceFilter, DeviceRow } from '../../src/db/device-lists.ts'
-import { deviceStore } from '../../src/db/devices.ts'
+import { type CommandRow, commandStore } from '../../src/db/commands/commands.ts'
+import type { CommandFilter } from '../../src/db/commands/lists.ts'
+import { deviceStore } from '../../src/db/devices/devices.ts'
+import type { DeviceFilter, DeviceRow } from '../../src/db/devices/lists.ts'
 import type {
   EnrollmentTokenFilter,
   EnrollmentTokenRow,
-} from '../../src/db/enrollment-token-lists.ts'
-import { enrollmentTokenStore } from '../../src/db/enrollment-tokens.ts'
-import type { Database } from '../../src/db/pool.ts'
+} from '../../src/db/enrollment/token-lists.ts'
+import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
+import type { Database } from '../../src/db/postgres/pool.ts'
 import {
   BUILD_TYPE,
   BUSY,

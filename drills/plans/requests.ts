@@ -1,10 +1,10 @@
 /** Each admin GET with each of its filters, timed on a service before a small installation and on one before a large one. */
 import { Agent, request } from 'node:http'
 import { join } from 'node:path'
+import { withClient } from '../../testkit/postgres.ts'
+import { startReplica } from '../../testkit/service.ts'
+import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import type { Figure } from '../drill.ts'
-import { withClient } from '../postgres.ts'
-import { startReplica } from '../replica.ts'
-import { ADMIN_TOKEN, serviceSettings } from '../service-settings.ts'
 import {
   BUILD_TYPE,
   BUSY,

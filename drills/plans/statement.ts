@@ -1,7 +1,7 @@
 /** A statement of the service whose cost must not grow with what others left behind: how it is asked, and what it may read. */
 import type { ListPage } from '../../src/db/audit.ts'
-import type { Database } from '../../src/db/pool.ts'
-import type { Explained, PlanMode } from './explain.ts'
+import type { Database } from '../../src/db/postgres/pool.ts'
+import type { Explained, PlanMode } from '../../testkit/explain.ts'
 
 export interface Statement {
   readonly title: string

@@ -1,6 +1,6 @@
 /** What the service does by itself: sweeps, gauges, prunes, days of heartbeats. */
-import { commandQueue } from '../../src/db/command-queue.ts'
-import { partitions } from '../../src/db/partitions.ts'
+import { commandQueue } from '../../src/db/commands/queue.ts'
+import { partitions } from '../../src/db/heartbeats/partitions.ts'
 import { prunes } from '../../src/db/retention.ts'
 import { PRUNED_DAYS } from './installation.ts'
 import { BOTH, type Statement } from './statement.ts'

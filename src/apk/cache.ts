@@ -3,8 +3,8 @@
  * so it is never stale, and processes that share the directory agree.
  *
  * One file: absent → filling (by one; the others follow it as it grows, its last piece only once the sum is right) →
- * checked (checked-files.ts) → unchecked, as all are after a start → checking (the others wait) → checked, or corrupt:
- * removed, reported, filling. Where the disk fails, the database is read instead, for REST_MS by all who come.
+ * checked (verified-files.ts) → unchecked, as all are after a start → checking (the others wait) → checked, or corrupt:
+ * removed, reported, filling. Where the disk fails, the database is read instead, for DISK_PAUSE_MS by all who come.
  *
  * Who writes to a file changes its time, so that is noticed at the next download. What changes only its bytes, a failing
  * disk, is noticed within the hour that a sum is believed: a sum at each download would cost more than all else it does.
@@ -14,8 +14,9 @@ import { randomUUID } from 'node:crypto'
 import type { Stats } from 'node:fs'
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { AppError } from '../core/errors.ts'
-import type { Line } from '../telemetry/events.ts'
+import { AppError } from '../domain/errors.ts'
+import { createSemaphore } from '../lib/slots.ts'
+import type { Line } from '../telemetry/log/events.ts'
 import {
   copy,
   isDiskError,
@@ -26,9 +27,8 @@ import {
   SUFFIX,
   sha256Of,
 } from './cache-files.ts'
-import { CheckedFiles } from './checked-files.ts'
-import { Growth } from './growth.ts'
-import { createSlots } from './slots.ts'
+import { FillingFile } from './filling-file.ts'
+import { VerifiedFiles } from './verified-files.ts'
 
 /** What is known of an APK whose bytes are stored. */
 export interface StoredApk {
@@ -59,7 +59,7 @@ export interface ApkCacheOptions {
 
 /** A file that one fills or checks on behalf of all. */
 interface Preparation {
-  readonly growth: Growth
+  readonly filling: FillingFile
   /** Of a fill; there is none while a file is checked. */
   readonly partPath: string
 }
@@ -67,10 +67,10 @@ interface Preparation {
 /** An open file that whoever has it closes, and how much of it there is where it still grows. */
 interface Source {
   readonly file: FileHandle
-  readonly growth?: Growth
+  readonly filling?: FillingFile
 }
 
-const REST_MS = 60_000
+const DISK_PAUSE_MS = 60_000
 /** Each reads the database and holds a piece; downloads beyond them read it themselves. */
 const MAX_FILLS = 4
 
@@ -86,10 +86,10 @@ export interface ApkCache {
 
 export function createApkCache(options: ApkCacheOptions): ApkCache {
   const { dir, maxBytes, readStored, nowMs } = options
-  const checked = new CheckedFiles(nowMs)
+  const verified = new VerifiedFiles(nowMs)
   const preparations = new Map<string, Preparation>()
-  const fills = createSlots(MAX_FILLS)
-  let restsUntilMs = 0
+  const fills = createSemaphore(MAX_FILLS)
+  let diskPausedUntilMs = 0
 
   async function* read(apk: StoredApk, firstByte: number, lastByte: number) {
     let at = firstByte
@@ -99,7 +99,7 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
         at += bytes.length
       }
     } catch (error) {
-      if (isDiskError(error)) rest(apk, error)
+      if (isDiskError(error)) pauseDiskUse(apk, error)
       else if (!(error instanceof AppError)) throw error
     }
     if (at <= lastByte) yield* readStored(apk, at, lastByte)
@@ -109,11 +109,14 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
   async function* readCached(apk: StoredApk, firstByte: number, lastByte: number) {
     const source = await find(apk, firstByte)
     if (source === undefined) return
-    const { file, growth } = source
+    const { file, filling: growth } = source
     try {
       const buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, lastByte - firstByte + 1))
       for (let at = firstByte; at <= lastByte; ) {
-        const end = Math.min(lastByte + 1, growth ? await growth.beyond(at) : apk.sizeBytes)
+        const end = Math.min(
+          lastByte + 1,
+          growth ? await growth.waitForMoreThan(at) : apk.sizeBytes,
+        )
         const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, end - at), at)
         if (bytesRead === 0) return // cut off under our hands
         yield buffer.subarray(0, bytesRead)
@@ -127,17 +130,17 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
   async function find(apk: StoredApk, firstByte: number): Promise<Source | undefined> {
     if (!isUsed(apk)) return undefined
     const path = pathOf(apk)
-    const known = await checked.open(path)
+    const known = await verified.open(path)
     if (known !== undefined) return { file: known }
-    const { growth, partPath } = preparations.get(path) ?? prepare(path, apk)
-    await growth.beyond(firstByte)
-    const file = (await openIfThere(partPath)) ?? (await checked.open(path))
-    return file && { file, growth }
+    const { filling: growth, partPath } = preparations.get(path) ?? prepare(path, apk)
+    await growth.waitForMoreThan(firstByte)
+    const file = (await openIfThere(partPath)) ?? (await verified.open(path))
+    return file && { file, filling: growth }
   }
 
   function prepare(path: string, apk: StoredApk): Preparation {
     const partPath = newPartPath(path)
-    const preparation = { growth: new Growth(), partPath }
+    const preparation = { filling: new FillingFile(), partPath }
     preparations.set(path, preparation)
     void checkOrFill(path, apk, preparation)
     return preparation
@@ -147,11 +150,11 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
   async function checkOrFill(path: string, apk: StoredApk, preparation: Preparation) {
     try {
       if (!(await check(path, apk))) await fill(path, apk, preparation)
-      preparation.growth.reach(apk.sizeBytes)
+      preparation.filling.grewTo(apk.sizeBytes)
     } catch (error) {
-      if (isDiskError(error)) rest(apk, error)
+      if (isDiskError(error)) pauseDiskUse(apk, error)
       else if (!(error instanceof AppError)) report(apk, 'database', String(error), 'ERROR')
-      preparation.growth.fail(error)
+      preparation.filling.fail(error)
     } finally {
       preparations.delete(path)
     }
@@ -164,7 +167,7 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     try {
       const stats = await file.stat({ bigint: true })
       if ((await sha256Of(file)).equals(apk.sha256)) {
-        checked.add(path, stats)
+        verified.add(path, stats)
         return true
       }
     } finally {
@@ -175,8 +178,8 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     return false
   }
 
-  async function fill(path: string, apk: StoredApk, { growth, partPath }: Preparation) {
-    const release = fills.take()
+  async function fill(path: string, apk: StoredApk, { filling: growth, partPath }: Preparation) {
+    const release = fills.tryAcquire()
     if (release === undefined) throw new AppError('overloaded', 'Too many APKs are being cached.')
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 })
@@ -189,11 +192,11 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
         }
         const stored = readStored(apk, 0, apk.sizeBytes - 1)
         const sha256 = await copy(stored, file, (sizeBytes) => {
-          if (sizeBytes < apk.sizeBytes) growth.reach(sizeBytes)
+          if (sizeBytes < apk.sizeBytes) growth.grewTo(sizeBytes)
         })
         if (!sha256.equals(apk.sha256)) throw new Error('the stored bytes have another SHA-256')
         await file.datasync() // else a power cut leaves what looks like corruption
-        checked.add(path, await file.stat({ bigint: true }))
+        verified.add(path, await file.stat({ bigint: true }))
         await rename(partPath, path)
       } finally {
         await file.close()
@@ -213,7 +216,7 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
       await mkdir(dir, { recursive: true, mode: 0o700 })
       await rename(from, partPath) // its room is taken from here on
       if (!(await hasRoom(await stat(partPath)))) return
-      checked.add(path, await stat(partPath, { bigint: true }))
+      verified.add(path, await stat(partPath, { bigint: true }))
       await rename(partPath, path)
     } catch (error) {
       report(apk, 'disk', String(error))
@@ -223,7 +226,7 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
   }
 
   function isUsed({ sizeBytes }: StoredApk): boolean {
-    return nowMs() >= restsUntilMs && sizeBytes <= maxBytes
+    return nowMs() >= diskPausedUntilMs && sizeBytes <= maxBytes
   }
 
   function pathOf({ sha256 }: StoredApk): string {
@@ -232,13 +235,13 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
 
   /** For a file that is there already. */
   function hasRoom({ mtimeMs }: Pick<Stats, 'mtimeMs'>): Promise<boolean> {
-    return makeRoom({ dir, maxBytes, usedAtMs: (path) => checked.usedAtMs(path), nowMs: mtimeMs })
+    return makeRoom({ dir, maxBytes, usedAtMs: (path) => verified.usedAtMs(path), nowMs: mtimeMs })
   }
 
   /** The disk fails: it is left alone for a while, and that is said once for all who met it. */
-  function rest(apk: StoredApk, error: Error): void {
-    if (nowMs() < restsUntilMs) return
-    restsUntilMs = nowMs() + REST_MS
+  function pauseDiskUse(apk: StoredApk, error: Error): void {
+    if (nowMs() < diskPausedUntilMs) return
+    diskPausedUntilMs = nowMs() + DISK_PAUSE_MS
     report(apk, 'disk', error.message)
   }
 

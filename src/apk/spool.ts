@@ -7,9 +7,9 @@ import { createHash, randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { AppError, apkInvalid } from '../core/errors.ts'
-import type { ReadAt } from '../core/zip.ts'
-import { createSlots } from './slots.ts'
+import { AppError, apkInvalid } from '../domain/errors.ts'
+import type { ReadAt } from '../domain/zip.ts'
+import { createSemaphore } from '../lib/slots.ts'
 
 export interface SpoolOptions {
   /** Absolute path; made where it is missing. */
@@ -58,12 +58,12 @@ export async function cleanSpool(dir: string): Promise<number> {
 }
 
 export function createSpool(options: SpoolOptions): Spool {
-  const slots = createSlots(options.maxUploads)
+  const slots = createSemaphore(options.maxUploads)
 
   return {
     async receive(upload, declaredBytes, work) {
       if (declaredBytes !== undefined && declaredBytes > options.maxBytes) throw tooLarge(options)
-      const release = slots.take()
+      const release = slots.tryAcquire()
       if (release === undefined) {
         throw new AppError('overloaded', 'Too many uploads at once. Send it again shortly.', {
           retryAfterS: 10,

@@ -1,5 +1,5 @@
 /** The audit log: who changed which token, command, device or build. Written in the change's own transaction. */
-import type { Database, Query, Queryable } from './pool.ts'
+import type { Database, Query, Queryable } from './postgres/pool.ts'
 
 export interface AuditEntry {
   /** null: a device did it with an enrollment token. */

@@ -2,7 +2,7 @@
  * Owner of `hmac_secrets`: which server secrets this installation was run with, as fingerprints. A secret that
  * went missing, or came back as another under the same id, would make every phone's token look forged.
  */
-import type { Database } from './pool.ts'
+import type { Database } from './postgres/pool.ts'
 
 export interface SecretFingerprint {
   readonly id: string

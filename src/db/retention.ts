@@ -1,10 +1,10 @@
 /**
  * What is forgotten, and after how long. Every table that grows with what is done has a row here; days of heartbeats are
- * dropped whole (partitions.ts), and a command takes its events with it. Each statement deletes the oldest rows by an
+ * dropped whole (heartbeats/partitions.ts), and a command takes its events with it. Each statement deletes the oldest rows by an
  * index and leaves what another replica is deleting.
  */
-import { REPEATABLE_S } from './enrollment-batches.ts'
-import type { Database } from './pool.ts'
+import { REPEATABLE_S } from './enrollment/batches.ts'
+import type { Database } from './postgres/pool.ts'
 
 const DAY_S = 86_400
 

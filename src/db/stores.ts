@@ -5,26 +5,27 @@
  * anybody can make them up, and a flood of them must not take connections from anybody else. What the service does by
  * itself has a share of the main pool, so that the rest is left to requests.
  */
-import { downloadStore } from './apk-downloads.ts'
-import { apkStore } from './apks.ts'
+
+import { apkStore } from './apks/apks.ts'
+import { downloadStore } from './apks/downloads.ts'
 import { auditStore } from './audit.ts'
-import { commandQueue } from './command-queue.ts'
-import { commandResultStore } from './command-results.ts'
-import { commandStore } from './commands.ts'
-import { deviceTokenStore } from './device-tokens.ts'
-import { deviceStore } from './devices.ts'
-import { Dialer } from './dialer.ts'
-import { enrollmentTokenStore } from './enrollment-tokens.ts'
-import { storeHeartbeats } from './heartbeats.ts'
+import { commandStore } from './commands/commands.ts'
+import { mailbox } from './commands/mailbox.ts'
+import { commandQueue } from './commands/queue.ts'
+import { commandResultStore } from './commands/results.ts'
+import { deviceTokenStore } from './devices/device-tokens.ts'
+import { deviceStore } from './devices/devices.ts'
+import { registrationQueue } from './enrollment/registration-queue.ts'
+import { enrollmentTokenStore } from './enrollment/tokens.ts'
+import { untaggedTokens } from './enrollment/untagged-tokens.ts'
+import { storeHeartbeats } from './heartbeats/heartbeats.ts'
+import { partitions } from './heartbeats/partitions.ts'
 import { hmacSecretStore } from './hmac-secrets.ts'
-import { mailbox } from './mailbox.ts'
-import { partitions } from './partitions.ts'
-import { Pool, type PoolOptions } from './pool.ts'
-import { registrationQueue } from './registration-queue.ts'
-import type { ServerClient } from './server-client.ts'
-import { sessionVerifier, type VerifySession } from './session-check.ts'
-import { shareOf } from './share.ts'
-import { untaggedTokens } from './untagged-tokens.ts'
+import { Dialer } from './postgres/dialer.ts'
+import { Pool, type PoolOptions } from './postgres/pool.ts'
+import type { ServerClient } from './postgres/server-client.ts'
+import { sessionVerifier, type VerifySession } from './postgres/session-check.ts'
+import { shareOf } from './postgres/share.ts'
 import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions
@@ -113,7 +114,7 @@ export function createStores(options: StoresOptions) {
   const main = new Pool({ ...common, maxConnections: mainConnections })
   const pools = [hot, slow, forUntagged, main] as const
   const times = {
-    answeredMsAgo: () => Math.min(...pools.map((pool) => pool.answeredMsAgo)),
+    msSinceResponse: () => Math.min(...pools.map((pool) => pool.msSinceResponse)),
     nowMs: () => performance.now(),
   }
   const registrations = registrationQueue({

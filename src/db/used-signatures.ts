@@ -1,5 +1,5 @@
 /** Owner of `used_signatures`: each accepted signature once, on whatever replica, until its time is over. */
-import type { Queryable } from './pool.ts'
+import type { Queryable } from './postgres/pool.ts'
 
 export interface UsedSignatures {
   /** False: it was accepted before. */

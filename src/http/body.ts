@@ -1,9 +1,9 @@
 /** Request bodies: JSON up to a limit and within a clock of our own, and uploads that fail by theirs. */
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
-import { AppError } from '../core/errors.ts'
-import { LiveList, type Place } from '../core/live-list.ts'
-import type { Trickle } from '../core/trickle.ts'
+import { AppError } from '../domain/errors.ts'
+import { LinkedList, type ListNode } from '../lib/linked-list.ts'
+import type { Throttle } from '../lib/throttle.ts'
 
 /** All of a JSON body must arrive within this; http-api.md, data.md (`requestTimeout` is 0 for uploads' sake). */
 const JSON_TIMEOUT_MS = 10_000
@@ -19,7 +19,7 @@ export class ClientGoneError extends Error {
   override readonly name = 'ClientGoneError'
 }
 
-interface Awaited {
+interface PendingBody {
   /** Infinity: it is over, and given up before long. */
   deadlineAtMs: number
   readonly giveUp: (error: AppError) => void
@@ -30,50 +30,50 @@ interface Awaited {
  * The JSON bodies on their way to one server: how long each may take, and how much of them is held. One clock for all: a
  * timer each took a fiftieth of a heartbeat's CPU, and nearly every body is there before the next turn of the event loop.
  */
-export class AwaitedBodies {
+export class PendingBodies {
   readonly #nowMs: () => number
-  readonly #late: Trickle
+  readonly #late: Throttle
   readonly #maxHeldBytes: number
-  readonly #awaited = new LiveList<Awaited>()
+  readonly #pending = new LinkedList<PendingBody>()
   #heldBytes = 0
   #sweeper: NodeJS.Timeout | undefined
 
   /** `nowMs` is monotonic. */
-  constructor(nowMs: () => number, late: Trickle, maxHeldBytes = MAX_HELD_BYTES) {
+  constructor(nowMs: () => number, late: Throttle, maxHeldBytes = MAX_HELD_BYTES) {
     this.#nowMs = nowMs
     this.#late = late
     this.#maxHeldBytes = maxHeldBytes
   }
 
   /** Calls `giveUp`, at times more than once, unless it is stopped within JSON_TIMEOUT_MS; answers what stops it. */
-  start(giveUp: (error: AppError) => void): Place<Awaited> {
+  start(giveUp: (error: AppError) => void): ListNode<PendingBody> {
     this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
     const deadlineAtMs = this.#nowMs() + JSON_TIMEOUT_MS
-    return this.#awaited.add({ deadlineAtMs, giveUp, heldBytes: 0 })
+    return this.#pending.add({ deadlineAtMs, giveUp, heldBytes: 0 })
   }
 
   /** One of them holds `heldBytes` now. Over the limit, refuses the one that has taken longest; this one, if that held less. */
-  hold({ item }: Place<Awaited>, heldBytes: number): void {
+  hold({ item }: ListNode<PendingBody>, heldBytes: number): void {
     if (item === undefined) return
     this.#heldBytes += heldBytes - item.heldBytes
     item.heldBytes = heldBytes
-    if (this.#heldBytes > this.#maxHeldBytes) this.#awaited.first?.giveUp(crowded())
-    if (this.#heldBytes > this.#maxHeldBytes) item.giveUp(crowded())
+    if (this.#heldBytes > this.#maxHeldBytes) this.#pending.first?.giveUp(tooManyBodies())
+    if (this.#heldBytes > this.#maxHeldBytes) item.giveUp(tooManyBodies())
   }
 
-  stop(started: Place<Awaited>): void {
+  stop(started: ListNode<PendingBody>): void {
     this.#heldBytes -= started.item?.heldBytes ?? 0
-    this.#awaited.remove(started)
+    this.#pending.remove(started)
   }
 
   #sweep(): void {
     const nowMs = this.#nowMs()
-    for (const awaited of this.#awaited) {
-      if (awaited.deadlineAtMs > nowMs) continue
-      awaited.deadlineAtMs = Number.POSITIVE_INFINITY
-      this.#late.add(() => awaited.giveUp(timedOut()))
+    for (const pending of this.#pending) {
+      if (pending.deadlineAtMs > nowMs) continue
+      pending.deadlineAtMs = Number.POSITIVE_INFINITY
+      this.#late.add(() => pending.giveUp(timedOut()))
     }
-    if (this.#awaited.size > 0) return
+    if (this.#pending.size > 0) return
     clearInterval(this.#sweeper)
     this.#sweeper = undefined
   }
@@ -119,10 +119,10 @@ export function parseJson(bytes: Buffer): unknown {
 export function readBytes(
   request: IncomingMessage,
   maxBytes: number,
-  awaited: AwaitedBodies,
+  pending: PendingBodies,
 ): Promise<Buffer> {
   if (!hasBody(request)) return Promise.resolve(NO_BYTES)
-  return hasArrived(request) ? takeArrived(request, maxBytes) : collect(request, maxBytes, awaited)
+  return hasArrived(request) ? takeArrived(request, maxBytes) : collect(request, maxBytes, pending)
 }
 
 /**
@@ -144,7 +144,7 @@ async function takeArrived(request: IncomingMessage, maxBytes: number): Promise<
 const MIN_CAPACITY_BYTES = 1_024
 
 /** A body that arrives in chunks, in one buffer that doubles: a list of chunks would cost some 300 bytes for each, even of one byte. */
-class GatheredBytes {
+class BodyBuffer {
   #buffer: Buffer = NO_BYTES
   sizeBytes = 0
 
@@ -185,20 +185,20 @@ class GatheredBytes {
 function collect(
   request: IncomingMessage,
   maxBytes: number,
-  awaited: AwaitedBodies,
+  pending: PendingBodies,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const gathered = new GatheredBytes()
+    const buffer = new BodyBuffer()
     let isSettled = false
-    const started = awaited.start(fail)
+    const started = pending.start(fail)
     function settle() {
       isSettled = true
-      awaited.stop(started)
+      pending.stop(started)
     }
     function fail(error: Error) {
       if (isSettled) return
       settle()
-      gathered.forget()
+      buffer.forget()
       reject(error)
     }
     function onClose() {
@@ -207,14 +207,14 @@ function collect(
     }
     request.on('data', (chunk: Buffer) => {
       if (isSettled) return
-      if (gathered.sizeBytes + chunk.length > maxBytes) return fail(tooLarge(maxBytes))
-      gathered.add(chunk)
-      awaited.hold(started, gathered.heldBytes)
+      if (buffer.sizeBytes + chunk.length > maxBytes) return fail(tooLarge(maxBytes))
+      buffer.add(chunk)
+      pending.hold(started, buffer.heldBytes)
     })
     request.on('end', () => {
       if (isSettled) return
       settle()
-      resolve(gathered.bytes)
+      resolve(buffer.bytes)
     })
     request.on('close', onClose)
     if (request.destroyed) onClose()
@@ -271,7 +271,7 @@ function tooLarge(maxBytes: number): AppError {
   return new AppError('body_too_large', `The body may have at most ${maxBytes} bytes.`)
 }
 
-function crowded(): AppError {
+function tooManyBodies(): AppError {
   return new AppError('overloaded', 'Too many bodies are on their way. Send it again shortly.')
 }
 

@@ -1,6 +1,6 @@
 /** The one table of codes and statuses, and the one place where a thrown value becomes an answer (RFC 9457). */
 import { STATUS_CODES } from 'node:http'
-import { AppError, type ErrorCode } from '../core/errors.ts'
+import { AppError, type ErrorCode } from '../domain/errors.ts'
 
 export const STATUS = {
   bad_json: 400,

@@ -5,15 +5,15 @@
  * counters are written). A client that leaves moves it from open or answered to ended with 499.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { AppError } from '../core/errors.ts'
-import { failedCallOf } from '../core/failed-call.ts'
-import type { Place } from '../core/live-list.ts'
-import type { Trickle } from '../core/trickle.ts'
+import { AppError } from '../domain/errors.ts'
+import { failedCallOf } from '../domain/failed-call.ts'
+import type { ListNode } from '../lib/linked-list.ts'
+import type { Throttle } from '../lib/throttle.ts'
 import { Denial } from '../security/denial.ts'
-import type { Ending, Line, RequestLog } from '../telemetry/events.ts'
-import type { RouteMetrics } from '../telemetry/metrics.ts'
+import type { Ending, Line, RequestLog } from '../telemetry/log/events.ts'
+import type { RouteMetrics } from '../telemetry/metrics/metrics.ts'
 import { hasBody } from './body.ts'
-import { closeGentlyAfter } from './connection.ts'
+import { lingeringCloseAfter } from './connection/connection.ts'
 import { problemOf } from './errors.ts'
 import { isProbe, writeFault, writeLine, writeRefusal } from './request-lines.ts'
 import { sendProblem, sendReply } from './respond.ts'
@@ -27,11 +27,11 @@ export interface ExchangeDeps {
   /** Aborted at the first moment of shutdown. */
   readonly closing: AbortSignal
   /** Of the event loop, for the chunks of all downloads. */
-  readonly turns: Trickle
+  readonly turns: Throttle
   /** Told of each; returns the place that `ended` is told. */
-  readonly opened: (exchange: Exchange) => Place<Exchange>
+  readonly onOpen: (exchange: Exchange) => ListNode<Exchange>
   /** Told once the terminal line is written. */
-  readonly ended: (exchange: Exchange, place: Place<Exchange>) => void
+  readonly onEnd: (exchange: Exchange, place: ListNode<Exchange>) => void
 }
 
 /** nginx's code for a client that left before the answer; only in lines and counters. */
@@ -48,14 +48,14 @@ export class Exchange {
   readonly #deps: ExchangeDeps
   readonly #metrics: RouteMetrics
   readonly #startedAtMs: number
-  readonly #place: Place<Exchange>
+  readonly #place: ListNode<Exchange>
   /** Made only for those who ask: most requests never wait. */
   #waiting: AbortController | undefined
   #reply: Reply | undefined
   #error: AppError | undefined
   #bytesSent = 0
   #isEnded = false
-  #isLast = false
+  #closesConnection = false
 
   constructor(
     deps: ExchangeDeps,
@@ -72,7 +72,7 @@ export class Exchange {
     this.#res = res
     this.context = context
     this.route = route
-    this.#place = deps.opened(this)
+    this.#place = deps.onOpen(this)
     res.on('error', ignored) // a write after the client left: 'close' tells it
     res.once('close', () => this.#closed()) // see connectionClosed: it may come twice
   }
@@ -96,7 +96,7 @@ export class Exchange {
     this.#waiting?.abort()
   }
 
-  get isAnswered(): boolean {
+  get hasResponse(): boolean {
     return this.#res.headersSent || this.#res.destroyed
   }
 
@@ -105,14 +105,14 @@ export class Exchange {
   }
 
   /** Nothing that follows on this connection can be read. */
-  closeAfterAnswer(): void {
-    this.#isLast = true
+  closeAfterResponse(): void {
+    this.#closesConnection = true
     this.#res.once('close', () => this.request.socket.destroySoon())
   }
 
   /** The body is read from now on: tells a client that waits for it. */
   continue(): void {
-    if (this.awaitsContinue && !this.isAnswered) this.#res.writeContinue()
+    if (this.awaitsContinue && !this.hasResponse) this.#res.writeContinue()
   }
 
   log(line: Line, requestId = this.context.requestId): void {
@@ -120,14 +120,14 @@ export class Exchange {
   }
 
   reply(reply: Reply): void {
-    if (this.isAnswered) {
+    if (this.hasResponse) {
       // Its line is written; what the reply keeps elsewhere still has to hear how it ended.
       const ending = { bytesSent: 0, isWhole: false, statusCode: CLIENT_CLOSED }
       if (reply.kind === 'stream') reply.ended(ending).catch(() => {})
       return
     }
     this.#reply = reply
-    sendReply(this.#res, reply, this.#beginAnswer(), {
+    sendReply(this.#res, reply, this.#responseOptions(), {
       turns: this.#deps.turns,
       onBytes: (sizeBytes) => {
         this.#bytesSent += sizeBytes
@@ -136,20 +136,21 @@ export class Exchange {
   }
 
   refuse(error: AppError): void {
-    if (this.isAnswered) return
+    if (this.hasResponse) return
     this.#error = error
     const problem = problemOf(error, this.context.ingressId, this.#deps.random)
-    sendProblem(this.#res, problem, this.#beginAnswer())
+    sendProblem(this.#res, problem, this.#responseOptions())
   }
 
-  #beginAnswer() {
+  #responseOptions() {
     const isUnread = !this.request.complete && hasBody(this.request)
-    if (isUnread) closeGentlyAfter(this.request)
+    if (isUnread) lingeringCloseAfter(this.request)
     // Node forgets what was sent behind a request with Upgrade, which is answered as any other.
-    const isLast = this.#isLast || isUnread || this.request.headers.upgrade !== undefined
+    const closesConnection =
+      this.#closesConnection || isUnread || this.request.headers.upgrade !== undefined
     return {
       requestId: this.context.ingressId,
-      isLast: isLast || this.#deps.closing.aborted,
+      closesConnection: closesConnection || this.#deps.closing.aborted,
       isHead: this.request.method === 'HEAD',
     }
   }
@@ -164,7 +165,7 @@ export class Exchange {
     const ending = { statusCode, latencyMs }
     if (this.#reply?.kind !== 'stream') {
       this.#writeTerminal(ending)
-      this.#deps.ended(this, this.#place)
+      this.#deps.onEnd(this, this.#place)
       return
     }
     void this.#reply
@@ -173,7 +174,7 @@ export class Exchange {
         (line) => writeLine(this.#deps.log, line, this.context, ending),
         (error: unknown) => this.#writeFault(error, ending),
       )
-      .then(() => this.#deps.ended(this, this.#place))
+      .then(() => this.#deps.onEnd(this, this.#place))
   }
 
   #writeTerminal(ending: Ending): void {

@@ -1,12 +1,12 @@
 /**
  * unknown → typed value. The strict readers refuse with 422 `invalid_field`; what a heartbeat may send
- * is read leniently in routes/heartbeat-body.ts.
+ * is read leniently in routes/devices/heartbeat-body.ts.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import { AppError, invalidField } from '../core/errors.ts'
-import { isRequestId, isUuid, REQUEST_ID } from '../core/ids.ts'
-import { parseInstant } from '../core/instant.ts'
-import { LINES, unsafeCharacter } from '../core/text.ts'
+import { AppError, invalidField } from '../domain/errors.ts'
+import { isRequestId, isUuid, REQUEST_ID } from '../domain/ids.ts'
+import { parseInstant } from '../domain/instants.ts'
+import { LINES, unsafeCharacter } from '../lib/text.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
 

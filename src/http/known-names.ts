@@ -2,13 +2,13 @@
  * Admin routes refuse what they do not know, before their handler runs: a mistyped filter would select the whole fleet,
  * a mistyped option would be dropped in silence. A route says in `takes` what it knows.
  */
-import { AppError, invalidField } from '../core/errors.ts'
-import { nearest } from '../core/nearest.ts'
-import { type AwaitedBodies, hasBody, readBytes } from './body.ts'
+import { AppError, invalidField } from '../domain/errors.ts'
+import { nearest } from '../lib/nearest.ts'
+import { hasBody, type PendingBodies, readBytes } from './body.ts'
 import type { Exchange } from './exchange.ts'
 import { isObject } from './fields.ts'
+import type { HandlerRequest } from './request.ts'
 import type { AdminRoute } from './route.ts'
-import type { TakenRequest } from './taken-request.ts'
 
 /** Of a name that is given back. */
 const LETTERS_SHOWN = 64
@@ -16,16 +16,16 @@ const LETTERS_SHOWN = 64
 /** Throws 422 `invalid_field` for an unknown name, for one that is given twice, and for a body where none is taken. */
 export async function refuseUnknown(
   route: AdminRoute,
-  request: TakenRequest,
+  request: HandlerRequest,
   exchange: Exchange,
-  awaited: AwaitedBodies,
+  pending: PendingBodies,
 ): Promise<void> {
   const { takes } = route
   if (takes === 'anything') return
   const { query, fields } = takes
   refuseQuery(request.search, query, fields)
   if (isObject(request.body)) refuseFields(request, fields, query)
-  if (route.body === 0) await refuseBytes(exchange, awaited, query)
+  if (route.body === 0) await refuseBytes(exchange, pending, query)
 }
 
 function refuseQuery(search: string, known: readonly string[], fields: readonly string[]): void {
@@ -46,7 +46,7 @@ function refuseQuery(search: string, known: readonly string[], fields: readonly 
 }
 
 function refuseFields(
-  { body, bytes }: TakenRequest,
+  { body, bytes }: HandlerRequest,
   known: readonly string[],
   query: readonly string[],
 ): void {
@@ -61,7 +61,7 @@ function refuseFields(
 /** A body of no bytes is none: a proxy may announce one that way. */
 async function refuseBytes(
   { request, awaitsContinue }: Exchange,
-  awaited: AwaitedBodies,
+  pending: PendingBodies,
   query: readonly string[],
 ): Promise<void> {
   if (!hasBody(request)) return
@@ -69,7 +69,7 @@ async function refuseBytes(
   const notTaken = refusal('body', `is not taken here: send none${where}`)
   if (awaitsContinue || request.headers['content-length'] !== undefined) throw notTaken
   try {
-    await readBytes(request, 0, awaited)
+    await readBytes(request, 0, pending)
   } catch (error) {
     throw error instanceof AppError && error.code === 'body_too_large' ? notTaken : error
   }

@@ -4,17 +4,17 @@
  */
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { AppError } from '../core/errors.ts'
-import type { AtFailpoint } from '../core/failpoint.ts'
-import { isRequestId } from '../core/ids.ts'
-import { LiveList } from '../core/live-list.ts'
-import { Trickle } from '../core/trickle.ts'
+import { AppError } from '../domain/errors.ts'
+import type { AtFailpoint } from '../domain/failpoint.ts'
+import { isRequestId } from '../domain/ids.ts'
+import { LinkedList } from '../lib/linked-list.ts'
+import { Throttle } from '../lib/throttle.ts'
 import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
-import type { Metrics } from '../telemetry/metrics.ts'
-import { AwaitedBodies, ClientGoneError } from './body.ts'
+import type { Metrics } from '../telemetry/metrics/metrics.ts'
+import { ClientGoneError, PendingBodies } from './body.ts'
 import {
   clientAddress,
   createProxyNotice,
@@ -22,19 +22,19 @@ import {
   isTransportAllowed,
   peerAddress,
 } from './client-address.ts'
-import { type Connection, connectionOf, isCutOff } from './connection.ts'
-import { boundConnections, type Connections } from './connections.ts'
-import { refuseAtEdge } from './edge.ts'
+import { type Connection, connectionOf, isCutOff } from './connection/connection.ts'
+import { boundConnections, type Connections } from './connection/connections.ts'
+import { isTimeout, rawRefusal, respondRaw } from './connection/raw-response.ts'
 import { toAppError } from './errors.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { refuseUnknown } from './known-names.ts'
 import { behindNewConnections } from './new-connections.ts'
-import { answerRaw, isOverTime, rawRefusal } from './raw-answer.ts'
+import { readRequest } from './request.ts'
 import { isProbe } from './request-lines.ts'
 import type { Reply, RequestContext, Route } from './route.ts'
-import { takeRequest } from './taken-request.ts'
+import { refuseMalformed } from './well-formed.ts'
 
-export interface ListenerDeps extends Omit<ExchangeDeps, 'turns' | 'opened' | 'ended'> {
+export interface ListenerDeps extends Omit<ExchangeDeps, 'turns' | 'onOpen' | 'onEnd'> {
   readonly routes: readonly Route[]
   readonly guards: Guards
   /** Throws where an admin's change must be signed and is not. */
@@ -75,17 +75,17 @@ const MAX_PIPELINED_WAITING = 512
 const UNMATCHED = 'unmatched'
 
 export function createListener(deps: ListenerDeps): Listener {
-  // Node would end its side with the client's, and drop the answers that are not out; http/connection.ts has the bound.
+  // Node would end its side with the client's, and drop the answers that are not out; connection/connection.ts has the bound.
   const server = Object.assign(createServer(SERVER_OPTIONS), { httpAllowHalfOpen: true })
   const turns = behindNewConnections(server)
   const router = new Router(deps.routes)
   /** Resolved once, so that no path of a client ever makes a series. */
   const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
-  const openExchanges = new LiveList<Exchange>()
-  const late = new Trickle() // to refuse one takes 0.1 ms, and those that came together are late together
-  const pipelined = new Trickle() // of its own: thousands that are late would crowd out who pipelines
-  const bodies = new AwaitedBodies(deps.nowMs, late)
+  const openExchanges = new LinkedList<Exchange>()
+  const slowRequests = new Throttle() // to refuse one takes 0.1 ms, and those that came together are late together
+  const pipelined = new Throttle() // of its own: thousands that are late would crowd out who pipelines
+  const bodies = new PendingBodies(deps.nowMs, slowRequests)
   // One listener, not one per request: signals derived from a long-lived one are never let go (Node 20).
   deps.closing.addEventListener('abort', () => {
     for (const exchange of openExchanges) exchange.stopWaiting()
@@ -93,11 +93,11 @@ export function createListener(deps: ListenerDeps): Listener {
   const exchangeDeps: ExchangeDeps = {
     ...deps,
     turns,
-    opened(exchange) {
+    onOpen(exchange) {
       connectionOf(exchange.request.socket).opened(exchange)
       return openExchanges.add(exchange)
     },
-    ended(exchange, place) {
+    onEnd(exchange, place) {
       openExchanges.remove(place)
       connectionOf(exchange.request.socket).ended(exchange)
     },
@@ -145,7 +145,7 @@ export function createListener(deps: ListenerDeps): Listener {
     // Nobody who is honest pipelines: these wait, so that a burst of them holds nobody up.
     if (connection.hasBefore(exchange) && !(await hasTurn(pipelined, exchange))) return
     try {
-      const refusal = refuseAtEdge(request)
+      const refusal = refuseMalformed(request)
       if (refusal !== undefined) throw refusal
       refuseTransport(request, exchange.context.route)
       if (match.kind !== 'found') throw unmatched(match)
@@ -154,7 +154,7 @@ export function createListener(deps: ListenerDeps): Listener {
       const mayWait = connection.isNew && !isProbe(match.route.path)
       if (mayWait && !(await hasTurn(turns, exchange))) return
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
-      const reply = await answer(exchange, match.route, match.params, search)
+      const reply = await handle(exchange, match.route, match.params, search)
       deps.failpoint?.('after_commit_before_reply')
       exchange.reply(reply)
     } catch (error) {
@@ -165,7 +165,7 @@ export function createListener(deps: ListenerDeps): Listener {
   }
 
   /** Guard, body, handler. What is proven is assigned: a spread would ask every getter. */
-  async function answer(
+  async function handle(
     exchange: Exchange,
     route: Route,
     params: Readonly<Record<string, string>>,
@@ -173,7 +173,7 @@ export function createListener(deps: ListenerDeps): Listener {
   ): Promise<Reply> {
     const { context } = exchange
     const { headers } = exchange.request
-    const given = () => takeRequest(exchange, route.body, params, search, bodies)
+    const given = () => readRequest(exchange, route.body, params, search, bodies)
     switch (route.guard) {
       case 'open':
         return route.handle(await given())
@@ -217,9 +217,9 @@ export function createListener(deps: ListenerDeps): Listener {
   function refuseRaw(error: NodeJS.ErrnoException, connection: Connection): void {
     const exchange = connection.newest
     if (exchange === undefined) {
-      answerRaw(error, connection, { ...deps, metrics: unmatchedMetrics })
+      respondRaw(error, connection, { ...deps, metrics: unmatchedMetrics })
     } else if (exchange.request.complete) {
-      exchange.closeAfterAnswer() // what it did may be durable: it gets its own answer
+      exchange.closeAfterResponse() // what it did may be durable: it gets its own answer
     } else if (isCutOff(error) && !connection.hasBefore(exchange)) {
       connection.socket.destroy()
     } else {
@@ -237,14 +237,14 @@ export function createListener(deps: ListenerDeps): Listener {
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,
-    isCrowded: () => pipelined.waiting >= MAX_PIPELINED_WAITING,
+    isPipelineFull: () => pipelined.waiting >= MAX_PIPELINED_WAITING,
     nowMs: deps.nowMs,
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const connection = connectionOf(socket)
     // The first error of a connection is its last event: each further chunk would make another one.
     if (connection.meter(error) || !connection.endInput()) return
-    if (isOverTime(error)) late.add(() => refuseRaw(error, connection))
+    if (isTimeout(error)) slowRequests.add(() => refuseRaw(error, connection))
     else refuseRaw(error, connection)
   })
   server.on('connect', (request: IncomingMessage) => {
@@ -255,7 +255,7 @@ export function createListener(deps: ListenerDeps): Listener {
     connection.endInput()
     const before = connection.newest
     if (before !== undefined) {
-      before.closeAfterAnswer() // Node forgets what stands behind it, and takes no second answer
+      before.closeAfterResponse() // Node forgets what stands behind it, and takes no second answer
       return
     }
     const res = new ServerResponse(request)
@@ -263,7 +263,7 @@ export function createListener(deps: ListenerDeps): Listener {
     res.assignSocket(socket)
     res.once('finish', () => {
       res.detachSocket(socket)
-      connection.closeGently()
+      connection.lingeringClose()
       res.emit('close')
     })
     void serve(request, res, false)
@@ -281,9 +281,9 @@ export function createListener(deps: ListenerDeps): Listener {
 }
 
 /** Waits for its turn; false: the exchange needs none any more. */
-async function hasTurn(turns: Trickle, exchange: Exchange): Promise<boolean> {
+async function hasTurn(turns: Throttle, exchange: Exchange): Promise<boolean> {
   await turns.turn()
-  return !exchange.isAnswered && !exchange.isEnded
+  return !exchange.hasResponse && !exchange.isEnded
 }
 
 function unmatched(match: Exclude<Match<Route>, { kind: 'found' }>): AppError {

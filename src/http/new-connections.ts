@@ -4,13 +4,13 @@
  * downloads that began together, or 230 that were refused together, held up /healthz for 150 to 363 ms.
  */
 import type { Server } from 'node:http'
-import { Trickle } from '../core/trickle.ts'
+import { Throttle } from '../lib/throttle.ts'
 
 /** However many come: after so many turns the others have theirs. */
 const MOST_TURNS = 8
 
 /** Of this server: two pieces in each turn in which no connection was accepted, or in each eighth one. */
-export function behindNewConnections(server: Server): Trickle {
+export function behindNewConnections(server: Server): Throttle {
   let isCrowd = false
   server.on('connection', () => {
     isCrowd = true
@@ -23,5 +23,5 @@ export function behindNewConnections(server: Server): Trickle {
       else run()
     })
   }
-  return new Trickle((run) => later(run))
+  return new Throttle((run) => later(run))
 }

@@ -2,9 +2,9 @@
  * Lists page by page: `limit` and an opaque `cursor`, which holds the sort key of the last row given. Anyone can make
  * one up, so what is read from it is what PostgreSQL takes, whatever the cursor was.
  */
-import { invalidField } from '../core/errors.ts'
-import { isRequestId } from '../core/ids.ts'
-import { parseInstant } from '../core/instant.ts'
+import { invalidField } from '../domain/errors.ts'
+import { isRequestId } from '../domain/ids.ts'
+import { parseInstant } from '../domain/instants.ts'
 import { queryInt } from './fields.ts'
 
 /** What readPage reads. */

@@ -1,21 +1,21 @@
 /** Writes a Reply or a Problem: the headers that every answer carries, and bodies as fast as the client reads. */
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import type { Recipient } from '../core/recipient.ts'
-import { escapeUnsafe } from '../core/text.ts'
-import type { Trickle } from '../core/trickle.ts'
-import { accepted, reset } from './connections.ts'
+import type { Recipient } from '../domain/recipient.ts'
+import { escapeUnsafe } from '../lib/text.ts'
+import type { Throttle } from '../lib/throttle.ts'
+import { accepted, reset } from './connection/connections.ts'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
 import type { Reply, StreamReply } from './route.ts'
 
-export interface RespondOptions {
+export interface ResponseOptions {
   readonly requestId: string
   /** The connection ends after this answer: shutting down, or a body was left unread. */
-  readonly isLast: boolean
+  readonly closesConnection: boolean
   readonly isHead: boolean
 }
 
-export function sendProblem(res: ServerResponse, problem: Problem, options: RespondOptions): void {
+export function sendProblem(res: ServerResponse, problem: Problem, options: ResponseOptions): void {
   const text = jsonText(problem.body)
   sendText(res, problem.status, PROBLEM_CONTENT_TYPE, text, problem.headers, options)
 }
@@ -23,7 +23,7 @@ export function sendProblem(res: ServerResponse, problem: Problem, options: Resp
 /** What becomes of the chunks of a stream. */
 export interface ChunkOptions {
   /** Of all downloads: a chunk of 256 KiB costs the kernel 0.2 ms. */
-  readonly turns: Trickle
+  readonly turns: Throttle
   /** Told of every chunk that was handed to the socket. */
   readonly onBytes: (sizeBytes: number) => void
 }
@@ -32,7 +32,7 @@ export interface ChunkOptions {
 export function sendReply(
   res: ServerResponse,
   reply: Reply,
-  options: RespondOptions,
+  options: ResponseOptions,
   chunks: ChunkOptions,
 ): void {
   switch (reply.kind) {
@@ -66,7 +66,7 @@ function sendText(
   contentType: string,
   text: string,
   headers: Readonly<Record<string, string>> | undefined,
-  options: RespondOptions,
+  options: ResponseOptions,
 ): void {
   const all = headersOf(options, headers)
   all.push('content-type', contentType, 'content-length', String(Buffer.byteLength(text)))
@@ -77,7 +77,7 @@ function sendText(
 function sendStream(
   res: ServerResponse,
   reply: StreamReply,
-  options: RespondOptions,
+  options: ResponseOptions,
   chunks: ChunkOptions,
 ): void {
   const headers = headersOf(options, reply.headers)
@@ -143,7 +143,7 @@ function write(res: ServerResponse, chunk: Uint8Array): Promise<void> {
 
 /** Names and values in turn, as writeHead takes them at the least cost: those of every answer, then its own. */
 function headersOf(
-  options: RespondOptions,
+  options: ResponseOptions,
   own: Readonly<Record<string, string>> | undefined,
 ): string[] {
   const headers = [
@@ -154,7 +154,7 @@ function headersOf(
     'x-content-type-options',
     'nosniff',
   ]
-  if (options.isLast) headers.push('connection', 'close')
+  if (options.closesConnection) headers.push('connection', 'close')
   for (const name in own) headers.push(name, own[name] ?? '')
   return headers
 }

@@ -4,11 +4,11 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'
-import type { FailedCall } from '../core/failed-call.ts'
-import type { AdminScope, Downloader, LiveDevice } from '../core/identity.ts'
-import type { Recipient } from '../core/recipient.ts'
+import type { FailedCall } from '../domain/failed-call.ts'
+import type { AdminScope, Downloader, LiveDevice } from '../domain/identity.ts'
+import type { Recipient } from '../domain/recipient.ts'
 import type { SignedRequest } from '../security/signature.ts'
-import type { Line, LineContext } from '../telemetry/events.ts'
+import type { Line, LineContext } from '../telemetry/log/events.ts'
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
@@ -35,7 +35,7 @@ export function httpRequestId({ ingressId, requestId }: RequestContext): string 
 }
 
 /** What every handler is given. */
-export interface RouteRequest {
+export interface BaseRequest {
   /** As sent: a HEAD is answered like its GET, without the body. */
   readonly method: string
   /** Decoded path parameters by name. */
@@ -82,7 +82,7 @@ interface RouteOf<G extends GuardName> {
   readonly guard: G
   /** Largest JSON body in bytes; 0 = no body is read. `stream`: the handler reads `upload`. */
   readonly body: number | 'stream'
-  handle(request: RouteRequest & Proven[G]): Promise<Reply>
+  handle(request: BaseRequest & Proven[G]): Promise<Reply>
   /** The terminal line of a failure (499: the client left) where the route has one of its own; `reason` is the error code. */
   failLine?(
     reason: string,

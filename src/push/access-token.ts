@@ -5,8 +5,8 @@
  */
 import { createPrivateKey, sign } from 'node:crypto'
 import { createRequire } from 'node:module'
-import { joined } from '../core/wait.ts'
-import { field, parseJson, readBody, safeText } from './fcm-answer.ts'
+import { singleFlight } from '../lib/timeouts.ts'
+import { field, parseJson, readBody, safeText } from './fcm-response.ts'
 
 /** What this needs of config.ts's ServiceAccount, which fits. */
 export interface TokenAccount {
@@ -78,7 +78,7 @@ export function createAccessTokens(
   let failure: { readonly error: unknown; readonly untilMs: number } | null = null
 
   /** There is never more than one exchange: while it is under way, no failure of before stands. */
-  const exchange = joined(() =>
+  const exchange = singleFlight(() =>
     exchangeAssertion(account, options).then(
       ({ value, lifeMs }) => {
         const nowMs = now()

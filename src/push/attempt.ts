@@ -1,9 +1,9 @@
 /** What is recorded and logged of one attempt to push a command. */
-import { retryDelayMs } from '../core/backoff.ts'
-import { commandData } from '../core/command-message.ts'
-import { failedCallOf } from '../core/failed-call.ts'
-import type { AttemptRecord, Claim } from '../core/outbox.ts'
-import type { Line } from '../telemetry/events.ts'
+import { retryDelayMs } from '../domain/backoff.ts'
+import { commandData } from '../domain/command-message.ts'
+import { failedCallOf } from '../domain/failed-call.ts'
+import type { AttemptRecord, Claim } from '../domain/outbox.ts'
+import type { Line } from '../telemetry/log/events.ts'
 import type { FcmClient, SendOutcome } from './fcm.ts'
 
 export interface RetryOptions {

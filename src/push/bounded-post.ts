@@ -15,7 +15,7 @@ export interface PostOptions {
 export type Post = <T>(
   headers: Readonly<Record<string, string>>,
   body: string,
-  read: (answer: IncomingMessage) => Promise<T>,
+  read: (response: IncomingMessage) => Promise<T>,
 ) => Promise<T>
 
 /** An idle connection is given up before common servers and balancers do it, which would cost a message. */
@@ -42,8 +42,8 @@ export function createPost(url: string, { maxSockets, timeoutMs }: PostOptions):
         settle()
         reject(error)
       })
-      request.on('response', (answer) => {
-        read(answer).finally(settle).then(resolve, reject)
+      request.on('response', (response) => {
+        read(response).finally(settle).then(resolve, reject)
       })
       request.end(body)
     })

@@ -12,16 +12,16 @@
  * A claim ends in exactly one record: sent, backoff (due again later), gave_up (the mailbox still holds
  * it), paused or, without a push token and unsent, no_token. Where the record cannot be written the lease runs out
  * and the command is sent again, with a higher attempt. While too many tokens are called dead at once
- * (dead-token-valve.ts) none is marked and their commands back off.
+ * (dead-token-breaker.ts) none is marked and their commands back off.
  */
-import type { SenderTrouble } from '../core/command.ts'
-import { AppError } from '../core/errors.ts'
-import type { AtFailpoint } from '../core/failpoint.ts'
-import type { AttemptRecord, Claim, Outbox } from '../core/outbox.ts'
-import { sleep, within } from '../core/wait.ts'
-import type { Line, LineContext, Log } from '../telemetry/events.ts'
+import type { SenderTrouble } from '../domain/command.ts'
+import { AppError } from '../domain/errors.ts'
+import type { AtFailpoint } from '../domain/failpoint.ts'
+import type { AttemptRecord, Claim, Outbox } from '../domain/outbox.ts'
+import { sleep, waitAtMost } from '../lib/timeouts.ts'
+import type { Line, LineContext, Log } from '../telemetry/log/events.ts'
 import { faultText, lineOf, recordOf, type SendClaimDeps, sendClaim } from './attempt.ts'
-import { DeadTokenValve } from './dead-token-valve.ts'
+import { DeadTokenBreaker } from './dead-token-breaker.ts'
 import type { FcmClient, FcmMessage, SendOutcome } from './fcm.ts'
 import { SendLimit } from './send-limit.ts'
 
@@ -35,9 +35,9 @@ export interface DispatcherDeps extends SendClaimDeps {
   /** Monotonic, milliseconds: how long it pauses, ramps or doubts must not hang on a clock that is set. */
   readonly nowMs: () => number
   /** Told when an attempt was recorded: a request may wait for it. */
-  readonly onRecorded: (requestId: string) => void
+  readonly commandChanged: (requestId: string) => void
   /** Told when the database was asked in vain. */
-  readonly tellFailure: (error: AppError) => void
+  readonly reportFailure: (error: AppError) => void
   readonly failpoint?: AtFailpoint | undefined
   /** While paused, one command is tried so often. Default 30 s. */
   readonly probeMs?: number
@@ -55,8 +55,8 @@ export class Dispatcher {
   readonly #deps: DispatcherDeps
   readonly #probeMs: number
   readonly #limit: SendLimit
-  readonly #valve = new DeadTokenValve()
-  #isValveShut = false
+  readonly #breaker = new DeadTokenBreaker()
+  #isBreakerOpen = false
   /** What the database or our own code did last was a fault, not an outage. */
   #isFaulty = false
   readonly #inFlight = new Map<Claim, Promise<void>>()
@@ -91,7 +91,7 @@ export class Dispatcher {
 
   start(): void {
     this.#poll = setInterval(() => {
-      this.#tellValve()
+      this.#reportBreaker()
       this.wake()
     }, POLL_MS)
     this.wake()
@@ -109,7 +109,7 @@ export class Dispatcher {
     this.#closing.abort()
     clearInterval(this.#poll)
     const settled = Promise.allSettled([this.#claiming, ...this.#inFlight.values()])
-    await within(settled, deadlineMs, hurry)
+    await waitAtMost(settled, deadlineMs, hurry)
     await this.#handBack([...this.#inFlight.keys()])
   }
 
@@ -170,7 +170,7 @@ export class Dispatcher {
     // Logged before it is recorded: the message is out, whatever becomes of the record.
     this.#write(claim, lineOf(claim, outcome, record))
     await this.#record(claim, outcome, record)
-    this.#deps.onRecorded(claim.requestId)
+    this.#deps.commandChanged(claim.requestId)
   }
 
   /** The outcome as it is to be recorded, after limit and valve have heard of it. */
@@ -182,24 +182,24 @@ export class Dispatcher {
     // Without an attempt: the token endpoint is on the way to FCM, a secret that we lack is not.
     const isLost = outcome.httpAttempts > 0 || NO_ANSWER.has(outcome.fcmStatus)
     if (isAnswered) {
-      this.#limit.gotThrough(nowMs)
-      this.#valve.answered(deviceId, isDead, nowMs)
+      this.#limit.succeeded(nowMs)
+      this.#breaker.record(deviceId, isDead, nowMs)
     } else if (outcome.kind === 'retry' && isLost) {
       this.#limit.failed({ ...outcome, deviceId }, this.#deps.now(), nowMs)
     }
-    const why = this.#tellValve()
+    const why = this.#reportBreaker()
     if (!isDead || why === undefined) return outcome
     const detail = `push token kept, ${why}`
     return { ...outcome, kind: 'retry', retryAfterMs: null, detail }
   }
 
   /** Why no token may be marked dead now; undefined: it may. */
-  #tellValve(): string | undefined {
-    const why = this.#valve.shutBecause(this.#deps.nowMs())
+  #reportBreaker(): string | undefined {
+    const why = this.#breaker.openReason(this.#deps.nowMs())
     const isShut = why !== undefined
     // While FCM refuses us as a whole push.resumed would say too much.
-    if (isShut === this.#isValveShut || (!isShut && this.isPaused)) return why
-    this.#isValveShut = isShut
+    if (isShut === this.#isBreakerOpen || (!isShut && this.isPaused)) return why
+    this.#isBreakerOpen = isShut
     // Sends go on; what is paused is the marking, and that an operator has to know.
     if (isShut) {
       const reason = `token clearing only: ${why}`
@@ -210,7 +210,7 @@ export class Dispatcher {
 
   /** Would else stop push in silence. */
   #failed(error: unknown): void {
-    if (error instanceof AppError) this.#deps.tellFailure(error)
+    if (error instanceof AppError) this.#deps.reportFailure(error)
     if (error instanceof AppError || this.#isFaulty) return
     this.#isFaulty = true
     const reason = `a fault of ours: ${faultText(error)}`
@@ -225,7 +225,7 @@ export class Dispatcher {
 
   async #record(claim: Claim, outcome: SendOutcome, record: AttemptRecord): Promise<void> {
     const { outbox } = this.#deps
-    await this.#untilWritten(async () => {
+    await this.#writeWithRetries(async () => {
       if (outcome.kind !== 'token_dead') {
         await outbox.record(claim, record)
         return
@@ -238,11 +238,11 @@ export class Dispatcher {
   }
 
   async #recordNoToken(claim: Claim): Promise<void> {
-    await this.#untilWritten(() => this.#deps.outbox.recordNoToken(claim))
-    this.#deps.onRecorded(claim.requestId)
+    await this.#writeWithRetries(() => this.#deps.outbox.recordNoToken(claim))
+    this.#deps.commandChanged(claim.requestId)
   }
 
-  async #untilWritten(write: () => Promise<unknown>): Promise<void> {
+  async #writeWithRetries(write: () => Promise<unknown>): Promise<void> {
     for (let tries = 1; tries <= RECORD_TRIES; tries += 1) {
       try {
         await write()
@@ -271,7 +271,7 @@ export class Dispatcher {
     const isTaken = outcome.kind !== 'retry' && outcome.httpAttempts > 0
     if (!isTaken || !this.isPaused) return
     this.#nextProbeAtMs = 0
-    this.#isValveShut = false // is told anew where it still is
+    this.#isBreakerOpen = false // is told anew where it still is
     this.#limit.ramp(this.#deps.nowMs())
     this.#write(undefined, { event: 'push.resumed', fields: {} })
   }

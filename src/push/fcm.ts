@@ -4,7 +4,13 @@
  */
 import { AccessTokenError, type AccessTokens } from './access-token.ts'
 import { createPost } from './bounded-post.ts'
-import { classifyFcmAnswer, type FcmAnswer, noAnswer, readBody, safeText } from './fcm-answer.ts'
+import {
+  classifyFcmResponse,
+  type FcmResult,
+  noResponse,
+  readBody,
+  safeText,
+} from './fcm-response.ts'
 
 export interface FcmMessage {
   readonly pushToken: string
@@ -13,7 +19,7 @@ export interface FcmMessage {
   readonly expiresAt: Date
 }
 
-export type SendOutcome = FcmAnswer & {
+export type SendOutcome = FcmResult & {
   /** Of the last HTTP attempt until its body was read, milliseconds; without the access token's. 0 where there was no attempt. */
   readonly latencyMs: number
   /** HTTP attempts: 0 (no access token, too large), 1, or 2 (after a 401). */
@@ -64,24 +70,24 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
   const ask = createPost(url, options)
 
   /** One HTTP attempt; only its own clock and the network end it early. */
-  async function post(accessToken: string, body: string): Promise<FcmAnswer> {
+  async function post(accessToken: string, body: string): Promise<FcmResult> {
     try {
       const headers = {
         authorization: `Bearer ${accessToken}`,
         'content-type': 'application/json',
       }
-      return await ask(headers, body, async (answer) =>
-        classifyFcmAnswer(
+      return await ask(headers, body, async (result) =>
+        classifyFcmResponse(
           {
-            httpCode: answer.statusCode ?? 0,
-            body: await readBody(answer),
-            retryAfter: answer.headers['retry-after'] ?? null,
+            httpCode: result.statusCode ?? 0,
+            body: await readBody(result),
+            retryAfter: result.headers['retry-after'] ?? null,
           },
           now(),
         ),
       )
     } catch (error) {
-      return networkAnswer(error, timeoutMs)
+      return networkFailure(error, timeoutMs)
     }
   }
 
@@ -90,24 +96,24 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
     let latencyMs = 0
     let httpAttempts = 0
 
-    async function attempt(accessToken: string): Promise<FcmAnswer> {
+    async function attempt(accessToken: string): Promise<FcmResult> {
       const startedAtMs = performance.now()
-      const answer = await post(accessToken, body)
+      const result = await post(accessToken, body)
       latencyMs = performance.now() - startedAtMs
       httpAttempts += 1
       observe(latencyMs)
-      return answer
+      return result
     }
 
     try {
       const accessToken = await accessTokens.get()
-      let answer = await attempt(accessToken)
-      if (answer.kind === 'unauthenticated') {
-        answer = await attempt(await accessTokens.refresh(accessToken))
+      let result = await attempt(accessToken)
+      if (result.kind === 'unauthenticated') {
+        result = await attempt(await accessTokens.refresh(accessToken))
       }
-      return { ...answer, latencyMs, httpAttempts }
+      return { ...result, latencyMs, httpAttempts }
     } catch (error) {
-      return { ...tokenlessAnswer(error), latencyMs, httpAttempts }
+      return { ...noAccessToken(error), latencyMs, httpAttempts }
     }
   }
 
@@ -143,20 +149,20 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
 /** Of nobody: FCM answers 400, "not a valid FCM registration token". */
 const SELF_TEST_TOKEN = 'fleetloop-self-test'
 
-function networkAnswer(error: unknown, timeoutMs: number): FcmAnswer {
+function networkFailure(error: unknown, timeoutMs: number): FcmResult {
   if (error instanceof Error && error.name === 'TimeoutError') {
-    return noAnswer('TIMEOUT', `FCM did not answer within ${timeoutMs} ms`)
+    return noResponse('TIMEOUT', `FCM did not answer within ${timeoutMs} ms`)
   }
-  return noAnswer(
+  return noResponse(
     'NETWORK',
     `FCM is not reachable: ${error instanceof Error ? error.message : error}`,
   )
 }
 
 /** No access token, so the message was not sent or, after a 401, was not taken. */
-function tokenlessAnswer(error: unknown): FcmAnswer {
+function noAccessToken(error: unknown): FcmResult {
   if (error instanceof AccessTokenError && !error.isPermanent) {
-    return noAnswer(error.status, error.message)
+    return noResponse(error.status, error.message)
   }
   return {
     kind: 'misconfigured',

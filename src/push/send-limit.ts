@@ -8,7 +8,7 @@
  *   failing  one at a time, FAILING_GAP_MS after the last failure; the first that gets through -> ramping
  *   ramping  one step more every STEP_MS, then open; FAILURES_IN_A_ROW again -> failing
  */
-import type { SenderTrouble } from '../core/command.ts'
+import type { SenderTrouble } from '../domain/command.ts'
 
 /** By chance, with half of all sends failing, once in a million. */
 const FAILURES_IN_A_ROW = 20
@@ -52,7 +52,7 @@ export class SendLimit {
   }
 
   /** FCM took a message, or judged it. */
-  gotThrough(nowMs: number): void {
+  succeeded(nowMs: number): void {
     this.#noFailures()
     if (this.#isFailing) this.ramp(nowMs)
   }

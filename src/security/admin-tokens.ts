@@ -1,6 +1,6 @@
 /** Admin tokens: which name a secret belongs to, found in constant time, and whether its scopes suffice. */
 import { timingSafeEqual } from 'node:crypto'
-import type { AdminScope } from '../core/identity.ts'
+import type { AdminScope } from '../domain/identity.ts'
 import { hashToken } from './tokens.ts'
 
 export interface AdminToken {

@@ -2,10 +2,10 @@
  * Limits on APK downloads: so many a minute and so many at once, for one credential, for all of a subnet, and in all.
  * Only proven credentials are counted, so strangers take nobody's share. Per replica.
  */
-import { AppError } from '../core/errors.ts'
-import type { Downloader } from '../core/identity.ts'
-import { RateLimit } from '../core/rate-limit.ts'
-import { subnetOf } from '../core/subnet.ts'
+import { AppError } from '../domain/errors.ts'
+import type { Downloader } from '../domain/identity.ts'
+import { RateLimit } from '../lib/rate-limit.ts'
+import { subnetOf } from '../lib/subnet.ts'
 import { rateLimited } from './denial.ts'
 import { type LiveDownload, LiveDownloads, type Share } from './live-downloads.ts'
 

@@ -3,14 +3,14 @@
  * themselves after five. Everything that is our own trouble passes through as 503.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import { AppError } from '../core/errors.ts'
+import { AppError } from '../domain/errors.ts'
 import {
   type AdminScope,
   type DeviceVerdict,
   type Downloader,
   type EnrollmentVerdict,
   noteEnrollment,
-} from '../core/identity.ts'
+} from '../domain/identity.ts'
 import { type AdminToken, adminLookup, mayUse } from './admin-tokens.ts'
 import { authDenied, refuseDevice, refuseEnrollment } from './denial.ts'
 import {

@@ -8,7 +8,7 @@
  *
  * Nothing is kept but the downloads in progress: a key without one has no entry, and the timer stops with the last.
  */
-import type { Recipient } from '../core/recipient.ts'
+import type { Recipient } from '../domain/recipient.ts'
 
 /** How often the progress of every download is noted. */
 const NOTE_MS = 5_000

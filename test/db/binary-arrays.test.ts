@@ -11,7 +11,7 @@ import {
   INT8,
   TEXT,
   TIMESTAMPTZ,
-} from '../../src/db/binary-arrays.ts'
+} from '../../src/db/postgres/binary-arrays.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
 const db = await connect(t, await createDatabase(t))

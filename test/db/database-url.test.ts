@@ -6,9 +6,9 @@ import { type AddressInfo, createServer, connect as openLine, type Socket } from
 import { join } from 'node:path'
 import { TLSSocket, type TlsOptions } from 'node:tls'
 import t, { type Test } from 'tap'
-import { parseConfig } from '../../src/config.ts'
-import { isLocal, parseDatabaseUrl, serversOf } from '../../src/db/database-url.ts'
-import { Pool } from '../../src/db/pool.ts'
+import { parseConfig } from '../../src/config/config.ts'
+import { isLocal, parseDatabaseUrl, serversOf } from '../../src/db/postgres/database-url.ts'
+import { Pool } from '../../src/db/postgres/pool.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])

@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type pg from 'pg'
 import t, { type Test } from 'tap'
-import type { SequenceCheck } from '../../src/db/identity-sequences.ts'
-import { type Migration, migrate, readMigrations } from '../../src/db/migrate.ts'
-import { readCluster, urlOf } from '../helpers/cluster.ts'
+import type { SequenceCheck } from '../../src/db/schema/identity-sequences.ts'
+import { type Migration, migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { connect } from '../helpers/database.ts'
+import { readCluster, urlOf } from '../runner/cluster.ts'
 
 /** The key of migrate.ts: whoever holds it, migrates. */
 const LOCK_KEY = 7_311_860_294

@@ -1,7 +1,11 @@
 /** The days of the heartbeat history on a real database: ahead, behind, the net, and several replicas. */
 import t, { type Test } from 'tap'
-import { type PartitionChanges, partitions, runsOfDays } from '../../src/db/partitions.ts'
-import { Pool } from '../../src/db/pool.ts'
+import {
+  type PartitionChanges,
+  partitions,
+  runsOfDays,
+} from '../../src/db/heartbeats/partitions.ts'
+import { Pool } from '../../src/db/postgres/pool.ts'
 import { connect, createDatabase, databaseOf } from '../helpers/database.ts'
 
 const RETENTION_DAYS = 7

@@ -5,20 +5,20 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { planShape, seededItems } from '../../bench/scale-plan.ts'
-import { seedFleet } from '../../bench/seeded-fleet.ts'
-import { explained, plainDatabase } from '../../drills/plans/explain.ts'
 import { deviceId, grow, installationOf, NOTHING } from '../../drills/plans/installation.ts'
 import { BY, claim } from '../../drills/plans/push-statements.ts'
 import { faultsOf, rowsOf } from '../../drills/plans/statement.ts'
 import { statementsOf } from '../../drills/plans/statements.ts'
-import { commandQueue } from '../../src/db/command-queue.ts'
-import { commandStore } from '../../src/db/commands.ts'
-import { deviceStore } from '../../src/db/devices.ts'
-import { enrollmentTokenStore } from '../../src/db/enrollment-tokens.ts'
-import { storeHeartbeats } from '../../src/db/heartbeats.ts'
-import { partitions } from '../../src/db/partitions.ts'
-import type { Database } from '../../src/db/pool.ts'
+import { commandStore } from '../../src/db/commands/commands.ts'
+import { commandQueue } from '../../src/db/commands/queue.ts'
+import { deviceStore } from '../../src/db/devices/devices.ts'
+import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
+import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
+import { partitions } from '../../src/db/heartbeats/partitions.ts'
+import type { Database } from '../../src/db/postgres/pool.ts'
 import { HOT_SETTINGS } from '../../src/db/stores.ts'
+import { explained, plainDatabase } from '../../testkit/explain.ts'
+import { seedFleet } from '../../testkit/seeded-fleet.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
 const SECRET = { id: 'default', secret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
@@ -70,7 +70,9 @@ for (const statement of statementsOf(MANY)) {
 
 t.test('every statement of src/db was explained', async (t) => {
   const folder = fileURLToPath(new URL('../../../src/db/', import.meta.url))
-  const texts = readdirSync(folder).map((file) => readFileSync(join(folder, file), 'utf8'))
+  const texts = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => readFileSync(join(folder, file), 'utf8'))
   const found = texts.flatMap((text) =>
     [
       ...text.matchAll(

@@ -3,19 +3,19 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { errorText } from '../../src/core/error-text.ts'
-import { failedCallOf } from '../../src/core/failed-call.ts'
-import type { AttemptRecord, Claim } from '../../src/core/outbox.ts'
-import { backoffMs, Dialer } from '../../src/db/dialer.ts'
-import { DatabaseHealth } from '../../src/db/health.ts'
-import { Pool, type PoolOptions } from '../../src/db/pool.ts'
-import { sessionVerifier } from '../../src/db/session-check.ts'
+import { DatabaseHealth } from '../../src/db/health/health.ts'
+import { troubleOf } from '../../src/db/health/trouble.ts'
+import { backoffMs, Dialer } from '../../src/db/postgres/dialer.ts'
+import { Pool, type PoolOptions } from '../../src/db/postgres/pool.ts'
+import { sessionVerifier } from '../../src/db/postgres/session-check.ts'
 import { createStores } from '../../src/db/stores.ts'
-import { troubleOf } from '../../src/db/trouble.ts'
-import { readCluster } from '../helpers/cluster.ts'
+import { failedCallOf } from '../../src/domain/failed-call.ts'
+import type { AttemptRecord, Claim } from '../../src/domain/outbox.ts'
+import { errorText } from '../../src/lib/error-text.ts'
+import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { lineTo } from '../helpers/database-line.ts'
 import { until } from '../helpers/replicas.ts'
+import { readCluster } from '../runner/cluster.ts'
 
 async function prepare(t: Test, options: Partial<PoolOptions> = {}) {
   const url = await createDatabase(t)
@@ -435,10 +435,10 @@ t.test(
 
 t.test('an answer is what the database says, be it an error, and no loss', async (t) => {
   const { pool, db, pid, kill } = await prepare(t)
-  t.equal(pool.answeredMsAgo, Number.POSITIVE_INFINITY)
+  t.equal(pool.msSinceResponse, Number.POSITIVE_INFINITY)
   let sinceMs = performance.now()
   /** It is asked first: however long we are held up between the two, that is not counted against it. */
-  const hasMoved = () => pool.answeredMsAgo <= performance.now() - sinceMs
+  const hasMoved = () => pool.msSinceResponse <= performance.now() - sinceMs
   const moved = (title: string) => {
     t.ok(hasMoved(), title)
     sinceMs = performance.now()
@@ -491,9 +491,9 @@ t.test(
     const waiting = Array.from({ length: 20 }, async () => {
       while (!isOver) {
         const wasDown = health.isDown
-        const answer = await ask(main)
+        const response = await ask(main)
         failures += 1
-        if (wasDown) t.equal(answer, 'db_unavailable')
+        if (wasDown) t.equal(response, 'db_unavailable')
       }
     })
     let missed = 0
@@ -570,10 +570,10 @@ t.test('while nobody answers one attempt is made at a time, however many ask', a
     connectTimeoutMs: 100,
   }
   const pools = [new Pool(common), new Pool(common)] as const
-  const answers = pools.flatMap((pool) =>
+  const responses = pools.flatMap((pool) =>
     Array.from({ length: 20 }, () => pool.query(sql('select 1'))),
   )
-  await Promise.all(answers.map((answer) => t.rejects(answer, { code: 'db_unavailable' })))
+  await Promise.all(responses.map((response) => t.rejects(response, { code: 'db_unavailable' })))
   await until(() => open.size === 1) // the attempt outlives those who asked for it
   for (const socket of open) socket.destroy() // it failed: the next one begins
   await until(() => open.size === 1)

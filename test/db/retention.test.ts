@@ -1,6 +1,6 @@
 /** What is forgotten after its time, and what is kept whatever its age; against a real database. */
 import t from 'tap'
-import { Pool } from '../../src/db/pool.ts'
+import { Pool } from '../../src/db/postgres/pool.ts'
 import { prunes } from '../../src/db/retention.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 

@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { CONFIG_FILE, missingTools } from '../../drills/prometheus.ts'
-import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
+import { CONFIG_FILE, missingTools } from '../../drills/shared/prometheus.ts'
+import { CONFIG_VARIABLES, parseConfig } from '../../src/config/config.ts'
 import { documentedBlock } from '../helpers/pages.ts'
-import { writeFiles } from '../helpers/prometheus.ts'
+import { writeFiles } from './prometheus-files.ts'
 
 const pathOf = (path: string) => fileURLToPath(new URL(path, import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(pathOf(path), 'utf8')

@@ -12,11 +12,11 @@ import {
   isReservedParamName,
   RESERVED_PARAM_NAMES,
   verifyCommandData,
-} from '../../src/core/command-message.ts'
+} from '../../src/domain/command-message.ts'
 import { STATUS } from '../../src/http/errors.ts'
-import { type RouteDeps, routeTable } from '../../src/routes/index.ts'
+import { type RouteDeps, routeTable } from '../../src/routes/table.ts'
 import { checkSignature } from '../../src/security/signature.ts'
-import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { blocksOf, codesOf, sectionOf, tableOf } from './markdown.ts'
 
 const pathOf = (path: string) => fileURLToPath(new URL(path, import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(pathOf(path), 'utf8')
@@ -120,8 +120,8 @@ t.test('the golden result is signed as the document says, and taken', async (t) 
 })
 
 t.test('the table of errors has every code that a phone can meet, with its status', async (t) => {
-  const codes = tableOf(sectionOf(TEXT, 'Errors')).flatMap(([answer = '']) =>
-    answer.split(/(?=\b\d{3} )/).flatMap((part) => {
+  const codes = tableOf(sectionOf(TEXT, 'Errors')).flatMap(([response = '']) =>
+    response.split(/(?=\b\d{3} )/).flatMap((part) => {
       const status = Number(part.slice(0, 3))
       return codesOf(part).map((code) => ({ code, status }))
     }),

@@ -107,7 +107,7 @@ t.test('the examples work, in their order', async (t) => {
     if (operation === undefined) throw new Error(`no operation ${operationId}`)
     const body = exampleOf(operation.requestBody?.content['application/json'])
     const guard = Object.keys(operation.security[0] ?? {})[0]
-    const answer = await service.call(operation.method.toUpperCase(), pathOf(operation, known), {
+    const response = await service.call(operation.method.toUpperCase(), pathOf(operation, known), {
       token: guard === undefined ? null : (credentials.get(guard) ?? null),
       ...(operation.requestBody && (body === undefined ? { raw: makeApk() } : { body })),
     })
@@ -115,13 +115,13 @@ t.test('the examples work, in their order', async (t) => {
     if (expected === undefined) throw new Error(`${operationId} has no example of an answer`)
     const { status, example } = expected
     t.same(
-      { status: answer.status, body: answer.body },
-      { status, body: told(example, answer.body, known) },
+      { status: response.status, body: response.body },
+      { status, body: told(example, response.body, known) },
       operationId,
     )
     if (operationId === 'createEnrollmentTokens')
-      credentials.set('enrollment', answer.body.tokens[0].token)
-    if (operationId === 'register') credentials.set('device', answer.body.device_token)
+      credentials.set('enrollment', response.body.tokens[0].token)
+    if (operationId === 'register') credentials.set('device', response.body.device_token)
   }
 })
 
@@ -247,12 +247,12 @@ t.test('what lies on a bound of the document is taken, what lies beyond is refus
     const query = new URLSearchParams()
     for (const [name, one] of Object.entries(said.query)) query.set(name, String(one))
     const guard = Object.keys(operation.security[0] ?? {})[0] ?? ''
-    const answer = await service.call(method.toUpperCase(), `${path}?${query}`, {
+    const response = await service.call(method.toUpperCase(), `${path}?${query}`, {
       token: credentials[guard] ?? null,
       headers: said.header,
       ...(requestBody && (isJson ? { body: said.body } : { raw })),
     })
-    const { status, body } = answer
+    const { status, body } = response
     t.ok(status < 500, `${operationId} ${named.name}: ${status}`)
     const isNamed = body?.errors?.[0].field === named.name.toLowerCase()
     const isIgnored = body?.ignored?.includes(named.name) === true

@@ -4,9 +4,9 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { until } from '../../drills/until.ts'
-import { blocksOf, sectionOf } from '../helpers/markdown.ts'
+import { until } from '../../testkit/until.ts'
 import { leaksIn, rememberSecret } from '../helpers/secrets.ts'
+import { blocksOf, sectionOf } from './markdown.ts'
 import {
   copyProject,
   missingTools,
@@ -16,8 +16,8 @@ import {
   readersEnv,
   readTour,
   startToured,
-} from '../helpers/tour.ts'
-import { normalizer } from '../helpers/volatile.ts'
+} from './tour.ts'
+import { normalizer } from './volatile.ts'
 
 /** script(1) of util-linux gives a program a terminal. */
 const hasScript = spawnSync('script', ['--version']).status === 0

@@ -4,13 +4,13 @@ import { statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { readCluster, urlOf } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { blocksOf, codesOf, tableOf } from '../helpers/markdown.ts'
-import { liveANight } from '../helpers/night.ts'
 import { documentedBlock as named, operatorBlocks, readPage } from '../helpers/pages.ts'
 import { ADMIN, MAIN, type Running, startService } from '../helpers/service.ts'
-import { normalizer } from '../helpers/volatile.ts'
+import { readCluster, urlOf } from '../runner/cluster.ts'
+import { blocksOf, codesOf, tableOf } from './markdown.ts'
+import { liveANight } from './night.ts'
+import { normalizer } from './volatile.ts'
 
 /** Its first block sets the variables that all others use. */
 const RUNBOOK = readPage('RUNBOOK.md')

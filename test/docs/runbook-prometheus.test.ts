@@ -3,11 +3,11 @@ import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { CONFIG_FILE, missingTools, TOKEN_FILE } from '../../drills/prometheus.ts'
-import { parseConfig } from '../../src/config.ts'
-import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { CONFIG_FILE, missingTools, TOKEN_FILE } from '../../drills/shared/prometheus.ts'
+import { parseConfig } from '../../src/config/config.ts'
 import { documentedBlock, readPage } from '../helpers/pages.ts'
-import { writeFiles } from '../helpers/prometheus.ts'
+import { blocksOf, codesOf, sectionOf, tableOf } from './markdown.ts'
+import { writeFiles } from './prometheus-files.ts'
 
 const MONITORING = readPage('docs/operate/monitoring.md')
 const METRICS = tableOf(readPage('docs/reference/metrics.md')).flatMap(

@@ -5,12 +5,12 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { DRILLS } from '../../drills/index.ts'
-import { CONFIG_VARIABLES, parseConfig } from '../../src/config.ts'
-import { CALL_TROUBLES, TROUBLES } from '../../src/db/trouble.ts'
+import { CONFIG_VARIABLES, parseConfig } from '../../src/config/config.ts'
+import { CALL_TROUBLES, TROUBLES } from '../../src/db/health/trouble.ts'
 import { STATUS } from '../../src/http/errors.ts'
-import { EVENTS } from '../../src/telemetry/events.ts'
-import { blocksOf, codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { EVENTS } from '../../src/telemetry/log/events.ts'
 import { PAGES } from '../helpers/pages.ts'
+import { blocksOf, codesOf, sectionOf, tableOf } from './markdown.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
@@ -86,7 +86,7 @@ t.test('each greatest size in the code is a bound there, but what routes read', 
   const listed = BOUNDS.map(([, size = '', where = '']) =>
     [codesOf(where)[0], codesOf(size)[0]?.replace(/ = .*/, '')].join(' '),
   )
-  for (const file of SOURCES.filter((path) => !/^(routes|why)\//.test(path))) {
+  for (const file of SOURCES.filter((path) => !/^(routes|cli\/why)\//.test(path))) {
     const text = read(join('src', file))
     for (const [, name = ''] of text.matchAll(/^(?:export )?const (MAX_[A-Z_]+) =/gm)) {
       if (!NO_BOUNDS.has(name)) t.ok(listed.includes(`src/${file} ${name}`), `src/${file} ${name}`)
@@ -166,7 +166,7 @@ t.test('of each event that may be WARN or ERROR it is said what to do', async (t
 })
 
 t.test('settings without effect are named, and no others', async (t) => {
-  const sources = SOURCES.filter((path) => !/^config(-types|-values)?\.ts$/.test(path))
+  const sources = SOURCES.filter((path) => !/^config\/(config|types|env-reader)\.ts$/.test(path))
     .map((path) => read(join('src', path)))
     .join('\n')
   const unused = Object.keys(parseConfig({}, () => ''))

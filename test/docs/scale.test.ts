@@ -12,10 +12,10 @@ import { ofMachine, pageFile } from '../../drills/patroni/page.ts'
 import { missingPrograms } from '../../drills/patroni/programs.ts'
 import { openDirectory, startHaproxy } from '../../drills/patroni/service.ts'
 import { startDebianServer } from '../../drills/pitr/debian-server.ts'
-import { until } from '../../drills/until.ts'
+import { until } from '../../testkit/until.ts'
 import { connect, createDatabase as createEmpty } from '../helpers/database.ts'
-import { launch, settings } from '../helpers/launched.ts'
-import { blocksOf, sectionOf } from '../helpers/markdown.ts'
+import { launch, settings } from '../process/launched.ts'
+import { blocksOf, sectionOf } from './markdown.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const PATH = 'docs/operate/scale.md'

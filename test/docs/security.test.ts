@@ -3,13 +3,13 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { CONFIG_VARIABLES } from '../../src/config.ts'
-import { ADMIN_SCOPES, type AdminScope } from '../../src/core/identity.ts'
+import { CONFIG_VARIABLES } from '../../src/config/config.ts'
+import { ADMIN_SCOPES, type AdminScope } from '../../src/domain/identity.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import type { GuardName, Route } from '../../src/http/route.ts'
-import { type RouteDeps, routeTable } from '../../src/routes/index.ts'
-import { codesOf, sectionOf, tableOf } from '../helpers/markdown.ts'
+import { type RouteDeps, routeTable } from '../../src/routes/table.ts'
 import { PAGES } from '../helpers/pages.ts'
+import { codesOf, sectionOf, tableOf } from './markdown.ts'
 
 const ROOT = fileURLToPath(new URL('.', import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')

@@ -25,22 +25,22 @@ const expire = (id: string) =>
   )
 
 t.test('accepted: two lines, both under the command’s id', async (t) => {
-  const answer = await command('accepted')
-  t.equal(answer.status, 202)
-  t.not(answer.requestId, 'accepted', 'the header is the ingress id')
+  const response = await command('accepted')
+  t.equal(response.status, 202)
+  t.not(response.requestId, 'accepted', 'the header is the ingress id')
   const at = inside('accepted', COMMAND, device)
   const nothing = { fcm_http_code: null, fcm_status: null, dispatch_latency_ms: null }
-  const http_request_id = answer.requestId
+  const http_request_id = response.requestId
   const own = { action: 'ring', ...nothing, admin: 'tester', http_request_id }
   await compareOnly(t, service, 'dispatch.request', 'INFO', at, own)
-  const ended = { ...end(answer, COMMAND, device), request_id: 'accepted' }
+  const ended = { ...end(response, COMMAND, device), request_id: 'accepted' }
   const plain = { method: 'POST', reason: null, admin: 'tester', http_request_id }
   await compareOnly(t, service, 'http.request', 'INFO', ended, plain)
   t.same(
     (await story(service, 'accepted')).map(({ event }) => event),
     ['dispatch.request', 'http.request'],
   )
-  t.same(await eventsUnder(answer.requestId), [], 'nothing under the ingress id')
+  t.same(await eventsUnder(response.requestId), [], 'nothing under the ingress id')
 
   const again = await command('accepted')
   t.equal(again.status, 200)
@@ -53,26 +53,26 @@ t.test('accepted: two lines, both under the command’s id', async (t) => {
 t.test('accepted under the ingress id: no second one', async (t) => {
   const headers = { 'x-request-id': 'ingress' }
   const body = { alias: 'D01', action: 'ring' }
-  const answer = await service.call('POST', COMMAND, { body, headers })
-  t.equal(answer.requestId, 'ingress')
+  const response = await service.call('POST', COMMAND, { body, headers })
+  t.equal(response.requestId, 'ingress')
   const nothing = { fcm_http_code: null, fcm_status: null, dispatch_latency_ms: null }
   const own = { action: 'ring', ...nothing, admin: 'tester' }
   const at = inside('ingress', COMMAND, device)
   await compareOnly(t, service, 'dispatch.request', 'INFO', at, own)
   const plain = { method: 'POST', reason: null, admin: 'tester' }
-  await compareOnly(t, service, 'http.request', 'INFO', end(answer, COMMAND, device), plain)
+  await compareOnly(t, service, 'http.request', 'INFO', end(response, COMMAND, device), plain)
 })
 
 t.test('a result, and the same again', async (t) => {
   await command('answered')
   for (const duplicate of [false, true]) {
-    const answer = await report('answered', 'FAILED')
-    const line = await service.lines.terminalOf(answer.requestId)
-    const at = { ...end(answer, RESULT, device), request_id: 'answered' }
+    const response = await report('answered', 'FAILED')
+    const line = await service.lines.terminalOf(response.requestId)
+    const at = { ...end(response, RESULT, device), request_id: 'answered' }
     const own = { action: 'ring', outcome: 'failure', duplicate, late: false }
-    const http_request_id = answer.requestId
+    const http_request_id = response.requestId
     compare(t, line, 'action_result.ingest', 'INFO', at, { ...own, http_request_id })
-    t.same(await eventsUnder(answer.requestId), [], 'nothing else under the ingress id')
+    t.same(await eventsUnder(response.requestId), [], 'nothing else under the ingress id')
   }
 })
 
@@ -84,11 +84,11 @@ t.test('each operation that takes a result writes the same line', async (t) => {
     const id = `ack:${route}`.replace(/[^\w:]/g, '.')
     await command(id)
     const body = { correlation_id: id, status: 'OK' }
-    const answer = await service.call('POST', path, { token: device.token, body })
-    t.equal(answer.status, 200)
-    const at = { ...end(answer, route, device), request_id: id }
+    const response = await service.call('POST', path, { token: device.token, body })
+    t.equal(response.status, 200)
+    const at = { ...end(response, route, device), request_id: id }
     const own = { action: 'ring', outcome: 'success', duplicate: false, late: false }
-    const http_request_id = answer.requestId
+    const http_request_id = response.requestId
     await compareOnly(t, service, 'action_result.ingest', 'INFO', at, { ...own, http_request_id })
   }
 })
@@ -96,10 +96,10 @@ t.test('each operation that takes a result writes the same line', async (t) => {
 t.test('a ping answered by a heartbeat has its line beside the heartbeat’s', async (t) => {
   await command('pinged')
   const body = { is_ping_response: true, ping_request_id: 'pinged' }
-  const answer = await service.call('POST', '/v1/heartbeat', { token: device.token, body })
+  const response = await service.call('POST', '/v1/heartbeat', { token: device.token, body })
   const at = inside('pinged', '/v1/heartbeat', device)
   const own = { action: 'ring', outcome: 'success', duplicate: false, late: false }
-  const http_request_id = answer.requestId
+  const http_request_id = response.requestId
   await compareOnly(t, service, 'action_result.ingest', 'INFO', at, { ...own, http_request_id })
   t.match(await service.lines.waitFor((line) => line['request_id'] === http_request_id), {
     event: 'heartbeat.ingest',
@@ -111,10 +111,10 @@ t.test('a refused result stays under the ingress id', async (t) => {
   const other = { ...(await service.enroll('D02')), alias: 'D02' }
   await command('foreign')
   const before = (await eventsUnder('foreign')).length
-  const answer = await report('foreign', 'success', other.token)
-  t.equal(answer.status, 404)
-  t.match(await story(service, answer.requestId), [
-    { event: 'http.request', request_id: answer.requestId, reason: 'command_unknown' },
+  const response = await report('foreign', 'success', other.token)
+  t.equal(response.status, 404)
+  t.match(await story(service, response.requestId), [
+    { event: 'http.request', request_id: response.requestId, reason: 'command_unknown' },
   ])
   t.equal((await eventsUnder('foreign')).length, before, 'no line in another command’s story')
 })
@@ -133,11 +133,11 @@ t.test('a late result, which ends what the sweep has not ended yet', async (t) =
     const id = `late-${n}`
     await command(id)
     await expire(id)
-    const answer = await report(id, 'success')
-    t.equal(answer.status, 200)
-    const at = { ...end(answer, RESULT, device), request_id: id }
+    const response = await report(id, 'success')
+    t.equal(response.status, 200)
+    const at = { ...end(response, RESULT, device), request_id: id }
     const own = { action: 'ring', outcome: 'success', duplicate: false, late: true }
-    const http_request_id = answer.requestId
+    const http_request_id = response.requestId
     await compareOnly(t, service, 'action_result.ingest', 'INFO', at, { ...own, http_request_id })
     const line = await service.lines.waitFor(
       (each) => each.event === 'command.expired' && each['request_id'] === id,
@@ -152,12 +152,12 @@ t.test('a late result, which ends what the sweep has not ended yet', async (t) =
 
 t.test('cancelled by an admin: under the command’s id, beside the request’s own', async (t) => {
   await command('cancelled')
-  const answer = await service.call('DELETE', '/admin/commands/cancelled')
-  t.equal(answer.status, 200)
+  const response = await service.call('DELETE', '/admin/commands/cancelled')
+  t.equal(response.status, 200)
   const at = inside('cancelled', COMMAND_ROUTE, device)
   const own = { action: 'ring', admin: 'tester', reason: 'admin' }
   await compareOnly(t, service, 'command.cancelled', 'INFO', at, own)
-  const ended = await service.lines.terminalOf(answer.requestId)
+  const ended = await service.lines.terminalOf(response.requestId)
   t.match(ended, { event: 'http.request', device_id: device.deviceId, alias: 'D01' })
 })
 

@@ -1,7 +1,7 @@
 /** One terminal line for each request, and one id for each story (telemetry.md, Correlation). */
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import type { CallOptions } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
@@ -11,7 +11,7 @@ import { story } from './helpers.ts'
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
-const fcm = await startFcmStandIn()
+const fcm = await startFakeFcm()
 t.teardown(() => fcm.close())
 fcm.register('push-1', () => {})
 const service = await startService(t, {
@@ -71,8 +71,8 @@ t.test('each request ends in one line with its status, and gets its id back', as
   for (const [index, [method, path, options, status]] of requests.entries()) {
     const id = `each-${index}`
     const headers = { ...options.headers, 'x-request-id': id }
-    const answer = await service.call(method, path, { ...options, headers })
-    t.same([answer.status, answer.requestId], [status, id], `${method} ${path}`)
+    const response = await service.call(method, path, { ...options, headers })
+    t.same([response.status, response.requestId], [status, id], `${method} ${path}`)
     const ended = (await story(service, id)).filter((line) => line['status_code'] !== null)
     t.match(ended, [{ status_code: status, latency_ms: Number, request_id: id }])
     t.equal(ended.length, 1)
@@ -90,11 +90,11 @@ t.test('an id that is not fit to be one is replaced', async (t) => {
   const unfit = ['', 'x'.repeat(129), 'a b', 'a,b', 'a"b', '{}', 'caf\u00e9', '../x', '%41']
   for (const id of [...fit, ...unfit]) {
     const request = head('GET /v1/nowhere HTTP/1.1', `X-Request-ID: ${id}`)
-    const answer = await sendRaw(t, service.origin, Buffer.from(request, 'latin1'))
-    if (fit.includes(id)) t.equal(answer.requestId, id)
-    else t.match(answer.requestId, UUID_V7, JSON.stringify(id))
-    t.equal(answer.body.request_id, answer.requestId)
-    t.equal((await story(service, answer.requestId)).length, 1)
+    const response = await sendRaw(t, service.origin, Buffer.from(request, 'latin1'))
+    if (fit.includes(id)) t.equal(response.requestId, id)
+    else t.match(response.requestId, UUID_V7, JSON.stringify(id))
+    t.equal(response.body.request_id, response.requestId)
+    t.equal((await story(service, response.requestId)).length, 1)
   }
   const twice = head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: a', 'X-Request-ID: b')
   t.match((await sendRaw(t, service.origin, twice)).requestId, UUID_V7, 'of two, none')

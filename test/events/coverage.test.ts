@@ -1,7 +1,7 @@
 /** No event of the vocabulary, and no level of one, is without a test that compares its whole line. */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { EVENTS } from '../../src/telemetry/events.ts'
+import { EVENTS } from '../../src/telemetry/log/events.ts'
 import { THEMES } from './themes.ts'
 
 const promised = Object.values(THEMES).flatMap((theme) => Object.entries<readonly string[]>(theme))

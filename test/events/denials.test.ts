@@ -1,7 +1,7 @@
 /** The lines of credentials, signatures and transports that are refused: each ends its request. */
 import { createHash, createHmac } from 'node:crypto'
 import t, { type Test } from 'tap'
-import type { Answer, CallOptions } from '../helpers/client.ts'
+import type { CallOptions, TestResponse } from '../helpers/client.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 import { end, inside, story, theme } from './helpers.ts'
 
@@ -13,8 +13,8 @@ const service = await startService(t, {
 })
 
 /** The one line of a request that was refused. */
-async function only(t: Test, from: Running, answer: Answer) {
-  const [line, ...more] = await story(from, answer.requestId)
+async function only(t: Test, from: Running, response: TestResponse) {
+  const [line, ...more] = await story(from, response.requestId)
   t.same(more, [], 'its only line')
   if (line === undefined) throw new Error('no line')
   return line
@@ -52,10 +52,10 @@ t.test('who cannot prove who they are', async (t) => {
   ]
   for (const [reason, [method, path], options, status, known] of cases) {
     const isPost = method === 'POST'
-    const answer = await service.call(method, path, { ...(isPost && { body: {} }), ...options })
-    t.equal(answer.status, status, `${reason} ${path}`)
-    const line = await only(t, service, answer)
-    compare(t, line, 'sec.auth.denied', 'WARN', end(answer, path, known), {
+    const response = await service.call(method, path, { ...(isPost && { body: {} }), ...options })
+    t.equal(response.status, status, `${reason} ${path}`)
+    const line = await only(t, service, response)
+    compare(t, line, 'sec.auth.denied', 'WARN', end(response, path, known), {
       reason,
       token_id: null,
     })
@@ -92,36 +92,36 @@ t.test('a signature that does not hold', async (t) => {
     ['mismatch', sign('{"aliases":["S2"]}')],
   ] as const
   for (const [reason, signature] of cases) {
-    const answer = await post(signature)
-    t.match(answer, { status: 401, body: { code: 'signature_invalid' } }, reason)
+    const response = await post(signature)
+    t.match(response, { status: 401, body: { code: 'signature_invalid' } }, reason)
     const own = { reason, token_id: null }
-    const line = await only(t, signing, answer)
-    compare(t, line, 'sec.hmac.invalid', 'WARN', end(answer, path), own)
+    const line = await only(t, signing, response)
+    compare(t, line, 'sec.hmac.invalid', 'WARN', end(response, path), own)
   }
 })
 
 t.test('a device’s signature names the device', async (t) => {
   const device = { ...(await service.enroll('D03')), alias: 'D03' }
   const path = '/v1/action-result'
-  const answer = await service.call('POST', path, {
+  const response = await service.call('POST', path, {
     token: device.token,
     body: { request_id: 'any', outcome: 'success' },
     headers: { 'x-signature': sign('') },
   })
   const own = { reason: 'mismatch', token_id: null }
-  const line = await only(t, service, answer)
-  compare(t, line, 'sec.hmac.invalid', 'WARN', end(answer, path, device), own)
+  const line = await only(t, service, response)
+  compare(t, line, 'sec.hmac.invalid', 'WARN', end(response, path, device), own)
 })
 
 t.test('plaintext through a trusted proxy', async (t) => {
   const proxied = await startService(t, { env: { TRUSTED_PROXIES: '127.0.0.1/32' } })
   for (const path of ['/admin/devices', '/metrics']) {
     const headers = { 'x-forwarded-for': '203.0.113.9', 'x-forwarded-proto': 'http' }
-    const answer = await proxied.call('GET', path, { headers })
-    t.match(answer, { status: 403, body: { code: 'https_required' } })
-    const at = { ...end(answer, path), ip: '203.0.113.9' }
+    const response = await proxied.call('GET', path, { headers })
+    t.match(response, { status: 403, body: { code: 'https_required' } })
+    const at = { ...end(response, path), ip: '203.0.113.9' }
     const own = { reason: 'plaintext', token_id: null }
-    const line = await only(t, proxied, answer)
+    const line = await only(t, proxied, response)
     compare(t, line, 'sec.https.enforced', 'WARN', at, own)
   }
 })
@@ -129,10 +129,10 @@ t.test('plaintext through a trusted proxy', async (t) => {
 t.test('a proxy that TRUSTED_PROXIES does not name', async (t) => {
   const headers = { 'x-forwarded-for': '203.0.113.9', 'x-forwarded-proto': 'https' }
   const path = '/admin/devices'
-  const answer = await service.call('GET', path, { headers })
-  await service.lines.terminalOf(answer.requestId)
+  const response = await service.call('GET', path, { headers })
+  await service.lines.terminalOf(response.requestId)
   const lines = service.lines.of('proxy.untrusted')
   t.equal(lines.length, 1)
-  const at = inside(answer.requestId, path)
+  const at = inside(response.requestId, path)
   for (const line of lines) compare(t, line, 'proxy.untrusted', 'WARN', at, {})
 })

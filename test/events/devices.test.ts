@@ -40,14 +40,14 @@ t.test('a heartbeat without usable values', async (t) => {
 
 t.test('a fielded agent’s heartbeat says the same', async (t) => {
   const device = { ...(await service.enroll('D03')), alias: 'D03' }
-  const answer = await beat(device.token, {
+  const response = await beat(device.token, {
     device_id: '',
     battery: { pct: 85.0 },
     system: { uptime_seconds: 1.2345678e7 },
     network: { transport: 'cellular' },
   })
   const own = { status: 'ok', battery_pct: 85, network_type: 'cellular', uptime_s: 12_345_678 }
-  const at = end(answer, HEARTBEAT, device)
+  const at = end(response, HEARTBEAT, device)
   await compareOnly(t, service, 'heartbeat.ingest', 'INFO', at, { ...own, ignored: null })
 })
 
@@ -66,12 +66,12 @@ t.test('a device that is deleted has one line beside the request’s own', async
 t.test('a token that we issued and the database forgot is our fault', async (t) => {
   const { token, deviceId } = await service.enroll('forgotten')
   await db.query('delete from device_tokens where device_id = $1', [deviceId])
-  const answer = await beat(token, {})
-  t.match(answer, { status: 503, body: { code: 'not_provisioned' } })
-  const [told, ended, ...more] = await story(service, answer.requestId)
+  const response = await beat(token, {})
+  t.match(response, { status: 503, body: { code: 'not_provisioned' } })
+  const [told, ended, ...more] = await story(service, response.requestId)
   t.same(more, [])
   if (told === undefined || ended === undefined) throw new Error('a line is missing')
-  const at = inside(answer.requestId, HEARTBEAT)
+  const at = inside(response.requestId, HEARTBEAT)
   compare(t, told, 'device.unknown_to_database', 'ERROR', at, {})
   t.match(ended, { event: 'http.error', level: 'ERROR', error: 'not_provisioned', stack: null })
 })

@@ -6,7 +6,7 @@ import { connect as connectTo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import type { Answer, CallOptions } from '../helpers/client.ts'
+import type { CallOptions, TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
 import { head } from '../helpers/raw.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
@@ -39,7 +39,7 @@ const get = (path: string, options: CallOptions = {}) => service.call('GET', pat
 /** The failed download's only line of its own; what else the request wrote comes back. */
 async function compareFailure(
   t: Test,
-  answer: Pick<Answer, 'requestId' | 'status'>,
+  response: Pick<TestResponse, 'requestId' | 'status'>,
   reason: string,
   own: Readonly<Record<keyof typeof BUILD, Value>> & {
     readonly token_id: Value
@@ -54,12 +54,12 @@ async function compareFailure(
   } = {},
 ) {
   const { route = LATEST, known = {}, isOurs = false, failedCall = {} } = options
-  const lines = await story(service, answer.requestId)
+  const lines = await story(service, response.requestId)
   const line = lines.at(-1)
   if (line === undefined) throw new Error('no line')
   const level = isOurs ? 'ERROR' : 'WARN'
   const fields = { ...own, reason, ...failedCall }
-  compare(t, line, 'apk.download.fail', level, end(answer, route, known), fields)
+  compare(t, line, 'apk.download.fail', level, end(response, route, known), fields)
   return lines.slice(0, -1)
 }
 
@@ -72,9 +72,9 @@ const nothing = (source: string | null, token_id: string | null = null) => ({
 
 t.test('nothing to give', async (t) => {
   for (const [source, { options, token_id, known }] of Object.entries(CALLERS)) {
-    const answer = await get(LATEST, options)
+    const response = await get(LATEST, options)
     const own = nothing(source, token_id)
-    t.same(await compareFailure(t, answer, 'apk_none', own, { known }), [])
+    t.same(await compareFailure(t, response, 'apk_none', own, { known }), [])
   }
   const unknown = await get('/admin/apk/builds/b6/download')
   const route = DOWNLOAD_ROUTE
@@ -83,10 +83,10 @@ t.test('nothing to give', async (t) => {
 
 t.test('a build is published', async (t) => {
   const path = '/admin/apk/builds/b7?version_code=7&version_name=1.7'
-  const answer = await service.call('PUT', path, { raw: APK })
-  t.equal(answer.status, 201, answer.text)
+  const response = await service.call('PUT', path, { raw: APK })
+  t.equal(response.status, 201, response.text)
   const own = { ...BUILD, admin: 'tester', source: 'manual' }
-  const at = inside(answer.requestId, BUILD_ROUTE)
+  const at = inside(response.requestId, BUILD_ROUTE)
   await compareOnly(t, service, 'apk.publish', 'INFO', at, own)
   const again = await service.call('PUT', path, { raw: APK })
   t.same(
@@ -107,12 +107,12 @@ t.test('downloads that end normally', async (t) => {
   ]
   for (const [source, { options, token_id, known }] of Object.entries(CALLERS)) {
     for (const { headers, status, bytes_sent } of shapes) {
-      const answer = await get(LATEST, { ...options, headers })
-      t.equal(answer.status, status)
-      const at = end(answer, LATEST, known)
+      const response = await get(LATEST, { ...options, headers })
+      t.equal(response.status, status)
+      const at = end(response, LATEST, known)
       const own = { ...BUILD, token_id, source, bytes_sent }
       await compareOnly(t, service, 'apk.download', 'INFO', at, own)
-      t.equal((await story(service, answer.requestId)).length, 1)
+      t.equal((await story(service, response.requestId)).length, 1)
     }
   }
   const named = await get('/admin/apk/builds/b7/download')
@@ -162,8 +162,8 @@ t.test('a client that leaves half-way', async (t) => {
   const build = { build_id: 'large', version_code: 1, version_name: null, build_type: 'large' }
   const isPart = (value: unknown) => isCount(value) && Number(value) < apk.length
   const own = { ...build, token_id: null, source: 'ota', bytes_sent: isPart }
-  const answer = { requestId: 'cut', status: 499 }
-  t.same(await compareFailure(t, answer, 'client_closed', own, { known: device }), [])
+  const response = { requestId: 'cut', status: 499 }
+  t.same(await compareFailure(t, response, 'client_closed', own, { known: device }), [])
 })
 
 t.test('a damaged APK in the cache, in the database, and a disk that fails', async (t) => {
@@ -221,9 +221,9 @@ t.test('our own trouble is ERROR', async (t) => {
 })
 
 t.test('a build is withdrawn', async (t) => {
-  const answer = await service.call('DELETE', '/admin/apk/builds/b7')
-  t.equal(answer.status, 204)
-  const at = inside(answer.requestId, BUILD_ROUTE)
+  const response = await service.call('DELETE', '/admin/apk/builds/b7')
+  t.equal(response.status, 204)
+  const at = inside(response.requestId, BUILD_ROUTE)
   const own = { ...BUILD, admin: 'tester', source: 'manual' }
   await compareOnly(t, service, 'apk.withdraw', 'INFO', at, own)
   const again = await service.call('DELETE', '/admin/apk/builds/b7')

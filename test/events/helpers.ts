@@ -1,8 +1,8 @@
 /** Whole log lines, compared: every key in its order, every value. What a theme promises to compare, it must. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Test } from 'tap'
-import type { EVENTS, EventLevel, EventName } from '../../src/telemetry/events.ts'
-import type { Answer } from '../helpers/client.ts'
+import type { EVENTS, EventLevel, EventName } from '../../src/telemetry/log/events.ts'
+import type { TestResponse } from '../helpers/client.ts'
 import { COMMON_KEYS, type LogLine } from '../helpers/lines.ts'
 import type { Enrolled, Running } from '../helpers/service.ts'
 import { THEMES, type Theme, type Variants } from './themes.ts'
@@ -65,7 +65,7 @@ export function inside(requestId: string, route: string, device: Device = {}): C
 
 /** Of the line that ends a request. */
 export function end(
-  { requestId, status }: Pick<Answer, 'requestId' | 'status'>,
+  { requestId, status }: Pick<TestResponse, 'requestId' | 'status'>,
   route: string,
   device: Device = {},
 ): Common {

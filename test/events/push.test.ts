@@ -3,13 +3,13 @@ import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
-import { CANNED } from '../../sim/fcm-stand-in-answers.ts'
+import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { CANNED } from '../../sim/fcm/responses.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 import { about, BACKGROUND, isCount, isDuration, theme } from './helpers.ts'
 
 const { compare, compareOnly } = theme(t, 'push')
-const fcm = await startFcmStandIn()
+const fcm = await startFakeFcm()
 t.teardown(() => fcm.close())
 fcm.register('push-1', () => {})
 

@@ -12,20 +12,26 @@ const REGISTER = '/v1/register'
 const TOKENS = '/v1/enroll-tokens'
 
 async function issue(alias: string | null, body: object = {}) {
-  const answer = await service.call('POST', TOKENS, { body: { aliases: [alias], ...body } })
-  const { token, token_id: id } = answer.body.tokens[0]
-  return { alias, token: String(token), id: String(id), tokenId: String(id).slice(-4), answer }
+  const response = await service.call('POST', TOKENS, { body: { aliases: [alias], ...body } })
+  const { token, token_id: id } = response.body.tokens[0]
+  return {
+    alias,
+    token: String(token),
+    id: String(id),
+    tokenId: String(id).slice(-4),
+    answer: response,
+  }
 }
 
 const register = (token: string | null, body: object = {}) =>
   service.call('POST', REGISTER, { token, body })
 
 t.test('a token is made and revoked, each with one line beside the request’s own', async (t) => {
-  const { id, tokenId, answer } = await issue('made')
+  const { id, tokenId, answer: response } = await issue('made')
   const made = { reason: null, token_id: tokenId, admin: 'tester' }
-  const context = inside(answer.requestId, TOKENS)
+  const context = inside(response.requestId, TOKENS)
   await compareOnly(t, service, 'sec.token.create', 'INFO', context, made)
-  t.equal((await story(service, answer.requestId)).at(-1)?.event, 'http.request')
+  t.equal((await story(service, response.requestId)).at(-1)?.event, 'http.request')
 
   const revoked = await service.call('DELETE', `${TOKENS}/${id}`)
   const route = '/v1/enroll-tokens/{token_id}'
@@ -42,10 +48,10 @@ t.test('created, reissued, re-enrolled', async (t) => {
     { token: second, result: 're_enrolled', status: 200, reason: null },
   ] as const
   for (const { token, result, status, reason } of results) {
-    const answer = await register(token.token, { hardware_id: 'H1' })
-    t.equal(answer.status, status)
-    const { requestId } = answer
-    const device = { deviceId: answer.body.device_id, alias: 'D01' }
+    const response = await register(token.token, { hardware_id: 'H1' })
+    t.equal(response.status, status)
+    const { requestId } = response
+    const device = { deviceId: response.body.device_id, alias: 'D01' }
     const token_id = token.tokenId
     const arrived = inside(requestId, REGISTER, { alias: 'D01' })
     const known = inside(requestId, REGISTER, device)
@@ -53,7 +59,7 @@ t.test('created, reissued, re-enrolled', async (t) => {
     await compareOnly(t, service, 'register.request', 'INFO', arrived, judged)
     const consumed = { reason, token_id, admin: null }
     await compareOnly(t, service, 'sec.token.consume', 'INFO', known, consumed)
-    const ended = end(answer, REGISTER, device)
+    const ended = end(response, REGISTER, device)
     await compareOnly(t, service, 'register.success', 'INFO', ended, { token_id, result })
     t.same(
       (await story(service, requestId)).map(({ event }) => event),
@@ -82,15 +88,15 @@ t.test('a dead token: what it is, and the end of the request', async (t) => {
     ['unknown', 'anything', null, {}],
   ] as const
   for (const [reason, token, token_id, bound] of cases) {
-    const answer = await register(token)
-    t.equal(answer.status, 401, reason)
-    const at = inside(answer.requestId, REGISTER, bound)
+    const response = await register(token)
+    t.equal(response.status, 401, reason)
+    const at = inside(response.requestId, REGISTER, bound)
     await compareOnly(t, service, 'sec.token.expired', 'WARN', at, { reason, token_id })
     const failed = { token_id, result: `token_${reason}` }
-    await compareOnly(t, service, 'register.fail', 'WARN', end(answer, REGISTER, bound), failed)
+    await compareOnly(t, service, 'register.fail', 'WARN', end(response, REGISTER, bound), failed)
     const isRead = token_id !== null // what we never issued is refused before the body
     t.same(
-      (await story(service, answer.requestId)).map(({ event }) => event),
+      (await story(service, response.requestId)).map(({ event }) => event),
       [...(isRead ? ['register.request'] : []), 'sec.token.expired', 'register.fail'],
     )
   }
@@ -103,15 +109,15 @@ t.test('a refusal of the route has only the two lines of a registration', async 
     [await register(bound.token, { alias: 'other' }), 'alias_mismatch', bound],
     [await register(unbound.token, { alias: 'D01' }), 'alias_taken', unbound],
   ] as const
-  for (const [answer, result, { tokenId: token_id, alias }] of cases) {
+  for (const [response, result, { tokenId: token_id, alias }] of cases) {
     const known = alias === null ? {} : { alias } // the token's, not the one that was asked for
-    const arrived = inside(answer.requestId, REGISTER, known)
+    const arrived = inside(response.requestId, REGISTER, known)
     const judged = { token_id, result: null }
     await compareOnly(t, service, 'register.request', 'INFO', arrived, judged)
-    const ended = end(answer, REGISTER, known)
+    const ended = end(response, REGISTER, known)
     await compareOnly(t, service, 'register.fail', 'WARN', ended, { token_id, result })
     t.same(
-      (await story(service, answer.requestId)).map(({ event }) => event),
+      (await story(service, response.requestId)).map(({ event }) => event),
       ['register.request', 'register.fail'],
     )
   }
@@ -206,12 +212,12 @@ t.test('what is refused before its body is read has no register.request', async 
 
 t.test('who asks for too many tokens an hour', async (t) => {
   const aliases = Array.from({ length: 20 }, (_, index) => `many-${index}`)
-  const answer = await service.call('POST', TOKENS, { body: { aliases } })
-  t.equal(answer.status, 429)
-  const lines = await story(service, answer.requestId)
+  const response = await service.call('POST', TOKENS, { body: { aliases } })
+  t.equal(response.status, 429)
+  const lines = await story(service, response.requestId)
   t.equal(lines.length, 1)
   const own = { reason: 'tokens_per_hour', token_id: null }
   for (const line of lines) {
-    compare(t, line, 'sec.token.ratelimit', 'WARN', end(answer, TOKENS), own)
+    compare(t, line, 'sec.token.ratelimit', 'WARN', end(response, TOKENS), own)
   }
 })

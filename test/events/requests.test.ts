@@ -1,7 +1,7 @@
 /** The lines that end every request which has no line of its own, and scrapes. */
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import type { Answer } from '../helpers/client.ts'
+import type { TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
@@ -12,7 +12,7 @@ const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
 const db = await connect(t, service.databaseUrl)
 
 /** The one line of a request. */
-async function only(t: Test, { requestId }: Pick<Answer, 'requestId'>) {
+async function only(t: Test, { requestId }: Pick<TestResponse, 'requestId'>) {
   const [line, ...more] = await story(service, requestId)
   t.same(more, [], 'its only line')
   if (line === undefined) throw new Error('no line')
@@ -26,9 +26,9 @@ t.test('health probes are DEBUG, whatever they are told', async (t) => {
     ['GET', '/readyz', null],
     ['POST', '/readyz', 'method_not_allowed'],
   ] as const) {
-    const answer = await service.call(method, path)
+    const response = await service.call(method, path)
     const own = { method, reason, admin: null }
-    compare(t, await only(t, answer), 'http.request', 'DEBUG', end(answer, path), own)
+    compare(t, await only(t, response), 'http.request', 'DEBUG', end(response, path), own)
   }
 })
 
@@ -51,11 +51,11 @@ t.test('what is answered with 2xx or 3xx is INFO and names the admin', async (t)
     ['HEAD', '/v1/apk/download-latest', { token }, null, device],
     ['POST', '/v1/devices/fcm-token', { token, body }, null, device],
   ] as const) {
-    const answer = await service.call(method, path, options)
-    t.equal(answer.status, 200, path)
+    const response = await service.call(method, path, options)
+    t.equal(response.status, 200, path)
     const own = { method, reason: null, admin }
     const route = path.replace(device.deviceId, '{device_id}').replace('c1', '{request_id}')
-    compare(t, await only(t, answer), 'http.request', 'INFO', end(answer, route, known), own)
+    compare(t, await only(t, response), 'http.request', 'INFO', end(response, route, known), own)
   }
 })
 
@@ -75,17 +75,17 @@ t.test('what is refused is WARN and names the code', async (t) => {
     ['POST', RESULT, { token, body }, 'invalid_field', RESULT, null, device],
     ['POST', '/v1/heartbeat', { token, body: [] }, 'bad_json', '/v1/heartbeat', null, {}],
   ] as const) {
-    const answer = await service.call(method, path, options)
+    const response = await service.call(method, path, options)
     const own = { method, reason, admin }
-    compare(t, await only(t, answer), 'http.request', 'WARN', end(answer, route, known), own)
+    compare(t, await only(t, response), 'http.request', 'WARN', end(response, route, known), own)
   }
 })
 
 t.test('what never became a request has neither method nor user agent', async (t) => {
-  const answer = await sendRaw(t, service.origin, 'hello\r\n\r\n')
-  const at = { ...end(answer, 'unmatched'), user_agent: null, latency_ms: 0 }
+  const response = await sendRaw(t, service.origin, 'hello\r\n\r\n')
+  const at = { ...end(response, 'unmatched'), user_agent: null, latency_ms: 0 }
   const own = { method: null, reason: 'bad_request', admin: null }
-  compare(t, await only(t, answer), 'http.request', 'WARN', at, own)
+  compare(t, await only(t, response), 'http.request', 'WARN', at, own)
 })
 
 t.test('a client that left before the answer', async (t) => {
@@ -95,17 +95,21 @@ t.test('a client that left before the answer', async (t) => {
   leaving.write(`${head('POST /v1/enroll-tokens HTTP/1.1', ...headers)}{"aliases`)
   await service.call('GET', '/healthz') // its head has been read by then
   leaving.destroy()
-  const answer = { requestId: 'left', status: 499 }
+  const response = { requestId: 'left', status: 499 }
   const own = { method: 'POST', reason: 'client_closed', admin: 'tester' }
-  const at = end(answer, '/v1/enroll-tokens')
-  compare(t, await only(t, answer), 'http.request', 'WARN', at, own)
+  const at = end(response, '/v1/enroll-tokens')
+  compare(t, await only(t, response), 'http.request', 'WARN', at, own)
 })
 
 t.test('each 5xx is ERROR; only a fault of ours has a stack', async (t) => {
-  async function compareError(t: Test, answer: Pick<Answer, 'requestId' | 'status'>, own: Own) {
+  async function compareError(
+    t: Test,
+    response: Pick<TestResponse, 'requestId' | 'status'>,
+    own: Own,
+  ) {
     const { route, ...fields } = own
-    const line = await only(t, answer)
-    compare(t, line, 'http.error', 'ERROR', end(answer, route), fields)
+    const line = await only(t, response)
+    compare(t, line, 'http.error', 'ERROR', end(response, route), fields)
   }
   interface Own {
     readonly route: string
@@ -142,8 +146,8 @@ t.test('each 5xx is ERROR; only a fault of ours has a stack', async (t) => {
 })
 
 t.test('a scrape says how much it gave', async (t) => {
-  const answer = await service.call('GET', '/metrics')
-  const samples = answer.text.split('\n').filter((line) => line !== '' && line[0] !== '#')
-  const own = { series: samples.length, bytes: answer.bytes.length }
-  compare(t, await only(t, answer), 'metrics.scrape', 'INFO', end(answer, '/metrics'), own)
+  const response = await service.call('GET', '/metrics')
+  const samples = response.text.split('\n').filter((line) => line !== '' && line[0] !== '#')
+  const own = { series: samples.length, bytes: response.bytes.length }
+  compare(t, await only(t, response), 'metrics.scrape', 'INFO', end(response, '/metrics'), own)
 })

@@ -2,13 +2,13 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { call } from '../helpers/client.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { lineTo } from '../helpers/database-line.ts'
-import { launch, settings } from '../helpers/launched.ts'
 import { beat, type OwnServer, ownServers, promote, ready } from '../helpers/own-servers.ts'
 import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
+import { launch, settings } from '../process/launched.ts'
 import { BACKGROUND, theme } from './helpers.ts'
 
 const { compare } = theme(t, 'servers')

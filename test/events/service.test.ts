@@ -3,11 +3,11 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t from 'tap'
-import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
-import { readCluster } from '../helpers/cluster.ts'
+import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
+import { readCluster } from '../runner/cluster.ts'
 import { BACKGROUND, isDuration, theme } from './helpers.ts'
 
 const { compare, compareOnly } = theme(t, 'service')
@@ -95,7 +95,7 @@ t.test('a sequence that is behind its table is moved on at the start', async (t)
 })
 
 t.test('a statement of our own that fails, while the database is there', async (t) => {
-  const fcm = await startFcmStandIn()
+  const fcm = await startFakeFcm()
   t.teardown(() => fcm.close())
   const service = await startService(t, { env: pushSettings(fcm) })
   const db = await connect(t, service.databaseUrl)

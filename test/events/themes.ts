@@ -2,7 +2,7 @@
  * Which test file of this folder compares which lines: each event of the vocabulary, once. A variant is a
  * level, or a level and the line's `result`, `reason` or `error`; every one named here must be compared.
  */
-import type { EventName } from '../../src/telemetry/events.ts'
+import type { EventName } from '../../src/telemetry/log/events.ts'
 
 export type Variants = Readonly<Partial<Record<EventName, readonly string[]>>>
 

@@ -60,25 +60,29 @@ export function resolveRef(ref: string): Schema {
 }
 
 /** Throws where the answer is none that the document describes. */
-export function mustBeDocumented(request: Asked, answer: Answered): void {
-  complain(`${request.method} ${request.path}`, answer, answerFaults(request, answer))
+export function mustBeDocumented(request: Asked, response: Answered): void {
+  complain(`${request.method} ${request.path}`, response, answerFaults(request, response))
 }
 
 /** The same for an answer to bytes that may be no request at all: an error is a problem, and has its headers. */
-export function mustBeProblem(answer: Answered): void {
-  if (answer.status >= 400) complain('bytes', answer, faultsOf(PROBLEM, undefined, answer))
+export function mustBeProblem(response: Answered): void {
+  if (response.status >= 400) complain('bytes', response, faultsOf(PROBLEM, undefined, response))
 }
 
 /** Empty where the document describes it. */
-export function answerFaults(request: Asked, answer: Answered): readonly string[] {
-  const { documented, codes } = documentedOf(request, answer.status)
-  if (documented === undefined) return [`${answer.status} is not documented`]
-  if (request.method === 'HEAD') return headerFaults(documented, answer)
-  return faultsOf(documented, codes, answer)
+export function answerFaults(request: Asked, response: Answered): readonly string[] {
+  const { documented, codes } = documentedOf(request, response.status)
+  if (documented === undefined) return [`${response.status} is not documented`]
+  if (request.method === 'HEAD') return headerFaults(documented, response)
+  return faultsOf(documented, codes, response)
 }
 
-function faultsOf(documented: Documented, codes: readonly string[] | undefined, answer: Answered) {
-  return [...headerFaults(documented, answer), ...bodyFaults(documented, codes, answer)]
+function faultsOf(
+  documented: Documented,
+  codes: readonly string[] | undefined,
+  response: Answered,
+) {
+  return [...headerFaults(documented, response), ...bodyFaults(documented, codes, response)]
 }
 
 function complain(about: string, { status, text }: Answered, faults: readonly string[]): void {

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import type { Test } from 'tap'
-import type { Database, Query, Queryable } from '../../src/db/pool.ts'
-import { readCluster, urlOf } from './cluster.ts'
+import type { Database, Query, Queryable } from '../../src/db/postgres/pool.ts'
+import { readCluster, urlOf } from '../runner/cluster.ts'
 
 /** Dropped at the end of `t`. A copy of the migrated template, or of the one given, which nobody uses now. */
 export async function createDatabase(t: Test, copied?: string): Promise<string> {

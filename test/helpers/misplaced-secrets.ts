@@ -3,7 +3,7 @@
  * chooses itself and which are logged as they come.
  */
 import { createHmac } from 'node:crypto'
-import { type HttpRequest, jsonHeaders } from '../../sim/http.ts'
+import { type HttpRequest, jsonHeaders } from '../../testkit/http/client.ts'
 
 export interface Credentials {
   readonly adminToken: string

@@ -1,14 +1,14 @@
 /** The owner's loop on real parts: enroll → heartbeat → command → result → APK, with one single-use token. */
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { connect } from './database.ts'
 import { COMMON_KEYS } from './lines.ts'
 import { type StartOptions, startService } from './service.ts'
 
 /** Starts a service and closes the loop once, from its first request to its end by SIGTERM. */
 export async function closeTheLoop(t: Test, options: StartOptions = {}): Promise<void> {
-  const fcm = await startFcmStandIn()
+  const fcm = await startFakeFcm()
   t.teardown(() => fcm.close())
   const service = await startService(t, {
     ...options,

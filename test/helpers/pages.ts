@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Block, blocksOf } from './markdown.ts'
+import { type Block, blocksOf } from '../docs/markdown.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import { mustBeProblem } from './contract.ts'
 
-export interface RawAnswer {
+export interface RawResponse {
   readonly status: number
   /** By lower-case name. */
   readonly headers: Readonly<Record<string, string>>
@@ -17,7 +17,7 @@ export interface RawAnswer {
 }
 
 export class RawConnection {
-  readonly answers: RawAnswer[] = []
+  readonly answers: RawResponse[] = []
   readonly #socket: Socket
   readonly #waiting = new Set<() => void>()
   #rest = Buffer.alloc(0)
@@ -62,12 +62,12 @@ export class RawConnection {
   }
 
   /** The answer number `count` (from 1) of this connection, informational ones included. */
-  async answer(count = 1): Promise<RawAnswer> {
+  async answer(count = 1): Promise<RawResponse> {
     await this.#until(() => this.answers.length >= count, `answer ${count}`)
-    const answer = this.answers[count - 1]
-    if (answer === undefined) throw new Error(`answer ${count} did not come before the close`)
-    mustBeProblem({ ...answer, header: (name) => answer.headers[name] })
-    return answer
+    const response = this.answers[count - 1]
+    if (response === undefined) throw new Error(`answer ${count} did not come before the close`)
+    mustBeProblem({ ...response, header: (name) => response.headers[name] })
+    return response
   }
 
   get isClosed(): boolean {
@@ -146,7 +146,7 @@ export async function sendRaw(
   t: Test,
   origin: string,
   bytes: string | Uint8Array,
-): Promise<RawAnswer> {
+): Promise<RawResponse> {
   const connection = await openRaw(t, origin)
   connection.write(bytes)
   return connection.answer()

@@ -1,16 +1,16 @@
 /** Dispatchers on one database, as so many replicas, and the stand-in of FCM that they push to. */
 import { createHash, randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
-import { until } from '../../drills/until.ts'
-import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
-import { commandKey } from '../../src/core/command-message.ts'
-import { commandQueue } from '../../src/db/command-queue.ts'
-import { commandStore } from '../../src/db/commands.ts'
-import { Pool } from '../../src/db/pool.ts'
+import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { commandStore } from '../../src/db/commands/commands.ts'
+import { commandQueue } from '../../src/db/commands/queue.ts'
+import { Pool } from '../../src/db/postgres/pool.ts'
+import { commandKey } from '../../src/domain/command-message.ts'
 import { createAccessTokens } from '../../src/push/access-token.ts'
 import { Dispatcher, type DispatcherDeps } from '../../src/push/dispatcher.ts'
 import { createFcmClient } from '../../src/push/fcm.ts'
-import type { Line } from '../../src/telemetry/events.ts'
+import type { Line } from '../../src/telemetry/log/events.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from './database.ts'
 import { type Enrolled, startService } from './service.ts'
 
@@ -21,7 +21,7 @@ const SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 
 /** Of one test file; all ends with its `t`. */
 export async function startReplicas(t: Test) {
-  const fcm = await startFcmStandIn()
+  const fcm = await startFakeFcm()
   t.teardown(() => fcm.close())
   // Push is off in this one: it serves the devices, and the dispatchers are the replicas that push.
   const service = await startService(t)
@@ -54,8 +54,8 @@ export async function startReplicas(t: Test) {
       random: Math.random,
       now: () => new Date(),
       nowMs: () => performance.now(),
-      onRecorded: () => {},
-      tellFailure: () => {},
+      commandChanged: () => {},
+      reportFailure: () => {},
       ...deps,
     })
     t.teardown(() => dispatcher.close(DEADLINE_MS))

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { type Answer, type CallOptions, call } from './client.ts'
+import { type CallOptions, call, type TestResponse } from './client.ts'
 import { createDatabase } from './database.ts'
 import { Lines } from './lines.ts'
 
@@ -25,7 +25,7 @@ export interface Running {
   /** All of stderr so far. */
   readonly stderr: () => string
   /** One request with the admin's token, or another, or none. */
-  call(method: string, path: string, options?: CallOptions): Promise<Answer>
+  call(method: string, path: string, options?: CallOptions): Promise<TestResponse>
   /** SIGTERM, then the exit code. Repeatable. */
   stop(): Promise<number | null>
   /** A device enrolled through the API, with a token bound to its alias. */
@@ -131,10 +131,10 @@ async function enroll(
 }
 
 /** On a busy machine many enrollments at once may wait too long for each other: 503 is asked again, as everywhere. */
-async function patiently(ask: () => Promise<Answer>): Promise<Answer> {
+async function patiently(ask: () => Promise<TestResponse>): Promise<TestResponse> {
   for (;;) {
-    const answer = await ask()
-    if (answer.status !== 503) return answer
-    await wait(1_000 * Number(answer.headers.get('retry-after')))
+    const response = await ask()
+    if (response.status !== 503) return response
+    await wait(1_000 * Number(response.headers.get('retry-after')))
   }
 }

@@ -5,10 +5,16 @@
  */
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { type FcmStandIn, pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { createRecorder, type Exchange } from '../../sim/demo/recorder.ts'
+import { type FakeFcm, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
-import { bodyOf, createSend, type HttpRequest, jsonHeaders, textOf } from '../../sim/http.ts'
-import { createRecorder, type Exchange } from '../../sim/recorder.ts'
+import {
+  bodyOf,
+  createSend,
+  type HttpRequest,
+  jsonHeaders,
+  textOf,
+} from '../../testkit/http/client.ts'
 import { mustBeDocumented } from './contract.ts'
 import { misplacedSecrets } from './misplaced-secrets.ts'
 import { until } from './replicas.ts'
@@ -21,14 +27,14 @@ const ACTIONS = ['ping', 'ring', 'ping', 'launch_app', 'ring', 'ping'] as const
 
 export interface WholeLoop {
   readonly service: Running
-  readonly fcm: FcmStandIn
+  readonly fcm: FakeFcm
   readonly fleet: Fleet
   /** Every request that was answered, and its answer. */
   readonly exchanges: readonly Exchange[]
 }
 
 export async function liveWholeLoop(t: Test): Promise<WholeLoop> {
-  const fcm = await startFcmStandIn()
+  const fcm = await startFakeFcm()
   t.teardown(() => fcm.close())
   const service = await startService(t, {
     env: {
@@ -131,11 +137,11 @@ export async function liveWholeLoop(t: Test): Promise<WholeLoop> {
     await admin('GET', path)
   }
   const exchanges = take()
-  for (const { request, answer } of exchanges) {
-    const header = (name: string) => answer.headers[name]?.toString()
-    mustBeDocumented(request, { ...answer, header, text: answer.bytes.toString('utf8') })
+  for (const { request, answer: response } of exchanges) {
+    const header = (name: string) => response.headers[name]?.toString()
+    mustBeDocumented(request, { ...response, header, text: response.bytes.toString('utf8') })
     rememberHeaders(request.headers)
-    rememberBody(bodyOf(answer))
+    rememberBody(bodyOf(response))
   }
   const ended = () => service.lines.all.filter((line) => line['status_code'] !== null).length
   await until(() => ended() >= exchanges.length)
@@ -150,12 +156,12 @@ async function enrolled(
   send: (request: HttpRequest) => Promise<Exchange['answer']>,
   token: string,
 ) {
-  const answer = await send({
+  const response = await send({
     method: 'POST',
     path: '/v1/register',
     headers: jsonHeaders(token),
     body: JSON.stringify({ hardware_id: 'other', fcm_token: 'sim-push-token-other' }),
   })
-  const body = bodyOf(answer)
+  const body = bodyOf(response)
   return { deviceToken: textOf(body, 'device_token'), hmacKey: textOf(body, 'hmac_key') }
 }

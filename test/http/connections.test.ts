@@ -4,14 +4,14 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import t from 'tap'
-import { connectionOf } from '../../src/http/connection.ts'
-import { ConnectionLimit } from '../../src/http/connection-limit.ts'
+import { connectionOf } from '../../src/http/connection/connection.ts'
 import {
   accepted,
   boundConnections,
   connectionLimit,
   IdleWatch,
-} from '../../src/http/connections.ts'
+} from '../../src/http/connection/connections.ts'
+import { ConnectionLimit } from '../../src/http/connection/limit.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
@@ -25,7 +25,7 @@ const HIDDEN = head('GET /v1/hidden HTTP/1.1', 'X-Request-ID: hidden')
 
 const service = await startService(t)
 
-const UNBOUND = { max: 10, isTrustedProxy: () => true, isCrowded: () => false }
+const UNBOUND = { max: 10, isTrustedProxy: () => true, isPipelineFull: () => false }
 
 /** A server of this process, and a connection to it; both end with the file. */
 async function listening(server: Server) {
@@ -98,9 +98,9 @@ t.test('what two parsers could read differently is refused, and ends its connect
   for (const [title, bytes, ...statuses] of REFUSED) {
     const connection = await openRaw(t, service.origin)
     connection.write(Buffer.from(bytes + HIDDEN, 'latin1'))
-    const answer = await connection.answer()
-    t.ok(statuses.includes(answer.status), `${title}: ${answer.status}`)
-    t.match(answer.headers, { connection: 'close' }, title)
+    const response = await connection.answer()
+    t.ok(statuses.includes(response.status), `${title}: ${response.status}`)
+    t.match(response.headers, { connection: 'close' }, title)
     await connection.closed()
     t.equal(connection.answers.length, 1, `${title}: nothing behind it is answered`)
   }
@@ -127,7 +127,7 @@ t.test('what is served ends where it says, or ends its connection', async (t) =>
     const connection = await openRaw(t, service.origin)
     connection.write(`${bytes}${head('GET /v1/next HTTP/1.1', 'Connection: close')}`)
     await connection.closed()
-    const statuses = connection.answers.map((answer) => answer.status)
+    const statuses = connection.answers.map((response) => response.status)
     t.same(statuses, isFollowed ? [status, 404] : [status], title)
   }
 })
@@ -189,8 +189,8 @@ t.test(
     const herd = await Promise.all(Array.from({ length: HERD }, () => openRaw(t, origin)))
     for (const connection of herd) connection.write(head(HEALTH, 'Connection: close'))
     child.kill('SIGCONT')
-    const answers = await Promise.all(herd.map((connection) => connection.answer()))
-    t.equal(answers.filter(({ status }) => status === 200).length, HERD)
+    const responses = await Promise.all(herd.map((connection) => connection.answer()))
+    t.equal(responses.filter(({ status }) => status === 200).length, HERD)
   },
 )
 
@@ -248,7 +248,7 @@ t.test(
     server.on('clientError', (_, socket) => {
       errors += 1
       const connection = connectionOf(socket as Socket)
-      if (connection.endInput()) socket.once('answer', () => connection.closeGently())
+      if (connection.endInput()) socket.once('answer', () => connection.lingeringClose())
     })
     const { client, socket } = await listening(server)
     client.write('garbage\r\n\r\n')
@@ -321,23 +321,23 @@ t.test(
       newer: watched(newer, 1),
     }
     slow._handle.writeQueueSize -= 1
-    watch.look(30_000)
+    watch.check(30_000)
     t.same(cut, [])
-    watch.look(60_000)
+    watch.check(60_000)
     t.same(cut, ['stalled'])
     leave.stalled()
     t.equal(watch.size, 4)
     leave.newer()
-    watch.look(79_999)
+    watch.check(79_999)
     t.same(cut, ['stalled'], 'an idle one has longer')
-    watch.look(90_000)
+    watch.check(90_000)
     t.same(cut, ['stalled', 'slow', 'idle'], 'progress gave the slow one 60 s more')
     leave.slow()
     leave.idle()
-    watch.look(500_000)
+    watch.check(500_000)
     t.equal(cut.length, 3, 'what works is left alone')
     leave.working()
-    watch.look(1_000_000)
+    watch.check(1_000_000)
     t.equal(cut.length, 3, 'who has left is not looked at')
     t.equal(watch.size, 0)
   },
@@ -349,11 +349,11 @@ t.test('who works has all of its time again behind that', async (t) => {
   const socket = { bytesWritten: 0, writableLength: 0, destroy: () => (isCut = true) }
   const watch = new IdleWatch()
   watch.add(socket as never, 0, () => isOurTurn)
-  watch.look(80_000)
+  watch.check(80_000)
   isOurTurn = false
-  watch.look(155_000)
+  watch.check(155_000)
   t.notOk(isCut)
-  watch.look(160_000)
+  watch.check(160_000)
   t.ok(isCut)
 })
 
@@ -374,7 +374,7 @@ t.test('each is looked at in its turn, whoever comes and leaves', async (t) => {
     return leave
   }
   const lookedAt = (atMs: number) => {
-    watch.look(atMs)
+    watch.check(atMs)
     return looked.splice(0)
   }
   add(1, 0)
@@ -401,7 +401,7 @@ t.test('a part of a chunk is progress, on a socket as it is', async (t) => {
   watch.add(socket, 0, () => false)
   let atMs = 0
   const look = () => {
-    watch.look(atMs)
+    watch.check(atMs)
     atMs += 60_000
   }
   const take = (sizeBytes: number) =>

@@ -1,8 +1,8 @@
 /** What never becomes a route's business: every refusal is answered, logged once and counted once. */
 import t, { type Test } from 'tap'
-import { AppError, type ErrorCode } from '../../src/core/errors.ts'
+import { AppError, type ErrorCode } from '../../src/domain/errors.ts'
+import { respondRaw } from '../../src/http/connection/raw-response.ts'
 import { problemOf } from '../../src/http/errors.ts'
-import { answerRaw } from '../../src/http/raw-answer.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
@@ -154,25 +154,25 @@ t.test('every refusal at the edge is answered, logged once and counted once', as
     await t.test(title, async (t) => {
       const connection = await openRaw(t, service.origin)
       connection.write(bytes)
-      const answer = await connection.answer()
-      t.equal(answer.status, status)
-      t.match(answer.headers, {
+      const response = await connection.answer()
+      t.equal(response.status, status)
+      t.match(response.headers, {
         'content-type': 'application/problem+json',
         'x-content-type-options': 'nosniff',
         'cache-control': 'no-store',
       })
-      t.match(answer.requestId, UUID_V7)
-      t.match(answer.body, {
+      t.match(response.requestId, UUID_V7)
+      t.match(response.body, {
         type: 'about:blank',
         title: String,
         status,
         code,
         detail: String,
-        request_id: answer.requestId,
+        request_id: response.requestId,
       })
-      t.notOk('server' in answer.headers)
-      if (status === 405) t.equal(answer.headers['allow'], 'POST')
-      const line = await service.lines.terminalOf(answer.requestId)
+      t.notOk('server' in response.headers)
+      if (status === 405) t.equal(response.headers['allow'], 'POST')
+      const line = await service.lines.terminalOf(response.requestId)
       t.match(line, {
         event: status === 501 ? 'http.error' : 'http.request',
         level: status === 501 ? 'ERROR' : 'WARN',
@@ -200,7 +200,7 @@ t.test('a following request on the same connection is its own', async (t) => {
   connection.write(head('HEAD /healthz HTTP/1.1', 'X-Request-ID: fourth', 'Connection: close'))
   await connection.answer(3)
   t.same(
-    connection.answers.slice(0, 3).map((answer) => [answer.status, answer.requestId]),
+    connection.answers.slice(0, 3).map((response) => [response.status, response.requestId]),
     [
       [404, 'first'],
       [401, 'second'],
@@ -239,7 +239,7 @@ t.test(
         socket: { ...socket, destroy: told('destroy'), write: told('write') },
         closeGently: told('close'),
       }
-      answerRaw(Object.assign(new Error('of the test'), { code }), connection as never, {
+      respondRaw(Object.assign(new Error('of the test'), { code }), connection as never, {
         log: { write: told('line'), writeLimited: told('line') },
         metrics: { ended: told('count') } as never,
         newId: () => 'id',
@@ -262,8 +262,8 @@ t.test('garbage behind a request in flight does not take its answer away', async
     `Content-Length: ${body.length}`,
   )
   connection.write(`${request}${body}\x00\x01garbage\r\n\r\n`)
-  const answer = await connection.answer()
-  t.match(answer, { status: 200, body: { ok: true }, headers: { connection: 'close' } })
+  const response = await connection.answer()
+  t.match(response, { status: 200, body: { ok: true }, headers: { connection: 'close' } })
   await connection.closed()
 })
 
@@ -285,13 +285,16 @@ t.test('hostile paths make no series and no second line', async (t) => {
     '/constructor/prototype',
   ]
   for (const path of paths) {
-    const answer = await sendRaw(
+    const response = await sendRaw(
       t,
       service.origin,
       head(`GET ${path.replaceAll(' ', '%20')} HTTP/1.1`, `X-Request-ID: h-${paths.indexOf(path)}`),
     )
-    t.ok([400, 404].includes(answer.status), `${encodeURI(path).slice(0, 40)}: ${answer.status}`)
-    const line = await service.lines.terminalOf(answer.requestId)
+    t.ok(
+      [400, 404].includes(response.status),
+      `${encodeURI(path).slice(0, 40)}: ${response.status}`,
+    )
+    const line = await service.lines.terminalOf(response.requestId)
     t.equal(line['route'], 'unmatched')
   }
   const metrics = await service.call('GET', '/metrics')

@@ -45,14 +45,14 @@ t.test('every line has the common keys in their order, and a cut user agent', as
     ['GET', '/v1/heartbeat', null, 405, 'http.request', 'WARN'],
   ] as const
   for (const [index, [method, path, token, status, event, level]] of asked.entries()) {
-    const answer = await service.call(method, path, {
+    const response = await service.call(method, path, {
       token,
       headers: { 'user-agent': agent, 'x-request-id': `k-${index}` },
       ...(method === 'POST' && { body: {} }),
     })
-    t.equal(answer.status, status, `${method} ${path}`)
-    t.equal(answer.headers.get('x-content-type-options'), 'nosniff')
-    t.equal(answer.headers.get('cache-control'), 'no-store')
+    t.equal(response.status, status, `${method} ${path}`)
+    t.equal(response.headers.get('x-content-type-options'), 'nosniff')
+    t.equal(response.headers.get('cache-control'), 'no-store')
     t.match(await service.lines.terminalOf(`k-${index}`), {
       event,
       level,
@@ -111,15 +111,15 @@ t.test('bodies that are none of ours are refused by their own code', async (t) =
     ['too large', `{"note":"${'a'.repeat(16 * KIB)}"}`, json, 413, 'body_too_large'],
   ] as const
   for (const [title, raw, headers, status, code] of refused) {
-    const answer = await service.call('POST', '/v1/enroll-tokens', { raw, headers })
-    t.match(answer, { status, body: { status, code, request_id: answer.requestId } }, title)
-    t.match(await service.lines.terminalOf(answer.requestId), {
+    const response = await service.call('POST', '/v1/enroll-tokens', { raw, headers })
+    t.match(response, { status, body: { status, code, request_id: response.requestId } }, title)
+    t.match(await service.lines.terminalOf(response.requestId), {
       event: 'http.request',
       reason: code,
       status_code: status,
       admin: 'tester',
     })
-    await endsOnce(t, service, answer.requestId)
+    await endsOnce(t, service, response.requestId)
   }
   const depth = `{"aliases":${'['.repeat(8_000)}${']'.repeat(8_000)}}`
   const taken = [
@@ -136,8 +136,8 @@ t.test('bodies that are none of ours are refused by their own code', async (t) =
     ['upper case', '{"aliases":["D03"]}', { 'content-type': 'APPLICATION/JSON' }, 201],
   ] as const
   for (const [title, raw, headers, status] of taken) {
-    const answer = await service.call('POST', '/v1/enroll-tokens', { raw, headers })
-    t.equal(answer.status, status, title)
+    const response = await service.call('POST', '/v1/enroll-tokens', { raw, headers })
+    t.equal(response.status, status, title)
   }
 })
 
@@ -155,8 +155,8 @@ t.test('a body is read up to its limit, however it comes', async (t) => {
   const chunked = await openRaw(t, service.origin)
   const chunk = `1000\r\n${'a'.repeat(4 * KIB)}\r\n`
   chunked.write(`${head(TOKENS, AUTHORIZED, 'Transfer-Encoding: chunked')}${chunk.repeat(5)}`)
-  const answer = await chunked.answer()
-  t.match(answer, {
+  const response = await chunked.answer()
+  t.match(response, {
     status: 413,
     body: { code: 'body_too_large' },
     headers: { connection: 'close' },
@@ -276,10 +276,10 @@ t.test('a fault is 500 outside and a stack inside', async (t) => {
   const service = await startService(t)
   const db = await connect(t, service.databaseUrl)
   await db.query('alter table audit_log rename to audit_log_away')
-  const answer = await service.call('GET', '/admin/audit')
-  t.match(answer, { status: 500, body: { code: 'internal', title: 'Internal Server Error' } })
-  t.notMatch(answer.text, /audit_log|select|relation|\.ts|\.js/i, 'no internals')
-  t.match(await service.lines.terminalOf(answer.requestId), {
+  const response = await service.call('GET', '/admin/audit')
+  t.match(response, { status: 500, body: { code: 'internal', title: 'Internal Server Error' } })
+  t.notMatch(response.text, /audit_log|select|relation|\.ts|\.js/i, 'no internals')
+  t.match(await service.lines.terminalOf(response.requestId), {
     event: 'http.error',
     level: 'ERROR',
     status_code: 500,
@@ -288,7 +288,7 @@ t.test('a fault is 500 outside and a stack inside', async (t) => {
     error: 'internal',
     stack: /audit_log/,
   })
-  await endsOnce(t, service, answer.requestId)
+  await endsOnce(t, service, response.requestId)
 })
 
 /** After a later request's line, so that a second line would have come. */

@@ -13,7 +13,7 @@ const CONNECT = head('CONNECT a:443 HTTP/1.1', 'X-Request-ID: tunnel')
 
 const service = await startService(t)
 
-const statuses = ({ answers }: RawConnection) => answers.map(({ status }) => status)
+const statuses = ({ answers: responses }: RawConnection) => responses.map(({ status }) => status)
 
 /** The lines of a request, once all that came before this are written. */
 async function linesOf(requestId: string) {
@@ -78,8 +78,12 @@ t.test('so it is where that request still waits', async (t) => {
   connection.write(CONNECT)
   t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200)
   await end()
-  const answer = await connection.answer(2)
-  t.match(answer, { status: 200, body: { status: 'cancelled' }, headers: { connection: 'close' } })
+  const response = await connection.answer(2)
+  t.match(response, {
+    status: 200,
+    body: { status: 'cancelled' },
+    headers: { connection: 'close' },
+  })
   await connection.closed()
   t.same(statuses(connection), [404, 200])
 })

@@ -1,14 +1,14 @@
 /** Range and every precondition of a download: the tables of RFC 9110. */
 import t from 'tap'
-import { formatHttpDate, parseHttpDate } from '../../src/http/http-date.ts'
-import { lastModified } from '../../src/http/preconditions.ts'
+import { formatHttpDate, parseHttpDate } from '../../src/http/range/http-date.ts'
+import { lastModified } from '../../src/http/range/preconditions.ts'
 import {
   contentRange,
   type RangeHeaders,
   type Selection,
   selectBytes as selectBytesAt,
   unsatisfiedRange,
-} from '../../src/http/range.ts'
+} from '../../src/http/range/range.ts'
 
 const ETAG = '"5d41402abc4b2a76b9719d911017c592"'
 /** 1994-11-06T08:49:37Z, the RFC's example. */

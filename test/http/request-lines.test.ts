@@ -1,7 +1,7 @@
 /** Floods: of one code at most 10 `http.error` and 50 anonymous refusals a second have a line, and none is uncounted. */
 import t, { type Test } from 'tap'
 import { writeRefusal } from '../../src/http/request-lines.ts'
-import { LineLimit } from '../../src/telemetry/line-limit.ts'
+import { LineLimit } from '../../src/telemetry/log/line-limit.ts'
 import type { CallOptions } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
 import { type LogLine, requestsOf } from '../helpers/lines.ts'
@@ -161,13 +161,13 @@ t.test('lines and what they count are the requests that failed', async (t) => {
   const stranger = () =>
     service.call('POST', '/v1/heartbeat', { token: `dt_${'a'.repeat(43)}`, body: {} })
   const sinceMs = performance.now()
-  const answers = await Promise.all(Array.from({ length: 30 }, stranger))
+  const responses = await Promise.all(Array.from({ length: 30 }, stranger))
   t.ok(
-    answers.every(({ body }) => body.code === 'not_provisioned'),
+    responses.every(({ body }) => body.code === 'not_provisioned'),
     'before the first enrollment',
   )
   const errors = () => service.lines.of('http.error')
-  await allOver(service.lines, () => requestsOf(errors()) >= answers.length, 'each or its count')
+  await allOver(service.lines, () => requestsOf(errors()) >= responses.length, 'each or its count')
   t.equal(service.lines.of('device.unknown_to_database').length, errors().length)
   t.ok(isWithin(10, service.lines.of('device.unknown_to_database'), sinceMs), 'beside them, as few')
 
@@ -224,15 +224,15 @@ async function flood(t: Test, service: Running): Promise<Map<string, number>> {
     ...raw,
     ...STRANGERS.flatMap(({ code, ask }) =>
       Array.from({ length: EACH }, async () => {
-        const answer = await service.call(...ask)
+        const response = await service.call(...ask)
         // Unknown enrollment tokens share a short queue.
-        if (![code, 'overloaded'].includes(answer.body.code)) throw new Error(answer.text)
-        came(answer.body.code)
+        if (![code, 'overloaded'].includes(response.body.code)) throw new Error(response.text)
+        came(response.body.code)
       }),
     ),
     ...Array.from({ length: EACH }, async () => {
-      const answer = await service.call('GET', '/admin/audit?limit=none')
-      t.equal(answer.body.code, 'invalid_field')
+      const response = await service.call('GET', '/admin/audit?limit=none')
+      t.equal(response.body.code, 'invalid_field')
     }),
   ])
   return expected

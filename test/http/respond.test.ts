@@ -7,11 +7,11 @@ import { sendReply } from '../../src/http/respond.ts'
 
 const CLIENTS = 20
 const CHUNKS = 5
-/** core/trickle.ts. */
+/** lib/throttle.ts. */
 const CHUNKS_PER_TURN = 2
 /** http/new-connections.ts. */
 const MOST_TURNS = 8
-const OPTIONS = { requestId: 'download', isLast: true, isHead: false }
+const OPTIONS = { requestId: 'download', closesConnection: true, isHead: false }
 
 async function* body() {
   for (let nth = 0; nth < CHUNKS; nth += 1) yield Buffer.alloc(1)
@@ -47,11 +47,11 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
       () =>
         new Promise<number>((resolve, reject) => {
           let sizeBytes = 0
-          const asked = request({ port, host: '127.0.0.1', agent: false }, (answer) => {
-            answer.on('data', (piece: Buffer) => {
+          const asked = request({ port, host: '127.0.0.1', agent: false }, (response) => {
+            response.on('data', (piece: Buffer) => {
               sizeBytes += piece.length
             })
-            answer.on('end', () => resolve(sizeBytes))
+            response.on('end', () => resolve(sizeBytes))
           })
           asked.on('error', reject).end()
         }),

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { mountSmallDisk, unmount } from '../../drills/troubles.ts'
+import { mountSmallDisk, unmount } from '../../drills/outages/troubles.ts'
 import { createSpool } from '../../src/apk/spool.ts'
 import { openUpload } from '../../src/http/body.ts'
 import { problemOf, toAppError } from '../../src/http/errors.ts'
@@ -40,7 +40,7 @@ async function serve(t: Test, { maxBytes = MIB, idleTimeoutMs, ...more }: Option
         (sizeBytes) => res.end(String(sizeBytes)),
         (error: unknown) => {
           const problem = problemOf(toAppError(error), 'upload', () => 0)
-          sendProblem(res, problem, { requestId: 'upload', isLast: true, isHead: false })
+          sendProblem(res, problem, { requestId: 'upload', closesConnection: true, isHead: false })
         },
       )
   })

@@ -1,8 +1,8 @@
 /** A sample of all changes: each is made, and test files that run its place are run until one fails. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { seededRandom } from '../../drills/seeded-random.ts'
-import { testFiles } from '../helpers/test-files.ts'
+import { seededRandom } from '../../testkit/random.ts'
+import { testFiles } from '../runner/test-files.ts'
 import { type Crew, FILE_TIMEOUT_MS, inParallel, named, print } from './crew.ts'
 import { report, shown } from './report.ts'
 import { type Change, changed, readSources } from './sources.ts'

@@ -3,7 +3,7 @@
  * test files that execute the changed place until one fails. See CONTRIBUTING.md.
  */
 import { parseArgs } from 'node:util'
-import { startCluster } from '../helpers/server.ts'
+import { startCluster } from '../runner/postgres.ts'
 import { judgeChanges } from './changes.ts'
 import { judgePlanted } from './planted.ts'
 import { copyProject } from './workspace.ts'

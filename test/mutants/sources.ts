@@ -9,7 +9,7 @@ import { type Edit, editsOf } from './edits.ts'
 import { type Tokens, tokensOf } from './tokens.ts'
 
 export interface Change {
-  /** `src/db/pool.ts` */
+  /** `src/db/postgres/pool.ts` */
   readonly file: string
   readonly kind: string
   /** In the source; `end` exclusive. */
@@ -39,7 +39,7 @@ export function changed(source: string, { start, end, text }: Change): string {
   return source.slice(0, start) + text + source.slice(end)
 }
 
-/** `src/db/pool.ts` to `build/src/db/pool.js`. */
+/** `src/db/postgres/pool.ts` to `build/src/db/postgres/pool.js`. */
 export function compiledPath(file: string): string {
   return join('build', file.replace(/\.ts$/, '.js'))
 }

@@ -12,8 +12,8 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
-import { type Cluster, clusterEnv } from '../helpers/cluster.ts'
-import { testCommand } from '../helpers/test-files.ts'
+import { type Cluster, clusterEnv } from '../runner/cluster.ts'
+import { testCommand } from '../runner/test-files.ts'
 import { type Coverage, readCoverage } from './coverage.ts'
 import { compiledPath } from './sources.ts'
 
@@ -97,7 +97,7 @@ export function copyProject(root: string, cluster: Cluster, over: AbortSignal): 
     },
     run: (test, timeoutMs) => run(test, timeoutMs),
     runWhole(test, timeoutMs) {
-      const command = [process.execPath, 'build/test/helpers/run.js', test] as const
+      const command = [process.execPath, 'build/test/runner/main.js', test] as const
       return ran(command, timeoutMs, { TEST_DATABASE_URL: cluster.url })
     },
     async measure(test, timeoutMs) {

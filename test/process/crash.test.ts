@@ -10,7 +10,7 @@ import { createDatabase } from '../helpers/database.ts'
 import { Lines } from '../helpers/lines.ts'
 import { ADMIN } from '../helpers/service.ts'
 
-const FAILING = fileURLToPath(new URL('../../drills/failpoint-main.js', import.meta.url))
+const FAILING = fileURLToPath(new URL('../../testkit/failpoint-main.js', import.meta.url))
 
 /** The service with a failpoint, killed at the end of `t`. */
 async function launch(t: Test, env: Readonly<Record<string, string>>) {

@@ -3,18 +3,18 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startReplica } from '../../drills/replica.ts'
-import { serviceSettings } from '../../drills/service-settings.ts'
-import { DatabaseHealth } from '../../src/db/health.ts'
-import { troubleOf } from '../../src/db/trouble.ts'
-import { createApi } from '../../src/why/api.ts'
-import { ask, asks, everyAsk } from '../helpers/asks.ts'
+import { createApi } from '../../src/cli/why/api.ts'
+import { DatabaseHealth } from '../../src/db/health/health.ts'
+import { troubleOf } from '../../src/db/health/trouble.ts'
+import { startReplica } from '../../testkit/service.ts'
+import { serviceSettings } from '../../testkit/service-settings.ts'
+import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { call } from '../helpers/client.ts'
-import { readCluster } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { lineTo } from '../helpers/database-line.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
+import { readCluster } from '../runner/cluster.ts'
+import { ask, asks, everyAsk } from './asks.ts'
 
 /** The key of migrate.ts: whoever holds it, migrates. */
 const MIGRATION_LOCK = 7_311_860_294
@@ -45,11 +45,11 @@ t.test('a database that is away is 503 for everyone, and back without a restart'
 
   await takeAway()
   for (let round = 0; round < 3; round += 1) {
-    const answers = await Promise.all(asks(device).map((each) => ask(service, each)))
-    for (const [index, answer] of answers.entries()) {
+    const responses = await Promise.all(asks(device).map((each) => ask(service, each)))
+    for (const [index, response] of responses.entries()) {
       const { method, path } = asks(device)[index] ?? {}
-      t.match(answer, { status: 503, body: { code: 'db_unavailable' } }, `${method} ${path}`)
-      t.match(answer.headers.get('retry-after'), /^[1-9]\d*$/)
+      t.match(response, { status: 503, body: { code: 'db_unavailable' } }, `${method} ${path}`)
+      t.match(response.headers.get('retry-after'), /^[1-9]\d*$/)
     }
     const fault = await service.lines.waitFor((line) => line['status_code'] === 503)
     t.match(fault, { level: 'ERROR' })
@@ -114,9 +114,9 @@ t.test('a table that is locked is 503 and no outage', async (t) => {
   await db.query('begin')
   await db.query('lock table devices, device_status, device_tokens in access exclusive mode')
   for (const each of asks(device).slice(0, 6)) {
-    const answer = await ask(service, each)
-    t.match(answer, { status: 503 }, `${each.method} ${each.path}`)
-    t.ok(answer.headers.get('retry-after'))
+    const response = await ask(service, each)
+    t.match(response, { status: 503 }, `${each.method} ${each.path}`)
+    t.ok(response.headers.get('retry-after'))
   }
   t.equal((await service.call('GET', '/readyz')).status, 200, 'the database is there')
   const api = createApi({ url: service.origin, token: ADMIN })
@@ -181,8 +181,8 @@ t.test('a database that goes silent is 503 in bounded time', async (t) => {
   const device = await service.enroll('D01')
   line.freeze()
   for (let round = 0; round < 2; round += 1) {
-    const answers = await Promise.all(asks(device).map((each) => ask(service, each)))
-    for (const [index, { status, body, headers }] of answers.entries()) {
+    const responses = await Promise.all(asks(device).map((each) => ask(service, each)))
+    for (const [index, { status, body, headers }] of responses.entries()) {
       const { method, path } = asks(device)[index] ?? {}
       // In the first round some wait for connections before anybody knows that it is no load.
       const code = round === 0 ? /^(db_unavailable|overloaded)$/ : 'db_unavailable'
@@ -212,13 +212,13 @@ function startWaiting(t: Test, url: string) {
 }
 
 t.test('a server that stays silent, or that nobody can speak with, is waited for', async (t) => {
-  for (const [query, answer, cause] of [
+  for (const [query, response, cause] of [
     ['', '', 'silent'],
     ['?sslmode=verify-full', 'N', 'tls_failed'], // it has no TLS
   ] as const) {
     const server = createServer((socket) => {
       socket.on('error', () => {})
-      socket.on('data', () => socket.write(answer))
+      socket.on('data', () => socket.write(response))
     })
     await once(server.listen(0, '127.0.0.1'), 'listening')
     t.teardown(() => server.close())

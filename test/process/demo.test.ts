@@ -8,8 +8,8 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 
-const SEARCHED = fileURLToPath(new URL('../helpers/searched-children.js', import.meta.url))
-const DEMO = fileURLToPath(new URL('../../sim/demo.js', import.meta.url))
+const SEARCHED = fileURLToPath(new URL('../runner/searched-children.js', import.meta.url))
+const DEMO = fileURLToPath(new URL('../../sim/demo/main.js', import.meta.url))
 const STEPS = [
   '0 start',
   '1 enroll',

@@ -5,9 +5,9 @@ import { connect as connectSocket, type Socket } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { lineTo } from '../helpers/database-line.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
@@ -97,7 +97,7 @@ t.test(
   'an end where client, reader, FCM and database all stand still is in its grace',
   async (t) => {
     const line = await lineTo(t, await createDatabase(t))
-    const fcm = await startFcmStandIn()
+    const fcm = await startFakeFcm()
     t.teardown(() => fcm.close())
     fcm.setMode({ fcm: 'hang' })
     const service = await startService(t, {

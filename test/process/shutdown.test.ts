@@ -1,8 +1,8 @@
 /** The end of the process: requests in flight finish, nobody who is silent holds it up, the log is whole. */
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
-import { runRolling } from '../../drills/rolling-run.ts'
-import { pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { runRolling } from '../../drills/releases/rolling-run.ts'
+import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
@@ -75,15 +75,15 @@ t.test('it serves while it drains, and a second signal skips that', async (t) =>
   t.match(line, { event: 'http.error', error: 'shutting_down', stack: null })
   t.ok(ready.headers.get('retry-after'))
   t.equal(ready.headers.get('connection'), 'close')
-  for (const [answer, status] of [
+  for (const [response, status] of [
     [await beat(), 200],
     [await service.call('GET', '/healthz'), 200],
     [await service.call('GET', '/admin/devices'), 200],
     [await service.call('GET', '/v1/nowhere'), 404],
     [await service.call('GET', '/admin/devices', { token: null }), 401],
   ] as const) {
-    t.equal(answer.status, status)
-    t.equal(answer.headers.get('connection'), 'close')
+    t.equal(response.status, status)
+    t.equal(response.headers.get('connection'), 'close')
   }
   const garbage = await openRaw(t, service.origin)
   garbage.write('hello\r\n\r\n')
@@ -155,11 +155,11 @@ t.test('every heartbeat that was acknowledged is kept', async (t) => {
   const codes: string[] = []
   const beating = devices.map(async ({ token }) => {
     for (;;) {
-      const answer = await service
+      const response = await service
         .call('POST', '/v1/heartbeat', { token, body: { status: 'ok' } })
         .catch(() => undefined)
-      if (answer === undefined) return // the port is closed
-      codes.push(answer.status === 200 ? 'ok' : answer.body.code)
+      if (response === undefined) return // the port is closed
+      codes.push(response.status === 200 ? 'ok' : response.body.code)
     }
   })
   await service.lines.waitFor(() => service.lines.of('heartbeat.ingest').length > 50)
@@ -181,7 +181,7 @@ t.test('every heartbeat that was acknowledged is kept', async (t) => {
 
 /** With eight pushes under way that FCM does not answer. */
 async function startPushing(t: Test, graceMs: number) {
-  const fcm = await startFcmStandIn()
+  const fcm = await startFakeFcm()
   t.teardown(() => fcm.close())
   fcm.setMode({ fcm: 'hang' })
   const service = await startService(t, {

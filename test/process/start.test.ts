@@ -2,14 +2,14 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { seededToken, seedFleet } from '../../bench/seeded-fleet.ts'
-import { makeServiceAccount } from '../../sim/service-account.ts'
-import { readMigrations } from '../../src/db/migrate.ts'
+import { makeServiceAccount } from '../../sim/fcm/service-account.ts'
+import { readMigrations } from '../../src/db/schema/migrate.ts'
+import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { call } from '../helpers/client.ts'
-import { readCluster, urlOf } from '../helpers/cluster.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { launch, refused, settings } from '../helpers/launched.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
+import { readCluster, urlOf } from '../runner/cluster.ts'
+import { launch, refused, settings } from './launched.ts'
 
 const OLD = 'Tn5xJw8qRe3zUb6mKy9aHs2d'
 const NEW = 'Gv4pLc7fZk2tXj8nWq5rMd9b'
@@ -134,13 +134,13 @@ t.test('a database that is away at the start is waited for', async (t) => {
     ['/v1/apk/download-latest', `et_${'a'.repeat(43)}`],
     ['/v1/apk/download-latest', `dt_${'a'.repeat(43)}`],
   ] as const) {
-    const answer = await call(origin, 'GET', path, { token })
+    const response = await call(origin, 'GET', path, { token })
     t.match(
-      answer,
+      response,
       { status: 503, body: { code: 'db_unavailable' } },
       `${path} ${token.slice(0, 3)}`,
     )
-    t.ok(answer.headers.get('retry-after'))
+    t.ok(response.headers.get('retry-after'))
   }
   t.equal((await call(origin, 'GET', '/v1/nowhere')).status, 404)
   t.equal((await launched.lines.atLeast(1, 'db.unavailable')).length, 1)

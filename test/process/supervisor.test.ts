@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
-import { createSupervisor } from '../../src/supervisor.ts'
+import { createSupervisor } from '../../src/app/supervisor.ts'
 import { createDatabase } from '../helpers/database.ts'
 import { ADMIN, MAIN } from '../helpers/service.ts'
 

@@ -1,8 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { createServer } from 'node:http'
 import t, { type Test } from 'tap'
-import { startFcmStandIn } from '../../sim/fcm-stand-in.ts'
-import { makeKeyPair, makeServiceAccount } from '../../sim/service-account.ts'
+import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { makeKeyPair, makeServiceAccount } from '../../sim/fcm/service-account.ts'
 import {
   AccessTokenError,
   type AccessTokenOptions,
@@ -14,7 +14,7 @@ const keyPair = await makeKeyPair()
 
 /** Access tokens from a stand-in, on a clock that only the test moves. */
 async function start(t: Test, options: Partial<AccessTokenOptions> = {}) {
-  const google = await startFcmStandIn({ keyPair })
+  const google = await startFakeFcm({ keyPair })
   t.teardown(() => google.close())
   let nowMs = Date.parse('2026-03-04T05:06:07Z')
   const tokens = createAccessTokens(google.serviceAccount.account, {
@@ -212,15 +212,15 @@ t.test('a key that the account does not know is refused for good', async (t) => 
 })
 
 t.test('any other answer becomes a clear error without secrets', async (t) => {
-  let answer = { status: 200, body: '' }
+  let response = { status: 200, body: '' }
   let assertion = ''
   const server = createServer(async (req, res) => {
     let form = ''
     for await (const chunk of req) form += chunk
     assertion = new URLSearchParams(form).get('assertion') ?? ''
     res
-      .writeHead(answer.status, { location: '/elsewhere' })
-      .end(answer.body.replace('ECHO', assertion))
+      .writeHead(response.status, { location: '/elsewhere' })
+      .end(response.body.replace('ECHO', assertion))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => {
@@ -244,7 +244,7 @@ t.test('any other answer becomes a clear error without secrets', async (t) => {
     [400, 'null', true, /answered 400$/],
   ]
   for (const [status, body, isPermanent, text] of cases) {
-    answer = { status, body }
+    response = { status, body }
     const error = await failureOf(createAccessTokens(account, { timeoutMs: 5_000 }).get())
     t.equal(error.isPermanent, isPermanent, `${status} ${body}`)
     t.match(error.message, text)

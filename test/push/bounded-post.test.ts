@@ -4,7 +4,7 @@ import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { createPost } from '../../src/push/bounded-post.ts'
-import { readBody } from '../../src/push/fcm-answer.ts'
+import { readBody } from '../../src/push/fcm-response.ts'
 
 const MAX_SOCKETS = 4
 
@@ -37,8 +37,8 @@ t.test('they are kept alive and shared', async (t) => {
   const { sockets, postAll } = await start(t, 20_000, (request, response) => {
     request.pipe(response)
   })
-  const answers = await postAll(40)
-  t.ok(answers.every((answer) => answer.status === 'fulfilled' && answer.value === 'body'))
+  const responses = await postAll(40)
+  t.ok(responses.every((response) => response.status === 'fulfilled' && response.value === 'body'))
   t.equal(sockets.all, MAX_SOCKETS)
 })
 
@@ -49,9 +49,9 @@ t.test('a request that is cut off leaves no connection behind', async (t) => {
     request.resume()
     if (asked % 2 === 0) response.end()
   })
-  const answers = await postAll(40)
-  const reasons = answers.flatMap((answer) =>
-    answer.status === 'rejected' ? [answer.reason.name] : [],
+  const responses = await postAll(40)
+  const reasons = responses.flatMap((response) =>
+    response.status === 'rejected' ? [response.reason.name] : [],
   )
   t.same([...new Set(reasons)], ['TimeoutError'])
   // The server sees a connection close a little later than the client.

@@ -1,8 +1,8 @@
 /** Who sends a command, and when nobody may: leases, two replicas and the end of one. */
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import type { Claim } from '../../src/core/outbox.ts'
-import { commandQueue } from '../../src/db/command-queue.ts'
+import { commandQueue } from '../../src/db/commands/queue.ts'
+import type { Claim } from '../../src/domain/outbox.ts'
 import type { DispatcherDeps } from '../../src/push/dispatcher.ts'
 import { databaseOf } from '../helpers/database.ts'
 import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
@@ -224,9 +224,9 @@ t.test('a replica that stops while it claims sends nothing of it', async (t) => 
   const isClaimed = new Promise<void>((resolve) => {
     claimed = resolve
   })
-  let answer = () => {}
+  let response = () => {}
   const mayAnswer = new Promise<void>((resolve) => {
-    answer = resolve
+    response = resolve
   })
   const slow: DispatcherDeps['outbox'] = {
     ...queue,
@@ -241,7 +241,7 @@ t.test('a replica that stops while it claims sends nothing of it', async (t) => 
   dispatcher.start()
   await isClaimed
   const closed = dispatcher.close(DEADLINE_MS)
-  answer()
+  response()
   await closed
   t.match(await row(id), { push_state: 'waiting', lease_id: null, is_due: true })
   t.same(attemptsOf(id), [])

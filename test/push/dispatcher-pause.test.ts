@@ -1,8 +1,8 @@
 /** The sender's pause: what begins it, what is tried meanwhile, and what alone ends it. */
 import t from 'tap'
-import { pushSettings } from '../../sim/fcm-stand-in.ts'
-import { AppError } from '../../src/core/errors.ts'
-import type { Claim } from '../../src/core/outbox.ts'
+import { pushSettings } from '../../sim/fcm/fake-fcm.ts'
+import { AppError } from '../../src/domain/errors.ts'
+import type { Claim } from '../../src/domain/outbox.ts'
 import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
@@ -230,7 +230,7 @@ t.test(
     const [silent, pushed] = [await command(deviceId), await command((await enroll()).deviceId)]
     await tokenDied(deviceId)
     const told: string[] = []
-    const { dispatcher } = replica(t, { onRecorded: (requestId) => void told.push(requestId) })
+    const { dispatcher } = replica(t, { commandChanged: (requestId) => void told.push(requestId) })
     dispatcher.start()
     // Tests before this one have left commands, too.
     await until(() => [silent, pushed].every((id) => told.includes(id)))

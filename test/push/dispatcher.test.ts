@@ -4,14 +4,14 @@ import {
   type Behaviour,
   type JournaledSend,
   pushSettings,
-  startFcmStandIn,
-} from '../../sim/fcm-stand-in.ts'
-import { verifyCommandData } from '../../src/core/command-message.ts'
+  startFakeFcm,
+} from '../../sim/fcm/fake-fcm.ts'
+import { verifyCommandData } from '../../src/domain/command-message.ts'
 import { connect } from '../helpers/database.ts'
 import type { LogLine } from '../helpers/lines.ts'
 import { startService } from '../helpers/service.ts'
 
-const fcm = await startFcmStandIn()
+const fcm = await startFakeFcm()
 t.teardown(() => fcm.close())
 const env = {
   ...pushSettings(fcm),
@@ -26,8 +26,8 @@ const behaviours = new Map<string, Behaviour[]>()
 fcm.setMode({ fcm: ({ pushToken }) => behaviours.get(pushToken)?.shift() ?? 'ok' })
 
 /** A device called `name` with the push token `name`, and FCM's next answers for it. */
-async function enroll(name: string, ...answers: Behaviour[]) {
-  behaviours.set(name, answers)
+async function enroll(name: string, ...responses: Behaviour[]) {
+  behaviours.set(name, responses)
   fcm.register(name, () => {})
   return service.enroll(name, { fcm_token: name })
 }
@@ -91,8 +91,8 @@ t.test('one request_id runs through the answer, the lines, the rows and the mess
   const id = 'one-id:2026'
   const body = { alias: 'one-id', action: 'ping' }
   const headers = { 'x-request-id': id }
-  const answer = await service.call('POST', '/admin/command', { body, headers })
-  t.same([answer.requestId, answer.body.request_id], [id, id])
+  const response = await service.call('POST', '/admin/command', { body, headers })
+  t.same([response.requestId, response.body.request_id], [id, id])
   t.equal(sendsOf(id).length, 1)
   await service.lines.terminalOf(id)
   const events = service.lines.all.filter((line) => line['request_id'] === id)
@@ -277,7 +277,7 @@ t.test('while FCM is silent heartbeats and results are answered', async (t) => {
   await fcm.waitForSend(({ mode, pushToken }) => mode === 'hang' && pushToken === 'silent9')
   const { token } = device
   const beats = names.map(() => service.call('POST', '/v1/heartbeat', { token, body: {} }))
-  for (const answer of await Promise.all(beats)) t.equal(answer.status, 200)
+  for (const response of await Promise.all(beats)) t.equal(response.status, 200)
   for (const name of names) t.match(await attemptOf(name, 2), { event: 'dispatch.sent' })
 })
 

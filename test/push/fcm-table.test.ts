@@ -1,6 +1,6 @@
 /** The FCM table of data.md, row by row at the real edge: what an answer does to command, token and sender, and what the story says. */
 import t, { type Test } from 'tap'
-import { type Behaviour, pushSettings, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
+import { type Behaviour, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 
@@ -54,7 +54,7 @@ const ROWS: readonly Row[] = [
 /** An hour: no retry comes within a test. */
 const RETRY_BASE_MS = 3_600_000
 
-const fcm = await startFcmStandIn()
+const fcm = await startFakeFcm()
 t.teardown(() => fcm.close())
 const env = {
   ...pushSettings(fcm),
@@ -92,11 +92,11 @@ for (const expected of ROWS) {
       fcm: ({ pushToken }) => (pushToken === device.pushToken ? expected.behaviour : 'ok'),
     })
     t.teardown(() => fcm.setMode({ fcm: 'ok' }))
-    const answer = await send(service, device)
+    const response = await send(service, device)
     const push = { attempts: 1, state: pushState, fcm_http_code: httpCode, fcm_status: fcmStatus }
-    t.match(answer, { status: 202, body: { status, push } })
+    t.match(response, { status: 202, body: { status, push } })
 
-    const id: string = answer.body.request_id
+    const id: string = response.body.request_id
     const { body: story } = await service.call('GET', `/admin/commands/${id}`)
     t.match(story, { status, push, verdict: { code: expected.verdict } })
     const named = httpCode === null ? fcmStatus : `${httpCode} ${fcmStatus}`
@@ -140,7 +140,7 @@ t.test('401 once: a fresh access token, the same attempt, sent', async (t) => {
 })
 
 t.test('with FCM down a command comes with the next heartbeat, and ends', async (t) => {
-  const gone = await startFcmStandIn()
+  const gone = await startFakeFcm()
   const service = await startService(t, {
     env: {
       ...env,
@@ -150,9 +150,9 @@ t.test('with FCM down a command comes with the next heartbeat, and ends', async 
   })
   await gone.close()
   const device = await inTouch(service)
-  const answer = await send(service, device)
-  const id: string = answer.body.request_id
-  t.match(answer.body, { status: 'queued', push: { state: 'backoff', fcm_http_code: null } })
+  const response = await send(service, device)
+  const id: string = response.body.request_id
+  t.match(response.body, { status: 'queued', push: { state: 'backoff', fcm_http_code: null } })
   const read = async () => (await service.call('GET', `/admin/commands/${id}`)).body
   t.match(await read(), { verdict: { code: 'push_backoff', detail: /Its last push: NETWORK\.$/ } })
 

@@ -1,11 +1,11 @@
 import { createServer } from 'node:http'
 import t, { type Test } from 'tap'
-import { type Behaviour, startFcmStandIn } from '../../sim/fcm-stand-in.ts'
-import { makeKeyPair } from '../../sim/service-account.ts'
+import { type Behaviour, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { makeKeyPair } from '../../sim/fcm/service-account.ts'
 import { createAccessTokens } from '../../src/push/access-token.ts'
 import { faultText } from '../../src/push/attempt.ts'
 import { createFcmClient, type FcmClientOptions, messageBytes } from '../../src/push/fcm.ts'
-import { classifyFcmAnswer, readBody, safeText } from '../../src/push/fcm-answer.ts'
+import { classifyFcmResponse, readBody, safeText } from '../../src/push/fcm-response.ts'
 
 const keyPair = await makeKeyPair()
 const DATA = { action: 'ping', request_id: 'cmd-1', attempt: '1' }
@@ -13,7 +13,7 @@ const inAnHour = () => new Date(Date.now() + 3_600_000)
 const message = () => ({ pushToken: 'device-1', data: DATA, expiresAt: inAnHour() })
 
 async function start(t: Test, options: Partial<FcmClientOptions> = {}) {
-  const google = await startFcmStandIn({ keyPair })
+  const google = await startFakeFcm({ keyPair })
   t.teardown(() => google.close())
   const delivered: object[] = []
   google.register('device-1', (data) => delivered.push(data))
@@ -211,9 +211,9 @@ t.test('the stand-in refuses what FCM refuses', async (t) => {
   const ask = async (body: unknown) => {
     const url = `${google.baseUrl}/v1/projects/${account.projectId}/messages:send`
     const headers = { authorization: `Bearer ${token}` }
-    const answer = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body) })
-    return classifyFcmAnswer(
-      { httpCode: answer.status, body: await answer.text(), retryAfter: null },
+    const response = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body) })
+    return classifyFcmResponse(
+      { httpCode: response.status, body: await response.text(), retryAfter: null },
       new Date(),
     )
   }
@@ -279,8 +279,8 @@ t.test('FcmError, status and code decide in this order; no body throws', async (
     [520, '<html>', 'retry', 'UNKNOWN'],
   ]
   for (const [httpCode, body, kind, fcmStatus] of cases) {
-    const answer = classifyFcmAnswer({ httpCode, body, retryAfter: null }, new Date())
-    t.match(answer, { kind, fcmStatus, fcmHttpCode: httpCode }, `${httpCode} ${body}`)
+    const response = classifyFcmResponse({ httpCode, body, retryAfter: null }, new Date())
+    t.match(response, { kind, fcmStatus, fcmHttpCode: httpCode }, `${httpCode} ${body}`)
   }
 })
 
@@ -290,8 +290,8 @@ t.test('what FCM says reaches us as one bounded line without secrets', async (t)
     'https://console.developers.google.com/apis/api/fcm.googleapis.com/overview?project=1'
   const error = { message: `visit\n${link} ${secret} ${'word '.repeat(100)}` }
   const raw = { httpCode: 400, body: JSON.stringify({ error }), retryAfter: null }
-  const answer = classifyFcmAnswer(raw, new Date())
-  const detail = 'detail' in answer ? answer.detail : ''
+  const response = classifyFcmResponse(raw, new Date())
+  const detail = 'detail' in response ? response.detail : ''
   t.ok(detail.startsWith(`visit ${link} fW9x:[cut] word`), detail)
   t.ok(detail.length <= 300)
 })

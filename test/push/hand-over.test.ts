@@ -1,6 +1,6 @@
 /** The doorbell and the mailbox at once: what happens to a command while its message is with FCM. */
 import t, { type Test } from 'tap'
-import { verifyCommandData } from '../../src/core/command-message.ts'
+import { verifyCommandData } from '../../src/domain/command-message.ts'
 import type { SendOutcome } from '../../src/push/fcm.ts'
 import { startReplicas, until } from '../helpers/replicas.ts'
 import type { Enrolled } from '../helpers/service.ts'

@@ -19,7 +19,7 @@ t.test('failures among successes change nothing', async (t) => {
   for (let round = 0; round < 10; round++) {
     fail(limit, 19)
     t.equal(limit.trouble, undefined)
-    limit.gotThrough(1_000_000)
+    limit.succeeded(1_000_000)
   }
   t.equal(limit.at(1_000_000), 200)
 })
@@ -36,7 +36,7 @@ t.test(
     limit.failed(TIMEOUT, new Date(), 9_000_000)
     t.equal(limit.at(9_000_999), 0)
     t.same(limit.trouble, { kind: 'failing', since: AT, fcmStatus: 'TIMEOUT' }, 'since the first')
-    limit.gotThrough(9_001_000)
+    limit.succeeded(9_001_000)
     t.equal(limit.trouble, undefined)
     t.same(
       [0, 9_999, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 0].map((ms) =>
@@ -63,7 +63,7 @@ for (const [fcmHttpCode, fcmStatus] of [
     failOf('e', 1)
     t.equal(limit.at(1_000_000), 0)
     t.match(limit.trouble, { kind: 'failing', fcmStatus })
-    limit.gotThrough(1_000_000)
+    limit.succeeded(1_000_000)
     for (const deviceId of ['a', 'b', 'c', 'd']) failOf(deviceId, 1_000)
     t.equal(limit.trouble, undefined, 'a success begins the count anew')
     fail(limit, 3)
@@ -80,7 +80,7 @@ t.test('a new outage during the ramp begins it anew', async (t) => {
   t.equal(limit.at(90_000), 32)
   for (let failures = 0; failures < 20; failures++) limit.failed(TIMEOUT, AT, 90_000)
   t.equal(limit.at(90_000), 0)
-  limit.gotThrough(95_000)
+  limit.succeeded(95_000)
   t.equal(limit.at(96_000), 1)
   t.equal(limit.at(155_000), 64)
 })

@@ -1,7 +1,7 @@
 /** Tokens: the tag that is made by hand is HMAC-SHA256 for every secret, nothing else fits, and it decides who looks a token up. */
 import { createHash, createHmac, randomBytes } from 'node:crypto'
 import t from 'tap'
-import type { EnrollmentVerdict } from '../../src/core/identity.ts'
+import type { EnrollmentVerdict } from '../../src/domain/identity.ts'
 import { createGuards } from '../../src/security/guard.ts'
 import {
   batchTokens,

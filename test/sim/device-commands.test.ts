@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import t from 'tap'
 import { checkSignature } from '../../src/security/signature.ts'
-import { DEVICE_ID, enrolled, HMAC_KEY, HOUR_MS, message, START_MS } from '../helpers/phone.ts'
+import { DEVICE_ID, enrolled, HMAC_KEY, HOUR_MS, message, START_MS } from './phone.ts'
 
 t.test('a command runs once, however often and by whatever way it comes', async (t) => {
   const ran: string[] = []

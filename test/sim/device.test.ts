@@ -1,8 +1,8 @@
 /** The habits of a simulated phone (fixtures/agent/README.md), under a made-up clock and against scripted answers. */
 import t from 'tap'
-import { gson } from '../../sim/device-body.ts'
-import { DeviceQueue, MAX_ITEMS, type QueueItem, retryDelayMs } from '../../sim/device-queue.ts'
-import { DEVICE_ID, enrolled, HOUR_MS, message, phone, START_MS } from '../helpers/phone.ts'
+import { gson } from '../../sim/device/body.ts'
+import { DeviceQueue, MAX_ITEMS, type QueueItem, retryDelayMs } from '../../sim/device/queue.ts'
+import { DEVICE_ID, enrolled, HOUR_MS, message, phone, START_MS } from './phone.ts'
 
 function item(name: string, queuedAtMs = START_MS): QueueItem {
   return { kind: 'heartbeat', path: '/v1/heartbeat', body: name, queuedAtMs, requestId: null }

@@ -9,9 +9,14 @@ import {
 } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { type LoadAnswer, type LoadOptions, type LoadReport, runLoad } from '../../sim/load.ts'
-import { AnswerReader } from '../../sim/load-answer.ts'
-import { openJournal, readJournal } from '../../sim/load-journal.ts'
+import { openJournal, readJournal } from '../../sim/load/journal.ts'
+import {
+  type LoadOptions,
+  type LoadReport,
+  type LoadResponse,
+  runLoad,
+} from '../../sim/load/load.ts'
+import { ResponseReader } from '../../testkit/http/response-reader.ts'
 
 const ok: RequestListener = (_request, response) => void response.end('ok')
 
@@ -32,10 +37,10 @@ async function originOf(server: TcpServer): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}` // it listens on TCP
 }
 
-/** Ends after the answer for which `isLast` holds; ids are `r0`, `r1`, … and stand in the path. */
+/** Ends after the answer for which `closesConnection` holds; ids are `r0`, `r1`, … and stand in the path. */
 async function load(
   origin: string,
-  isLast: (answer: LoadAnswer, id: string) => boolean,
+  isLast: (response: LoadResponse, id: string) => boolean,
   options: Partial<LoadOptions> = {},
 ): Promise<LoadReport> {
   const end = new AbortController()
@@ -46,9 +51,9 @@ async function load(
     next: (index) => ({ id: `r${index}`, method: 'GET', path: `/r${index}`, headers: {} }),
     signal: end.signal,
     ...options,
-    onAnswer(request, answer) {
-      options.onAnswer?.(request, answer)
-      if (isLast(answer, request.id)) end.abort()
+    onAnswer(request, response) {
+      options.onAnswer?.(request, response)
+      if (isLast(response, request.id)) end.abort()
     },
   })
   const answered = Object.values(report.byStatus).reduce((sum, count) => sum + count, 0)
@@ -84,14 +89,14 @@ t.test('an answer is read whole, wherever the network cuts it', async (t) => {
   ]
   for (const [text, status, body, keepsAlive] of cases) {
     for (let cut = 0; cut < text.length; cut++) {
-      const reader = new AnswerReader()
+      const reader = new ResponseReader()
       const early = reader.push(Buffer.from(text.slice(0, cut)))
-      const answer = reader.push(Buffer.from(text.slice(cut)))
-      const read = answer && { ...answer, body: answer.body.toString() }
+      const response = reader.push(Buffer.from(text.slice(cut)))
+      const read = response && { ...response, body: response.body.toString() }
       if (early === undefined && read?.status === status && read.body === body) continue
       t.fail(`cut at ${cut}: ${text}`, { early, read })
     }
-    const whole = new AnswerReader().push(Buffer.from(text))
+    const whole = new ResponseReader().push(Buffer.from(text))
     t.equal(whole?.keepsAlive, keepsAlive, text)
   }
 })

@@ -1,6 +1,6 @@
 /** What a simulation calls lost, run twice and settled. */
 import t from 'tap'
-import { CommandLedger, type FinalState } from '../../sim/simulate-ledger.ts'
+import { CommandLedger, type FinalState } from '../../sim/simulate/ledger.ts'
 
 const ALIVE = new Set(['D01'])
 

@@ -1,6 +1,6 @@
 /** The command line of `npm run simulate`. */
 import t from 'tap'
-import { readCommandLine, UsageError } from '../../sim/simulate-options.ts'
+import { readCommandLine, UsageError } from '../../sim/simulate/options.ts'
 
 t.test('the command line is read, and refused in words', (t) => {
   const read = (...args: readonly string[]) => readCommandLine(args, { ADMIN_TOKEN: 'token' }, 'id')

@@ -11,15 +11,15 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { readJournal } from '../../sim/load-journal.ts'
-import { startSimulatedFcm } from '../../sim/simulate-fcm.ts'
-import type { Summary } from '../../sim/simulate-summary.ts'
-import { differences, expectedSeries, seriesOfPage } from '../../sim/simulate-truth.ts'
+import { readJournal } from '../../sim/load/journal.ts'
+import { differences, expectedSeries, seriesOfPage } from '../../sim/simulate/expected-metrics.ts'
+import { startSimulatedFcm } from '../../sim/simulate/fcm.ts'
+import type { Summary } from '../../sim/simulate/summary.ts'
 import { connect } from '../helpers/database.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
-const SIMULATE = fileURLToPath(new URL('../../sim/simulate.js', import.meta.url))
+const SIMULATE = fileURLToPath(new URL('../../sim/simulate/main.js', import.meta.url))
 
 interface Run {
   readonly child: ChildProcess
@@ -195,12 +195,12 @@ t.test('Ctrl-C ends it with the summary, also where npm sends it twice', async (
 t.test('a service that answers 401 wipes the phones, and the exit code says so', async (t) => {
   const service = createServer((req, res) => {
     req.resume()
-    const answers: Readonly<Record<string, readonly [number, unknown]>> = {
+    const responses: Readonly<Record<string, readonly [number, unknown]>> = {
       '/readyz': [200, {}],
       '/v1/enroll-tokens': [201, { tokens: [{ token: 'et' }] }],
       '/v1/register': [201, { device_id: 'd', device_token: 'dt', hmac_key: 'k' }],
     }
-    const [status, body] = answers[req.url ?? ''] ?? [401, { code: 'token_unknown' }]
+    const [status, body] = responses[req.url ?? ''] ?? [401, { code: 'token_unknown' }]
     req.on('end', () => res.writeHead(status).end(JSON.stringify(body)))
   })
   service.listen(0, '127.0.0.1')

@@ -6,9 +6,9 @@ import {
   type EventName,
   type Line,
   OPTIONAL_KINDS,
-} from '../../src/telemetry/events.ts'
-import { createLineBuilder, levelOf, MAX_LINE_BYTES } from '../../src/telemetry/line.ts'
-import { createReadableBuilder } from '../../src/telemetry/readable-line.ts'
+} from '../../src/telemetry/log/events.ts'
+import { createLineBuilder, levelOf, MAX_LINE_BYTES } from '../../src/telemetry/log/line.ts'
+import { createReadableBuilder } from '../../src/telemetry/log/readable-line.ts'
 import { COMMON_KEYS } from '../helpers/lines.ts'
 
 const NOW = Date.UTC(2026, 0, 31, 9, 15, 27, 42)

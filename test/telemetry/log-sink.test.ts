@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import type { ChunkWriter, Wrote } from '../../src/telemetry/chunk-writer.ts'
-import { RANK } from '../../src/telemetry/levels.ts'
-import { LogSink } from '../../src/telemetry/log-sink.ts'
+import type { ChunkWriter, Wrote } from '../../src/telemetry/log/chunk-writer.ts'
+import { RANK } from '../../src/telemetry/log/levels.ts'
+import { LogSink } from '../../src/telemetry/log/sink.ts'
 import type { FloodOrders, FloodReport } from './fixtures/flood.ts'
 import { append, createRing } from './fixtures/ring.ts'
 
@@ -228,10 +228,10 @@ t.test('a terminal gets every line', { skip: hasScript ? false : 'no script(1)' 
 })
 
 /** A descriptor that takes or refuses what the test says. */
-function scripted(answer: (chunk: Buffer, wrote: Wrote) => void): () => ChunkWriter {
+function scripted(response: (chunk: Buffer, wrote: Wrote) => void): () => ChunkWriter {
   return () => ({
     write: (chunk, wrote) => {
-      setImmediate(() => answer(chunk, wrote))
+      setImmediate(() => response(chunk, wrote))
     },
     goneBytes: () => 0,
   })

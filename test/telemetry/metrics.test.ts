@@ -1,10 +1,14 @@
 /** The text that Prometheus reads, and the bound on its series. */
 import t from 'tap'
-import { until } from '../../drills/until.ts'
-import { measureEventLoopDelay } from '../../src/telemetry/event-loop-delay.ts'
-import { Histogram, LATENCY_BUCKETS_MS } from '../../src/telemetry/histogram.ts'
-import { createMetrics, type Metrics, type MetricsOptions } from '../../src/telemetry/metrics.ts'
-import { Registry } from '../../src/telemetry/registry.ts'
+import { measureEventLoopDelay } from '../../src/telemetry/metrics/event-loop-delay.ts'
+import { Histogram, LATENCY_BUCKETS_MS } from '../../src/telemetry/metrics/histogram.ts'
+import {
+  createMetrics,
+  type Metrics,
+  type MetricsOptions,
+} from '../../src/telemetry/metrics/metrics.ts'
+import { Registry } from '../../src/telemetry/metrics/registry.ts'
+import { until } from '../../testkit/until.ts'
 
 const GAUGES: MetricsOptions['gauges'] = {
   logLinesDropped: () => ({ DEBUG: 1, INFO: 2, WARN: 3, ERROR: 4 }),

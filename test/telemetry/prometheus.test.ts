@@ -3,17 +3,17 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { runTruth } from '../../drills/fleet/truth-run.ts'
 import {
   CONFIG_FILE,
   complaintsAbout,
   missingTools,
   startPrometheus,
   TOKEN_FILE,
-} from '../../drills/prometheus.ts'
-import { runTruth } from '../../drills/truth-run.ts'
+} from '../../drills/shared/prometheus.ts'
+import { writeFiles } from '../docs/prometheus-files.ts'
 import { createDatabase } from '../helpers/database.ts'
 import { documentedBlock } from '../helpers/pages.ts'
-import { writeFiles } from '../helpers/prometheus.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 

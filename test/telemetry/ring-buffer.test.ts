@@ -1,12 +1,12 @@
 /** The ring's promises: bounded in bytes, reserves by level, and no line unaccounted for. */
 import t from 'tap'
-import { LEVELS, RANK } from '../../src/telemetry/levels.ts'
+import { LEVELS, RANK } from '../../src/telemetry/log/levels.ts'
 import {
   CHUNK_BYTES,
   type Drops,
   REPORT_RANK,
   type RingBuffer,
-} from '../../src/telemetry/ring-buffer.ts'
+} from '../../src/telemetry/log/ring-buffer.ts'
 import { append, createRing } from './fixtures/ring.ts'
 
 const line = (bytes: number, text = 'x') => `${text.padEnd(bytes - 1, '.')}\n`

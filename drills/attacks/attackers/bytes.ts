@@ -1,7 +1,7 @@
 /** Rows 1, 2, 3 and 12: sockets that send much and read nothing, or send what is no HTTP. */
 import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
-import { tcpSockets } from '../../descriptors.ts'
+import { tcpSockets } from '../../sockets/descriptors.ts'
 import { type AssaultReport, type BurstsAssault, type JunkAssault, SMALLEST } from './assault.ts'
 import { AttackerSockets } from './sockets.ts'
 
@@ -94,11 +94,11 @@ interface Bursting {
 /** A burst, all its answers, a pause, and again, until the socket is closed. */
 async function burstAgain({ pauseMs }: BurstsAssault, on: Bursting): Promise<void> {
   const { attacker, socket, burst, perBurst } = on
-  const answers = countAnswers(socket, () => attacker.count('answers'))
+  const responses = countAnswers(socket, () => attacker.count('answers'))
   while (!socket.destroyed) {
     socket.write(burst)
     attacker.count('requests', perBurst)
-    await answers.next(perBurst)
+    await responses.next(perBurst)
     await wait(pauseMs)
   }
 }

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
-import { jsonHeaders } from '../../../sim/http.ts'
-import { runLoad } from '../../../sim/load.ts'
+import { runLoad } from '../../../sim/load/load.ts'
+import { jsonHeaders } from '../../../testkit/http/client.ts'
 import type { AssaultReport, DownloadsAssault, IdleAssault, RequestsAssault } from './assault.ts'
 import { AttackerSockets, standing } from './sockets.ts'
 

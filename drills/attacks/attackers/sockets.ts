@@ -1,7 +1,7 @@
 /** Sockets of an attacker: opened a few at a time, opened again where the service closes them, counted. */
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
-import { TCP_ESTABLISHED, tcpSockets } from '../../descriptors.ts'
+import { TCP_ESTABLISHED, tcpSockets } from '../../sockets/descriptors.ts'
 
 /** Opened at once; then the others wait a moment: a flood of connections is no part of any row. */
 const BATCH = 20

@@ -1,10 +1,10 @@
 /** Rows 1, 2, 3 and 12: anybody, without a credential, or with one that lets him download. */
 import { SMALLEST } from '../attackers/assault.ts'
 import type { Criterion } from '../criterion.ts'
+import type { Environment } from '../environment.ts'
 import type { Length } from '../length.ts'
 import type { LinesAccount } from '../lines-account.ts'
 import type { LoadRow } from '../load-row.ts'
-import type { Place } from '../place.ts'
 import type { Stage } from '../stage.ts'
 import { unreadCapacity } from './unread.ts'
 
@@ -59,7 +59,7 @@ const junkBehindHealth: LoadRow = {
   }),
 }
 
-export const stickingDownloads = (place: Place, length: Length) => ({
+export const stickingDownloads = (place: Environment, length: Length) => ({
   firsts: place.stolen.map(
     ({ token }) =>
       `GET /v1/apk/download-latest HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${token}\r\n\r\n`,
@@ -143,7 +143,7 @@ const lines: LoadRow = {
           }),
         judgeLines: (reports, account) =>
           logCriteria(
-            reports.reduce((sum, { answers = 0 }) => sum + answers, 0),
+            reports.reduce((sum, { answers: responses = 0 }) => sum + responses, 0),
             account,
           ),
       }
@@ -151,7 +151,7 @@ const lines: LoadRow = {
   }),
 }
 
-function logCriteria(answers: number, { anonymous }: LinesAccount): readonly Criterion[] {
+function logCriteria(responses: number, { anonymous }: LinesAccount): readonly Criterion[] {
   const { lines, bytes, suppressed, mostPerS } = anonymous
   const ratio = bytes / ((lines + suppressed) * SMALLEST.length)
   return [
@@ -163,8 +163,8 @@ function logCriteria(answers: number, { anonymous }: LinesAccount): readonly Cri
     },
     {
       bar: 'each refusal has its line, or is counted into one',
-      measured: `${lines} lines count ${suppressed} more, for ${answers} answers that were read`,
-      isHeld: lines + suppressed >= answers,
+      measured: `${lines} lines count ${suppressed} more, for ${responses} answers that were read`,
+      isHeld: lines + suppressed >= responses,
     },
   ]
 }

@@ -1,15 +1,15 @@
 /** Row 4: who has one credential, or many, takes every place for downloads there is. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { jsonHeaders, type Send } from '../../../sim/http.ts'
+import { jsonHeaders, type Send } from '../../../testkit/http/client.ts'
 import type { AssaultReport } from '../attackers/assault.ts'
 import { type Criterion, countsText } from '../criterion.ts'
+import { type Environment, STOLEN_PHONES } from '../environment.ts'
 import type { LoadRow } from '../load-row.ts'
-import { type Place, STOLEN_PHONES } from '../place.ts'
 import { PER_SUBNET, UNLIMITED_DOWNLOADS } from './bytes.ts'
 
 interface Form {
   readonly title: string
-  readonly tokensOf: (place: Place) => readonly string[]
+  readonly tokensOf: (place: Environment) => readonly string[]
   readonly perToken: number
   readonly subnets: number
   /** Of all attackers, that are granted. */
@@ -71,11 +71,11 @@ class Downloading {
   whole = 0
   slowestS = 0
   readonly #send: Send
-  readonly #place: Place
+  readonly #place: Environment
   readonly #done: Promise<void>
   readonly #over = new AbortController()
 
-  constructor(send: Send, place: Place) {
+  constructor(send: Send, place: Environment) {
     this.#send = send
     this.#place = place
     this.#done = this.#run()
@@ -114,7 +114,7 @@ class Downloading {
         bytes += piece.length
       },
     }).then(
-      (answer) => String(answer.status),
+      (response) => String(response.status),
       () => 'cut off',
     )
     this.byStatus[status] = (this.byStatus[status] ?? 0) + 1

@@ -5,14 +5,14 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { startReplica } from '../../replica.ts'
-import { serviceSettings } from '../../service-settings.ts'
+import { startReplica } from '../../../testkit/service.ts'
+import { serviceSettings } from '../../../testkit/service-settings.ts'
 import { allAre, type CheckRow } from '../check-row.ts'
 import type { Criterion } from '../criterion.ts'
-import type { Place } from '../place.ts'
+import type { Environment } from '../environment.ts'
 
 const ROOT = fileURLToPath(new URL('../../../../', import.meta.url))
-const WHY = fileURLToPath(new URL('../../../src/why.js', import.meta.url))
+const WHY = fileURLToPath(new URL('../../../src/cli/why.js', import.meta.url))
 const EXIT_CONFIG = 78
 const START_MS = 8_000
 /** Nobody's name (RFC 2606): whoever asks for it is told so, and nothing is connected to. */
@@ -43,7 +43,7 @@ interface Start {
 
 async function startsCriterion(
   bar: string,
-  { databaseUrl, dataDir }: Place,
+  { databaseUrl, dataDir }: Environment,
   starts: readonly Start[],
 ): Promise<Criterion> {
   const odd: string[] = []

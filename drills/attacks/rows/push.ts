@@ -1,12 +1,12 @@
 /** Row 7: one phone that tells its push token again and again, beside phones that are waiting for their commands. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { type FcmStandIn, pushSettings, startFcmStandIn } from '../../../sim/fcm-stand-in.ts'
-import { bodyOf, jsonHeaders, type Send } from '../../../sim/http.ts'
-import { ADMIN_TOKEN } from '../../service-settings.ts'
+import { type FakeFcm, pushSettings, startFakeFcm } from '../../../sim/fcm/fake-fcm.ts'
+import { bodyOf, jsonHeaders, type Send } from '../../../testkit/http/client.ts'
+import { ADMIN_TOKEN } from '../../../testkit/service-settings.ts'
 import type { AssaultReport } from '../attackers/assault.ts'
 import type { Criterion } from '../criterion.ts'
+import type { Environment, Phone } from '../environment.ts'
 import type { LoadRow } from '../load-row.ts'
-import type { Phone, Place } from '../place.ts'
 import type { Stage } from '../stage.ts'
 
 interface Form {
@@ -45,7 +45,7 @@ class Victims {
     this.#phones = phones
   }
 
-  async begin(fcm: FcmStandIn): Promise<void> {
+  async begin(fcm: FakeFcm): Promise<void> {
     for (const [index, { token }] of this.#phones.entries()) {
       await tellToken(this.#send, token, `victim-${index}`)
       fcm.register(`victim-${index}`, ({ request_id: id = '' }) => {
@@ -102,7 +102,7 @@ async function command(send: Send, { deviceId }: Phone, requestId: string): Prom
 }
 
 /** What is sent to the attacker's tokens is limited by FCM, or goes nowhere. */
-async function attackOn(stage: Stage, place: Place, form: Form, fcm: FcmStandIn, s: number) {
+async function attackOn(stage: Stage, place: Environment, form: Form, fcm: FakeFcm, s: number) {
   const { pushToken } = form
   const isAttackers = (token: string) => !token.startsWith('victim-')
   fcm.setMode({ fcm: (message) => (message.pushToken === 'same' ? 'quota' : 'ok') })
@@ -160,7 +160,7 @@ export const PUSH_ROWS: readonly LoadRow[] = FORMS.map((form) => ({
   row: 7,
   title: form.title,
   async begin(length, place) {
-    const fcm = await startFcmStandIn()
+    const fcm = await startFakeFcm()
     return {
       options: { settings: pushSettings(fcm) },
       attack: (stage) => attackOn(stage, place, form, fcm, length.attackS),

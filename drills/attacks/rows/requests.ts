@@ -2,16 +2,22 @@
 
 import { makeApk } from '../../../sim/apk.ts'
 import { issueEnrollmentTokens } from '../../../sim/fleet.ts'
-import { bodyOf, type HttpRequest, jsonHeaders, type Send, textOf } from '../../../sim/http.ts'
-import { ADMIN_TOKEN } from '../../service-settings.ts'
+import {
+  bodyOf,
+  type HttpRequest,
+  jsonHeaders,
+  type Send,
+  textOf,
+} from '../../../testkit/http/client.ts'
+import { ADMIN_TOKEN } from '../../../testkit/service-settings.ts'
 import { allAre, type CheckRow, oddAnswers, onService } from '../check-row.ts'
 import type { Criterion } from '../criterion.ts'
-import type { Place } from '../place.ts'
+import type { Environment } from '../environment.ts'
 
 const BEAT = '{"status":"ok"}'
 const admin = jsonHeaders(ADMIN_TOKEN)
 
-function beat({ phones }: Place, path: string, more: Readonly<Record<string, string>> = {}) {
+function beat({ phones }: Environment, path: string, more: Readonly<Record<string, string>> = {}) {
   const headers = { ...jsonHeaders(phones[0]?.token ?? ''), ...more }
   return { method: 'POST' as const, path, headers, body: BEAT }
 }
@@ -99,8 +105,8 @@ const forgedCursors: readonly string[] = [
 async function damagedCursors(send: Send): Promise<readonly string[]> {
   const own: string[] = []
   for (const list of LISTS) {
-    const answer = await send({ method: 'GET', path: `${list}?limit=1`, headers: admin })
-    const cursor = textOf(bodyOf(answer), 'next_cursor')
+    const response = await send({ method: 'GET', path: `${list}?limit=1`, headers: admin })
+    const cursor = textOf(bodyOf(response), 'next_cursor')
     if (cursor === '') continue
     own.push(cursor, cursor.slice(0, -1), `${cursor}A`, cursor.toLowerCase())
     const bytes = Buffer.from(cursor, 'base64url')
@@ -139,7 +145,7 @@ const TERMINAL = /[\u0080-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/u
 const COMMAND = 'nasty-command'
 
 /** Strings that a phone or an admin stores, wherever one is taken. */
-async function storeNasty(send: Send, place: Place): Promise<readonly string[]> {
+async function storeNasty(send: Send, place: Environment): Promise<readonly string[]> {
   const [token = ''] = (await issueEnrollmentTokens(send, ADMIN_TOKEN, ['NASTY'])).values()
   const [phone] = place.stolen
   const own = jsonHeaders(phone?.token ?? '')
@@ -172,12 +178,12 @@ async function storeNasty(send: Send, place: Place): Promise<readonly string[]> 
       path: `/admin/apk/builds/nasty?version_code=1&build_type=nasty&version_name=${query}&ci_run_id=${query}`,
     },
   ]
-  const answers: string[] = []
+  const responses: string[] = []
   for (const request of requests) {
     const { status } = await send(request)
-    answers.push(`${request.path.split('?')[0]} ${status}`)
+    responses.push(`${request.path.split('?')[0]} ${status}`)
   }
-  return answers
+  return responses
 }
 
 /** The paths of strings in it that a terminal would obey. */
@@ -204,10 +210,10 @@ const controls: CheckRow = {
       ]
       const found: string[] = []
       for (const path of pages) {
-        const answer = await send({ method: 'GET', path, headers: admin })
-        found.push(...nastyIn(bodyOf(answer), path.split('?')[0] ?? ''))
+        const response = await send({ method: 'GET', path, headers: admin })
+        found.push(...nastyIn(bodyOf(response), path.split('?')[0] ?? ''))
       }
-      const failed = stored.filter((answer) => / 5\d\d$/.test(answer))
+      const failed = stored.filter((response) => / 5\d\d$/.test(response))
       return [
         allAre('none is stored as it came', stored.length, [...new Set(found)]),
         allAre('none is a fault', stored.length, failed),

@@ -1,0 +1,23 @@
+/** The heartbeat that benches send: the fielded agent's, as one phone sends it again and again. */
+import { heartbeatBody } from '../../sim/device/body.ts'
+import type { LoadRequest } from '../../sim/load/load.ts'
+import { jsonHeaders } from '../../testkit/http/client.ts'
+import type { BenchDevice } from '../service.ts'
+
+export function heartbeatRequest({ alias, deviceId, token }: BenchDevice): LoadRequest {
+  const body = heartbeatBody('nested', {
+    alias,
+    deviceId,
+    at: new Date(),
+    batteryPct: 71,
+    isPlugged: false,
+    tempC: 28.5,
+    uptimeS: 86_400,
+    networkType: 'wifi',
+    queueLength: 0,
+    pushToken: null,
+    pingRequestId: null,
+  })
+  const headers = { ...jsonHeaders(token), 'user-agent': 'okhttp/4.12.0' }
+  return { id: deviceId, method: 'POST', path: '/v1/heartbeat', headers, body }
+}

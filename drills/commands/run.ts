@@ -1,0 +1,187 @@
+/**
+ * One run of promise R5: commands through a hostile FCM while either of two replicas is killed again and again.
+ * Phones of three kinds: half hear of commands by push and by heartbeats, half by push alone, a few by nothing at all,
+ * so that their commands expire.
+ */
+import { setTimeout as wait } from 'node:timers/promises'
+import pg from 'pg'
+import type { Habits } from '../../sim/device/habits.ts'
+import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
+import type { Figure } from '../drill.ts'
+import { type ReplicaPair, startReplicaPair } from '../shared/replica-pair.ts'
+import { type CommandsAdmin, createCommandsAdmin } from './admin.ts'
+import { checkCommands } from './check.ts'
+import { answersOf, makeHostile, RETRY_AFTER_MS } from './hostile-fcm.ts'
+import { createCommandsJournal, type JournalWriter } from './journal.ts'
+import { countOpen, lapseLeases, readStored } from './stored.ts'
+
+export interface CommandsRun {
+  readonly databaseUrl: string
+  readonly dataDir: string
+  readonly commands: number
+  readonly kills: number
+  readonly devices: number
+  /** Of these, without push token and heartbeat: their commands live for 30 s. */
+  readonly darkDevices: number
+  readonly ratePerS: number
+  readonly heartbeatIntervalS: number
+  /** The leases of killed replicas run out after these seconds instead of 60; null: as they are. */
+  readonly leaseCutS: number | null
+  /** 0 inclusive to 1 exclusive; decides who is killed when, and what FCM answers. */
+  readonly random: () => number
+  readonly print: (line: string) => void
+}
+
+const FCM_TIMEOUT_MS = 500
+const RETRY_BASE_MS = 100
+const MAX_IN_FLIGHT = 64
+/** Half of the lease: it begins when a command is claimed, not when its message arrives. */
+const UNRECORDED_MS = 30_000
+const CANCELLED_SHARE = 0.05
+const TTL_S = 86_400
+const SHORTEST_TTL_S = 30
+/** So that a kill hits any moment between two commands. */
+const KILL_SPREAD_MS = 50
+const NEVER_S = 10_000_000
+const POLL_MS = 100
+const PROGRESS_POLLS = 50
+const SETTLE_MS = 300_000
+
+export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> {
+  const { random, print } = run
+  const fcm = await startFakeFcm()
+  makeHostile(fcm, random)
+  const pair = await startReplicaPair(
+    {
+      ...serviceSettings(run.databaseUrl, run.dataDir),
+      ...pushSettings(fcm),
+      FCM_TIMEOUT_MS: String(FCM_TIMEOUT_MS),
+      FCM_RETRY_BASE_MS: String(RETRY_BASE_MS),
+      FCM_MAX_IN_FLIGHT: String(MAX_IN_FLIGHT),
+      HEARTBEAT_DEDUP_WINDOW_S: '0',
+      RATE_LIMIT_TOKENS_PER_HOUR: '100000',
+    },
+    random,
+  )
+  const db = new pg.Client({ connectionString: run.databaseUrl })
+  await db.connect()
+  const living = new AbortController()
+  try {
+    const journal = createCommandsJournal()
+    const admin = createCommandsAdmin(pair.send, ADMIN_TOKEN, journal)
+    const aliases = Array.from({ length: run.devices }, (_, index) => `R5-${index + 1}`)
+    const fleet = createFleet({
+      ...journal.watch(pair.send),
+      aliases,
+      habitsOf: (index) => habitsOf(run, index),
+      nowMs: Date.now,
+      random: Math.random,
+      push: fcm,
+    })
+    await fleet.enroll(await issueEnrollmentTokens(pair.send, ADMIN_TOKEN, aliases))
+    const lives = fleet.live(living.signal)
+    await sendCommands(run, { pair, admin, journal, aliases })
+    print(`all ${run.commands} commands are acknowledged; ${run.kills} kills`)
+    await settle(run, { db, fleet })
+    living.abort()
+    await lives
+    const codes = await pair.stop()
+    const stored = await readStored(db)
+    const unmailed = [...stored.commands.values()].filter(
+      ({ state, deliveries }) => state === 'completed' && deliveries === 0,
+    )
+    print(`FCM answered ${answersOf(fcm.journal)}`)
+    print(`${unmailed.length} commands completed by push alone`)
+    print(`${admin.counts.again} calls made again, ${admin.counts.duplicates} answers were lost`)
+    const faults = pair.faults()
+    return [
+      ...checkCommands({
+        journal,
+        pushes: fcm.journal,
+        stored,
+        rules: {
+          retryBaseMs: RETRY_BASE_MS,
+          retryAfterMs: RETRY_AFTER_MS,
+          unrecordedMs: run.leaseCutS === null ? UNRECORDED_MS : 0,
+        },
+        mostLostAttempts: run.kills * MAX_IN_FLIGHT,
+      }),
+      {
+        promise: 'no replica ends but by our hand, no answer 500; SIGTERM at the end exits 0',
+        measured: `${faults.length} faults; exit codes ${codes.join(', ')}${faults.length > 0 ? `: ${faults[0]}` : ''}`,
+        isHeld: faults.length === 0 && codes.every((code) => code === 0),
+      },
+    ]
+  } finally {
+    living.abort()
+    await pair.stop()
+    await db.end()
+    await fcm.close()
+  }
+}
+
+function habitsOf(run: CommandsRun, index: number): Partial<Habits> {
+  if (index < run.darkDevices) return { pushToken: null, heartbeatIntervalS: NEVER_S }
+  return { heartbeatIntervalS: index % 2 === 0 ? run.heartbeatIntervalS : NEVER_S }
+}
+
+/** At their rate, whatever the answers; the kills are spread over them, none is left behind. */
+async function sendCommands(
+  run: CommandsRun,
+  to: {
+    readonly pair: ReplicaPair
+    readonly admin: CommandsAdmin
+    readonly journal: JournalWriter
+    readonly aliases: readonly string[]
+  },
+): Promise<void> {
+  const { random } = run
+  const killsAt = Array.from({ length: run.kills }, () =>
+    Math.floor((0.05 + 0.9 * random()) * run.commands),
+  ).sort((a, b) => a - b)
+  const underWay: Promise<void>[] = []
+  let killing = Promise.resolve()
+  const startedAtMs = performance.now()
+
+  async function sendOne(index: number): Promise<void> {
+    const device = Math.floor(random() * run.devices)
+    const isCancelled = random() < CANCELLED_SHARE
+    const requestId = `r5-${index + 1}`
+    await to.admin.create({
+      requestId,
+      alias: to.aliases[device] ?? '',
+      ttlS: device < run.darkDevices ? SHORTEST_TTL_S : TTL_S,
+      waitMs: index % 10 === 0 ? FCM_TIMEOUT_MS : 0,
+    })
+    if (isCancelled) await to.admin.cancel(requestId)
+  }
+
+  for (let index = 0; index < run.commands; index += 1) {
+    while (killsAt[0] !== undefined && killsAt[0] <= index) {
+      killsAt.shift()
+      await killing
+      killing = wait(KILL_SPREAD_MS * random()).then(() => to.pair.kill())
+    }
+    await wait(Math.max(0, startedAtMs + (index * 1_000) / run.ratePerS - performance.now()))
+    underWay.push(sendOne(index))
+  }
+  await Promise.all([...underWay, killing])
+}
+
+/** Until every command has ended and no phone has anything left to tell; what is still open then is judged as it is. */
+async function settle(
+  run: CommandsRun,
+  { db, fleet }: { readonly db: pg.Client; readonly fleet: Fleet },
+): Promise<void> {
+  const endsAtMs = performance.now() + SETTLE_MS
+  for (let polls = 0; performance.now() < endsAtMs; polls += 1) {
+    if (run.leaseCutS !== null) await lapseLeases(db, run.leaseCutS)
+    const open = await countOpen(db)
+    const { queued } = fleet.report()
+    if (open === 0 && queued === 0) return
+    if (polls % PROGRESS_POLLS === 0) run.print(`${open} open, ${queued} queued on the phones`)
+    await wait(POLL_MS)
+  }
+}

@@ -1,0 +1,60 @@
+/** `npm run drill -- fleet-100` and `-- fleet-2000`: the acceptance runs on the simulator. */
+import { join } from 'node:path'
+import { withPostgres } from '../../testkit/postgres.ts'
+import { defineDrill } from '../drill.ts'
+import { runHerds } from './herd-run.ts'
+import { runFleet } from './run.ts'
+
+const COMMON = ['--late-by', '5', '--parallel-drains', '0.1']
+
+export const fleet100Drill = defineDrill({
+  name: 'fleet-100',
+  promise:
+    'acceptance: 100 phones live through enrollment, heartbeats, commands, results and APKs; no phone wiped, lines, counters and rows are what happened, telemetry within its budget',
+  options: {
+    devices: { standard: 100, what: 'phones' },
+    heartbeats: { standard: 30, what: 'acknowledged of each phone' },
+    interval: { standard: 2, what: 'seconds between them' },
+    commands: { standard: 500, what: 'in all' },
+  },
+  run: ({ devices, heartbeats, interval, commands }, { dir, print }) =>
+    withPostgres(join(dir, 'postgres'), ({ url }) =>
+      runFleet({
+        databaseUrl: url,
+        dir,
+        simulate: [
+          ...['--devices', `${devices}`, '--heartbeats', `${heartbeats}`],
+          ...['--interval', `${interval}`, '--commands', `${commands}`],
+          ...['--commands-per-minute', '600', '--apk-share', '0.5', ...COMMON],
+        ],
+        print,
+      }),
+    ),
+})
+
+export const fleet2000Drill = defineDrill({
+  name: 'fleet-2000',
+  promise:
+    '2,000 phones and a service that restarts, in order and by kill -9, with all phones at once at its door: no phone wiped, nothing lost, all back within 30 s',
+  options: {
+    devices: { standard: 2_000, what: 'phones' },
+    interval: { standard: 10, what: 'seconds between the heartbeats of each' },
+    commands: { standard: 300, what: 'a minute' },
+    restarts: { standard: 2, what: 'SIGTERM and SIGKILL in turn' },
+    away: { standard: 5, what: 'seconds without a service at each' },
+  },
+  run: ({ devices, interval, commands, restarts, away }, { dir, print }) =>
+    withPostgres(join(dir, 'postgres'), ({ url }) =>
+      runHerds({
+        databaseUrl: url,
+        dataDir: join(dir, 'data'),
+        simulate: [
+          ...['--devices', `${devices}`, '--heartbeats', '1', '--interval', `${interval}`],
+          ...['--commands-per-minute', `${commands}`, '--apk-share', '0.05', ...COMMON],
+        ],
+        restarts,
+        awayS: away,
+        print,
+      }),
+    ),
+})

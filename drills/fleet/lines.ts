@@ -1,0 +1,101 @@
+/** The log of a simulation, line by line, beside what the simulation knows: one line for each answer, with its event. */
+import type { Summary } from '../../sim/simulate/summary.ts'
+import type { Figure } from '../drill.ts'
+import { LinesOracle, ROUTES } from '../fuzz/lines.ts'
+
+/** Of an answer that is a success; elsewhere `http.request` ends it. */
+const EVENT_OF_ROUTE: Readonly<Record<string, string>> = {
+  '/v1/register': 'register.success',
+  '/v1/action-result': 'action_result.ingest',
+  '/v1/devices/{device_id}/ack': 'action_result.ingest',
+  '/v1/apk/download-latest': 'apk.download',
+}
+/** Asked by others than the simulation. */
+const NOT_SIMULATED = ['/metrics', '/readyz', '/admin/apk/builds/{build_id}']
+/** One request_id runs through these. */
+const THREAD = ['dispatch.request', 'dispatch.sent', 'action_result.ingest'] as const
+
+type Counts = ReadonlyMap<string, number>
+
+export class FleetLines {
+  readonly #shape = new LinesOracle(ROUTES.map(({ path }) => path))
+  readonly #ends = new Map<string, number>()
+  readonly #threads = {
+    'dispatch.request': new Set(),
+    'dispatch.sent': new Set(),
+    'action_result.ingest': new Set(),
+  }
+  /** latency_ms of each scrape. */
+  readonly scrapesMs: number[] = []
+  #enrollmentDownloads = 0
+
+  /** One line of stdout. */
+  take(text: string): void {
+    this.#shape.line(text)
+    const { event, route, status_code: status, ...line } = JSON.parse(text)
+    for (const step of THREAD) if (event === step) this.#threads[step].add(line.request_id)
+    if (event === 'apk.download' && line.source === 'enrollment') this.#enrollmentDownloads += 1
+    if (event === 'metrics.scrape') this.scrapesMs.push(line.latency_ms)
+    if (status === null || NOT_SIMULATED.includes(route)) return
+    add(this.#ends, `${event} ${route} ${status}`, 1)
+  }
+
+  /** Once the service has ended. `sent`: the request_ids that FCM accepted, `ended`: those of completed commands. */
+  figures(
+    summary: Summary,
+    sent: ReadonlySet<string>,
+    completed: ReadonlySet<string>,
+  ): readonly Figure[] {
+    const expected = endsOf(summary)
+    const wrong = [...new Set([...expected.keys(), ...this.#ends.keys()])].filter(
+      (key) => expected.get(key) !== this.#ends.get(key),
+    )
+    const [request, push, result] = THREAD.map((step) => this.#threads[step])
+    const broken = [
+      ...[...completed].filter((id) => !request?.has(id) || !result?.has(id)),
+      ...[...sent].filter((id) => !push?.has(id)),
+    ]
+    const whole = [...sent].filter((id) => completed.has(id)).length
+    const { enrollment } = summary.downloads
+    return [
+      {
+        promise: 'every line is one of the contract, with its keys in order; no 500, none dropped',
+        measured: `${this.#shape.ended} requests ended; ${this.#shape.faults[0] ?? 'no fault'}`,
+        isHeld: this.#shape.faults.length === 0,
+      },
+      {
+        promise: 'each answer has one line, with the event of its route',
+        measured: `${expected.size} kinds of answers; ${wrong.map((key) => `${key}: ${this.#ends.get(key) ?? 0} lines for ${expected.get(key) ?? 0} answers`).join('; ') || 'none differs'}`,
+        isHeld: wrong.length === 0 && expected.size > 0,
+      },
+      {
+        promise: `one request_id runs through ${THREAD.join(', ')}`,
+        measured: `${whole} commands with all three, ${broken.length} with a gap ${broken.slice(0, 3).join()}`,
+        isHeld: broken.length === 0 && whole > 0,
+      },
+      {
+        promise: 'each download with an enrollment token has its line',
+        measured: `${this.#enrollmentDownloads} lines for ${enrollment} downloads`,
+        isHeld: this.#enrollmentDownloads === enrollment && enrollment > 0,
+      },
+    ]
+  }
+}
+
+/** The lines that a simulation without a refusal ends its requests with, by event, route and status. */
+function endsOf({ answers: responses, heartbeats }: Summary): Counts {
+  const ends = new Map<string, number>()
+  for (const [name, count] of Object.entries(responses)) {
+    const [, route = '', status = ''] = name.split(' ')
+    if (route !== '/v1/heartbeat') {
+      add(ends, `${EVENT_OF_ROUTE[route] ?? 'http.request'} ${route} ${status}`, count)
+    }
+  }
+  add(ends, 'heartbeat.ingest /v1/heartbeat 200', heartbeats.stored)
+  add(ends, 'heartbeat.dedup /v1/heartbeat 200', heartbeats.deduped)
+  return ends
+}
+
+function add(counts: Map<string, number>, key: string, count: number): void {
+  if (count > 0) counts.set(key, (counts.get(key) ?? 0) + count)
+}

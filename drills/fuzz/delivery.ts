@@ -1,0 +1,100 @@
+/** How the fuzzer's requests go over the wire: in how many writes, unread, with what behind them; and floods of small ones. */
+import { Dice } from '../../testkit/dice.ts'
+
+export interface FuzzManner {
+  /** One behind the other: mostly one, now and then a few, rarely more than may be open. */
+  readonly pipelined: number
+  /** One after the other, in turns of the event loop of their own. */
+  readonly writes: 'one' | 'two' | 'many'
+  /** Nothing is read before all is sent. */
+  readonly isUnread: boolean
+  /** Sent behind the last request: no HTTP. null: nothing. */
+  readonly junk: Buffer | null
+}
+
+export const PLAIN: FuzzManner = {
+  pipelined: 1,
+  writes: 'one',
+  isUnread: false,
+  junk: null,
+}
+
+/** Beyond so many open requests the service may close the connection (src/http). */
+export const MOST_OPEN = 16
+/** None of them begins a request, and no empty line, which parsers skip. */
+const JUNK: readonly string[] = [
+  ...[
+    '\0',
+    '\x01',
+    '\xff\xfe',
+    'GET\0',
+    ' / HTTP/1.1\r\n\r\n',
+    ':\r\n\r\n',
+    '{"a":1}',
+    '0\r\n\r\n',
+  ],
+  ...[
+    'GET / HTTP/9.9\r\n\r\n',
+    'HTTP/1.1 200 OK\r\n\r\n',
+    '\x16\x03\x01\x02\x00\x01',
+    '\x7f'.repeat(9_000),
+  ],
+]
+
+/** Seeds of their own: requests stay the same whatever is added here. */
+const MANNERS = 999_983
+const FLOODS = 999_979
+
+export function fuzzManner(seed: number, index: number): FuzzManner {
+  const dice = new Dice(seed * MANNERS + index)
+  const kind = dice.random()
+  const isPipeline = dice.chance(0.12)
+  const isDeep = isPipeline && dice.chance(0.05)
+  return {
+    pipelined: isDeep ? 4 + dice.below(MOST_OPEN + 8) : isPipeline ? 3 : 1,
+    writes: kind < 0.8 ? 'one' : kind < 0.95 ? 'two' : 'many',
+    isUnread: dice.chance(0.05),
+    junk: dice.chance(0.03) ? Buffer.from(dice.pick(JUNK), 'latin1') : null,
+  }
+}
+
+/** A client that only wants to be a burden. */
+export interface FuzzFlood {
+  /** One behind the other. */
+  readonly requests: Buffer
+  /** In so many small writes, behind them. */
+  readonly junk: readonly Buffer[]
+  readonly isHead: boolean
+  readonly isRead: boolean
+  /** Where nobody reads. */
+  readonly ends: 'reset' | 'end'
+}
+
+/** Of one flood: few, many, or so many that their answers stick in the socket where nobody reads them. */
+const MOST_REQUESTS = [40, 1_500, 12_000] as const
+const MOST_JUNK_WRITES = 300
+const SMALL: readonly string[] = [
+  'GET / HTTP/1.1\r\nHost: a\r\n\r\n',
+  'GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n',
+  'HEAD /readyz HTTP/1.1\r\nHost: a\r\n\r\n',
+  'POST /v1/heartbeat HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}',
+  'PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+]
+
+export function fuzzFlood(seed: number, index: number): FuzzFlood {
+  const dice = new Dice(seed * FLOODS + index)
+  const small = Buffer.from(dice.pick(SMALL))
+  const [few, many, most] = MOST_REQUESTS
+  const kind = dice.random()
+  const count = 1 + dice.below(kind < 0.5 ? few : kind < 0.96 ? many : most)
+  const junk = Buffer.from(dice.pick(JUNK), 'latin1')
+  return {
+    requests: Buffer.concat(new Array<Buffer>(count).fill(small)),
+    junk: Array.from({ length: dice.below(MOST_JUNK_WRITES) }, (_, at) =>
+      junk.subarray(at % junk.length, (at % junk.length) + 1),
+    ),
+    isHead: small.subarray(0, 4).toString() === 'HEAD',
+    isRead: dice.chance(0.3),
+    ends: dice.chance(0.5) ? 'reset' : 'end',
+  }
+}

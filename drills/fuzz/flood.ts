@@ -1,0 +1,47 @@
+/** A flood of the fuzzer: sends it on a connection of its own. Whoever reads is answered well, and whoever sends no HTTP is closed. */
+import { connect } from 'node:net'
+import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises'
+import { FuzzReader } from '../../testkit/http/strict-reader.ts'
+import type { FuzzFlood } from './delivery.ts'
+
+const UNREAD_MS = 50
+const CLOSE_MS = 60_000
+
+/** What was wrong; undefined: nothing. */
+export async function sendFlood(origin: string, flood: FuzzFlood): Promise<string | undefined> {
+  const { hostname, port } = new URL(origin)
+  const socket = connect({ host: hostname, port: Number(port), noDelay: true })
+  socket.on('error', () => {}) // a reset is also a close
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  const reader = new FuzzReader()
+  let fault: string | undefined
+  const read = (bytes: Buffer) => {
+    reader.push(bytes)
+    try {
+      while (reader.next(flood.isHead) !== undefined);
+    } catch (error) {
+      fault ??= String(error)
+    }
+  }
+  if (flood.isRead) socket.on('data', read)
+  socket.write(flood.requests)
+  for (const junk of flood.junk) {
+    await nextTurn()
+    if (socket.writable) socket.write(junk)
+  }
+  await wait(UNREAD_MS)
+  if (flood.ends === 'reset' && !flood.isRead) socket.resetAndDestroy()
+  else socket.end()
+  if (flood.isRead) {
+    const timer = setTimeout(() => {
+      fault ??= 'a flood that was read to its end is not closed'
+      socket.destroy()
+    }, CLOSE_MS)
+    await closed
+    clearTimeout(timer)
+  } else {
+    socket.destroy()
+    await closed
+  }
+  return fault
+}

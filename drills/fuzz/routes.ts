@@ -1,0 +1,100 @@
+/** What each endpoint reads, beside what the route table says: good values, as JSON text and as query text. */
+import { FORGED_CURSORS } from './values.ts'
+
+/** Good values of each field. */
+export type Fields = Readonly<Record<string, readonly string[]>>
+
+const texts = (...values: readonly string[]) => values.map((value) => JSON.stringify(value))
+const SOME_TEXT = texts('x', 'R4S', 'ünï 📱', 'a\\b"c')
+const RESULT: Fields = {
+  request_id: texts('c1', 'c2', 'c3', 'c4', 'none'),
+  correlation_id: texts('c1', 'c5'),
+  action: texts('ping', 'ring'),
+  outcome: texts('success', 'failure', 'timeout', 'rejected', 'OK', 'error'),
+  status: texts('OK', 'ERROR', 'FAILED', 'TIMEOUT'),
+  message: SOME_TEXT,
+  output: SOME_TEXT,
+  exit_code: ['0', '1', '-1'],
+  finished_at: texts('2026-01-31T09:15:27.042Z'),
+}
+const HEARTBEAT: Fields = {
+  status: texts('ok', 'warn', 'error'),
+  battery_pct: ['0', '55', '100', '85.0'],
+  network_type: texts('wifi', 'cell'),
+  uptime_s: ['1', '12345', '1.2345678E7'],
+  plugged: ['true', 'false'],
+  temp_c: ['31.5', '-4'],
+  signal_dbm: ['-71'],
+  ram_used_mb: ['1502'],
+  app_version: SOME_TEXT,
+  agent_version: SOME_TEXT,
+  fcm_token: texts('push-1', 'push-2'),
+  ts: texts('2026-01-31T09:15:27.042Z'),
+  timestamp_utc: texts('2026-01-31T09:15:27Z'),
+  device_id: texts('', 'x'),
+  battery: ['{"pct":85.0,"charging":true,"temperature_c":31.5}', '{"pct":null}'],
+  system: ['{"uptime_seconds":1.2345678E7,"sdk_int":33}'],
+  network: ['{"transport":"wifi","ssid":"Depot"}'],
+  memory: ['{"total_ram_mb":3745.0,"avail_ram_mb":1502}'],
+  is_ping_response: ['true', 'false'],
+  ping_request_id: texts('c1', 'c2', 'none'),
+}
+
+/** By the path of a POST. */
+export const BODIES: Readonly<Record<string, Fields>> = {
+  '/v1/register': {
+    alias: texts('F1', 'F2', 'F3', 'P1'),
+    hardware_id: SOME_TEXT,
+    fcm_token: texts('push-1'),
+    app_version: SOME_TEXT,
+    model: SOME_TEXT,
+    manufacturer: SOME_TEXT,
+    android_version: texts('13'),
+    sdk_int: ['33', '0', 'null'],
+  },
+  '/v1/heartbeat': HEARTBEAT,
+  '/v1/action-result': RESULT,
+  '/v1/devices/{device_id}/ack': RESULT,
+  '/v1/devices/ack': RESULT,
+  '/v1/devices/fcm-token': { fcm_token: texts('push-1', 'push-2', 'x') },
+  '/v1/enroll-tokens': {
+    aliases: ['["F1"]', '[null]', '["F2",null]', '["F1","F1"]'],
+    expires_in_sec: ['60', '2700', '2592000'],
+    uses_allowed: ['1', '1000'],
+    note: SOME_TEXT,
+  },
+  '/admin/command': {
+    alias: texts('P1', 'P2', 'P3'),
+    action: texts('ping', 'ring'),
+    params: ['{}', '{"seconds":"5"}', '{"a":"1","b":"2"}', '{"from":"x"}'],
+    request_id: texts('c1', 'c2', 'c3', 'c4', 'c5', 'c6'),
+    ttl_s: ['30', '86400', '604800'],
+  },
+}
+
+const PAGE: Fields = { limit: ['1', '50'], cursor: FORGED_CURSORS }
+
+/** By method and path. */
+export const QUERIES: Readonly<Record<string, Fields>> = {
+  'POST /admin/command': { wait_ms: ['0', '1'] },
+  'GET /v1/enroll-tokens': { status: ['active', 'exhausted', 'expired', 'revoked'], ...PAGE },
+  'GET /admin/commands': {
+    status: ['queued', 'completed'],
+    action: ['ping'],
+    device_id: [],
+    ...PAGE,
+  },
+  'GET /admin/commands/{request_id}': { wait_ms: ['0', '1'] },
+  'GET /admin/devices': { alias: ['P1'], offline_for_s: ['0', '1500'], ...PAGE },
+  'GET /admin/apk/builds': { build_type: ['debug', 'release'], ...PAGE },
+  'GET /admin/audit': { since: ['2026-01-31T09:15:27Z'], admin: ['fuzz'], ...PAGE },
+  'GET /v1/apk/download-latest': { build_type: ['debug', 'release'] },
+  'PUT /admin/apk/builds/{build_id}': {
+    version_code: ['1', '7'],
+    version_name: ['1.7'],
+    build_type: ['debug', 'release'],
+    git_sha: ['0123456789abcdef0123456789abcdef01234567'],
+    ci_run_id: ['run-1'],
+    signer_fingerprint: ['AA:BB'],
+  },
+}

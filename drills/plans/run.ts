@@ -1,0 +1,104 @@
+/** Fills a small installation and a large one, and compares what each statement reads on both. */
+import type pg from 'pg'
+import { explained, type PlanMode, plainDatabase } from '../../testkit/explain.ts'
+import { withClient, withPostgres } from '../../testkit/postgres.ts'
+import type { Figure } from '../drill.ts'
+import { fill, tune } from './fill.ts'
+import { type Installation, installationOf, LARGEST, NOTHING } from './installation.ts'
+import { timeRequests } from './requests.ts'
+import { faultsOf, mostPagesOf, pagesOf, rowsOf } from './statement.ts'
+import { statementsOf } from './statements.ts'
+
+export interface PlansOptions {
+  readonly devices: number
+  readonly requests: number
+  readonly dataDir: string
+  readonly dir: string
+  readonly print: (line: string) => void
+}
+
+const SMALL_DEVICES = 1_000
+/** Of the large one beside its history: a campaign, and as many commands whose time was over at once. */
+const CAMPAIGN = { due: 200_000, unswept: 100_000 }
+
+/** What a statement read, in one mode. */
+interface Cost {
+  readonly pages: number
+  readonly rows: number
+  readonly faults: readonly string[]
+}
+
+type Costs = ReadonlyMap<string, Cost>
+
+export function runPlans(options: PlansOptions): Promise<readonly Figure[]> {
+  return withPostgres(options.dataDir, async (postgres) => {
+    await tune(postgres)
+    const { print } = options
+    const small = installationOf(SMALL_DEVICES)
+    const large = installationOf(options.devices)
+    const share = options.devices / LARGEST
+    const busy = {
+      ...large,
+      due: Math.round(CAMPAIGN.due * share),
+      unswept: Math.round(CAMPAIGN.unswept * share),
+    }
+    const smallUrl = await fill(postgres.url, { name: 'small', from: NOTHING, to: small, print })
+    const largeUrl = await fill(postgres.url, { name: 'large', from: NOTHING, to: large, print })
+    const fillBusy = () => fill(postgres.url, { name: 'large', from: large, to: busy, print })
+    if (options.requests > 0) {
+      await fillBusy()
+      return timeRequests({ small: smallUrl, large: largeUrl }, options)
+    }
+    const onSmall = await withClient(smallUrl, (db) => costsOf(db, small))
+    const onLarge = await withClient(largeUrl, (db) => costsOf(db, large))
+    await fillBusy()
+    const onBusy = await withClient(largeUrl, (db) => costsOf(db, busy))
+    return compared(busy, [onSmall, onLarge, onBusy], print)
+  })
+}
+
+/** By title and mode. */
+async function costsOf(db: pg.Client, installation: Installation): Promise<Costs> {
+  const costs = new Map<string, Cost>()
+  for (const statement of statementsOf(installation)) {
+    const after = (await statement.cursor?.(plainDatabase(db))) ?? null
+    for (const mode of statement.modes) {
+      const plans = await explained(db, mode, (database) => statement.run(database, after))
+      costs.set(keyOf(statement.title, mode), {
+        pages: pagesOf(plans),
+        rows: rowsOf(plans),
+        faults: faultsOf(statement, plans),
+      })
+    }
+  }
+  return costs
+}
+
+const keyOf = (title: string, mode: PlanMode) => `${title} (${mode})`
+
+/** A small installation's plans are its own; those of the large ones must be within their bounds. */
+function compared(
+  installation: Installation,
+  [small, large, busy]: readonly [Costs, Costs, Costs],
+  print: (line: string) => void,
+): readonly Figure[] {
+  print('\n| pages touched, the worse plan | small | large | and a campaign | at most |')
+  print('| --- | --- | --- | --- | --- |')
+  return statementsOf(installation).flatMap((statement) => {
+    const keys = statement.modes.map((mode) => keyOf(statement.title, mode))
+    const worst = (costs: Costs) => Math.max(...keys.map((key) => costs.get(key)?.pages ?? 0))
+    const most = mostPagesOf(statement)
+    print(`| ${statement.title} | ${[small, large, busy].map(worst).join(' | ')} | ${most} |`)
+    return keys.map((key) => {
+      const faults = [large, busy].flatMap((costs) => costs.get(key)?.faults ?? ['not explained'])
+      const [one, two, three] = [small, large, busy].map((costs) => costs.get(key))
+      const pages = `${one?.pages} → ${two?.pages} → ${three?.pages} pages of ${most}`
+      const rows = `${one?.rows} → ${two?.rows} → ${three?.rows} rows of ${statement.mostRows}`
+      return {
+        promise: key,
+        measured: [`${pages}, ${rows}`, ...faults].join('\n        '),
+        isHeld: faults.length === 0,
+      }
+    })
+  })
+}

@@ -1,0 +1,82 @@
+/** One phone whose steps are taken by two releases in turn: whatever one of them wrote, the other must read right. */
+import { bodyOf, createSend, jsonHeaders, type Send, textOf } from '../../testkit/http/client.ts'
+import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
+
+/** What did not go as it must, one text each. `first` and `second` are the origins of replicas. */
+export async function cross(
+  alias: string,
+  first: string,
+  second: string,
+): Promise<readonly string[]> {
+  const [a, b] = [createSend(first), createSend(second)]
+  const wrong: string[] = []
+  const expect = async (what: string, response: ReturnType<Send>, status: number, code = '') => {
+    const got = await response
+    const body = bodyOf(got)
+    if (got.status !== status || (code !== '' && body['code'] !== code)) {
+      wrong.push(`${alias}: ${what}: ${got.status} ${textOf(body, 'code')}, not ${status} ${code}`)
+    }
+    return body
+  }
+  const token = async (send: Send) => {
+    const body = { aliases: [alias] }
+    const { tokens } = await expect(
+      'token',
+      post(send, '/v1/enroll-tokens', ADMIN_TOKEN, body),
+      201,
+    )
+    return textOf(Object(tokens)[0] ?? {}, 'token')
+  }
+  // Without an id the second call would not prove to be the same phone's.
+  const phone = { alias, hardware_id: `serial-${alias}` }
+  const register = async (what: string, send: Send, enrollment: string, status: number) =>
+    textOf(
+      await expect(what, post(send, '/v1/register', enrollment, phone), status),
+      'device_token',
+    )
+  const beat = (send: Send, device: string) => post(send, '/v1/heartbeat', device, {})
+
+  const firstToken = await token(a)
+  const lost = await register('enrolled by the first', a, firstToken, 201)
+  const device = await register('asked again by a lost answer, of the second', b, firstToken, 200)
+  await expect('its heartbeat to the second', beat(b, device), 200)
+  await expect('the lost token at the first', beat(a, lost), 401, 'token_superseded')
+  await expect('its heartbeat to the first', beat(a, device), 200)
+  const order = { alias, action: 'ring', request_id: `x-${alias}` }
+  await expect(
+    'a command to the first',
+    post(a, '/admin/command?wait_ms=0', ADMIN_TOKEN, order),
+    202,
+  )
+  const beaten = await expect('handed over by the second', beat(b, device), 200)
+  const commands = Object(beaten['commands'])
+  if (commands[0]?.request_id !== order.request_id)
+    wrong.push(`${alias}: no command from the second`)
+  const result = { request_id: order.request_id, outcome: 'success' }
+  await expect('its result to the second', post(b, '/v1/action-result', device, result), 200)
+  const told = await expect(
+    'known to the first',
+    get(a, `/admin/commands/${order.request_id}`),
+    200,
+  )
+  if (told['status'] !== 'completed') wrong.push(`${alias}: status ${told['status']} at the first`)
+
+  const again = await register('re-enrolled by the second', b, await token(a), 200)
+  await expect('its old token at the first', beat(a, device), 401, 'token_superseded')
+  await expect('its old token at the second', beat(b, device), 401, 'token_superseded')
+  await expect('its new token at the first', beat(a, again), 200)
+  await expect('its new token at the second', beat(b, again), 200)
+  const third = await register('re-enrolled by the first', a, await token(b), 200)
+  await expect('the token before at the second', beat(b, again), 401, 'token_superseded')
+  await expect('the newest at the second', beat(b, third), 200)
+  await expect('the newest at the first', beat(a, third), 200)
+  return wrong
+}
+
+function post(send: Send, path: string, token: string, body: object): ReturnType<Send> {
+  return send({ method: 'POST', path, headers: jsonHeaders(token), body: JSON.stringify(body) })
+}
+
+function get(send: Send, path: string): ReturnType<Send> {
+  return send({ method: 'GET', path, headers: jsonHeaders(ADMIN_TOKEN) })
+}

@@ -1,0 +1,93 @@
+/** The load of the drill: heartbeats at a fixed rate, one log line each, with the latencies of the window under way. */
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
+import { setTimeout as wait } from 'node:timers/promises'
+import { registrationBody } from '../../sim/device/body.ts'
+import { issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { type LoadReport, runLoad } from '../../sim/load/load.ts'
+import { bodyOf, createSend, jsonHeaders, textOf } from '../../testkit/http/client.ts'
+import { LOAD_ID } from '../stdout/account.ts'
+
+const POLL_MS = 150
+/** Of one load, at most. */
+export const LOAD_CONNECTIONS = 64
+const US_PER_MS = 1_000
+
+export interface Sender {
+  readonly token: string
+  readonly alias: string
+}
+
+/** Waits until it answers. */
+export async function awaitReady(origin: string): Promise<void> {
+  const send = createSend(origin)
+  while ((await send({ method: 'GET', path: '/readyz' })).status !== 200) await wait(POLL_MS)
+}
+
+/** So many devices, enrolled through the public API. */
+export async function enroll(
+  origin: string,
+  adminToken: string,
+  count: number,
+): Promise<readonly Sender[]> {
+  const send = createSend(origin)
+  const aliases = Array.from({ length: count }, (_, index) => `D${index}`)
+  const senders: Sender[] = []
+  for (const [alias, token] of await issueEnrollmentTokens(send, adminToken, aliases)) {
+    const response = await send({
+      method: 'POST',
+      path: '/v1/register',
+      headers: jsonHeaders(token),
+      body: registrationBody(alias, null),
+    })
+    if (response.status !== 201)
+      throw new Error(`a registration was answered with ${response.status}`)
+    senders.push({ alias, token: textOf(bodyOf(response), 'device_token') })
+  }
+  return senders
+}
+
+export interface HeartbeatLoad {
+  /** Measures from now on, in a window of its own; the answer ends it: its p99, ms. */
+  window(): () => number
+  /** No more arrivals; resolves when all is answered. */
+  stop(): Promise<LoadReport>
+}
+
+export function startHeartbeats(
+  origin: string,
+  senders: readonly Sender[],
+  ratePerS: number,
+): HeartbeatLoad {
+  const heads = senders.map(({ token }) => jsonHeaders(token))
+  const body = JSON.stringify({ status: 'ok', battery_pct: 80, network_type: 'wifi', uptime_s: 60 })
+  const stopping = new AbortController()
+  let latencyUs: RecordableHistogram | undefined
+  const report = runLoad({
+    origin,
+    ratePerS,
+    connections: LOAD_CONNECTIONS,
+    signal: stopping.signal,
+    next(index) {
+      const id = `${LOAD_ID}${index}`
+      const headers = { ...heads[index % heads.length], 'x-request-id': id }
+      return { id, method: 'POST', path: '/v1/heartbeat', headers, body }
+    },
+    onAnswer: (_request, { latencyMs }) =>
+      latencyUs?.record(Math.max(1, Math.round(latencyMs * US_PER_MS))),
+  })
+
+  return {
+    window() {
+      const own = createHistogram()
+      latencyUs = own
+      return () => {
+        latencyUs = undefined
+        return own.percentile(99) / US_PER_MS
+      }
+    },
+    stop() {
+      stopping.abort()
+      return report
+    },
+  }
+}

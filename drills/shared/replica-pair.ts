@@ -1,0 +1,88 @@
+/** Two replicas of the service on one database, behind a balancer that knows which one is ready; each can be killed. */
+import { createSend, type Send } from '../../testkit/http/client.ts'
+import { type Replica, startReplica } from '../../testkit/service.ts'
+
+export interface ReplicaPair {
+  /** Each request goes to one of those that are ready, by chance. */
+  readonly send: Send
+  /** SIGKILL to one of those that are ready, once there is one; it starts again on its port. Resolves when it is dead. */
+  kill(): Promise<void>
+  /** SIGTERM to both; their exit codes. */
+  stop(): Promise<readonly (number | null)[]>
+  /** What went wrong so far: an end that nobody asked for, an answer 500. */
+  faults(): readonly string[]
+}
+
+interface Seat {
+  readonly origin: string
+  readonly send: Send
+  life: Replica
+  isReady: boolean
+}
+
+/** Resolves when both are ready. */
+export async function startReplicaPair(
+  settings: Readonly<Record<string, string>>,
+  random: () => number,
+): Promise<ReplicaPair> {
+  const faults: string[] = []
+  const lives: Replica[] = []
+  const expected = new Set<Replica>()
+
+  function start(port: number): Replica {
+    const life = startReplica({ settings, port })
+    lives.push(life)
+    life.ended.then(({ code, signal }) => {
+      if (!expected.has(life)) faults.push(`ended with ${signal ?? code}: ${life.notes()}`)
+    }, fail)
+    return life
+  }
+  const fail = (error: unknown) => void faults.push(String(error))
+
+  async function take(): Promise<Seat> {
+    const life = start(0)
+    const origin = await life.origin
+    await life.ready
+    return { origin, send: createSend(origin), life, isReady: true }
+  }
+
+  /** One of those that are ready; while none is, any. */
+  function pick(): Seat {
+    const ready = seats.filter(({ isReady }) => isReady)
+    const from = ready.length > 0 ? ready : seats
+    const seat = from[Math.floor(random() * from.length)]
+    if (seat === undefined) throw new Error('no replica')
+    return seat
+  }
+
+  const seats: Seat[] = [await take()] // the first one migrates
+  seats.push(await take())
+
+  return {
+    send: (request) => pick().send(request),
+    async kill() {
+      await Promise.any(seats.map(({ life }) => life.ready))
+      const seat = pick()
+      seat.isReady = false
+      expected.add(seat.life)
+      seat.life.signal('SIGKILL')
+      await seat.life.ended
+      const life = start(Number(new URL(seat.origin).port))
+      seat.life = life
+      life.ready.then(() => {
+        seat.isReady = true
+      }, fail)
+    },
+    async stop() {
+      return Promise.all(
+        seats.map(async ({ life }) => {
+          await life.ready.catch(() => {})
+          expected.add(life)
+          life.signal('SIGTERM')
+          return (await life.ended).code
+        }),
+      )
+    },
+    faults: () => [...faults, ...lives.flatMap(({ faultLines }) => faultLines)],
+  }
+}

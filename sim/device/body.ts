@@ -1,0 +1,104 @@
+/** What a phone writes: heartbeats flat or nested, the nested ones as Gson prints them (fixtures/agent/). */
+import type { CommandData, RunResult } from './commands.ts'
+
+export interface HeartbeatFacts {
+  readonly alias: string
+  readonly deviceId: string
+  readonly at: Date
+  readonly batteryPct: number
+  readonly isPlugged: boolean
+  readonly tempC: number
+  readonly uptimeS: number
+  readonly networkType: string
+  readonly queueLength: number
+  readonly pushToken: string | null
+  /** The ping command that this heartbeat answers. */
+  readonly pingRequestId: string | null
+}
+
+const AGENT_VERSION = '1.0.252'
+const APP_VERSION = '1.0.252-52638d7'
+
+/** JSON. */
+export function heartbeatBody(shape: 'flat' | 'nested', facts: HeartbeatFacts): string {
+  const both = {
+    fcm_token: facts.pushToken,
+    is_ping_response: facts.pingRequestId === null ? null : true,
+    ping_request_id: facts.pingRequestId,
+  }
+  if (shape === 'flat') {
+    return gson({
+      status: 'ok',
+      battery_pct: facts.batteryPct,
+      network_type: facts.networkType,
+      uptime_s: facts.uptimeS,
+      plugged: facts.isPlugged,
+      temp_c: facts.tempC,
+      unity_running: true,
+      agent_version: AGENT_VERSION,
+      ts: facts.at.toISOString(),
+      ...both,
+    })
+  }
+  return gson({
+    device_id: facts.deviceId,
+    alias: facts.alias,
+    app_version: APP_VERSION,
+    timestamp_utc: facts.at.toISOString(),
+    battery: { pct: facts.batteryPct, charging: facts.isPlugged, temperature_c: facts.tempC },
+    system: { uptime_seconds: facts.uptimeS, android_version: '13', sdk_int: 33 },
+    memory: { total_ram_mb: 3745, avail_ram_mb: 1502, pressure_pct: 59 },
+    network: { transport: facts.networkType, ssid: 'Depot' },
+    is_device_owner: true,
+    doze_whitelisted: true,
+    queue_depth: facts.queueLength,
+    speedtest_running_signals: { foreground_recent_seconds: -1 },
+    ...both,
+  })
+}
+
+/** The hardware id follows from the alias: the same phone gives the same one again. */
+export function registrationBody(alias: string, pushToken: string | null): string {
+  return gson({
+    alias,
+    hardware_id: `SIM-${alias}`,
+    fcm_token: pushToken,
+    model: 'R4S',
+    manufacturer: 'Example',
+    android_version: '13',
+    sdk_int: 33,
+  })
+}
+
+/** For POST /v1/action-result. */
+export function resultBody(command: CommandData, result: RunResult, finishedAt: Date): string {
+  const { request_id, action } = command
+  const { outcome, message } = result
+  return gson({ request_id, action, outcome, message, finished_at: finishedAt.toISOString() })
+}
+
+/** For POST /v1/devices/{device_id}/ack, as the fielded agent sends it. */
+export function ackBody(command: CommandData, { outcome, message }: RunResult): string {
+  const { request_id, action = '' } = command
+  const status = outcome === 'success' ? 'OK' : outcome === 'timeout' ? 'TIMEOUT' : 'FAILED'
+  return gson({ correlation_id: request_id, type: `${action.toUpperCase()}_ACK`, status, message })
+}
+
+/** As Gson writes a map: null is left out, a number inside an inner map is a Java double (85.0, 1.2345678E7). */
+export function gson(value: unknown, depth = 0): string {
+  if (typeof value === 'number' && depth > 1) return javaDouble(value)
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  const members = Object.entries(value)
+    .filter(([, member]) => member !== null && member !== undefined)
+    .map(([name, member]) => `${JSON.stringify(name)}:${gson(member, depth + 1)}`)
+  return `{${members.join(',')}}`
+}
+
+/** Java's Double.toString, for what a phone measures. */
+function javaDouble(value: number): string {
+  const [digits = '', exponent] = (
+    Math.abs(value) >= 1e7 ? value.toExponential() : String(value)
+  ).split('e+')
+  const mantissa = digits.includes('.') ? digits : `${digits}.0`
+  return exponent === undefined ? mantissa : `${mantissa}E${exponent}`
+}

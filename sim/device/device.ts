@@ -1,0 +1,289 @@
+/**
+ * One simulated phone. It speaks the public HTTP API only and has the habits of the fielded agent
+ * (fixtures/agent/README.md). Time and randomness are arguments: drive it by hand, by `wake` at `nextWakeAtMs`
+ * under a made-up clock, or in real time (fleet.ts).
+ *
+ * Unenrolled → register → enrolled → five 401s in a row → wiped (unenrolled again; the queue is kept).
+ */
+
+import {
+  bodyOf,
+  type HttpRequest,
+  type HttpResponse,
+  isSuccess,
+  jsonHeaders,
+  requestIdOf,
+  type Send,
+  textOf,
+} from '../../testkit/http/client.ts'
+import { type FetchedApk, fetchApk } from './apk.ts'
+import { ackBody, heartbeatBody, registrationBody, resultBody } from './body.ts'
+import {
+  asCommandData,
+  type CommandData,
+  DeviceCommands,
+  type RunResult,
+  reportTimesMs,
+  type Taken,
+} from './commands.ts'
+import { type DeviceCounts, zeroCounts } from './counts.ts'
+import { type Channel, DEFAULT_HABITS, type DeviceListener, type Habits } from './habits.ts'
+import { DeviceQueue, type QueueItem } from './queue.ts'
+import { signatureOf } from './signature.ts'
+
+export interface DeviceOptions {
+  readonly alias: string
+  readonly send: Send
+  /** Epoch milliseconds. */
+  readonly nowMs: () => number
+  /** 0 inclusive to 1 exclusive. */
+  readonly random: () => number
+  readonly habits?: Partial<Habits>
+  /** What it does when it is told to; what that throws is a failure. Default: everything succeeds. */
+  readonly run?: (command: CommandData, device: Device) => RunResult | Promise<RunResult>
+  readonly listener?: DeviceListener
+}
+
+const MAX_UNAUTHORIZED = 5
+/** At once. Those under way also send what is queued meanwhile. */
+const MAX_DRAINS = 2
+const COUNT_OF = {
+  ran: 'commandsRun',
+  repeated: 'commandsRepeated',
+  running: 'commandsRepeated',
+  expired: 'commandsExpired',
+  refused: 'commandsRefused',
+} as const
+const USER_AGENT = 'okhttp/4.12.0'
+
+export class Device {
+  readonly alias: string
+  readonly habits: Habits
+  readonly counts: DeviceCounts = zeroCounts()
+  readonly queue = new DeviceQueue()
+  readonly #options: DeviceOptions
+  readonly #commands: DeviceCommands
+  readonly #bootedAtMs: number
+  #identity: Identity | null = null
+  #unauthorizedInARow = 0
+  #alarmAtMs = Number.POSITIVE_INFINITY
+  #drains = 0
+
+  constructor(options: DeviceOptions) {
+    const { alias, habits, nowMs, random, run = succeed } = options
+    this.alias = alias
+    this.habits = { ...DEFAULT_HABITS, ...habits }
+    this.#options = options
+    this.#commands = new DeviceCommands((command) => run(command, this), nowMs)
+    this.#bootedAtMs = nowMs() - 86_400_000 * random()
+  }
+
+  /** null: not enrolled, or wiped. */
+  get deviceId(): string | null {
+    return this.#identity?.deviceId ?? null
+  }
+
+  /**
+   * Epoch milliseconds: its next alarm, or the first retry that is due (while a drain is under way, that sees to it).
+   * Infinity until it is enrolled: the alarm is set then, and rings on, wiped or not.
+   */
+  get nextWakeAtMs(): number {
+    const canDrain = this.#identity !== null && this.#drains === 0
+    return canDrain ? Math.min(this.#alarmAtMs, this.queue.dueAtMs) : this.#alarmAtMs
+  }
+
+  /** Takes the identity that a 200 or 201 brings. Asking again with the same token is how a lost answer is mended. */
+  async register(enrollmentToken: string): Promise<HttpResponse> {
+    const response = await this.#options.send({
+      method: 'POST',
+      path: '/v1/register',
+      headers: { ...jsonHeaders(enrollmentToken), 'user-agent': USER_AGENT },
+      body: registrationBody(this.alias, this.habits.pushToken),
+    })
+    if (isSuccess(response)) {
+      const body = bodyOf(response)
+      this.#identity = {
+        deviceId: textOf(body, 'device_id'),
+        deviceToken: textOf(body, 'device_token'),
+        hmacKey: textOf(body, 'hmac_key'),
+      }
+      this.#unauthorizedInARow = 0
+      this.#setAlarm(this.#options.random())
+    }
+    return response
+  }
+
+  /** The alarm rings where it is due; then the queue is drained. */
+  async wake(): Promise<void> {
+    const { nowMs, random } = this.#options
+    const { alarmJitter, parallelDrains } = this.habits
+    if (nowMs() >= this.#alarmAtMs) {
+      this.#setAlarm(1 + alarmJitter * (2 * random() - 1))
+      this.#queueHeartbeat(null)
+    }
+    const drains = random() < parallelDrains ? [this.drain(), this.drain()] : [this.drain()]
+    await Promise.all(drains)
+  }
+
+  /** One more heartbeat, and all that waits. */
+  async beat(): Promise<void> {
+    this.#queueHeartbeat(null)
+    await this.drain()
+  }
+
+  /** A push message arrives. Never rejects. */
+  async receive(data: CommandData): Promise<void> {
+    this.counts.commandsByPush += 1
+    await this.#take(data, 'push')
+    await this.drain()
+  }
+
+  /**
+   * Tries every due item once, oldest first, stopping at no failure, and what its answers bring. Two at once send
+   * things twice, as in the field; a third returns at once. Never rejects.
+   */
+  async drain(): Promise<void> {
+    if (this.#drains === MAX_DRAINS) return
+    this.#drains += 1
+    const tried = new Set<QueueItem>()
+    for (;;) {
+      const identity = this.#identity
+      const item = identity && this.queue.next(this.#options.nowMs(), tried)
+      if (!identity || !item) break
+      tried.add(item)
+      await this.#attempt(item, identity)
+    }
+    this.#drains -= 1
+  }
+
+  /** With the enrollment token where one is given, else with its own. */
+  fetchApk(options: { readonly enrollmentToken?: string } = {}): Promise<FetchedApk> {
+    const token = options.enrollmentToken ?? this.#identity?.deviceToken ?? ''
+    return fetchApk(this.#options.send, token, USER_AGENT)
+  }
+
+  /** `part` of the interval from now. */
+  #setAlarm(part: number): void {
+    this.#alarmAtMs = this.#options.nowMs() + 1_000 * this.habits.heartbeatIntervalS * part
+  }
+
+  async #attempt(item: QueueItem, identity: Identity): Promise<void> {
+    const { send, nowMs, random } = this.#options
+    this.counts[item.kind === 'heartbeat' ? 'heartbeatsSent' : 'resultsSent'] += 1
+    const response = await send(this.#requestOf(item, identity)).catch(() => undefined)
+
+    if (response !== undefined) this.#countUnauthorized(response.status)
+    if (response === undefined || !isSuccess(response)) {
+      this.queue.failed(item, nowMs(), random()) // also a 4xx, and whatever Retry-After says
+      return
+    }
+    this.queue.remove(item)
+    if (item.kind === 'heartbeat') await this.#heartbeatAccepted(item, response, identity)
+    else this.#resultAccepted(item, response)
+  }
+
+  #requestOf({ kind, path, body }: QueueItem, { deviceToken, hmacKey }: Identity): HttpRequest {
+    const headers = { ...jsonHeaders(deviceToken), 'user-agent': USER_AGENT }
+    const request = { method: 'POST', path, headers, body } as const
+    if (kind !== 'result' || !this.habits.signsResults) return request
+    const signature = signatureOf(request, hmacKey, this.#options.nowMs())
+    return { ...request, headers: { ...headers, 'x-signature': signature } }
+  }
+
+  #countUnauthorized(status: number): void {
+    this.#unauthorizedInARow = status === 401 ? this.#unauthorizedInARow + 1 : 0
+    if (this.#unauthorizedInARow < MAX_UNAUTHORIZED || this.#identity === null) return
+    this.#identity = null
+    this.counts.wiped += 1
+  }
+
+  async #heartbeatAccepted(
+    { requestId }: QueueItem,
+    response: HttpResponse,
+    { deviceId }: Identity,
+  ): Promise<void> {
+    const { listener } = this.#options
+    const { commands, deduped, ignored } = bodyOf(response)
+    const isDeduped = deduped === true
+    const httpRequestId = requestIdOf(response)
+    this.counts.heartbeatsAccepted += 1
+    if (isDeduped) this.counts.heartbeatsDeduped += 1
+    listener?.onHeartbeat({ deviceId, httpRequestId, isDeduped })
+    const isPingTaken = !(Array.isArray(ignored) && ignored.includes('ping_request_id'))
+    if (requestId !== null && isPingTaken) {
+      listener?.onResult({ requestId, httpRequestId, isDuplicate: null })
+    }
+    for (const command of Array.isArray(commands) ? commands : []) {
+      this.counts.commandsByMailbox += 1
+      await this.#take(asCommandData(command), 'mailbox')
+    }
+  }
+
+  #resultAccepted({ requestId }: QueueItem, response: HttpResponse): void {
+    const isDuplicate = bodyOf(response)['duplicate'] === true
+    this.counts.resultsAccepted += 1
+    if (isDuplicate) this.counts.resultsDuplicate += 1
+    if (requestId === null) return
+    this.#options.listener?.onResult({
+      requestId,
+      httpRequestId: requestIdOf(response),
+      isDuplicate,
+    })
+  }
+
+  async #take(data: CommandData, by: Channel): Promise<void> {
+    if (this.#identity === null) return
+    const taken = await this.#commands.take(data, this.#identity)
+    this.counts[COUNT_OF[taken.kind]] += 1
+    for (const dueAtMs of reportTimesMs(taken)) this.#queueResult(data, taken, dueAtMs)
+    this.#options.listener?.onCommand({ requestId: data['request_id'] ?? '', by, kind: taken.kind })
+  }
+
+  #queueResult(data: CommandData, taken: Taken, dueAtMs: number): void {
+    if (!('result' in taken)) return
+    const { result, finishedAtMs } = taken
+    const isAgent = this.habits.reportsBy === 'ack'
+    const { request_id: requestId = '' } = data
+    if (isAgent && data['action'] === 'ping' && result.outcome === 'success') {
+      this.#queueHeartbeat(requestId, dueAtMs)
+      return
+    }
+    const path = isAgent ? `/v1/devices/${this.deviceId ?? ''}/ack` : '/v1/action-result'
+    const body = (isAgent ? ackBody : resultBody)(data, result, new Date(finishedAtMs))
+    this.#queueItem({ kind: 'result', path, body, requestId }, dueAtMs)
+  }
+
+  #queueHeartbeat(pingRequestId: string | null, dueAtMs?: number): void {
+    const { nowMs, random } = this.#options
+    const { shape, hasDoubleSlash, pushToken } = this.habits
+    const body = heartbeatBody(shape, {
+      alias: this.alias,
+      deviceId: this.deviceId ?? '',
+      at: new Date(nowMs()),
+      batteryPct: 20 + Math.floor(80 * random()),
+      isPlugged: random() < 0.5,
+      tempC: Math.round(250 + 100 * random()) / 10,
+      uptimeS: Math.floor((nowMs() - this.#bootedAtMs) / 1_000),
+      networkType: random() < 0.8 ? 'wifi' : 'cell',
+      queueLength: this.queue.length,
+      pushToken,
+      pingRequestId,
+    })
+    this.counts.heartbeatsMade += 1
+    const path = hasDoubleSlash ? '//v1/heartbeat' : '/v1/heartbeat'
+    this.#queueItem({ kind: 'heartbeat', path, body, requestId: pingRequestId }, dueAtMs)
+  }
+
+  #queueItem(item: Omit<QueueItem, 'queuedAtMs'>, dueAtMs?: number): void {
+    this.queue.add({ ...item, queuedAtMs: this.#options.nowMs() }, dueAtMs)
+  }
+}
+
+interface Identity {
+  readonly deviceId: string
+  readonly deviceToken: string
+  readonly hmacKey: string
+}
+
+const succeed = ({ action = '' }: CommandData) =>
+  ({ outcome: 'success', message: `${action} done` }) as const

@@ -1,0 +1,45 @@
+/** The group commit of heartbeats: its bounds, and the statement behind it. */
+
+import {
+  type HeartbeatItem,
+  type HeartbeatResult,
+  STORE_GROUP_NAME,
+} from '../db/heartbeats/heartbeats.ts'
+import { groupFailureKind } from '../db/postgres/sqlstate.ts'
+import { HEARTBEAT_CONNECTIONS } from '../db/stores.ts'
+import type { AtFailpoint } from '../domain/failpoint.ts'
+import { GroupCommit } from '../lib/group-commit.ts'
+
+/** Of one heartbeat, from its arrival to its answer. */
+export const HEARTBEAT_DEADLINE_MS = 1_800
+const MAX_GROUP = 256
+const MAX_QUEUED_GROUPS = 4
+/** A phone drains its queue by two calls at once; more than this is no phone. */
+const MAX_QUEUED_PER_DEVICE = 32
+
+export interface HeartbeatGroupDeps {
+  /** Stores one group, answers in the order of its items. */
+  readonly store: (items: readonly HeartbeatItem[]) => Promise<readonly HeartbeatResult[]>
+  readonly failpoint: AtFailpoint | undefined
+  readonly nowMs: () => number
+}
+
+export function createHeartbeats({ store, failpoint, nowMs }: HeartbeatGroupDeps) {
+  return new GroupCommit<HeartbeatItem, HeartbeatResult>({
+    flush(group) {
+      const stored = store(group)
+      if (failpoint !== undefined) setImmediate(failpoint, 'mid_group')
+      return stored
+    },
+    statement: STORE_GROUP_NAME,
+    failureKind: groupFailureKind,
+    // 31 bits are cheap to look up; where two devices share them one waits for the next group.
+    keyOf: (item) => item.tokenHash.readUInt32BE() >>> 1,
+    maxQueuedPerKey: MAX_QUEUED_PER_DEVICE,
+    maxGroup: MAX_GROUP,
+    maxQueuedGroups: MAX_QUEUED_GROUPS,
+    maxInFlight: HEARTBEAT_CONNECTIONS,
+    deadlineMs: HEARTBEAT_DEADLINE_MS,
+    nowMs,
+  })
+}

@@ -1,0 +1,180 @@
+/** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`, but why.ts, which is one of its own. */
+import { readFileSync } from 'node:fs'
+import { isatty } from 'node:tty'
+import { parseArguments } from '../cli/command-line.ts'
+import { type Config, ConfigError, parseConfig, unknownNote } from '../config/config.ts'
+import { EmbeddedDatabaseError } from '../dev/run-user.ts'
+import { waitAtMost } from '../lib/timeouts.ts'
+import { type Edges, type Service, startServer } from '../server.ts'
+import { createLogger, type Logger } from '../telemetry/log/logger.ts'
+import { createMetrics } from '../telemetry/metrics/metrics.ts'
+import { makeDataDirectory } from './data-directory.ts'
+import { firstRunSecrets } from './first-run.ts'
+import { ListenError } from './listening.ts'
+import { StartError } from './startup.ts'
+import { createSupervisor, type Supervisor } from './supervisor.ts'
+import { readVersion } from './version.ts'
+
+/** EX_CONFIG of sysexits.h: what is wrong is in the configuration, a restart mends nothing. */
+const EXIT_CONFIG = 78
+/** EX_USAGE: what was typed behind the command. */
+const EXIT_USAGE = 64
+const EXIT_FAILURE = 1
+/** The log gets what is left of SHUTDOWN_GRACE_MS: at most and at least so much. */
+const LOG_CLOSE_MS = 1_000
+const MIN_LOG_CLOSE_MS = 250
+const CRASH_LOG_CLOSE_MS = 500
+const DEFAULT_OPEN_FILES = 1_024
+/** Beyond SHUTDOWN_GRACE_MS something hangs that no exit code can tell of. */
+const WATCHDOG_EXTRA_MS = 500
+/** npm passes a Ctrl-C on that the terminal has sent us already: that is no second signal. */
+const SAME_INTERRUPT_MS = 500
+
+const printNotice = (text: string) => process.stderr.write(`${text}\n`)
+
+/** Runs the service until a signal ends the process. `parts` are what benches and tests put in the place of ours. */
+export function runProcess(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>> = {}): void {
+  process.stderr.on('error', () => {}) // nobody reads it: that must not end the service
+  const parsed = parseArguments(process.argv.slice(2), readVersion)
+  if (parsed.kind === 'told') {
+    process.stdout.on('error', () => {})
+    process.stdout.write(`${parsed.text}\n`)
+    return
+  }
+  if (parsed.kind === 'refused') {
+    printNotice(parsed.text)
+    process.exitCode = EXIT_USAGE
+    return
+  }
+  run(parts).catch((error: unknown) => {
+    printNotice(describe(error))
+    process.exit(exitCodeOf(error))
+  })
+}
+
+async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): Promise<void> {
+  const given = parseConfig(process.env, (path) => readFileSync(path, 'utf8'))
+  makeDataDirectory(given.dataDir)
+  const config = firstRunSecrets(given, printNotice)
+  for (const variable of config.unknownVariables) printNotice(unknownNote(variable))
+  const logger = createLogger({
+    level: config.logLevel,
+    bufferBytes: config.logBufferBytes,
+    fd: 1,
+    readable: readableLines(config),
+  })
+  let isCrashing = false
+  const onFault = (error: unknown) => {
+    if (!isCrashing) void crash(error, logger)
+    isCrashing = true
+  }
+  process.on('uncaughtException', onFault)
+  process.on('unhandledRejection', onFault)
+
+  const supervisor = takeSupervisor()
+  let service: Service | undefined
+  const edges = { logger, printNotice, createMetrics, maxOpenFiles: maxOpenFiles(), ...parts }
+  const starting = startServer(config, edges).then((started) => {
+    service = started
+    return started
+  })
+  const hurry = new AbortController()
+  let stopping: { readonly reason: string; readonly atMs: number } | undefined
+  /** Also while it still starts: what was begun (an embedded PostgreSQL) is ended; in a hurry, left to the next start. */
+  const stop = async (reason: string, exitCode: number) => {
+    stopping = { reason, atMs: performance.now() }
+    supervisor.stopping()
+    const graceMs = config.shutdownGraceMs + WATCHDOG_EXTRA_MS
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), graceMs).unref()
+    // A failed start has ended what it began.
+    await waitAtMost(
+      starting.catch(() => {}),
+      graceMs,
+      hurry.signal,
+    )
+    await service?.close(reason, hurry.signal)
+    const leftMs = stopping.atMs + config.shutdownGraceMs - performance.now()
+    await closeLog(logger, Math.min(LOG_CLOSE_MS, Math.max(MIN_LOG_CLOSE_MS, leftMs)))
+    process.exit(isCrashing ? EXIT_FAILURE : exitCode)
+  }
+  const onSignal = (name: string) => {
+    if (stopping === undefined) {
+      void stop(name, 0)
+      return
+    }
+    const isSame = name === 'SIGINT' && stopping.reason === name
+    if (!isSame || performance.now() - stopping.atMs > SAME_INTERRUPT_MS) hurry.abort()
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
+  try {
+    const { origin, ready } = await starting
+    printNotice(`listening on ${origin}`)
+    if (stopping === undefined) supervisor.ready()
+    await ready
+  } catch (error) {
+    if (stopping !== undefined) return // by a signal: its exit code counts
+    printNotice(describe(error))
+    await stop('start refused', exitCodeOf(error))
+  }
+}
+
+/** What we start (an embedded PostgreSQL) inherits none of it: it would speak for us. */
+function takeSupervisor(): Supervisor {
+  const { PATH, NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID } = process.env
+  for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete process.env[name]
+  return createSupervisor(
+    { PATH, NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID },
+    process.pid,
+    printNotice,
+  )
+}
+
+/** Of an embedded start at a terminal; whatever reads a pipe or a file gets JSON. */
+function readableLines(config: Config): { readonly isColored: boolean } | undefined {
+  if (config.databaseUrl !== null || !isatty(1)) return undefined // process.stdout would be made by being asked
+  const { NO_COLOR = '', TERM = 'dumb' } = process.env
+  return { isColored: NO_COLOR === '' && TERM !== 'dumb' }
+}
+
+/** Node has raised the soft limit to the hard one by now. Where the system does not say it in a file: what most allow. */
+function maxOpenFiles(): number {
+  try {
+    const limits = readFileSync('/proc/self/limits', 'utf8')
+    const [, soft = ''] = /^Max open files +(\w+)/m.exec(limits) ?? []
+    return soft === 'unlimited' ? Number.MAX_SAFE_INTEGER : Number(soft) || DEFAULT_OPEN_FILES
+  } catch {
+    return DEFAULT_OPEN_FILES
+  }
+}
+
+/** The state is unknown: what is logged is written, and a supervisor starts anew. The first fault counts. */
+async function crash(error: unknown, logger: Logger): Promise<void> {
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2 * CRASH_LOG_CLOSE_MS).unref()
+  printNotice(error instanceof Error ? (error.stack ?? error.message) : String(error))
+  await closeLog(logger, CRASH_LOG_CLOSE_MS)
+  process.exit(EXIT_FAILURE)
+}
+
+/** What nobody read can be told on stderr only; not on a terminal, where Ctrl-S would hold up the exit. */
+async function closeLog(logger: Logger, deadlineMs: number): Promise<void> {
+  const { written, dropped } = await logger.close(deadlineMs)
+  if (dropped > 0 && process.stderr.isTTY !== true) {
+    printNotice(`log: ${written} lines written, ${dropped} dropped`)
+  }
+}
+
+/** What no restart mends. */
+function isConfiguration(error: unknown): error is Error {
+  return [ConfigError, StartError, EmbeddedDatabaseError].some((kind) => error instanceof kind)
+}
+
+/** Where the message alone says what to do, no stack. */
+function describe(error: unknown): string {
+  if (isConfiguration(error) || error instanceof ListenError) return error.message
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+}
+
+function exitCodeOf(error: unknown): number {
+  return isConfiguration(error) ? EXIT_CONFIG : EXIT_FAILURE
+}

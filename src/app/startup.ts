@@ -1,0 +1,164 @@
+/** From a reachable database to one that this release may serve from; refuses where serving would lose something. */
+import { type Config, inLines } from '../config/config.ts'
+import type { HmacSecretStore } from '../db/hmac-secrets.ts'
+import type { Dialer } from '../db/postgres/dialer.ts'
+import type { Database } from '../db/postgres/pool.ts'
+import { SessionError, type VerifySession } from '../db/postgres/session-check.ts'
+import { isUnavailable, OwnWaitError } from '../db/postgres/sqlstate.ts'
+import { checkDatabase } from '../db/schema/database-check.ts'
+import type { SequenceCheck } from '../db/schema/identity-sequences.ts'
+import { readInstanceId } from '../db/schema/installation.ts'
+import { MigrationError, migrate, readMigrations, tablesOf } from '../db/schema/migrate.ts'
+import { startEmbedded } from '../dev/embedded-postgres.ts'
+import { AppError } from '../domain/errors.ts'
+import { errorText } from '../lib/error-text.ts'
+import { sleep } from '../lib/timeouts.ts'
+import { secretFingerprint } from '../security/tokens.ts'
+import type { Line } from '../telemetry/log/events.ts'
+
+/** The service must not start like this; the message says what to change. process.ts exits with 78 (EX_CONFIG). */
+export class StartError extends Error {
+  override readonly name = 'StartError'
+}
+
+export interface StartupDeps {
+  readonly config: Config
+  readonly databaseUrl: string
+  readonly dialer: Dialer
+  /** Compares the server of a new connection with what was seen before. */
+  readonly verifyServer: VerifySession
+  readonly database: Database
+  readonly secrets: HmacSecretStore
+  /** Told why the start does not get on (and, undefined, that it does). */
+  readonly observe: (error: unknown) => void
+  /** Notes for people, on stderr. */
+  readonly printNotice: (text: string) => void
+  /** Writes a line that belongs to no request. */
+  readonly log: (line: Line) => void
+  /** Told once the schema is in and the installation is known. */
+  readonly identified: (instanceId: string) => void
+  readonly makePartitions: () => Promise<void>
+  readonly closing: AbortSignal
+}
+
+const RETRY_MS = 500
+/** Causes of a wait that are told on stderr; a server can word them in any number of ways. */
+const MAX_WAIT_NOTES = 20
+const POOLER =
+  'DATABASE_URL leads through a pooler that takes no start-up options: set DATABASE_PREPARED=false, and give its role the settings of docs/operate/scale.md, PgBouncer'
+
+export interface OpenedDatabase {
+  readonly url: string
+  /** Stops it where it is ours. */
+  close(): Promise<void>
+}
+
+/** The configured database, or the embedded one, started. */
+export async function openDatabase(
+  config: Config,
+  printNotice: (text: string) => void,
+): Promise<OpenedDatabase> {
+  if (config.databaseUrl !== null) return { url: config.databaseUrl, close: async () => {} }
+  const embedded = await startEmbedded({ dataDir: config.dataDir, log: printNotice })
+  return { url: embedded.url, close: embedded.stop }
+}
+
+/** Migrates and checks; waits for a database that is away, for as long as it takes. Throws StartError. */
+export async function prepareDatabase(deps: StartupDeps): Promise<void> {
+  const { config, database, closing } = deps
+  const migrations = readMigrations()
+  const noteWait = createWaitNotes(deps.printNotice)
+  let which = ''
+  const waits = (cause: unknown) => {
+    deps.observe(cause)
+    noteWait(which, errorText(cause))
+  }
+  while (!closing.aborted) {
+    which = config.migrateDatabaseUrl === null ? '' : ' of MIGRATE_DATABASE_URL'
+    try {
+      const url = config.migrateDatabaseUrl ?? deps.databaseUrl
+      await migrate(url, migrations, {
+        dialer: deps.dialer,
+        isUnsafeAllowed: config.allowUnsafeDatabase,
+        onSequences: (check) => report(check, deps),
+        onSilent: waits,
+        onWait: (why) => noteWait(which, why),
+        verifyServer: deps.verifyServer,
+      })
+      which = ''
+      await refuseUnfit(deps, tablesOf(migrations))
+      deps.identified(await readInstanceId(database))
+      await refuseOtherSecrets(deps)
+      await deps.makePartitions()
+      deps.observe(undefined)
+      return
+    } catch (error) {
+      const cause = error instanceof AppError ? (error.cause ?? error) : error
+      if (cause instanceof MigrationError) throw unfit([cause.message])
+      if (cause instanceof SessionError) throw unfit(cause.faults)
+      if (isPoolerRefusal(cause)) throw unfit([POOLER])
+      if (!isUnavailable(cause) && !(cause instanceof OwnWaitError)) throw error
+      waits(cause)
+    }
+    await sleep(RETRY_MS, closing)
+  }
+  throw new StartError('The service was stopped before the database answered.')
+}
+
+/** Each cause once, however long it lasts and whatever comes between. */
+function createWaitNotes(
+  printNotice: (text: string) => void,
+): (which: string, why: string) => void {
+  const printed = new Set<string>()
+  return (which, why) => {
+    const what = `the database${which}: ${why}`
+    if (printed.has(what) || printed.size === MAX_WAIT_NOTES) return
+    printed.add(what)
+    printNotice(`waiting for ${what}; trying again`)
+  }
+}
+
+/** Each sequence that was behind is worth a warning: what else did the restore, or the replication, leave out? */
+function report({ advanced, closed }: SequenceCheck, { log, printNotice }: StartupDeps): void {
+  for (const fields of advanced) log({ event: 'db.sequence_advanced', fields })
+  if (closed.length === 0) return
+  printNotice(
+    `note: nobody can tell whether ${closed.join(', ')} is behind its table: grant select, update on sequence ${closed.join(', ')} to the role of the migrations`,
+  )
+}
+
+/** PgBouncer's and RDS Proxy's words for `options`, by which each connection pins its settings. */
+function isPoolerRefusal(error: unknown): boolean {
+  return /unsupported startup parameter|support command-line options/.test(errorText(error))
+}
+
+async function refuseUnfit(deps: StartupDeps, tables: readonly string[]): Promise<void> {
+  const { config, database, printNotice } = deps
+  // A replica takes them from the server itself, or all replicas share those of a pooler.
+  const connections = config.isDatabasePrepared ? config.databasePoolMax + 1 : null
+  const { faults, notes } = await checkDatabase(database, tables, connections)
+  if (faults.length > 0) throw unfit(faults)
+  for (const note of notes) printNotice(`note: ${note}`)
+}
+
+function unfit(faults: readonly string[]): StartError {
+  return new StartError(inLines('The database cannot be used', faults))
+}
+
+async function refuseOtherSecrets({ config, secrets }: StartupDeps): Promise<void> {
+  const configured = config.hmacSecrets.map((secret) => ({
+    id: secret.id,
+    fingerprint: secretFingerprint(secret),
+  }))
+  const { dropped, changed } = await secrets.check(configured)
+  if (dropped.length > 0) {
+    throw new StartError(
+      `HMAC_SECRET lacks ${dropped.join(', ')}, which live devices' keys were made with. Add it back after the first one: HMAC_SECRET="new=…,${dropped[0]}=…".`,
+    )
+  }
+  if (changed.length > 0) {
+    throw new StartError(
+      `HMAC_SECRET has another value for ${changed.join(', ')} than live devices' tokens and keys were made with: every phone would be refused. Put the old value back; a new secret needs an id of its own in front: HMAC_SECRET="new=…,${changed[0]}=<old value>".`,
+    )
+  }
+}

@@ -1,0 +1,45 @@
+/** What stands behind `node dist/main.js`: nothing, or a question about it. */
+import { nearest } from '../lib/nearest.ts'
+
+const OPTIONS = ['--help', '--version'] as const
+
+/** `version`: of this release. */
+function helpOf(version: string): string {
+  return `fleetloop ${version}
+
+usage: node dist/main.js [--help | --version]
+
+Serves until SIGTERM or SIGINT. Log lines go to stdout, notes for people to stderr.
+Settings come from the environment, each also from a file (NAME_FILE=/path): .env.example has
+all of them with their defaults. Without DATABASE_URL it brings its own PostgreSQL and secrets,
+under DATA_DIR; with one, or with NODE_ENV=production, it needs DATABASE_URL, ADMIN_TOKENS and
+HMAC_SECRET.
+
+Exit codes: 0 stopped by a signal; 64 an argument; 78 the configuration or the database, stderr
+says what to mend; 1 anything else. RUNBOOK.md has the rest.
+
+node dist/why.js D01   why a phone or a command is as it is`
+}
+
+export type ParsedArguments =
+  | { readonly kind: 'serve' }
+  | { readonly kind: 'told'; readonly text: string }
+  | { readonly kind: 'refused'; readonly text: string }
+
+export function parseArguments(
+  args: readonly string[],
+  readVersion: () => string,
+): ParsedArguments {
+  const [first, ...more] = args
+  if (first === undefined) return { kind: 'serve' }
+  if (more.length === 0 && first === '--help') return { kind: 'told', text: helpOf(readVersion()) }
+  if (more.length === 0 && first === '--version') return { kind: 'told', text: readVersion() }
+  const odd = args.find((arg) => !OPTIONS.some((option) => option === arg)) ?? first
+  const meant = nearest(odd, OPTIONS)
+  const question = meant === undefined || meant === odd ? '' : ` Is ${meant} meant?`
+  const usage = 'usage: node dist/main.js [--help | --version]; settings come from the environment'
+  return {
+    kind: 'refused',
+    text: `${JSON.stringify(odd.slice(0, 60))} is no argument here.${question}\n${usage}`,
+  }
+}

@@ -1,0 +1,27 @@
+/** What a name is (a command, a phone, or only an enrollment token), and all that is to be told of it. */
+import { ago } from './ago.ts'
+import type { Api } from './api.ts'
+import { describeLiveApk } from './apk.ts'
+import { describeCommand, findCommand } from './command.ts'
+import { describePhone, findPhone, findPhoneById } from './phone.ts'
+import { describeUnknownPhone } from './unknown-phone.ts'
+
+/** Lines for a terminal; none where nothing is known. */
+export async function explain(api: Api, name: string): Promise<readonly string[]> {
+  const command = await findCommand(api, name)
+  const named = command === undefined ? await findPhoneById(api, name) : undefined
+  const { alias, device_id } = command ?? named ?? { alias: name, device_id: undefined }
+  const phone = await findPhone(api, alias)
+  const isSuccessor = device_id !== undefined && phone && phone.device_id !== device_id
+  const deletion = named?.deleted_at
+  const about = [
+    ...(command === undefined ? [] : describeCommand(command, api.now())),
+    ...(deletion ? [`phone ${alias} (${device_id}): deleted ${ago(deletion, api.now())}`] : []),
+    ...(isSuccessor && command ? ['  its phone was deleted; another one has the alias now:'] : []),
+    ...(isSuccessor && deletion ? ['  another one has the alias now:'] : []),
+    ...(phone === undefined
+      ? await describeUnknownPhone(api, alias)
+      : await describePhone(api, phone)),
+  ]
+  return about.length === 0 ? [] : [...about, ...(await describeLiveApk(api))]
+}

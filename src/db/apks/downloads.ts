@@ -1,0 +1,73 @@
+/** Who fetched which build: one row a download, begun before its first byte and completed at its end. */
+import type { Downloader } from '../../domain/identity.ts'
+import type { Queryable } from '../postgres/pool.ts'
+import { withRetries } from '../postgres/retry.ts'
+
+export interface DownloadEvent {
+  /** A UUID, made by the caller. */
+  readonly eventId: string
+  readonly buildId: string
+  readonly downloader: Downloader
+  readonly ip: string | null
+  readonly requestId: string
+  /** What is about to be answered: 200, 206, 412 or 416. */
+  readonly statusCode: number
+  /** First byte of a 206; null with any other. */
+  readonly rangeStart: number | null
+}
+
+export interface DownloadStore {
+  begin(event: DownloadEvent): Promise<void>
+  /**
+   * Tries for some seconds: a download outlasts a restart of the database. The same call again changes nothing.
+   * `reason`: why it failed, null where it did not.
+   */
+  complete(
+    eventId: string,
+    bytesSent: number,
+    isCompleted: boolean,
+    reason: string | null,
+  ): Promise<void>
+}
+
+const BEGIN = /* sql */ `
+  insert into apk_download_events
+    (event_id, build_id, source, token_id, device_id, admin, ip, request_id, status_code, range_start)
+  values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+
+const COMPLETE = /* sql */ `
+  update apk_download_events set ended_at = now(), bytes_sent = $2, completed = $3, reason = $4
+  where event_id = $1 and ended_at is null`
+
+export function downloadStore(database: Queryable): DownloadStore {
+  return {
+    async begin(event) {
+      const { downloader } = event
+      await database.query({
+        name: 'apk_downloads.begin',
+        text: BEGIN,
+        values: [
+          event.eventId,
+          event.buildId,
+          downloader.source,
+          downloader.source === 'enrollment' ? downloader.tokenId : null,
+          downloader.source === 'ota' ? downloader.deviceId : null,
+          downloader.source === 'manual' ? downloader.admin : null,
+          event.ip,
+          event.requestId,
+          event.statusCode,
+          event.rangeStart,
+        ],
+      })
+    },
+
+    async complete(eventId, bytesSent, isCompleted, reason) {
+      const query = {
+        name: 'apk_downloads.complete',
+        text: COMPLETE,
+        values: [eventId, bytesSent, isCompleted, reason],
+      }
+      await withRetries(() => database.query(query))
+    },
+  }
+}

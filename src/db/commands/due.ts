@@ -1,0 +1,151 @@
+/**
+ * Commands whose time has come: to be pushed, by `next_attempt_at`, or to expire, by `expires_at`. Both have an index that
+ * keeps an entry for each command that was due, so a DueScan says which part of it each statement reads.
+ */
+
+import { DueScan, type ScanStep } from '../../domain/due-scan.ts'
+import { failedCallOf } from '../../domain/failed-call.ts'
+import type { Claim, Outbox } from '../../domain/outbox.ts'
+import type { Database, Query } from '../postgres/pool.ts'
+
+export interface Expired {
+  readonly requestId: string
+  readonly deviceId: string
+  readonly alias: string
+  readonly action: string
+  readonly admin: string
+}
+
+export interface ExpiryQueue {
+  /** Ends at most `limit` open commands whose time is over. */
+  expire(limit: number): Promise<readonly Expired[]>
+  /** A further call now may find more. */
+  hasMoreExpired(): boolean
+}
+
+/** No transaction that accepts a command, or asks for its push, takes longer: each statement has 0.9 s. */
+const ACCEPTED_WITHIN_MS = 5_000
+/** Of the time, for looks at all that is due. A sweep comes every 5 s only, and takes as little of it. */
+const PAST_SHARE_OF_PUSH = 0.002
+const PAST_SHARE_OF_EXPIRY = 0.001
+
+/** The part of the index on (`column`, request_id) that a look reads. $n to $n + 3: scanValues. */
+const dueRange = (column: string, n: number) => /* sql */ `
+  ${column} <= now() - make_interval(secs => $${n + 3}) and (${column}, request_id) >
+    (coalesce($${n}::timestamptz, now() - make_interval(secs => $${n + 2}), '-infinity'), coalesce($${n + 1}, ''))`
+
+function scanValues({ after, fromAgeMs, toAgeMs }: ScanStep): readonly unknown[] {
+  const fromAgeS = fromAgeMs === null ? null : fromAgeMs / 1_000
+  return [after?.at ?? null, after?.id ?? null, fromAgeS, toAgeMs / 1_000]
+}
+
+/** Longer than the slowest send, 54 s: twice, since a 401 is tried again, a token in 12 s and FCM_TIMEOUT_MS of at most 15 s. */
+const LEASE_S = 60
+
+/**
+ * MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
+ * snapshot's: one may have come since. So a command without is leased too, and RECORD_NO_TOKEN decides. `due_at` is the
+ * snapshot's as well, by which the index was read: the locked row may be a later version. `ended_at`, not the state: so no
+ * index but commands_due can serve it (sql/0019). As "is distinct from": the planner must not take what is found for a row or
+ * two, since what it asks of the index is worth its price only for the first of many, and the table or a sort is cheaper.
+ */
+const CLAIM = /* sql */ `
+  with due as materialized (
+    select request_id from commands
+    where ${dueRange('next_attempt_at', 3)}
+      and (ended_at is null) is distinct from false and (expires_at > now()) is distinct from false
+    order by next_attempt_at, request_id
+    limit $1
+    for update skip locked),
+  target as materialized (
+    select u.request_id, k.next_attempt_at as due_at, d.alias, d.enrollment_no, d.hmac_secret_id,
+      case when d.fcm_token_died_at is null then d.fcm_token end as fcm_token
+    from due u join commands k using (request_id) join devices d using (device_id)),
+  claimed as (
+    update commands c set
+      push_state = 'sending',
+      attempt = c.attempt + (t.fcm_token is not null)::int,
+      push_attempts = c.push_attempts + (t.fcm_token is not null)::int,
+      lease_id = $2::uuid,
+      lease_until = now() + make_interval(secs => ${LEASE_S}),
+      next_attempt_at = now() + make_interval(secs => ${LEASE_S})
+    from target t where c.request_id = t.request_id
+    returning c.request_id, c.device_id, c.action, c.params, c.attempt, c.push_failures, c.expires_at,
+      t.alias, t.fcm_token, t.enrollment_no, t.hmac_secret_id, t.due_at)
+  select request_id as "requestId", $2::uuid as "leaseId", device_id as "deviceId", alias as "alias",
+    action as "action", params as "params", attempt as "attempt", push_failures as "pushFailures",
+    expires_at as "expiresAt", fcm_token as "fcmToken", enrollment_no as "enrollmentNo",
+    hmac_secret_id as "hmacSecretId", due_at::text as "dueAt"
+  from claimed order by due_at, request_id`
+
+/**
+ * -infinity: only so may it use the index of the sweep, which no other statement can (sql/0008). An array: joined by hash, a
+ * table of 60,000 rows was read for a batch of 500.
+ */
+const EXPIRE = /* sql */ `
+  with due as materialized (
+    select request_id, expires_at from commands
+    where state = 'open' and ${dueRange('expires_at', 3)} and expires_at > '-infinity'
+    order by expires_at, request_id limit $1 for update skip locked),
+  ended as (
+    update commands c set state = 'expired', ended_at = now(), next_attempt_at = null
+    from due where c.request_id = due.request_id and c.request_id = any (array(select request_id from due))
+    returning c.request_id, c.device_id, c.action, c.admin, due.expires_at),
+  told as (
+    insert into command_events (request_id, stage, instance) select request_id, 'expired', $2 from ended)
+  select e.request_id as "requestId", e.device_id as "deviceId", d.alias as "alias",
+    e.action as "action", e.admin as "admin", e.expires_at::text as "dueAt"
+  from ended e join devices d using (device_id) order by e.expires_at, e.request_id`
+
+type DueRow = { readonly requestId: string; readonly dueAt: string }
+
+export function dueCommands(
+  database: Database,
+  instance: string,
+  nowMs: () => number,
+): Pick<Outbox, 'claim' | 'hasMoreDue'> & ExpiryQueue {
+  const toPush = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE_OF_PUSH })
+  // A command expires 30 s after it was accepted at the earliest: none is committed too late.
+  const toExpire = new DueScan({ farMs: 0, pastShare: PAST_SHARE_OF_EXPIRY })
+
+  /** What the next look finds; where that is nothing, also what the one after it finds. */
+  async function walk<Row extends DueRow>(way: DueScan, query: Query, limit: number) {
+    const first = await scanOnce<Row>(way, query, limit)
+    return first.length > 0 || !way.hasMore ? first : scanOnce<Row>(way, query, limit)
+  }
+
+  async function scanOnce<Row extends DueRow>(
+    way: DueScan,
+    { name, text, values = [] }: Query,
+    limit: number,
+  ): Promise<readonly Row[]> {
+    const step = way.next(nowMs())
+    try {
+      const query = { name, text, values: [...values, ...scanValues(step)] }
+      const { rows } = await database.query<Row>(query)
+      const end = rows.at(-1)
+      const last = end && { at: end.dueAt, id: end.requestId }
+      way.found(step, { isFull: rows.length === limit, last }, nowMs())
+      return rows
+    } catch (error) {
+      const { cause } = failedCallOf(error)
+      // `silent`: through PgBouncer it may be our own clock that ends it.
+      const isTooSlow = cause === 'too_slow' || cause === 'silent'
+      if (way.failed(step, isTooSlow, nowMs())) return []
+      throw error
+    }
+  }
+
+  return {
+    claim(limit, leaseId) {
+      const query = { name: 'command_queue.claim', text: CLAIM, values: [limit, leaseId] }
+      return walk<Claim & DueRow>(toPush, query, limit)
+    },
+    hasMoreDue: () => toPush.hasMore,
+    expire(limit) {
+      const query = { name: 'command_queue.expire', text: EXPIRE, values: [limit, instance] }
+      return walk<Expired & DueRow>(toExpire, query, limit)
+    },
+    hasMoreExpired: () => toExpire.hasMore,
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * Lists of commands, newest first. A status is computed (domain/command.ts), so each kind of status has a statement of its
+ * own, and each statement an index that holds its rows in its order (sql/0011): it reads a page, however many others
+ * there are. A statement names the columns of its index in `order by` where another index could sort as well and would
+ * have to skip rows. Lists of one device read at most that device's commands.
+ */
+import type { CommandStatus } from '../../domain/command.ts'
+import type { ListPage } from '../audit.ts'
+import type { Query, Queryable } from '../postgres/pool.ts'
+import { COLUMNS, type CommandRow, JOINED } from './rows.ts'
+
+export interface CommandFilter {
+  readonly deviceId: string | null
+  readonly status: CommandStatus | null
+  readonly action: string | null
+}
+
+/** Of an open command in time: statusAt. The text is that of the index (sql/0011). */
+const OPEN_STATUS = /* sql */ `
+  case when c.delivered_at is not null then 'delivered'
+       when c.push_state = 'sent' then 'sent'
+       when c.push_state in ('gave_up', 'no_token') then 'push_failed'
+       else 'queued' end`
+
+const BEFORE = /* sql */ `
+  (c.created_at, c.request_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::text, ''))`
+const NEWEST_FIRST = /* sql */ `c.created_at desc, c.request_id desc`
+const NEWEST = /* sql */ `order by ${NEWEST_FIRST} limit $1`
+const SELECT = /* sql */ `select ${COLUMNS} from ${JOINED} where ${BEFORE}`
+/** Of a device's commands an action is a filter; $4 null: any. */
+const OF_DEVICE = /* sql */ `${SELECT} and ($4::text is null or c.action = $4) and c.device_id = $5`
+
+const ALL = /* sql */ `${SELECT} ${NEWEST}`
+const ALL_OF_DEVICE = /* sql */ `${OF_DEVICE} ${NEWEST}`
+const ALL_OF_ACTION = /* sql */ `
+  with page as materialized (
+    select n.request_id, n.created_at
+    from unnest(array['open', 'completed', 'expired', 'cancelled']) as s (state)
+    cross join lateral (
+      select c.request_id, c.created_at from commands c
+      where ${BEFORE} and c.action = $4 and c.state = s.state ${NEWEST}) n
+    order by created_at desc, request_id desc limit $1)
+  select ${COLUMNS} from ${JOINED} where c.request_id in (select request_id from page) ${NEWEST}`
+
+const IS_OPEN = /* sql */ `c.state = 'open' and c.expires_at > now() and ${OPEN_STATUS}`
+const OPEN = /* sql */ `
+  ${SELECT} and ${IS_OPEN} = any (array[$4::text]) order by ${OPEN_STATUS}, ${NEWEST_FIRST} limit $1`
+const OPEN_OF_ACTION = /* sql */ `
+  ${SELECT} and ${IS_OPEN} = any (array[$4::text]) and c.action = $5
+  order by ${OPEN_STATUS}, ${NEWEST_FIRST} limit $1`
+const OPEN_OF_DEVICE = /* sql */ `${OF_DEVICE} and ${IS_OPEN} = $6 ${NEWEST}`
+
+const ENDED = /* sql */ `
+  ${SELECT} and c.state = any (array[$4::text]) order by c.state, ${NEWEST_FIRST} limit $1`
+const ENDED_OF_ACTION = /* sql */ `
+  ${SELECT} and c.state = $4 and c.action = any (array[$5::text])
+  order by c.action, ${NEWEST_FIRST} limit $1`
+const ENDED_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = $6 ${NEWEST}`
+
+/** Swept ones, and those whose time is over and that the sweep has yet to see: few, found by the sweep's index. */
+/**
+ * A sub-select hides now() from the planner: nearly all commands have expired, so it took nearly all that are open for such,
+ * and read the whole table where those were many.
+ */
+const expired = (state: string, filter: string, order: string) => /* sql */ `
+  with unswept as materialized (
+    select c.request_id, c.created_at, c.action from commands c
+    where c.state = 'open' and c.expires_at <= (select now()) and c.expires_at > '-infinity'),
+  page as materialized (
+    (select c.request_id, c.created_at from commands c
+     where ${BEFORE} and ${state} ${filter} order by ${order} ${NEWEST_FIRST} limit $1)
+    union all
+    (select c.request_id, c.created_at from unswept c where ${BEFORE} ${filter} ${NEWEST})
+    order by created_at desc, request_id desc limit $1)
+  select ${COLUMNS} from ${JOINED} where c.request_id in (select request_id from page) ${NEWEST}`
+const EXPIRED = expired(`c.state = any (array['expired'])`, '', 'c.state,')
+const EXPIRED_OF_ACTION = expired(
+  `c.state = 'expired'`,
+  'and c.action = any (array[$4::text])',
+  'c.action,',
+)
+const EXPIRED_OF_DEVICE = /* sql */ `
+  ${OF_DEVICE} and (c.state = 'expired' or (c.state = 'open' and c.expires_at <= now())) ${NEWEST}`
+
+export async function listCommands(
+  database: Queryable,
+  page: ListPage,
+  filter: CommandFilter,
+): Promise<readonly CommandRow[]> {
+  return (await database.query<CommandRow>(queryOf(page, filter))).rows
+}
+
+function queryOf(page: ListPage, { deviceId, status, action }: CommandFilter): Query {
+  const from = [page.limit, page.after?.at ?? null, page.after?.id ?? null]
+  const kind = kindOf(status)
+  const ofStatus = kind === 'ended' || kind === 'open' ? [status] : []
+  if (deviceId !== null) {
+    const name = `commands.list_${kind}_of_device`
+    return {
+      name,
+      text: STATEMENTS[kind].ofDevice,
+      values: [...from, action, deviceId, ...ofStatus],
+    }
+  }
+  if (action !== null) {
+    const name = `commands.list_${kind}_of_action`
+    return { name, text: STATEMENTS[kind].ofAction, values: [...from, ...ofStatus, action] }
+  }
+  return {
+    name: `commands.list_${kind}`,
+    text: STATEMENTS[kind].of,
+    values: [...from, ...ofStatus],
+  }
+}
+
+type Kind = 'all' | 'open' | 'ended' | 'expired'
+
+const STATEMENTS: Readonly<Record<Kind, Record<'of' | 'ofAction' | 'ofDevice', string>>> = {
+  all: { of: ALL, ofAction: ALL_OF_ACTION, ofDevice: ALL_OF_DEVICE },
+  open: { of: OPEN, ofAction: OPEN_OF_ACTION, ofDevice: OPEN_OF_DEVICE },
+  ended: { of: ENDED, ofAction: ENDED_OF_ACTION, ofDevice: ENDED_OF_DEVICE },
+  expired: { of: EXPIRED, ofAction: EXPIRED_OF_ACTION, ofDevice: EXPIRED_OF_DEVICE },
+}
+
+function kindOf(status: CommandStatus | null): Kind {
+  if (status === null) return 'all'
+  if (status === 'expired') return 'expired'
+  return status === 'completed' || status === 'cancelled' ? 'ended' : 'open'
+}

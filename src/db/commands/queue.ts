@@ -1,0 +1,211 @@
+/** Owner of `commands` as an outbox: how an attempt went, who is due anew, what is cancelled. What is due: due.ts. */
+import type { AttemptRecord, Claim, Outbox } from '../../domain/outbox.ts'
+import { DUE_AT } from '../devices/push-token-limit.ts'
+import type { Database, Queryable } from '../postgres/pool.ts'
+import { dueCommands, type ExpiryQueue } from './due.ts'
+import { DROP_SURPLUS, LEFT_OUT } from './push-steps.ts'
+
+export interface CommandQueue extends Outbox, ExpiryQueue {
+  /** Commands that are due or will be; counted up to MAX_COUNTED, which stands for more. */
+  countWaiting(): Promise<number>
+}
+
+const RETRY_IN = /* sql */ `make_interval(secs => $6::float8 / 1000)`
+
+/**
+ * Fenced by the lease alone. A command that ended meanwhile keeps its state; only how the push went is noted.
+ * An open one whose device has another push token since is due as soon as that may be pushed to,
+ * or sooner by its own retry.
+ */
+const RECORD = /* sql */ `
+  with device as materialized (
+    select ${DUE_AT} as due_at, d.fcm_token <> $10 and d.fcm_token_died_at is null
+      and (${DUE_AT} <= now() + ${RETRY_IN}) is not false as is_due_anew
+    from devices d where d.device_id = $11 for share),
+  recorded as (
+    update commands c set
+      push_state = case when c.state = 'open' and d.is_due_anew then 'waiting' else $3 end,
+      fcm_http_code = $4, fcm_status = $5,
+      push_failures = case when $3 = 'sent' then 0 else c.push_failures + 1 end,
+      next_attempt_at = case when c.state = 'open' then
+        case when d.is_due_anew then d.due_at else now() + ${RETRY_IN} end end,
+      lease_id = null, lease_until = null
+    from device d where c.request_id = $1 and c.lease_id = $2
+    returning c.request_id, c.next_attempt_at),
+  step as (select * from recorded), ${DROP_SURPLUS},
+  told as (
+    insert into command_events (request_id, stage, code, detail, instance)
+    select request_id, case when $3 = 'sent' then 'push_sent' else 'push_failed' end, $5,
+      jsonb_build_object('attempt', $9::int, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
+        'retry_at', next_attempt_at) || jsonb_strip_nulls(jsonb_build_object('reason', $12::text))
+        || coalesce(${LEFT_OUT}, '{}'), $8
+    from step)
+  select request_id from recorded`
+
+/** Fenced as RECORD. The locked row of the device decides: what commits after it finds the lease gone. */
+const RECORD_NO_TOKEN = /* sql */ `
+  with device as materialized (
+    select d.fcm_token is not null and d.fcm_token_died_at is null as is_reachable, ${DUE_AT} as due_at
+    from devices d where d.device_id = $3 for share),
+  recorded as (
+    update commands c set
+      push_state = case when c.state = 'open' and d.is_reachable then 'waiting' else 'no_token' end,
+      next_attempt_at = case when c.state = 'open' and d.is_reachable then d.due_at end,
+      lease_id = null, lease_until = null
+    from device d where c.request_id = $1 and c.lease_id = $2
+    returning c.request_id, c.push_state, c.state),
+  step as (select * from recorded where state = 'open' and push_state = 'no_token'), ${DROP_SURPLUS},
+  told as (
+    insert into command_events (request_id, stage, detail, instance)
+    select request_id, 'no_push_token', ${LEFT_OUT}, $4 from step)
+  select case push_state when 'waiting' then 'due' else push_state end as "outcome" from recorded`
+
+const MARK_DEAD = /* sql */ `
+  update devices set fcm_token_died_at = now()
+  where device_id = $1 and fcm_token = $2 and fcm_token_died_at is null`
+
+const HAND_BACK = /* sql */ `
+  update commands set push_state = 'waiting', next_attempt_at = now(), lease_id = null, lease_until = null
+  where request_id in (
+    select request_id from commands
+    where request_id = any ($2::text[]) and lease_id = any ($1::uuid[]) and state = 'open'
+    order by request_id for update)`
+
+/** What is due sooner by itself goes to the new push token then, and stays as it is. */
+const REQUEST_PUSH = /* sql */ `
+  with device as materialized (
+    select ${DUE_AT} as due_at from devices d where d.device_id = $1)
+  update commands set push_state = 'waiting', next_attempt_at = (select due_at from device), push_failures = 0
+  where request_id in (
+    select request_id from commands
+    where device_id = $1 and state = 'open' and push_state <> 'off' and lease_id is null
+      and (next_attempt_at is null or next_attempt_at > (select due_at from device))
+    order by request_id for update)`
+
+/** 10,000 at once took 0.8 s, near the limit of a statement. */
+export const CANCEL_BATCH = 1_000
+const CANCEL_SOME_OF = /* sql */ `
+  with ended as (
+    update commands set state = 'cancelled', ended_at = now(), next_attempt_at = null
+    where request_id in (
+      select request_id from commands
+      where device_id = $1 and state = 'open' and expires_at > now()
+      order by request_id limit ${CANCEL_BATCH} for update)
+    returning request_id, action),
+  told as (
+    insert into command_events (request_id, stage, code, detail, instance)
+    select request_id, 'cancelled', 'device_deleted', jsonb_build_object('admin', $2::text), $3 from ended)
+  select request_id as "requestId", action as "action" from ended`
+
+/**
+ * A gauge of each replica, every few seconds: to count 150,000 took 0.3 s. In the order of commands_due, which holds just
+ * these: without it the planner read 194,131 of 3,000,000 rows to find 10,000 of 200,000.
+ */
+const MAX_COUNTED = 10_000
+const COUNT_WAITING = /* sql */ `
+  select count(*)::int as "waiting" from (
+    select from commands where ended_at is null and next_attempt_at is not null
+    order by next_attempt_at, request_id limit ${MAX_COUNTED}) waiting`
+
+/** Remembers where it looked last: one for each dispatcher. */
+export function commandQueue(
+  database: Database,
+  instance: string,
+  nowMs: () => number = () => performance.now(),
+): CommandQueue {
+  async function record(tx: Queryable, claim: Claim, attempt: AttemptRecord): Promise<boolean> {
+    const { rowCount } = await tx.query({
+      name: 'command_queue.record',
+      text: RECORD,
+      values: [
+        claim.requestId,
+        claim.leaseId,
+        attempt.pushState,
+        attempt.fcmHttpCode,
+        attempt.fcmStatus,
+        attempt.retryInMs,
+        attempt.latencyMs,
+        instance,
+        claim.attempt,
+        claim.fcmToken,
+        claim.deviceId,
+        attempt.reason,
+      ],
+    })
+    return rowCount === 1
+  }
+
+  return {
+    ...dueCommands(database, instance, nowMs),
+
+    async record(claim, attempt) {
+      return record(database, claim, attempt)
+    },
+
+    recordDeadToken(claim, attempt) {
+      return database.transaction(async (tx) => {
+        const values = [claim.deviceId, claim.fcmToken]
+        const name = 'command_queue.mark_dead'
+        const { rowCount } = await tx.query({ name, text: MARK_DEAD, values })
+        await record(tx, claim, attempt)
+        return { isMarked: rowCount === 1 }
+      })
+    },
+
+    async recordNoToken(claim) {
+      const { rows } = await database.query<{ outcome: 'no_token' | 'due' }>({
+        name: 'command_queue.record_no_token',
+        text: RECORD_NO_TOKEN,
+        values: [claim.requestId, claim.leaseId, claim.deviceId, instance],
+      })
+      return rows[0]?.outcome ?? 'lease_lost'
+    },
+
+    async handBack(claims) {
+      const values = [claims.map((claim) => claim.leaseId), claims.map((claim) => claim.requestId)]
+      await database.query({ name: 'command_queue.hand_back', text: HAND_BACK, values })
+    },
+
+    async countWaiting() {
+      const { rows } = await database.query<{ waiting: number }>({
+        name: 'command_queue.count_waiting',
+        text: COUNT_WAITING,
+      })
+      return rows[0]?.waiting ?? 0
+    },
+  }
+}
+
+/** Makes the device's open commands due for push as soon as its limit allows: it has a push token that none went to. */
+export async function requestPush(tx: Queryable, deviceId: string): Promise<void> {
+  const values = [deviceId]
+  await tx.query({ name: 'command_queue.request_push', text: REQUEST_PUSH, values })
+}
+
+const COUNT_OPEN = /* sql */ `
+  select count(*)::int as "open" from commands where device_id = $1 and state = 'open' and expires_at > now()`
+
+export async function countOpenOf(tx: Queryable, deviceId: string): Promise<number> {
+  const name = 'command_queue.count_open_of'
+  const { rows } = await tx.query<{ open: number }>({ name, text: COUNT_OPEN, values: [deviceId] })
+  return rows[0]?.open ?? 0
+}
+
+export interface CancelledBy {
+  readonly admin: string | null
+  readonly instance: string
+}
+
+/** Cancels at most CANCEL_BATCH open commands of a deleted device; what is past its time expires, by the sweep. */
+export async function cancelSomeOf(
+  tx: Queryable,
+  deviceId: string,
+  by: CancelledBy,
+): Promise<readonly { readonly requestId: string; readonly action: string }[]> {
+  const { rows } = await tx.query<{ requestId: string; action: string }>({
+    name: 'command_queue.cancel_some_of',
+    text: CANCEL_SOME_OF,
+    values: [deviceId, by.admin, by.instance],
+  })
+  return rows
+}

@@ -1,0 +1,56 @@
+/** A row of commands as admins are told of it: what a query selects, and from where. */
+import type { CommandState, Outcome, PushState } from '../../domain/command.ts'
+import { timeText } from '../audit.ts'
+
+/** A command with what its verdict needs to know of its device. Dates are instants; `now` is the database's. */
+export interface CommandRow {
+  readonly requestId: string
+  readonly deviceId: string
+  readonly alias: string
+  readonly action: string
+  readonly params: Readonly<Record<string, string>>
+  readonly admin: string
+  readonly state: CommandState
+  readonly createdAt: Date
+  /** Sort key of lists, microseconds. */
+  readonly createdAtKey: string
+  readonly expiresAt: Date
+  readonly endedAt: Date | null
+  readonly attempt: number
+  readonly pushState: PushState
+  readonly pushAttempts: number
+  readonly fcmHttpCode: number | null
+  readonly fcmStatus: string | null
+  readonly nextAttemptAt: Date | null
+  readonly deliveredAt: Date | null
+  readonly deliveries: number
+  readonly outcome: Outcome | null
+  readonly resultMessage: string | null
+  readonly resultOutput: string | null
+  readonly resultExitCode: number | null
+  readonly resultFinishedAt: Date | null
+  readonly resultAt: Date | null
+  readonly isLateResult: boolean
+  readonly isDeleted: boolean
+  readonly lastSeenAt: Date | null
+  readonly hasPushToken: boolean
+  readonly isPushTokenDead: boolean
+  readonly now: Date
+}
+
+/** Every column of a CommandRow, from JOINED. */
+export const COLUMNS = /* sql */ `
+  c.request_id as "requestId", c.device_id as "deviceId", d.alias as "alias", c.action as "action",
+  c.params as "params", c.admin as "admin", c.state as "state", c.created_at as "createdAt",
+  ${timeText('c.created_at')} as "createdAtKey", c.expires_at as "expiresAt", c.ended_at as "endedAt",
+  c.attempt as "attempt", c.push_state as "pushState", c.push_attempts as "pushAttempts",
+  c.fcm_http_code as "fcmHttpCode", c.fcm_status as "fcmStatus", c.next_attempt_at as "nextAttemptAt",
+  c.delivered_at as "deliveredAt", c.deliveries as "deliveries", c.outcome as "outcome",
+  c.result_message as "resultMessage", c.result_output as "resultOutput",
+  c.result_exit_code as "resultExitCode", c.result_finished_at as "resultFinishedAt",
+  c.result_at as "resultAt", c.late_result as "isLateResult", d.deleted_at is not null as "isDeleted",
+  s.last_seen_at as "lastSeenAt", d.fcm_token is not null as "hasPushToken",
+  d.fcm_token_died_at is not null as "isPushTokenDead", now() as "now"`
+
+export const JOINED = /* sql */ `
+  commands c join devices d using (device_id) join device_status s using (device_id)`

@@ -1,0 +1,205 @@
+/** Owner of `devices` beyond enrollment: push tokens, deletion, what admins read. */
+
+import type { LiveDevice } from '../../domain/identity.ts'
+import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
+import { CANCEL_BATCH, cancelSomeOf, countOpenOf, requestPush } from '../commands/queue.ts'
+import type { PushTokenOffer } from '../heartbeats/heartbeats.ts'
+import { confirmReplicated } from '../postgres/confirm-replicated.ts'
+import type { Database, Query, Queryable } from '../postgres/pool.ts'
+import { killDeviceTokens } from './device-tokens.ts'
+import { COLUMNS, type DeviceFilter, type DeviceRow, JOINED, listQuery } from './lists.ts'
+import { NEXT_DUE_AT } from './push-token-limit.ts'
+
+export interface DeviceStore {
+  list(page: ListPage, filter: DeviceFilter): Promise<readonly DeviceRow[]>
+  /** Deleted devices are found too. */
+  find(deviceId: string): Promise<DeviceRow | undefined>
+  /**
+   * A token given by its own route replaces another one, or itself where it is dead; open commands become due for push
+   * again, as soon as the limit of changes allows. `superseded`: the device was enrolled anew or deleted since its token
+   * was judged. Only `changed` writes anything.
+   */
+  setPushToken(
+    device: Pick<LiveDevice, 'deviceId' | 'enrollmentNo'>,
+    fcmToken: string,
+    requestId: string,
+  ): Promise<'changed' | 'unchanged' | 'superseded'>
+  /**
+   * A token that a heartbeat brought replaces another one as the group statement judged: one that is not newer, or the
+   * one that it saw; open commands become due as by setPushToken. False: another one stays, that came meanwhile, or the
+   * device's used and live device token is another one by now.
+   */
+  offerPushToken(
+    device: { readonly deviceId: string; readonly tokenHash: Buffer },
+    offer: PushTokenOffer & { readonly fcmToken: string },
+    requestId: string,
+  ): Promise<boolean>
+  /**
+   * Its token is dead first; then its open commands are cancelled, and `onCancelled` is called for each batch that is
+   * durable. A repeat cancels what an interrupted one has left.
+   */
+  delete(
+    deviceId: string,
+    by: DeletedBy,
+    onCancelled: (alias: string, cancelled: readonly Cancelled[]) => void,
+  ): Promise<DeleteOutcome>
+  /** Whether any device was ever enrolled here. */
+  exist(): Promise<boolean>
+}
+
+export type DeletedBy = Omit<AuditEntry, 'what' | 'subject' | 'detail'> & {
+  readonly instance: string
+}
+
+export type DeleteOutcome =
+  | { readonly kind: 'deleted'; readonly alias: string }
+  | { readonly kind: 'already_deleted'; readonly alias: string }
+  | { readonly kind: 'unknown' }
+
+export interface Cancelled {
+  readonly requestId: string
+  readonly action: string
+}
+
+const FIND = /* sql */ `
+  select ${COLUMNS} from ${JOINED} where d.device_id = $1`
+
+/**
+ * `fcm_token_at`: now, by the phone's clock as its last heartbeat had it; null where there was none, so that the first one
+ * may bring another token.
+ */
+const SET_PUSH_TOKEN = /* sql */ `
+  update devices set fcm_token = $2, fcm_token_died_at = null, request_id = $3,
+    fcm_token_at = (
+      select least(now(), now() - (s.last_seen_at - coalesce(s.clock_at, s.effective_at)))
+      from device_status s where s.device_id = $1 and s.effective_at is not null),
+    fcm_token_due_at = ${NEXT_DUE_AT}
+  where device_id = $1 and enrollment_no = $4 and deleted_at is null
+    and (fcm_token is distinct from $2 or fcm_token_died_at is not null)`
+
+const IS_ENROLLED = /* sql */ `
+  select from devices where device_id = $1 and enrollment_no = $2 and deleted_at is null`
+
+/** The number too: after a wait for a re-enrollment the row is judged anew, and the status is still the snapshot's. */
+const OFFER_PUSH_TOKEN = /* sql */ `
+  update devices set fcm_token = $2, fcm_token_at = $3, fcm_token_died_at = null, request_id = $4,
+    fcm_token_due_at = ${NEXT_DUE_AT}
+  where device_id = $1 and deleted_at is null and fcm_token is distinct from $2
+    and ($3 >= coalesce(fcm_token_at, '-infinity') or fcm_token_at = $6)
+    and exists (
+      select from device_status s
+      where s.device_id = $1 and s.token_hash = $5 and s.enrollment_no = devices.enrollment_no)`
+
+const HAS_PUSH_TOKEN = /* sql */ `
+  select from devices where device_id = $1 and deleted_at is null and fcm_token = $2`
+
+const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
+
+const LOCK_STATUS = /* sql */ `
+  select from device_status where device_id = $1 for no key update`
+
+const DELETE = /* sql */ `
+  update devices set deleted_at = now(), fcm_token = null, fcm_token_died_at = null, request_id = $2
+  where device_id = $1 and deleted_at is null
+  returning alias as "alias"`
+
+export function deviceStore(database: Database): DeviceStore {
+  return {
+    async list(page, filter) {
+      return (await database.query<DeviceRow>(listQuery(page, filter))).rows
+    },
+
+    find: (deviceId) => find(database, deviceId),
+
+    setPushToken({ deviceId, enrollmentNo }, fcmToken, requestId) {
+      return database.transaction(async (tx) => {
+        const isChanged = await replacePushToken(tx, deviceId, {
+          name: 'devices.set_push_token',
+          text: SET_PUSH_TOKEN,
+          values: [deviceId, fcmToken, requestId, enrollmentNo],
+        })
+        if (isChanged) return 'changed'
+        const name = 'devices.is_enrolled'
+        const values = [deviceId, enrollmentNo]
+        const { rowCount } = await tx.query({ name, text: IS_ENROLLED, values })
+        return rowCount === 0 ? 'superseded' : 'unchanged'
+      })
+    },
+
+    offerPushToken({ deviceId, tokenHash }, { fcmToken, clockAt, replacesAt }, requestId) {
+      const update = {
+        name: 'devices.offer_push_token',
+        text: OFFER_PUSH_TOKEN,
+        values: [deviceId, fcmToken, clockAt, requestId, tokenHash, replacesAt || null],
+      }
+      return database.transaction(async (tx) => {
+        if (await replacePushToken(tx, deviceId, update)) return true
+        const name = 'devices.has_push_token'
+        const values = [deviceId, fcmToken]
+        return (await tx.query({ name, text: HAS_PUSH_TOKEN, values })).rowCount === 1
+      })
+    },
+
+    async delete(deviceId, by, onCancelled) {
+      const { outcome, cancelled } = await markDeleted(database, deviceId, by)
+      if (outcome.kind === 'unknown') return outcome
+      for (let batch = cancelled; ; batch = await cancelSomeOf(database, deviceId, by)) {
+        onCancelled(outcome.alias, batch)
+        if (batch.length < CANCEL_BATCH) return outcome
+      }
+    },
+
+    async exist() {
+      const { rows } = await database.query<{ doExist: boolean }>({
+        name: 'devices.exist',
+        text: EXIST,
+      })
+      return rows[0]?.doExist === true
+    },
+  }
+}
+
+/** The device, its tokens and a first batch of its commands, in one transaction; the audit row counts all of them. */
+function markDeleted(
+  database: Database,
+  deviceId: string,
+  by: DeletedBy,
+): Promise<{ outcome: DeleteOutcome; cancelled: readonly Cancelled[] }> {
+  return database.transaction(async (tx) => {
+    await tx.query({ name: 'devices.lock_status', text: LOCK_STATUS, values: [deviceId] })
+    const { rows } = await tx.query<{ alias: string }>({
+      name: 'devices.delete',
+      text: DELETE,
+      values: [deviceId, by.requestId],
+    })
+    const alias = rows[0]?.alias
+    if (alias === undefined) {
+      const known = await find(tx, deviceId)
+      if (known === undefined) return { outcome: { kind: 'unknown' }, cancelled: [] }
+      const cancelled = await cancelSomeOf(tx, deviceId, by)
+      await confirmReplicated(tx)
+      return { outcome: { kind: 'already_deleted', alias: known.alias }, cancelled }
+    }
+    await killDeviceTokens(tx, deviceId, 'device_deleted')
+    const cancelledCommands = await countOpenOf(tx, deviceId)
+    const cancelled = await cancelSomeOf(tx, deviceId, by)
+    const { admin, requestId, ip } = by
+    const detail = { alias, cancelled_commands: cancelledCommands }
+    const who = { admin, requestId, ip }
+    await writeAudit(tx, { ...who, what: 'device.delete', subject: deviceId, detail })
+    return { outcome: { kind: 'deleted', alias }, cancelled }
+  })
+}
+
+async function replacePushToken(tx: Queryable, deviceId: string, update: Query): Promise<boolean> {
+  const { rowCount } = await tx.query(update)
+  if (rowCount === 0) return false
+  await requestPush(tx, deviceId)
+  return true
+}
+
+async function find(database: Queryable, deviceId: string): Promise<DeviceRow | undefined> {
+  const values = [deviceId]
+  const { rows } = await database.query<DeviceRow>({ name: 'devices.find', text: FIND, values })
+  return rows[0]
+}

@@ -1,0 +1,126 @@
+/** Lists of devices, newest first: one statement for each question, so that a page costs its rows, not the table. */
+import { type ListPage, timeText } from '../audit.ts'
+import type { Query } from '../postgres/pool.ts'
+
+/** A device with its last status, as an admin sees it: never a secret. Times are RFC 3339. */
+export interface DeviceRow {
+  readonly deviceId: string
+  readonly alias: string
+  readonly hardwareId: string | null
+  readonly enrollmentNo: number
+  readonly createdAt: string
+  readonly enrolledAt: string
+  readonly deletedAt: string | null
+  readonly model: string | null
+  readonly manufacturer: string | null
+  readonly androidVersion: string | null
+  readonly sdkInt: number | null
+  readonly hasPushToken: boolean
+  readonly isPushTokenDead: boolean
+  readonly lastSeenAt: string | null
+  readonly status: string | null
+  readonly batteryPct: number | null
+  readonly networkType: string | null
+  /** bigint: a string, as pg gives it. */
+  readonly uptimeS: string | null
+  readonly isPlugged: boolean | null
+  readonly tempC: number | null
+  readonly signalDbm: number | null
+  readonly ramUsedMb: number | null
+  readonly appVersion: string | null
+  readonly agentVersion: string | null
+}
+
+export interface DeviceFilter {
+  readonly alias: string | null
+  /** Not seen for so many seconds, or never; null: all. */
+  readonly offlineForS: number | null
+}
+
+export const COLUMNS = /* sql */ `
+  d.device_id as "deviceId", d.alias as "alias", d.hardware_id as "hardwareId",
+  d.enrollment_no as "enrollmentNo", ${timeText('d.created_at')} as "createdAt",
+  ${timeText('d.enrolled_at')} as "enrolledAt", ${timeText('d.deleted_at')} as "deletedAt",
+  d.model as "model", d.manufacturer as "manufacturer", d.android_version as "androidVersion",
+  d.sdk_int as "sdkInt", d.fcm_token is not null as "hasPushToken",
+  d.fcm_token_died_at is not null as "isPushTokenDead", ${timeText('s.last_seen_at')} as "lastSeenAt",
+  s.status as "status", s.battery_pct as "batteryPct", s.network_type as "networkType",
+  s.uptime_s as "uptimeS", s.plugged as "isPlugged", s.temp_c as "tempC",
+  s.signal_dbm as "signalDbm", s.ram_used_mb as "ramUsedMb",
+  coalesce(s.app_version, d.app_version) as "appVersion", s.agent_version as "agentVersion"`
+
+export const JOINED = /* sql */ `devices d join device_status s using (device_id)`
+const BEFORE = /* sql */ `
+  d.deleted_at is null and (d.created_at, d.device_id) <
+    (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))`
+const NEWEST = /* sql */ `order by d.created_at desc, d.device_id desc limit $1`
+/**
+ * The live devices in the order of their index (sql/0018). Only a statement that asks for times after -infinity can use
+ * that index; sorted by whether they live, it can use no other.
+ */
+const LIVE_BEFORE = /* sql */ `
+  ${BEFORE} and (d.deleted_at is null) = any (array[true]) and d.created_at > '-infinity'
+  order by (d.deleted_at is null), d.created_at desc, d.device_id desc`
+const SILENT_SINCE = /* sql */ `now() - make_interval(secs => $4)`
+const IS_OFFLINE = /* sql */ `(s.last_seen_at is null or s.last_seen_at < ${SILENT_SINCE})`
+
+const LIST = /* sql */ `select ${COLUMNS} from ${JOINED} where ${LIVE_BEFORE} limit $1`
+/** $4 null: whether offline or not. One live device at most: sought by its alias, whatever the cursor is. */
+const LIST_OF_ALIAS = /* sql */ `
+  with named as materialized (select * from devices where alias = $5 and deleted_at is null)
+  select ${COLUMNS} from named d join device_status s using (device_id)
+  where ${BEFORE} and ($4::int is null or ${IS_OFFLINE}) ${NEWEST}`
+
+/** Of so many silent devices a page is sorted out. */
+const MOST_SILENT = 3_000
+/** Where there are more, so many of the newest devices are looked at: they fill a page of 50 where one in 20 is offline. */
+const LOOKED_AT = 1_000
+/**
+ * Three ways, the next only where the one before does not do. `few`: those of which heard_after (sql/0020) says that they may
+ * be silent for so long, while they are few. `near`: in the order of the list, past devices that are not offline, while the
+ * page fills soon. `many`: all statuses, joined at once. An array keeps each look-up on its index, as long as no limit tempts
+ * to read in the list's order; `limit 1` keeps a status a look-up.
+ */
+const LIST_OFFLINE = /* sql */ `
+  with silent as materialized (
+    select s.device_id, s.last_seen_at from device_status s
+    where not s.is_deleted and s.heard_after < ${SILENT_SINCE}
+    order by s.heard_after limit ${MOST_SILENT + 1}),
+  known as materialized (
+    select d.device_id, d.created_at, d.deleted_at from devices d
+    where (select count(*) from silent) <= ${MOST_SILENT}
+      and d.device_id = any (array(select s.device_id from silent s where ${IS_OFFLINE}))),
+  few as materialized (select d.device_id from known d where ${BEFORE} ${NEWEST}),
+  near as materialized (
+    select d.device_id
+    from (
+      select d.device_id, d.created_at, d.deleted_at is null as is_live from devices d
+      where ${LIVE_BEFORE} limit ${LOOKED_AT}) d
+    cross join lateral (
+      select from device_status s where s.device_id = d.device_id and ${IS_OFFLINE} limit 1) s
+    where (select count(*) from silent) > ${MOST_SILENT}
+    order by d.is_live, d.created_at desc, d.device_id desc limit $1),
+  offline as materialized (
+    select s.device_id from device_status s
+    where (select count(*) from silent) > ${MOST_SILENT} and (select count(*) from near) < $1
+      and not s.is_deleted and ${IS_OFFLINE}),
+  many as materialized (
+    select d.device_id from offline join devices d using (device_id) where ${BEFORE} ${NEWEST})
+  select ${COLUMNS} from ${JOINED}
+  where d.device_id = any (array(
+    select device_id from few union all select device_id from near union all select device_id from many))
+  order by d.created_at desc, d.device_id desc`
+
+export function listQuery(page: ListPage, { alias, offlineForS }: DeviceFilter): Query {
+  const from = [page.limit, page.after?.at ?? null, page.after?.id ?? null]
+  if (alias !== null) {
+    return {
+      name: 'devices.list_of_alias',
+      text: LIST_OF_ALIAS,
+      values: [...from, offlineForS, alias],
+    }
+  }
+  return offlineForS === null
+    ? { name: 'devices.list', text: LIST, values: from }
+    : { name: 'devices.list_offline', text: LIST_OFFLINE, values: [...from, offlineForS] }
+}

@@ -1,0 +1,73 @@
+/** Owner of `enrollment_batches`: what an Idempotency-Key of POST /v1/enroll-tokens made, for as long as it can be repeated. */
+import { timeText } from '../audit.ts'
+import type { Queryable } from '../postgres/pool.ts'
+
+/** Then the seed is deleted: nobody can make these tokens again, and the key makes new ones. */
+export const REPEATABLE_S = 24 * 60 * 60
+
+/** What one batch is made of, and told apart by. */
+export interface BatchKey {
+  /** One admin's keys are nobody else's. */
+  readonly idempotencyKey: string
+  /** SHA-256 of what was asked for. */
+  readonly contentHash: Buffer
+  /** 32 random bytes, from which the tokens were made. */
+  readonly seed: Buffer
+}
+
+export interface BatchToken {
+  readonly tokenId: string
+  readonly tokenHash: Buffer
+  readonly alias: string | null
+  readonly expiresAt: string
+  readonly usesAllowed: number
+}
+
+export interface Batch extends Pick<BatchKey, 'contentHash' | 'seed'> {
+  /** In the order in which they were made. */
+  readonly tokens: readonly BatchToken[]
+}
+
+const FIND = /* sql */ `
+  select b.content_hash as "contentHash", b.seed as "seed", t.token_id as "tokenId", t.token_hash as "tokenHash",
+    t.alias as "alias", ${timeText('t.expires_at')} as "expiresAt", t.uses_allowed as "usesAllowed"
+  from enrollment_batches b
+  cross join unnest(b.token_ids) with ordinality as made(token_id, place)
+  join enrollment_tokens t on t.token_id = made.token_id
+  where b.admin = $1 and b.idempotency_key = $2 and b.created_at > now() - make_interval(secs => $3)
+  order by made.place`
+
+/** Replaces a batch that can no longer be repeated. */
+const REMEMBER = /* sql */ `
+  insert into enrollment_batches (admin, idempotency_key, content_hash, seed, token_ids)
+  values ($1, $2, $3, $4, $5)
+  on conflict (admin, idempotency_key) do update
+  set content_hash = excluded.content_hash, seed = excluded.seed, token_ids = excluded.token_ids,
+    created_at = now()`
+
+export async function findBatch(
+  tx: Queryable,
+  admin: string,
+  idempotencyKey: string,
+): Promise<Batch | undefined> {
+  const { rows } = await tx.query<Omit<Batch, 'tokens'> & BatchToken>({
+    name: 'enrollment_batches.find',
+    text: FIND,
+    values: [admin, idempotencyKey, REPEATABLE_S],
+  })
+  const [first] = rows
+  return first && { contentHash: first.contentHash, seed: first.seed, tokens: rows }
+}
+
+export async function rememberBatch(
+  tx: Queryable,
+  admin: string,
+  { idempotencyKey, contentHash, seed }: BatchKey,
+  tokenIds: readonly string[],
+): Promise<void> {
+  await tx.query({
+    name: 'enrollment_batches.remember',
+    text: REMEMBER,
+    values: [admin, idempotencyKey, contentHash, seed, tokenIds],
+  })
+}

@@ -1,0 +1,165 @@
+/**
+ * Every connection of a process is made by one dialer, so that a server in trouble is never dialed in a storm: to fork
+ * and to log in costs it the more, the slower it is. It dials
+ *
+ *   one by one   from the start, after a failure or a doubt, until nobody wants a connection any more; after a failure
+ *                it waits, longer each time, unless nobody was there
+ *   in a burst   otherwise, DIALS_AT_ONCE at a time
+ */
+import { retryDelayMs } from '../../domain/backoff.ts'
+import { limitConcurrency } from '../../lib/semaphore.ts'
+import { cancelStatement } from './cancel.ts'
+import type { ServerClient } from './server-client.ts'
+import { isNobodyThere } from './sqlstate.ts'
+
+export interface DialRequest {
+  /** Ends when `signal` aborts. */
+  readonly attempt: (signal: AbortSignal) => Promise<ServerClient>
+  /** Asked when its turn has come: false skips it. */
+  readonly isWanted: () => boolean
+  /** The attempt has taken `silentAfterMs` and goes on. */
+  readonly onSilent: (error: Error) => void
+  readonly silentAfterMs: number
+}
+
+interface Queued extends DialRequest {
+  readonly resolve: (client: ServerClient | undefined) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** While all is well. */
+const DIALS_AT_ONCE = 2
+/** An attempt outlives the request that asked for it: what the server has done for it so far is not done in vain. */
+const ATTEMPT_MS = 10_000
+/** After the first failure; doubled after each further one. */
+const MIN_BACKOFF_MS = 100
+/** Who asks when the server is back is served (CONNECT_TIMEOUT_MS, pool.ts), and so little costs even a slow server little. */
+const MAX_BACKOFF_MS = 400
+/** A statement that was given up may run on for so long until its connection stops counting. */
+const GIVEN_UP_MS = 10_000
+
+export class Dialer {
+  #queue: Queued[] = []
+  readonly #running = new Set<AbortController>()
+  readonly #cancelInTurn = limitConcurrency(1)
+  readonly #random: () => number
+  #isBurst = false
+  #isClosed = false
+  /** In a row. */
+  #failures = 0
+  #nextAtMs = 0
+  #timer: NodeJS.Timeout | undefined
+  attempts = 0
+  failedAttempts = 0
+  cancels = 0
+  givenUp = 0
+
+  constructor(random: () => number = Math.random) {
+    this.#random = random
+  }
+
+  /** One attempt, when its turn has come; undefined where it was not wanted any more. */
+  dial(call: DialRequest): Promise<ServerClient | undefined> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ ...call, resolve, reject })
+      this.#next()
+    })
+  }
+
+  /** A connection was lost, or does not answer: the server may be in trouble. */
+  suspectTrouble(): void {
+    this.#isBurst = false
+  }
+
+  /**
+   * Ends a connection; where it is stuck, asks the server to cancel its statement first. Resolves when the
+   * server has closed it, or after GIVEN_UP_MS.
+   */
+  async hangUp(client: ServerClient): Promise<void> {
+    const { stream } = client.connection
+    if (stream.destroyed) return
+    const closed = new Promise<void>((resolve) => client.once('end', resolve))
+    const timer = setTimeout(() => stream.destroy(), GIVEN_UP_MS)
+    this.givenUp += 1
+    try {
+      // One at a time as well: a server that is frozen would get them all at once.
+      if (client.isAbandoned)
+        await Promise.race([this.#cancelInTurn(() => this.#cancel(client)), closed])
+      client.connection.end() // client.end() would not wait for the server
+      await closed
+    } finally {
+      this.givenUp -= 1
+      clearTimeout(timer)
+    }
+  }
+
+  async #cancel(client: ServerClient): Promise<void> {
+    if (client.isLost) return
+    this.cancels += 1
+    await cancelStatement(client)
+  }
+
+  /** Attempts end, further ones fail. */
+  close(): void {
+    this.#isClosed = true
+    clearTimeout(this.#timer)
+    for (const controller of this.#running) controller.abort(new Error('the service is stopping'))
+    this.#next()
+  }
+
+  #next(): void {
+    while (this.#queue.length > 0 && this.#running.size < (this.#isBurst ? DIALS_AT_ONCE : 1)) {
+      const restMs = this.#nextAtMs - performance.now()
+      if (restMs > 0 && !this.#isClosed) {
+        clearTimeout(this.#timer)
+        this.#timer = setTimeout(() => this.#next(), restMs)
+        this.#timer.unref()
+        return
+      }
+      const call = this.#queue.shift()
+      if (call === undefined) return
+      if (this.#isClosed || !call.isWanted()) call.resolve(undefined)
+      else void this.#attempt(call)
+    }
+  }
+
+  async #attempt({ attempt, silentAfterMs, onSilent, resolve, reject }: Queued): Promise<void> {
+    const controller = new AbortController()
+    const timers = [
+      setTimeout(() => onSilent(silentError(silentAfterMs)), silentAfterMs),
+      setTimeout(() => controller.abort(silentError(ATTEMPT_MS)), ATTEMPT_MS),
+    ]
+    this.#running.add(controller)
+    this.attempts += 1
+    try {
+      const client = await attempt(controller.signal)
+      this.#failures = 0
+      this.#nextAtMs = 0
+      if (this.#queue.length === 0) this.#isBurst = true
+      resolve(client)
+    } catch (error) {
+      this.failedAttempts += 1
+      this.#failures += 1
+      this.#isBurst = false
+      this.#nextAtMs = performance.now() + backoffMs(error, this.#failures, this.#random)
+      reject(error)
+    } finally {
+      for (const timer of timers) clearTimeout(timer)
+      this.#running.delete(controller)
+      this.#next()
+    }
+  }
+}
+
+/** After this many failures in a row, the last of which is `error`. */
+export function backoffMs(error: unknown, failures: number, random: () => number): number {
+  if (isNobodyThere(error)) return 0
+  const [baseMs, maxMs] = [MIN_BACKOFF_MS, MAX_BACKOFF_MS]
+  return retryDelayMs({ failures, baseMs, maxMs, retryAfterMs: null, random })
+}
+
+/** As PostgreSQL's sqlclient_unable_to_establish_sqlconnection. */
+function silentError(ms: number): Error {
+  const error = new Error(`no connection: it has been silent for ${ms} ms, or is cut off`)
+  return Object.assign(error, { code: '08001' })
+}

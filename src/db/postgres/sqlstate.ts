@@ -1,0 +1,112 @@
+/** What an error of PostgreSQL or of the way to it means to us. Classes: PostgreSQL manual, appendix A. */
+
+import { AppError } from '../../domain/errors.ts'
+import { errorCode, errorText } from '../../lib/error-text.ts'
+
+/** The five characters of PostgreSQL's own error, a digit among them (EPIPE is none); undefined for network, time-out, ours. */
+export function sqlstate(error: unknown): string | undefined {
+  const code = errorCode(error)
+  return code !== undefined && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
+}
+
+/** Our connections were all taken, and none came free in time. */
+export class OwnWaitError extends Error {
+  override readonly name = 'OwnWaitError'
+
+  constructor() {
+    super('no connection came free in time')
+  }
+}
+
+/** A commit that somebody cancelled while it waited for a standby: durable here, perhaps nowhere else, so not acknowledged. */
+export class UnreplicatedError extends Error {
+  override readonly name = 'UnreplicatedError'
+  readonly code = '08007' // transaction_resolution_unknown
+
+  constructor() {
+    super('the wait for a standby was cancelled')
+  }
+}
+
+/** pg's word for a statement that took longer than its query_timeout: it may still run on the server. */
+export function isGivenUp(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout'
+}
+
+/** There was no connection to begin with: none came free or was made in time, or the server takes no more. */
+export function isNotConnected(error: unknown): boolean {
+  return error instanceof OwnWaitError || /^(08001|53300)$/.test(sqlstate(error) ?? '')
+}
+
+/** Such an attempt to connect costs no server anything. */
+export function isNobodyThere(error: unknown): boolean {
+  return /^(ECONNREFUSED|ENOENT)$/.test(errorCode(error) ?? '')
+}
+
+/** Messages of pg 8.x that carry no code. */
+const LOST_CONNECTION =
+  /Query read timeout|Connection terminated|Client has encountered a connection error|Client was closed and is not queryable|connection is insecure/
+
+/** And this one, of a SCRAM exchange. */
+const NO_PASSWORD = /client password must be/
+
+/**
+ * Why a connection could not be made. Whatever it is (DNS, TLS, silence, no PostgreSQL at all), there is no database:
+ * what pg gives no SQLSTATE becomes sqlclient_unable_to_establish_sqlconnection.
+ */
+export function connectFailure(error: unknown): Error {
+  if (error instanceof Error && isUnavailable(error)) return error
+  const text = errorText(error)
+  const message = NO_PASSWORD.test(text) ? 'it wants a password, and its URL has none' : text
+  return Object.assign(new Error(message, { cause: error }), { code: '08001' })
+}
+
+/** It waited too long for a lock or for its own end, or lost a deadlock. */
+// biome-ignore format: one list
+const OF_ONE_STATEMENT: ReadonlySet<string> = new Set(['55P03', '57014', '40001', '40P01', '25P03', '25P04'])
+/** Classes 28, 3D and 55000: it lets nobody in (password, no such database, allow_connections=false). 25006: it only reads. */
+const AWAY = /^(08|28|3D|53|57P|58)|^(25006|55000)$/
+
+/** The database is away, starting, stopping, full, read-only or too slow: our trouble, worth a retry, 503. */
+export function isUnavailable(error: unknown): boolean {
+  const state = sqlstate(error)
+  if (state !== undefined) return AWAY.test(state) || OF_ONE_STATEMENT.has(state)
+  const code = errorCode(error)
+  if (code !== undefined && /^(E[A-Z]+|ERR_SOCKET.*|ERR_STREAM.*)$/.test(code)) return true
+  return error instanceof Error && LOST_CONNECTION.test(error.message)
+}
+
+/** As isUnavailable, but for one statement that waited too long for a lock or lost a deadlock: the database is there. */
+export function isAway(error: unknown): boolean {
+  const state = sqlstate(error) ?? ''
+  return isUnavailable(error) && !OF_ONE_STATEMENT.has(state)
+}
+
+/** Others may succeed while it lasts: a full disk, no more connections, nobody new let in, no writes. */
+export function isPartial(error: unknown): boolean {
+  return /^(25|28|3D|53|55|58)/.test(sqlstate(error) ?? '')
+}
+
+/** What a failed group of rows is worth: again as it is, in halves until the bad row stands alone, or not now. */
+export function groupFailureKind(error: unknown): 'retry' | 'poison' | 'unavailable' {
+  const cause = error instanceof AppError ? error.cause : error
+  const state = sqlstate(cause) ?? ''
+  if (state === '40001' || state === '40P01' || isPartitionNew(cause)) return 'retry'
+  // heartbeats.ts knows which devices are locked: the others are stored without them.
+  if (state === '55P03' && error instanceof AppError && error.code === 'overloaded') return 'poison'
+  // A number that binary-arrays.ts cannot write: nothing was sent.
+  if (cause instanceof RangeError) return 'poison'
+  return /^(22|23|54)/.test(state) ? 'poison' : 'unavailable'
+}
+
+/** A heartbeat on its way into the net waited while its day's partition was made: the next statement finds it. */
+function isPartitionNew(error: unknown): boolean {
+  const isDefaultPartition =
+    error instanceof Error && 'table' in error && error.table === 'heartbeats_default'
+  return isDefaultPartition && sqlstate(error) === '23514'
+}
+
+/** After these the session is sound: the connection goes back to the pool. After anything else it is closed. */
+export function leavesSessionSound(error: unknown): boolean {
+  return /^(22|23|21|40|42|44|54|55|P0|08R00)/.test(sqlstate(error) ?? '')
+}

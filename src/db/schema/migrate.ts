@@ -1,0 +1,304 @@
+/**
+ * Brings the schema to this release: sql/NNNN_what.sql in order, forward only, each in a transaction of
+ * its own under one advisory lock, recorded with its sha256. Replicas may start at once.
+ */
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import { sleep, waitAtMost } from '../../lib/timeouts.ts'
+import { connect } from '../postgres/connect.ts'
+import { serversOf } from '../postgres/database-url.ts'
+import { Dialer } from '../postgres/dialer.ts'
+import { RewoundError, type ServerClient } from '../postgres/server-client.ts'
+import {
+  PIN_LOCALLY,
+  readSession,
+  SessionError,
+  sessionFaults,
+  type VerifySession,
+} from '../postgres/session-check.ts'
+import { isGivenUp, isUnavailable } from '../postgres/sqlstate.ts'
+import { advanceSequences, type SequenceCheck } from './identity-sequences.ts'
+
+export interface Migration {
+  readonly number: number
+  readonly name: string
+  readonly sql: string
+  /** Lower-case hex. */
+  readonly sha256: string
+  /** Its first line says `-- breaking`: the previous release must not run on it. */
+  readonly isBreaking: boolean
+}
+
+/** The schema and this release do not belong together; starting would do harm. */
+export class MigrationError extends Error {
+  override readonly name = 'MigrationError'
+}
+
+export interface MigrateOptions {
+  /** Default: one of its own. */
+  readonly dialer?: Dialer
+  /** ALLOW_UNSAFE_DATABASE. */
+  readonly isUnsafeAllowed?: boolean
+  readonly onSequences?: (check: SequenceCheck) => void
+  readonly onSilent?: (error: Error) => void
+  /** It waits for a lock. */
+  readonly onWait?: (why: string) => void
+  /** Compares the server of a new connection with what was seen before. */
+  readonly verifyServer?: VerifySession
+}
+
+interface Applied {
+  readonly number: number
+  readonly name: string
+  readonly sha256: string
+  readonly is_breaking: boolean
+}
+
+/** Key of the advisory lock: any constant, the same in every release. */
+const LOCK_KEY = 7_311_860_294
+const LOCK_POLL_MS = 200
+/** A start that waits for a lock is said to do so after this. */
+const WAIT_NOTICE_MS = 500
+const LOCK_TIMEOUT_MS = 800
+/** An attempt to connect that takes longer is told, and goes on. */
+const SILENT_MS = 2_000
+/** Of the statements around a migration; then the way to the server is lost. A migration itself takes its time. */
+const RESPONSE_TIMEOUT_MS = 5_000
+const NO_TIMEOUT_MS = 2 ** 31 - 1
+const CLIENT_OPTIONS = {
+  query_timeout: RESPONSE_TIMEOUT_MS,
+  keepAlive: true, // a server that is gone ends a long migration too
+  application_name: 'fleetloop-migrate',
+}
+/** Tries of one migration that waits for a table lock; then the service gives up and is started anew. */
+const MAX_LOCK_TRIES = 66
+
+const OTHER_SCHEMA = /* sql */ `
+  select n.nspname as "there", current_schema() as "here"
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where c.relname = 'hmac_secrets' and n.nspname <> current_schema() and pg_has_role(c.relowner, 'usage')
+    and not exists (select from pg_class k join pg_namespace m on m.oid = k.relnamespace
+      where k.relname = 'hmac_secrets' and m.nspname = current_schema())
+  limit 1`
+
+const CREATE_RECORD = /* sql */ `
+  create table if not exists schema_migrations (
+    number integer primary key,
+    name text not null,
+    sha256 text not null,
+    is_breaking boolean not null,
+    applied_at timestamptz not null default now()
+  )`
+
+/** The migrations that this release carries, from `directory` (default: the package's sql/). */
+export function readMigrations(directory?: string): readonly Migration[] {
+  const from =
+    directory ??
+    fileURLToPath(new URL('.', import.meta.resolve('#sql/0001_enrollment_and_devices.sql')))
+  const files = readdirSync(from)
+    .filter((file) => file.endsWith('.sql'))
+    .sort()
+  return files.map((file, index) => {
+    const number = Number(/^(\d{4})_[a-z0-9_]+\.sql$/.exec(file)?.[1])
+    if (number !== index + 1) throw new MigrationError(`sql/${file}: expected number ${index + 1}`)
+    const sql = readFileSync(`${from}/${file}`, 'utf8')
+    return {
+      number,
+      name: file.slice(0, -'.sql'.length),
+      sql,
+      sha256: createHash('sha256').update(sql).digest('hex'),
+      isBreaking: sql.startsWith('-- breaking'),
+    }
+  })
+}
+
+/** The tables that they make. */
+export function tablesOf(migrations: readonly Migration[]): readonly string[] {
+  return migrations.flatMap(({ sql }) =>
+    [...sql.matchAll(/^create table (?:if not exists )?(\w+)/gm)].map(([, table = '']) => table),
+  )
+}
+
+/**
+ * Applies what is missing; returns how many were. Then moves on the sequences that are behind their tables. Throws
+ * MigrationError, SessionError, or pg's error where the database is away. `onWait` gets, at times more than once, what it
+ * waits for.
+ */
+export async function migrate(
+  url: string,
+  migrations: readonly Migration[],
+  {
+    isUnsafeAllowed = false,
+    onSequences = () => {},
+    onWait = () => {},
+    ...options
+  }: MigrateOptions = {},
+): Promise<number> {
+  const dialer = options.dialer ?? new Dialer()
+  const verify = options.verifyServer
+  const clientOptions = {
+    ...CLIENT_OPTIONS,
+    ...(verify && { verify: (made: ServerClient) => verify(made, RESPONSE_TIMEOUT_MS) }),
+  }
+  const client = await dialer.dial({
+    attempt: (signal) => connect(serversOf(url), clientOptions, signal),
+    isWanted: () => true,
+    onSilent: options.onSilent ?? (() => {}),
+    silentAfterMs: SILENT_MS,
+  })
+  if (client === undefined) throw new Error('the service is stopping')
+  try {
+    if (client.rewound !== undefined) throw new RewoundError(client.rewound)
+    await refuseUnfit(client, isUnsafeAllowed)
+    let appliedCount = 0
+    await locked(client, onWait, async () => {
+      await refuseSecond(client)
+      await explainRefusal(client, 'schema_migrations', () => client.query(CREATE_RECORD))
+    })
+    for (const migration of migrations) {
+      const applied = () => locked(client, onWait, () => apply(client, migration))
+      if (await withLockRetries(`sql/${migration.name}.sql`, onWait, applied)) appliedCount += 1
+    }
+    await refuseNewer(client, migrations.length)
+    const tables = tablesOf(migrations)
+    const advanced = () => locked(client, onWait, () => advanceSequences(client, tables))
+    onSequences(await withLockRetries('a sequence', onWait, advanced))
+    return appliedCount
+  } catch (error) {
+    client.isAbandoned = isGivenUp(error)
+    throw error
+  } finally {
+    // A server that went silent never says goodbye.
+    await waitAtMost(dialer.hangUp(client), RESPONSE_TIMEOUT_MS)
+  }
+}
+
+/** Before anything is made in it. */
+async function refuseUnfit(client: pg.Client, isUnsafeAllowed: boolean): Promise<void> {
+  const facts = await readSession(client, RESPONSE_TIMEOUT_MS)
+  const faults = sessionFaults(facts, { isUnsafeAllowed, arePinsChecked: false })
+  if (faults.length > 0) throw new SessionError(faults)
+}
+
+/** A search_path that leads past the tables would make a second, empty installation: no phone would be known to it. */
+async function refuseSecond(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ there: string; here: string }>(OTHER_SCHEMA)
+  const first = rows[0]
+  if (first === undefined) return
+  throw new MigrationError(
+    `search_path makes new tables in schema ${first.here}, but this installation is in schema ${first.there}: every phone would be unknown. Set search_path of the role back to ${first.there}; a second installation needs a database of its own`,
+  )
+}
+
+/** What the server will not do, in a sentence; what another try may bring about stays as it is. */
+async function explainRefusal<T>(
+  client: pg.Client,
+  what: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof pg.DatabaseError) || isUnavailable(error)) throw error
+    const message = `${what} cannot be applied: ${error.message}${cureOf(error.code, client)}`
+    throw new MigrationError(message, { cause: error })
+  }
+}
+
+function cureOf(sqlstate: string | undefined, { user, database }: pg.Client): string {
+  if (sqlstate === '42501') {
+    return `. ${user} needs the schema and the tables for its own (alter database ${database} owner to ${user}; grant create on schema public to ${user}), or give the URL of a role that has them as MIGRATE_DATABASE_URL`
+  }
+  // A table, an index or a column that is there, is not there, or is another one.
+  const isTaken = /^(42P07|42P01|42701|42703|42710|42804)$/.test(sqlstate ?? '')
+  return isTaken ? '. Something else uses these names: fleetloop needs a database of its own' : ''
+}
+
+async function apply(client: pg.Client, migration: Migration): Promise<boolean> {
+  const found = await explainRefusal(client, 'schema_migrations', () =>
+    client.query<Applied>('select * from schema_migrations where number = $1', [migration.number]),
+  )
+  const applied = found.rows[0]
+  if (applied !== undefined) {
+    if (applied.sha256 === migration.sha256) return false
+    throw new MigrationError(
+      `sql/${migration.name}.sql differs from ${applied.name}, which this database ran: a migration is never edited once it was applied; add a new one instead`,
+    )
+  }
+  const unhurried: pg.QueryConfig & pg.ClientConfig = {
+    text: migration.sql,
+    query_timeout: NO_TIMEOUT_MS,
+  }
+  await explainRefusal(client, `sql/${migration.name}.sql`, () => client.query(unhurried))
+  await client.query(
+    'insert into schema_migrations (number, name, sha256, is_breaking) values ($1, $2, $3, $4)',
+    [migration.number, migration.name, migration.sha256, migration.isBreaking],
+  )
+  return true
+}
+
+async function refuseNewer(client: pg.Client, known: number): Promise<void> {
+  const { rows } = await client.query<Applied>(
+    'select * from schema_migrations where number > $1 and is_breaking order by number',
+    [known],
+  )
+  const first = rows[0]
+  if (first === undefined) return
+  throw new MigrationError(
+    `this database ran ${first.name}, which breaks with this release: start the release that brought it, or a later one`,
+  )
+}
+
+/** One transaction that holds the advisory lock, polled: a waiting lock would deadlock with index builds. */
+async function locked<T>(
+  client: pg.Client,
+  onWait: (why: string) => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (let waitedMs = 0; ; waitedMs += LOCK_POLL_MS) {
+    await client.query('begin isolation level read committed')
+    try {
+      // A migration takes the time that it takes, whatever the role or the database sets for statements.
+      await client.query(
+        `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0; ${PIN_LOCALLY}`,
+      )
+      const { rows } = await client.query<{ isOurs: boolean }>(
+        'select pg_try_advisory_xact_lock($1) as "isOurs"',
+        [LOCK_KEY],
+      )
+      if (rows[0]?.isOurs === true) {
+        const value = await work()
+        const { command } = await client.query('commit')
+        if (command !== 'COMMIT') throw new Error(`the migration ended in ${command}`)
+        return value
+      }
+    } catch (error) {
+      await client.query('rollback').catch(() => {}) // the connection is gone: the first error says so
+      throw error
+    }
+    await client.query('rollback')
+    if (waitedMs >= WAIT_NOTICE_MS) {
+      onWait(`another session migrates, or holds advisory lock ${LOCK_KEY} (pg_locks says which)`)
+    }
+    await sleep(LOCK_POLL_MS)
+  }
+}
+
+async function withLockRetries<T>(
+  what: string,
+  onWait: (why: string) => void,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await work()
+    } catch (error) {
+      const isLockTimeout = error instanceof pg.DatabaseError && error.code === '55P03'
+      if (!isLockTimeout || tries === MAX_LOCK_TRIES) throw error
+      onWait(`${what} needs a table that another session has locked (pg_locks says which)`)
+      await sleep(LOCK_POLL_MS)
+    }
+  }
+}

@@ -1,0 +1,127 @@
+/** How many connections may be open, in all and from one address, and which of them gives way to a new one. */
+import { isIPv6 } from 'node:net'
+import { LinkedList, type ListNode } from '../../lib/linked-list.ts'
+import { subnetOf } from '../../lib/subnet.ts'
+import { peerAddress } from '../client-address.ts'
+import type { Connection } from './connection.ts'
+
+/** An address that is no trusted proxy holds at most this part of all connections: phones behind one NAT are many. */
+const ADDRESS_SHARE = 1 / 2
+/** Of the connections unused for longest, how many are looked at for one that is idle. */
+const EVICTION_CHECKS = 64
+
+/** A connection that was let in. */
+export interface Admission {
+  readonly connection: Connection
+  inAll: ListNode<Admission> | undefined
+  /** undefined: of a trusted proxy. */
+  ofAddress: { readonly key: string; readonly place: ListNode<Admission> } | undefined
+}
+
+export interface ConnectionLimitOptions {
+  readonly max: number
+  readonly isTrustedProxy: (address: string) => boolean
+}
+
+/** Connections in the order of their last use. An address has an entry only while it has connections. */
+export class ConnectionLimit {
+  readonly #max: number
+  readonly #maxOfAddress: number
+  readonly #isTrustedProxy: (address: string) => boolean
+  readonly #all = new LinkedList<Admission>()
+  readonly #addresses = new Map<string, LinkedList<Admission>>()
+  #refused = 0
+  #evicted = 0
+
+  constructor({ max, isTrustedProxy }: ConnectionLimitOptions) {
+    this.#max = max
+    this.#maxOfAddress = Math.ceil(max * ADDRESS_SHARE)
+    this.#isTrustedProxy = isTrustedProxy
+  }
+
+  /** Connections that are open. */
+  get open(): number {
+    return this.#all.size
+  }
+
+  /** Connections closed unread since all others were at work, and those that pipelined too much. */
+  get refused(): number {
+    return this.#refused
+  }
+
+  /** Idle connections closed to let another one in. */
+  get evicted(): number {
+    return this.#evicted
+  }
+
+  /**
+   * Lets a connection in. Over a limit the one that has been idle for longest is closed for it; where none is idle, this
+   * one is, and undefined comes back.
+   */
+  add(connection: Connection): Admission | undefined {
+    const ofAddress = this.#listOf(connection)
+    const isOver = ofAddress !== undefined && ofAddress.list.size >= this.#maxOfAddress
+    if ((isOver && !this.#evict(ofAddress.list)) || !this.#hasRoom()) {
+      this.countRefused()
+      connection.socket.destroy()
+      return undefined
+    }
+    const admission: Admission = { connection, inAll: undefined, ofAddress: undefined }
+    admission.inAll = this.#all.add(admission)
+    if (ofAddress !== undefined) {
+      const { key, list } = ofAddress
+      this.#addresses.set(key, list)
+      admission.ofAddress = { key, place: list.add(admission) }
+    }
+    return admission
+  }
+
+  countRefused(): void {
+    this.#refused += 1
+  }
+
+  /** A request on it has ended: it is idle from now on. */
+  used({ inAll, ofAddress }: Admission): void {
+    if (inAll !== undefined) this.#all.moveToEnd(inAll)
+    if (ofAddress !== undefined) this.#addresses.get(ofAddress.key)?.moveToEnd(ofAddress.place)
+  }
+
+  /** It has closed. Repeatable. */
+  remove(admission: Admission): void {
+    const { inAll, ofAddress } = admission
+    admission.inAll = admission.ofAddress = undefined
+    if (inAll !== undefined) this.#all.remove(inAll)
+    if (ofAddress === undefined) return
+    const list = this.#addresses.get(ofAddress.key)
+    list?.remove(ofAddress.place)
+    if (list?.size === 0) this.#addresses.delete(ofAddress.key)
+  }
+
+  #hasRoom(): boolean {
+    return this.#all.size < this.#max || this.#evict(this.#all)
+  }
+
+  /** Closes the one of a list that has been idle for longest; those at work move back: they are in use now. */
+  #evict(list: LinkedList<Admission>): boolean {
+    for (let look = 0; look < EVICTION_CHECKS; look += 1) {
+      const oldest = list.first
+      if (oldest === undefined) return false
+      if (oldest.connection.isBusy) {
+        this.used(oldest)
+        continue
+      }
+      this.remove(oldest)
+      this.#evicted += 1
+      oldest.connection.socket.destroy()
+      return true
+    }
+    return false
+  }
+
+  #listOf({ socket }: Connection): { key: string; list: LinkedList<Admission> } | undefined {
+    const address = peerAddress(socket.remoteAddress)
+    if (address === null || this.#isTrustedProxy(address)) return undefined
+    const key = isIPv6(address) ? subnetOf(address) : address // who has one IPv6 address has 2^64
+    return { key, list: this.#addresses.get(key) ?? new LinkedList() }
+  }
+}

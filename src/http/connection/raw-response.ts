@@ -1,0 +1,82 @@
+/** Answers to what never became a request (http-api.md: also those that Node would send by itself). */
+import { STATUS_CODES } from 'node:http'
+import { AppError } from '../../domain/errors.ts'
+import type { RequestLog } from '../../telemetry/log/events.ts'
+import type { RouteMetrics } from '../../telemetry/metrics/metrics.ts'
+import { peerAddress } from '../client-address.ts'
+import { PROBLEM_CONTENT_TYPE, problemOf } from '../errors.ts'
+import { writeRefusal } from '../request-lines.ts'
+import { jsonText } from '../respond.ts'
+import { type Connection, isCutOff } from './connection.ts'
+
+export interface RawResponseDeps {
+  readonly log: RequestLog
+  readonly metrics: RouteMetrics
+  readonly newId: () => string
+  readonly random: () => number
+}
+
+/** Refuses on the socket itself, once, and closes it. The bytes that came are never logged: they may hold a token. */
+export function respondRaw(
+  error: NodeJS.ErrnoException,
+  connection: Connection,
+  deps: RawResponseDeps,
+): void {
+  const { socket } = connection
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    // Behind its last response a connection is closing already.
+    if (isCutOff(error) || !socket.writableEnded) socket.destroy()
+    return
+  }
+  const requestId = deps.newId()
+  const refusal = rawRefusal(error)
+  const { status, body } = problemOf(refusal, requestId, deps.random)
+  const text = jsonText(body)
+  socket.write(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n` +
+      `x-request-id: ${requestId}\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n` +
+      `connection: close\r\ncontent-type: ${PROBLEM_CONTENT_TYPE}\r\n` +
+      `content-length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+  )
+  connection.lingeringClose()
+  deps.metrics.ended('OTHER', status, 0)
+  const caller = {
+    requestId,
+    route: 'unmatched',
+    ip: peerAddress(socket.remoteAddress),
+    userAgent: null,
+    deviceId: null,
+    alias: null,
+    admin: null,
+    tokenId: null,
+  }
+  writeRefusal(deps.log, {
+    code: refusal.code,
+    caller,
+    ending: { statusCode: status, latencyMs: 0 },
+    line: () => ({
+      event: 'http.request',
+      fields: { method: null, reason: refusal.code, admin: null, http_request_id: null },
+      level: 'WARN',
+    }),
+  })
+}
+
+/** Node looks for those on its own; all else is about bytes that have just come. */
+export function isTimeout({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'ERR_HTTP_REQUEST_TIMEOUT'
+}
+
+/** What the parser's word means. */
+export function rawRefusal(error: NodeJS.ErrnoException): AppError {
+  switch (error.code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new AppError('request_timeout', 'The request did not arrive in time. Send it again.')
+    case 'HPE_HEADER_OVERFLOW':
+      return new AppError('headers_too_large', 'The request head may have at most 8192 bytes.')
+    case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
+      return new AppError('body_too_large', 'Chunk extensions are too large.')
+    default:
+      return new AppError('bad_request', 'This is no valid HTTP/1.1 request.')
+  }
+}

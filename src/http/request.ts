@@ -1,0 +1,95 @@
+/** What a handler is given of its request. What few handlers ask for is made when they ask. */
+import { createHash } from 'node:crypto'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import type { Readable } from 'node:stream'
+import type { SignedRequest } from '../security/signature.ts'
+import type { Line } from '../telemetry/log/events.ts'
+import { openUpload, type PendingBodies, parseJson, readBytes, refuseBody } from './body.ts'
+import type { Exchange } from './exchange.ts'
+import type { BaseRequest, RequestContext, Route } from './route.ts'
+
+const NO_BYTES = Buffer.alloc(0)
+
+/** Reads the body as the route wants it: `stream`, or JSON of at most so many bytes; 0: none. */
+export async function readRequest(
+  exchange: Exchange,
+  body: Route['body'],
+  params: Readonly<Record<string, string>>,
+  search: string,
+  pending: PendingBodies,
+): Promise<HandlerRequest> {
+  const { request } = exchange
+  if (body !== 0) refuseBody(request, body === 'stream' ? undefined : body)
+  const isJson = typeof body === 'number' && body > 0
+  if (isJson) exchange.continue()
+  const bytes = isJson ? await readBytes(request, body, pending) : NO_BYTES
+  return new HandlerRequest(exchange, params, search, bytes)
+}
+
+export class HandlerRequest implements BaseRequest {
+  readonly method: string
+  readonly params: Readonly<Record<string, string>>
+  readonly headers: IncomingHttpHeaders
+  readonly body: unknown
+  readonly context: RequestContext
+  /** The query as it was sent, without its `?`. */
+  readonly search: string
+  /** The JSON body as it was sent. */
+  readonly bytes: Buffer
+  readonly #exchange: Exchange
+
+  constructor(
+    exchange: Exchange,
+    params: Readonly<Record<string, string>>,
+    search: string,
+    bytes: Buffer,
+  ) {
+    this.#exchange = exchange
+    this.search = search
+    this.bytes = bytes
+    this.method = exchange.request.method ?? ''
+    this.params = params
+    this.headers = exchange.request.headers
+    this.body = parseJson(bytes)
+    this.context = exchange.context
+  }
+
+  get query(): URLSearchParams {
+    return new URLSearchParams(this.search)
+  }
+
+  get upload(): Readable {
+    return openUpload(this.#exchange.request, () => this.#exchange.continue())
+  }
+
+  get signal(): AbortSignal {
+    return this.#exchange.signal
+  }
+
+  get isEnded(): boolean {
+    return this.#exchange.isEnded
+  }
+
+  get signed(): SignedRequest {
+    return signedRequest(this.#exchange.request, this.bytes)
+  }
+
+  log(line: Line, requestId?: string): void {
+    this.#exchange.log(line, requestId)
+  }
+}
+
+function signedRequest(request: IncomingMessage, bytes: Buffer): SignedRequest {
+  const { headers } = request
+  const text = (name: string) => String(headers[name] ?? '')
+  return {
+    header: headers['x-signature'] === undefined ? undefined : text('x-signature'),
+    method: request.method ?? '',
+    url: request.url ?? '',
+    requestIdHeader: text('x-request-id'),
+    bodySha256:
+      request.method === 'PUT'
+        ? text('x-apk-sha256')
+        : createHash('sha256').update(bytes).digest('hex'),
+  }
+}

@@ -1,0 +1,61 @@
+/** What is refused before any route is asked: requests that two parsers could read differently. */
+import type { IncomingMessage } from 'node:http'
+import { AppError } from '../domain/errors.ts'
+
+/** Headers that count once: of two, Node silently keeps the first, a proxy may keep the second. */
+const SINGLE_HEADERS = new Set(['host', 'authorization', 'x-device-token', 'content-type'])
+
+/** By length: whether one of them has it. Spares most others the lower case. */
+const HAVE_LENGTH = Array.from({ length: 16 }, (_, length) =>
+  [...SINGLE_HEADERS].some((name) => name.length === length),
+)
+
+const MAX_HEADERS = 64
+
+/** uri-host and port (RFC 9110, section 7.2), the characters of them. May be empty. */
+const HOST = /^[\w.~!$&'()*+,;=:[\]%-]*$/
+
+/** The refusal, or undefined for a request that is well formed. */
+export function refuseMalformed(request: IncomingMessage): AppError | undefined {
+  if (request.rawHeaders.length > 2 * MAX_HEADERS) {
+    return new AppError('headers_too_large', `A request may have at most ${MAX_HEADERS} headers.`)
+  }
+  const { httpVersion } = request
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') {
+    return new AppError('bad_request', 'Speak HTTP/1.1.')
+  }
+  const transferEncoding = request.headers['transfer-encoding']
+  if (transferEncoding !== undefined) {
+    if (httpVersion !== '1.1') {
+      return new AppError('bad_request', 'Transfer-Encoding needs HTTP/1.1.')
+    }
+    if (transferEncoding.toLowerCase() !== 'chunked') {
+      return new AppError('transfer_encoding', 'The only transfer encoding served is chunked.')
+    }
+  }
+  const repeated = repeatedHeader(request.rawHeaders)
+  if (repeated !== undefined) {
+    return new AppError('bad_request', `The header ${repeated} was sent twice. Send it once.`)
+  }
+  const { host } = request.headers
+  if (host === undefined ? httpVersion === '1.1' : !HOST.test(host)) {
+    return new AppError('bad_request', 'Send a Host header with the name or address of this host.')
+  }
+  if (!request.url?.startsWith('/')) {
+    return new AppError('bad_path', 'The request target must be a path that starts with a slash.')
+  }
+  return undefined
+}
+
+function repeatedHeader(rawHeaders: readonly string[]): string | undefined {
+  let seen = ''
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const raw = rawHeaders[index] ?? ''
+    if (HAVE_LENGTH[raw.length] !== true) continue
+    const name = raw.toLowerCase()
+    if (!SINGLE_HEADERS.has(name)) continue
+    if (seen.includes(`${name},`)) return name
+    seen += `${name},`
+  }
+  return undefined
+}

@@ -1,0 +1,52 @@
+/** Waiting with an end: timers that leave nothing behind. */
+
+/** Resolves after `ms`, or at once when `signal` aborts; never rejects. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted || ms <= 0) return Promise.resolve()
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal?.addEventListener('abort', done)
+  })
+}
+
+/** As `work` settles; after `ms` (at once when less than 0) rejects with `refusal()`, while the work goes on. */
+export function withTimeout<T>(work: Promise<T>, ms: number, refusal: () => Error): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(refusal()), Math.max(0, ms)) // Node 24 warns of less than 0
+    work.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}
+
+/** Never twice at once: who asks while it is under way has the outcome of that one. */
+export function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined
+  return () => {
+    running ??= work().finally(() => {
+      running = undefined
+    })
+    return running
+  }
+}
+
+/** Waits for `work`, at most `ms`, or until `signal` aborts; rejects as it does when it fails within that time. */
+export async function waitAtMost(
+  work: Promise<unknown>,
+  ms: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  const over = new AbortController()
+  const end = () => over.abort()
+  if (signal?.aborted) end()
+  signal?.addEventListener('abort', end)
+  try {
+    await Promise.race([work, sleep(ms, over.signal)])
+  } finally {
+    signal?.removeEventListener('abort', end)
+    end()
+  }
+}

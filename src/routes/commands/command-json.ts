@@ -1,0 +1,91 @@
+/** A command as admins see it. */
+
+import type { CommandEventRow, CommandRow } from '../../db/commands/commands.ts'
+import { type AskedAt, type SenderTrouble, statusAt, verdictAt } from '../../domain/command.ts'
+
+/** What waits for a sender that is paused is paused itself, though no push of its own has failed. */
+export function pausedWith(command: CommandRow, trouble: SenderTrouble | undefined): CommandRow {
+  const isWaiting = command.pushState === 'waiting' || command.pushState === 'backoff'
+  const lacksResult = command.outcome === null && command.state !== 'cancelled'
+  const isHeld =
+    trouble?.kind === 'paused' && trouble.since < command.expiresAt && isWaiting && lacksResult
+  return isHeld ? { ...command, pushState: 'paused' } : command
+}
+
+/** What POST /admin/command answers with. */
+export function acceptedJson(command: CommandRow, isDuplicate: boolean) {
+  return {
+    request_id: command.requestId,
+    device_id: command.deviceId,
+    alias: command.alias,
+    action: command.action,
+    status: statusAt(command, command.now),
+    push: pushJson(command),
+    expires_at: command.expiresAt.toISOString(),
+    duplicate: isDuplicate,
+  }
+}
+
+export function commandJson(command: CommandRow) {
+  return {
+    request_id: command.requestId,
+    device_id: command.deviceId,
+    alias: command.alias,
+    action: command.action,
+    params: command.params,
+    admin: command.admin,
+    status: statusAt(command, command.now),
+    push: pushJson(command),
+    attempt: command.attempt,
+    created_at: command.createdAt.toISOString(),
+    expires_at: command.expiresAt.toISOString(),
+    ended_at: timeJson(command.endedAt),
+    delivered_at: timeJson(command.deliveredAt),
+    deliveries: command.deliveries,
+    result: resultJson(command),
+  }
+}
+
+export function storyJson(
+  command: CommandRow,
+  timeline: readonly CommandEventRow[],
+  asked: Omit<AskedAt, 'now'>,
+) {
+  return {
+    ...commandJson(command),
+    timeline: timeline.map((event) => ({
+      at: event.at.toISOString(),
+      stage: event.stage,
+      code: event.code,
+      instance: event.instance,
+      detail: event.detail,
+    })),
+    verdict: verdictAt(command, command, { ...asked, now: command.now }),
+  }
+}
+
+function pushJson(command: CommandRow) {
+  return {
+    state: command.pushState,
+    attempts: command.pushAttempts,
+    fcm_http_code: command.fcmHttpCode,
+    fcm_status: command.fcmStatus,
+  }
+}
+
+function resultJson(command: CommandRow) {
+  if (command.outcome === null) return null
+  return {
+    outcome: command.outcome,
+    message: command.resultMessage,
+    output: command.resultOutput,
+    exit_code: command.resultExitCode,
+    finished_at: timeJson(command.resultFinishedAt),
+    received_at: timeJson(command.resultAt),
+    late: command.isLateResult,
+  }
+}
+
+function timeJson(instant: Date | null): string | null {
+  return instant?.toISOString() ?? null
+}

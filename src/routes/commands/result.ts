@@ -1,0 +1,148 @@
+/**
+ * POST /v1/action-result: the addressed device says how a command went; the first result wins. The two
+ * /v1/devices/…/ack paths are the same operation for agents in the field.
+ */
+
+import type { CommandResultStore } from '../../db/commands/results.ts'
+import { OUTCOMES, type Outcome } from '../../domain/command.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
+import type { LiveDevice } from '../../domain/identity.ts'
+import { isRequestId, REQUEST_ID } from '../../domain/ids.ts'
+import { parseInstant } from '../../domain/instants.ts'
+import { asObject, type Fields, field } from '../../http/fields.ts'
+import { type BaseRequest, type DeviceRoute, json, type Proven } from '../../http/route.ts'
+import { replaceUnsafe } from '../../lib/text.ts'
+import { readWord } from '../../lib/word.ts'
+import type { Denial } from '../../security/denial.ts'
+
+export interface ActionResultDeps {
+  /** The refusal of a signature that does not hold, or lacks where it is required. */
+  readonly resultDenial: (request: BaseRequest['signed'], device: LiveDevice) => Denial | undefined
+  readonly results: CommandResultStore
+  /** A command has ended. */
+  readonly commandChanged: (requestId: string) => void
+}
+
+const MAX_TEXT_LENGTH = 2_000
+const MAX_BODY_BYTES = 64 * 1024
+const INT4_MAX = 2_147_483_647
+
+/** What an outcome may be called: also the words of agents in the field. */
+const OUTCOME_OF: ReadonlyMap<string, Outcome> = new Map([
+  ...OUTCOMES.map((outcome) => [outcome, outcome] as const),
+  ['ok', 'success'],
+  ['error', 'failure'],
+  ['failed', 'failure'],
+])
+const WORDS = [...OUTCOME_OF.keys()]
+
+export function actionEndedRoute(deps: ActionResultDeps): DeviceRoute {
+  return resultRoute(deps, '/v1/action-result')
+}
+
+/** The folded form: agents with an empty id ask for /v1/devices//ack. */
+export function ackRoute(deps: ActionResultDeps): DeviceRoute {
+  return resultRoute(deps, '/v1/devices/ack')
+}
+
+export function deviceAckRoute(deps: ActionResultDeps): DeviceRoute {
+  return resultRoute(deps, '/v1/devices/{device_id}/ack')
+}
+
+function resultRoute(deps: ActionResultDeps, path: string): DeviceRoute {
+  return {
+    method: 'POST',
+    path,
+    guard: 'device',
+    body: MAX_BODY_BYTES,
+    async handle(request) {
+      const denial = deps.resultDenial(request.signed, request)
+      if (denial !== undefined) throw denial
+      const addressed = request.params['device_id']
+      if (addressed !== undefined && addressed.toLowerCase() !== request.deviceId) {
+        throw new AppError('device_unknown', 'This path names another device than the token does.')
+      }
+      return ingest(deps, request, asObject(request.body))
+    },
+  }
+}
+
+async function ingest(
+  deps: ActionResultDeps,
+  request: BaseRequest & Proven['device'],
+  body: Fields,
+) {
+  const requestId = readRequestId(body)
+  const outcome = readOutcome(body)
+  const { context } = request
+  const recorded = await deps.results.record({
+    requestId,
+    deviceId: request.deviceId,
+    outcome,
+    message: readText(body, 'message'),
+    output: readText(body, 'output'),
+    exitCode: readExitCode(body),
+    finishedAt: readFinishedAt(body),
+    httpRequestId: context.ingressId,
+  })
+  if (recorded.kind === 'unknown') {
+    throw new AppError('command_unknown', 'No command of this device has this request_id.')
+  }
+  const isDuplicate = recorded.kind === 'duplicate'
+  context.requestId = requestId
+  deps.commandChanged(requestId)
+  if (recorded.kind === 'recorded' && recorded.hasExpired) {
+    request.log({
+      event: 'command.expired',
+      fields: { action: recorded.action, admin: recorded.admin, reason: 'ttl' },
+    })
+  }
+  return json(
+    200,
+    { ok: true, duplicate: isDuplicate, request_id: requestId },
+    {
+      event: 'action_result.ingest',
+      fields: {
+        action: recorded.action,
+        outcome,
+        duplicate: isDuplicate,
+        late: recorded.isLate,
+        http_request_id: context.ingressId,
+      },
+    },
+  )
+}
+
+function readRequestId(body: Fields): string {
+  const id = field(body, 'request_id') ?? field(body, 'correlation_id')
+  if (id === undefined) throw invalidField('request_id', 'is required')
+  if (typeof id !== 'string' || !isRequestId(id)) {
+    throw invalidField('request_id', `must match ${REQUEST_ID.source}`)
+  }
+  return id
+}
+
+function readOutcome(body: Fields): Outcome {
+  const word = readWord(field(body, 'outcome') ?? field(body, 'status'), WORDS)
+  const outcome = OUTCOME_OF.get(word ?? '')
+  if (outcome === undefined) throw invalidField('outcome', `must be one of ${OUTCOMES.join(', ')}`)
+  return outcome
+}
+
+/** Cut, not refused; what is unsafe for a terminal, or for PostgreSQL, becomes U+FFFD. */
+function readText(body: Fields, name: string): string | null {
+  const value = field(body, name)
+  if (typeof value !== 'string') return null
+  return replaceUnsafe(value.slice(0, MAX_TEXT_LENGTH))
+}
+
+function readExitCode(body: Fields): number | null {
+  const value = field(body, 'exit_code')
+  const isCode = Number.isInteger(value) && Math.abs(Number(value)) <= INT4_MAX
+  return isCode ? Number(value) : null
+}
+
+function readFinishedAt(body: Fields): Date | null {
+  const value = field(body, 'finished_at')
+  return typeof value === 'string' ? (parseInstant(value) ?? null) : null
+}

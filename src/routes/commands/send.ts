@@ -1,0 +1,233 @@
+/** POST /admin/command: a command is durable first, then pushed; the answer waits a little for the first push. */
+import { createHash } from 'node:crypto'
+import type { CommandRow, CommandStore, DeviceRef } from '../../db/commands/commands.ts'
+import type { SenderTrouble } from '../../domain/command.ts'
+import { isReservedParamName } from '../../domain/command-message.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
+import { ALIAS, isAlias, isRequestId, isUuid, REQUEST_ID } from '../../domain/ids.ts'
+import {
+  asObject,
+  type Fields,
+  field,
+  idempotencyKey,
+  intField,
+  isObject,
+  queryInt,
+  refuseUnsafe,
+  requiredString,
+} from '../../http/fields.ts'
+import { type AdminRoute, type BaseRequest, httpRequestId, json } from '../../http/route.ts'
+import { readUntil } from '../../lib/notifier.ts'
+import { LINES } from '../../lib/text.ts'
+import { acceptedJson, pausedWith } from './command-json.ts'
+
+export interface CommandDeps {
+  readonly commands: Pick<CommandStore, 'accept' | 'find'>
+  /** COMMAND_ACTIONS. */
+  readonly actions: readonly string[]
+  readonly isPushOn: boolean
+  /** Of this replica. */
+  readonly senderTrouble: () => SenderTrouble | undefined
+  readonly instance: string
+  readonly wakeDispatcher: () => void
+  /** Resolves at news of the command, at the latest after `timeoutMs`. */
+  readonly waitForChange: (
+    requestId: string,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ) => Promise<void>
+  /** As readUntil takes one. */
+  readonly tryAcquireWait: () => (() => void) | undefined
+  readonly nowMs: () => number
+}
+
+const TTL_S = { min: 30, max: 604_800 } as const
+const DEFAULT_TTL_S = 86_400
+const WAIT_MS = { min: 0, max: 10_000 } as const
+const DEFAULT_WAIT_MS = 1_500
+const PARAM_NAME = /^[a-z][a-z0-9_]{0,63}$/
+const MAX_PARAMS_BYTES = 3_000
+
+export function commandRoute(deps: CommandDeps): AdminRoute {
+  return {
+    method: 'POST',
+    path: '/admin/command',
+    guard: 'admin',
+    scopes: ['command'],
+    takes: {
+      query: ['wait_ms'],
+      fields: ['device_id', 'alias', 'action', 'params', 'request_id', 'ttl_s'],
+    },
+    body: 16 * 1024,
+    async handle(request) {
+      const body = asObject(request.body)
+      const { context, admin } = request
+      const device = readDevice(body)
+      const action = readAction(body, deps.actions)
+      const params = readParams(body)
+      const key = readKey(body, request)
+      const waitMs = queryInt(request.query, 'wait_ms', WAIT_MS, DEFAULT_WAIT_MS)
+
+      const outcome = await deps.commands.accept(device, {
+        requestId: key.id,
+        action,
+        params,
+        contentHash: contentHash(action, params),
+        admin,
+        ttlS: intField(body, 'ttl_s', TTL_S, DEFAULT_TTL_S),
+        ip: context.ip,
+        instance: deps.instance,
+        isPushOn: deps.isPushOn,
+      })
+      if (!('command' in outcome)) throw refusal(outcome.kind, key)
+
+      const { command, kind } = outcome
+      // Without a key nobody asked for a repeat: another command that was meant would be dropped in silence.
+      if (kind === 'repeated' && !key.isGiven) throw refusal('conflict', key)
+      context.requestId = command.requestId
+      context.deviceId = command.deviceId
+      context.alias = command.alias
+      if (kind === 'repeated') {
+        return json(200, acceptedJson(pausedWith(command, deps.senderTrouble()), true))
+      }
+
+      request.log({
+        event: 'dispatch.request',
+        fields: {
+          action,
+          fcm_http_code: null,
+          fcm_status: null,
+          dispatch_latency_ms: null,
+          admin,
+          http_request_id: httpRequestId(context),
+        },
+      })
+      deps.wakeDispatcher()
+      const latest = await firstAttempt(deps, command, waitMs, request.signal)
+      return json(202, acceptedJson(latest, false))
+    },
+  }
+}
+
+/**
+ * The command after its first push attempt, or as last known when the wait is over, too many wait, or the database is
+ * away: it is durable.
+ */
+async function firstAttempt(
+  deps: CommandDeps,
+  command: CommandRow,
+  waitMs: number,
+  signal: AbortSignal,
+): Promise<CommandRow> {
+  const asItStands = (row: CommandRow) => pausedWith(row, deps.senderTrouble())
+  let latest = asItStands(command)
+  if (waitMs === 0 || !isFirstPushPending(latest)) return latest
+  try {
+    return await readUntil({
+      async read() {
+        latest = asItStands((await deps.commands.find(command.requestId)) ?? command)
+        return latest
+      },
+      isDone: (row) => !isFirstPushPending(row),
+      waitMs,
+      waitForChange: (timeoutMs) => deps.waitForChange(command.requestId, timeoutMs, signal),
+      tryAcquire: deps.tryAcquireWait,
+      signal,
+      nowMs: deps.nowMs,
+    })
+  } catch {
+    // A failed answer would be repeated, without a key as another command. The pool reported the database.
+    return latest
+  }
+}
+
+function isFirstPushPending(command: CommandRow): boolean {
+  return (
+    command.state === 'open' && (command.pushState === 'waiting' || command.pushState === 'sending')
+  )
+}
+
+interface Key {
+  readonly id: string
+  /** False: the ingress request_id took its place. */
+  readonly isGiven: boolean
+}
+
+function readKey(body: Fields, request: BaseRequest): Key {
+  const given = field(body, 'request_id') ?? idempotencyKey(request.headers)
+  if (given === undefined) return { id: request.context.ingressId, isGiven: false }
+  if (typeof given !== 'string' || !isRequestId(given)) {
+    throw invalidField('request_id', `must match ${REQUEST_ID.source}`)
+  }
+  return { id: given, isGiven: true }
+}
+
+function refusal(kind: 'conflict' | 'device_unknown' | 'device_deleted', key: Key): AppError {
+  switch (kind) {
+    case 'conflict':
+      return new AppError(
+        'request_id_conflict',
+        key.isGiven
+          ? `Another command has the request_id ${key.id}. Send a new one for a new command.`
+          : `A command already has the X-Request-ID ${key.id} as its request_id. Send a new X-Request-ID, or a request_id in the body.`,
+      )
+    case 'device_unknown':
+      return new AppError('device_unknown', 'No device has this id or alias.')
+    case 'device_deleted':
+      return new AppError('device_deleted', 'This device was deleted.')
+  }
+}
+
+function readDevice(body: Fields): DeviceRef {
+  const deviceId = field(body, 'device_id')
+  const alias = field(body, 'alias')
+  if ((deviceId === undefined) === (alias === undefined)) {
+    throw invalidField('device_id', 'give either device_id or alias')
+  }
+  if (deviceId !== undefined && (typeof deviceId !== 'string' || !isUuid(deviceId))) {
+    throw invalidField('device_id', 'must be a UUID')
+  }
+  if (alias !== undefined && (typeof alias !== 'string' || !isAlias(alias))) {
+    throw invalidField('alias', `must match ${ALIAS.source}`)
+  }
+  return { deviceId: deviceId ?? null, alias: alias ?? null }
+}
+
+function readAction(body: Fields, actions: readonly string[]): string {
+  const action = requiredString(body, 'action', 64)
+  if (actions.includes(action)) return action
+  throw new AppError('action_unknown', `action must be one of ${actions.join(', ')}.`, {
+    errors: [{ field: 'action', message: `must be one of ${actions.join(', ')}` }],
+  })
+}
+
+function readParams(body: Fields): Readonly<Record<string, string>> {
+  const params = field(body, 'params')
+  if (params === undefined) return {}
+  if (!isObject(params)) throw invalidField('params', 'must be an object of strings')
+  let sizeBytes = 0
+  const entries = Object.entries(params).map(([name, value]) => {
+    if (!PARAM_NAME.test(name)) {
+      throw invalidField(`params.${name.slice(0, 64)}`, `names must match ${PARAM_NAME.source}`)
+    }
+    if (isReservedParamName(name)) {
+      throw invalidField(`params.${name}`, 'is reserved: we use this name, or FCM strips it')
+    }
+    if (typeof value !== 'string') throw invalidField(`params.${name}`, 'must be a string')
+    refuseUnsafe(`params.${name}`, value, LINES)
+    sizeBytes += Buffer.byteLength(name) + Buffer.byteLength(value)
+    return [name, value] as const
+  })
+  if (sizeBytes > MAX_PARAMS_BYTES) {
+    throw invalidField('params', `may have at most ${MAX_PARAMS_BYTES} bytes in all`)
+  }
+  return Object.fromEntries(entries)
+}
+
+/** The same action with the same params in any order is the same content. */
+function contentHash(action: string, params: Readonly<Record<string, string>>): Buffer {
+  const sorted = Object.entries(params).sort(([a], [b]) => (a < b ? -1 : 1))
+  return createHash('sha256')
+    .update(JSON.stringify([action, sorted]))
+    .digest()
+}

@@ -1,0 +1,138 @@
+/** GET and DELETE /admin/devices…: the fleet with its last status; never a secret. */
+
+import type { DeviceStore } from '../../db/devices/devices.ts'
+import type { DeviceRow } from '../../db/devices/lists.ts'
+import { AppError } from '../../domain/errors.ts'
+import { ALIAS, isUuid } from '../../domain/ids.ts'
+import { queryInt, queryString } from '../../http/fields.ts'
+import { PAGE_QUERY, pageOf, readPage } from '../../http/page.ts'
+import { type AdminRoute, type BaseRequest, json, NO_NAMES } from '../../http/route.ts'
+
+const DEVICE_PATH = '/admin/devices/{device_id}'
+const OFFLINE_FOR_S = { min: 0, max: 31_536_000 } as const
+
+interface ShowDeviceDeps {
+  /** DEVICE_OFFLINE_S. */
+  readonly offlineAfterS: number
+}
+
+export function listDevicesRoute(
+  deps: ShowDeviceDeps & { readonly devices: Pick<DeviceStore, 'list'> },
+): AdminRoute {
+  return {
+    method: 'GET',
+    path: '/admin/devices',
+    guard: 'admin',
+    scopes: ['read'],
+    takes: { query: ['alias', 'offline_for_s', ...PAGE_QUERY], fields: [] },
+    body: 0,
+    async handle({ query }) {
+      const page = readPage(query, 'devices', isUuid)
+      const offlineForS = query.has('offline_for_s')
+        ? queryInt(query, 'offline_for_s', OFFLINE_FOR_S, 0)
+        : null
+      const alias = queryString(query, 'alias', 64, ALIAS) ?? null
+      const read = await deps.devices.list(page, { alias, offlineForS })
+      const shown = pageOf(read, page, (row) => ({ at: row.createdAt, id: row.deviceId }))
+      const devices = shown.rows.map((row) => deviceJson(row, deps))
+      return json(200, { devices, next_cursor: shown.nextCursor })
+    },
+  }
+}
+
+export function readDeviceRoute(
+  deps: ShowDeviceDeps & { readonly devices: Pick<DeviceStore, 'find'> },
+): AdminRoute {
+  return {
+    method: 'GET',
+    path: DEVICE_PATH,
+    guard: 'admin',
+    scopes: ['read'],
+    takes: NO_NAMES,
+    body: 0,
+    async handle(request) {
+      const device = await deps.devices.find(deviceId(request))
+      if (device === undefined) throw deviceUnknown()
+      request.context.deviceId = device.deviceId
+      request.context.alias = device.alias
+      return json(200, deviceJson(device, deps))
+    },
+  }
+}
+
+export interface DeleteDeviceDeps {
+  readonly devices: Pick<DeviceStore, 'delete'>
+  readonly instance: string
+  /** A command has ended. */
+  readonly commandChanged: (requestId: string) => void
+}
+
+export function deleteDeviceRoute(deps: DeleteDeviceDeps): AdminRoute {
+  return {
+    method: 'DELETE',
+    path: DEVICE_PATH,
+    guard: 'admin',
+    scopes: ['admin'],
+    takes: NO_NAMES,
+    body: 0,
+    async handle(request) {
+      const id = deviceId(request)
+      const { context, admin } = request
+      const { requestId, ip } = context
+      const by = { admin, requestId, ip, instance: deps.instance }
+      const outcome = await deps.devices.delete(id, by, (alias, cancelled) => {
+        context.deviceId = id
+        context.alias = alias
+        for (const { requestId, action } of cancelled) {
+          const fields = { action, admin, reason: 'device_deleted' }
+          request.log({ event: 'command.cancelled', fields }, requestId)
+          deps.commandChanged(requestId)
+        }
+      })
+      if (outcome.kind === 'unknown') throw deviceUnknown()
+      if (outcome.kind === 'deleted') request.log({ event: 'device.delete', fields: { admin } })
+      return { kind: 'empty', status: 204 }
+    },
+  }
+}
+
+function deviceId(request: BaseRequest): string {
+  const id = request.params['device_id'] ?? ''
+  if (!isUuid(id)) throw deviceUnknown()
+  return id.toLowerCase()
+}
+
+function deviceUnknown(): AppError {
+  return new AppError('device_unknown', 'No device has this id.')
+}
+
+function deviceJson(device: DeviceRow, { offlineAfterS }: ShowDeviceDeps) {
+  return {
+    device_id: device.deviceId,
+    alias: device.alias,
+    hardware_id: device.hardwareId,
+    enrollment_no: device.enrollmentNo,
+    created_at: device.createdAt,
+    enrolled_at: device.enrolledAt,
+    deleted_at: device.deletedAt,
+    model: device.model,
+    manufacturer: device.manufacturer,
+    android_version: device.androidVersion,
+    sdk_int: device.sdkInt,
+    push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
+    last_seen_at: device.lastSeenAt,
+    offline_after_s: offlineAfterS,
+    last_status: {
+      status: device.status,
+      battery_pct: device.batteryPct,
+      network_type: device.networkType,
+      uptime_s: device.uptimeS === null ? null : Number(device.uptimeS),
+      plugged: device.isPlugged,
+      temp_c: device.tempC,
+      signal_dbm: device.signalDbm,
+      ram_used_mb: device.ramUsedMb,
+      app_version: device.appVersion,
+      agent_version: device.agentVersion,
+    },
+  }
+}

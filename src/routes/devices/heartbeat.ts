@@ -1,0 +1,164 @@
+/** POST /v1/heartbeat: a device says that it lives, and empties its mailbox. Answers once the heartbeat is durable. */
+
+import type { Mailbox, OpenCommand } from '../../db/commands/mailbox.ts'
+import type { DeviceStore } from '../../db/devices/devices.ts'
+import type {
+  HeartbeatItem,
+  HeartbeatResult,
+  StoredHeartbeat,
+} from '../../db/heartbeats/heartbeats.ts'
+import { AppError } from '../../domain/errors.ts'
+import { withFailedCall } from '../../domain/failed-call.ts'
+import type { DeviceVerdict } from '../../domain/identity.ts'
+import type { Pace } from '../../domain/pace.ts'
+import { asObject } from '../../http/fields.ts'
+import {
+  type BaseRequest,
+  type DeviceTokenRoute,
+  json,
+  type Proven,
+  type RequestContext,
+} from '../../http/route.ts'
+import type { GroupCommit } from '../../lib/group-commit.ts'
+import { withTimeout } from '../../lib/timeouts.ts'
+import { type ReadHeartbeat, readHeartbeat } from './heartbeat-body.ts'
+import { type PingDeps, recordPing } from './ping-result.ts'
+
+export interface HeartbeatDeps extends PingDeps {
+  readonly heartbeats: Pick<GroupCommit<HeartbeatItem, HeartbeatResult>, 'add'>
+  readonly mailbox: Mailbox
+  readonly devices: Pick<DeviceStore, 'offerPushToken'>
+  readonly refuseDevice: (verdict: Exclude<DeviceVerdict, { kind: 'live' }>) => Error
+  /** The command as FCM would have carried it, signed for this device; undefined where its secret is not configured. */
+  readonly sign: (
+    deviceId: string,
+    command: OpenCommand,
+  ) => Readonly<Record<string, string>> | undefined
+  /** Something may be due for push now. */
+  readonly wakeDispatcher: () => void
+  /** From the arrival of a heartbeat to its answer. */
+  readonly heartbeatDeadlineMs: number
+  /** Monotonic. */
+  readonly nowMs: () => number
+  readonly pace: Pick<Pace, 'stored' | 'nextS'>
+  readonly ingested: { add(): void }
+  readonly dedupHits: { add(): void }
+}
+
+type HeartbeatRequest = BaseRequest & Proven['device-token']
+
+/** A token that is alive and yet not recognized was replaced meanwhile: looked at once more, then our trouble. */
+const MAX_TRIES = 3
+
+export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
+  return {
+    method: 'POST',
+    path: '/v1/heartbeat',
+    guard: 'device-token',
+    body: 64 * 1024,
+    async handle(request) {
+      const startedAtMs = deps.nowMs()
+      const deadlineAtMs = startedAtMs + deps.heartbeatDeadlineMs
+      const read = readHeartbeat(asObject(request.body))
+      const { heartbeat } = read
+
+      const { context, tokenHash } = request
+      const item = { tokenHash, heartbeat, requestId: context.requestId }
+      const inDeadline = <T>(work: Promise<T>) =>
+        withTimeout(work, deadlineAtMs - deps.nowMs(), tooSlow)
+
+      const result = await deps.heartbeats.add(item)
+      const stored =
+        result.kind === 'stored' ? result : await inDeadline(storeJudged(deps, item, context))
+      const storedAtMs = deps.nowMs()
+      deps.pace.stored(storedAtMs - startedAtMs, storedAtMs)
+      context.deviceId = stored.deviceId
+      context.alias = stored.alias
+      if (stored.isDeduped) deps.dedupHits.add()
+      else deps.ingested.add()
+      const ignored = [...read.ignored]
+      if (stored.isClockIgnored) ignored.push(read.reportedAtField)
+      if (stored.isPushTokenOlder) ignored.push('fcm_token')
+      const hasMore =
+        heartbeat.pingRequestId !== null || stored.hasMail || stored.pushTokenOffer !== null
+      const commands = hasMore ? await inDeadline(finish(deps, request, read, stored, ignored)) : []
+
+      return json(
+        200,
+        {
+          ok: true,
+          deduped: stored.isDeduped,
+          next_heartbeat_s: deps.pace.nextS(stored.deviceId, storedAtMs),
+          commands,
+          ignored,
+        },
+        {
+          event: stored.isDeduped ? 'heartbeat.dedup' : 'heartbeat.ingest',
+          fields: {
+            status: heartbeat.status,
+            battery_pct: heartbeat.batteryPct,
+            network_type: heartbeat.networkType,
+            uptime_s: heartbeat.uptimeS,
+            ignored: ignored.length === 0 ? null : ignored,
+          },
+        },
+      )
+    },
+  }
+}
+
+/** Judges a token that the group's statement does not recognize, marks its first use, and stores the heartbeat then. */
+async function storeJudged(
+  deps: HeartbeatDeps,
+  item: HeartbeatItem,
+  context: RequestContext,
+): Promise<StoredHeartbeat> {
+  for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
+    const verdict = await deps.authenticateDevice(item.tokenHash)
+    if (verdict.kind !== 'unknown') {
+      context.deviceId = verdict.deviceId
+      context.alias = verdict.alias
+    }
+    if (verdict.kind !== 'live') throw deps.refuseDevice(verdict)
+    const result = await deps.heartbeats.add(item)
+    if (result.kind === 'stored') return result
+  }
+  throw new AppError('overloaded', 'The device is being enrolled anew. Try again.')
+}
+
+/** What few heartbeats need besides: a ping recorded, commands handed over, a push token taken. Answers the commands. */
+async function finish(
+  deps: HeartbeatDeps,
+  request: HeartbeatRequest,
+  read: ReadHeartbeat,
+  stored: StoredHeartbeat,
+  ignored: string[],
+): Promise<readonly Readonly<Record<string, string>>[]> {
+  const { heartbeat } = read
+  const { deviceId, pushTokenOffer } = stored
+  if (heartbeat.pingRequestId !== null) {
+    const isOurs = await recordPing(deps, request, heartbeat.pingRequestId, heartbeat.reportedAt)
+    if (!isOurs) ignored.push('ping_request_id')
+  }
+  // After the ping: a command that it ends is not handed over once more.
+  const commands = stored.hasMail ? await deps.mailbox.handOver(request.tokenHash) : []
+  // After the hand-over: the answer is under way before the push.
+  if (pushTokenOffer !== null && heartbeat.fcmToken !== null) {
+    const offer = { ...pushTokenOffer, fcmToken: heartbeat.fcmToken }
+    const device = { deviceId, tokenHash: request.tokenHash }
+    const isTaken = await deps.devices.offerPushToken(device, offer, request.context.requestId)
+    if (isTaken) deps.wakeDispatcher()
+    else ignored.push('fcm_token')
+  }
+  return commands
+    .map((command) => deps.sign(deviceId, command))
+    .filter((message) => message !== undefined)
+}
+
+function tooSlow(): AppError {
+  const message =
+    'The heartbeat may be stored, but not all that it asked for was done in time. Send it again.'
+  // Its own statements have limits of their own: which of them was under way is not known here.
+  const failedCall = { statement: null, cause: 'too_slow' }
+  return withFailedCall(new AppError('db_unavailable', message), failedCall)
+}

@@ -1,0 +1,168 @@
+/** POST /v1/register: an enrollment token becomes a device and its token, atomically; a lost answer can be asked for again. */
+
+import type {
+  Enrolled,
+  OnJudged,
+  Registration,
+  RegistrationOutcome,
+} from '../../db/enrollment/registration.ts'
+import type { EnrollmentTokenStore } from '../../db/enrollment/tokens.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
+import { type EnrollmentVerdict, noteEnrollment } from '../../domain/identity.ts'
+import { ALIAS, MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
+import { asObject, type Fields, intField, optionalString } from '../../http/fields.ts'
+import { type BaseRequest, type EnrollmentRoute, json } from '../../http/route.ts'
+import type { IssuedToken } from '../../security/tokens.ts'
+
+export interface RegisterDeps {
+  readonly register: (
+    registration: Registration,
+    onJudged: OnJudged,
+    isWanted: () => boolean,
+  ) => Promise<RegistrationOutcome>
+  /** Of a token whose registration cannot be read: its line names it all the same. */
+  readonly tokens: Pick<EnrollmentTokenStore, 'judge'>
+  readonly refuseEnrollment: (verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>) => Error
+  readonly issueDeviceToken: () => IssuedToken
+  /** Which HMAC_SECRET new enrollments are signed with. */
+  readonly hmacSecretId: string
+  readonly commandKey: (enrolled: Enrolled) => string
+  readonly newId: () => string
+  readonly now: () => Date
+  readonly heartbeatIntervalS: number
+  readonly instanceId: () => string | null
+}
+
+const MAX_TEXT_LENGTH = 128
+
+export function registerRoute(deps: RegisterDeps): EnrollmentRoute {
+  return {
+    method: 'POST',
+    path: '/v1/register',
+    guard: 'enrollment-token',
+    body: 16 * 1024,
+    async handle(request) {
+      const body = asObject(request.body)
+      const { context, tokenHash } = request
+      const issued = deps.issueDeviceToken()
+      const outcome = await loggedOnce(request, async (onJudged) => {
+        const asked = await readRegistration(deps, body, tokenHash, onJudged)
+        const registration = {
+          ...asked,
+          enrollmentTokenHash: tokenHash,
+          newDeviceId: deps.newId(),
+          deviceTokenHash: issued.hash,
+          hmacSecretId: deps.hmacSecretId,
+          requestId: context.requestId,
+          ip: context.ip,
+        }
+        return deps.register(registration, onJudged, () => !request.isEnded)
+      })
+      const enrolled = accepted(outcome, deps)
+      context.deviceId = enrolled.deviceId
+      context.alias = enrolled.alias
+      const reason = enrolled.kind === 'reissued' ? 'reissue' : null
+      request.log({
+        event: 'sec.token.consume',
+        fields: { reason, token_id: context.tokenId, admin: null },
+      })
+      return json(
+        enrolled.kind === 'created' ? 201 : 200,
+        {
+          device_id: enrolled.deviceId,
+          alias: enrolled.alias,
+          device_token: issued.token,
+          hmac_key: deps.commandKey(enrolled),
+          heartbeat_interval_s: deps.heartbeatIntervalS,
+          server_time: deps.now().toISOString(),
+          instance_id: deps.instanceId(),
+        },
+        {
+          event: 'register.success',
+          fields: { token_id: context.tokenId, result: enrolled.kind },
+        },
+      )
+    },
+    failLine(reason, statusCode, context) {
+      if (statusCode >= 500) return undefined
+      return { event: 'register.fail', fields: { token_id: context.tokenId, result: reason } }
+    },
+  }
+}
+
+/** Writes `register.request` once: as soon as the token is judged, at the latest when the work has ended without that. */
+async function loggedOnce<T>(
+  request: Pick<BaseRequest, 'context' | 'log'>,
+  work: (onJudged: OnJudged) => Promise<T>,
+): Promise<T> {
+  let isWritten = false
+  const write = () => {
+    if (isWritten) return
+    isWritten = true
+    const { tokenId } = request.context
+    request.log({ event: 'register.request', fields: { token_id: tokenId, result: null } })
+  }
+  try {
+    return await work((verdict) => {
+      noteEnrollment(verdict, request.context)
+      write()
+    })
+  } finally {
+    write()
+  }
+}
+
+/** What the body says; where it cannot be meant, the token is looked up for the lines before that is thrown. */
+async function readRegistration(
+  { tokens }: Pick<RegisterDeps, 'tokens'>,
+  body: Fields,
+  tokenHash: Buffer,
+  onJudged: OnJudged,
+) {
+  try {
+    const alias = optionalString(body, 'alias', 64, ALIAS) ?? null
+    return { ...readDescription(body), alias }
+  } catch (error) {
+    await tokens.judge(tokenHash).then(onJudged, () => {}) // the answer does without
+    throw error
+  }
+}
+
+/** The enrolled device; throws the refusal that the outcome asks for. */
+function accepted(
+  outcome: RegistrationOutcome,
+  deps: Pick<RegisterDeps, 'refuseEnrollment'>,
+): Enrolled {
+  switch (outcome.kind) {
+    case 'refused':
+      throw deps.refuseEnrollment(outcome.verdict)
+    case 'alias_missing':
+      throw invalidField('alias', 'is required: this enrollment token is bound to no alias')
+    case 'alias_mismatch':
+      throw new AppError(
+        'alias_mismatch',
+        `This enrollment token is bound to ${outcome.boundAlias}. Register that alias, or leave it out.`,
+      )
+    case 'alias_taken':
+      throw new AppError(
+        'alias_taken',
+        `A live device holds ${outcome.alias}. Re-enroll it with a token bound to that alias, or delete it.`,
+      )
+    default:
+      return outcome
+  }
+}
+
+function readDescription(body: Fields) {
+  const text = (name: string) => optionalString(body, name, MAX_TEXT_LENGTH) ?? null
+  const sdkInt = intField(body, 'sdk_int', { min: 0, max: 10_000 }, 0)
+  return {
+    hardwareId: text('hardware_id'),
+    fcmToken: optionalString(body, 'fcm_token', MAX_FCM_TOKEN_LENGTH) || null,
+    appVersion: text('app_version'),
+    model: text('model'),
+    manufacturer: text('manufacturer'),
+    androidVersion: text('android_version'),
+    sdkInt: sdkInt === 0 ? null : sdkInt,
+  }
+}

@@ -1,0 +1,252 @@
+/** POST, GET and DELETE /v1/enroll-tokens: admins issue, list and revoke enrollment tokens. */
+import { createHash } from 'node:crypto'
+import type { Batch } from '../../db/enrollment/batches.ts'
+import type { EnrollmentTokenStore, NewEnrollmentToken } from '../../db/enrollment/tokens.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
+import { ALIAS, isAlias, isUuid } from '../../domain/ids.ts'
+import {
+  asObject,
+  type Fields,
+  field,
+  idempotencyKey,
+  intField,
+  optionalText,
+  queryEnum,
+  queryString,
+} from '../../http/fields.ts'
+import { PAGE_QUERY, pageOf, readPage } from '../../http/page.ts'
+import { type AdminRoute, type BaseRequest, json, NO_NAMES } from '../../http/route.ts'
+import type { ReachedLimit } from '../../security/denial.ts'
+import type { BatchTokens } from '../../security/tokens.ts'
+
+export interface CreateEnrollTokensDeps {
+  readonly tokens: Pick<EnrollmentTokenStore, 'issue'>
+  readonly batchTokens: BatchTokens
+  readonly newId: () => string
+  /** Tokens that one admin may create in a sliding hour. */
+  readonly maxPerHour: number
+  readonly rateLimited: (reached: ReachedLimit) => Error
+}
+
+const PATH = '/v1/enroll-tokens'
+const TOKEN_PATH = '/v1/enroll-tokens/{token_id}'
+const MAX_BATCH = 100
+const STATUSES = ['active', 'exhausted', 'expired', 'revoked'] as const
+
+export function createEnrollTokensRoute(deps: CreateEnrollTokensDeps): AdminRoute {
+  return {
+    method: 'POST',
+    path: PATH,
+    guard: 'admin',
+    scopes: ['enroll'],
+    takes: { query: [], fields: ['aliases', 'expires_in_sec', 'uses_allowed', 'note'] },
+    body: 16 * 1024,
+    async handle(request) {
+      const asked = readBatch(asObject(request.body))
+      const { aliases, usesAllowed } = asked
+      const idempotency = idempotencyKey(request.headers)
+      const seed = deps.batchTokens.newSeed()
+      const made = aliases.map((alias, index) => {
+        const { token, hash } = deps.batchTokens.issue(seed, index)
+        const row: NewEnrollmentToken = { tokenId: deps.newId(), tokenHash: hash, alias }
+        return { token, row }
+      })
+      const batch =
+        idempotency === undefined
+          ? undefined
+          : { idempotencyKey: idempotency, contentHash: contentHash(asked), seed }
+      const { admin, context } = request
+      const outcome = await deps.tokens.issue(
+        made.map(({ row }) => row),
+        {
+          ...asked,
+          admin,
+          requestId: context.requestId,
+          ip: context.ip,
+          maxPerHour: deps.maxPerHour,
+          batch,
+        },
+      )
+      switch (outcome.kind) {
+        case 'rate_limited':
+          throw deps.rateLimited(reachedBy(aliases.length, deps.maxPerHour, outcome))
+        case 'conflict':
+          throw conflict('Another batch has this Idempotency-Key. Send a new one for new tokens.')
+        case 'repeated': {
+          const tokens = remade(deps, outcome.batch)
+          logEach(request, tokens, 'repeat')
+          return json(200, { tokens, duplicate: true })
+        }
+        case 'issued': {
+          const tokens = made.map(({ token, row }) => ({
+            token_id: row.tokenId,
+            alias: row.alias,
+            token,
+            expires_at: outcome.expiresAt,
+            uses_allowed: usesAllowed,
+          }))
+          logEach(request, tokens, null)
+          return json(201, { tokens, duplicate: false })
+        }
+      }
+    },
+  }
+}
+
+function logEach(
+  request: BaseRequest & { readonly admin: string },
+  tokens: readonly { readonly token_id: string }[],
+  reason: 'repeat' | null,
+): void {
+  for (const { token_id } of tokens) {
+    const fields = { reason, token_id: token_id.slice(-4), admin: request.admin }
+    request.log({ event: 'sec.token.create', fields })
+  }
+}
+
+/** A batch that was made before, with its tokens: they are stored nowhere, but can be made again. */
+function remade({ batchTokens }: CreateEnrollTokensDeps, { seed, tokens }: Batch) {
+  return tokens.map(({ tokenId, tokenHash, alias, expiresAt, usesAllowed }, index) => {
+    const token = batchTokens.remake(seed, index, tokenHash)
+    if (token === undefined) {
+      throw conflict(
+        'This batch was made with an HMAC_SECRET that is gone, and cannot be shown again. Revoke it, and send a new Idempotency-Key.',
+      )
+    }
+    return { token_id: tokenId, alias, token, expires_at: expiresAt, uses_allowed: usesAllowed }
+  })
+}
+
+function conflict(message: string): AppError {
+  return new AppError('request_id_conflict', message)
+}
+
+/** With the defaults in their places: what is left out is the same as what they say. */
+function contentHash({ aliases, expiresInS, usesAllowed, note }: AskedBatch): Buffer {
+  return createHash('sha256')
+    .update(JSON.stringify([aliases, expiresInS, usesAllowed, note]))
+    .digest()
+}
+
+export function listEnrollTokensRoute(deps: {
+  readonly tokens: Pick<EnrollmentTokenStore, 'list'>
+}): AdminRoute {
+  return {
+    method: 'GET',
+    path: PATH,
+    guard: 'admin',
+    scopes: ['enroll', 'read'],
+    takes: { query: ['status', 'alias', ...PAGE_QUERY], fields: [] },
+    body: 0,
+    async handle({ query }) {
+      const page = readPage(query, 'tokens', isUuid)
+      const status = queryEnum(query, 'status', STATUSES) ?? null
+      const alias = queryString(query, 'alias', 64, ALIAS) ?? null
+      const read = await deps.tokens.list(page, { status, alias })
+      const { rows, nextCursor } = pageOf(read, page, (row) => ({
+        at: row.issuedAt,
+        id: row.tokenId,
+      }))
+      const tokens = rows.map((row) => ({
+        token_id: row.tokenId,
+        alias: row.alias,
+        status: row.status,
+        uses_allowed: row.usesAllowed,
+        uses_consumed: row.usesConsumed,
+        issued_at: row.issuedAt,
+        expires_at: row.expiresAt,
+        revoked_at: row.revokedAt,
+        issued_by: row.issuedBy,
+        note: row.note,
+      }))
+      return json(200, { tokens, next_cursor: nextCursor })
+    },
+  }
+}
+
+export function revokeEnrollTokenRoute(deps: {
+  readonly tokens: Pick<EnrollmentTokenStore, 'revoke'>
+}): AdminRoute {
+  return {
+    method: 'DELETE',
+    path: TOKEN_PATH,
+    guard: 'admin',
+    scopes: ['enroll'],
+    takes: NO_NAMES,
+    body: 0,
+    async handle(request) {
+      const { context, admin } = request
+      const tokenId = (request.params['token_id'] ?? '').toLowerCase()
+      const outcome = isUuid(tokenId)
+        ? await deps.tokens.revoke(tokenId, {
+            admin,
+            requestId: context.requestId,
+            ip: context.ip,
+          })
+        : 'unknown'
+      switch (outcome) {
+        case 'unknown':
+          throw new AppError('token_not_found', 'No enrollment token has this id.')
+        case 'exhausted':
+        case 'expired':
+          throw new AppError('token_not_active', `This enrollment token is ${outcome} already.`)
+        case 'revoked':
+        case 'already_revoked':
+          request.log({
+            event: 'sec.token.revoke',
+            fields: { reason: null, token_id: tokenId.slice(-4), admin },
+          })
+          return { kind: 'empty', status: 204 }
+      }
+    },
+  }
+}
+
+function reachedBy(
+  wanted: number,
+  limit: number,
+  { used, retryAfterS }: { readonly used: number; readonly retryAfterS: number },
+): ReachedLimit {
+  return {
+    name: 'tokens_per_hour',
+    limit,
+    used,
+    counts: 'enrollment tokens of this admin within an hour',
+    retryAfterS,
+    advice:
+      wanted > limit
+        ? `${wanted} at once never fit: ask for at most ${limit}.`
+        : `${wanted} more fit in ${retryAfterS} s.`,
+  }
+}
+
+interface AskedBatch {
+  /** null: unbound. */
+  readonly aliases: readonly (string | null)[]
+  readonly expiresInS: number
+  readonly usesAllowed: number
+  readonly note: string | null
+}
+
+function readBatch(body: Fields): AskedBatch {
+  return {
+    aliases: readAliases(body),
+    expiresInS: intField(body, 'expires_in_sec', { min: 60, max: 2_592_000 }, 2_700),
+    usesAllowed: intField(body, 'uses_allowed', { min: 1, max: 1_000 }, 1),
+    note: optionalText(body, 'note', 500) ?? null,
+  }
+}
+
+function readAliases(body: Fields): readonly (string | null)[] {
+  const list = field(body, 'aliases')
+  if (!Array.isArray(list) || list.length < 1 || list.length > MAX_BATCH) {
+    throw invalidField('aliases', `must be a list of 1 to ${MAX_BATCH} aliases; null for unbound`)
+  }
+  const aliases = list.map((alias: unknown) => {
+    if (alias === null || (typeof alias === 'string' && isAlias(alias))) return alias
+    throw invalidField('aliases', `each must match ${ALIAS.source} or be null`)
+  })
+  const bound = aliases.filter((alias) => alias !== null)
+  if (new Set(bound).size < bound.length) throw invalidField('aliases', 'names an alias twice')
+  return aliases
+}

@@ -1,0 +1,59 @@
+/** Floods of work: a few pieces behind each pause, first come first, and an end to every flood. */
+import t from 'tap'
+import { Throttle } from '../../src/lib/throttle.ts'
+
+/** A queue, and what ends the pause that it waits for; false: it waits for none. */
+function withPauses() {
+  const pauses: (() => void)[] = []
+  const queue = new Throttle((run) => pauses.push(run))
+  const endPause = () => {
+    const run = pauses.shift()
+    run?.()
+    return run !== undefined
+  }
+  return { queue, endPause }
+}
+
+t.test('two pieces behind each pause, first come first, and none before', async (t) => {
+  const { queue, endPause } = withPauses()
+  const done: number[] = []
+  for (let nth = 1; nth <= 5; nth += 1) queue.add(() => done.push(nth))
+  t.same(done, [])
+  for (const expected of [
+    [1, 2],
+    [1, 2, 3, 4],
+    [1, 2, 3, 4, 5],
+  ]) {
+    t.ok(endPause())
+    t.same(done, expected)
+  }
+  t.notOk(endPause(), 'who has nothing to do asks for no pause')
+})
+
+t.test('a flood takes more behind a pause, so that it ends', async (t) => {
+  const { queue, endPause } = withPauses()
+  let done = 0
+  for (let nth = 0; nth < 2_500; nth += 1) queue.add(() => (done += 1))
+  const perPause: number[] = []
+  for (let before = 0; endPause(); before = done) perPause.push(done - before)
+  t.equal(done, 2_500)
+  t.equal(perPause[0], 4)
+  t.equal(perPause.at(-2), 2)
+})
+
+t.test('work that adds work, and work after a rest, with real pauses', async (t) => {
+  const queue = new Throttle()
+  const done: string[] = []
+  await new Promise<void>((resolve) => {
+    queue.add(() => {
+      done.push('first')
+      queue.add(() => {
+        done.push('second')
+        resolve()
+      })
+    })
+    t.same(done, [])
+  })
+  await new Promise<void>((resolve) => queue.add(resolve))
+  t.same(done, ['first', 'second'])
+})

@@ -1,0 +1,396 @@
+/** Admins: who may do what, and the fleet, its tokens and its history as lists. */
+import t, { type Test } from 'tap'
+import type { TestResponse } from '../helpers/client.ts'
+import { connect } from '../helpers/database.ts'
+import type { LogLine } from '../helpers/lines.ts'
+import { ADMIN, startService } from '../helpers/service.ts'
+
+const SECOND_ADMIN = 'next-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
+const SCOPES = ['command', 'enroll', 'apk', 'metrics', 'read'] as const
+const JSON_TYPE = { 'content-type': 'application/json' }
+const UNKNOWN_ID = '018f0000-0000-7000-8000-000000000000'
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z$/
+
+/** Of an admin with this scope alone. */
+const scoped = (scope: string) => `${scope}-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n`
+
+const service = await startService(t, {
+  env: {
+    ADMIN_TOKENS: [
+      `tester=${ADMIN}`,
+      `tester-next=${SECOND_ADMIN}`,
+      ...SCOPES.map((scope) => `${scope}-only:${scope}=${scoped(scope)}`),
+    ].join(','),
+  },
+})
+const db = await connect(t, service.databaseUrl)
+const get = (path: string) => service.call('GET', path)
+const bodyOf = (method: string) => (method === 'POST' ? { body: {} } : {})
+
+/** All lines of the answered request, its terminal line last. */
+async function story({ requestId }: TestResponse): Promise<readonly LogLine[]> {
+  await service.lines.terminalOf(requestId)
+  return service.lines.all.filter((line) => line['request_id'] === requestId)
+}
+
+/** Every row of a list, read in pages of `limit`. */
+async function readAll<Row>(t: Test, path: string, name: string, limit: number): Promise<Row[]> {
+  const rows: Row[] = []
+  let cursor: string | null = null
+  do {
+    const after: string = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`
+    const { body } = await get(`${path}${path.includes('?') ? '&' : '?'}limit=${limit}${after}`)
+    t.ok(body[name].length <= limit)
+    t.ok(cursor === null || body[name].length > 0, 'a cursor leads to rows')
+    rows.push(...body[name])
+    cursor = body.next_cursor
+  } while (cursor !== null)
+  return rows
+}
+
+t.test('a scope opens its own routes and no others', async (t) => {
+  for (const [method, path, ...scopes] of [
+    ['POST', '/v1/enroll-tokens', 'enroll'],
+    ['GET', '/v1/enroll-tokens', 'enroll', 'read'],
+    ['DELETE', `/v1/enroll-tokens/${UNKNOWN_ID}`, 'enroll'],
+    ['POST', '/admin/command', 'command'],
+    ['GET', '/admin/commands', 'command', 'read'],
+    ['GET', '/admin/commands/none', 'command', 'read'],
+    ['DELETE', '/admin/commands/none', 'command'],
+    ['GET', '/admin/devices', 'read'],
+    ['GET', `/admin/devices/${UNKNOWN_ID}`, 'read'],
+    ['DELETE', `/admin/devices/${UNKNOWN_ID}`],
+    ['PUT', '/admin/apk/builds/none', 'apk'],
+    ['GET', '/admin/apk/builds', 'apk', 'read'],
+    ['GET', '/admin/apk/builds/none/download', 'apk', 'read'],
+    ['GET', '/v1/apk/download-latest', 'apk'],
+    ['GET', '/admin/audit', 'read'],
+    ['GET', '/metrics', 'metrics'],
+  ] as const) {
+    for (const scope of SCOPES) {
+      const response = await service.call(method, path, { token: scoped(scope), ...bodyOf(method) })
+      const isAllowed = (scopes as readonly string[]).includes(scope)
+      const what = `${scope}: ${method} ${path}`
+      t.equal(response.status === 401 || response.status === 403, !isAllowed, what)
+      if (isAllowed) continue
+      t.match(response, { status: 403, body: { code: 'forbidden' } }, what)
+      const denied = { event: 'sec.auth.denied', reason: 'scope', token_id: null }
+      const lines = await story(response)
+      t.match(
+        lines.find((line) => line.event.startsWith('sec.')),
+        denied,
+      )
+    }
+    const full = await service.call(method, path, bodyOf(method))
+    t.not(full.status, 401, path)
+    t.not(full.status, 403, path)
+  }
+})
+
+t.test('two tokens of one person work during a rotation, each under its name', async (t) => {
+  for (const [token, name] of [
+    [ADMIN, 'tester'],
+    [SECOND_ADMIN, 'tester-next'],
+  ] as const) {
+    const body = { aliases: [null] }
+    const response = await service.call('POST', '/v1/enroll-tokens', { token, body })
+    t.equal(response.status, 201)
+    t.match(await service.lines.terminalOf(response.requestId), {
+      event: 'http.request',
+      admin: name,
+    })
+    const { rows } = await db.query('select admin from audit_log where request_id = $1', [
+      response.requestId,
+    ])
+    t.same(rows, [{ admin: name }])
+  }
+  const unknown = await service.call('GET', '/admin/devices', { token: `${ADMIN}x` })
+  t.match(unknown, { status: 401, body: { code: 'token_unknown' } })
+  t.match(await story(unknown), [{ event: 'sec.auth.denied', reason: 'unknown', status_code: 401 }])
+})
+
+t.test('a device is shown with its last status and no secret', async (t) => {
+  const { deviceId, token } = await service.enroll('shown-1', {
+    hardware_id: 'H1',
+    model: 'R4S',
+    manufacturer: 'Acme',
+    android_version: '13',
+    sdk_int: 33,
+    fcm_token: 'fcm-1',
+  })
+  const path = `/admin/devices/${deviceId}`
+  t.match((await get(path)).body, { last_seen_at: null, enrollment_no: 1, deleted_at: null })
+  const status = { status: 'warn', battery_pct: 41, network_type: 'lte', uptime_s: 12_345_678 }
+  await service.call('POST', '/v1/heartbeat', { token, body: status })
+  const { body } = await get(path)
+  t.match(body, { device_id: deviceId, alias: 'shown-1', hardware_id: 'H1', model: 'R4S' })
+  t.match(body, { manufacturer: 'Acme', android_version: '13', sdk_int: 33, last_seen_at: TIME })
+  t.match(body.last_status, status)
+  t.match(body, { created_at: TIME, enrolled_at: TIME, offline_after_s: 1_500 })
+  t.same((await get(path.toUpperCase().replace('/ADMIN/DEVICES', '/admin/devices'))).body, body)
+  t.same((await get('/admin/devices?alias=shown-1')).body, { devices: [body], next_cursor: null })
+})
+
+t.test('devices are listed newest first, by alias, by silence and in pages', async (t) => {
+  const ids: string[] = []
+  for (const alias of ['page-1', 'page-2', 'page-3', 'page-4', 'page-5']) {
+    const { deviceId, token } = await service.enroll(alias)
+    ids.unshift(deviceId)
+    if (alias !== 'page-5') await service.call('POST', '/v1/heartbeat', { token, body: {} })
+  }
+  const silence =
+    'update device_status set last_seen_at = now() - make_interval(secs => $2) where device_id = $1'
+  await db.query(silence, [ids[3], 3_000])
+  await db.query(silence, [ids[2], 1_000])
+  const idsOf = (rows: readonly { device_id: string }[]) =>
+    rows.map((row) => row.device_id).filter((id) => ids.includes(id))
+
+  t.same(idsOf(await readAll(t, '/admin/devices', 'devices', 2)), ids)
+  t.same(idsOf(await readAll(t, '/admin/devices', 'devices', 500)), ids)
+  const offline = await readAll<{ device_id: string }>(
+    t,
+    '/admin/devices?offline_for_s=1500',
+    'devices',
+    1,
+  )
+  t.same(idsOf(offline), [ids[0], ids[3]], 'never seen, and silent for longer')
+  t.match((await get('/admin/devices?alias=page-2')).body.devices, [{ device_id: ids[3] }])
+  t.same((await get('/admin/devices?alias=nobody')).body, { devices: [], next_cursor: null })
+
+  await service.call('DELETE', `/admin/devices/${ids[3]}`)
+  for (const query of ['?offline_for_s=0', '?offline_for_s=1500', '?alias=page-2', '']) {
+    const left = idsOf(await readAll(t, `/admin/devices${query}`, 'devices', 2))
+    t.notOk(left.includes(ids[3] ?? ''), `a deleted one is not listed: ${query}`)
+  }
+  t.match((await get(`/admin/devices/${ids[3]}`)).body, { deleted_at: TIME }, 'but still found')
+})
+
+t.test('the audit log tells who did what, since when, newest first', async (t) => {
+  const { rows: clock } = await db.query('select now() as now')
+  const query = `/admin/audit?since=${encodeURIComponent(clock[0].now.toISOString())}`
+  const issued = await service.call('POST', '/v1/enroll-tokens', {
+    token: SECOND_ADMIN,
+    body: { aliases: ['audit-1', 'audit-2', 'audit-3'] },
+    headers: { 'x-request-id': 'audit-1' },
+  })
+  const { tokens } = issued.body
+  const headers = { 'x-request-id': 'audit-2' }
+  await service.call('POST', '/v1/register', { token: tokens[0].token, body: {}, headers })
+  const mine = async (path: string, limit: number) =>
+    (await readAll<Record<string, string>>(t, path, 'audit', limit)).filter((row) =>
+      /^audit-\d$/.test(row['request_id'] ?? ''),
+    )
+  const rows = await mine(query, 1)
+  t.same(
+    rows.map((row) => [row['admin'], row['what']]),
+    [
+      [null, 'device.created'],
+      ['tester-next', 'enrollment_token.create'],
+      ['tester-next', 'enrollment_token.create'],
+      ['tester-next', 'enrollment_token.create'],
+    ],
+  )
+  t.match(rows[3], { request_id: 'audit-1', ip: '127.0.0.1', at: TIME })
+  const subjects = rows.slice(1).map((row) => row['subject'])
+  t.same(subjects.sort(), tokens.map((row: { token_id: string }) => row.token_id).sort())
+  t.same(await mine(`${query}&admin=tester-next`, 500), rows.slice(1))
+  t.same((await get(`${query}&admin=nobody`)).body, { audit: [], next_cursor: null })
+  const ofAlias = [rows[0], rows.find((row) => row['subject'] === tokens[0].token_id)]
+  t.same((await get(`${query}&alias=audit-1`)).body.audit, ofAlias)
+  t.same(await mine(`${query}&alias=audit-1`, 1), ofAlias, 'page by page')
+  t.same((await get('/admin/audit?alias=audit-1&admin=tester-next')).body.audit, ofAlias.slice(1))
+  const ofSubject = `/admin/audit?subject=${tokens[0].token_id}`
+  t.same((await get(ofSubject)).body.audit, ofAlias.slice(1))
+  t.same((await get(`${ofSubject}&alias=audit-1&admin=tester-next`)).body.audit, ofAlias.slice(1))
+  t.same((await get(`${ofSubject}&alias=audit-2`)).body.audit, [])
+  t.same((await get(`${ofSubject}&admin=tester`)).body.audit, [])
+  const later = encodeURIComponent('2900-01-01T00:00:00+02:00')
+  t.same((await get(`/admin/audit?since=${later}`)).body.audit, [])
+})
+
+t.test('what is not there is 404 with its own code', async (t) => {
+  for (const [method, path, code] of [
+    ['GET', `/admin/devices/${UNKNOWN_ID}`, 'device_unknown'],
+    ['GET', '/admin/devices/no-uuid', 'device_unknown'],
+    ['GET', '/admin/devices/%00', 'device_unknown'],
+    ['DELETE', `/admin/devices/${UNKNOWN_ID}`, 'device_unknown'],
+    ['GET', '/admin/commands/none', 'command_unknown'],
+    ['DELETE', '/v1/enroll-tokens/no-uuid', 'token_not_found'],
+    ['DELETE', '/admin/apk/builds/none', 'build_unknown'],
+    ['GET', '/admin/apk/builds/none/download', 'build_unknown'],
+    ['GET', '/admin/nothing', 'not_found'],
+    ['GET', '/', 'not_found'],
+  ] as const) {
+    const response = await service.call(method, path)
+    t.match(response, { status: 404, body: { code } }, `${method} ${path}`)
+    t.match(await service.lines.terminalOf(response.requestId), { status_code: 404, level: 'WARN' })
+  }
+  const wrong = await service.call('PUT', '/admin/devices')
+  t.match(wrong, { status: 405, body: { code: 'method_not_allowed' } })
+  t.equal(wrong.headers.get('allow'), 'GET, HEAD')
+})
+
+const LISTS = [
+  '/admin/devices',
+  '/admin/audit',
+  '/v1/enroll-tokens',
+  '/admin/commands',
+  '/admin/apk/builds',
+]
+const AT = '2026-01-31T09:15:27.042000Z'
+/** An id of each form. */
+const IDS = [UNKNOWN_ID, '7', 'b-1']
+const forged = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+const isRefused = ({ status, body }: TestResponse, field: string) =>
+  status === 422 && body.code === 'invalid_field' && body.errors[0].field === field
+
+t.test('a bad limit or filter is 422 and names the field', async (t) => {
+  for (const path of LISTS) {
+    for (const limit of ['0', '501', '-1', '1.5', 'x', '', '1e2', '9'.repeat(400)]) {
+      t.ok(isRefused(await get(`${path}?limit=${limit}`), 'limit'), `${path}?limit=${limit}`)
+    }
+  }
+  for (const [path, field, values] of [
+    ['/admin/devices', 'offline_for_s', ['-1', 'x', '1e400', 'NaN', '31536001', '9'.repeat(15)]],
+    ['/admin/devices', 'alias', ['a'.repeat(65), '\0', 'a\0b']],
+    [
+      '/admin/audit',
+      'since',
+      ['yesterday', '2026-02-30T00:00:00Z', 'infinity', '-infinity', 'NaN', '\0'],
+    ],
+    ['/admin/audit', 'since', ['294277-01-01T00:00:00Z', '0001-01-01T00:00:00Z', '1e400', '']],
+    ['/admin/audit', 'admin', ['\0', 'a'.repeat(65)]],
+    ['/admin/audit', 'subject', ['\0', '', 'a b', 'a'.repeat(129)]],
+    ['/admin/audit', 'alias', ['\0', '', '-a', 'a'.repeat(65)]],
+    ['/v1/enroll-tokens', 'alias', ['\0', '', '-a', 'a'.repeat(65)]],
+    ['/admin/commands', 'device_id', ['x', '\0', `{${UNKNOWN_ID}}`, `${UNKNOWN_ID}0`, '-1', '']],
+    ['/admin/commands', 'status', ['open', '\0', '']],
+    ['/admin/commands', 'action', ['a'.repeat(65), '\0']],
+    ['/admin/apk/builds', 'build_type', ['\0', '', 'a b', 'a'.repeat(33)]],
+    ['/v1/enroll-tokens', 'status', ['dead', '\0', '']],
+  ] as const) {
+    for (const value of values) {
+      const asked = `${path}?${field}=${encodeURIComponent(value)}`
+      t.ok(isRefused(await get(asked), field), asked)
+    }
+  }
+  for (const since of ['2026-01-31T09:15:27+23:59', '2999-12-31T23:59:59.999999999-23:59']) {
+    t.equal((await get(`/admin/audit?since=${encodeURIComponent(since)}`)).status, 200, since)
+  }
+})
+
+t.test('a made-up cursor is 422, never a fault of ours, on every list', async (t) => {
+  const times = [
+    ...['2026-01-31T09:15:27.042000+23:59', '2026-01-31T09:15:27.042000-16:00', '2026-01-31'],
+    ...[
+      '2026-02-30T00:00:00.000000Z',
+      '2026-01-31T24:00:00.000000Z',
+      '2026-01-31T23:59:60.000000Z',
+    ],
+    ...[
+      '294277-01-01T00:00:00.000000Z',
+      '0001-01-01T00:00:00.000000Z',
+      '9999-12-31T23:59:59.999999Z',
+    ],
+    ...['infinity', '-infinity', 'NaN', 'now', 'epoch', '', '\0', '\ud800', `${AT} BC`, `${AT}\n`],
+    ...[AT.slice(0, -1), AT.toLowerCase(), `1${AT}`, `${AT.slice(0, -1)}0Z`, 'x'.repeat(5_000)],
+    ...[0, -1, 1e300, null, true, [AT], { at: AT }],
+  ]
+  const nasty = [
+    ...times.map((at) => [at, UNKNOWN_ID]),
+    ...[
+      '',
+      '\0',
+      'a\0',
+      'a\ud800',
+      ' ',
+      "'; --",
+      'é',
+      'x'.repeat(129),
+      -1,
+      7,
+      null,
+      [UNKNOWN_ID],
+    ].map((id) => [AT, id]),
+    ...[[], [AT], {}, null, 7, 'x', AT, [[AT, UNKNOWN_ID]], { at: AT, id: UNKNOWN_ID }],
+  ].map(forged)
+  const texts = [
+    '',
+    'x',
+    '%',
+    '\0',
+    '\ud83d\ude00',
+    'x'.repeat(5_000),
+    Buffer.from('[1e999,').toString('base64url'),
+  ]
+  for (const path of LISTS) {
+    for (const cursor of [...nasty, ...texts]) {
+      const response = await get(`${path}?cursor=${encodeURIComponent(cursor)}`)
+      if (!isRefused(response, 'cursor'))
+        t.fail(`${path}: ${cursor.slice(0, 80)}: ${response.status}`)
+    }
+    const takenIds = []
+    for (const id of [...IDS, '-1', '9223372036854775808', '1e400', `{${UNKNOWN_ID}}`]) {
+      const response = await get(`${path}?cursor=${forged([AT, id])}`)
+      if (response.status === 200) takenIds.push(id)
+      else t.ok(isRefused(response, 'cursor'), `${path}: ${id}: ${response.status}`)
+    }
+    t.ok(takenIds.length > 0, `${path} takes a key of its own form`)
+  }
+  t.same(service.lines.of('http.error'), [])
+})
+
+t.test('a cursor is of one list', async (t) => {
+  for (const name of ['c', 'd']) await service.enroll(`of-list-${name}`)
+  const { body } = await get('/admin/devices?limit=1')
+  const cursor = encodeURIComponent(body.next_cursor)
+  for (const path of LISTS) {
+    const response = await get(`${path}?cursor=${cursor}`)
+    if (path === '/admin/devices') t.equal(response.status, 200)
+    else t.ok(isRefused(response, 'cursor'), `${path}: ${response.status}`)
+  }
+})
+
+t.test('HEAD answers like GET, without the body', async (t) => {
+  const { deviceId } = await service.enroll('head-1')
+  for (const path of [
+    '/admin/devices?limit=1',
+    `/admin/devices/${deviceId}`,
+    '/admin/audit?limit=1',
+    '/v1/enroll-tokens?limit=1',
+    '/admin/devices/no-uuid',
+    '/healthz',
+  ]) {
+    const full = await get(path)
+    const head = await service.call('HEAD', path, { headers: { 'x-request-id': full.requestId } })
+    t.equal(head.status, full.status, path)
+    t.equal(head.bytes.length, 0)
+    for (const name of ['content-type', 'content-length']) {
+      t.equal(head.headers.get(name), full.headers.get(name), `${path} ${name}`)
+    }
+  }
+})
+
+t.test('every refusal is a problem with our request id', async (t) => {
+  for (const [response, title] of [
+    [await service.call('GET', '/admin/devices', { token: null }), 'Unauthorized'],
+    [await service.call('GET', '/admin/devices', { token: scoped('apk') }), 'Forbidden'],
+    [await get('/admin/devices/no-uuid'), 'Not Found'],
+    [await get('/admin/devices?limit=0'), 'Unprocessable Entity'],
+    [
+      await service.call('POST', '/v1/enroll-tokens', { raw: '{', headers: JSON_TYPE }),
+      'Bad Request',
+    ],
+    [
+      await service.call('POST', '/v1/enroll-tokens', { raw: 'x'.repeat(17_000) }),
+      'Payload Too Large',
+    ],
+  ] as const) {
+    t.equal(response.headers.get('content-type'), 'application/problem+json')
+    const { body, status, requestId } = response
+    t.match(body, { type: 'about:blank', title, status, code: String, request_id: requestId })
+    t.match(body.detail, /.{5}/)
+    t.equal(Array.isArray(body.errors), status === 422)
+    t.match(requestId, /^[0-9a-f-]{36}$/)
+  }
+})
