@@ -133,10 +133,15 @@ function hasArrived({ complete, headers, readableLength }: IncomingMessage): boo
   return complete || Number(headers['content-length']) === readableLength
 }
 
-/** Takes a body that is here already: no clock and no listener is needed. */
+/**
+ * Takes a body that is here already: no clock is needed, and one listener. It waits for the end of the request, which Node
+ * reaches after our microtasks: a response before that would count the body as unread and close the connection.
+ */
 async function takeArrived(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
   const bytes: Buffer = request.read() ?? NO_BYTES // without an encoding it gives buffers
-  request.resume() // to its end: until then Node keeps the request with its connection
+  if (!request.complete) {
+    await new Promise((resolve) => request.once('close', resolve).resume())
+  }
   if (bytes.length > maxBytes) throw tooLarge(maxBytes)
   return bytes
 }

@@ -209,6 +209,16 @@ t.test('a following request on the same connection is its own', async (t) => {
   )
 })
 
+t.test('a request that is refused for its body does not end its connection', async (t) => {
+  const service = await startService(t)
+  const connection = await openRaw(t, service.origin)
+  for (const count of [1, 2, 3]) {
+    connection.write(`${head('POST /v1/enroll-tokens HTTP/1.1', AUTHORIZED, 'Content-Length: 1')}x`)
+    const { status, headers } = await connection.answer(count)
+    t.same([status, headers['connection']], [400, 'keep-alive'])
+  }
+})
+
 t.test('garbage after a served request is refused on its own', async (t) => {
   const service = await startService(t)
   const connection = await openRaw(t, service.origin)

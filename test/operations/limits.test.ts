@@ -1,6 +1,5 @@
 /** What one client may take of a service, so that the others keep theirs: downloads a minute, places to wait in. */
 import { createHash, randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { PassThrough } from 'node:stream'
@@ -260,11 +259,9 @@ t.test('a body that comes with its head needs no clock, and its request ends', a
     return 0
   }, new Throttle())
   const server = createServer(async (request, res) => {
-    const hasEnded = once(request, 'end')
     await null // as a guard does
     const bytes = await readBytes(request, 8_192, bodies)
-    await hasEnded // else Node keeps it with its connection
-    res.end(`${bytes} ${clocksAsked}`)
+    res.end(`${bytes} ${clocksAsked} ${request.complete}`)
   })
   t.teardown(() => server.close())
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -272,12 +269,12 @@ t.test('a body that comes with its head needs no clock, and its request ends', a
   const client = await openRaw(t, `http://127.0.0.1:${port}`)
   const asked = head('POST / HTTP/1.1', 'Content-Length: 3')
   client.write(`${asked}one`)
-  t.match(await client.answer(), { text: 'one 0' })
+  t.match(await client.answer(), { text: 'one 0 true' })
   client.write(`${asked}tw`)
   await until(() => clocksAsked === 1)
   client.write(`o${asked}ten`)
-  t.match(await client.answer(2), { text: 'two 1' }, 'one that comes later has a clock')
-  t.match(await client.answer(3), { text: 'ten 1' }, 'and the bytes behind it are not of it')
+  t.match(await client.answer(2), { text: 'two 1 true' }, 'one that comes later has a clock')
+  t.match(await client.answer(3), { text: 'ten 1 true' }, 'and the bytes behind it are not of it')
   client.destroy()
 })
 
