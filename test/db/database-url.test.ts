@@ -29,6 +29,7 @@ t.test('the URL says where the database is', async (t) => {
     ['postgres://h/d?user=a&password=b%40c', { user: 'a', password: 'b@c' }],
     ['postgres://u@%2Frun%2Fpg/d', { host: '/run/pg', user: 'u', database: 'd' }],
     ['postgres://u@/d?host=/run/pg', { host: '/run/pg', user: 'u', database: 'd' }],
+    ['postgres://u@/d?host=%2Frun%2Fa%2C%23+b', { host: '/run/a,# b', user: 'u', database: 'd' }],
     ['postgres://[::1]:5/my%40d', { host: '::1', port: 5, database: 'my@d' }],
     ['postgres://h/d?sslmode=disable', { ssl: false }],
     ['postgres://h/d?sslmode=no-verify', { ssl: { rejectUnauthorized: false } }],
@@ -72,7 +73,7 @@ t.test('it may name several hosts, which are tried in their order', async (t) =>
       ],
     ],
     [
-      'postgres:///d?host=h1,h2',
+      'postgres:///d?host=h1%2Ch2',
       [
         ['h1', 5432],
         ['h2', 5432],

@@ -278,7 +278,7 @@ export const PLANTED: readonly Planted[] = [
     name: 'connections to a former primary stay open',
     file: 'src/db/postgres/connections.ts',
     before: '[...this.#open].filter(isOld)',
-    after: '[...this.#open].filter(() => false)',
+    after: '[...this.#open].filter((client) => isOld(client) && client.isLost)',
     test: 'build/test/events/servers.test.js',
     title: 'a promoted standby is used, and connections to the old primary are closed',
   },

@@ -40,7 +40,7 @@ export interface ServerWatch {
 }
 
 /** For each statement of a check, once its connection is made. */
-const ANSWER_TIMEOUT_MS = 1_000
+const STATEMENT_TIMEOUT_MS = 1_000
 /** How long a result counts. */
 const FRESH_MS = 30_000
 /** Of the time, for connecting: to a server with a twentieth of a core a login every 3 s is a load. */
@@ -117,7 +117,7 @@ export function createServerWatch(deps: ServerWatchDeps): ServerWatch {
         attempt: deps.attempt,
         isWanted: () => true,
         onSilent: () => {},
-        silentAfterMs: ANSWER_TIMEOUT_MS,
+        silentAfterMs: STATEMENT_TIMEOUT_MS,
       })
       if (client === undefined) return
       const tookMs = nowMs() - startedAtMs
@@ -178,5 +178,5 @@ async function isAcknowledged(client: ServerClient): Promise<boolean> {
 }
 
 function within(text: string): pg.QueryConfig & pg.ClientConfig {
-  return { text, query_timeout: ANSWER_TIMEOUT_MS }
+  return { text, query_timeout: STATEMENT_TIMEOUT_MS }
 }

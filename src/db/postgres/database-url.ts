@@ -70,7 +70,7 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
   }
   checkTarget(query[ATTRS])
   return {
-    hosts: readHosts(authority, query),
+    hosts: readHosts(namedHosts(url) ?? authority.map(({ host }) => host), authority, query.port),
     user: query.user || decoded(url.username) || undefined,
     password: query.password || decoded(url.password) || undefined,
     database: decoded(url.pathname.slice(1)) || undefined,
@@ -79,10 +79,22 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
   }
 }
 
+/** The hosts of the query, which win. A comma separates them, but a percent-encoded one in a directory is part of its name. */
+function namedHosts({ search }: URL): readonly string[] | undefined {
+  const [, list] = /[?&]host=([^&]*)/.exec(search) ?? []
+  return list?.split(',').flatMap((encoded) => {
+    const host = new URLSearchParams(`host=${encoded}`).get('host') ?? ''
+    return host.startsWith('/') ? [host] : host.split(',')
+  })
+}
+
 /** As libpq reads them: a list in the place of a host, or in the query; one port for all, or one for each. */
-function readHosts(authority: readonly Address[], query: Query): readonly DatabaseHost[] {
-  const hosts = query.host?.split(',') ?? authority.map(({ host }) => host)
-  const ports = query.port?.split(',') ?? authority.map(({ port }) => port)
+function readHosts(
+  hosts: readonly string[],
+  authority: readonly Address[],
+  portList: string | undefined,
+): readonly DatabaseHost[] {
+  const ports = portList?.split(',') ?? authority.map(({ port }) => port)
   if (hosts.length > MAX_HOSTS) {
     throw new DatabaseUrlError(`it names ${hosts.length} hosts; give ${MAX_HOSTS} at most`)
   }

@@ -1,6 +1,6 @@
 /**
- * Brings the schema to this release: sql/NNNN_what.sql in order, forward only, each in a transaction of
- * its own under one advisory lock, recorded with its sha256. Replicas may start at once.
+ * Migrates the schema to this release: sql/NNNN_what.sql in order, forward only, each in its own transaction under one
+ * advisory lock, recorded with its sha256. Replicas may start at once.
  */
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -59,16 +59,16 @@ interface Applied {
 /** Key of the advisory lock: any constant, the same in every release. */
 const LOCK_KEY = 7_311_860_294
 const LOCK_POLL_MS = 200
-/** A start that waits for a lock is said to do so after this. */
+/** Prints that the start waits for a lock. */
 const WAIT_NOTICE_MS = 500
 const LOCK_TIMEOUT_MS = 800
-/** An attempt to connect that takes longer is told, and goes on. */
+/** Reports an attempt to connect that takes longer; it goes on. */
 const SILENT_MS = 2_000
 /** Of the statements around a migration; then the way to the server is lost. A migration itself takes its time. */
-const RESPONSE_TIMEOUT_MS = 5_000
+const STATEMENT_TIMEOUT_MS = 5_000
 const NO_TIMEOUT_MS = 2 ** 31 - 1
 const CLIENT_OPTIONS = {
-  query_timeout: RESPONSE_TIMEOUT_MS,
+  query_timeout: STATEMENT_TIMEOUT_MS,
   keepAlive: true, // a server that is gone ends a long migration too
   application_name: 'fleetloop-migrate',
 }
@@ -94,9 +94,8 @@ const CREATE_RECORD = /* sql */ `
 
 /** The migrations that this release carries, from `directory` (default: the package's sql/). */
 export function readMigrations(directory?: string): readonly Migration[] {
-  const from =
-    directory ??
-    fileURLToPath(new URL('.', import.meta.resolve('#sql/0001_enrollment_and_devices.sql')))
+  const first = import.meta.resolve('#sql/0001_enrollment_and_devices.sql')
+  const from = directory ?? fileURLToPath(new URL('.', first))
   const files = readdirSync(from)
     .filter((file) => file.endsWith('.sql'))
     .sort()
@@ -114,7 +113,6 @@ export function readMigrations(directory?: string): readonly Migration[] {
   })
 }
 
-/** The tables that they make. */
 export function tablesOf(migrations: readonly Migration[]): readonly string[] {
   return migrations.flatMap(({ sql }) =>
     [...sql.matchAll(/^create table (?:if not exists )?(\w+)/gm)].map(([, table = '']) => table),
@@ -122,9 +120,8 @@ export function tablesOf(migrations: readonly Migration[]): readonly string[] {
 }
 
 /**
- * Applies what is missing; returns how many were. Then moves on the sequences that are behind their tables. Throws
- * MigrationError, SessionError, or pg's error where the database is away. `onWait` gets, at times more than once, what it
- * waits for.
+ * Applies the missing migrations and returns their number; then advances sequences that are behind their tables. Throws
+ * MigrationError, SessionError, or pg's error while the database is away. `onWait` gets what it waits for, repeatedly.
  */
 export async function migrate(
   url: string,
@@ -140,7 +137,7 @@ export async function migrate(
   const verify = options.verifyServer
   const clientOptions = {
     ...CLIENT_OPTIONS,
-    ...(verify && { verify: (made: ServerClient) => verify(made, RESPONSE_TIMEOUT_MS) }),
+    ...(verify && { verify: (made: ServerClient) => verify(made, STATEMENT_TIMEOUT_MS) }),
   }
   const client = await dialer.dial({
     attempt: (signal) => connect(serversOf(url), clientOptions, signal),
@@ -171,13 +168,12 @@ export async function migrate(
     throw error
   } finally {
     // A server that went silent never says goodbye.
-    await waitAtMost(dialer.hangUp(client), RESPONSE_TIMEOUT_MS)
+    await waitAtMost(dialer.hangUp(client), STATEMENT_TIMEOUT_MS)
   }
 }
 
-/** Before anything is made in it. */
 async function refuseUnfit(client: pg.Client, isUnsafeAllowed: boolean): Promise<void> {
-  const facts = await readSession(client, RESPONSE_TIMEOUT_MS)
+  const facts = await readSession(client, STATEMENT_TIMEOUT_MS)
   const faults = sessionFaults(facts, { isUnsafeAllowed, arePinsChecked: false })
   if (faults.length > 0) throw new SessionError(faults)
 }
