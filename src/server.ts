@@ -32,7 +32,7 @@ import { rateLimited, refuseDevice, refuseEnrollment } from './security/denial.t
 import { createGuards } from './security/guard.ts'
 import { createSignatures, SIGNATURE_WINDOW_S } from './security/signature.ts'
 import { batchTokens, issueDeviceToken } from './security/tokens.ts'
-import { BACKGROUND, type Line } from './telemetry/log/events.ts'
+import { BACKGROUND, type Line } from './telemetry/log/log.ts'
 import type { Logger } from './telemetry/log/logger.ts'
 import type { createMetrics } from './telemetry/metrics/metrics.ts'
 import { PROMETHEUS_CONTENT_TYPE } from './telemetry/metrics/prometheus.ts'

@@ -117,7 +117,7 @@ const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: rea
         `import { Router } from '../router.ts'`,
         `import { a } from '../domain/errors.ts'`,
         `import { a } from '../security/denial.ts'`,
-        `import type { Log } from '../telemetry/log/events.ts'`,
+        `import type { Log } from '../telemetry/log/log.ts'`,
       ],
     },
     {
@@ -140,7 +140,7 @@ const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: rea
         `import { a } from '../../push/fcm.ts'`,
         `import { a } from '../../security/guard.ts'`,
         `import { a } from '../../apk/spool.ts'`,
-        `import type { A } from '../../telemetry/log/events.ts'`,
+        `import type { A } from '../../telemetry/log/log.ts'`,
         `import type { A } from '../../config/config.ts'`,
         `import { a } from '../../../sim/apk.ts'`,
         `import pg from 'pg'`,
@@ -166,7 +166,7 @@ const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: rea
       ],
       allowed: [
         `import { a } from '../domain/errors.ts'`,
-        `import type { Log } from '../telemetry/log/events.ts'`,
+        `import type { Log } from '../telemetry/log/log.ts'`,
       ],
     })),
     {
@@ -184,7 +184,7 @@ const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: rea
         `import pg from 'pg'`,
         `import { a } from '../../lib/timeouts.ts'`,
         `import { a } from '../devices/push-token-limit.ts'`,
-        `import type { Line } from '../../telemetry/log/events.ts'`,
+        `import type { Line } from '../../telemetry/log/log.ts'`,
       ],
     },
   ]

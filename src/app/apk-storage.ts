@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { createApkCache, type ReadApk } from '../apk/cache.ts'
 import { cleanSpool, createSpool } from '../apk/spool.ts'
 import type { Config } from '../config/config.ts'
-import type { Line } from '../telemetry/log/events.ts'
+import type { Line } from '../telemetry/log/log.ts'
 import { spoolDirectory } from './data-directory.ts'
 import { StartError } from './startup.ts'
 

@@ -5,7 +5,7 @@ import { readSeen, SEEN_FILE, writeSeen } from '../db/health/seen-file.ts'
 import { rewoundLine, ServerHistory } from '../db/health/server-history.ts'
 import { createServerWatch } from '../db/health/server-watch.ts'
 import { createStores, type StoresOptions } from '../db/stores.ts'
-import type { Line } from '../telemetry/log/events.ts'
+import type { Line } from '../telemetry/log/log.ts'
 
 export interface DatabasePartsDeps
   extends Pick<StoresOptions, 'url' | 'onOutcome' | 'failpoint' | 'instance'> {

@@ -9,7 +9,7 @@ import type { ServerWatch } from '../db/health/server-watch.ts'
 import { type Partitions, runsOfDays } from '../db/heartbeats/partitions.ts'
 import type { Prune, Pruned } from '../db/retention.ts'
 import { type Periodic, startPeriodic } from '../lib/periodic.ts'
-import { BACKGROUND, type Log } from '../telemetry/log/events.ts'
+import { BACKGROUND, type Log } from '../telemetry/log/log.ts'
 import type { BackgroundTask, ReportFailure } from './background-failures.ts'
 
 export interface MaintenanceDeps {

@@ -14,7 +14,7 @@ import { AppError } from '../domain/errors.ts'
 import { errorText } from '../lib/error-text.ts'
 import { sleep } from '../lib/timeouts.ts'
 import { secretFingerprint } from '../security/tokens.ts'
-import type { Line } from '../telemetry/log/events.ts'
+import type { Line } from '../telemetry/log/log.ts'
 
 /** The service must not start like this; the message says what to change. process.ts exits with 78 (EX_CONFIG). */
 export class StartError extends Error {

@@ -1,7 +1,7 @@
 /** Who is at the other end: the peer, or what a trusted proxy says of it. */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { BlockList, isIP } from 'node:net'
-import type { LineContext, Log } from '../telemetry/log/events.ts'
+import type { LineContext, Log } from '../telemetry/log/log.ts'
 
 /** Addresses of a CIDR list; a bare address means itself. The list was checked by the configuration. */
 export function addressSet(cidrs: readonly string[]): (address: string) => boolean {

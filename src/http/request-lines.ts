@@ -3,7 +3,7 @@
  * number of those, and an outage fails every request: of each code, so many lines a second are written, and the next
  * one counts the rest. A proven caller's refusal always has its own line.
  */
-import type { Cause, Ending, Line, RequestLog } from '../telemetry/log/events.ts'
+import type { Cause, Ending, Line, RequestLog } from '../telemetry/log/log.ts'
 import type { RequestContext } from './route.ts'
 
 /** Of one 5xx code: an outage must not crowd out the lines that explain it. */

@@ -8,7 +8,7 @@ import type { FailedCall } from '../domain/failed-call.ts'
 import type { AdminScope, Downloader, LiveDevice } from '../domain/identity.ts'
 import type { Recipient } from '../domain/recipient.ts'
 import type { SignedRequest } from '../security/signature.ts'
-import type { Line, LineContext } from '../telemetry/log/events.ts'
+import type { Line, LineContext } from '../telemetry/log/log.ts'
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 

@@ -3,7 +3,7 @@ import { retryDelayMs } from '../domain/backoff.ts'
 import { commandData } from '../domain/command-message.ts'
 import { failedCallOf } from '../domain/failed-call.ts'
 import type { AttemptRecord, Claim } from '../domain/outbox.ts'
-import type { Line } from '../telemetry/log/events.ts'
+import type { Line } from '../telemetry/log/log.ts'
 import type { FcmClient, SendOutcome } from './fcm.ts'
 
 export interface RetryOptions {

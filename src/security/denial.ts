@@ -1,7 +1,7 @@
 /** Refusals that security has a line for: what the caller is told, and what the operator reads. */
 import { AppError, type AppErrorOptions, type ErrorCode } from '../domain/errors.ts'
 import type { DeviceVerdict, EnrollmentVerdict } from '../domain/identity.ts'
-import type { Line } from '../telemetry/log/events.ts'
+import type { Line } from '../telemetry/log/log.ts'
 
 /** An AppError with its line: the terminal line of a 4xx, or one beside it where the route has its own. */
 export class Denial extends AppError {

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { createApkCache, type ReadApk, type StoredApk } from '../../src/apk/cache.ts'
-import type { Line } from '../../src/telemetry/log/events.ts'
+import type { Line } from '../../src/telemetry/log/log.ts'
 
 export const SIZE_BYTES = 700_000
 /** The stored bytes come in such pieces. */

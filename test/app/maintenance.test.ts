@@ -5,7 +5,7 @@ import { type LifecycleDeps, stop } from '../../src/app/lifecycle.ts'
 import { createMaintenance, type MaintenanceDeps } from '../../src/app/maintenance.ts'
 import { AppError } from '../../src/domain/errors.ts'
 import { withFailedCall } from '../../src/domain/failed-call.ts'
-import type { Line } from '../../src/telemetry/log/events.ts'
+import type { Line } from '../../src/telemetry/log/log.ts'
 import { until } from '../helpers/replicas.ts'
 
 const EXPIRED = { requestId: 'r', deviceId: 'd', alias: 'a', action: 'ping', admin: 'x' }

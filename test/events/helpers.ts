@@ -1,7 +1,8 @@
 /** Whole log lines, compared: every key in its order, every value. What a theme promises to compare, it must. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Test } from 'tap'
-import type { EVENTS, EventLevel, EventName } from '../../src/telemetry/log/events.ts'
+import type { EVENTS, EventName } from '../../src/telemetry/log/events.ts'
+import type { EventLevel } from '../../src/telemetry/log/log.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { COMMON_KEYS, type LogLine } from '../helpers/lines.ts'
 import type { Enrolled, Running } from '../helpers/service.ts'

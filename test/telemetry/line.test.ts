@@ -1,13 +1,9 @@
 /** One line: valid JSON whatever comes in, keys in the contract's order. */
 import t from 'tap'
-import {
-  BACKGROUND,
-  EVENTS,
-  type EventName,
-  type Line,
-  OPTIONAL_KINDS,
-} from '../../src/telemetry/log/events.ts'
+import { EVENTS, type EventName } from '../../src/telemetry/log/events.ts'
+import { OPTIONAL_KINDS } from '../../src/telemetry/log/field-kinds.ts'
 import { createLineBuilder, levelOf, MAX_LINE_BYTES } from '../../src/telemetry/log/line.ts'
+import { BACKGROUND, type Line } from '../../src/telemetry/log/log.ts'
 import { createReadableBuilder } from '../../src/telemetry/log/readable-line.ts'
 import { COMMON_KEYS } from '../helpers/lines.ts'
 

@@ -11,7 +11,7 @@
  * standby.
  */
 import { errorText } from '../../lib/error-text.ts'
-import type { Line } from '../../telemetry/log/events.ts'
+import type { Line } from '../../telemetry/log/log.ts'
 import { isAway, isPartial } from '../postgres/sqlstate.ts'
 import { CONNECT, LOST, type Outcome } from './outcome.ts'
 import { type Trouble, troubleOf } from './trouble.ts'

@@ -6,7 +6,7 @@
  * waits for one: a failover may lose what nobody was promised. A loss of what was acknowledged since then goes unnoticed.
  */
 import type pg from 'pg'
-import type { Line } from '../../telemetry/log/events.ts'
+import type { Line } from '../../telemetry/log/log.ts'
 import { type Position, RewoundError, type ServerClient } from '../postgres/server-client.ts'
 import { sqlstate } from '../postgres/sqlstate.ts'
 

@@ -6,7 +6,7 @@
  * waits for the disk and the standby as any write does.
  */
 import type pg from 'pg'
-import type { Line } from '../../telemetry/log/events.ts'
+import type { Line } from '../../telemetry/log/log.ts'
 import { WRITE_NOTHING } from '../postgres/confirm-replicated.ts'
 import type { Dialer } from '../postgres/dialer.ts'
 import type { ServerClient } from '../postgres/server-client.ts'

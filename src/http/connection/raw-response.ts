@@ -1,7 +1,7 @@
 /** Answers to what never became a request (http-api.md: also those that Node would send by itself). */
 import { STATUS_CODES } from 'node:http'
 import { AppError } from '../../domain/errors.ts'
-import type { RequestLog } from '../../telemetry/log/events.ts'
+import type { RequestLog } from '../../telemetry/log/log.ts'
 import type { RouteMetrics } from '../../telemetry/metrics/metrics.ts'
 import { peerAddress } from '../client-address.ts'
 import { PROBLEM_CONTENT_TYPE, problemOf } from '../errors.ts'

@@ -1,31 +1,9 @@
 /**
- * The vocabulary of the log: every event, its levels and its own fields in their order. The types,
- * the runtime order of keys and the table in docs/reference/events.md come from here; nothing else may be logged.
+ * Every event of the log: its levels, and its own fields in the order of their keys. Types, key order and docs/reference/events.md
+ * come from this table. A row's comment says when the event is written; `@act` says what an operator does about it. Links in it
+ * start from docs/reference/.
  */
-
-export type Level = 'DEBUG' | 'INFO' | 'WARN' | 'ERROR'
-
-interface Kinds {
-  string: string
-  integer: number
-  /** A string that few lines have. */
-  optional: string
-  number: number
-  boolean: boolean
-  strings: readonly string[]
-  object: Readonly<Record<string, unknown>>
-}
-
-type Kind = keyof Kinds
-
-/** A field of these kinds is left out, not null, where it has no value. */
-export const OPTIONAL_KINDS: ReadonlySet<string> = new Set<Kind>(['optional'])
-
-interface EventShape {
-  /** The level where the caller names none comes first; the others are allowed too. */
-  readonly levels: readonly [Level, ...Level[]]
-  readonly fields: Readonly<Record<string, Kind>>
-}
+import type { EventShape } from './field-kinds.ts'
 
 const HEARTBEAT = {
   status: 'string',
@@ -35,6 +13,13 @@ const HEARTBEAT = {
   ignored: 'strings',
 } as const
 const REGISTER = { token_id: 'string', result: 'string' } as const
+const DISPATCH = {
+  action: 'string',
+  fcm_http_code: 'integer',
+  fcm_status: 'string',
+  dispatch_latency_ms: 'number',
+} as const
+const COMMAND_END = { action: 'string', admin: 'string', reason: 'string' } as const
 const DOWNLOAD = {
   build_id: 'string',
   version_code: 'integer',
@@ -60,44 +45,36 @@ const BUILD = {
 } as const
 
 export const EVENTS = {
+  /** A registration with a readable body. Written once its token was looked up, or could not be. */
   'register.request': { levels: ['INFO'], fields: REGISTER },
+  /** Ends a registration. `result` is `created`, `re_enrolled` or `reissued`. */
   'register.success': { levels: ['INFO'], fields: REGISTER },
+  /**
+   * Ends a refused registration. `result` is the code.
+   * @act Look `result` up in [errors](errors.md#each-4xx). If one phone fails again and again, give it
+   * another enrollment token.
+   */
   'register.fail': { levels: ['WARN'], fields: REGISTER },
+  /** Ends a heartbeat that was stored. `ignored` names unusable fields, and `fcm_token` if an older heartbeat brought it. */
   'heartbeat.ingest': { levels: ['INFO'], fields: HEARTBEAT },
+  /** Ends a heartbeat within the window of one already stored. */
   'heartbeat.dedup': { levels: ['INFO'], fields: HEARTBEAT },
+  /** A command is accepted and durable. */
   'dispatch.request': {
     levels: ['INFO'],
-    fields: {
-      action: 'string',
-      fcm_http_code: 'integer',
-      fcm_status: 'string',
-      dispatch_latency_ms: 'number',
-      admin: 'string',
-      http_request_id: 'optional',
-    },
+    fields: { ...DISPATCH, admin: 'string', http_request_id: 'optional' },
   },
-  'dispatch.sent': {
-    levels: ['INFO'],
-    fields: {
-      action: 'string',
-      fcm_http_code: 'integer',
-      fcm_status: 'string',
-      dispatch_latency_ms: 'number',
-      attempt: 'integer',
-    },
-  },
+  /** FCM accepted the command. */
+  'dispatch.sent': { levels: ['INFO'], fields: { ...DISPATCH, attempt: 'integer' } },
+  /**
+   * One attempt failed; ERROR once `final`.
+   * @act Go by `fcm_status`: [Push fails](../../RUNBOOK.md#push-fails). Nothing, unless it is `final`.
+   */
   'dispatch.fail': {
     levels: ['WARN', 'ERROR'],
-    fields: {
-      action: 'string',
-      fcm_http_code: 'integer',
-      fcm_status: 'string',
-      dispatch_latency_ms: 'number',
-      attempt: 'integer',
-      final: 'boolean',
-      retry_in_ms: 'integer',
-    },
+    fields: { ...DISPATCH, attempt: 'integer', final: 'boolean', retry_in_ms: 'integer' },
   },
+  /** A phone's result is durable. Ends its request, unless a heartbeat brought it. */
   'action_result.ingest': {
     levels: ['INFO'],
     fields: {
@@ -108,29 +85,71 @@ export const EVENTS = {
       http_request_id: 'string',
     },
   },
+  /**
+   * Ends a successful download (200, 206, 304). `source` is `enrollment`, `ota` (a device token) or
+   * `manual` (an admin token).
+   */
   'apk.download': { levels: ['INFO'], fields: DOWNLOAD },
+  /**
+   * Ends a download that was refused, had nothing to send or broke off; ERROR if the service is at fault.
+   * @act `client_closed`: nothing, phones resume. `too_slow`: nothing; the client took less than 16 KiB/s while others were
+   * refused, and resumes. `apk_none`: publish one. ERROR: as [Why 5xx?](../../RUNBOOK.md#why-5xx)
+   */
   'apk.download.fail': {
     levels: ['WARN', 'ERROR'],
     fields: { ...DOWNLOAD, reason: 'string', ...FAILED_CALL },
   },
+  /** Ends a scrape. */
   'metrics.scrape': { levels: ['INFO'], fields: { series: 'integer', bytes: 'integer' } },
+  /** An enrollment token was created. `reason` `repeat`: shown again to an admin who lost the response. */
   'sec.token.create': { levels: ['INFO'], fields: TOKEN_LIFE },
+  /** A registration used an enrollment token. `reason` `reissue`: a lost response was sent again. */
   'sec.token.consume': { levels: ['INFO'], fields: TOKEN_LIFE },
+  /** An admin revoked an enrollment token. */
   'sec.token.revoke': { levels: ['INFO'], fields: TOKEN_LIFE },
+  /**
+   * Someone presented a dead enrollment token. `reason` is `expired`, `revoked`, `exhausted` or `unknown`.
+   * @act A phone or a person uses an old enrollment token: create another. Many `unknown`: someone is guessing tokens. With
+   * 208 random bits they cannot succeed.
+   */
   'sec.token.expired': { levels: ['WARN'], fields: DENIAL },
+  /**
+   * 429. `reason` names the limit: `tokens_per_hour`, `apk_per_token`, `apk_per_subnet`, `apk_at_once_per_token` or
+   * `apk_at_once_per_subnet`.
+   * @act `tokens_per_hour`: a script runs wild, or raise the limit. `apk_per_subnet`, `apk_at_once_per_subnet`: many phones
+   * behind one address, or a proxy missing from `TRUSTED_PROXIES`. `apk_per_token`: a phone downloads again and again, so
+   * look at its version check; an enrollment token's limit grows with `uses_allowed`. `apk_at_once_per_token`: a phone
+   * starts a download before it drops the last one, or someone occupies downloads; if it goes on, replace the token.
+   */
   'sec.token.ratelimit': { levels: ['WARN'], fields: DENIAL },
+  /**
+   * A signature is not valid. `reason` is `missing`, `malformed`, `stale`, `replayed` or `mismatch`.
+   * @act [Why 401?](../../RUNBOOK.md#why-401). If a signature was `replayed` that your callers sent once, someone is
+   * listening: rotate the secret.
+   */
   'sec.hmac.invalid': { levels: ['WARN'], fields: DENIAL },
+  /**
+   * A plaintext request was refused.
+   * @act The proxy does not send `X-Forwarded-Proto: https`, or is missing from `TRUSTED_PROXIES`. Otherwise a client
+   * speaks plain HTTP and has exposed its token: rotate it.
+   */
   'sec.https.enforced': { levels: ['WARN'], fields: DENIAL },
+  /**
+   * A credential was refused. `reason` is `missing`, `malformed`, `unknown`, `superseded`, `wrong_credential`, `scope` or
+   * `deleted`.
+   * @act [Why 401?](../../RUNBOOK.md#why-401)
+   */
   'sec.auth.denied': { levels: ['WARN'], fields: DENIAL },
+  /** Ends every other request: DEBUG for health probes, WARN for 4xx. @act WARN is a 4xx: [errors](errors.md#each-4xx) */
   'http.request': {
     levels: ['INFO', 'DEBUG', 'WARN'],
-    fields: {
-      method: 'string',
-      reason: 'string',
-      admin: 'string',
-      http_request_id: 'optional',
-    },
+    fields: { method: 'string', reason: 'string', admin: 'string', http_request_id: 'optional' },
   },
+  /**
+   * Ends every 5xx except downloads. `error` is the code; `stack` is set only with `internal`. If a database call failed,
+   * `statement` is its name and `cause` [why](../../RUNBOOK.md#one-statement-not-the-database).
+   * @act [Why 5xx?](../../RUNBOOK.md#why-5xx)
+   */
   'http.error': {
     levels: ['ERROR'],
     fields: {
@@ -141,129 +160,138 @@ export const EVENTS = {
       http_request_id: 'optional',
     },
   },
+  /**
+   * Once, with every setting; secrets are masked. `database` is null, or the [cause](../../RUNBOOK.md#database-trouble) for
+   * which the start waits.
+   */
   'service.start': {
     levels: ['INFO'],
     fields: { version: 'string', instance_id: 'string', database: 'string', config: 'object' },
   },
+  /** The service accepts requests. */
   'service.ready': { levels: ['INFO'], fields: { startup_ms: 'number' } },
+  /** The last line. */
   'service.stop': { levels: ['INFO'], fields: { reason: 'string', drained_ms: 'number' } },
+  /**
+   * The database went away. `cause` is one of [these](../../RUNBOOK.md#database-trouble); `statement` is the one that found
+   * out, if any.
+   * @act [Database trouble](../../RUNBOOK.md#database-trouble)
+   */
   'db.unavailable': {
     levels: ['ERROR'],
     fields: { error: 'string', cause: 'string', statement: 'optional' },
   },
+  /** The database came back. */
   'db.recovered': { levels: ['INFO'], fields: { down_ms: 'number' } },
+  /**
+   * At a start a sequence was behind its table. It would have returned `from`, which is in use, and returns `to` now.
+   * @act Rows arrived without their sequence, by logical replication or a partial restore. Nothing, if you moved the
+   * database; otherwise find out what else that restore left out.
+   */
   'db.sequence_advanced': {
     levels: ['WARN'],
     fields: { table: 'string', from: 'integer', to: 'integer' },
   },
+  /**
+   * The database works, but a statement of background work failed. `task` is `dispatch` (push), `sweep` (expiry), `count`
+   * (the gauge), `partitions` or `prune` (retention). At most once a minute for each task, which tries again next time.
+   * @act [One statement, not the database](../../RUNBOOK.md#one-statement-not-the-database)
+   */
   'db.statement.fail': {
     levels: ['ERROR'],
     fields: { task: 'string', error: 'string', cause: 'string', statement: 'optional' },
   },
+  /**
+   * A database server is behind one that was seen before, and gets no writes. `reason` is `timeline` (an old primary),
+   * `lsn` (part of its WAL is gone) or `cluster` (another cluster, which gets no reads either). Repeated every 10 min while
+   * connections lead there.
+   * @act The server lacks acknowledged writes, or is another cluster. Find the server that has them, or accept the loss:
+   * [When a server has lost writes](../operate/database.md#when-a-server-has-lost-writes)
+   */
   'db.rewound': {
     levels: ['ERROR'],
     fields: { reason: 'string', seen: 'string', found: 'string' },
   },
-  'db.sync_standby_missing': {
-    levels: ['WARN'],
-    fields: { synchronous_standby_names: 'string' },
-  },
+  /**
+   * The setting asks for a synchronous standby, or did at some time since the start, and none is attached.
+   * @act Start the standby. While `synchronous_standby_names` is set, commits wait for it, and heartbeats get 503. If the
+   * setting is empty, commits do not wait, and a failover now may lose acknowledged writes.
+   */
+  'db.sync_standby_missing': { levels: ['WARN'], fields: { synchronous_standby_names: 'string' } },
+  /** A synchronous standby is attached again. */
   'db.sync_standby_attached': { levels: ['INFO'], fields: { missing_ms: 'number' } },
+  /**
+   * Lines were lost since the last such line; the count is exact. `anonymous` counts the anonymous requests among them.
+   * `suppressed` (last, only above 0) adds up what they would have counted.
+   * @act [Lines are missing](../../RUNBOOK.md#lines-are-missing). If `anonymous` equals `dropped`, a flood of anonymous
+   * requests lost only its own lines.
+   */
   'log.dropped': {
     levels: ['WARN'],
     fields: { dropped: 'integer', by_level: 'object', anonymous: 'integer' },
   },
+  /**
+   * A send or the self-test found that FCM refuses us as a whole. `token clearing only: …`: FCM calls so many push tokens
+   * dead that none is believed; sends continue. `a fault of ours: …`: the statement that failed.
+   * @act Go by its `reason`: [Push fails](../../RUNBOOK.md#push-fails). `a fault of ours: …` names the statement: commands
+   * cannot be claimed or recorded; report it.
+   */
   'push.paused': { levels: ['ERROR'], fields: { reason: 'string' } },
+  /** FCM accepts messages again. */
   'push.resumed': { levels: ['INFO'], fields: {} },
+  /**
+   * FCM calls a push token dead.
+   * @act Nothing. Many at once: [killed by mistake](../operate/push.md#push-tokens-killed-by-mistake)
+   */
   'push.token_dead': { levels: ['WARN'], fields: { fcm_status: 'string' } },
-  'command.expired': {
-    levels: ['WARN'],
-    fields: { action: 'string', admin: 'string', reason: 'string' },
-  },
-  'command.cancelled': {
-    levels: ['INFO'],
-    fields: { action: 'string', admin: 'string', reason: 'string' },
-  },
+  /**
+   * A command's time is over. `reason` is `ttl`.
+   * @act The phone was not there in time: [Did the command run?](../../RUNBOOK.md#did-the-command-run). Send it again with
+   * a longer `ttl_s`.
+   */
+  'command.expired': { levels: ['WARN'], fields: COMMAND_END },
+  /** A command was cancelled. `reason` is `admin` or `device_deleted`. */
+  'command.cancelled': { levels: ['INFO'], fields: COMMAND_END },
+  /** A day's partition of heartbeats was created. Several in a row, as at the first start: `last` is the last of them. */
   'partition.create': { levels: ['INFO'], fields: PARTITIONS },
+  /** Retention dropped a day, or several in a row up to `last`. */
   'partition.drop': { levels: ['INFO'], fields: PARTITIONS },
+  /**
+   * Creating or dropping a partition failed.
+   * @act Read `error`; the next hour retries. Heartbeats are stored meanwhile:
+   * [Maintenance](../operate/database.md#maintenance)
+   */
   'partition.fail': { levels: ['ERROR'], fields: PARTITION },
+  /** A build is live. `source` is `manual`, an admin token. */
   'apk.publish': { levels: ['INFO'], fields: BUILD },
+  /** A build was withdrawn. */
   'apk.withdraw': { levels: ['INFO'], fields: BUILD },
+  /**
+   * `reason` `corrupt`: a cached file held other bytes and was replaced. `disk`: the cache cannot be used; downloads read
+   * the database, and the cache is tried again after a minute. ERROR `database`: the stored bytes differ from the published
+   * ones; their downloads break off.
+   * @act [Downloads and the cache](../operate/apks.md#downloads-and-the-cache)
+   */
   'apk.cache.fail': {
     levels: ['WARN', 'ERROR'],
     fields: { build_id: 'string', reason: 'string', error: 'string' },
   },
+  /** A device was deleted. */
   'device.delete': { levels: ['INFO'], fields: { admin: 'string' } },
+  /**
+   * The service issued this device token, but the database does not know it: 503, never 401.
+   * At most 10 a second are logged.
+   * @act The database forgot the phone, or is another one: [backup.md](../operate/backup.md)
+   */
   'device.unknown_to_database': { levels: ['ERROR'], fields: {} },
+  /**
+   * The first request with `X-Forwarded-*`, `Forwarded` or `X-Real-IP` from a peer that `TRUSTED_PROXIES` does not list.
+   * Once per process.
+   * @act If `ip` is your proxy, add it to `TRUSTED_PROXIES` and restart. Until then all clients share the proxy's address
+   * in the log, the audit log and the limits, and requests that reached the proxy over HTTP get 403. Otherwise nothing: a
+   * client made the header up.
+   */
   'proxy.untrusted': { levels: ['WARN'], fields: {} },
 } as const satisfies Record<string, EventShape>
 
 export type EventName = keyof typeof EVENTS
-
-/** The own fields of one event: all of them, each possibly null, and no other. */
-export type EventFields<E extends EventName> = FieldsOf<(typeof EVENTS)[E]['fields']>
-
-/** Of an event without any, no field at all: TypeScript takes every object for a mere `{}`. */
-type FieldsOf<Fields extends EventShape['fields']> = keyof Fields extends never
-  ? Readonly<Record<string, never>>
-  : { readonly [F in keyof Fields]: Kinds[Fields[F]] | null }
-
-export type EventLevel<E extends EventName> = (typeof EVENTS)[E]['levels'][number]
-
-/** What one line says besides its common fields: an event with its fields, and a level where it is not the first. */
-export type Line = {
-  [E in EventName]: {
-    readonly event: E
-    readonly fields: EventFields<E>
-    readonly level?: EventLevel<E>
-  }
-}[EventName]
-
-/** The common fields that a line takes from the request (or the command) it belongs to. */
-export interface LineContext {
-  readonly requestId: string | null
-  /** The path template, `unmatched`, or null on background work. */
-  readonly route: string | null
-  readonly ip: string | null
-  readonly userAgent: string | null
-  readonly deviceId: string | null
-  readonly alias: string | null
-}
-
-/** The context of background work that belongs to no request, device or command. */
-export const BACKGROUND: LineContext = {
-  requestId: null,
-  route: null,
-  ip: null,
-  userAgent: null,
-  deviceId: null,
-  alias: null,
-}
-
-/** What the request ended with; only on terminal lines. */
-export interface Ending {
-  readonly statusCode: number
-  readonly latencyMs: number
-}
-
-/** Who caused a line, and how many it stands for. */
-export interface Cause {
-  /** The caller has proven no credential: such lines never take the room of others (ring-buffer.ts). */
-  readonly isAnonymous: boolean
-  /** Lines of its kind that were left out before it. If above 0, it is the line's last field. */
-  readonly suppressed: number
-}
-
-/** Where lines go. `write` only formats and appends to a bounded ring: it never blocks, throws or waits. */
-export interface Log {
-  /** Without `cause`: a line of our own or of a proven caller, which stands for itself only. */
-  write(line: Line, context: LineContext, ending?: Ending, cause?: Cause): void
-}
-
-export interface RequestLog extends Log {
-  /**
-   * For lines that anybody can cause in any number. Calls `write` at most `mostPerS` times a second for each kind, at
-   * once or up to a second later; `suppressed` counts the calls left out before it (line-limit.ts).
-   */
-  writeLimited(kind: string, mostPerS: number, write: (suppressed: number) => void): void
-}

@@ -1,8 +1,9 @@
-/** The levels of the log in rank order, and counts by level. */
-import type { Level } from './events.ts'
+/** The levels of the log, and counts by level. */
 
 /** Ascending: the index is the rank. */
-export const LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const satisfies readonly Level[]
+export const LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const
+
+export type Level = (typeof LEVELS)[number]
 
 export const RANK = { DEBUG: 0, INFO: 1, WARN: 2, ERROR: 3 } as const satisfies Record<
   Level,

@@ -1,15 +1,9 @@
 /** One log line: the common fields, then the event's own, in the order of spec and table. */
-import {
-  type Cause,
-  type Ending,
-  EVENTS,
-  type EventName,
-  type Level,
-  type Line,
-  type LineContext,
-  OPTIONAL_KINDS,
-} from './events.ts'
+import { EVENTS, type EventName } from './events.ts'
+import { OPTIONAL_KINDS } from './field-kinds.ts'
 import { JsonWriter } from './json-writer.ts'
+import type { Level } from './levels.ts'
+import type { Cause, Ending, Line, LineContext } from './log.ts'
 import { createTimestamp } from './timestamp.ts'
 
 /** UTF-16 units: the contract's number. */

@@ -1,9 +1,9 @@
 /** The log of the process: a line is built, appended to a bounded ring, and leaves on its own. */
 import type { Writable } from 'node:stream'
-import { BACKGROUND, type Level, type RequestLog } from './events.ts'
-import { type LevelCounts, RANK } from './levels.ts'
+import { type Level, type LevelCounts, RANK } from './levels.ts'
 import { createLineBuilder, levelOf, MAX_LINE_BYTES } from './line.ts'
 import { LineLimit } from './line-limit.ts'
+import { BACKGROUND, type RequestLog } from './log.ts'
 import { createReadableBuilder } from './readable-line.ts'
 import { RingBuffer } from './ring-buffer.ts'
 import { createLogSink } from './sink.ts'

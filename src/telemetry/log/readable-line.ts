@@ -1,5 +1,6 @@
 /** A log line for a person at a terminal. It is made of the JSON line: what a file holds can be shown the same way. */
-import type { Level } from './events.ts'
+
+import type { Level } from './levels.ts'
 import { createLineBuilder, type LineBuilder, MAX_LINE_BYTES } from './line.ts'
 
 /** Left out, or shown in a place of their own. */

@@ -8,8 +8,9 @@
  * Lines of callers who have proven no credential are *anonymous*. They fill at most ANONYMOUS_SHARE of the ring and
  * never the reserve, whatever their level: a flood of them leaves three quarters to the others.
  */
-import type { Cause, Level } from './events.ts'
-import { type LevelCounts, RANK } from './levels.ts'
+
+import { type Level, type LevelCounts, RANK } from './levels.ts'
+import type { Cause } from './log.ts'
 
 /** The rank of a line that reports drops: it has the room of INFO and appears in no count. */
 export const REPORT_RANK = 4

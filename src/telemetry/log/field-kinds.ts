@@ -1,0 +1,24 @@
+/** What an event's row consists of: levels, and fields by kind. */
+import type { Level } from './levels.ts'
+
+export interface Kinds {
+  string: string
+  integer: number
+  /** A string that few lines have. */
+  optional: string
+  number: number
+  boolean: boolean
+  strings: readonly string[]
+  object: Readonly<Record<string, unknown>>
+}
+
+type Kind = keyof Kinds
+
+/** A field of these kinds is left out, not null, where it has no value. */
+export const OPTIONAL_KINDS: ReadonlySet<string> = new Set<Kind>(['optional'])
+
+export interface EventShape {
+  /** The level where the caller names none comes first; the others are allowed too. */
+  readonly levels: readonly [Level, ...Level[]]
+  readonly fields: Readonly<Record<string, Kind>>
+}
