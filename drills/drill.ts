@@ -1,4 +1,6 @@
-/** What every drill is: a name, a promise, options with their defaults, and a run that ends in figures and a verdict. */
+/** A drill: a name, a promise, options with their defaults, and a run that returns figures and a verdict. */
+import { join } from 'node:path'
+import { type Postgres, withPostgres } from '../testkit/postgres.ts'
 
 export interface Figure {
   readonly promise: string
@@ -29,27 +31,54 @@ type Values<O extends Options> = {
       : boolean
 }
 
+/** What the run of every drill is given. */
 export interface DrillEnvironment {
-  /** Its own directory, empty, removed afterwards. */
+  /** The drill's own directory; removed afterwards. */
   readonly dir: string
+  /** Within `dir`, for the files of a service. */
+  readonly dataDir: string
   readonly print: (line: string) => void
 }
 
-export interface Drill {
-  /** What follows `npm run drill --`: of a promise its number, else what it is about. */
+export interface DatabaseEnvironment extends DrillEnvironment {
+  /** Of an empty database, or a migrated one without rows. */
+  readonly databaseUrl: string
+}
+
+/** With a PostgreSQL of its own, within `dir`. */
+export interface PostgresEnvironment extends DatabaseEnvironment {
+  readonly postgres: Postgres
+}
+
+interface Description {
+  /** The argument of `npm run drill --`: a promise's number, otherwise the drill's subject. */
   readonly name: string
   readonly promise: string
+}
+
+type Run<V, E> = (values: V, environment: E) => Promise<readonly Figure[]>
+
+export interface Drill extends Description {
   readonly options: Options
-  run(values: Readonly<Record<string, Value>>, place: DrillEnvironment): Promise<readonly Figure[]>
+  readonly run: Run<Readonly<Record<string, Value>>, DrillEnvironment>
 }
 
 export function defineDrill<const O extends Options>(
-  drill: Omit<Drill, 'options' | 'run'> & {
-    readonly options: O
-    readonly run: (values: Values<O>, place: DrillEnvironment) => Promise<readonly Figure[]>
-  },
+  drill: Description & { readonly options: O } & (
+      | { readonly needs?: never; readonly run: Run<Values<O>, DrillEnvironment> }
+      | { readonly needs: 'postgres'; readonly run: Run<Values<O>, PostgresEnvironment> }
+    ),
 ): Drill {
-  return { ...drill, run: (values, place) => drill.run(values as Values<O>, place) } // read by main.ts as `options` says
+  return {
+    ...drill,
+    run(given, environment) {
+      const values = given as Values<O> // main.ts reads them as `options` says
+      if (drill.needs === undefined) return drill.run(values, environment)
+      return withPostgres(join(environment.dir, 'postgres'), (postgres) =>
+        drill.run(values, { ...environment, postgres, databaseUrl: postgres.url }),
+      )
+    },
+  }
 }
 
 export function printFigures(figures: readonly Figure[], print: (line: string) => void): boolean {

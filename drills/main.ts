@@ -85,7 +85,10 @@ async function main(): Promise<number> {
         .join(' '),
     )
     const startedAtMs = performance.now()
-    const figures = [...(await drill.run(values, { dir, print })), warningsFigure()]
+    const figures = [
+      ...(await drill.run(values, { dir, dataDir: join(dir, 'data'), print })),
+      warningsFigure(),
+    ]
     const tookS = (performance.now() - startedAtMs) / 1_000
     print('')
     const isHeld = printFigures(figures, print)

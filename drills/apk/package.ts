@@ -1,6 +1,34 @@
-/** `npm run drill -- packages`: the reader of APKs against mutated files, a large file, and apksigner. */
-import { defineDrill } from '../drill.ts'
-import { runPackages } from './package-run.ts'
+/** `npm run drill -- packages`: reads mutated files, lets apksigner judge some that were accepted, and reads one large file. */
+import { open, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { memorySource } from '../../sim/apk/memory-source.ts'
+import { missingTools, startApkSigner } from '../../sim/apk/reference-tools.ts'
+import { makeSignedApk } from '../../sim/apk/signed-apk.ts'
+import { createVariantKeys, type VariantKeys } from '../../sim/apk/variant.ts'
+import { readApkPackage } from '../../src/apk/package/read-package.ts'
+import { type ApkSource, fileSource } from '../../src/apk/package/source.ts'
+import { Dice } from '../../testkit/dice.ts'
+import { type DrillEnvironment, defineDrill, type Figure } from '../drill.ts'
+import { createMutator, type Mutated } from './package-mutations.ts'
+
+export interface PackagesRun extends DrillEnvironment {
+  readonly count: number
+  readonly seed: number
+  readonly sample: number
+  readonly mib: number
+}
+
+const MAX_STALL_MS = 100
+const MAX_HOLD_MS = 20
+const MAX_LARGE_MS = 2_000
+const MAX_HELD_BYTES = 1024 * 1024
+const MAX_GROWTH_BYTES = 64 * 1024 * 1024
+const WARM_UP = 2_000
+const PRINT_EVERY = 50_000
 
 export const packagesDrill = defineDrill({
   name: 'packages',
@@ -12,5 +40,162 @@ export const packagesDrill = defineDrill({
     sample: { standard: 500, what: 'accepted ones that apksigner judges, if it is installed' },
     mib: { standard: 200, what: 'of the large file' },
   },
-  run: (options, { dir, print }) => runPackages({ ...options, dir, print }),
+  run: (options, environment) => runPackages({ ...options, ...environment }),
 })
+
+export async function runPackages(run: PackagesRun): Promise<readonly Figure[]> {
+  const keys = createVariantKeys()
+  const accepted: Mutated[] = []
+  const figures = [...(await readMutated(run, keys, accepted))]
+  figures.push(await judgeAccepted(run, accepted))
+  if (run.mib > 0) figures.push(...(await readLarge(run, keys)))
+  return figures
+}
+
+async function readMutated(
+  { count, seed, sample, print }: PackagesRun,
+  keys: VariantKeys,
+  accepted: Mutated[],
+): Promise<readonly Figure[]> {
+  const mutate = createMutator(keys)
+  const crashes: string[] = []
+  const outcomes = { invalid: 0, unsigned: 0, broken: 0, verified: 0 }
+  let longestMs = 0
+  let longest = ''
+  let warmBytes = 0
+  for (let n = 0; n < count; n++) {
+    if (n === Math.min(WARM_UP, count - 1)) warmBytes = process.memoryUsage.rss()
+    const mutated = mutate(new Dice(seed * 1_000_003 + n))
+    const startedAt = performance.now()
+    try {
+      const verdict = await readApkPackage(memorySource(mutated.bytes))
+      const kind = verdict.kind === 'invalid' ? 'invalid' : verdict.signing.kind
+      outcomes[kind]++
+      if (kind === 'verified' && accepted.length < sample) accepted.push(mutated)
+    } catch (error) {
+      crashes.push(`${n} (${mutated.from}): ${error instanceof Error ? error.stack : error}`)
+    }
+    const tookMs = performance.now() - startedAt
+    if (tookMs > longestMs && n > WARM_UP) {
+      longestMs = tookMs
+      longest = `${n} (${mutated.from})`
+    }
+    if (n % PRINT_EVERY === PRINT_EVERY - 1) print(`${n + 1}: ${JSON.stringify(outcomes)}`)
+  }
+  const growth = process.memoryUsage.rss() - warmBytes
+  return [
+    {
+      promise: `${count} mutated files, from seed ${seed}: none crashes the reader`,
+      measured: crashes.slice(0, 5).join('\n') || JSON.stringify(outcomes),
+      isHeld: crashes.length === 0,
+    },
+    {
+      promise: `none takes longer than ${MAX_STALL_MS} ms`,
+      measured: `${longestMs.toFixed(1)} ms: ${longest}`,
+      isHeld: longestMs <= MAX_STALL_MS,
+      isTimed: true,
+    },
+    {
+      promise: `the process does not grow by more than ${mib(MAX_GROWTH_BYTES)}`,
+      measured: mib(growth),
+      isHeld: growth <= MAX_GROWTH_BYTES,
+      isTimed: true,
+    },
+  ]
+}
+
+async function judgeAccepted({ dir }: PackagesRun, accepted: readonly Mutated[]): Promise<Figure> {
+  const promise = 'none of those that were accepted is refused by apksigner'
+  const missing = missingTools()
+  if (missing.length > 0) {
+    return { promise, measured: `not asked: needs ${missing.join(', ')}`, isHeld: true }
+  }
+  const apksigner = startApkSigner()
+  const wrong: string[] = []
+  const path = join(dir, 'mutated.apk')
+  for (const { from, bytes } of accepted) {
+    await writeFile(path, bytes)
+    const verdict = await apksigner.verify(path)
+    if (verdict.kind === 'refused') wrong.push(`${from}: ${verdict.reason}`)
+  }
+  await apksigner.close()
+  const measured = `${accepted.length} asked, ${wrong.length} refused`
+  return {
+    promise,
+    measured: [measured, ...wrong.slice(0, 5)].join('\n'),
+    isHeld: wrong.length === 0,
+  }
+}
+
+async function readLarge(run: PackagesRun, { a }: VariantKeys): Promise<readonly Figure[]> {
+  const path = join(run.dir, 'large.apk')
+  const entries = Array.from({ length: 8 }, (_, n) => ({
+    name: `assets/${n}`,
+    bytes: Buffer.alloc((run.mib * 1024 * 1024) / 8, `${n} of eight`),
+  }))
+  const manifest = { versionCode: 1, minSdk: 24 }
+  await writeFile(path, makeSignedApk({ manifest, entries, block: { v2: [{ key: a }] } }))
+  const file = await open(path)
+  try {
+    const source = fileSource(file, (await file.stat()).size)
+    const delay = monitorEventLoopDelay({ resolution: 1 })
+    delay.enable()
+    const startedAt = performance.now()
+    const verdict = await readApkPackage(source)
+    const tookMs = performance.now() - startedAt
+    await sleep(5)
+    delay.disable()
+    const heldBytes = await measureMemory(source)
+    const isVerified = verdict.kind === 'package' && verdict.signing.kind === 'verified'
+    return [
+      {
+        promise: `${run.mib} MiB are judged within ${MAX_LARGE_MS} ms`,
+        measured: `${tookMs.toFixed(0)} ms, ${isVerified ? 'verified' : 'refused'}`,
+        isHeld: tookMs <= MAX_LARGE_MS && isVerified,
+        isTimed: true,
+      },
+      {
+        promise: `the event loop is never held longer than ${MAX_HOLD_MS} ms`,
+        measured: `${(delay.max / 1e6).toFixed(1)} ms`,
+        isHeld: delay.max / 1e6 <= MAX_HOLD_MS,
+        isTimed: true,
+      },
+      {
+        promise: `reading holds at most ${mib(MAX_HELD_BYTES)} at any time`,
+        measured: mib(heldBytes),
+        isHeld: heldBytes <= MAX_HELD_BYTES,
+        isTimed: true,
+      },
+    ]
+  } finally {
+    await file.close()
+  }
+}
+
+/** The most that is alive at a read, after a collection, beyond what was before. */
+async function measureMemory(source: ApkSource): Promise<number> {
+  setFlagsFromString('--expose-gc')
+  const collect: () => void = runInNewContext('gc')
+  const alive = () => {
+    collect()
+    const { heapUsed, arrayBuffers } = process.memoryUsage()
+    return heapUsed + arrayBuffers
+  }
+  // What made the file goes away in more than one collection.
+  for (let left = 3; left > 0; left--) await sleep(1).then(collect)
+  const before = alive()
+  let most = 0
+  let reads = 0
+  await readApkPackage({
+    sizeBytes: source.sizeBytes,
+    async read(buffer, offset) {
+      if (reads++ % 20 === 0) most = Math.max(most, alive())
+      return await source.read(buffer, offset)
+    },
+  })
+  return most - Math.min(before, alive())
+}
+
+function mib(bytes: number): string {
+  return `${(bytes / 1024 / 1024).toFixed(2)} MiB`
+}

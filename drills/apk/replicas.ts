@@ -6,12 +6,10 @@ import { createFleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { type Replica, type ReplicaOptions, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
+import type { DatabaseEnvironment } from '../drill.ts'
 import { createUploads, type Uploads } from './uploads.ts'
 
-export interface StageOptions {
-  readonly databaseUrl: string
-  /** Holds the data directories. */
-  readonly dir: string
+export interface StageOptions extends DatabaseEnvironment {
   readonly minBytes: number
   readonly maxBytes: number
   readonly phones: number

@@ -1,27 +1,29 @@
 /**
- * One run of the APK drill: uploads in a row, each then fetched through the other replica; uploads that break off and
- * a replica that is killed within one, while phones pull the latest.
+ * `npm run drill -- apk`: uploads in a row, each then fetched through the other replica; uploads that break off and a
+ * replica that is killed during one, while phones pull the latest.
  */
+
 import { createHash } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sleep } from '../../src/lib/timeouts.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { residentBytes } from '../../testkit/processes.ts'
-import type { Figure } from '../drill.ts'
+import { seededRandom } from '../../testkit/random.ts'
+import { defineDrill, type Figure } from '../drill.ts'
 import { type Pulling, startPulling } from './pulls.ts'
 import { openStage, type Seat, type Stage, type StageOptions } from './replicas.ts'
 import type { Upload } from './uploads.ts'
 
 export interface ApkRun extends StageOptions {
   readonly uploads: number
-  /** Uploads that break off half-way, and as many kills within one. */
+  /** Uploads that break off half-way, and as many kills during one. */
   readonly cuts: number
-  readonly print: (line: string) => void
 }
 
 /** One upload held in memory, or little of many that leaks, passes it; the heap's own ups and downs are half of it. */
 const MOST_GROWTH_BYTES = 64 * 1024 ** 2
+const MB = 1_000_000
 const MIB = 1024 ** 2
 const POLL_MS = 20
 const WAIT_MS = 60_000
@@ -32,6 +34,29 @@ interface Acts {
   /** By SHA-256 in hex. */
   readonly published: Map<string, Upload>
 }
+
+export const apkDrill = defineDrill({
+  name: 'apk',
+  promise:
+    'uploads in a row, some cut off or killed, while phones pull: memory flat, every build whole or absent',
+  options: {
+    uploads: { standard: 50, what: 'in a row' },
+    min: { standard: 10, what: 'size of one, million bytes' },
+    max: { standard: 50, what: 'size of one, million bytes' },
+    cuts: { standard: 10, what: 'uploads that break off, and as many kills within one' },
+    phones: { standard: 10, what: 'that pull the latest meanwhile' },
+    seed: { standard: 1, what: 'of the sizes' },
+  },
+  needs: 'postgres',
+  run: ({ min, max, seed, ...options }, environment) =>
+    runApks({
+      ...options,
+      ...environment,
+      minBytes: MB * min,
+      maxBytes: MB * max,
+      random: seededRandom(seed),
+    }),
+})
 
 export async function runApks(run: ApkRun): Promise<readonly Figure[]> {
   const stage = await openStage(run)

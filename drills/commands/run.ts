@@ -1,15 +1,16 @@
 /**
- * One run of promise R5: commands through a hostile FCM while either of two replicas is killed again and again.
- * Phones of three kinds: half hear of commands by push and by heartbeats, half by push alone, a few by nothing at all,
- * so that their commands expire.
+ * `npm run drill -- R5`: commands through a hostile FCM while either of two replicas is killed again and again. Half of
+ * the phones receive commands by push and heartbeat, half by push alone, a few not at all: their commands expire.
  */
+
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
 import type { Habits } from '../../sim/device/habits.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { seededRandom } from '../../testkit/random.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
-import type { Figure } from '../drill.ts'
+import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
 import { type ReplicaPair, startReplicaPair } from '../shared/replica-pair.ts'
 import { type CommandsAdmin, createCommandsAdmin } from './admin.ts'
 import { checkCommands } from './check.ts'
@@ -17,9 +18,7 @@ import { answersOf, makeHostile, RETRY_AFTER_MS } from './hostile-fcm.ts'
 import { createCommandsJournal, type JournalWriter } from './journal.ts'
 import { countOpen, lapseLeases, readStored } from './stored.ts'
 
-export interface CommandsRun {
-  readonly databaseUrl: string
-  readonly dataDir: string
+export interface CommandsRun extends DatabaseEnvironment {
   readonly commands: number
   readonly kills: number
   readonly devices: number
@@ -31,7 +30,6 @@ export interface CommandsRun {
   readonly leaseCutS: number | null
   /** 0 inclusive to 1 exclusive; decides who is killed when, and what FCM answers. */
   readonly random: () => number
-  readonly print: (line: string) => void
 }
 
 const FCM_TIMEOUT_MS = 500
@@ -45,9 +43,37 @@ const SHORTEST_TTL_S = 30
 /** So that a kill hits any moment between two commands. */
 const KILL_SPREAD_MS = 50
 const NEVER_S = 10_000_000
+const DARK_SHARE = 0.02
 const POLL_MS = 100
 const PROGRESS_POLLS = 50
 const SETTLE_MS = 300_000
+
+export const commandsDrill = defineDrill({
+  name: 'R5',
+  promise:
+    'commands through a hostile FCM while either of two replicas is killed: none lost, none run twice, none sent too soon',
+  options: {
+    commands: { standard: 10_000, what: 'created while replicas are killed' },
+    kills: { standard: 20, what: 'SIGKILLs, to either of two replicas' },
+    devices: { standard: 200, what: 'phones; one in 50 is never reached' },
+    rate: { standard: 100, what: 'commands a second' },
+    seed: {
+      standard: 1,
+      what: "of the kills and of FCM's answers; what the machine does between them is chance",
+    },
+  },
+  needs: 'postgres',
+  run: ({ rate, seed, ...options }, environment) =>
+    runCommands({
+      ...options,
+      ...environment,
+      darkDevices: Math.floor(options.devices * DARK_SHARE),
+      ratePerS: rate,
+      heartbeatIntervalS: 5,
+      leaseCutS: null,
+      random: seededRandom(seed),
+    }),
+})
 
 export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> {
   const { random, print } = run

@@ -1,6 +1,6 @@
 /**
- * The run of promise R6: heartbeats at a fixed rate and commands beside them, while FCM lives, hangs and refuses
- * connections in turn; then it answers bare 404s and 403s. The settings are those of production.
+ * `npm run drill -- R6`: heartbeats at a fixed rate and commands beside them, while FCM works, hangs and refuses
+ * connections in turn; then it returns bare 404s and 403s. The settings are those of production.
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
@@ -13,14 +13,12 @@ import { startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import { createCommandsAdmin } from '../commands/admin.ts'
 import { createCommandsJournal, type JournalWriter } from '../commands/journal.ts'
-import type { Figure } from '../drill.ts'
+import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
 import { enroll, type HeartbeatLoad, startHeartbeats } from '../shared/heartbeat-load.ts'
 import { servedAll } from '../stdout/phases.ts'
 import { type FcmGate, startFcmGate } from './gate.ts'
 
-export interface FcmDownRun {
-  readonly databaseUrl: string
-  readonly dataDir: string
+interface FcmDownRun extends DatabaseEnvironment {
   /** With FCM dead, in all. */
   readonly deadS: number
   /** Of each kind. */
@@ -29,7 +27,6 @@ export interface FcmDownRun {
   readonly commandsPerS: number
   /** Of bare 404s, and then of bare 403s. */
   readonly refusalS: number
-  readonly print: (line: string) => void
 }
 
 const KINDS = ['alive', 'hang', 'refused'] as const
@@ -48,7 +45,31 @@ const MOST_RATIO = 1.1
 const MOST_NOISE = 0.15
 const MOST_SOCKETS = 64
 
-export async function runFcmDown(run: FcmDownRun): Promise<readonly Figure[]> {
+export const fcmDownDrill = defineDrill({
+  name: 'R6',
+  promise: 'FCM dead: heartbeats do not suffer, at most 64 sockets, no push token cleared',
+  options: {
+    minutes: {
+      standard: 10,
+      what: 'with FCM dead: half hanging, half refusing connections; alive half as long beside them',
+    },
+    windows: { standard: 9, what: 'interleaved windows of each kind, for p99' },
+    rate: { standard: 500, what: 'heartbeats a second' },
+    commands: { standard: 20, what: 'commands a second' },
+  },
+  needs: 'postgres',
+  run: ({ minutes, windows, rate, commands }, environment) =>
+    runFcmDown({
+      ...environment,
+      windows,
+      deadS: 60 * minutes,
+      heartbeatsPerS: rate,
+      commandsPerS: commands,
+      refusalS: 3 * minutes,
+    }),
+})
+
+async function runFcmDown(run: FcmDownRun): Promise<readonly Figure[]> {
   const fcm = await startFakeFcm()
   const gate = await startFcmGate(fcm.baseUrl)
   const service = startReplica({

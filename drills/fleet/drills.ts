@@ -1,6 +1,4 @@
 /** `npm run drill -- fleet-100` and `-- fleet-2000`: the acceptance runs on the simulator. */
-import { join } from 'node:path'
-import { withPostgres } from '../../testkit/postgres.ts'
 import { defineDrill } from '../drill.ts'
 import { runHerds } from './herd-run.ts'
 import { runFleet } from './run.ts'
@@ -17,19 +15,16 @@ export const fleet100Drill = defineDrill({
     interval: { standard: 2, what: 'seconds between them' },
     commands: { standard: 500, what: 'in all' },
   },
-  run: ({ devices, heartbeats, interval, commands }, { dir, print }) =>
-    withPostgres(join(dir, 'postgres'), ({ url }) =>
-      runFleet({
-        databaseUrl: url,
-        dir,
-        simulate: [
-          ...['--devices', `${devices}`, '--heartbeats', `${heartbeats}`],
-          ...['--interval', `${interval}`, '--commands', `${commands}`],
-          ...['--commands-per-minute', '600', '--apk-share', '0.5', ...COMMON],
-        ],
-        print,
-      }),
-    ),
+  needs: 'postgres',
+  run: ({ devices, heartbeats, interval, commands }, environment) =>
+    runFleet({
+      ...environment,
+      simulate: [
+        ...['--devices', `${devices}`, '--heartbeats', `${heartbeats}`],
+        ...['--interval', `${interval}`, '--commands', `${commands}`],
+        ...['--commands-per-minute', '600', '--apk-share', '0.5', ...COMMON],
+      ],
+    }),
 })
 
 export const fleet2000Drill = defineDrill({
@@ -43,18 +38,15 @@ export const fleet2000Drill = defineDrill({
     restarts: { standard: 2, what: 'SIGTERM and SIGKILL in turn' },
     away: { standard: 5, what: 'seconds without a service at each' },
   },
-  run: ({ devices, interval, commands, restarts, away }, { dir, print }) =>
-    withPostgres(join(dir, 'postgres'), ({ url }) =>
-      runHerds({
-        databaseUrl: url,
-        dataDir: join(dir, 'data'),
-        simulate: [
-          ...['--devices', `${devices}`, '--heartbeats', '1', '--interval', `${interval}`],
-          ...['--commands-per-minute', `${commands}`, '--apk-share', '0.05', ...COMMON],
-        ],
-        restarts,
-        awayS: away,
-        print,
-      }),
-    ),
+  needs: 'postgres',
+  run: ({ devices, interval, commands, restarts, away }, environment) =>
+    runHerds({
+      ...environment,
+      simulate: [
+        ...['--devices', `${devices}`, '--heartbeats', '1', '--interval', `${interval}`],
+        ...['--commands-per-minute', `${commands}`, '--apk-share', '0.05', ...COMMON],
+      ],
+      restarts,
+      awayS: away,
+    }),
 })

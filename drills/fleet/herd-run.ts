@@ -8,7 +8,7 @@ import { createSend } from '../../testkit/http/client.ts'
 import { withClient } from '../../testkit/postgres.ts'
 import { residentBytes } from '../../testkit/processes.ts'
 import type { Replica } from '../../testkit/service.ts'
-import type { Figure } from '../drill.ts'
+import type { DatabaseEnvironment, Figure } from '../drill.ts'
 import { type Lives, startLives } from '../service-kills/restarts.ts'
 import { nothingMissing } from '../shared/acknowledged.ts'
 import {
@@ -21,15 +21,12 @@ import {
   summaryFigure,
 } from './simulated-fleet.ts'
 
-export interface HerdRun {
-  readonly databaseUrl: string
-  readonly dataDir: string
+export interface HerdRun extends DatabaseEnvironment {
   /** Arguments of `npm run simulate`, besides where the service is. */
   readonly simulate: readonly string[]
   /** By SIGTERM and SIGKILL in turn. */
   readonly restarts: number
   readonly awayS: number
-  readonly print: (line: string) => void
 }
 
 /** Twice the wait of a phone after its second refusal. */

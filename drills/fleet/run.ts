@@ -12,7 +12,7 @@ import { withClient } from '../../testkit/postgres.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 import { median } from '../../testkit/statistics.ts'
 import { until } from '../../testkit/until.ts'
-import type { Figure } from '../drill.ts'
+import type { DatabaseEnvironment, Figure } from '../drill.ts'
 import { nothingMissing } from '../shared/acknowledged.ts'
 import { FleetLines } from './lines.ts'
 import {
@@ -25,13 +25,9 @@ import {
   summaryFigure,
 } from './simulated-fleet.ts'
 
-export interface FleetRun {
-  /** More are made beside it: `<name>_on` and so on. */
-  readonly databaseUrl: string
-  readonly dir: string
+export interface FleetRun extends DatabaseEnvironment {
   /** Arguments of `npm run simulate`, besides where the service is. */
   readonly simulate: readonly string[]
-  readonly print: (line: string) => void
 }
 
 /** The owner's (mission.md). */

@@ -1,23 +1,20 @@
-/** A service of its own under the fuzzer: starts it, fuzzes it, ends it, and holds answers, lines, series and SQL errors against R8. */
+/** `npm run fuzz`: promise R8. Fuzzes a service of its own and checks responses, log lines, series and SQL errors. */
+import { join } from 'node:path'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { type Ended, startReplica } from '../../testkit/service.ts'
 import { startChild } from '../attacks/child.ts'
 import type { ProbeQuestion, ProbeReply } from '../attacks/probe.ts'
-import type { Figure } from '../drill.ts'
+import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
 import { LinesOracle, ROUTES } from './lines.ts'
 import { nameErrors, type PostgresErrors, readErrors } from './postgres-errors.ts'
 import { type FuzzReport, runFuzz } from './run.ts'
 import { readSeries, type SeriesFacts } from './series.ts'
 import { createFuzzWorld } from './world.ts'
 
-export interface FuzzOptions {
+interface FuzzOptions extends DatabaseEnvironment {
   readonly requests: number
   readonly seed: number
   readonly connections: number
-  readonly databaseUrl: string
-  readonly databaseLog: string
-  readonly dataDir: string
-  readonly print: (line: string) => void
 }
 
 const SECRETS = {
@@ -31,7 +28,23 @@ const PARTS = 10
 const MOST_STALL_MS = 1_000
 const MIB = 1024 * 1024
 
-export async function fuzzService(options: FuzzOptions): Promise<readonly Figure[]> {
+export const fuzzDrill = defineDrill({
+  name: 'R8',
+  promise:
+    'whatever comes, no 5xx: a well-formed answer or a closed connection, valid JSON lines, constant series, no SQL error of class 22',
+  options: {
+    requests: { standard: 1_000_000, what: 'in all' },
+    seed: {
+      standard: 1,
+      what: 'another one makes other requests; the same, but for tokens and ids',
+    },
+    connections: { standard: 64, what: 'at once' },
+  },
+  needs: 'postgres',
+  run: (options, environment) => fuzzService({ ...options, ...environment }),
+})
+
+async function fuzzService(options: FuzzOptions): Promise<readonly Figure[]> {
   const { requests, print } = options
   await nameErrors(options.databaseUrl)
   const lines = new LinesOracle(ROUTES.map(({ path }) => path))
@@ -93,7 +106,7 @@ export async function fuzzService(options: FuzzOptions): Promise<readonly Figure
     lines,
     ended,
     probes,
-    postgres: readErrors(options.databaseLog),
+    postgres: readErrors(join(options.dir, 'postgres', 'postgres.log')),
   })
 }
 

@@ -50,7 +50,10 @@ export async function onOutageRig(
 }
 
 /** Serving, and under load. */
-async function startOutageRig({ dir }: DrillEnvironment, ratePerS: number): Promise<OutageRig> {
+async function startOutageRig(
+  { dir, dataDir: serviceDir }: DrillEnvironment,
+  ratePerS: number,
+): Promise<OutageRig> {
   const dataDir = join(dir, 'postgres')
   mkdirSync(dataDir)
   const isDiskSmall = mountSmallDisk(dataDir, DISK_MIB)
@@ -62,7 +65,7 @@ async function startOutageRig({ dir }: DrillEnvironment, ratePerS: number): Prom
   await postgres.start()
   const service = startReplica({
     settings: {
-      ...serviceSettings(postgres.url, join(dir, 'data')),
+      ...serviceSettings(postgres.url, serviceDir),
       HEARTBEAT_DEDUP_WINDOW_S: '0',
       RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
     },

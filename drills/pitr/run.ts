@@ -1,4 +1,5 @@
-/** One run: load, base backup, more load, the moment, a mistake, the restore, and what phones are told afterwards. */
+/** `npm run drill -- pitr`: load, base backup, more load, the moment, a mistake, the restore as in docs/operate/scale.md, and how phones go on. */
+
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -8,27 +9,45 @@ import { withClient } from '../../testkit/postgres.ts'
 import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
-import type { Figure } from '../drill.ts'
+import { type DrillEnvironment, defineDrill, type Figure } from '../drill.ts'
+import { missingPrograms } from '../patroni/programs.ts'
 import { nothingMissing } from '../shared/acknowledged.ts'
 import { type Acknowledged, type MixedLoad, startMixedLoad } from '../shared/mixed-load.ts'
 import { codesText, ResponseWatch } from '../shared/response-watch.ts'
 import { type ArchivedServer, startArchivedServer } from './archived-server.ts'
 import { answersTo, enroll } from './phones.ts'
 
-export interface PitrRun {
-  readonly dir: string
+interface PitrRun extends DrillEnvironment {
   readonly seconds: number
   readonly ratePerS: number
   /** That enroll before the moment, and as many behind it. */
   readonly phones: number
-  readonly print: (line: string) => void
 }
 
 /** Of the load; the mistake deletes as many others. */
 const PHONES = 200
 const DELETED = 20
 
-export async function runPitr(run: PitrRun): Promise<readonly Figure[]> {
+export const pitrDrill = defineDrill({
+  name: 'pitr',
+  promise:
+    'base backup under load, WAL archive, restore to a moment, phones go on: nothing acknowledged before it is missing, zero 401',
+  options: {
+    seconds: {
+      standard: 10,
+      what: 'of load before the backup, before the moment, behind it and after the restore',
+    },
+    rate: { standard: 100, what: 'requests a second: heartbeats, commands, results, reads' },
+    phones: { standard: 20, what: 'that enroll before the moment, and as many behind it' },
+  },
+  async run({ rate, ...options }, environment) {
+    const missing = missingPrograms([])
+    if (missing !== false) return [{ promise: 'it runs', measured: missing, isHeld: false }]
+    return runPitr({ ...options, ...environment, ratePerS: rate })
+  },
+})
+
+async function runPitr(run: PitrRun): Promise<readonly Figure[]> {
   const server = await startArchivedServer(run.dir)
   const lives: Replica[] = []
   try {
@@ -47,7 +66,7 @@ async function runOn(
 ): Promise<readonly Figure[]> {
   const { print, phones } = run
   const settings = {
-    ...serviceSettings(server.url, join(run.dir, 'data')),
+    ...serviceSettings(server.url, run.dataDir),
     HEARTBEAT_DEDUP_WINDOW_S: '0',
     RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
   }
@@ -82,7 +101,7 @@ async function runOn(
   await server.stop()
   const startedAtMs = performance.now()
   await server.restoreTo(moment)
-  rmSync(join(run.dir, 'data', SEEN_FILE), { force: true })
+  rmSync(join(run.dataDir, SEEN_FILE), { force: true })
   const tookS = (performance.now() - startedAtMs) / 1_000
   const missing = await withClient(server.url, (db) => nothingMissing(db, acknowledged))
   life = await start()

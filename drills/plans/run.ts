@@ -1,15 +1,19 @@
-/** Fills a small installation and a large one, and compares what each statement reads on both. */
+/** `npm run drill -- plans`: fills a small installation and a large one, and compares what each statement reads on both. */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import type pg from 'pg'
+import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { explained, type PlanMode, plainDatabase } from '../../testkit/explain.ts'
 import { withClient, withPostgres } from '../../testkit/postgres.ts'
-import type { Figure } from '../drill.ts'
+import { defineDrill, type Figure } from '../drill.ts'
 import { fill, tune } from './fill.ts'
+import { explainHeld } from './held.ts'
 import { type Installation, installationOf, LARGEST, NOTHING } from './installation.ts'
 import { timeRequests } from './requests.ts'
 import { faultsOf, mostPagesOf, pagesOf, rowsOf } from './statement.ts'
 import { statementsOf } from './statements.ts'
 
-export interface PlansOptions {
+interface PlansOptions {
   readonly devices: number
   readonly requests: number
   readonly dataDir: string
@@ -30,7 +34,35 @@ interface Cost {
 
 type Costs = ReadonlyMap<string, Cost>
 
-export function runPlans(options: PlansOptions): Promise<readonly Figure[]> {
+export const plansDrill = defineDrill({
+  name: 'plans',
+  promise: 'however much has been done, each statement reads no more than it has to',
+  options: {
+    devices: { standard: 30_000, what: 'of the large installation; all else in proportion' },
+    requests: { standard: 0, what: 'instead: so many of each admin GET, timed on both' },
+    held: { standard: false, what: 'instead: claim and sweep while a pg_dump holds a snapshot' },
+    minutes: { standard: 10, what: 'with --held: how long, at 300 commands a second' },
+    keep: { standard: '', what: 'directory in which the installations stay, to be used again' },
+  },
+  run({ keep, held, minutes, ...options }, { dir, print }) {
+    if (held) return runHeld(join(dir, 'postgres'), minutes, print)
+    if (keep !== '') mkdirSync(keep, { recursive: true })
+    return runPlans({ ...options, dataDir: keep || join(dir, 'postgres'), dir, print })
+  },
+})
+
+function runHeld(
+  dataDir: string,
+  minutes: number,
+  print: (line: string) => void,
+): Promise<readonly Figure[]> {
+  return withPostgres(dataDir, async ({ url }) => {
+    await migrate(url, readMigrations())
+    return withClient(url, (db) => explainHeld(url, db, minutes * 60, print))
+  })
+}
+
+function runPlans(options: PlansOptions): Promise<readonly Figure[]> {
   return withPostgres(options.dataDir, async (postgres) => {
     await tune(postgres)
     const { print } = options

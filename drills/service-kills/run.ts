@@ -1,27 +1,27 @@
 /**
- * One run of promise R1: the service dies again and again under load, at random moments and at each named failpoint;
- * each next life takes its database and its port. Phones of two kinds: half hear of commands by push and by
- * heartbeats, half by push alone.
+ * `npm run drill -- R1`: the service is killed again and again under load, at random moments and at each named
+ * failpoint; each next process takes over its database and port. Half of the phones receive commands by push and
+ * heartbeat, half by push alone.
  */
+
 import { setTimeout as wait } from 'node:timers/promises'
 import { type FakeFcm, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
 import type { Failpoint } from '../../src/domain/failpoint.ts'
 import { createSend, type Send } from '../../testkit/http/client.ts'
 import { withClient } from '../../testkit/postgres.ts'
+import { seededRandom } from '../../testkit/random.ts'
 import type { Ended, Replica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import { median } from '../../testkit/statistics.ts'
 import { checkCommands } from '../commands/check.ts'
 import { createCommandsJournal, type JournalWriter } from '../commands/journal.ts'
 import { countOpen, lapseLeases, readStored } from '../commands/stored.ts'
-import type { Figure } from '../drill.ts'
+import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
 import { startKillsLoad } from './load.ts'
 import { type Lives, startLives } from './restarts.ts'
 
-export interface ServiceKillsRun {
-  readonly databaseUrl: string
-  readonly dataDir: string
+export interface ServiceKillsRun extends DatabaseEnvironment {
   readonly randomKills: number
   /** At each failpoint. */
   readonly failpointKills: number
@@ -31,7 +31,6 @@ export interface ServiceKillsRun {
   readonly leaseCutS: number | null
   /** 0 inclusive to 1 exclusive; decides the order of deaths and when they come. */
   readonly random: () => number
-  readonly print: (line: string) => void
 }
 
 /** So often a failpoint is reached at most before the process dies there; EARLY of the deaths come at the first time. */
@@ -58,6 +57,30 @@ const MOST_READY_MS = 2_000
 const LONG_MS = 600_000
 const SETTLE_MS = 300_000
 const POLL_MS = 100
+
+export const serviceKillsDrill = defineDrill({
+  name: 'R1',
+  promise:
+    'kill -9 of the service under load, at random and at each failpoint: 0 acknowledged heartbeats, commands or results missing, ready again within 2 s',
+  options: {
+    kills: { standard: 50, what: 'at random moments' },
+    failpoints: { standard: 50, what: 'at each of the six named failpoints' },
+    rate: { standard: 200, what: 'heartbeats a second' },
+    commands: { standard: 10, what: 'commands a second' },
+    seed: { standard: 1, what: 'of the order of deaths; what the machine does between is chance' },
+  },
+  needs: 'postgres',
+  run: ({ kills, failpoints, rate, commands, seed }, environment) =>
+    runServiceKills({
+      ...environment,
+      randomKills: kills,
+      failpointKills: failpoints,
+      heartbeatsPerS: rate,
+      commandsPerS: commands,
+      leaseCutS: null,
+      random: seededRandom(seed),
+    }),
+})
 
 export async function runServiceKills(run: ServiceKillsRun): Promise<readonly Figure[]> {
   const fcm = await startFakeFcm()

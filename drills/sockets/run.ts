@@ -1,4 +1,4 @@
-/** The run of promise R9: honest phones at a fixed rate, while thousands of sockets are held open and say next to nothing. */
+/** `npm run drill -- R9`: honest phones at a fixed rate beside thousands of sockets that say next to nothing. Linux; needs a descriptor per socket (`ulimit -n`). */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { constants, setPriority } from 'node:os'
@@ -8,7 +8,7 @@ import { compare } from '../../testkit/compare.ts'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
-import type { Figure } from '../drill.ts'
+import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
 import {
   enroll,
   type HeartbeatLoad,
@@ -21,9 +21,7 @@ import { abortsOf, readersOf, wavesOf } from './groups.ts'
 import type { HostileGroup, HostileOutcome, HostileReport, HostileWave } from './hostile.ts'
 import { keepIdle } from './kept.ts'
 
-export interface SocketsRun {
-  readonly databaseUrl: string
-  readonly dataDir: string
+export interface SocketsRun extends DatabaseEnvironment {
   readonly slow: number
   readonly half: number
   readonly readers: number
@@ -36,7 +34,6 @@ export interface SocketsRun {
   /** Waves, and quiet windows between them. */
   readonly rounds: number
   readonly heartbeatsPerS: number
-  readonly print: (line: string) => void
 }
 
 const SENDERS = 50
@@ -60,7 +57,29 @@ const READER_LATE_MS = 10_000
 const MOST_MORE_FILES = 5
 const MIB = 1024 * 1024
 
-export async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
+export const socketsDrill = defineDrill({
+  name: 'R9',
+  promise:
+    'thousands of sockets that say next to nothing are closed in time, and honest phones hardly notice',
+  options: {
+    slow: { standard: 5_000, what: 'sockets that send a byte of a head each second' },
+    half: { standard: 500, what: 'sockets that stop within a body' },
+    readers: { standard: 200, what: 'sockets that take a byte of an APK each second' },
+    aborts: { standard: 10_000, what: 'downloads that are reset at their first bytes' },
+    burst: { standard: 10, what: 'of each kind opened at once, 1,000 a second' },
+    kept: {
+      standard: 2_000,
+      what: 'honest connections that lie idle for up to 75 s, and are used then',
+    },
+    rounds: { standard: 9, what: 'waves of the first two, with quiet windows between them' },
+    rate: { standard: 200, what: 'honest heartbeats a second' },
+  },
+  needs: 'postgres',
+  run: ({ rate, ...options }, environment) =>
+    runSockets({ ...options, ...environment, heartbeatsPerS: rate }),
+})
+
+async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
   const service = startReplica({
     settings: {
       ...serviceSettings(run.databaseUrl, run.dataDir),

@@ -3,7 +3,6 @@
  * load, and a reader of its stdout that stops, goes on, and is killed. Linux.
  */
 import { randomBytes } from 'node:crypto'
-import { join } from 'node:path'
 import { defineDrill } from '../drill.ts'
 import { endStalled, readerKilled } from './ends.ts'
 import { readerStops, type StdoutRun } from './phases.ts'
@@ -20,13 +19,13 @@ export const stdoutDrill = defineDrill({
     windows: { standard: 9, what: 'interleaved windows of each kind, for p99' },
     'ring-mib': { standard: 4, what: 'LOG_BUFFER_BYTES of the service, MiB' },
   },
-  async run({ seconds, rate, windows, 'ring-mib': ringMib }, { dir, print }) {
+  async run({ seconds, rate, windows, 'ring-mib': ringMib }, { dir, dataDir, print }) {
     const adminToken = randomBytes(32).toString('base64url')
     const options: StdoutRun = {
       dir,
       adminToken,
       settings: {
-        DATA_DIR: join(dir, 'data'),
+        DATA_DIR: dataDir,
         ADMIN_TOKENS: `drill=${adminToken}`,
         HMAC_SECRET: randomBytes(32).toString('base64url'),
         HEARTBEAT_DEDUP_WINDOW_S: '0',

@@ -1,10 +1,11 @@
 /** The files of the cache: damaged, too many, left by the dead, on a disk that fails. */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+
+import { readdirSync } from 'node:fs'
 import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { VerifiedFiles } from '../../src/apk/verified-files.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { readAll, SIZE_BYTES, type Stored, setUpCache, storedApk } from './cache-fixture.ts'
 
 const HOUR_MS = 60 * 60_000
@@ -60,8 +61,7 @@ t.test('a file with other bytes is noticed, replaced and reported', async (t) =>
 })
 
 t.test('files that turn out to be others leave no descriptor open', async (t) => {
-  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-checked-'))
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const dir = tempDirectory(t)
   const path = join(dir, 'x.apk')
   await writeFile(path, 'as it was summed up')
   const checked = new VerifiedFiles(() => 0)

@@ -1,13 +1,13 @@
 /** A cache over a real directory, and stored APKs whose reading a test can hold up or break. */
+
 import { createHash } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { createApkCache, type ReadApk, type StoredApk } from '../../src/apk/cache.ts'
 import type { Line } from '../../src/telemetry/log/log.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 
 export const SIZE_BYTES = 700_000
 /** The stored bytes come in such pieces. */
@@ -25,8 +25,7 @@ export function storedApk(seed: string, sizeBytes = SIZE_BYTES): Stored {
 
 /** A directory, caches on it as so many processes, and which builds were read from the store. */
 export function setUpCache(t: Test, maxBytes = 10 * SIZE_BYTES) {
-  const parent = mkdtempSync(join(tmpdir(), 'fleetloop-cache-'))
-  t.teardown(() => rmSync(parent, { recursive: true, force: true }))
+  const parent = tempDirectory(t)
   const dir = join(parent, 'apk-cache')
   const lines: Line[] = []
   const reads: string[] = []

@@ -1,10 +1,10 @@
 /** APKs and who fetches them in the field: a fleet at once, through any replica, over networks that break. */
+
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { createReadStream, mkdtempSync, rmSync } from 'node:fs'
+import { createReadStream, rmSync } from 'node:fs'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import t from 'tap'
@@ -12,6 +12,7 @@ import { makeApk } from '../../sim/apk.ts'
 import { createFleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { connect } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 
@@ -100,8 +101,7 @@ const hasCurl = spawnSync('curl', ['--version']).error === undefined
 t.test('curl -C - goes on where it was killed', { skip: !hasCurl && 'needs curl' }, async (t) => {
   const large = makeApk({ sizeBytes: LARGE_BYTES, seed: 'large' })
   await publish('large', large, 'large')
-  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-curl-'))
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const dir = tempDirectory(t)
   const file = join(dir, 'app.apk')
   const curl = (...more: string[]) => {
     const bearer = ['-H', `Authorization: Bearer ${ADMIN}`]
@@ -157,8 +157,7 @@ for (const client of Object.keys(CLIENTS) as (keyof typeof CLIENTS)[]) {
     `${client} goes on with its build, or not at all, across a publish`,
     { skip },
     async (t) => {
-      const dir = mkdtempSync(join(tmpdir(), 'fleetloop-resume-'))
-      t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+      const dir = tempDirectory(t)
       const file = join(dir, 'app.apk')
       const buildType = `resume-${client}`
       const [a, b] = buildsOf(buildType)
@@ -256,8 +255,7 @@ t.test('real APKs are published and fetched whole by four clients', { skip }, as
     const path = `${LATEST}?build_type=real-${n}`
     t.ok(real.equals((await second.call('GET', path)).bytes), `fetch ${name}`)
     for (const client of Object.keys(CLIENTS) as (keyof typeof CLIENTS)[]) {
-      const dir = mkdtempSync(join(tmpdir(), 'fleetloop-real-'))
-      t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+      const dir = tempDirectory(t)
       t.ok(await runClient(client, dir, second.origin + path, etagOf(real)))
       t.ok(real.equals(await readFile(join(dir, 'app.apk'))), `${client} ${name}`)
     }

@@ -1,7 +1,7 @@
 /** Reading packages, against Debian's aapt and apksigner: every variant, and the real APKs of TEST_APK_DIR as they are and re-signed. */
+
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { memorySource } from '../../sim/apk/memory-source.ts'
@@ -14,6 +14,7 @@ import {
   readApkPackage,
   TARGET_THAT_NEEDS_V2,
 } from '../../src/apk/package/read-package.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 
 const missing = missingTools()
 const skip = missing.length > 0 && `needs ${missing.join(', ')}`
@@ -36,8 +37,7 @@ const NOT_JUDGED = /NoSuchAlgorithmException: SHA\d+withRSA\/PSS/
 const WARNED = /requires a minimum of signature scheme v2/
 
 t.test('no disagreement with aapt and apksigner', { skip, timeout: 300_000 }, async (t) => {
-  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-variants-'))
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const dir = tempDirectory(t)
   const keys = createVariantKeys()
   const variants = [...makeVariants(keys), ...realVariants(dir, keys)]
   t.ok(variants.length >= 50, `${variants.length} variants`)

@@ -1,9 +1,7 @@
 /** Reading packages: what an APK says of itself, who signed it, and what is refused, on files made here. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+
 import t from 'tap'
-import { runPackages } from '../../drills/apk/package-run.ts'
+import { runPackages } from '../../drills/apk/package.ts'
 import type { ManifestOptions } from '../../sim/apk/manifest.ts'
 import { compileManifest } from '../../sim/apk/manifest.ts'
 import { memorySource } from '../../sim/apk/memory-source.ts'
@@ -13,6 +11,7 @@ import { createVariantKeys } from '../../sim/apk/variant.ts'
 import { makeVariants } from '../../sim/apk/variants.ts'
 import { makeZip } from '../../sim/apk/zip.ts'
 import { readApkPackage } from '../../src/apk/package/read-package.ts'
+import { drillEnvironment, held } from '../helpers/drill.ts'
 
 const keys = createVariantKeys()
 const { a, b, c, ec } = keys
@@ -196,11 +195,6 @@ t.test('reading ends when it is aborted', async (t) => {
 })
 
 t.test('mutated files, in the short form', async (t) => {
-  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-packages-'))
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
-  const print = (line: string) => t.comment(line)
-  const figures = await runPackages({ count: 3_000, seed: 7, sample: 20, mib: 8, dir, print })
-  for (const { promise, measured, isHeld, isTimed } of figures) {
-    t.ok(isHeld || isTimed, `${promise}: ${measured}`)
-  }
+  const size = { count: 3_000, seed: 7, sample: 20, mib: 8 }
+  held(t, await runPackages({ ...drillEnvironment(t), ...size }))
 })

@@ -1,13 +1,14 @@
 /** The schema on a real database: in order, once, whole or not at all, and never backwards. */
+
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type pg from 'pg'
 import t, { type Test } from 'tap'
 import type { SequenceCheck } from '../../src/db/schema/identity-sequences.ts'
 import { type Migration, migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { connect } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
 
 /** The key of migrate.ts: whoever holds it, migrates. */
@@ -235,8 +236,7 @@ t.test('a table that is locked is tried again', async (t) => {
 })
 
 t.test('files must be numbered without a gap', async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-sql-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  const directory = tempDirectory(t)
   const write = (file: string, text: string) => writeFileSync(join(directory, file), text)
   write('0001_first.sql', 'select 1')
   write('0002_second.sql', '-- breaking\nselect 2')

@@ -2,14 +2,15 @@
  * What no test can run here (no container engine, no systemd as process 1) names only what is there, pins what it takes
  * from elsewhere, and says what docs/operate/install.md says. The parcel itself runs in test/process/parcel.test.ts.
  */
+
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { CONFIG_FILE, missingTools } from '../../drills/shared/prometheus.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config/config.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { documentedBlock } from '../helpers/pages.ts'
 import { writeFiles } from './prometheus-files.ts'
 
@@ -212,7 +213,6 @@ t.test(
 )
 
 function temporary(t: Test): string {
-  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-deploy-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  const directory = tempDirectory(t)
   return directory
 }

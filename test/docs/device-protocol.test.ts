@@ -1,8 +1,8 @@
 /** docs/device-protocol.md is true: its golden vectors, by our code and without it, its codes and its paths. */
+
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { createHash, createHmac } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -16,6 +16,7 @@ import {
 import { STATUS } from '../../src/http/errors.ts'
 import { type RouteDeps, routeTable } from '../../src/routes/table.ts'
 import { checkSignature } from '../../src/security/signature.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from './markdown.ts'
 
 const pathOf = (path: string) => fileURLToPath(new URL(path, import.meta.resolve('#package.json')))
@@ -199,8 +200,7 @@ t.test(
   { skip: !(hasTool('kotlinc') && hasTool('java')) && 'only where kotlinc and java are' },
   async (t) => {
     const { body, unixS, check } = sampleOf(t)
-    const directory = mkdtempSync(join(tmpdir(), 'fleetloop-kotlin-'))
-    t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+    const directory = tempDirectory(t)
     const quoted = (text: string) => JSON.stringify(text).replaceAll('$', '\\$')
     const entries = Object.entries(DATA).map(([name, text]) => `${quoted(name)} to ${quoted(text)}`)
     const program = `

@@ -1,7 +1,7 @@
 /** docs/operate/scale.md: HAProxy and Patroni start from its very files, and a database moves as it says. Failovers: `npm run drill -- patroni`. */
+
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -14,6 +14,7 @@ import { openDirectory, startHaproxy } from '../../drills/patroni/service.ts'
 import { startDebianServer } from '../../drills/pitr/debian-server.ts'
 import { until } from '../../testkit/until.ts'
 import { connect, createDatabase as createEmpty } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { launch, settings } from '../process/launched.ts'
 import { blocksOf, sectionOf } from './markdown.ts'
 
@@ -148,7 +149,6 @@ t.test(
 )
 
 function temporary(t: Test): string {
-  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-scale-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }))
+  const directory = tempDirectory(t)
   return directory
 }

@@ -1,12 +1,13 @@
 /** The README's tour, typed in exactly as it stands there: a copy of the project, one bash, and what it must print. */
+
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, existsSync, readFileSync, symlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { tempDirectory } from '../helpers/directory.ts'
 import { type Block, blocksOf, sectionOf } from './markdown.ts'
 import { normalizer } from './volatile.ts'
 
@@ -41,8 +42,7 @@ export function readTour(): { readonly start: Step; readonly steps: readonly Ste
 
 /** Removed at the end of `t`. `more`: besides what the tour needs. */
 export function copyProject(t: Test, more: readonly string[] = []): string {
-  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-readme-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  const directory = tempDirectory(t)
   for (const name of [...SOURCES, ...more]) {
     cpSync(join(ROOT, name), join(directory, name), { recursive: true })
   }

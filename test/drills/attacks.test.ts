@@ -2,9 +2,7 @@
  * Every row of known attacks in its short form; `npm run drill -- attacks` is the long one, which also judges how fast the
  * service is meanwhile. Here a stall counts from 10 s on: before they were bounded, the attacks cost a minute.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+
 import t from 'tap'
 import { runCheckRow } from '../../drills/attacks/check-row.ts'
 import { prepareEnvironment } from '../../drills/attacks/environment.ts'
@@ -16,12 +14,12 @@ import { PUSH_ROWS } from '../../drills/attacks/rows/push.ts'
 import { REQUESTS_CHECKS } from '../../drills/attacks/rows/requests.ts'
 import { runTogether } from '../../drills/attacks/together.ts'
 import { createDatabase } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 
 /** MiB. Before, row 2 alone took 500. */
 const SMALL_HEAP = 80
 
-const dir = mkdtempSync(join(tmpdir(), 'fleetloop-attacks-'))
-t.teardown(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }))
+const dir = tempDirectory(t)
 const place = await prepareEnvironment(await createDatabase(t), dir)
 
 /** Of row 4 what needs no minute; of row 7 what stopped the pushes of all phones: its two forms need an FCM each. */

@@ -3,47 +3,37 @@
  * its database and port, and nothing that was acknowledged is missing, lost or run twice. `npm run drill -- R1` is the
  * long one.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+
 import t from 'tap'
 import { runServiceKills } from '../../drills/service-kills/run.ts'
 import { seededRandom } from '../../testkit/random.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { call } from '../helpers/client.ts'
 import { createDatabase } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
+import { databaseEnvironment, held } from '../helpers/drill.ts'
 import { ADMIN } from '../helpers/service.ts'
-
-function tempDir(): string {
-  const path = mkdtempSync(join(tmpdir(), 'fleetloop-data-'))
-  t.teardown(() => rmSync(path, { recursive: true, force: true }))
-  return path
-}
 
 t.test('deaths at every failpoint and at random lose nothing and run nothing twice', async (t) => {
   const seed = Date.now() % 1_000_000
   t.comment(`seed ${seed}`)
   const figures = await runServiceKills({
-    databaseUrl: await createDatabase(t),
-    dataDir: tempDir(),
+    ...(await databaseEnvironment(t)),
     randomKills: 2,
     failpointKills: 1,
     heartbeatsPerS: 50,
     commandsPerS: 20,
     leaseCutS: 5,
     random: seededRandom(seed),
-    print: (line) => t.comment(line),
   })
-  for (const { promise, measured, isHeld, isTimed } of figures) {
-    t.ok(isHeld || isTimed, `${promise}: ${measured}`)
-  }
+  held(t, figures)
 })
 
 t.test('no setting reaches a failpoint of the service as it ships', async (t) => {
   const life = startReplica({
     settings: {
       DATABASE_URL: await createDatabase(t),
-      DATA_DIR: tempDir(),
+      DATA_DIR: tempDirectory(t),
       ADMIN_TOKENS: `tester=${ADMIN}`,
       HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
       FAILPOINT: 'after_commit_before_reply',

@@ -2,15 +2,13 @@
  * Promises R2, R3, R4 and every kind of database trouble in their short forms, one after the other on one service with
  * a PostgreSQL of its own. Figures in time are for a machine that does nothing else: `npm run drill` judges those.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+
 import t from 'tap'
-import type { Figure } from '../../drills/drill.ts'
 import { runDatabaseKills } from '../../drills/outages/database-kills-run.ts'
 import { onOutageRig } from '../../drills/outages/rig.ts'
 import { runOutage } from '../../drills/outages/run.ts'
 import { runTrouble } from '../../drills/outages/trouble-run.ts'
+import { drillEnvironment, held } from '../helpers/drill.ts'
 
 const RATE_PER_S = 60
 const PROBES = 100
@@ -18,22 +16,16 @@ const PROBES = 100
 t.test(
   'killed, stopped, frozen, full and so on: nothing is lost, nobody is told 401',
   async (t) => {
-    const dir = mkdtempSync(join(tmpdir(), 'fleetloop-outages-'))
-    t.teardown(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }))
-    const print = (line: string) => t.comment(line)
-    const held = (figures: readonly Figure[]) => {
-      for (const { promise, measured, isHeld, isTimed } of figures) {
-        t.ok(isHeld || isTimed, `${promise}: ${measured}`)
-      }
-    }
-    const ends = await onOutageRig({ dir, print }, RATE_PER_S, async (rig) => {
-      held(await runDatabaseKills({ kills: 2, probes: PROBES, random: Math.random }, rig, print))
+    const environment = drillEnvironment(t)
+    const { print } = environment
+    const ends = await onOutageRig(environment, RATE_PER_S, async (rig) => {
+      held(t, await runDatabaseKills({ kills: 2, probes: PROBES, random: Math.random }, rig, print))
       for (const kind of ['stopped', 'frozen'] as const) {
-        held(await runOutage({ kind, seconds: 3, calmS: 0.5, probes: PROBES }, rig, print))
+        held(t, await runOutage({ kind, seconds: 3, calmS: 0.5, probes: PROBES }, rig, print))
       }
-      held(await runTrouble({ seconds: 1, calmS: 0.5, probes: PROBES }, rig, print))
+      held(t, await runTrouble({ seconds: 1, calmS: 0.5, probes: PROBES }, rig, print))
       return []
     })
-    held(ends)
+    held(t, ends)
   },
 )

@@ -2,10 +2,8 @@
  * What must not cost a phone its credentials, or a depot its phones: lost answers, a database that was restored or
  * stopped, dead phones that never give up. Five 401s wipe a phone, so none of them may meet one that is not its own.
  */
+
 import { createHash } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { createFleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
@@ -14,6 +12,7 @@ import { startEmbedded } from '../../src/dev/embedded-postgres.ts'
 import { createSend, type HttpRequest, type Send } from '../../testkit/http/client.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
@@ -206,8 +205,7 @@ t.test('dead phones behind one address take nothing from the good ones', async (
 })
 
 t.test('PostgreSQL stops while 100 phones drain 250 heartbeats each: none is wiped', async (t) => {
-  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-outage-'))
-  t.teardown(() => rmSync(dataDir, { recursive: true, force: true }))
+  const dataDir = tempDirectory(t)
   const open = () => startEmbedded({ dataDir, log: () => {} })
   let postgres = await open()
   t.teardown(() => postgres.stop())

@@ -1,8 +1,8 @@
 /** Heartbeats of the same phones at two replicas at once: one row a window, no deadlock, a phone that comes back after a day. */
 import t from 'tap'
-import { racePartitions } from '../../drills/heartbeats/partitions-run.ts'
+import { racePartitions } from '../../drills/heartbeats/partitions.ts'
 import { beatDuring } from '../../drills/heartbeats/sending.ts'
-import { runWriters } from '../../drills/heartbeats/writers-run.ts'
+import { runWriters } from '../../drills/heartbeats/writers.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { connect, createDatabase } from '../helpers/database.ts'

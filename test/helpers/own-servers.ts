@@ -1,21 +1,14 @@
 /** PostgreSQL servers of a test's own: copies of one that was never used, each a primary or the standby of another. */
+
 import { spawnSync } from 'node:child_process'
-import {
-  appendFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type pg from 'pg'
 import type { Test } from 'tap'
 import type { Binaries } from '../../src/dev/binaries.ts'
 import { type Postgres, startPostgres } from '../../testkit/postgres.ts'
 import { connect } from './database.ts'
+import { tempDirectory } from './directory.ts'
 import { until } from './replicas.ts'
 import type { Enrolled, Running } from './service.ts'
 
@@ -55,8 +48,7 @@ function debianBin(): string | undefined {
 
 /** All of them are gone at the end of `t`. */
 export async function ownServers(t: Test): Promise<OwnServers> {
-  const directory = mkdtempSync(join(tmpdir(), 'fl-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }))
+  const directory = tempDirectory(t)
   const binaries = binariesToUse()
   let made = 0
   const next = () => join(directory, String(++made))

@@ -1,14 +1,13 @@
 /** The service as a real process (build/src/main.js) on a database of its own, and a client for it. */
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { type CallOptions, call, type TestResponse } from './client.ts'
 import { createDatabase } from './database.ts'
+import { tempDirectory } from './directory.ts'
 import { Lines } from './lines.ts'
 
 export const ADMIN = 'test-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
@@ -50,8 +49,7 @@ export interface StartOptions {
 /** Started and ready; stopped at the end of `t`. */
 export async function startService(t: Test, options: StartOptions = {}): Promise<Running> {
   const databaseUrl = options.databaseUrl ?? (await createDatabase(t))
-  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-data-'))
-  t.teardown(() => rmSync(dataDir, { recursive: true, force: true }))
+  const dataDir = tempDirectory(t)
   const env = {
     PATH: process.env['PATH'],
     PORT: '0',

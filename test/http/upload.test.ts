@@ -1,8 +1,8 @@
 /** Uploads that fail by themselves: each is answered, and nothing of one outlives its answer. */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+
+import { mkdirSync, readdirSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -12,6 +12,7 @@ import { createSpool } from '../../src/apk/spool.ts'
 import { openUpload } from '../../src/http/body.ts'
 import { problemOf, toAppError } from '../../src/http/errors.ts'
 import { sendProblem } from '../../src/http/respond.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 
@@ -28,8 +29,7 @@ interface Options {
 
 /** A server that takes uploads into a spool and answers how that went. */
 async function serve(t: Test, { maxBytes = MIB, idleTimeoutMs, ...more }: Options = {}) {
-  const dir = more.dir ?? mkdtempSync(join(tmpdir(), 'fleetloop-spool-'))
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const dir = more.dir ?? tempDirectory(t)
   const spool = createSpool({ dir, maxBytes, maxUploads: 1 })
   const uploads: Readable[] = []
   const server = createServer((request, res) => {
@@ -129,8 +129,7 @@ t.test('while our disk is what is waited for, no clock runs', async (t) => {
 
 const isRoot = process.getuid?.() === 0
 t.test('one that finds the disk full is told so', { skip: !isRoot && 'needs root' }, async (t) => {
-  const dir = mkdtempSync(join(tmpdir(), 'fleetloop-disk-'))
-  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+  const dir = tempDirectory(t)
   if (!mountSmallDisk(dir, 1)) return void t.comment('needs the right to mount')
   t.teardown(() => unmount(dir))
   const spoolDir = join(dir, 'spool')

@@ -1,13 +1,14 @@
 /** Debian's PgBouncer before the tests' PostgreSQL, both set up as docs/operate says. */
+
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chownSync, existsSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { commandAs } from '../../src/dev/run-user.ts'
 import { connect } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { documentedBlock } from '../helpers/pages.ts'
 import { until } from '../helpers/replicas.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
@@ -50,8 +51,7 @@ export async function startPgBouncer(t: Test): Promise<PooledDatabase> {
   })
 
   const user = userOf(socketDirectory)
-  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-pgbouncer-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  const directory = tempDirectory(t)
   const users = join(directory, 'userlist.txt')
   writeFileSync(users, `"${name}" "${PASSWORD}"\n`)
   const settings = join(directory, 'pgbouncer.ini')

@@ -1,11 +1,12 @@
 /** What an operator types wrong at the first start: one line on stderr with the setting and the cure, and exit 78. */
+
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { tempDirectory } from '../helpers/directory.ts'
 import { MAIN } from '../helpers/service.ts'
 
 const PACKAGE = fileURLToPath(import.meta.resolve('#package.json'))
@@ -16,8 +17,7 @@ const OTHER = 'H4uNc8Kz2LwQe7Jr5TmXb9Pd3SyGf6Va'
 
 type Env = Readonly<Record<string, string>>
 
-const directory = mkdtempSync(join(tmpdir(), 'fleetloop-config-'))
-t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+const directory = tempDirectory(t)
 
 async function run(env: Env, ...args: readonly string[]) {
   const child = spawn(process.execPath, [MAIN, ...args], {

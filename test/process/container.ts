@@ -2,12 +2,13 @@
  * What a container engine does to a process, by Linux alone: a mount namespace of its own in which everything is
  * read-only but one volume, an ordinary user without any capability. Root makes it; no engine, no image.
  */
+
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { createDatabase } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 
 export interface Container {
   /** For what it runs; entered by its user, written to by nobody. */
@@ -53,9 +54,8 @@ export function noContainer(): string | false {
 
 /** Removed at the end of `t`, with its database. */
 export async function makeContainer(t: Test): Promise<Container> {
-  const work = mkdtempSync(join(tmpdir(), 'fleetloop-container-'))
+  const work = tempDirectory(t)
   chmodSync(work, 0o755)
-  t.teardown(() => rmSync(work, { recursive: true, force: true }))
   for (const name of ['tree', 'volume', 'socket', 'bin']) mkdirSync(join(work, name))
   writeFileSync(join(work, 'bin/node'), '', { mode: 0o755 })
 

@@ -1,12 +1,12 @@
 /** `npm run demo` as a process: the loop closes with and without push, nothing is left behind, no secret is shown. */
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { chmodSync, readdirSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { tempDirectory } from '../helpers/directory.ts'
 
 const SEARCHED = fileURLToPath(new URL('../runner/searched-children.js', import.meta.url))
 const DEMO = fileURLToPath(new URL('../../sim/demo/main.js', import.meta.url))
@@ -33,9 +33,8 @@ interface Demo {
 }
 
 function startDemo(t: Test, ...args: readonly string[]): Demo {
-  const directory = mkdtempSync(join(tmpdir(), 'demo-'))
+  const directory = tempDirectory(t)
   chmodSync(directory, 0o755) // PostgreSQL runs as another user where we are root
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
   // What the service below it writes is searched for secrets as well.
   const node = ['--enable-source-maps', `--import=${SEARCHED}`] as const
   const child = spawn(process.execPath, [...node, DEMO, ...args], {

@@ -1,4 +1,5 @@
 /** What `npm pack` makes is complete and nothing else, and runs as a container would have it. */
+
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -6,7 +7,6 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -14,12 +14,12 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { blocksOf } from '../docs/markdown.ts'
 import { copyProject, missingTools, playTour, ROOT, readersEnv, startToured } from '../docs/tour.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { readPage } from '../helpers/pages.ts'
 import { ADMIN } from '../helpers/service.ts'
 import { type Container, makeContainer, noContainer } from './container.ts'
@@ -85,8 +85,7 @@ t.test('the parcel holds what is needed and nothing else', async (t) => {
 })
 
 t.test('the documented commands for systemd put it where the unit looks for it', async (t) => {
-  const root = mkdtempSync(join(tmpdir(), 'fleetloop-root-'))
-  t.teardown(() => rmSync(root, { recursive: true, force: true }))
+  const root = tempDirectory(t)
   for (const path of ['opt', 'etc/systemd/system', 'bin']) {
     mkdirSync(join(root, path), { recursive: true })
   }

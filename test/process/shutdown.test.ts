@@ -1,9 +1,10 @@
 /** The end of the process: requests in flight finish, nobody who is silent holds it up, the log is whole. */
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
-import { runRolling } from '../../drills/releases/rolling-run.ts'
+import { runRolling } from '../../drills/releases/rolling.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { connect, createDatabase } from '../helpers/database.ts'
+import { connect } from '../helpers/database.ts'
+import { databaseEnvironment, held } from '../helpers/drill.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
@@ -243,17 +244,13 @@ t.test('a second signal ends every wait, and still gives back what is under way'
 
 t.test('replicas behind a balancer end in turn, and no request fails', async (t) => {
   const figures = await runRolling({
-    databaseUrl: await createDatabase(t),
-    dataDir: t.testdir(),
+    ...(await databaseEnvironment(t)),
     terms: 2,
     ratePerS: 40,
     drainMs: 3_000, // the balancer asks once a second
     stuckEvery: 0, // the test above has them
-    print: (line) => t.comment(line),
   })
-  for (const { promise, measured, isHeld, isTimed } of figures) {
-    t.ok(isHeld || isTimed, `${promise}: ${measured}`)
-  }
+  held(t, figures)
 })
 
 t.test('what hangs beyond its grace kills itself', async (t) => {

@@ -1,13 +1,13 @@
 /** What systemd is told, by systemd-notify to a real datagram socket, and that a process that hangs tells it no more. */
+
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
 import { createSupervisor } from '../../src/app/supervisor.ts'
 import { createDatabase } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { ADMIN, MAIN } from '../helpers/service.ts'
 
 const missing = ['python3', 'systemd-notify'].filter(
@@ -58,8 +58,7 @@ async function listenAt(t: Test, name: string) {
 }
 
 function directoryOf(t: Test): string {
-  const path = mkdtempSync(join(tmpdir(), 'fleetloop-notify-'))
-  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  const path = tempDirectory(t)
   return path
 }
 

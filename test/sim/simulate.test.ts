@@ -2,11 +2,11 @@
  * `npm run simulate` as a process against a real service: what it counts is what the service counts, exactly (R12),
  * and what it acknowledges is in the database.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -16,6 +16,7 @@ import { differences, expectedSeries, seriesOfPage } from '../../sim/simulate/ex
 import { startSimulatedFcm } from '../../sim/simulate/fcm.ts'
 import type { Summary } from '../../sim/simulate/summary.ts'
 import { connect } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
@@ -54,8 +55,7 @@ function simulateAs(
 }
 
 function tempDir(t: Test): string {
-  const path = mkdtempSync(join(tmpdir(), 'simulate-'))
-  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  const path = tempDirectory(t)
   return path
 }
 

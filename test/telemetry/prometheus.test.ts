@@ -1,9 +1,9 @@
 /** Real tools read /metrics: promtool parses the page, and a Prometheus scrapes it as docs/operate/monitoring.md says. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { runTruth } from '../../drills/fleet/truth-run.ts'
+import { runTruth } from '../../drills/fleet/truth.ts'
 import {
   CONFIG_FILE,
   complaintsAbout,
@@ -12,7 +12,7 @@ import {
   TOKEN_FILE,
 } from '../../drills/shared/prometheus.ts'
 import { writeFiles } from '../docs/prometheus-files.ts'
-import { createDatabase } from '../helpers/database.ts'
+import { databaseEnvironment } from '../helpers/drill.ts'
 import { documentedBlock } from '../helpers/pages.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
@@ -90,16 +90,12 @@ t.test(
   'what Prometheus has scraped after a simulation is the ground truth, exactly',
   { skip: missingTools() },
   async (t) => {
-    const dir = mkdtempSync(join(tmpdir(), 'fleetloop-truth-'))
-    t.teardown(() => rmSync(dir, { recursive: true, force: true }))
     const figures = await runTruth({
-      databaseUrl: await createDatabase(t),
-      dir,
+      ...(await databaseEnvironment(t)),
       simulate: [
         ...['--devices', '12', '--heartbeats', '3', '--interval', '0.5', '--commands', '30'],
         ...['--commands-per-minute', '6000', '--late-by', '1', '--apk-share', '0.5'],
       ],
-      print: (line) => t.comment(line),
     })
     for (const { promise, measured, isHeld } of figures) t.ok(isHeld, `${promise}: ${measured}`)
   },
