@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { createMetrics, type Metrics, type RouteMetrics } from '../src/telemetry/metrics/metrics.ts'
+import { GAUGES } from '../src/telemetry/metrics/names.ts'
 import { median } from '../testkit/statistics.ts'
 
 const { values } = parseArgs({
@@ -53,23 +54,8 @@ function fullMetrics(): Full {
     statusMode: 'coarse',
     version: '1.2.3',
     gauges: {
+      ...Object.assign({}, ...Object.keys(GAUGES).map((name) => ({ [name]: () => 0 }))),
       logLinesDropped: () => ({ DEBUG: 0, INFO: 0, WARN: 0, ERROR: 0 }),
-      logRingBytes: () => 0,
-      heartbeatQueueDepth: () => 0,
-      dbPoolInUse: () => 0,
-      dbPoolWaiting: () => 0,
-      dbConnectAttempts: () => 0,
-      dbConnectFailures: () => 0,
-      dbConnectionsGivenUp: () => 0,
-      dbCancelRequests: () => 0,
-      dbSyncStandbys: () => 0,
-      commandsWaiting: () => 0,
-      connectionsOpen: () => 0,
-      connectionsRefused: () => 0,
-      untaggedTokensRefused: () => 0,
-      registrationsWaiting: () => 0,
-      backgroundWaiting: () => 0,
-      connectionsEvicted: () => 0,
     },
   })
   const routes = [...Object.keys(paths), 'unmatched'].map((path) => metrics.route(path))

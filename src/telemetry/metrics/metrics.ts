@@ -1,12 +1,12 @@
 /**
- * Every metric of the service: name, help, labels, buckets. Names are a contract, spec/telemetry.md.
- * The number of series is bounded by the route table, the configured actions and statusMode.
+ * The metrics of the service, by the tables of names.ts. The number of series is bounded by the route table, the configured
+ * actions, statusMode and MAX_BUILD_TYPES.
  */
-
-import { LEVELS, type LevelCounts } from '../log/levels.ts'
+import { LEVELS } from '../log/levels.ts'
 import type { Counter } from './counter.ts'
 import { measureEventLoopDelay } from './event-loop-delay.ts'
 import { type Histogram, LATENCY_BUCKETS_MS } from './histogram.ts'
+import { GAUGES, type Gauges, METRICS } from './names.ts'
 import type { Labels } from './prometheus.ts'
 import { type Exposition, Registry } from './registry.ts'
 
@@ -14,27 +14,8 @@ export interface MetricsOptions {
   readonly actions: readonly string[]
   readonly statusMode: 'coarse' | 'exact'
   readonly version: string
-  /** Read at every scrape; must not throw. */
-  readonly gauges: {
-    connectionsOpen(): number
-    connectionsRefused(): number
-    connectionsEvicted(): number
-    logLinesDropped(): LevelCounts
-    logRingBytes(): number
-    heartbeatQueueDepth(): number
-    dbPoolInUse(): number
-    dbPoolWaiting(): number
-    dbConnectAttempts(): number
-    dbConnectFailures(): number
-    dbConnectionsGivenUp(): number
-    dbCancelRequests(): number
-    /** NaN: not known. */
-    dbSyncStandbys(): number
-    untaggedTokensRefused(): number
-    registrationsWaiting(): number
-    backgroundWaiting(): number
-    commandsWaiting(): number
-  }
+  /** All but those of the process itself. */
+  readonly gauges: Omit<Gauges, 'eventLoopDelayMs' | 'residentBytes' | 'buildInfo'>
 }
 
 export type DownloadSource = 'enrollment' | 'ota' | 'manual'
@@ -66,24 +47,20 @@ const MAX_BUILD_TYPES = 32
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry()
-  const requests = registry.counter('http_requests_total', 'HTTP requests that have ended.')
-  const latency = registry.histogram(
-    'http_request_latency_ms',
-    'Milliseconds from the parsed request head to the end of the response.',
-    LATENCY_BUCKETS_MS,
-  )
-  const dispatch = registry.histogram(
-    'fcm_dispatch_latency_ms',
-    'Milliseconds of one HTTP attempt at FCM, failed ones included, token fetch excluded.',
-    LATENCY_BUCKETS_MS,
-  )
-  const downloads = registry.counter('apk_download_total', 'APK downloads that ended normally.')
-  const heartbeatsIngested = registry.counter('heartbeats_ingested_total', 'Heartbeats stored.')({})
-  const heartbeatsDedupHits = registry.counter(
-    'heartbeats_dedup_hits_total',
-    'Heartbeats inside the window of one already stored.',
-  )({})
-  const closeHealth = addHealth(registry, options)
+  const requests = registry.counter(...METRICS.requests)
+  const latency = registry.histogram(...METRICS.latency, LATENCY_BUCKETS_MS)
+  const dispatch = registry.histogram(...METRICS.dispatch, LATENCY_BUCKETS_MS)
+  const downloads = registry.counter(...METRICS.downloads)
+  const heartbeatsIngested = registry.counter(...METRICS.heartbeatsIngested)({})
+  const heartbeatsDedupHits = registry.counter(...METRICS.heartbeatsDedupHits)({})
+  const delay = measureEventLoopDelay()
+  const sources: Gauges = {
+    ...options.gauges,
+    eventLoopDelayMs: delay.p99Ms,
+    residentBytes: () => process.memoryUsage.rss(),
+    buildInfo: () => 1,
+  }
+  addGauges(registry, sources, options.version)
 
   const routes = new Map<string, RouteMetrics>()
   function route(template: string): RouteMetrics {
@@ -109,7 +86,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     heartbeatsIngested,
     heartbeatsDedupHits,
     render: () => registry.render(),
-    close: closeHealth,
+    close: delay.close,
   }
 }
 
@@ -173,98 +150,20 @@ function exactSlot(statusCode: number): number {
     : 400
 }
 
-/** What an operator needs to trust the rest. Answers how to stop the measurements. */
-function addHealth(registry: Registry, { gauges, version }: MetricsOptions): () => void {
-  const delay = measureEventLoopDelay()
-  const { gauge, counter } = singlesOf(registry)
-
-  gauge('fleetloop_connections_open', 'Open connections of clients.', () =>
-    gauges.connectionsOpen(),
-  )
-  counter(
-    'fleetloop_connections_refused_total',
-    'Connections closed since too many were at work, or too many requests were open on one.',
-    () => gauges.connectionsRefused(),
-  )
-  counter(
-    'fleetloop_connections_evicted_total',
-    'Idle connections closed to let another one in.',
-    () => gauges.connectionsEvicted(),
-  )
-  registry.read(
-    'fleetloop_log_lines_dropped_total',
-    'Log lines that never reached stdout.',
-    'counter',
-    LEVELS.map((level) => ({ labels: { level }, value: () => gauges.logLinesDropped()[level] })),
-  )
-  gauge('fleetloop_log_ring_bytes', 'Bytes of log lines not yet written.', () =>
-    gauges.logRingBytes(),
-  )
-  gauge('fleetloop_heartbeat_queue_depth', 'Heartbeats waiting to be stored.', () =>
-    gauges.heartbeatQueueDepth(),
-  )
-  addDatabase(registry, gauges)
-  counter(
-    'fleetloop_untagged_tokens_refused_total',
-    'Enrollment tokens without a tag of ours that nobody looked up, since too many waited.',
-    () => gauges.untaggedTokensRefused(),
-  )
-  gauge('fleetloop_registrations_waiting', 'Registrations waiting for their turn.', () =>
-    gauges.registrationsWaiting(),
-  )
-  gauge('fleetloop_background_waiting', 'Statements of background work that wait.', () =>
-    gauges.backgroundWaiting(),
-  )
-  gauge('fleetloop_commands_waiting', 'Commands waiting for dispatch; 10000 stands for more.', () =>
-    gauges.commandsWaiting(),
-  )
-  gauge(
-    'fleetloop_event_loop_delay_p99_ms',
-    'How late the event loop is, 99th percentile of the last 15 to 30 s.',
-    () => delay.p99Ms(),
-  )
-  gauge('process_resident_memory_bytes', 'Resident memory size in bytes.', () =>
-    process.memoryUsage.rss(),
-  )
-  gauge('fleetloop_build_info', 'Always 1.', () => 1, { version })
-
-  return () => delay.close()
+/** Adds GAUGES in their order; `sources` holds a function for each. */
+function addGauges(registry: Registry, sources: Gauges, version: string): void {
+  for (const key of keysOf(GAUGES)) {
+    const [name, type, help] = GAUGES[key]
+    const cells =
+      key === 'logLinesDropped'
+        ? LEVELS.map((level) => ({ labels: { level }, value: () => sources[key]()[level] }))
+        : [{ labels: key === 'buildInfo' ? { version } : {}, value: sources[key] }]
+    registry.read(name, help, type, cells)
+  }
 }
 
-/** How series are added of which there is one. */
-function singlesOf(registry: Registry) {
-  const add =
-    (kind: 'gauge' | 'counter') =>
-    (name: string, help: string, value: () => number, labels: Labels = {}) =>
-      registry.read(name, help, kind, [{ labels, value }])
-  return { gauge: add('gauge'), counter: add('counter') }
-}
-
-function addDatabase(registry: Registry, gauges: MetricsOptions['gauges']): void {
-  const { gauge, counter } = singlesOf(registry)
-  gauge('fleetloop_db_pool_in_use', 'Database connections at work.', () => gauges.dbPoolInUse())
-  gauge('fleetloop_db_pool_waiting', 'Callers waiting for a connection.', () =>
-    gauges.dbPoolWaiting(),
-  )
-  gauge(
-    'fleetloop_db_connections_given_up',
-    'Database connections given up that the server has not closed yet.',
-    () => gauges.dbConnectionsGivenUp(),
-  )
-  counter('fleetloop_db_connect_attempts_total', 'Attempts to connect to the database.', () =>
-    gauges.dbConnectAttempts(),
-  )
-  counter(
-    'fleetloop_db_connect_failures_total',
-    'Attempts to connect to the database that failed.',
-    () => gauges.dbConnectFailures(),
-  )
-  counter(
-    'fleetloop_db_cancel_requests_total',
-    'Requests to cancel a statement that was given up.',
-    () => gauges.dbCancelRequests(),
-  )
-  gauge('fleetloop_db_sync_standbys', 'Synchronous standbys attached; NaN: not known.', () =>
-    gauges.dbSyncStandbys(),
-  )
+function keysOf<T extends object>(table: T): Extract<keyof T, string>[] {
+  const keys: Extract<keyof T, string>[] = []
+  for (const key in table) keys.push(key)
+  return keys
 }
