@@ -1,34 +1,34 @@
-/** The files of the APK cache: `<sha256>.apk`, and `<sha256>.apk.<random>.part` while it is filled. Several processes may share them. */
+/** The APK cache's files: `<sha256>.apk`, and `<sha256>.apk.<random>.part` while being filled. Processes may share them. */
 import { createHash } from 'node:crypto'
 import { type FileHandle, open, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** Of one read from the disk: a download has one buffer of it. Measured: docs/develop/measurements.md, F8. */
+/** One read from the disk, and the buffer of one download. Measured: docs/develop/measurements.md, F8. */
 export const READ_BYTES = 256 * 1024
 export const SUFFIX = '.apk'
 export const PART_SUFFIX = '.part'
-/** A .part that nobody has written to for so long is a dead process's: a live one writes or gives up within seconds. */
+/** A .part without a write for this long belongs to a dead process: a live one writes or gives up within seconds. */
 const ABANDONED_MS = 60_000
 
 export interface RoomOptions {
   readonly dir: string
-  /** All files together. */
+  /** Of all files together. */
   readonly maxBytes: number
-  /** When this process last used it, epoch milliseconds; undefined: never, so it counts from when it was filled. */
+  /** When this process last used it, epoch milliseconds; undefined: the time of its filling counts. */
   readonly usedAtMs: (path: string) => number | undefined
-  /** By the clock of the disk: when something was last written to the caller's own file. */
+  /** By the disk's clock: the last write to the caller's own file. */
   readonly nowMs: number
 }
 
 /**
- * Removes what was used longest ago until the rest fits; false where it does not, since what is being filled is never
- * removed. A file that is being read lives on until its last reader closes it.
+ * Removes the least recently used files until the rest fits. Returns false if it does not: files being filled are
+ * never removed. An open file lives on until its last reader closes it.
  */
 export async function makeRoom({ dir, maxBytes, usedAtMs, nowMs }: RoomOptions): Promise<boolean> {
   const removable: { path: string; sizeBytes: number; usedAt: number }[] = []
   let sizeBytes = 0
   for (const name of await readdir(dir)) {
-    if (!name.endsWith(SUFFIX) && !name.endsWith(PART_SUFFIX)) continue // not ours
+    if (!name.endsWith(SUFFIX) && !name.endsWith(PART_SUFFIX)) continue // not one of ours
     const path = join(dir, name)
     const found = await unlessGone(stat(path))
     if (found === undefined) continue
@@ -49,12 +49,11 @@ export async function makeRoom({ dir, maxBytes, usedAtMs, nowMs }: RoomOptions):
   return sizeBytes <= maxBytes
 }
 
-/** undefined where there is none. */
+/** undefined if there is no such file. */
 export function openIfThere(path: string): Promise<FileHandle | undefined> {
   return unlessGone(open(path, 'r'))
 }
 
-/** SHA-256 of the whole file. */
 export async function sha256Of(file: FileHandle): Promise<Buffer> {
   const hash = createHash('sha256')
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
@@ -66,7 +65,7 @@ export async function sha256Of(file: FileHandle): Promise<Buffer> {
   }
 }
 
-/** Writes from where the file stands and sums up what was written. `onSize` is told how much there is so far. */
+/** Appends to the file and returns the SHA-256 of the written bytes. `onSize` receives the bytes written so far. */
 export async function copy(
   source: AsyncIterable<Uint8Array>,
   file: FileHandle,
@@ -83,7 +82,7 @@ export async function copy(
   return hash.digest()
 }
 
-/** Of the disk, not of what was read from it. */
+/** An error of the disk, not of the source being read. */
 export function isDiskError(error: unknown): error is Error {
   return error instanceof Error && 'syscall' in error
 }

@@ -1,14 +1,15 @@
 /**
- * APKs on disk, so that a replica reads each from the database once, or never where it took the upload. A file is named by the SHA-256 of what it holds,
- * so it is never stale, and processes that share the directory agree.
+ * APKs on disk. A replica reads each one from the database once, or never if it received the upload. A file is named
+ * after its SHA-256, so it is never stale, and processes may share the directory.
  *
- * One file: absent → filling (by one; the others follow it as it grows, its last piece only once the sum is right) →
- * checked (verified-files.ts) → unchecked, as all are after a start → checking (the others wait) → checked, or corrupt:
- * removed, reported, filling. Where the disk fails, the database is read instead, for DISK_PAUSE_MS by all who come.
+ * One file: absent → filling (by one download; the others follow it as it grows and get the last chunk only after the
+ * checksum is right) → verified (verified-files.ts) → unverified, as all are after a start → being checked (the
+ * others wait) → verified, or corrupt: removed, reported, filled again. If the disk fails, all downloads read the
+ * database for DISK_PAUSE_MS.
  *
- * Who writes to a file changes its time, so that is noticed at the next download. What changes only its bytes, a failing
- * disk, is noticed within the hour that a sum is believed: a sum at each download would cost more than all else it does.
- * For that hour, and for what comes straight from the database, whoever downloads has `x-apk-sha256`.
+ * A write to a file changes its mtime and is noticed at the next download. A failing disk that changes only bytes is
+ * noticed when the checksum expires, within an hour: computing it at each download would cost more than all the rest.
+ * Until then, and for bytes straight from the database, the client has `x-apk-sha256`.
  */
 import { randomUUID } from 'node:crypto'
 import type { Stats } from 'node:fs'
@@ -30,7 +31,7 @@ import {
 import { FillingFile } from './filling-file.ts'
 import { VerifiedFiles } from './verified-files.ts'
 
-/** What is known of an APK whose bytes are stored. */
+/** An APK whose bytes are in the database. */
 export interface StoredApk {
   readonly buildId: string
   /** 32 bytes. */
@@ -38,7 +39,7 @@ export interface StoredApk {
   readonly sizeBytes: number
 }
 
-/** Both ends inclusive, read as the consumer pulls. A piece holds only until the next one is asked for. */
+/** Both ends inclusive; read as the consumer pulls. A chunk is valid only until the next one is requested. */
 export type ReadApk = (
   apk: StoredApk,
   firstByte: number,
@@ -46,40 +47,40 @@ export type ReadApk = (
 ) => AsyncIterable<Uint8Array>
 
 export interface ApkCacheOptions {
-  /** Absolute path; made where it is missing. */
+  /** Absolute path; created if missing. */
   readonly dir: string
-  /** APK_CACHE_BYTES: all files together. */
+  /** APK_CACHE_BYTES, for all files together. */
   readonly maxBytes: number
-  /** From the database. */
+  /** Reads the database. */
   readonly readStored: ReadApk
   readonly log: (line: Line) => void
-  /** Epoch. */
+  /** Epoch milliseconds. */
   readonly nowMs: () => number
 }
 
-/** A file that one fills or checks on behalf of all. */
+/** A file that one download fills or checks for all. */
 interface Preparation {
   readonly filling: FillingFile
-  /** Of a fill; there is none while a file is checked. */
+  /** Exists only during a fill, not during a check. */
   readonly partPath: string
 }
 
-/** An open file that whoever has it closes, and how much of it there is where it still grows. */
+/** An open file, which its holder closes; `filling` while it still grows. */
 interface Source {
   readonly file: FileHandle
   readonly filling?: FillingFile
 }
 
 const DISK_PAUSE_MS = 60_000
-/** Each reads the database and holds a piece; downloads beyond them read it themselves. */
+/** Each reads the database and holds a chunk. Further downloads read the database themselves. */
 const MAX_FILLS = 4
 
 export interface ApkCache {
   /** Reads through the cache. */
   readonly readApk: ReadApk
   /**
-   * Moves the file at `path`, which holds these bytes, into the cache. Where that fails it is reported, and the first
-   * download reads the database.
+   * Moves the file at `path`, which holds these bytes, into the cache. A failure is reported, and the first download
+   * reads the database.
    */
   adopt(apk: StoredApk, path: string): Promise<void>
 }
@@ -105,20 +106,20 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     if (at <= lastByte) yield* readStored(apk, at, lastByte)
   }
 
-  /** Ends early where there is no file, or not all of it. */
+  /** Ends early if the file is missing or incomplete. */
   async function* readCached(apk: StoredApk, firstByte: number, lastByte: number) {
     const source = await find(apk, firstByte)
     if (source === undefined) return
-    const { file, filling: growth } = source
+    const { file, filling } = source
     try {
       const buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, lastByte - firstByte + 1))
       for (let at = firstByte; at <= lastByte; ) {
         const end = Math.min(
           lastByte + 1,
-          growth ? await growth.waitForMoreThan(at) : apk.sizeBytes,
+          filling ? await filling.waitForMoreThan(at) : apk.sizeBytes,
         )
         const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, end - at), at)
-        if (bytesRead === 0) return // cut off under our hands
+        if (bytesRead === 0) return // truncated meanwhile
         yield buffer.subarray(0, bytesRead)
         at += bytesRead
       }
@@ -132,10 +133,10 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     const path = pathOf(apk)
     const known = await verified.open(path)
     if (known !== undefined) return { file: known }
-    const { filling: growth, partPath } = preparations.get(path) ?? prepare(path, apk)
-    await growth.waitForMoreThan(firstByte)
+    const { filling, partPath } = preparations.get(path) ?? prepare(path, apk)
+    await filling.waitForMoreThan(firstByte)
     const file = (await openIfThere(partPath)) ?? (await verified.open(path))
-    return file && { file, filling: growth }
+    return file && { file, filling }
   }
 
   function prepare(path: string, apk: StoredApk): Preparation {
@@ -146,7 +147,7 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     return preparation
   }
 
-  /** Never rejects: those who follow are told. */
+  /** Never rejects; followers get the error. */
   async function checkOrFill(path: string, apk: StoredApk, preparation: Preparation) {
     try {
       if (!(await check(path, apk))) await fill(path, apk, preparation)
@@ -160,7 +161,7 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     }
   }
 
-  /** False where there is no file with these bytes (any more). */
+  /** False if there is no file with these bytes (any more). */
   async function check(path: string, apk: StoredApk): Promise<boolean> {
     const file = await openIfThere(path)
     if (file === undefined) return false
@@ -178,24 +179,24 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     return false
   }
 
-  async function fill(path: string, apk: StoredApk, { filling: growth, partPath }: Preparation) {
+  async function fill(path: string, apk: StoredApk, { filling, partPath }: Preparation) {
     const release = fills.tryAcquire()
     if (release === undefined) throw new AppError('overloaded', 'Too many APKs are being cached.')
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 })
       const file = await open(partPath, 'wx', 0o600)
       try {
-        // Its room is taken from here on, also in the eyes of other processes.
+        // Reserves its space, visible to other processes too.
         await file.truncate(apk.sizeBytes)
         if (!(await hasRoom(await file.stat()))) {
           throw new AppError('overloaded', 'The APK cache has no room.')
         }
         const stored = readStored(apk, 0, apk.sizeBytes - 1)
         const sha256 = await copy(stored, file, (sizeBytes) => {
-          if (sizeBytes < apk.sizeBytes) growth.grewTo(sizeBytes)
+          if (sizeBytes < apk.sizeBytes) filling.grewTo(sizeBytes)
         })
         if (!sha256.equals(apk.sha256)) throw new Error('the stored bytes have another SHA-256')
-        await file.datasync() // else a power cut leaves what looks like corruption
+        await file.datasync() // otherwise a power failure leaves what looks like corruption
         verified.add(path, await file.stat({ bigint: true }))
         await rename(partPath, path)
       } finally {
@@ -207,14 +208,14 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     }
   }
 
-  /** Not synced to the disk: what a power cut spoils is filled again. */
+  /** Not synced to disk: a file that a power failure damages is filled again. */
   async function adopt(apk: StoredApk, from: string): Promise<void> {
     if (!isUsed(apk)) return
     const path = pathOf(apk)
     const partPath = newPartPath(path)
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 })
-      await rename(from, partPath) // its room is taken from here on
+      await rename(from, partPath) // reserves its space
       if (!(await hasRoom(await stat(partPath)))) return
       verified.add(path, await stat(partPath, { bigint: true }))
       await rename(partPath, path)
@@ -233,12 +234,12 @@ export function createApkCache(options: ApkCacheOptions): ApkCache {
     return join(dir, sha256.toString('hex') + SUFFIX)
   }
 
-  /** For a file that is there already. */
+  /** For a file that exists already. */
   function hasRoom({ mtimeMs }: Pick<Stats, 'mtimeMs'>): Promise<boolean> {
     return makeRoom({ dir, maxBytes, usedAtMs: (path) => verified.usedAtMs(path), nowMs: mtimeMs })
   }
 
-  /** The disk fails: it is left alone for a while, and that is said once for all who met it. */
+  /** Stops using the disk for a while and reports that once. */
   function pauseDiskUse(apk: StoredApk, error: Error): void {
     if (nowMs() < diskPausedUntilMs) return
     diskPausedUntilMs = nowMs() + DISK_PAUSE_MS

@@ -1,11 +1,11 @@
-/** How much of a file is there while one writes it and others follow: more and more, up to all of it or to the fault that ends it. */
+/** The size of a file that one task fills while others follow, up to its end or to the error that stops it. */
 
 export class FillingFile {
   #sizeBytes = 0
   #failure: { readonly error: unknown } | undefined
   #waiting: (() => void)[] = []
 
-  /** Resolves, as soon as it is more than `bytes`, with how much is there; rejects with the fault where it never will be. */
+  /** Resolves with the size once it exceeds `bytes`; rejects with the error that stopped the filling. */
   async waitForMoreThan(bytes: number): Promise<number> {
     while (this.#sizeBytes <= bytes) {
       if (this.#failure !== undefined) throw this.#failure.error
@@ -14,13 +14,13 @@ export class FillingFile {
     return this.#sizeBytes
   }
 
-  /** So much is there from now on; never less than before. */
+  /** The size never shrinks. */
   grewTo(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes
     this.#wake()
   }
 
-  /** No more will come. */
+  /** Nothing more will come. */
   fail(error: unknown): void {
     this.#failure = { error }
     this.#wake()

@@ -1,7 +1,6 @@
 /**
- * Where an uploaded APK waits on disk until it is checked and stored: `<dir>/<random>.part`, hashed
- * while it is written; moved away by `work`, or gone afterwards. A zip's directory stands at its end, so it
- * can only be checked whole.
+ * Holds an uploaded APK on disk until it is checked and stored: `<dir>/<random>.part`, hashed while it is written.
+ * Either `work` moves it away or it is removed. A zip's directory is at its end, so only a whole file can be checked.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
@@ -12,15 +11,15 @@ import type { ReadAt } from '../domain/zip.ts'
 import { createSemaphore } from '../lib/slots.ts'
 
 export interface SpoolOptions {
-  /** Absolute path; made where it is missing. */
+  /** Absolute path; created if missing. */
   readonly dir: string
-  /** Longest upload, inclusive. */
+  /** Largest upload, inclusive. */
   readonly maxBytes: number
-  /** Uploads at once: together with `maxBytes` the most that the spool takes of the disk. */
+  /** Concurrent uploads. Times `maxBytes`, the most disk space that the spool takes. */
   readonly maxUploads: number
 }
 
-/** A complete upload, valid only within the `work` that it was given to. */
+/** A complete upload, valid only during `work`. */
 export interface SpooledFile {
   readonly sizeBytes: number
   /** 32 bytes. */
@@ -32,12 +31,11 @@ export interface SpooledFile {
 
 export interface Spool {
   /**
-   * Writes the upload, then runs `work` on the whole file. `declaredBytes`: what content-length
-   * promised, undefined where it did not. Refuses with 413, 422 `apk_invalid` (nothing sent), 503
-   * (too many uploads), 507; passes on what the upload fails with.
+   * Writes the upload, then runs `work` on the whole file. `declaredBytes`: the content-length, or undefined. Throws
+   * 413, 422 `apk_invalid` (empty), 503 (too many uploads), 507, or the upload's own error.
    *
-   * An upload that is refused half-way is destroyed, one that is refused before is not begun; its
-   * connection is not touched.
+   * Destroys an upload that it refuses half-way, does not start reading one that it refuses before, and leaves the
+   * connection alone.
    */
   receive<T>(
     upload: Readable,
@@ -49,7 +47,7 @@ export interface Spool {
 const SUFFIX = '.part'
 const NO_SPACE: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT'])
 
-/** Removes what a killed process left; answers how many files. Harmless to uploads of another live process. */
+/** Removes what a killed process left and returns the number of files. Harmless to uploads of other live processes. */
 export async function cleanSpool(dir: string): Promise<number> {
   await mkdir(dir, { recursive: true, mode: 0o700 })
   const left = (await readdir(dir)).filter((name) => name.endsWith(SUFFIX))
@@ -90,7 +88,7 @@ async function withFile<T>(path: string, dir: string, work: (file: FileHandle) =
   try {
     return await work(file)
   } finally {
-    // What fails here must not undo a publication: cleanSpool() finds what is left.
+    // A failure here must not undo a publication. cleanSpool() finds the file later.
     await file.close().catch(() => {})
     await rm(path, { force: true }).catch(() => {})
   }

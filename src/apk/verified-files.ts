@@ -1,33 +1,33 @@
-/** Files whose sum was right, for as long as that is believed: an hour, and only while they stay the very files that were summed up. */
+/** Files with a correct checksum. An entry is valid for an hour, and only while the file is unchanged. */
 import type { BigIntStats } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { openIfThere } from './cache-files.ts'
 
 const VERIFIED_FOR_MS = 60 * 60_000
 
-/** What changes whenever anyone writes to the file or puts another in its place. */
+/** Changes whenever the file is written to or replaced. */
 interface VerifiedFile extends Pick<BigIntStats, 'ino' | 'size' | 'mtimeNs'> {
   readonly untilMs: number
   usedAtMs: number
 }
 
 export class VerifiedFiles {
-  /** By path; an entry stays when its file is removed: 200 bytes for each APK that this process ever served. */
+  /** By path. An entry outlives its file: 200 bytes for each APK that this process served. */
   readonly #files = new Map<string, VerifiedFile>()
   readonly #nowMs: () => number
 
-  /** `nowMs`: epoch. */
+  /** `nowMs` is epoch time. */
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs
   }
 
-  /** `stats` as they were before the sum was made, so that what changes meanwhile shows. */
+  /** `stats` from before the checksum was computed, so that a change during it shows. */
   add(path: string, { ino, size, mtimeNs }: BigIntStats): void {
     const usedAtMs = this.#nowMs()
     this.#files.set(path, { ino, size, mtimeNs, usedAtMs, untilMs: usedAtMs + VERIFIED_FOR_MS })
   }
 
-  /** For the caller to close; undefined where there is none, or none that may be believed. */
+  /** The caller closes it. undefined if there is no file or no valid entry. */
   async open(path: string): Promise<FileHandle | undefined> {
     const known = this.#files.get(path)
     if (known === undefined || this.#nowMs() >= known.untilMs) return undefined
@@ -42,7 +42,7 @@ export class VerifiedFiles {
     return undefined
   }
 
-  /** When this process opened it last; undefined: never. */
+  /** When this process last opened it; undefined: never. */
   usedAtMs(path: string): number | undefined {
     return this.#files.get(path)?.usedAtMs
   }

@@ -36,12 +36,12 @@ const printNotice = (text: string) => process.stderr.write(`${text}\n`)
 export function runProcess(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>> = {}): void {
   process.stderr.on('error', () => {}) // nobody reads it: that must not end the service
   const parsed = parseArguments(process.argv.slice(2), readVersion)
-  if (parsed.kind === 'told') {
+  if (parsed.kind === 'print') {
     process.stdout.on('error', () => {})
     process.stdout.write(`${parsed.text}\n`)
     return
   }
-  if (parsed.kind === 'refused') {
+  if (parsed.kind === 'invalid') {
     printNotice(parsed.text)
     process.exitCode = EXIT_USAGE
     return

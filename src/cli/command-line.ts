@@ -1,4 +1,4 @@
-/** What stands behind `node dist/main.js`: nothing, or a question about it. */
+/** Parses the arguments of `node dist/main.js`: none, or a request for information. */
 import { nearest } from '../lib/nearest.ts'
 
 const OPTIONS = ['--help', '--version'] as const
@@ -23,8 +23,8 @@ node dist/why.js D01   why a phone or a command is as it is`
 
 export type ParsedArguments =
   | { readonly kind: 'serve' }
-  | { readonly kind: 'told'; readonly text: string }
-  | { readonly kind: 'refused'; readonly text: string }
+  | { readonly kind: 'print'; readonly text: string }
+  | { readonly kind: 'invalid'; readonly text: string }
 
 export function parseArguments(
   args: readonly string[],
@@ -32,14 +32,15 @@ export function parseArguments(
 ): ParsedArguments {
   const [first, ...more] = args
   if (first === undefined) return { kind: 'serve' }
-  if (more.length === 0 && first === '--help') return { kind: 'told', text: helpOf(readVersion()) }
-  if (more.length === 0 && first === '--version') return { kind: 'told', text: readVersion() }
-  const odd = args.find((arg) => !OPTIONS.some((option) => option === arg)) ?? first
-  const meant = nearest(odd, OPTIONS)
-  const question = meant === undefined || meant === odd ? '' : ` Is ${meant} meant?`
+  if (more.length === 0 && first === '--help') return { kind: 'print', text: helpOf(readVersion()) }
+  if (more.length === 0 && first === '--version') return { kind: 'print', text: readVersion() }
+  const unknown = args.find((arg) => !OPTIONS.some((option) => option === arg)) ?? first
+  const suggestion = nearest(unknown, OPTIONS)
+  const question =
+    suggestion === undefined || suggestion === unknown ? '' : ` Is ${suggestion} meant?`
   const usage = 'usage: node dist/main.js [--help | --version]; settings come from the environment'
   return {
-    kind: 'refused',
-    text: `${JSON.stringify(odd.slice(0, 60))} is no argument here.${question}\n${usage}`,
+    kind: 'invalid',
+    text: `${JSON.stringify(unknown.slice(0, 60))} is no argument here.${question}\n${usage}`,
   }
 }

@@ -1,8 +1,8 @@
 /**
- * `node dist/why.js <alias | device_id | request_id>`: for the pager, why a command has not run, why a phone is offline or
- * refused, which APK is live. A process of its own, beside the service, that asks nothing but the admin API.
- * Exit codes: 0 told; 1 nothing is known of it, or the API refused or did not answer; 2 the command line or the
- * environment cannot be meant, or the token would cross a network in clear.
+ * `node dist/why.js <alias | device_id | request_id>`: tells the person on call why a command has not run, why a
+ * phone is offline or refused, and which APK is live. Runs as its own process and uses only the admin API. Exit
+ * codes: 0 explained; 1 unknown name, or the API refused or did not respond; 2 invalid command line or environment,
+ * or the token would cross a network in clear text.
  */
 import { parseArgs } from 'node:util'
 import { ApiError, createApi, plain } from './why/api.ts'
@@ -12,14 +12,14 @@ const USAGE = `usage: why <alias | device_id | request_id>
   FLEETLOOP_TOKEN  an admin token, scope read or admin: FLEETLOOP_TOKEN=$(cat data/admin-token)
   FLEETLOOP_URL    a replica or the balancer, https:// or on loopback; http://127.0.0.1:8080 where it is not set`
 
-/** What was typed, or set, cannot be meant. */
+/** Invalid command line or environment. */
 class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
 const printError = (text: string) => process.stderr.write(`${text}\n`)
 
-process.stdout.on('error', () => {}) // a reader that left early has had enough
+process.stdout.on('error', () => {}) // the reader may close early
 try {
   process.exitCode = await run(process.argv.slice(2), process.env)
 } catch (error) {
@@ -37,7 +37,7 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<num
   const { FLEETLOOP_TOKEN = '', FLEETLOOP_URL: url = 'http://127.0.0.1:8080' } = env
   const token = FLEETLOOP_TOKEN.trim()
   if (token === '') throw new UsageError(`FLEETLOOP_TOKEN is not set.\n${USAGE}`)
-  // Else fetch says so, with the token in its message.
+  // fetch would reject it too, with the token in its message.
   if (!/^[\x21-\x7e]+$/.test(token)) {
     throw new UsageError(
       'FLEETLOOP_TOKEN holds a space, a newline or what is not ASCII, as no token does: is it one token, whole?',
@@ -62,7 +62,7 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<num
   return 0
 }
 
-/** undefined: help is asked for. Throws UsageError. */
+/** undefined: help was requested. Throws UsageError. */
 function nameOf(args: readonly string[]): string | undefined {
   const { values, positionals } = parsed(args)
   if (values.help === true) return undefined
@@ -81,7 +81,7 @@ function parsed(args: readonly string[]) {
   }
 }
 
-/** Whether nobody on a network can read what is sent there. */
+/** Whether no network sees what is sent there. */
 function isPrivate({ protocol, hostname }: URL): boolean {
   const isLoopback = /^(localhost|\[::1\]|127(\.\d+){3})$/.test(hostname)
   return protocol === 'https:' || (protocol === 'http:' && isLoopback)

@@ -1,35 +1,35 @@
 /**
- * The OAuth access token that FCM asks for. The only user of google-auth-library, which signs the assertion and
- * exchanges it; cache, single flight, deadline and texts are ours, because the library (10.9.1, measured) ignores
- * `token_uri`, throws while an old token is still valid, and lets one hung request block every later caller.
+ * The OAuth access token for FCM. Only this module uses google-auth-library, which signs the assertion and exchanges
+ * it. Cache, single flight, deadline and error texts are ours: the library (10.9.1, measured) ignores `token_uri`,
+ * throws while an old token is still valid, and lets one hung request block every later caller.
  */
 import { createPrivateKey, sign } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { singleFlight } from '../lib/timeouts.ts'
 import { field, parseJson, readBody, safeText } from './fcm-response.ts'
 
-/** What this needs of config.ts's ServiceAccount, which fits. */
+/** Satisfied by the configuration's ServiceAccount. */
 export interface TokenAccount {
   readonly clientEmail: string
   /** PEM with real newlines. */
   readonly privateKey: string
-  /** https, or http to loopback only: the assertion goes there, and is made out to it (`aud`). */
+  /** https, or http to loopback only. Receives the assertion and is its audience (`aud`). */
   readonly tokenUri: string
 }
 
 export interface AccessTokens {
-  /** A token that is valid now. Rejects with AccessTokenError; an aborted `signal` stops the waiting, not the request. */
+  /** A valid token. Rejects with AccessTokenError. Aborting `signal` stops the wait, not the request. */
   get(signal?: AbortSignal): Promise<string>
-  /** A token other than `rejected`, which FCM has refused; callers that refuse the same one share a request. */
+  /** A token other than `rejected`, which FCM refused. Callers that refuse the same token share one request. */
   refresh(rejected: string, signal?: AbortSignal): Promise<string>
-  /** Loads the library and signs once, without network: a bad key fails at start and not at the first command. */
+  /** Loads the library and signs once, without network, so that a bad key fails at start and not at the first command. */
   selfTest(): Promise<void>
 }
 
-/** The text never holds a key, an assertion or a token, and there is no `cause`, whose request would hold them. */
+/** Its text never contains a key, an assertion or a token. It has no `cause`, because the request would contain them. */
 export class AccessTokenError extends Error {
   override readonly name: string = 'AccessTokenError'
-  /** The credential or its clock is wrong: trying again cannot help. */
+  /** The credential or the clock is wrong; a retry cannot help. */
   readonly isPermanent: boolean
   readonly status: 'TIMEOUT' | 'NETWORK'
 
@@ -41,23 +41,23 @@ export class AccessTokenError extends Error {
 }
 
 export interface AccessTokenOptions {
-  /** Of one request to the token endpoint, milliseconds. */
+  /** Timeout of one request to the token endpoint, milliseconds. */
   readonly timeoutMs: number
-  /** Of a whole exchange with its retry, milliseconds; 12 s where not given. */
+  /** Deadline of a whole exchange with its retry, milliseconds. Default DEADLINE_MS. */
   readonly deadlineMs?: number
-  /** Monotonic, milliseconds; by default performance.now. */
+  /** Monotonic milliseconds. Default performance.now. */
   readonly nowMs?: () => number
 }
 
 const SCOPE = 'https://www.googleapis.com/auth/firebase.messaging'
 const DEADLINE_MS = 12_000
 
-/** So long before its end a token is renewed in the background (or at half its life, where that is later). */
+/** A token is renewed in the background this long before it expires, or at half its life if that is later. */
 const RENEW_BEFORE_MS = 5 * 60_000
-/** A token that ends sooner is not handed out: it has to live through the request. */
+/** A token with less time left is not used: it must outlive the request. */
 const LEAST_LIFE_MS = 15_000
-/** After a failed exchange its error stands this long for all callers: a dead endpoint is not asked for every command. */
-const FAILURE_STANDS_MS = 1_000
+/** All callers get the error of a failed exchange for this long, so a dead endpoint is not called for every command. */
+const FAILURE_CACHE_MS = 1_000
 
 interface Token {
   readonly value: string
@@ -66,8 +66,8 @@ interface Token {
 }
 
 /**
- * States: no token; fresh; renewing (still handed out while one exchange runs behind it); useless, which is no token.
- * An exchange moves any of them to fresh; its failure leaves the token as it is; `refresh` drops a refused one.
+ * States: no token; fresh; renewing (still used while one exchange runs in the background); useless (as no token). An
+ * exchange moves any state to fresh. A failed one leaves the token as it is. `refresh` drops a rejected token.
  */
 export function createAccessTokens(
   account: TokenAccount,
@@ -77,7 +77,7 @@ export function createAccessTokens(
   let token: Token | null = null
   let failure: { readonly error: unknown; readonly untilMs: number } | null = null
 
-  /** There is never more than one exchange: while it is under way, no failure of before stands. */
+  /** At most one exchange runs at a time. An earlier failure does not apply while it runs. */
   const exchange = singleFlight(() =>
     exchangeAssertion(account, options).then(
       ({ value, lifeMs }) => {
@@ -91,7 +91,7 @@ export function createAccessTokens(
         return value
       },
       (error: unknown) => {
-        failure = { error, untilMs: now() + FAILURE_STANDS_MS }
+        failure = { error, untilMs: now() + FAILURE_CACHE_MS }
         throw error
       },
     ),
@@ -106,7 +106,7 @@ export function createAccessTokens(
     async get(signal) {
       const nowMs = now()
       if (token === null || nowMs >= token.uselessAtMs) return abortable(renew(), signal)
-      if (nowMs >= token.renewAtMs) renew().catch(() => {}) // the old one serves on; once useless, the error is the caller's
+      if (nowMs >= token.renewAtMs) renew().catch(() => {}) // the old token is still used; once it is useless, the caller gets the error
       return token.value
     },
 
@@ -133,16 +133,16 @@ export function createAccessTokens(
 }
 
 /**
- * Loaded once push is configured (`selfTest` at start), never for an installation without it: 51-94 ms of a blocked
- * event loop and 11 MiB, measured here. The deep import would save 15-40 ms and 1 MiB, and nobody promises its path.
+ * Loaded only if push is configured: it blocks the event loop for 51-94 ms and takes 11 MiB, measured here. A deep
+ * import would save 15-40 ms and 1 MiB, but its path is not a public API.
  */
 const loadLibrary = async (): Promise<typeof import('google-auth-library')> =>
-  // Not import(): where node_modules is a symbolic link, Node 22.23 gives a module whose every export is undefined.
+  // Not import(): if node_modules is a symbolic link, every export of the module is undefined in Node 22.23.
   createRequire(import.meta.url)('google-auth-library')
 
-/** What the last request of an exchange came to; read here, since the library's errors carry the assertion. */
+/** Outcome of the last request of an exchange. Kept here because the library's errors contain the assertion. */
 type Outcome =
-  | { readonly kind: 'answered'; readonly httpCode: number; readonly body: string }
+  | { readonly kind: 'responded'; readonly httpCode: number; readonly body: string }
   | { readonly kind: 'failed'; readonly status: 'TIMEOUT' | 'NETWORK'; readonly code: string }
 
 async function exchangeAssertion(
@@ -153,7 +153,7 @@ async function exchangeAssertion(
   const endsAtMs = performance.now() + (options.deadlineMs ?? DEADLINE_MS)
   let outcome: Outcome | null = null
 
-  /** Sends the request to the account's own token endpoint, within the time that is left, and reads the answer whole. */
+  /** Sends the request to the account's own token endpoint within the remaining time and reads the whole response. */
   async function request(_googlesUrl: unknown, init: RequestInit = {}): Promise<Response> {
     try {
       const leftMs = Math.max(
@@ -170,7 +170,7 @@ async function exchangeAssertion(
         redirect: 'manual',
       })
       const text = await readBody(response.body)
-      outcome = { kind: 'answered', httpCode: response.status, body: text }
+      outcome = { kind: 'responded', httpCode: response.status, body: text }
       return new Response(text === '' ? null : text, {
         status: response.status,
         headers: { 'content-type': 'application/json' },
@@ -201,7 +201,7 @@ async function exchangeAssertion(
   }
 }
 
-/** 4xx is final but for 408 and 429: the library's page of errors has nothing that a retry mends. */
+/** 4xx is permanent except for 408 and 429: no error on the library's error page goes away with a retry. */
 function explain(outcome: Outcome | null, account: TokenAccount, error: unknown): AccessTokenError {
   const endpoint = `token endpoint ${new URL(account.tokenUri).host}`
   if (outcome === null) {
@@ -227,22 +227,22 @@ function explain(outcome: Outcome | null, account: TokenAccount, error: unknown)
   )
 }
 
-/** `error: error_description` (RFC 6749, 5.2), empty where the body is something else. */
+/** `error: error_description` (RFC 6749, 5.2); empty if the body has neither. */
 function oauthReason(body: string): string {
-  const answer = parseJson(body)
-  return [field(answer, 'error'), field(answer, 'error_description')]
+  const response = parseJson(body)
+  return [field(response, 'error'), field(response, 'error_description')]
     .filter((part) => typeof part === 'string')
     .join(': ')
 }
 
-/** The code of an error or of its cause (`fetch failed` hides it there); its text could hold more than we want to show. */
+/** The code of an error or of its cause (behind `fetch failed`). The message might reveal more than we want to show. */
 function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown error'
   const code = field(error.cause ?? error, 'code')
   return typeof code === 'string' ? code : error.name
 }
 
-/** The library's promise, or its end at our deadline, whatever it may be waiting for. */
+/** Rejects at our deadline, whatever the library is waiting for. */
 async function within<T>(leftMs: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const end = new Promise<never>((_, reject) => {
@@ -258,7 +258,7 @@ async function within<T>(leftMs: number, work: Promise<T>): Promise<T> {
   }
 }
 
-/** `work` keeps its handlers when the caller has left: its failure must not become an unhandled rejection. */
+/** `work` keeps its handlers after the caller has left, so that its failure is not an unhandled rejection. */
 function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work
   return new Promise<T>((resolve, reject) => {

@@ -1,4 +1,4 @@
-/** What is recorded and logged of one attempt to push a command. */
+/** Sends one command and derives the record and the log line of the attempt. */
 import { retryDelayMs } from '../domain/backoff.ts'
 import { commandData } from '../domain/command-message.ts'
 import { failedCallOf } from '../domain/failed-call.ts'
@@ -8,23 +8,23 @@ import type { FcmClient, SendOutcome } from './fcm.ts'
 
 export interface RetryOptions {
   readonly retryBaseMs: number
-  /** While the sender is paused, its commands wait this long. */
+  /** How long commands wait while the sender is paused. */
   readonly probeMs: number
   readonly random: () => number
   readonly now: () => Date
 }
 
-/** The longest wait of our own between two attempts. */
+/** Longest backoff between two attempts. */
 const MAX_RETRY_MS = 60 * 60_000
 
 export interface SendClaimDeps {
   readonly fcm: Pick<FcmClient, 'send'>
-  /** The key that signs a device's commands; undefined where its secret is not configured. */
+  /** The key that signs a device's commands; undefined if its secret is not configured. */
   readonly commandKey: (claim: Claim) => string | undefined
   readonly now: () => Date
 }
 
-/** FCM was not asked. */
+/** No request to FCM was made. */
 const NOT_ASKED = {
   kind: 'retry',
   retryAfterMs: null,
@@ -33,7 +33,7 @@ const NOT_ASKED = {
   httpAttempts: 0,
 } as const
 
-/** One signed message. Never rejects: a fault of ours is an outcome of this command alone. */
+/** Sends one signed message. Never rejects: an internal error fails only this command. */
 export async function sendClaim(
   claim: Claim,
   pushToken: string,
@@ -42,7 +42,7 @@ export async function sendClaim(
   try {
     const hmacKey = deps.commandKey(claim)
     if (hmacKey === undefined) {
-      // This device's secret is another replica's: it may send, so the command waits and the sender goes on.
+      // Only another replica has this device's secret: the command waits for it, the sender goes on.
       const detail = `HMAC secret ${claim.hmacSecretId} is not configured`
       return { ...NOT_ASKED, fcmStatus: 'FAILED_PRECONDITION', detail }
     }
@@ -53,7 +53,7 @@ export async function sendClaim(
   }
 }
 
-/** Of anything thrown, behind the statement that it is of; bounded. */
+/** Text of any thrown value, prefixed with its statement; at most 200 characters. */
 export function faultText(error: unknown): string {
   const { statement } = failedCallOf(error)
   return `${statement ? `${statement}: ` : ''}${error}`.slice(0, 200)

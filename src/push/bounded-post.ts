@@ -1,24 +1,24 @@
 /**
- * POST requests over at most so many connections, kept alive. By node:http and not fetch, which has no cap: after each
- * aborted call it opens an idle connection more (64 sends at once against a hanging FCM held up to 183 sockets).
+ * POST requests over a bounded number of keep-alive connections. Uses node:http because fetch has no cap: it opens
+ * another idle connection after each aborted call (64 concurrent sends to a hanging FCM held up to 183 sockets).
  */
 import { Agent as HttpAgent, type IncomingMessage, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
 
 export interface PostOptions {
   readonly maxSockets: number
-  /** From the call until the whole answer was read, milliseconds. */
+  /** From the call until the response is read, milliseconds. */
   readonly timeoutMs: number
 }
 
-/** Resolves with what `read` makes of the answer; rejects with the network's error, or one named TimeoutError. */
+/** Resolves with the result of `read`. Rejects with the network error, or with an error named TimeoutError. */
 export type Post = <T>(
   headers: Readonly<Record<string, string>>,
   body: string,
   read: (response: IncomingMessage) => Promise<T>,
 ) => Promise<T>
 
-/** An idle connection is given up before common servers and balancers do it, which would cost a message. */
+/** Shorter than the idle timeouts of common servers and balancers: a reused connection that they close loses a message. */
 const IDLE_MS = 4_000
 
 export function createPost(url: string, { maxSockets, timeoutMs }: PostOptions): Post {

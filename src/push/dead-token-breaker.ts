@@ -1,13 +1,13 @@
 /**
- * Keeps one fault of FCM's, or of ours, from marking the push tokens of a whole fleet dead: while FCM calls the push
- * tokens of more than 5 % of at least 100 devices dead, tokens are kept and those commands are tried again. Each device
- * that FCM answered about within a minute counts once, by its latest answer: one that makes up tokens shuts nothing.
+ * Circuit breaker: a fault at FCM, or one of ours, must not mark the push tokens of a whole fleet dead. It opens
+ * while FCM calls the tokens of more than 5 % of at least 100 devices dead; tokens are then kept and commands
+ * retried. Each device with a verdict in the last minute counts once, so a device that invents tokens cannot open it.
  */
 
 const WINDOW_MS = 60_000
 const MIN_DEVICES = 100
 const MAX_DEAD_SHARE = 0.05
-/** Remembered at once, some 200 bytes each: of a larger fleet the latest ones are judged. */
+/** About 200 bytes each. In a larger fleet the latest devices count. */
 const MAX_DEVICES = 10_000
 
 interface Verdict {
@@ -16,11 +16,11 @@ interface Verdict {
 }
 
 export class DeadTokenBreaker {
-  /** By device; the oldest comes first. */
+  /** By device, oldest first. */
   readonly #verdicts = new Map<string, Verdict>()
   #dead = 0
 
-  /** An answer of FCM; `isDead`: it calls the push token of the device dead. `nowMs` is monotonic. */
+  /** `isDead`: FCM calls the device's push token dead. `nowMs` is monotonic. */
   record(deviceId: string, isDead: boolean, nowMs: number): void {
     this.#forget(deviceId)
     const [oldest] = this.#verdicts.keys()
@@ -29,7 +29,7 @@ export class DeadTokenBreaker {
     if (isDead) this.#dead++
   }
 
-  /** Why no token may be marked dead now; undefined: it may. */
+  /** Why tokens must not be marked dead now; undefined while the breaker is closed. */
   openReason(nowMs: number): string | undefined {
     for (const [deviceId, { atMs }] of this.#verdicts) {
       if (nowMs - atMs < WINDOW_MS) break

@@ -1,18 +1,17 @@
 /**
- * Empties the outbox: claims due commands, pushes them, records how it went. The database decides what is
- * due and who holds it, so any number of replicas may run one.
+ * Empties the outbox: claims due commands, pushes them and records the results. The database decides which commands
+ * are due and who holds them, so any number of replicas may run a dispatcher.
  *
  * States of the sender, also in docs/operate/push.md:
- *   running   claims as many commands as there are free slots (send-limit.ts), at every wake-up and every poll
- *   paused    FCM refuses us as a whole (credentials, project, API), as a send or the self-test found: one command is
- *             tried every PROBE_MS, and nothing is marked dead; the first response of FCM that is not such a refusal
- *             -> running, with few slots at first
+ *   running   claims as many commands as the limit allows (send-limit.ts), at every wake-up and every poll
+ *   paused    FCM refuses the service as a whole (credentials, project, API): tries one command every PROBE_MS and marks
+ *             nothing dead; the first response that is no such refusal -> running, with a low limit at first
  *   closed    claims nothing more; sends in flight finish and are recorded, or their leases go back
  *
- * A claim ends in exactly one record: sent, backoff (due again later), gave_up (the mailbox still holds
- * it), paused or, without a push token and unsent, no_token. Where the record cannot be written the lease runs out
- * and the command is sent again, with a higher attempt. While too many tokens are called dead at once
- * (dead-token-breaker.ts) none is marked and their commands back off.
+ * A claim ends in one record: sent, backoff (due again later), gave_up (the mailbox still holds it), paused or,
+ * without a push token and unsent, no_token. If the record cannot be written, the lease runs out and the command is
+ * sent again with a higher attempt. While the breaker is open (dead-token-breaker.ts), no token is marked dead and
+ * its commands back off.
  */
 import type { SenderTrouble } from '../domain/command.ts'
 import { AppError } from '../domain/errors.ts'
@@ -32,22 +31,22 @@ export interface DispatcherDeps extends SendClaimDeps {
   readonly retryBaseMs: number
   readonly newId: () => string
   readonly random: () => number
-  /** Monotonic, milliseconds: how long it pauses, ramps or doubts must not hang on a clock that is set. */
+  /** Monotonic milliseconds: pauses, ramps and the breaker must not depend on a clock that can be set. */
   readonly nowMs: () => number
-  /** Told when an attempt was recorded: a request may wait for it. */
+  /** Called after an attempt is recorded: a request may wait for it. */
   readonly commandChanged: (requestId: string) => void
-  /** Told when the database was asked in vain. */
+  /** Called when a database call failed. */
   readonly reportFailure: (error: AppError) => void
   readonly failpoint?: AtFailpoint | undefined
-  /** While paused, one command is tried so often. Default 30 s. */
+  /** Probe interval while paused. Default 30 s. */
   readonly probeMs?: number
-  /** Asked once, at the start and beside the sends: a lasting problem pauses the sender. */
+  /** Runs once, at the start, beside the sends. A permanent problem pauses the sender. */
   readonly selfTest?: FcmClient['selfTest']
 }
 
 const POLL_MS = 500
 const PROBE_MS = 30_000
-/** A record that cannot be written is tried again within its lease of 60 s. */
+/** Writing a record is retried within its lease of 60 s. */
 const RECORD_TRIES = 10
 const RECORD_RETRY_MS = 2_000
 
@@ -57,7 +56,7 @@ export class Dispatcher {
   readonly #limit: SendLimit
   readonly #breaker = new DeadTokenBreaker()
   #isBreakerOpen = false
-  /** What the database or our own code did last was a fault, not an outage. */
+  /** The last unexpected error was a bug, not an outage. */
   #isFaulty = false
   readonly #inFlight = new Map<Claim, Promise<void>>()
   readonly #closing = new AbortController()
@@ -65,7 +64,7 @@ export class Dispatcher {
   #claiming = Promise.resolve()
   #isClaiming = false
   #isClaimWanted = false
-  /** 0: running. Else paused, and the time of the next probe. */
+  /** 0: running. Otherwise paused, and the time of the next probe. */
   #nextProbeAtMs = 0
   #pausedAt = new Date(0)
 
@@ -79,12 +78,12 @@ export class Dispatcher {
     return this.#inFlight.size
   }
 
-  /** FCM refuses us as a whole: what is due waits for a probe that succeeds. */
+  /** FCM refuses the service as a whole: due commands wait for a successful probe. */
   get isPaused(): boolean {
     return this.#nextProbeAtMs !== 0
   }
 
-  /** undefined: it sends at its rate, or is on the way back to it. */
+  /** undefined: it sends at its full rate or ramps up to it. */
   get trouble(): SenderTrouble | undefined {
     return this.isPaused ? { kind: 'paused', since: this.#pausedAt } : this.#limit.trouble
   }
@@ -98,13 +97,16 @@ export class Dispatcher {
     void this.#selfTest()
   }
 
-  /** There may be something due. Cheap, may be called at any time. */
+  /** Something may be due. Cheap; may be called at any time. */
   wake(): void {
     this.#isClaimWanted = true
     if (!this.#isClaiming && !this.#closing.signal.aborted) this.#claiming = this.#claimAll()
   }
 
-  /** Claims nothing more and waits for sends in flight; those not over in time, or at `hurry`, are due again at once, for others. */
+  /**
+   * Stops claiming and waits for sends in flight. At the deadline or at `hurry`, those unfinished are due again at
+   * once.
+   */
   async close(deadlineMs: number, hurry?: AbortSignal): Promise<void> {
     this.#closing.abort()
     clearInterval(this.#poll)
@@ -162,26 +164,27 @@ export class Dispatcher {
   }
 
   async #send(claim: Claim, pushToken: FcmMessage['pushToken']): Promise<void> {
-    const answered = await sendClaim(claim, pushToken, this.#deps)
+    const sent = await sendClaim(claim, pushToken, this.#deps)
     this.#deps.failpoint?.('after_fcm_before_record')
-    this.#pauseOrResume(answered)
-    const outcome = this.#judged(claim, answered)
+    this.#pauseOrResume(sent)
+    const outcome = this.#judge(claim, sent)
     const record = recordOf(claim, outcome, { ...this.#deps, probeMs: this.#probeMs })
-    // Logged before it is recorded: the message is out, whatever becomes of the record.
+    // Logged before it is recorded: the message is out even if the record fails.
     this.#write(claim, lineOf(claim, outcome, record))
     await this.#record(claim, outcome, record)
     this.#deps.commandChanged(claim.requestId)
   }
 
-  /** The outcome as it is to be recorded, after limit and valve have heard of it. */
-  #judged({ deviceId }: Claim, outcome: SendOutcome): SendOutcome {
+  /** Reports the outcome to the limit and the breaker, and returns the outcome to record. */
+  #judge({ deviceId }: Claim, outcome: SendOutcome): SendOutcome {
     const nowMs = this.#deps.nowMs()
     const isDead = outcome.kind === 'token_dead'
     const isThrough = isDead || outcome.kind === 'sent' || outcome.kind === 'rejected'
-    const isAnswered = isThrough && outcome.httpAttempts > 0
-    // Without an attempt: the token endpoint is on the way to FCM, a secret that we lack is not.
-    const isLost = outcome.httpAttempts > 0 || NO_ANSWER.has(outcome.fcmStatus)
-    if (isAnswered) {
+    const isJudged = isThrough && outcome.httpAttempts > 0
+    // Without an attempt, a failure of the token endpoint counts as one of FCM; a secret that is not configured does
+    // not.
+    const isLost = outcome.httpAttempts > 0 || NO_RESPONSE.has(outcome.fcmStatus)
+    if (isJudged) {
       this.#limit.succeeded(nowMs)
       this.#breaker.record(deviceId, isDead, nowMs)
     } else if (outcome.kind === 'retry' && isLost) {
@@ -193,22 +196,22 @@ export class Dispatcher {
     return { ...outcome, kind: 'retry', retryAfterMs: null, detail }
   }
 
-  /** Why no token may be marked dead now; undefined: it may. */
+  /** Logs when the breaker opens or closes. Returns why tokens must not be marked dead now, or undefined. */
   #reportBreaker(): string | undefined {
     const why = this.#breaker.openReason(this.#deps.nowMs())
-    const isShut = why !== undefined
-    // While FCM refuses us as a whole push.resumed would say too much.
-    if (isShut === this.#isBreakerOpen || (!isShut && this.isPaused)) return why
-    this.#isBreakerOpen = isShut
-    // Sends go on; what is paused is the marking, and that an operator has to know.
-    if (isShut) {
+    const isOpen = why !== undefined
+    // push.resumed would be wrong while the sender is paused.
+    if (isOpen === this.#isBreakerOpen || (!isOpen && this.isPaused)) return why
+    this.#isBreakerOpen = isOpen
+    // Sends continue; only the marking of tokens stops, and the operator must know.
+    if (isOpen) {
       const reason = `token clearing only: ${why}`
       this.#write(undefined, { event: 'push.paused', fields: { reason } })
     } else this.#write(undefined, { event: 'push.resumed', fields: {} })
     return why
   }
 
-  /** Would else stop push in silence. */
+  /** Logs unexpected errors; otherwise push stops silently. */
   #failed(error: unknown): void {
     if (error instanceof AppError) this.#deps.reportFailure(error)
     if (error instanceof AppError || this.#isFaulty) return
@@ -249,7 +252,7 @@ export class Dispatcher {
         return
       } catch (error) {
         this.#failed(error)
-        // Past the last try the lease runs out and another attempt follows.
+        // After the last try the lease runs out and another attempt follows.
         if (tries === RECORD_TRIES || this.#closing.signal.aborted) return
         await sleep(RECORD_RETRY_MS, this.#closing.signal)
       }
@@ -267,11 +270,11 @@ export class Dispatcher {
       this.#pause(`${outcome.fcmStatus}: ${outcome.detail}`)
       return
     }
-    // What FCM was not asked, or may not have read, proves nothing.
+    // A message that FCM did not receive, or may not have read, proves nothing.
     const isTaken = outcome.kind !== 'retry' && outcome.httpAttempts > 0
     if (!isTaken || !this.isPaused) return
     this.#nextProbeAtMs = 0
-    this.#isBreakerOpen = false // is told anew where it still is
+    this.#isBreakerOpen = false // reported again if it is still open
     this.#limit.ramp(this.#deps.nowMs())
     this.#write(undefined, { event: 'push.resumed', fields: {} })
   }
@@ -296,4 +299,4 @@ export class Dispatcher {
   }
 }
 
-const NO_ANSWER: ReadonlySet<string> = new Set(['TIMEOUT', 'NETWORK'])
+const NO_RESPONSE: ReadonlySet<string> = new Set(['TIMEOUT', 'NETWORK'])

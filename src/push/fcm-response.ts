@@ -1,17 +1,17 @@
 /**
- * What an answer of FCM means for the command and for the sender. Pure, but for `readBody`.
- * The table is spec/data.md "Commands"; sources: firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode,
- * .../cloud-messaging/scale-fcm, firebase-admin-node:src/messaging/messaging-errors-internal.ts (which takes a bare
- * 404 for "unregistered": here only an FcmError kills a token, else one typo in the project would kill the fleet's).
+ * Classifies FCM's responses for the command and for the sender. Pure, except for `readBody`. Sources:
+ * firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode, .../cloud-messaging/scale-fcm,
+ * firebase-admin-node:src/messaging/messaging-errors-internal.ts (which treats any 404 as "unregistered"; here only
+ * an FcmError marks a token dead, or a typo in the project id would mark the whole fleet's).
  */
 import { parseRetryAfterMs } from '../domain/backoff.ts'
 
 interface ResponseDetails {
-  /** null: no HTTP answer came. */
+  /** null: there was no HTTP response. */
   readonly fcmHttpCode: number | null
-  /** The FcmError code, else the google.rpc status, else `TIMEOUT` or `NETWORK`. */
+  /** The FcmError code; without one the google.rpc status; without a response `TIMEOUT` or `NETWORK`. */
   readonly fcmStatus: string
-  /** One bounded line for people, free of secrets. */
+  /** One bounded line for people, without secrets. */
   readonly detail: string
 }
 
@@ -19,19 +19,19 @@ export type FcmResult =
   | { readonly kind: 'sent'; readonly fcmHttpCode: number; readonly fcmStatus: 'OK' }
   /** The push token will never work again. */
   | ({ readonly kind: 'token_dead' } & ResponseDetails)
-  /** This message is wrong, which is our bug; the token and the sender are fine. */
+  /** The message is invalid, which is a bug of ours; the token and the sender are fine. */
   | ({ readonly kind: 'rejected' } & ResponseDetails)
-  /** The access token is not accepted. */
+  /** FCM rejected the access token. */
   | ({ readonly kind: 'unauthenticated' } & ResponseDetails)
-  /** Project, URL, API or permission is wrong: no message can be sent, nothing is said about tokens. */
+  /** Project, URL, API or permission is wrong: no message can be sent. Proves nothing about tokens. */
   | ({ readonly kind: 'misconfigured' } & ResponseDetails)
-  /** May pass. `retryAfterMs`: FCM's wish, or 60 s for a 429 without one; null leaves it to the backoff. */
+  /** Retryable. `retryAfterMs`: FCM's Retry-After, or 60 s for a 429 without one; null leaves it to the backoff. */
   | ({ readonly kind: 'retry'; readonly retryAfterMs: number | null } & ResponseDetails)
 
 /** "Minimum initial delay of 1 minute" (ErrorCode page, QUOTA_EXCEEDED). */
 const QUOTA_RETRY_MS = 60_000
 
-/** What Google writes for each code, where the body does not say (google/rpc/code.proto). */
+/** The status of each HTTP code if the body has none (google/rpc/code.proto). */
 const RPC_STATUS: Readonly<Record<number, string>> = {
   400: 'INVALID_ARGUMENT',
   401: 'UNAUTHENTICATED',
@@ -46,13 +46,13 @@ const RPC_STATUS: Readonly<Record<number, string>> = {
 
 export interface FcmHttpResponse {
   readonly httpCode: number
-  /** Any text: JSON, HTML, cut off, empty. */
+  /** Any text: JSON, HTML, truncated or empty. */
   readonly body: string
-  /** The header as it came. */
+  /** The raw header. */
   readonly retryAfter: string | null
 }
 
-/** Reads the FcmError first, then the google.rpc status, then the HTTP code. Never throws. */
+/** Uses the FcmError first, then the google.rpc status, then the HTTP code. Never throws. */
 export function classifyFcmResponse(response: FcmHttpResponse, now: Date): FcmResult {
   const { httpCode } = response
   if (httpCode >= 200 && httpCode < 300) {
@@ -60,24 +60,24 @@ export function classifyFcmResponse(response: FcmHttpResponse, now: Date): FcmRe
   }
   const error = readError(response.body)
   const rpcStatus = error.rpcStatus ?? RPC_STATUS[httpCode] ?? 'UNKNOWN'
-  const answered: ResponseDetails = {
+  const details: ResponseDetails = {
     fcmHttpCode: httpCode,
     fcmStatus: error.fcmError ?? rpcStatus,
     detail: safeText(error.message === '' ? `HTTP ${httpCode}` : error.message),
   }
   const kind =
     kindOfFcmError(error) ?? kindOfRpcStatus(error.rpcStatus, error) ?? kindOfHttpCode(httpCode)
-  if (kind !== 'retry' && kind !== 'quota') return { kind, ...answered }
+  if (kind !== 'retry' && kind !== 'quota') return { kind, ...details }
 
   const askedMs = parseRetryAfterMs(response.retryAfter, now)
   return {
     kind: 'retry',
     retryAfterMs: askedMs ?? (kind === 'quota' ? QUOTA_RETRY_MS : null),
-    ...answered,
+    ...details,
   }
 }
 
-/** The answer where none came: the attempt was cut off by its own clock or by the network. Whether FCM took it is unknown. */
+/** Result of an attempt that timed out or failed in the network. FCM may have accepted the message. */
 export function noResponse(fcmStatus: 'TIMEOUT' | 'NETWORK', detail: string): FcmResult {
   return {
     kind: 'retry',
@@ -89,7 +89,7 @@ export function noResponse(fcmStatus: 'TIMEOUT' | 'NETWORK', detail: string): Fc
 }
 
 /**
- * Text of another party, made fit for a log line: one line, at most 300 characters, nothing long enough to be a secret.
+ * Makes foreign text safe for a log line: one line, at most 300 characters, nothing long enough to be a secret.
  * Google's links and project ids (at most 30 characters) stay readable.
  */
 export function safeText(text: string): string {
@@ -101,10 +101,10 @@ export function safeText(text: string): string {
     .trim()
 }
 
-/** So much of an answer is read, bytes; FCM's are below 2 KiB. */
+/** Longest response that is read, bytes; FCM's are below 2 KiB. */
 const MAX_BODY_BYTES = 64 * 1024
 
-/** The body as text, read to its end or its limit: an unread body keeps its socket. Bound in time by the request's signal. */
+/** Reads the body to its end or its limit, since an unread body keeps its socket. The request's signal bounds the time. */
 export async function readBody(body: AsyncIterable<Uint8Array> | null): Promise<string> {
   const chunks: Uint8Array[] = []
   let sizeBytes = 0
@@ -133,7 +133,7 @@ function kindOfFcmError(error: GoogleError): Kind | null {
       return 'token_dead'
     case 'INVALID_ARGUMENT':
       return namesTheToken(error) ? 'token_dead' : 'rejected'
-    case 'THIRD_PARTY_AUTH_ERROR': // APNs or web push: this one token is not an Android device's
+    case 'THIRD_PARTY_AUTH_ERROR': // APNs or web push: the token is not from an Android device
       return 'rejected'
     case 'QUOTA_EXCEEDED':
       return 'quota'
@@ -170,10 +170,13 @@ function kindOfHttpCode(httpCode: number): Kind {
   if (httpCode === 400 || httpCode === 413 || httpCode === 422) return 'rejected'
   if (httpCode === 429) return 'quota'
   if (httpCode === 408 || httpCode >= 500) return 'retry'
-  return 'misconfigured' // 403, 404, and what only a wrong URL or a proxy answers: 3xx, 405, 407 …
+  return 'misconfigured' // 403, 404, and codes that only a wrong URL or a proxy returns: 3xx, 405, 407 …
 }
 
-/** "The registration token is not a valid FCM registration token". A fault in any other field is ours, whatever the text. */
+/**
+ * "The registration token is not a valid FCM registration token". Any other invalid field is our bug, whatever the
+ * text.
+ */
 function namesTheToken({ message, badFields }: GoogleError): boolean {
   if (badFields.length > 0) return badFields.every((field) => field === 'message.token')
   return /registration token/i.test(message)
@@ -195,7 +198,7 @@ function readError(body: string): GoogleError {
   }
 }
 
-/** A detail that says it is something else than an FcmError is not read as one. */
+/** Ignores a detail whose type is not FcmError. */
 function fcmErrorOf(detail: unknown): string | null {
   const type = field(detail, '@type')
   if (typeof type === 'string' && !type.endsWith('google.firebase.fcm.v1.FcmError')) return null
@@ -212,13 +215,13 @@ function code(value: unknown): string | null {
   return typeof value === 'string' && CODE.test(value) ? value : null
 }
 
-/** The value's own property, or undefined where there is none to have. */
+/** The value's own property, or undefined. */
 export function field(value: unknown, name: string): unknown {
   if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined
   return (value as Record<string, unknown>)[name] // an object that owns `name`, checked above
 }
 
-/** null where the text is no JSON. */
+/** null if the text is not JSON. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)

@@ -1,6 +1,6 @@
 /**
- * One message to one device through FCM HTTP v1. Every outcome is a value: `send` never rejects. It knows nothing of
- * commands in the database, of the sender's pause or of how many sends run at once: the dispatcher does.
+ * Sends one message to one device through FCM HTTP v1. Every outcome is a value; `send` never rejects. The dispatcher
+ * owns the queue, the pause and the concurrency.
  */
 import { AccessTokenError, type AccessTokens } from './access-token.ts'
 import { createPost } from './bounded-post.ts'
@@ -20,33 +20,36 @@ export interface FcmMessage {
 }
 
 export type SendOutcome = FcmResult & {
-  /** Of the last HTTP attempt until its body was read, milliseconds; without the access token's. 0 where there was no attempt. */
+  /**
+   * Duration of the last HTTP attempt with its body, without fetching the access token, milliseconds; 0 if there was
+   * none.
+   */
   readonly latencyMs: number
-  /** HTTP attempts: 0 (no access token, too large), 1, or 2 (after a 401). */
+  /** 0 (no access token, or too large), 1, or 2 (after a 401). */
   readonly httpAttempts: number
 }
 
-/** `isTemporary`: nothing is proven, it may work later. */
+/** `isTemporary`: it may work later. */
 export type SelfTestOutcome = 'ok' | { readonly problem: string; readonly isTemporary: boolean }
 
 export interface FcmClient {
   send(message: FcmMessage): Promise<SendOutcome>
-  /** Asks FCM to validate a message to a made-up token: its complaint about that token proves all the rest. */
+  /** Asks FCM to validate a message to an invalid token. A complaint about that token proves that everything else works. */
   selfTest(): Promise<SelfTestOutcome>
 }
 
 export interface FcmClientOptions {
-  /** Without path, such as `https://fcm.googleapis.com`. */
+  /** Without a path, such as `https://fcm.googleapis.com`. */
   readonly baseUrl: string
   readonly projectId: string
   readonly accessTokens: Pick<AccessTokens, 'get' | 'refresh'>
-  /** Of one HTTP attempt, milliseconds; FCM asks for at least 10 s (scale-fcm.md). */
+  /** Timeout of one HTTP attempt, milliseconds; at least 10 s (firebase.google.com/docs/cloud-messaging/scale-fcm). */
   readonly timeoutMs: number
-  /** Longest time that FCM keeps a message, seconds. */
+  /** How long FCM keeps a message at most, seconds. */
   readonly ttlS: number
-  /** Each HTTP attempt of `send`, failed ones too: its duration and `data.action`. Must not throw. */
+  /** Called after each HTTP attempt of `send`, also a failed one, with its duration and `data.action`. Must not throw. */
   readonly onHttpAttempt?: (latencyMs: number, action: string) => void
-  /** Connections to FCM at once; more sends wait for one. */
+  /** Concurrent connections to FCM; further sends queue. */
   readonly maxSockets: number
   readonly now?: () => Date
 }
@@ -54,7 +57,7 @@ export interface FcmClientOptions {
 /** Keys and values of `data`, UTF-8 bytes (ErrorCode page, INVALID_ARGUMENT). */
 export const MAX_MESSAGE_BYTES = 4096
 
-/** What counts against MAX_MESSAGE_BYTES. */
+/** Bytes that count towards MAX_MESSAGE_BYTES. */
 export function messageBytes(data: Readonly<Record<string, string>>): number {
   return Object.entries(data).reduce(
     (bytes, [name, value]) => bytes + Buffer.byteLength(name) + Buffer.byteLength(value),
@@ -69,7 +72,7 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
   const url = `${base}/v1/projects/${encodeURIComponent(options.projectId)}/messages:send`
   const ask = createPost(url, options)
 
-  /** One HTTP attempt; only its own clock and the network end it early. */
+  /** One HTTP attempt, ended early only by its timeout or the network. */
   async function post(accessToken: string, body: string): Promise<FcmResult> {
     try {
       const headers = {
@@ -91,7 +94,7 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
     }
   }
 
-  /** With a token that works: a refused one is replaced once. */
+  /** Replaces a rejected access token once. */
   async function deliver(body: string, observe: (latencyMs: number) => void): Promise<SendOutcome> {
     let latencyMs = 0
     let httpAttempts = 0
@@ -146,7 +149,7 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
   }
 }
 
-/** Of nobody: FCM answers 400, "not a valid FCM registration token". */
+/** Belongs to nobody. FCM responds with 400, "not a valid FCM registration token". */
 const SELF_TEST_TOKEN = 'fleetloop-self-test'
 
 function networkFailure(error: unknown, timeoutMs: number): FcmResult {
@@ -159,7 +162,7 @@ function networkFailure(error: unknown, timeoutMs: number): FcmResult {
   )
 }
 
-/** No access token, so the message was not sent or, after a 401, was not taken. */
+/** Without an access token the message was not sent, or was rejected with a 401. */
 function noAccessToken(error: unknown): FcmResult {
   if (error instanceof AccessTokenError && !error.isPermanent) {
     return noResponse(error.status, error.message)

@@ -1,20 +1,20 @@
 /**
- * How many pushes may be under way at once. FCM asks senders not to come back at full speed after an outage
- * (scale-fcm.md: ramp from 0 to the full rate over at least 60 s, 1/5/10/25/50/75/100 %).
+ * Limits concurrent pushes. FCM asks senders to ramp up after an outage: from 0 to the full rate over at least 60 s,
+ * in steps of 1/5/10/25/50/75/100 % (firebase.google.com/docs/cloud-messaging/scale-fcm).
  *
  * States, also in docs/operate/push.md:
- *   open     the maximum at once; FAILURES_IN_A_ROW failures at FCM or on the way to it, at most MAX_OF_ONE_DEVICE of
- *            them for one device if FCM may mean only that device -> failing
- *   failing  one at a time, FAILING_GAP_MS after the last failure; the first that gets through -> ramping
- *   ramping  one step more every STEP_MS, then open; FAILURES_IN_A_ROW again -> failing
+ *   open     the maximum; FAILURES_IN_A_ROW failures at FCM or on the way to it -> failing. At most MAX_OF_ONE_DEVICE
+ *            of them count for one device if the failure may concern only that device.
+ *   failing  one at a time, FAILING_GAP_MS after the last failure; the first success -> ramping
+ *   ramping  the next step every STEP_MS, then open; FAILURES_IN_A_ROW failures -> failing
  */
 import type { SenderTrouble } from '../domain/command.ts'
 
-/** By chance, with half of all sends failing, once in a million. */
+/** If half of all sends fail at random, this happens once in a million. */
 const FAILURES_IN_A_ROW = 20
-/** So it takes five devices to make an outage, however often one has its commands pushed. */
+/** An outage therefore takes five devices, however many commands one device gets. */
 const MAX_OF_ONE_DEVICE = 4
-/** QUOTA_EXCEEDED is "for the message target" (ErrorCode page). INTERNAL names no cause: one odd push token may be it. */
+/** QUOTA_EXCEEDED is "for the message target" (ErrorCode page). INTERNAL names no cause; one push token may trigger it. */
 const MAY_MEAN_ONE_DEVICE: ReadonlySet<number | null> = new Set([429, 500])
 const STEPS = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75] as const
 const STEP_MS = 10_000
@@ -22,27 +22,27 @@ const FAILING_GAP_MS = 1_000
 
 export interface SendFailure {
   readonly deviceId: string
-  /** null: no answer came. */
+  /** null: there was no response. */
   readonly fcmHttpCode: number | null
   readonly fcmStatus: string
 }
 
 export class SendLimit {
-  readonly #most: number
+  readonly #max: number
   #failures = 0
-  /** By device, of those failures: the ones that may mean it alone. */
+  /** By device: failures that may concern only that device. */
   readonly #ofDevice = new Map<string, number>()
   #lastFailureMs = 0
-  /** The failures in a row so far, where there are any. */
+  /** Set while there are failures in a row. */
   #trouble: SenderTrouble | undefined
-  /** 0: open. Infinity: failing. Else when the ramp began, monotonic milliseconds. */
+  /** 0: open. Infinity: failing. Otherwise the start of the ramp, monotonic milliseconds. */
   #rampSinceMs = 0
 
-  constructor(most: number) {
-    this.#most = most
+  constructor(max: number) {
+    this.#max = max
   }
 
-  /** Only while failing. */
+  /** Set only while failing. */
   get trouble(): SenderTrouble | undefined {
     return this.#isFailing ? this.#trouble : undefined
   }
@@ -51,13 +51,13 @@ export class SendLimit {
     return this.#rampSinceMs === Number.POSITIVE_INFINITY
   }
 
-  /** FCM took a message, or judged it. */
+  /** FCM accepted or rejected a message. */
   succeeded(nowMs: number): void {
     this.#noFailures()
     if (this.#isFailing) this.ramp(nowMs)
   }
 
-  /** A send failed, which may pass. `at` is told to people; what is decided hangs on `nowMs`, monotonic. */
+  /** A retryable failure. `at` is for display; decisions use `nowMs`, which is monotonic. */
   failed(failure: SendFailure, at: Date, nowMs: number): void {
     this.#lastFailureMs = nowMs
     const { fcmStatus } = failure
@@ -74,7 +74,7 @@ export class SendLimit {
     return before < MAX_OF_ONE_DEVICE
   }
 
-  /** An outage is over: begins with the first step. */
+  /** An outage is over: starts at the first step. */
   ramp(nowMs: number): void {
     this.#noFailures()
     this.#rampSinceMs = nowMs
@@ -86,13 +86,13 @@ export class SendLimit {
     this.#trouble = undefined
   }
 
-  /** 0 only while failing. */
+  /** Pushes allowed at once; 0 only while failing. */
   at(nowMs: number): number {
-    if (this.#rampSinceMs === 0) return this.#most
+    if (this.#rampSinceMs === 0) return this.#max
     if (this.#isFailing) return nowMs - this.#lastFailureMs < FAILING_GAP_MS ? 0 : 1
     const step = STEPS[Math.floor((nowMs - this.#rampSinceMs) / STEP_MS)]
-    if (step !== undefined) return Math.max(1, Math.floor(this.#most * step))
+    if (step !== undefined) return Math.max(1, Math.floor(this.#max * step))
     this.#rampSinceMs = 0
-    return this.#most
+    return this.#max
   }
 }

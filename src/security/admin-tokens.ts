@@ -1,4 +1,4 @@
-/** Admin tokens: which name a secret belongs to, found in constant time, and whether its scopes suffice. */
+/** Admin tokens: finds the token of a secret in constant time and checks its scopes. */
 import { timingSafeEqual } from 'node:crypto'
 import type { AdminScope } from '../domain/identity.ts'
 import { hashToken } from './tokens.ts'
@@ -14,7 +14,7 @@ export interface Admin {
   readonly scopes: readonly AdminScope[]
 }
 
-/** A look-up that compares with every token, whichever matches: its time tells nothing. */
+/** Compares with every token, so that the time reveals nothing. */
 export function adminLookup(tokens: readonly AdminToken[]): (secret: string) => Admin | undefined {
   const known = tokens.map((token) => ({ admin: token, hash: hashToken(token.secret) }))
   return (secret) => {

@@ -1,6 +1,6 @@
 /**
- * Limits on APK downloads: so many a minute and so many at once, for one credential, for all of a subnet, and in all.
- * Only proven credentials are counted, so strangers take nobody's share. Per replica.
+ * Limits APK downloads per minute and at once, for each credential, for each subnet and in total. Per replica. Counts
+ * only proven credentials, so strangers cannot use up anybody's share.
  */
 import { AppError } from '../domain/errors.ts'
 import type { Downloader } from '../domain/identity.ts'
@@ -18,20 +18,20 @@ export interface ApkLimitSettings {
   readonly apkMaxDownloadsPerSubnet: number
 }
 
-/** `ip` null: the client has left already. */
+/** `ip` is null if the client has left already. */
 export interface ApkLimits {
-  /** Counts a request towards the limits of a minute. Throws 429 `rate_limited`. Admins are not limited. */
+  /** Counts a request towards the limits per minute. Throws 429 `rate_limited`. Admins are not limited. */
   readonly limitDownloads: (downloader: Downloader, ip: string | null) => void
-  /** Counts a download until it ends. Throws 429 `rate_limited`, or 503 `overloaded` where no more run in all. */
+  /** Counts a download until it ends. Throws 429 `rate_limited`, or 503 `overloaded` if the total is reached. */
   readonly admitDownload: (downloader: Downloader, ip: string | null) => LiveDownload
 }
 
 interface NamedShare extends Share {
-  /** What the line of its 429 names it; null: it is 503. */
+  /** The `reason` of its 429; null: it leads to a 503. */
   readonly reason: string | null
 }
 
-/** Nobody knows when the next download ends. */
+/** The end of the next download is unknown. */
 const RETRY_AFTER_S = 10
 
 /** `nowMs` is monotonic. */
@@ -44,7 +44,7 @@ export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number)
 
   function sharesOf(downloader: Downloader, ip: string | null): readonly NamedShare[] {
     const { apkMaxDownloadsPerToken, apkMaxDownloadsPerSubnet } = settings
-    // The phones of one token may come together, and never take more than one subnet may.
+    // The phones of one token may download together, up to the limit of a subnet.
     const together = Math.min(phonesOf(downloader), apkMaxDownloadsPerSubnet)
     const own = {
       key: keyOf(downloader),
@@ -87,7 +87,7 @@ export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number)
   }
 }
 
-/** Of all that a downloader asks for, whatever token it shows. The ids are UUIDs of ours. */
+/** The same for all tokens of a downloader. The ids are UUIDs of ours. */
 function keyOf(downloader: Downloader): string {
   switch (downloader.source) {
     case 'enrollment':

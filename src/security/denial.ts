@@ -1,9 +1,9 @@
-/** Refusals that security has a line for: what the caller is told, and what the operator reads. */
+/** Refusals with a log line of their own: the response for the caller and the line for the operator. */
 import { AppError, type AppErrorOptions, type ErrorCode } from '../domain/errors.ts'
 import type { DeviceVerdict, EnrollmentVerdict } from '../domain/identity.ts'
 import type { Line } from '../telemetry/log/log.ts'
 
-/** An AppError with its line: the terminal line of a 4xx, or one beside it where the route has its own. */
+/** Its line is the last one of the request, or an extra one where the route writes its own. */
 export class Denial extends AppError {
   override readonly name = 'Denial'
   readonly line: Line
@@ -27,7 +27,7 @@ export function authDenied(code: ErrorCode, reason: DeniedReason, message: strin
   return new Denial(code, message, { event: 'sec.auth.denied', fields: { reason, token_id: null } })
 }
 
-/** Why this device may not go on; only for a verdict that is not `live`. */
+/** The refusal of a device whose verdict is not `live`. */
 export function refuseDevice(verdict: Exclude<DeviceVerdict, { kind: 'live' }>): Denial {
   switch (verdict.kind) {
     case 'superseded':
@@ -39,7 +39,7 @@ export function refuseDevice(verdict: Exclude<DeviceVerdict, { kind: 'live' }>):
     case 'deleted':
       return authDenied('device_deleted', 'deleted', 'This device was deleted. Stop calling.')
     case 'unknown':
-      // We issued it, so it is the database that forgot: our trouble, and never a reason to wipe a phone.
+      // We issued the token, so the database lost the device. That is our fault and no reason to wipe a phone.
       return new Denial(
         'not_provisioned',
         'This installation does not know the device yet. Keep the token and try again later.',
@@ -49,7 +49,7 @@ export function refuseDevice(verdict: Exclude<DeviceVerdict, { kind: 'live' }>):
   }
 }
 
-/** Why this enrollment token opens nothing; `exhausted` only matters to registration. */
+/** The refusal of an enrollment token; `exhausted` only matters to registration. */
 export function refuseEnrollment(verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>): Denial {
   const [code, message] = {
     exhausted: [
@@ -70,21 +70,21 @@ export function refuseEnrollment(verdict: Exclude<EnrollmentVerdict, { kind: 'ac
   })
 }
 
-/** A limit that leaves no room for a request. */
+/** A limit that a request exceeds. */
 export interface ReachedLimit {
-  /** In the log line and in the `detail`, such as `apk_per_token`. */
+  /** Appears in the log line and in `detail`, such as `apk_per_token`. */
   readonly name: string
   readonly limit: number
   readonly used: number
-  /** What it counts: `downloads of this token within a minute`. */
+  /** What is counted: `downloads of this token within a minute`. */
   readonly counts: string
-  /** Whole seconds until there is room, as far as that is known; at least 1. */
+  /** Whole seconds until there is room, as far as known; at least 1. */
   readonly retryAfterS: number
-  /** What to do, where it is not to wait. */
+  /** What to do, if it is not to wait. */
   readonly advice?: string
 }
 
-/** The one way to a 429: what is used of which limit, and when there is room, for people and in `RateLimit-*` headers. */
+/** Builds every 429: usage, limit and waiting time, as text and in `RateLimit-*` headers. */
 export function rateLimited(reached: ReachedLimit, tokenId: string | null): Denial {
   const { name, limit, used, counts, retryAfterS } = reached
   const { advice = `Try again in ${retryAfterS} s.` } = reached

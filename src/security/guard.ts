@@ -1,6 +1,6 @@
 /**
- * Headers → proven identity, or a Denial. 401 only for a credential that is proven bad: phones wipe
- * themselves after five. Everything that is our own trouble passes through as 503.
+ * Headers → proven identity, or a Denial. 401 only for a credential that is proven bad, since phones wipe themselves
+ * after five. Trouble of our own stays a 503.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { AppError } from '../domain/errors.ts'
@@ -21,7 +21,7 @@ import {
   type Secret,
 } from './tokens.ts'
 
-/** What a guard finds out on the way, for the lines of the request. */
+/** What a guard learns, for the log lines of the request. */
 export interface About {
   deviceId: string | null
   alias: string | null
@@ -36,10 +36,10 @@ export interface GuardDeps {
   readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
   readonly enrollmentTokens: {
     readonly judge: (tokenHash: Buffer) => Promise<EnrollmentVerdict>
-    /** For those without a tag of ours: a flood of them keeps nobody else waiting, but is told 503 `overloaded`. */
+    /** For tokens without our tag. A flood of them gets 503 `overloaded` and delays nobody else. */
     readonly judgeUntagged: (tokenHash: Buffer) => Promise<EnrollmentVerdict>
   }
-  /** False on a fresh installation, where no phone may be told that its token is bad. */
+  /** False on a fresh installation, where no phone may hear that its token is bad. */
   readonly hasDevices: () => Promise<boolean>
 }
 
@@ -49,7 +49,7 @@ export function createGuards(deps: GuardDeps) {
   const findAdmin = adminLookup(deps.adminTokens)
   const hasDeviceTag = deviceTagCheck(deps.hmacSecrets)
   const hasEnrollmentTag = enrollmentTagCheck(deps.hmacSecrets)
-  /** Never false again: devices are deleted by a mark, their rows stay. */
+  /** Never becomes false again: a deleted device keeps its row. */
   let hasSeenDevices = false
 
   async function isFreshInstallation(): Promise<boolean> {
@@ -57,7 +57,7 @@ export function createGuards(deps: GuardDeps) {
     return !hasSeenDevices
   }
 
-  /** A device token that we issued, not looked up. No promise where there is nothing to wait for. */
+  /** A device token with our tag, not looked up. Synchronous unless it is refused. */
   function deviceToken(
     headers: IncomingHttpHeaders,
   ): { readonly tokenHash: Buffer } | Promise<never> {
@@ -92,7 +92,7 @@ export function createGuards(deps: GuardDeps) {
     return { ...verdict, tokenHash }
   }
 
-  /** An enrollment token with our tag, not looked up; or one without that the database knows. */
+  /** An enrollment token with our tag, not looked up; or one without a tag that the database knows. */
   async function enrollmentToken(
     headers: IncomingHttpHeaders,
     about: About,
@@ -146,7 +146,7 @@ export function createGuards(deps: GuardDeps) {
       const { judge, judgeUntagged } = deps.enrollmentTokens
       const verdict = await (hasEnrollmentTag(token) ? judge : judgeUntagged)(hashToken(token))
       noteEnrollment(verdict, about)
-      // An exhausted token still downloads: the owner's loop ends with the APK.
+      // An exhausted token may still download: enrollment ends with the APK.
       if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
       const { tokenId, usesAllowed } = verdict
       return { downloader: { source: 'enrollment', tokenId, usesAllowed } }
@@ -154,7 +154,7 @@ export function createGuards(deps: GuardDeps) {
     if (findAdmin(token) !== undefined) {
       return { downloader: { source: 'manual', ...admin(headers, ['apk'], about) } }
     }
-    // Whatever else it is, a phone may have sent it: a fresh installation must not call it bad.
+    // A phone may have sent it, so a fresh installation must not call it bad.
     const { deviceId } = await device(headers, about)
     return { downloader: { source: 'ota', deviceId } }
   }

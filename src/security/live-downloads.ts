@@ -2,11 +2,12 @@
  * The downloads in progress and the limits on their number. When a limit is reached, the slowest download that counts
  * towards it gives way to the new one. If none is slow, the new one is refused.
  *
- * Slow is a client that took less than 16 KiB/s over the last minute; within the first minute of a download, since its
- * start, if it also took no byte for 15 s. Silence alone proves nothing: over loopback, as from a proxy on this host, the
- * kernel takes a slow client's bytes in bursts of 1.4 MB, which are 22 s apart at 64 KiB/s.
+ * A client is slow if it took less than 16 KiB/s over the last minute. During the first minute of a download, the
+ * average since its start counts, and it must also have taken no byte for 15 s. Silence alone proves nothing: over
+ * loopback, as from a proxy on this host, the kernel takes a slow client's bytes in bursts of 1.4 MB, 22 s apart at
+ * 64 KiB/s.
  *
- * Nothing is kept but the downloads in progress: a key without one has no entry, and the timer stops with the last.
+ * Only downloads in progress are kept: a key without one has no entry, and the timer stops with the last.
  */
 import type { Recipient } from '../domain/recipient.ts'
 
@@ -26,11 +27,11 @@ export interface Share {
 }
 
 export interface LiveDownload {
-  /** The bytes go out from now on. A download that has not started does not give way. */
+  /** Sending begins. A download that has not started does not give way. */
   started(recipient: Recipient): void
-  /** The download is over. Repeatable. */
+  /** The download is over. Idempotent. */
   end(): void
-  /** It was cut off for a new one. */
+  /** It was ended for a new download. */
   readonly gaveWay: boolean
 }
 
@@ -53,7 +54,7 @@ export class LiveDownloads {
     return this.#byKey.size
   }
 
-  /** Counts a new download towards each of `shares`, or returns the first that has no room and no slow download. */
+  /** Counts a new download towards each of `shares`, or returns the first share that is full and has no slow download. */
   admit<S extends Share>(shares: readonly S[]): Admission<S> {
     const leaving = new Set<Download>()
     for (const share of shares) {
@@ -61,7 +62,8 @@ export class LiveDownloads {
       if (live === undefined) continue
       const staying = live.size - [...leaving].filter((download) => live.has(download)).length
       if (staying < share.most) continue
-      // Reads up to APK_MAX_DOWNLOADS counters: far less work than the two queries that this request has cost already.
+      // Reads up to APK_MAX_DOWNLOADS counters, far less work than the two queries that this request has already
+      // made.
       const slowest = findSlowest(live)
       if (slowest === undefined) return { exceeded: share }
       leaving.add(slowest)
@@ -102,7 +104,7 @@ class Download implements LiveDownload {
   gaveWay = false
   readonly end: () => void
   #recipient: Recipient | undefined
-  /** What the client had taken, noted every NOTE_MS, oldest first, for SLOW_MS. Starts over when the client waits for us. */
+  /** Bytes that the client had taken, every NOTE_MS for SLOW_MS, oldest first. Restarts when the client waits for us. */
   #notes: number[] = []
 
   constructor(end: () => void) {
@@ -121,7 +123,7 @@ class Download implements LiveDownload {
     if (this.#notes.length > 1 + SLOW_MS / NOTE_MS) this.#notes.shift()
   }
 
-  /** How many bytes a slow client is behind one that is not; 0 where it is not slow. */
+  /** How many bytes the client is behind MIN_BYTES_PER_S; 0 if it is not slow. */
   get lagBytes(): number {
     const stalledSince = this.#notes.at(-1 - STALLED_MS / NOTE_MS)
     const [first] = this.#notes

@@ -1,20 +1,20 @@
 /**
- * X-Signature: t=<unix seconds>,v1=<hex>: HMAC-SHA256 over what a request is (http-api.md, Signatures).
- * Admins sign with ADMIN_HMAC_SECRET, devices their results with their hmac_key.
+ * X-Signature: t=<unix seconds>,v1=<hex>: HMAC-SHA256 of a request (docs/device-protocol.md has the text that is
+ * signed). Admins sign with ADMIN_HMAC_SECRET, devices sign their results with their hmac_key.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { Denial } from './denial.ts'
 
-/** What is signed, as it came over the wire. */
+/** The signed parts of a request, as received. */
 export interface SignedRequest {
   /** The X-Signature header. */
   readonly header: string | undefined
   readonly method: string
-  /** Raw path with query. */
+  /** Raw path and query. */
   readonly url: string
-  /** The X-Request-ID header, empty where there is none. */
+  /** The X-Request-ID header, or empty. */
   readonly requestIdHeader: string
-  /** Lower-case hex SHA-256 of the body; of a PUT, the value of X-APK-SHA256, empty where it has none. */
+  /** Lower-case hex SHA-256 of the body. For a PUT, the value of X-APK-SHA256, or empty. */
   readonly bodySha256: string
 }
 
@@ -24,7 +24,7 @@ export type SignatureVerdict =
 
 type SignatureFault = 'missing' | 'malformed' | 'stale' | 'replayed' | 'mismatch'
 
-/** A signature holds so long before and after its own time. */
+/** A signature is valid this long before and after its own time. */
 export const SIGNATURE_WINDOW_S = 120
 
 const HEADER = /^t=(\d{1,12}),v1=([0-9a-f]{64})$/
@@ -34,7 +34,7 @@ export function checkSignature(
   key: string,
   nowS: number,
 ): SignatureVerdict {
-  // A signature over no bytes would let any through.
+  // A signature that covers no body would allow any body.
   if (request.header === undefined || request.bodySha256 === '') {
     return { kind: 'invalid', reason: 'missing' }
   }
@@ -58,15 +58,15 @@ export interface SignatureRules {
   readonly adminSecret: string | null
   /** REQUIRE_SIGNED_RESULTS. */
   readonly requireSignedResults: boolean
-  /** False: the same signature was accepted before, by any replica. */
+  /** False: some replica accepted the same signature before. */
   readonly remember: (signature: Buffer) => Promise<boolean>
   readonly now: () => Date
 }
 
 export interface Signatures {
-  /** Throws a Denial unless the admin's change is signed, freshly and for the first time. */
+  /** Throws a Denial unless a change by an admin has a fresh signature that was not used before. */
   verifyAdmin(request: SignedRequest): Promise<void>
-  /** The refusal of a wrong signature, or of a missing one where it is required. A repeat is the route's duplicate. */
+  /** The refusal of an invalid signature, or of a missing one if required. The route handles a repeat as a duplicate. */
   resultDenial(request: SignedRequest, hmacKey: () => string): Denial | undefined
 }
 

@@ -1,6 +1,6 @@
 /**
- * The two tokens that we issue: 208 random bits each, and a tag that proves where they come from. With so many bits one
- * SHA-256 is what the database stores and looks up; no slow hash is needed.
+ * Device and enrollment tokens: 208 random bits and a tag that proves their origin. With that many bits the database
+ * can store and look up one SHA-256; a slow hash is not needed.
  */
 import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 
@@ -11,21 +11,20 @@ export interface IssuedToken {
   readonly hash: Buffer
 }
 
-/** One server secret; the first of a list signs, all verify. */
+/** One server secret. The first of a list signs, all verify. */
 export interface Secret {
   readonly id: string
   readonly secret: string
 }
 
-/** What tells one kind of token from the other. */
 interface Kind {
   readonly prefix: string
-  /** What the tag covers, before the random bytes. */
+  /** Prefix of the data under the tag; the random bytes follow. */
   readonly context: string
   readonly form: RegExp
 }
 
-// The last character has two unused bits: a token has one spelling, others of the same bytes are refused.
+// The last character has two unused bits. Only one spelling of each token is accepted.
 const DEVICE: Kind = {
   prefix: 'dt_',
   context: 'device-token:v1:',
@@ -42,12 +41,12 @@ const FINGERPRINT_CONTEXT = 'secret-fingerprint:v1'
 const PREFIX_LENGTH = 3
 const RANDOM_BYTES = 26
 const TAG_BYTES = 6
-/** Of SHA-256: FIPS 180-4. */
+/** SHA-256 (FIPS 180-4). */
 const BLOCK_BYTES = 64
 const HASH_BYTES = 32
 
 export function hashToken(token: string): Buffer {
-  return Buffer.from(hash('sha256', token, 'binary'), 'latin1') // asked for a Buffer, Node takes half as long again
+  return Buffer.from(hash('sha256', token, 'binary'), 'latin1') // returning a Buffer directly takes half as long again
 }
 
 /** `et_` and 43 base64url characters: 26 random bytes and their 6-byte tag. */
@@ -58,13 +57,13 @@ export function issueEnrollmentToken(
   return issue(ENROLLMENT, secret, randomBytes)
 }
 
-/** Enrollment tokens that can be made again from the seed of their batch, by whoever has the secret as well. */
+/** Enrollment tokens derived from the seed of their batch and a server secret. */
 export interface BatchTokens {
   /** 32 random bytes. */
   newSeed(): Buffer
-  /** Number `index` of the batch, by the secret that signs. */
+  /** Token number `index` of the batch, under the secret that signs. */
   issue(seed: Buffer, index: number): IssuedToken
-  /** The token whose SHA-256 is `tokenHash` once more; undefined: the secret that made it is gone. */
+  /** The same token again; undefined if the secret that made it is gone. */
   remake(seed: Buffer, index: number, tokenHash: Buffer): string | undefined
 }
 
@@ -98,22 +97,22 @@ export function issueDeviceToken(
   return issue(DEVICE, secret, randomBytes)
 }
 
-/** Tells whether a secret is still the one it was; nothing of it can be read from this. 32 bytes. */
+/** Shows whether a secret has changed, and reveals nothing about it. 32 bytes. */
 export function secretFingerprint({ secret }: Secret): Buffer {
   return createHmac('sha256', secret).update(FINGERPRINT_CONTEXT).digest()
 }
 
-/** With our tag or without: release 0.1 issued 32 random bytes. */
+/** With or without a tag: release 0.1 issued 32 random bytes. */
 export function isEnrollmentToken(token: string): boolean {
   return ENROLLMENT.form.test(token)
 }
 
-/** Whether we issued it. Any other device token is refused without the database, so a flood of garbage stays cheap. */
+/** Whether we issued the token. Others are refused without a database query, so a flood of garbage stays cheap. */
 export function deviceTagCheck(secrets: readonly Secret[]): (token: string) => boolean {
   return tagCheck(DEVICE, secrets)
 }
 
-/** Whether we issued it with a tag and a secret that we still have; false proves nothing. */
+/** Whether the token has a tag by one of our current secrets; false proves nothing. */
 export function enrollmentTagCheck(secrets: readonly Secret[]): (token: string) => boolean {
   return tagCheck(ENROLLMENT, secrets)
 }
@@ -135,11 +134,12 @@ function tagCheck(kind: Kind, secrets: readonly Secret[]): (token: string) => bo
 }
 
 /**
- * The tag of one kind of token under one secret: HMAC-SHA256 (RFC 2104) with the key's two blocks made once, and all
- * memory too. Every heartbeat needs one; two one-shot hashes cost a third of an Hmac object (docs/develop/measurements.md).
+ * The tag of one kind of token under one secret: HMAC-SHA256 (RFC 2104) with precomputed key blocks and reused
+ * buffers. Every heartbeat needs one; two one-shot hashes cost a third of an Hmac object
+ * (docs/develop/measurements.md).
  */
 class Tag {
-  /** What the first hash is over: key block, context, random bytes; then room for the tag that a token carries. */
+  /** Input of the first hash (key block, context, random bytes), followed by the tag that a token carries. */
   readonly #text: Buffer
   readonly #inner: Buffer
   readonly #given: Buffer
@@ -161,13 +161,13 @@ class Tag {
     this.#outer = Buffer.concat([outerKey, Buffer.alloc(HASH_BYTES)])
   }
 
-  /** 6 bytes, only until the next call. */
+  /** 6 bytes, valid until the next call. */
   of(random: Uint8Array): Buffer {
     this.#inner.set(random, this.#inner.length - RANDOM_BYTES)
     return this.#make()
   }
 
-  /** `token` is well formed. */
+  /** `token` must be well-formed. */
   fits(token: string): boolean {
     const at = this.#inner.length - RANDOM_BYTES
     this.#text.write(token.slice(PREFIX_LENGTH), at, 'base64url')

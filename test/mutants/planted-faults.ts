@@ -143,7 +143,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: 'a breaker that is still open is not announced again after a pause',
     file: 'src/push/dispatcher.ts',
-    before: '    this.#isBreakerOpen = false // is told anew where it still is\n',
+    before: '    this.#isBreakerOpen = false // reported again if it is still open\n',
     after: '',
     test: 'build/test/push/dead-token-breaker.test.js',
     title: 'while it is shut tokens are kept, commands back off, and an operator is told',

@@ -1,4 +1,4 @@
-/** Durations as people say them. */
+/** Durations for people. */
 
 const UNITS = [
   ['d', 86_400],
@@ -6,14 +6,14 @@ const UNITS = [
   ['min', 60],
 ] as const
 
-/** `90 s`, `3 min`, `26 h`, `4 d`: two of a unit before it is used, cut to whole ones. */
+/** `90 s`, `3 min`, `26 h`, `4 d`: rounded down, in the largest unit of which there are at least two. */
 export function duration(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1_000))
   const [unit, size] = UNITS.find(([, size]) => seconds >= 2 * size) ?? ['s', 1]
   return `${Math.floor(seconds / size)} ${unit}`
 }
 
-/** `3 min ago`, of a time of the API. */
+/** `3 min ago`; `at` is a time from the API. */
 export function ago(at: string, now: Date): string {
   return `${duration(now.getTime() - Date.parse(at))} ago`
 }

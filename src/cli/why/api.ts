@@ -1,23 +1,23 @@
-/** The admin API as `why` reads it: GET, one answer at a time, and sentences for what stands in the way. */
+/** Reads the admin API: one GET at a time, with a sentence for each failure. */
 
-/** One answer takes so long at most, milliseconds. */
+/** Timeout of one request, milliseconds. */
 const TIMEOUT_MS = 10_000
-/** What an alias looks like: nothing else is looked for as one. */
+/** The form of an alias. Other names are not looked up as one. */
 export const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 const CONTROL = /[\p{Cc}\p{Cf}\u2028\u2029]/gu
 
-/** Its message is all that the reader needs. */
+/** Its message is complete for the reader. */
 export class ApiError extends Error {
   override readonly name = 'ApiError'
 }
 
 export interface Api {
   /**
-   * The JSON of a path, of the form that openapi.json gives it in this release; undefined for 404. Throws ApiError for
+   * The JSON of a path, in the form that openapi.json gives in this release; undefined for 404. Throws ApiError for
    * anything else.
    */
   get<T>(path: string): Promise<T | undefined>
-  /** The service's clock, as of its latest answer. */
+  /** The service's clock at its latest response. */
   now(): Date
 }
 
@@ -53,7 +53,7 @@ export function createApi(options: { readonly url: string; readonly token: strin
 
     async get<T>(path: string) {
       const { status, body } = await ask(path)
-      if (status === 200) return body as T // by the contract of the same release
+      if (status === 200) return body as T // openapi.json of the same release guarantees the form
       const problem: Problem = Object(body)
       if (problem.code === undefined) throw notOurs(`${status}`)
       if (status === 404) return undefined
@@ -65,7 +65,7 @@ export function createApi(options: { readonly url: string; readonly token: strin
   }
 }
 
-/** Nobody is served. */
+/** No request is served. */
 function ofAll(readiness: unknown): string {
   const { reasons = {} }: Problem = Object(readiness)
   const lines = Object.entries(reasons).map(
@@ -74,18 +74,18 @@ function ofAll(readiness: unknown): string {
   return ` Phones are told the same.${lines.join('')}`
 }
 
-/** The service is ready: this one call found no connection, or its statement took too long. Only the log has its name. */
+/** The service is ready, but this call found no connection or its statement took too long. Only the log names it. */
 function ofThisCall({ request_id = '' }: Problem): string {
   const filter = `select(.request_id == "${plain(request_id)}") | {statement, cause}`
   return ` The database is there (/readyz is 200), others are served.\n  what kept it: jq -c '${filter}' "$LOG"`
 }
 
-/** What a device or an admin wrote, safe for a terminal. */
+/** Makes text from a device or an admin safe for a terminal. */
 export function plain(text: string): string {
   return text.replace(CONTROL, ' ')
 }
 
-/** fetch says `fetch failed`: the reason is in its cause, or in that of the first address tried. */
+/** fetch only says `fetch failed`; the reason is in its cause, or in the cause's first error. */
 function reasonOf(error: unknown): string {
   const { name, message, cause } = Object(error)
   if (name === 'TimeoutError') return `none within ${TIMEOUT_MS / 1_000} s`

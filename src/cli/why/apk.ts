@@ -1,8 +1,8 @@
-/** Which APK is live, of each build type. */
+/** The live APK of each build type. */
 import { ago } from './ago.ts'
 import { type Api, plain } from './api.ts'
 
-/** As GET /admin/apk/builds gives it. */
+/** From GET /admin/apk/builds. */
 interface Build {
   readonly build_id: string
   readonly build_type: string
@@ -14,14 +14,14 @@ interface Build {
   readonly has_bytes: boolean
 }
 
-/** 10,000 builds; a fleet that published more is told of the newest of these. */
+/** 10,000 builds. In a fleet with more, the newest count. */
 const MAX_PAGES = 20
 
 export async function describeLiveApk(api: Api): Promise<readonly string[]> {
   const live = new Map<string, Build>()
   for (const build of await readBuilds(api)) {
     const other = live.get(build.build_type)
-    // Newest first: of equal version codes the one published last stays.
+    // Newest first: among equal version codes the one published last wins.
     if (other === undefined || build.version_code > other.version_code) {
       live.set(build.build_type, build)
     }
@@ -35,7 +35,7 @@ export async function describeLiveApk(api: Api): Promise<readonly string[]> {
   })
 }
 
-/** Those that a phone could be given. */
+/** Builds that a phone could get. */
 async function readBuilds(api: Api): Promise<readonly Build[]> {
   const builds: Build[] = []
   let cursor: string | null = ''

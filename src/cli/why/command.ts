@@ -1,8 +1,8 @@
-/** Why a command has not run: the verdict, and the steps that led there. */
+/** Explains why a command has not run: the verdict and the steps so far. */
 import { ago } from './ago.ts'
 import { type Api, plain } from './api.ts'
 
-/** As GET /admin/commands/{request_id} gives it. */
+/** From GET /admin/commands/{request_id}. */
 export interface Command {
   readonly request_id: string
   readonly device_id: string
@@ -22,7 +22,7 @@ export interface Command {
   readonly verdict: { readonly code: string; readonly detail: string }
 }
 
-/** The end of a long story is what counts. */
+/** The last steps of a long timeline matter most. */
 const MAX_STEPS = 12
 
 export function findCommand(api: Api, requestId: string): Promise<Command | undefined> {

@@ -1,4 +1,4 @@
-/** What a name is (a command, a phone, or only an enrollment token), and all that is to be told of it. */
+/** Finds out what a name is (a command, a phone, or only an enrollment token) and explains it. */
 import { ago } from './ago.ts'
 import type { Api } from './api.ts'
 import { describeLiveApk } from './apk.ts'
@@ -6,7 +6,7 @@ import { describeCommand, findCommand } from './command.ts'
 import { describePhone, findPhone, findPhoneById } from './phone.ts'
 import { describeUnknownPhone } from './unknown-phone.ts'
 
-/** Lines for a terminal; none where nothing is known. */
+/** Lines for a terminal; empty if the name is unknown. */
 export async function explain(api: Api, name: string): Promise<readonly string[]> {
   const command = await findCommand(api, name)
   const named = command === undefined ? await findPhoneById(api, name) : undefined

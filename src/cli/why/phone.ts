@@ -1,9 +1,9 @@
-/** Why a phone is offline, and what waits for it. */
+/** Explains why a phone is offline, and lists its open commands. */
 import { ago, duration } from './ago.ts'
 import { ALIAS, type Api, plain } from './api.ts'
 import { type Command, findCommand } from './command.ts'
 
-/** As GET /admin/devices gives it. */
+/** From GET /admin/devices. */
 export interface Phone {
   readonly device_id: string
   readonly alias: string
@@ -27,7 +27,7 @@ interface Phones {
 }
 
 const LOW_BATTERY_PCT = 15
-/** Open commands whose verdict is told; of the latest COMMANDS. */
+/** Open commands with a verdict, out of the latest COMMANDS. */
 const MAX_OPEN = 3
 const COMMANDS = 20
 const ENDED = ['completed', 'expired', 'cancelled']
@@ -37,7 +37,7 @@ const PUSH_TOKEN = {
   none: 'none, only heartbeats bring commands',
 } as const
 
-/** Also a deleted one. */
+/** Finds deleted phones too. */
 export async function findPhoneById(
   api: Api,
   deviceId: string,
@@ -91,7 +91,7 @@ function lastStatus({ last_status }: Phone): string {
     .join(', ')
 }
 
-/** What tells a dead phone from a dead network from a dead service. */
+/** Helps to tell a dead phone from a dead network or a dead service. */
 async function whySilent(api: Api, phone: Phone): Promise<readonly string[]> {
   if (!isOffline(phone, api.now())) return []
   const { offline_after_s: silentS } = phone

@@ -1,4 +1,4 @@
-/** Why a phone that is not here is refused: it was deleted, or it never came with its enrollment token. */
+/** Explains why an unknown phone is refused: it was deleted, or it never used its enrollment token. */
 import { ago } from './ago.ts'
 import { ALIAS, type Api, plain } from './api.ts'
 
@@ -15,7 +15,7 @@ interface EnrollmentToken {
   readonly issued_by: string
 }
 
-/** Changes of one alias looked through for the deletion, newest first. */
+/** Changes of one alias that are searched for the deletion, newest first. */
 const MAX_AUDIT_ENTRIES = 500
 const REFUSED = {
   active: 'not used yet: the phone never came, or its request was refused',
