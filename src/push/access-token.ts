@@ -5,7 +5,7 @@
  */
 import { createPrivateKey, sign } from 'node:crypto'
 import { createRequire } from 'node:module'
-import { singleFlight } from '../lib/timeouts.ts'
+import { singleFlight, withTimeout } from '../lib/timeouts.ts'
 import { field, parseJson, readBody, safeText } from './fcm-response.ts'
 
 /** Satisfied by the configuration's ServiceAccount. */
@@ -18,10 +18,10 @@ export interface TokenAccount {
 }
 
 export interface AccessTokens {
-  /** A valid token. Rejects with AccessTokenError. Aborting `signal` stops the wait, not the request. */
-  get(signal?: AbortSignal): Promise<string>
+  /** A valid token. Rejects with AccessTokenError. */
+  get(): Promise<string>
   /** A token other than `rejected`, which FCM refused. Callers that refuse the same token share one request. */
-  refresh(rejected: string, signal?: AbortSignal): Promise<string>
+  refresh(rejected: string): Promise<string>
   /** Loads the library and signs once, without network, so that a bad key fails at start and not at the first command. */
   selfTest(): Promise<void>
 }
@@ -103,17 +103,17 @@ export function createAccessTokens(
   }
 
   return {
-    async get(signal) {
+    async get() {
       const nowMs = now()
-      if (token === null || nowMs >= token.uselessAtMs) return abortable(renew(), signal)
-      if (nowMs >= token.renewAtMs) renew().catch(() => {}) // the old token is still used; once it is useless, the caller gets the error
+      if (token === null || nowMs >= token.uselessAtMs) return renew()
+      if (nowMs >= token.renewAtMs) renew().catch(() => {}) // the old token is still valid
       return token.value
     },
 
-    async refresh(rejected, signal) {
+    async refresh(rejected) {
       if (token !== null && token.value !== rejected) return token.value
       token = null
-      return abortable(renew(), signal)
+      return renew()
     },
 
     async selfTest() {
@@ -193,7 +193,11 @@ async function exchangeAssertion(
     },
   })
   try {
-    const { token } = await within(endsAtMs - performance.now(), client.getAccessToken())
+    const { token } = await withTimeout(
+      client.getAccessToken(),
+      endsAtMs - performance.now(),
+      () => new AccessTokenError('no access token within the deadline', false, 'TIMEOUT'),
+    )
     if (!token) throw new Error('no access_token')
     return { value: token, lifeMs: (client.credentials.expiry_date ?? 0) - Date.now() }
   } catch (error) {
@@ -240,31 +244,4 @@ function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown error'
   const code = field(error.cause ?? error, 'code')
   return typeof code === 'string' ? code : error.name
-}
-
-/** Rejects at our deadline, whatever the library is waiting for. */
-async function within<T>(leftMs: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const end = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new AccessTokenError('no access token within the deadline', false, 'TIMEOUT')),
-      Math.max(0, leftMs),
-    )
-  })
-  try {
-    return await Promise.race([work, end])
-  } finally {
-    clearTimeout(timer)
-  }
-}
-
-/** `work` keeps its handlers after the caller has left, so that its failure is not an unhandled rejection. */
-function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work
-  return new Promise<T>((resolve, reject) => {
-    const abort = () => reject(signal.reason)
-    signal.addEventListener('abort', abort, { once: true })
-    if (signal.aborted) abort()
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-  })
 }

@@ -1,8 +1,8 @@
 /**
- * Limits concurrent pushes. FCM asks senders to ramp up after an outage: from 0 to the full rate over at least 60 s,
- * in steps of 1/5/10/25/50/75/100 % (firebase.google.com/docs/cloud-messaging/scale-fcm).
+ * Limits concurrent pushes. After an outage FCM wants senders to ramp up from 0 to the full rate over at least 60 s,
+ * by 1/5/10/25/50/75/100 % (firebase.google.com/docs/cloud-messaging/scale-fcm). States, also in
+ * docs/operate/push.md:
  *
- * States, also in docs/operate/push.md:
  *   open     the maximum; FAILURES_IN_A_ROW failures at FCM or on the way to it -> failing. At most MAX_OF_ONE_DEVICE
  *            of them count for one device if the failure may concern only that device.
  *   failing  one at a time, FAILING_GAP_MS after the last failure; the first success -> ramping

@@ -151,27 +151,6 @@ t.test('a refused token is not handed out again when its replacement fails', asy
   await failureOf(tokens.get())
 })
 
-t.test('an aborted caller stops waiting; the exchange goes on for the others', async (t) => {
-  const { tokens } = await start(t)
-  const controller = new AbortController()
-  const left = tokens.get(controller.signal)
-  const stayed = tokens.get()
-  controller.abort(new Error('left'))
-  await t.rejects(left, { message: 'left' })
-  t.match(await stayed, /^ya29\./)
-  await t.rejects(tokens.refresh(await stayed, AbortSignal.abort(new Error('late'))), {
-    message: 'late',
-  })
-})
-
-t.test('a failure that nobody waits for any more is no unhandled rejection', async (t) => {
-  const { google, tokens } = await start(t)
-  google.setMode({ token: 'error' })
-  const left = AbortSignal.abort(new Error('left'))
-  await t.rejects(tokens.get(left), { message: 'left' })
-  t.match(await failureOf(tokens.get()), { message: /answered 500/ }, 'it failed behind it')
-})
-
 t.test('the self test takes a good key without network and refuses what cannot sign', async (t) => {
   const { google, tokens } = await start(t)
   await tokens.selfTest()
