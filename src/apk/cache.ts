@@ -78,10 +78,7 @@ const MAX_FILLS = 4
 export interface ApkCache {
   /** Reads through the cache. */
   readonly readApk: ReadApk
-  /**
-   * Moves the file at `path`, which holds these bytes, into the cache. A failure is reported, and the first download
-   * reads the database.
-   */
+  /** Moves the file at `path`, with these bytes, into the cache. Reports a failure; a download then reads the database. */
   adopt(apk: StoredApk, path: string): Promise<void>
 }
 

@@ -1,8 +1,8 @@
-/** The audit log: who changed which token, command, device or build. Written in the change's own transaction. */
+/** The audit log: who changed which token, command, device or build. Written in the transaction of the change. */
 import type { Database, Query, Queryable } from './postgres/pool.ts'
 
 export interface AuditEntry {
-  /** null: a device did it with an enrollment token. */
+  /** null: a device, with an enrollment token. */
   readonly admin: string | null
   readonly what: string
   readonly subject: string
@@ -22,13 +22,13 @@ export interface AuditRow {
   readonly detail: Readonly<Record<string, unknown>> | null
 }
 
-/** What a list needs: how many rows, after which one. Keys sort newest first, ties by id. */
+/** A page of a list: number of rows, and the key after which it starts. Sorted newest first, ties by id. */
 export interface ListPage {
   readonly limit: number
   readonly after: { readonly at: string; readonly id: string } | null
 }
 
-/** RFC 3339 in UTC with microseconds, so that a page's cursor loses no row. `column` is ours, never a client's. */
+/** RFC 3339 in UTC with microseconds, so that a cursor skips no row. `column` never comes from a client. */
 export function timeText(column: string): string {
   return `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 }
@@ -37,7 +37,7 @@ const INSERT = /* sql */ `
   insert into audit_log (admin, what, subject, request_id, ip, detail)
   select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[])`
 
-/** Sorted by the column, which has an index, and not by its text, which has the same name. */
+/** Sorts by the indexed column, not by its text, which has the same name. */
 const list = (filter: string, order: string) => /* sql */ `
   select ${timeText('at')} as "at", audit_id::text as "id", admin as "admin", what as "what",
     subject as "subject", request_id as "requestId", ip as "ip", detail as "detail"
@@ -47,18 +47,18 @@ const list = (filter: string, order: string) => /* sql */ `
   order by ${order} audit_log.at desc, audit_id desc
   limit $1`
 const LIST = list('', '')
-/** Said so that only that admin's index can sort it: by time alone, who left long ago is looked for in all that came since. */
+/** Only the admin's index can sort this. By time, a former admin's entries would be searched among all later ones. */
 const LIST_OF_ADMIN = list('and admin = any (array[$5::text])', 'audit_log.admin,')
 /**
- * Of several filters the narrowest finds the rows, the others are applied to these. `between`: a plan for all values takes
- * an equal alias to have few rows and sorts them all, be they 100,000; of a range it reads a page in the index's order.
+ * The narrowest filter finds the rows; the others are applied to these. `between`: for an equality the generic plan
+ * expects few rows of an alias and sorts them all, even 100,000; for a range it reads a page in index order.
  */
 const LIST_OF_ALIAS = list(
   `and detail->>'alias' is not null and detail->>'alias' between $5 and $5
     and ($6::text is null or admin = $6)`,
   `(audit_log.detail->>'alias'),`,
 )
-/** As that of an admin: of a range PostgreSQL 15 sorted all 33,333 rows of a busy subject. */
+/** As LIST_OF_ADMIN: for a range PostgreSQL 15 sorted all 33,333 rows of a busy subject. */
 const LIST_OF_SUBJECT = list(
   `and subject = any (array[$5::text]) and ($6::text is null or admin = $6)
     and ($7::text is null or detail->>'alias' = $7)`,
@@ -80,13 +80,13 @@ export async function writeAudit(tx: Queryable, ...entries: readonly AuditEntry[
   })
 }
 
-/** null: any. */
+/** null matches any. */
 export interface AuditFilter {
   readonly since: Date | null
   readonly admin: string | null
-  /** Id of the token, command, device or build that was changed. */
+  /** Id of the changed token, command, device or build. */
   readonly subject: string | null
-  /** Of the device, or of the one that an enrollment token is for. */
+  /** Alias of the device, or of the enrollment token. */
   readonly alias: string | null
 }
 

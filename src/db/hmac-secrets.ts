@@ -1,28 +1,28 @@
 /**
- * Owner of `hmac_secrets`: which server secrets this installation was run with, as fingerprints. A secret that
- * went missing, or came back as another under the same id, would make every phone's token look forged.
+ * Owner of `hmac_secrets`: fingerprints of the server secrets that this installation has used. With a secret missing,
+ * or changed under the same id, every phone's token would look forged.
  */
 import type { Database } from './postgres/pool.ts'
 
 export interface SecretFingerprint {
   readonly id: string
-  /** Tells secrets apart and gives nothing away: a keyed hash of a constant. */
+  /** A keyed hash of a constant: distinguishes secrets and reveals nothing. */
   readonly fingerprint: Buffer
 }
 
 export interface SecretFaults {
-  /** In use by live devices, and not configured. */
+  /** Used by live devices, but not configured. */
   readonly dropped: readonly string[]
-  /** In use by live devices, and configured with another value than it was. */
+  /** Used by live devices, but configured with another value. */
   readonly changed: readonly string[]
 }
 
 export interface HmacSecretStore {
-  /** Compares the configured secrets with those in use, and remembers them where nothing is wrong. */
+  /** Compares the configured secrets with those in use and, without faults, stores them. */
   check(configured: readonly SecretFingerprint[]): Promise<SecretFaults>
 }
 
-/** A few look-ups per secret, however many devices there are: a distinct would read them all. */
+/** A few index lookups per secret; `distinct` would read all devices. */
 const IN_USE = /* sql */ `
   with recursive used as (
     (select hmac_secret_id as id from devices where deleted_at is null order by 1 limit 1)

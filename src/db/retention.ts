@@ -1,24 +1,24 @@
 /**
- * What is forgotten, and after how long. Every table that grows with what is done has a row here; days of heartbeats are
- * dropped whole (heartbeats/partitions.ts), and a command takes its events with it. Each statement deletes the oldest rows by an
- * index and leaves what another replica is deleting.
+ * Deletes old rows. Every growing table has a row here; days of heartbeats are dropped whole
+ * (heartbeats/partitions.ts), and a command's events go with it. Each statement deletes the oldest rows by an index
+ * and skips rows that another replica is deleting.
  */
 import { REPEATABLE_S } from './enrollment/batches.ts'
 import type { Database } from './postgres/pool.ts'
 
 const DAY_S = 86_400
 
-/** Days, and for signatures seconds, after which each is deleted. */
+/** Age in days, for signatures in seconds. */
 export interface RetentionOptions {
-  /** Since a command was made, once it has ended. */
+  /** Since creation, for commands that have ended. */
   readonly commandDays: number
   /** Since the entry. */
   readonly auditDays: number
   /** Since the download began. */
   readonly downloadDays: number
-  /** Since a device token died or an enrollment token expired. */
+  /** Since the death of a device token or the expiry of an enrollment token. */
   readonly tokenDays: number
-  /** Since the device was deleted; it stays while a command or a token of it is kept. */
+  /** Since deletion; the device stays while a command or a token of it does. */
   readonly deviceDays: number
   /** Since the signature was accepted. */
   readonly signatureS: number
@@ -26,23 +26,20 @@ export interface RetentionOptions {
 
 export interface Pruned {
   readonly count: number
-  /** The time of the youngest of them: the next batch begins there. Null where there was none. */
+  /** Time of the newest deleted row, where the next batch starts; null if there was none. */
   readonly last: string | null
 }
 
 /**
- * Deletes at most `limit` rows of one table, the oldest first, none older than `from`: under a snapshot that is held, what
- * the batches before have deleted would be read again by each.
+ * Deletes up to `limit` rows of one table, oldest first, none older than `from`: while a snapshot is held, every
+ * batch would otherwise reread the rows that earlier ones deleted.
  */
 export type Prune = (limit: number, from: string | null) => Promise<Pruned>
 
 const FROM = /* sql */ `coalesce($3::timestamptz, '-infinity')`
 const PRUNED = /* sql */ `select count(*)::int as "count", max(age)::text as "last" from gone`
 
-/**
- * $1: age in seconds, $2: how many, $3: from when on. `age` is the column that has an index. An array: joined, a whole table
- * may be read.
- */
+/** $1: age in seconds, $2: limit, $3: start. `age` is the indexed column. The array prevents a join of whole tables. */
 const oldest = (table: string, key: string, age: string, filter = '') => /* sql */ `
   with gone as (
     delete from ${table} where ${key} = any (array(
@@ -52,7 +49,7 @@ const oldest = (table: string, key: string, age: string, filter = '') => /* sql 
     returning ${age} as age)
   ${PRUNED}`
 
-/** `limit 1`: as `not exists` both would be joined, and read as a whole. */
+/** `limit 1`: `not exists` would join and read both tables whole. */
 const DEVICES = /* sql */ `
   with gone as materialized (
     select d.device_id, d.deleted_at as age from devices d

@@ -1,9 +1,8 @@
 /**
- * Every store on its pool. The group statement of heartbeats has a connection of its own, so that nothing an admin asks
- * can keep it waiting (what few heartbeats need besides is on the main pool); publishing an APK and moving partitions
- * have another, since their commits may take seconds. A third looks up enrollment tokens that carry no tag of ours:
- * anybody can make them up, and a flood of them must not take connections from anybody else. What the service does by
- * itself has a share of the main pool, so that the rest is left to requests.
+ * Builds every store on its pool. The group statement of heartbeats has its own connection, so that no admin request
+ * delays it (the rest of a heartbeat uses the main pool). Publishing an APK and moving partitions share one, since
+ * their commits may take seconds. A third looks up enrollment tokens without our tag: anybody can invent them, and a
+ * flood must not take connections from others. Background work has a share of the main pool, requests the rest.
  */
 
 import { apkStore } from './apks/apks.ts'
@@ -30,26 +29,26 @@ import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions
   extends Pick<PoolOptions, 'url' | 'isPrepared' | 'onOutcome' | 'failpoint'> {
-  /** DATABASE_POOL_MAX: all pools together. */
+  /** DATABASE_POOL_MAX, for all pools together. */
   readonly maxConnections: number
-  /** Compares the server of a new connection with what was seen before. */
+  /** Compares a new connection's server with earlier ones. */
   readonly verifyServer: VerifySession
   /** ALLOW_UNSAFE_DATABASE. */
   readonly isUnsafeAllowed: boolean
   readonly dedupWindowS: number
   readonly heartbeatIntervalS: number
   readonly heartbeatRetentionDays: number
-  /** This replica, for timelines. */
+  /** Name of this replica, for timelines. */
   readonly instance: string
 }
 
-/** Statements in flight on the hot path: groups form behind them. */
+/** Concurrent statements on the hot path; groups form behind them. */
 export const HEARTBEAT_CONNECTIONS = 1
-/** Longest wait for a device that another transaction holds: the whole group waits with it. */
+/** Longest wait for a device that another transaction has locked; the whole group waits with it. */
 const HEARTBEAT_LOCK_TIMEOUT_MS = 400
 /**
- * One plan of the group statement for every fleet: from each heartbeat to its rows by index, in the order written. Left to
- * the planner it was made while the tables were empty and kept while they grew: 1.8 ms a heartbeat with 2,000 devices.
+ * One plan of the group statement for every fleet: by index from each heartbeat to its rows, in the order written.
+ * The planner's choice, made for empty tables and kept while they grew, took 1.8 ms a heartbeat with 2,000 devices.
  */
 export const HOT_SETTINGS = {
   plan_cache_mode: 'force_generic_plan',
@@ -59,16 +58,16 @@ export const HOT_SETTINGS = {
   enable_mergejoin: 'off',
   enable_material: 'off',
 }
-/** Publishing and partitions; uploads beyond it wait their turn. */
+/** For publishing and partitions; further uploads wait. */
 const SLOW_CONNECTIONS = 1
 /** Enrollment tokens without our tag are looked up by one statement at a time. */
 const UNTAGGED_CONNECTIONS = 1
 /**
- * Of the connections for all requests, what push (claims and records), expiry, counting and pruning may have together: with
- * 200,000 commands due, records of 64 pushes at once took all of them, and what people asked waited behind.
+ * Share of the main pool for push (claims and records), expiry, counting and pruning: with 200,000 commands due, the
+ * records of 64 concurrent pushes took every connection and requests waited.
  */
 const BACKGROUND_SHARE = 1 / 2
-/** Of one statement that publishes an APK or moves a partition. */
+/** Of a statement that publishes an APK or moves a partition. */
 const SLOW_TIMEOUT_MS = 30_000
 
 export type Stores = ReturnType<typeof createStores>
@@ -103,7 +102,7 @@ export function createStores(options: StoresOptions) {
     queryTimeoutMs: SLOW_TIMEOUT_MS,
     connectTimeoutMs: SLOW_TIMEOUT_MS,
   })
-  // Not observed: a stranger must not begin an episode of `db.unavailable`.
+  // Not observed: a stranger must not trigger `db.unavailable`.
   const forUntagged = new Pool({
     ...common,
     onOutcome: () => {},
@@ -129,7 +128,7 @@ export function createStores(options: StoresOptions) {
   const background = shareOf(main, Math.max(1, Math.floor(mainConnections * BACKGROUND_SHARE)))
 
   return {
-    /** Of all connections of the process. */
+    /** Makes all connections of the process. */
     dialer,
     database: main,
     tokens: { ...enrollmentTokenStore(main), judgeUntagged: untagged.judge },
@@ -140,7 +139,7 @@ export function createStores(options: StoresOptions) {
     commands: commandStore(main),
     queue: {
       ...commandQueue(background, instance),
-      // At the stop, when there is no time to wait for a turn.
+      // For the shutdown, which has no time to wait for the share.
       handBack: commandQueue(main, instance).handBack,
     },
     background,
@@ -155,7 +154,7 @@ export function createStores(options: StoresOptions) {
     mailbox: mailbox(main, instance),
     gauges: {
       dbPoolInUse: () => pools.reduce((sum, pool) => sum + pool.connectionsInUse, 0),
-      // More connections would not help those who wait for `forUntagged`.
+      // Without `forUntagged`, whose callers more connections would not help.
       dbPoolWaiting: () => hot.waiting + slow.waiting + main.waiting,
       untaggedTokensRefused: () => untagged.refused,
       registrationsWaiting: () => registrations.waiting,
@@ -165,13 +164,13 @@ export function createStores(options: StoresOptions) {
       dbConnectionsGivenUp: () => dialer.givenUp,
       dbCancelRequests: () => dialer.cancels,
     },
-    /** Makes a connection that belongs to no pool. */
+    /** Makes a connection outside of the pools. */
     attempt: main.attempt,
-    /** Closes at once the connections for which `isOld` holds. */
+    /** Closes immediately the connections for which `isOld` holds. */
     drop(isOld: (client: ServerClient) => boolean): void {
       for (const pool of pools) pool.drop(isOld)
     },
-    /** Waits for statements in flight, at most so long. */
+    /** Waits at most `deadlineMs` for statements in flight. */
     async close(deadlineMs: number): Promise<void> {
       registrations.close()
       untagged.close()

@@ -1,8 +1,8 @@
-/** Owner of `used_signatures`: each accepted signature once, on whatever replica, until its time is over. */
+/** Owner of `used_signatures`: accepts each signature once across all replicas, until it is too old anyway. */
 import type { Queryable } from './postgres/pool.ts'
 
 export interface UsedSignatures {
-  /** False: it was accepted before. */
+  /** False: already accepted. */
   remember(signature: Buffer): Promise<boolean>
 }
 

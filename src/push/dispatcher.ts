@@ -56,7 +56,7 @@ export class Dispatcher {
   readonly #limit: SendLimit
   readonly #breaker = new DeadTokenBreaker()
   #isBreakerOpen = false
-  /** The last unexpected error was a bug, not an outage. */
+  /** The last error was unexpected. */
   #isFaulty = false
   readonly #inFlight = new Map<Claim, Promise<void>>()
   readonly #closing = new AbortController()
@@ -83,7 +83,6 @@ export class Dispatcher {
     return this.#nextProbeAtMs !== 0
   }
 
-  /** undefined: it sends at its full rate or ramps up to it. */
   get trouble(): SenderTrouble | undefined {
     return this.isPaused ? { kind: 'paused', since: this.#pausedAt } : this.#limit.trouble
   }
@@ -97,16 +96,13 @@ export class Dispatcher {
     void this.#selfTest()
   }
 
-  /** Something may be due. Cheap; may be called at any time. */
+  /** Cheap; may be called at any time. */
   wake(): void {
     this.#isClaimWanted = true
     if (!this.#isClaiming && !this.#closing.signal.aborted) this.#claiming = this.#claimAll()
   }
 
-  /**
-   * Stops claiming and waits for sends in flight. At the deadline or at `hurry`, those unfinished are due again at
-   * once.
-   */
+  /** Stops claiming and waits for sends in flight. Those left at the deadline or at `hurry` become due again at once. */
   async close(deadlineMs: number, hurry?: AbortSignal): Promise<void> {
     this.#closing.abort()
     clearInterval(this.#poll)

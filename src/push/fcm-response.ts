@@ -173,10 +173,7 @@ function kindOfHttpCode(httpCode: number): Kind {
   return 'misconfigured' // 403, 404, and codes that only a wrong URL or a proxy returns: 3xx, 405, 407 …
 }
 
-/**
- * "The registration token is not a valid FCM registration token". Any other invalid field is our bug, whatever the
- * text.
- */
+/** "The registration token is not a valid FCM registration token". Another invalid field is our bug, whatever the text. */
 function namesTheToken({ message, badFields }: GoogleError): boolean {
   if (badFields.length > 0) return badFields.every((field) => field === 'message.token')
   return /registration token/i.test(message)

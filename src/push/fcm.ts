@@ -20,10 +20,7 @@ export interface FcmMessage {
 }
 
 export type SendOutcome = FcmResult & {
-  /**
-   * Duration of the last HTTP attempt with its body, without fetching the access token, milliseconds; 0 if there was
-   * none.
-   */
+  /** Duration of the last HTTP attempt with its body but without the access token, milliseconds; 0 if there was none. */
   readonly latencyMs: number
   /** 0 (no access token, or too large), 1, or 2 (after a 401). */
   readonly httpAttempts: number

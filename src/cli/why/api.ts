@@ -12,10 +12,7 @@ export class ApiError extends Error {
 }
 
 export interface Api {
-  /**
-   * The JSON of a path, in the form that openapi.json gives in this release; undefined for 404. Throws ApiError for
-   * anything else.
-   */
+  /** The JSON of a path, as openapi.json describes it; undefined for 404. Throws ApiError for anything else. */
   get<T>(path: string): Promise<T | undefined>
   /** The service's clock at its latest response. */
   now(): Date

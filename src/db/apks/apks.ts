@@ -1,7 +1,7 @@
 /**
- * APK builds and their bytes. A build and its 1 MiB chunks are written in one transaction, so a build
- * without bytes comes only from a restore that left them out; publishing it again gives them back.
- * Publishing and withdrawing write their audit row in the same transaction.
+ * APK builds and their bytes. A build and its 1 MiB chunks are written in one transaction, so a build without bytes
+ * only comes from a restore without them; publishing it again restores them. Publishing and withdrawing write their
+ * audit row in the same transaction.
  */
 import type { ReadAt } from '../../domain/zip.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
@@ -26,30 +26,29 @@ export type WithdrawOutcome =
   | { readonly kind: 'unknown' }
 
 export interface LatestBuild extends Build {
-  /** When it was published, or when a build of its type was last withdrawn, whichever is later. RFC 3339, `Z`. */
+  /** The later of its publication and the last withdrawal of a build of its type. RFC 3339, `Z`. */
   readonly latestSince: string
 }
 
-/** One page of a list, newest first; `after` is the key of the last row already given. */
+/** One page of a list, newest first; `after` is the key of the previous page's last row. */
 export interface BuildPage {
   readonly limit: number
   readonly after: { readonly at: string; readonly id: string } | null
 }
 
 export interface ApkStore {
-  /** 503 `overloaded` where another upload of this id does not end; 507 where the database's disk is full. */
+  /** 503 `overloaded` if another upload of this id does not end; 507 if the database's disk is full. */
   publish(build: NewBuild, readAt: ReadAt, by: AuditedBy): Promise<PublishOutcome>
-  /** The newest build, by version code, that is not withdrawn and has its bytes. */
+  /** The build with the highest version code that has its bytes and is not withdrawn. */
   latest(buildType: string): Promise<LatestBuild | undefined>
-  /** Also a withdrawn one. */
+  /** Finds withdrawn builds too. */
   find(buildId: string): Promise<Build | undefined>
-  /** Withdrawn ones too. */
+  /** Includes withdrawn builds. */
   list(page: BuildPage, buildType?: string): Promise<readonly Build[]>
   withdraw(buildId: string, by: AuditedBy): Promise<WithdrawOutcome>
   /**
-   * The bytes from `firstByte` to `lastByte`, inclusive, read piece by piece as the consumer pulls:
-   * no connection is held in between, and a piece is tried for some seconds. Throws where one is missing
-   * or has the wrong length.
+   * The bytes from `firstByte` to `lastByte`, inclusive, read as the consumer pulls. Holds no connection between
+   * chunks and retries each for some seconds. Throws if a chunk is missing or has the wrong length.
    */
   readChunks(
     build: Pick<Build, 'buildId'>,

@@ -1,23 +1,23 @@
-/** The bytes of a build, in rows of 1 MiB: written while it is published, read as a download pulls. */
+/** The bytes of a build in rows of 1 MiB: written when it is published, read as a download pulls. */
 import { createHash } from 'node:crypto'
 import type { ReadAt } from '../../domain/zip.ts'
 import { limitConcurrency } from '../../lib/semaphore.ts'
 import type { Queryable } from '../postgres/pool.ts'
 import { withRetries } from '../postgres/retry.ts'
 
-/** Every row has so many bytes, but for the last. Stored builds depend on it: it can never change. */
+/** Size of every chunk but the last. Stored builds depend on it, so it can never change. */
 export const MAX_CHUNK_BYTES = 1024 * 1024
 
-/** How much a download holds in memory at once: on the wire the text form of bytea doubles it. */
+/** Bytes of one read. On the wire the text form of bytea doubles them. */
 const READ_BYTES = 256 * 1024
 
-/** Pieces read at once: where no disk serves a crowd of downloads, all else still finds connections. */
+/** Concurrent reads: if no disk cache serves many downloads, other requests still find connections. */
 const MAX_READS = 2
 
 const INSERT = /* sql */ `
   insert into apk_chunks (build_id, chunk_no, bytes) values ($1, $2, $3)`
 
-/** Storage is external, so only the asked pages of the row are read. */
+/** Storage is external, so only the requested pages are read. */
 const READ = /* sql */ `
   select substring(bytes from $3::int for $4::int) as "bytes"
   from apk_chunks where build_id = $1 and chunk_no = $2`
@@ -25,7 +25,6 @@ const READ = /* sql */ `
 const REMOVE = /* sql */ `
   delete from apk_chunks where build_id = $1`
 
-/** What is to be stored. */
 export interface ChunkedBuild {
   readonly buildId: string
   readonly sizeBytes: number
@@ -34,8 +33,8 @@ export interface ChunkedBuild {
 }
 
 /**
- * Takes the place of what there may be. Throws where the bytes are not those that were summed up as they came: a disk may
- * give back others. Only in a transaction that holds the build's lock.
+ * Replaces any chunks of the build. Throws if the bytes differ from those hashed during the upload, since a disk may
+ * return others. Requires a transaction that holds the build's lock.
  */
 export async function writeChunks(
   tx: Queryable,

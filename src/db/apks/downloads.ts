@@ -1,27 +1,24 @@
-/** Who fetched which build: one row a download, begun before its first byte and completed at its end. */
+/** Who downloaded which build: one row per download, inserted before its first byte and completed at its end. */
 import type { Downloader } from '../../domain/identity.ts'
 import type { Queryable } from '../postgres/pool.ts'
 import { withRetries } from '../postgres/retry.ts'
 
 export interface DownloadEvent {
-  /** A UUID, made by the caller. */
+  /** A UUID from the caller. */
   readonly eventId: string
   readonly buildId: string
   readonly downloader: Downloader
   readonly ip: string | null
   readonly requestId: string
-  /** What is about to be answered: 200, 206, 412 or 416. */
+  /** The response's status: 200, 206, 412 or 416. */
   readonly statusCode: number
-  /** First byte of a 206; null with any other. */
+  /** First byte of a 206; otherwise null. */
   readonly rangeStart: number | null
 }
 
 export interface DownloadStore {
   begin(event: DownloadEvent): Promise<void>
-  /**
-   * Tries for some seconds: a download outlasts a restart of the database. The same call again changes nothing.
-   * `reason`: why it failed, null where it did not.
-   */
+  /** Retries for some seconds: a download outlasts a database restart. Idempotent. `reason`: why it failed, or null. */
   complete(
     eventId: string,
     bytesSent: number,

@@ -1,4 +1,4 @@
-/** Storing a build with its bytes and its audit row: one transaction, and one at a time for each id. */
+/** Stores a build with its bytes and audit row in one transaction; one at a time per id. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../domain/errors.ts'
 import type { ReadAt } from '../../domain/zip.ts'
@@ -10,13 +10,13 @@ import { type AuditedBy, type Build, findBuild, type NewBuild } from './rows.ts'
 
 export type PublishOutcome =
   | { readonly kind: 'published'; readonly build: Build }
-  /** Published before, but its bytes were lost: they are there again, the build is as it was first published. */
+  /** Published before, but its bytes were lost: they are restored, the build is unchanged. */
   | { readonly kind: 'restored'; readonly build: Build }
-  /** The same id and bytes; the build as it was first published, whatever the repeat says of it. */
+  /** The same id and bytes; the build is unchanged, whatever the repeat's description. */
   | { readonly kind: 'already_published'; readonly build: Build }
   | { readonly kind: 'conflict'; readonly reason: 'other_bytes' | 'withdrawn' }
 
-/** False while another transaction, of any replica, publishes this id. The first number only keeps the locks apart from others. */
+/** False while any replica publishes this id. The first number only separates these locks from others. */
 const TRY_LOCK = /* sql */ `
   select pg_try_advisory_xact_lock(6385771, hashtext($1)) as "isLocked"`
 
@@ -49,7 +49,7 @@ export async function publishBuild(
       .transaction((tx) => publishOnce(tx, build, readAt, by))
       .catch(diskFull)
     if (outcome !== undefined) return outcome
-    // Without a connection in hand: the other upload's transaction may last for seconds.
+    // Waits without a connection: the other transaction may take seconds.
     await sleep(LOCK_POLL_MS)
   }
   throw new AppError('overloaded', 'Another upload of this build is being stored. Try again.', {
@@ -57,7 +57,7 @@ export async function publishBuild(
   })
 }
 
-/** undefined: another upload of this id is being stored just now. */
+/** undefined: another upload of this id is in progress. */
 async function publishOnce(
   tx: Queryable,
   build: NewBuild,
@@ -106,7 +106,7 @@ async function publishOnce(
   return { kind, build: { ...stored, hasBytes: true } }
 }
 
-/** The database's disk, not the way to it: 507 instead of 503. */
+/** A full disk of the database gives 507 instead of 503. */
 function diskFull(error: unknown): never {
   const isFull = error instanceof AppError && sqlstate(error.cause) === DISK_FULL
   if (!isFull) throw error

@@ -1,7 +1,7 @@
-/** A row of apk_builds, and the audit columns of whoever changes one. */
+/** A row of apk_builds, and the audit columns of a change. */
 import type { Query, Queryable } from '../postgres/pool.ts'
 
-/** What whoever publishes says of a build. */
+/** A build as its publisher describes it. */
 export interface NewBuild {
   readonly buildId: string
   readonly buildType: string
@@ -17,28 +17,28 @@ export interface NewBuild {
 }
 
 export interface Build extends NewBuild {
-  /** RFC 3339 with microseconds, `Z`; also the sort key of lists. */
+  /** RFC 3339 with microseconds, `Z`; the sort key of lists. */
   readonly publishedAt: string
   readonly publishedBy: string
   /** null: not withdrawn. */
   readonly withdrawnAt: string | null
   readonly withdrawnBy: string | null
-  /** False only where the database was restored without apk_chunks, and nobody has published the build again. */
+  /** False only if the database was restored without apk_chunks and the build was not published again. */
   readonly hasBytes: boolean
 }
 
-/** Who did it: columns of the audit row. */
+/** Audit columns of the author. */
 export interface AuditedBy {
   readonly admin: string
   readonly requestId: string
   readonly ip: string | null
 }
 
-/** Of a build `b`: its last chunk is there, and so are all, which come in one transaction and go only with the table. */
+/** Build `b` has its last chunk and therefore all: they are inserted in one transaction and never deleted singly. */
 export const HAS_BYTES = /* sql */ `
   exists (select from apk_chunks c where c.build_id = b.build_id and c.chunk_no = b.chunk_count - 1)`
 
-/** Every column of a build `b`, as `readBuilds` takes them. */
+/** Every column of a build `b`, for `readBuilds`. */
 export const COLUMNS = /* sql */ `
   build_id as "buildId", build_type as "buildType", version_code as "versionCode",
   version_name as "versionName", git_sha as "gitSha", ci_run_id as "ciRunId",
@@ -50,13 +50,13 @@ export const COLUMNS = /* sql */ `
 
 const FIND = /* sql */ `select ${COLUMNS} from apk_builds b where build_id = $1`
 
-/** bigint comes as text; both were safe integers when they were written. */
+/** bigint arrives as text; both are safe integers. */
 type Row = Omit<Build, 'versionCode' | 'sizeBytes'> & {
   readonly versionCode: string
   readonly sizeBytes: string
 }
 
-/** Also a withdrawn one. */
+/** Finds withdrawn builds too. */
 export async function findBuild(database: Queryable, buildId: string): Promise<Build | undefined> {
   return (await readBuilds(database, { name: 'apks.find', text: FIND, values: [buildId] }))[0]
 }

@@ -1,4 +1,4 @@
-/** Owner of `commands` for admins: accept, read, list, cancel. Push is in queue.ts, results in results.ts. */
+/** Owner of `commands` for admins: accept, read, list, cancel. queue.ts has push, results.ts results. */
 import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
@@ -12,17 +12,17 @@ export interface NewCommand {
   readonly requestId: string
   readonly action: string
   readonly params: Readonly<Record<string, string>>
-  /** SHA-256 over device, action and params; the device's id is added here. */
+  /** SHA-256 over device, action and params; the device id is compared separately. */
   readonly contentHash: Buffer
   readonly admin: string
   readonly ttlS: number
   readonly ip: string | null
-  /** The replica, for the timeline. */
+  /** Name of the replica, for the timeline. */
   readonly instance: string
   readonly isPushOn: boolean
 }
 
-/** One of the two names a device; the other is null. */
+/** Exactly one is set. */
 export interface DeviceRef {
   readonly deviceId: string | null
   readonly alias: string | null
@@ -49,10 +49,10 @@ export type CancelledBy = Omit<AuditEntry, 'what' | 'subject' | 'detail'> & {
 }
 
 export interface CommandStore {
-  /** Durable when it resolves; the row stands before anything is pushed. */
+  /** Durable when it resolves; nothing is pushed before. */
   accept(device: DeviceRef, command: NewCommand): Promise<AcceptOutcome>
   find(requestId: string): Promise<CommandRow | undefined>
-  /** Oldest first, bounded: push-steps.ts. */
+  /** Oldest first, bounded by push-steps.ts. */
   timeline(requestId: string): Promise<readonly CommandEventRow[]>
   /** Newest first. */
   list(page: ListPage, filter: CommandFilter): Promise<readonly CommandRow[]>
@@ -65,7 +65,7 @@ const FIND_DEVICE = /* sql */ `
   where device_id = $1 or (alias = $2 and deleted_at is null)
   for share`
 
-/** The lock of FIND_DEVICE keeps a new push token from slipping in between the look and the row. */
+/** FIND_DEVICE's lock prevents a new push token between that read and this row. */
 const ACCEPT = /* sql */ `
   with device as (
     select device_id, case when not $9 then 'off'
@@ -141,10 +141,10 @@ async function accept(tx: Queryable, ref: DeviceRef, command: NewCommand): Promi
     values: [ref.deviceId, ref.alias],
   })
   const device = devices[0]
-  // A repeat is answered also when its device was deleted since.
+  // A repeat succeeds even if its device was deleted since.
   const known = await knownHash(tx, command.requestId)
   if (known !== undefined) {
-    // By alias a deleted device is not found, and its alias may be another's since.
+    // An alias does not find a deleted device, and may belong to another one by now.
     const isSame = device === undefined ? known.alias === ref.alias : isOf(known, device)
     return repeat(tx, known, isSame, command)
   }

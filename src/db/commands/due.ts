@@ -1,6 +1,6 @@
 /**
- * Commands whose time has come: to be pushed, by `next_attempt_at`, or to expire, by `expires_at`. Both have an index that
- * keeps an entry for each command that was due, so a DueScan says which part of it each statement reads.
+ * Finds due commands: for push by `next_attempt_at`, for expiry by `expires_at`. Both indexes keep dead entries of
+ * commands that were due, so a DueScan chooses the part that each statement reads.
  */
 
 import { DueScan, type ScanStep } from '../../domain/due-scan.ts'
@@ -17,19 +17,19 @@ export interface Expired {
 }
 
 export interface ExpiryQueue {
-  /** Ends at most `limit` open commands whose time is over. */
+  /** Expires at most `limit` open commands. */
   expire(limit: number): Promise<readonly Expired[]>
-  /** A further call now may find more. */
+  /** Another call may find more. */
   hasMoreExpired(): boolean
 }
 
-/** No transaction that accepts a command, or asks for its push, takes longer: each statement has 0.9 s. */
+/** Longest transaction that accepts a command or requests its push: each statement has 0.9 s. */
 const ACCEPTED_WITHIN_MS = 5_000
-/** Of the time, for looks at all that is due. A sweep comes every 5 s only, and takes as little of it. */
+/** Largest share of time for scans of everything due. The sweep runs every 5 s only, so it gets less. */
 const PAST_SHARE_OF_PUSH = 0.002
 const PAST_SHARE_OF_EXPIRY = 0.001
 
-/** The part of the index on (`column`, request_id) that a look reads. $n to $n + 3: scanValues. */
+/** The part of the index on (`column`, request_id) that one step scans. $n to $n + 3: scanValues. */
 const dueRange = (column: string, n: number) => /* sql */ `
   ${column} <= now() - make_interval(secs => $${n + 3}) and (${column}, request_id) >
     (coalesce($${n}::timestamptz, now() - make_interval(secs => $${n + 2}), '-infinity'), coalesce($${n + 1}, ''))`
@@ -39,15 +39,15 @@ function scanValues({ after, fromAgeMs, toAgeMs }: ScanStep): readonly unknown[]
   return [after?.at ?? null, after?.id ?? null, fromAgeS, toAgeMs / 1_000]
 }
 
-/** Longer than the slowest send, 54 s: twice, since a 401 is tried again, a token in 12 s and FCM_TIMEOUT_MS of at most 15 s. */
+/** Longer than the slowest send, 54 s: twice (a 401 is retried) a token in 12 s and FCM_TIMEOUT_MS of at most 15 s. */
 const LEASE_S = 60
 
 /**
- * MATERIALIZED: inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
- * snapshot's: one may have come since. So a command without is leased too, and RECORD_NO_TOKEN decides. `due_at` is the
- * snapshot's as well, by which the index was read: the locked row may be a later version. `ended_at`, not the state: so no
- * index but commands_due can serve it (sql/0019). As "is distinct from": the planner must not take what is found for a row or
- * two, since what it asks of the index is worth its price only for the first of many, and the table or a sort is cheaper.
+ * MATERIALIZED: when inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
+ * snapshot's and may have been set since, so a command without one is leased too and RECORD_NO_TOKEN decides.
+ * `due_at` is also the snapshot's, as the index was read by it; the locked row may be newer. `ended_at` instead of
+ * the state: only commands_due can serve it (sql/0019). `is distinct from` hides the selectivity: for an estimate of
+ * one or two rows, a table scan or a sort would look cheaper than the index.
  */
 const CLAIM = /* sql */ `
   with due as materialized (
@@ -79,8 +79,8 @@ const CLAIM = /* sql */ `
   from claimed order by due_at, request_id`
 
 /**
- * -infinity: only so may it use the index of the sweep, which no other statement can (sql/0008). An array: joined by hash, a
- * table of 60,000 rows was read for a batch of 500.
+ * > -infinity: required by the sweep's index, which no other statement can use (sql/0008). The array: a hash join
+ * read a table of 60,000 rows for a batch of 500.
  */
 const EXPIRE = /* sql */ `
   with due as materialized (
@@ -105,10 +105,10 @@ export function dueCommands(
   nowMs: () => number,
 ): Pick<Outbox, 'claim' | 'hasMoreDue'> & ExpiryQueue {
   const toPush = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE_OF_PUSH })
-  // A command expires 30 s after it was accepted at the earliest: none is committed too late.
+  // A command lives for at least 30 s, so none commits after its expiry.
   const toExpire = new DueScan({ farMs: 0, pastShare: PAST_SHARE_OF_EXPIRY })
 
-  /** What the next look finds; where that is nothing, also what the one after it finds. */
+  /** The rows of the next step or, if it finds none, of the one after it. */
   async function walk<Row extends DueRow>(way: DueScan, query: Query, limit: number) {
     const first = await scanOnce<Row>(way, query, limit)
     return first.length > 0 || !way.hasMore ? first : scanOnce<Row>(way, query, limit)
@@ -129,7 +129,7 @@ export function dueCommands(
       return rows
     } catch (error) {
       const { cause } = failedCallOf(error)
-      // `silent`: through PgBouncer it may be our own clock that ends it.
+      // `silent`: through PgBouncer our own timeout may end it.
       const isTooSlow = cause === 'too_slow' || cause === 'silent'
       if (way.failed(step, isTooSlow, nowMs())) return []
       throw error

@@ -1,8 +1,8 @@
 /**
- * Lists of commands, newest first. A status is computed (domain/command.ts), so each kind of status has a statement of its
- * own, and each statement an index that holds its rows in its order (sql/0011): it reads a page, however many others
- * there are. A statement names the columns of its index in `order by` where another index could sort as well and would
- * have to skip rows. Lists of one device read at most that device's commands.
+ * Lists commands, newest first. A status is computed (domain/command.ts), so each kind of status has its own
+ * statement, and each statement an index with its rows in order (sql/0011): it reads one page, however many others
+ * there are. `order by` names the index's columns where another index could sort too and would have to skip rows.
+ * Lists of one device read at most that device's commands.
  */
 import type { CommandStatus } from '../../domain/command.ts'
 import type { ListPage } from '../audit.ts'
@@ -15,7 +15,7 @@ export interface CommandFilter {
   readonly action: string | null
 }
 
-/** Of an open command in time: statusAt. The text is that of the index (sql/0011). */
+/** Status of an open, unexpired command, as statusAt. The text must equal the index's (sql/0011). */
 const OPEN_STATUS = /* sql */ `
   case when c.delivered_at is not null then 'delivered'
        when c.push_state = 'sent' then 'sent'
@@ -27,7 +27,7 @@ const BEFORE = /* sql */ `
 const NEWEST_FIRST = /* sql */ `c.created_at desc, c.request_id desc`
 const NEWEST = /* sql */ `order by ${NEWEST_FIRST} limit $1`
 const SELECT = /* sql */ `select ${COLUMNS} from ${JOINED} where ${BEFORE}`
-/** Of a device's commands an action is a filter; $4 null: any. */
+/** For one device the action is a filter; $4 null: any. */
 const OF_DEVICE = /* sql */ `${SELECT} and ($4::text is null or c.action = $4) and c.device_id = $5`
 
 const ALL = /* sql */ `${SELECT} ${NEWEST}`
@@ -57,10 +57,9 @@ const ENDED_OF_ACTION = /* sql */ `
   order by c.action, ${NEWEST_FIRST} limit $1`
 const ENDED_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = $6 ${NEWEST}`
 
-/** Swept ones, and those whose time is over and that the sweep has yet to see: few, found by the sweep's index. */
 /**
- * A sub-select hides now() from the planner: nearly all commands have expired, so it took nearly all that are open for such,
- * and read the whole table where those were many.
+ * Expired commands, plus those that the sweep has yet to expire: few, and found by the sweep's index. A sub-select
+ * hides now() from the planner, which took nearly all open commands for expired and read the whole table.
  */
 const expired = (state: string, filter: string, order: string) => /* sql */ `
   with unswept as materialized (

@@ -1,31 +1,31 @@
-/** Commands as a mailbox: what a heartbeat's answer takes along. Push may have come first, or never. */
+/** Commands as a mailbox: those that a heartbeat's response carries, pushed before or not. */
 import { HAND_OVER_AGAIN_S } from '../heartbeats/heartbeats.ts'
 import type { Queryable } from '../postgres/pool.ts'
 
-/** An open command as the mailbox hands it over, before it is signed. */
+/** An open command from the mailbox, before it is signed. */
 export interface OpenCommand {
   readonly requestId: string
   readonly action: string
   readonly params: Readonly<Record<string, string>>
   readonly attempt: number
   readonly expiresAt: Date
-  /** Of the device: what the command key is made from. */
+  /** The device's enrollment, from which the command key is derived. */
   readonly enrollmentNo: number
   readonly hmacSecretId: string
 }
 
 export interface Mailbox {
   /**
-   * The open commands of the device whose used and live token this is, oldest first; each is recorded as handed over, and
-   * has a higher attempt than before. None where the token has ended since it was judged.
+   * Returns the open commands of the device with this used and live token, oldest first. Each is recorded as handed
+   * over and gets a higher attempt. Empty if the token has ended since it was judged.
    */
   handOver(tokenHash: Buffer): Promise<readonly OpenCommand[]>
 }
 
-/** What one hand-over holds at most (http-api.md, heartbeat). */
+/** Commands per heartbeat response. */
 const MAX_COMMANDS = 20
 
-/** What the snapshot says is asked again of the locked rows: another replica may have handed them over meanwhile. */
+/** Rechecks the locked rows: another replica may have handed them over meanwhile. */
 const HAND_OVER = /* sql */ `
   with due as materialized (
     select request_id from commands
@@ -50,7 +50,7 @@ const HAND_OVER = /* sql */ `
   from handed h join devices d using (device_id)
   order by h.created_at, h.request_id`
 
-/** `instance`: this replica, for the timeline. */
+/** `instance`: name of this replica, for the timeline. */
 export function mailbox(database: Queryable, instance: string): Mailbox {
   return {
     async handOver(tokenHash) {

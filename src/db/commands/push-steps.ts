@@ -1,13 +1,13 @@
 /**
- * How many steps the pushes of one command may leave in its timeline. A phone can cause many, by new push tokens above
- * all. The first ones stay, and the newest, whose `left_out` says how many are missing before it.
+ * Bounds the push steps in a command's timeline, of which a phone can cause many with new push tokens. The first ones
+ * stay and the newest, whose `left_out` counts those missing before it.
  */
 
 export const MAX_PUSH_STEPS = 100
 
 const IS_PUSH = /* sql */ `stage in ('push_sent', 'push_failed', 'no_push_token')`
 
-/** CTEs of a statement whose CTE `step` is about to add one for the command $1: what would be too many is deleted. */
+/** CTEs for a statement whose CTE `step` adds a step to command $1: they delete the surplus. */
 export const DROP_SURPLUS = /* sql */ `
   surplus as materialized (
     select event_id, detail from command_events where request_id = $1 and ${IS_PUSH}
@@ -16,12 +16,12 @@ export const DROP_SURPLUS = /* sql */ `
     delete from command_events
     where event_id in (select event_id from surplus) and exists (select from step))`
 
-/** For the detail of the added step: null where nothing was dropped. */
+/** For the added step's detail: null if nothing was dropped. */
 export const LEFT_OUT = /* sql */ `
   (select jsonb_build_object('left_out', count(*) + coalesce(sum((detail->>'left_out')::int), 0))
    from surplus having count(*) > 0)`
 
-/** The timeline of the command $1, in the same form also where a release without the limit wrote more. */
+/** The timeline of command $1, in the same form even if a release without the limit wrote more. */
 export const TIMELINE = /* sql */ `
   with story as (
     select *, ${IS_PUSH} as is_push, row_number() over in_order as nth, count(*) over of_kind as total,

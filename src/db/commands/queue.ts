@@ -1,4 +1,4 @@
-/** Owner of `commands` as an outbox: how an attempt went, who is due anew, what is cancelled. What is due: due.ts. */
+/** Owner of `commands` as an outbox: records attempts, makes commands due again, cancels them. due.ts finds due ones. */
 import type { AttemptRecord, Claim, Outbox } from '../../domain/outbox.ts'
 import { DUE_AT } from '../devices/push-token-limit.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
@@ -6,16 +6,15 @@ import { dueCommands, type ExpiryQueue } from './due.ts'
 import { DROP_SURPLUS, LEFT_OUT } from './push-steps.ts'
 
 export interface CommandQueue extends Outbox, ExpiryQueue {
-  /** Commands that are due or will be; counted up to MAX_COUNTED, which stands for more. */
+  /** Commands that are or will be due, counted up to MAX_COUNTED. */
   countWaiting(): Promise<number>
 }
 
 const RETRY_IN = /* sql */ `make_interval(secs => $6::float8 / 1000)`
 
 /**
- * Fenced by the lease alone. A command that ended meanwhile keeps its state; only how the push went is noted.
- * An open one whose device has another push token since is due as soon as that may be pushed to,
- * or sooner by its own retry.
+ * Fenced by the lease alone. A command that ended meanwhile keeps its state; only the push result is recorded. An
+ * open one whose device has a new push token is due as soon as that may be pushed to, or at its own earlier retry.
  */
 const RECORD = /* sql */ `
   with device as materialized (
@@ -42,7 +41,7 @@ const RECORD = /* sql */ `
     from step)
   select request_id from recorded`
 
-/** Fenced as RECORD. The locked row of the device decides: what commits after it finds the lease gone. */
+/** Fenced like RECORD. The locked device row decides: a later commit finds the lease gone. */
 const RECORD_NO_TOKEN = /* sql */ `
   with device as materialized (
     select d.fcm_token is not null and d.fcm_token_died_at is null as is_reachable, ${DUE_AT} as due_at
@@ -71,7 +70,7 @@ const HAND_BACK = /* sql */ `
     where request_id = any ($2::text[]) and lease_id = any ($1::uuid[]) and state = 'open'
     order by request_id for update)`
 
-/** What is due sooner by itself goes to the new push token then, and stays as it is. */
+/** Commands due earlier keep their time and use the new push token then. */
 const REQUEST_PUSH = /* sql */ `
   with device as materialized (
     select ${DUE_AT} as due_at from devices d where d.device_id = $1)
@@ -82,7 +81,7 @@ const REQUEST_PUSH = /* sql */ `
       and (next_attempt_at is null or next_attempt_at > (select due_at from device))
     order by request_id for update)`
 
-/** 10,000 at once took 0.8 s, near the limit of a statement. */
+/** A batch of 10,000 took 0.8 s, near the statement timeout. */
 export const CANCEL_BATCH = 1_000
 const CANCEL_SOME_OF = /* sql */ `
   with ended as (
@@ -98,8 +97,8 @@ const CANCEL_SOME_OF = /* sql */ `
   select request_id as "requestId", action as "action" from ended`
 
 /**
- * A gauge of each replica, every few seconds: to count 150,000 took 0.3 s. In the order of commands_due, which holds just
- * these: without it the planner read 194,131 of 3,000,000 rows to find 10,000 of 200,000.
+ * A gauge of each replica, read every few seconds; counting 150,000 took 0.3 s. In the order of commands_due, which
+ * holds exactly these: otherwise the planner read 194,131 of 3,000,000 rows to find 10,000 of 200,000.
  */
 const MAX_COUNTED = 10_000
 const COUNT_WAITING = /* sql */ `
@@ -107,7 +106,7 @@ const COUNT_WAITING = /* sql */ `
     select from commands where ended_at is null and next_attempt_at is not null
     order by next_attempt_at, request_id limit ${MAX_COUNTED}) waiting`
 
-/** Remembers where it looked last: one for each dispatcher. */
+/** Keeps the state of its scans: one instance per dispatcher. */
 export function commandQueue(
   database: Database,
   instance: string,
@@ -176,7 +175,7 @@ export function commandQueue(
   }
 }
 
-/** Makes the device's open commands due for push as soon as its limit allows: it has a push token that none went to. */
+/** Makes the device's open commands due for push as soon as its limit allows, after a new push token. */
 export async function requestPush(tx: Queryable, deviceId: string): Promise<void> {
   const values = [deviceId]
   await tx.query({ name: 'command_queue.request_push', text: REQUEST_PUSH, values })
@@ -196,7 +195,7 @@ export interface CancelledBy {
   readonly instance: string
 }
 
-/** Cancels at most CANCEL_BATCH open commands of a deleted device; what is past its time expires, by the sweep. */
+/** Cancels up to CANCEL_BATCH open commands of a deleted device; the sweep expires the overdue ones. */
 export async function cancelSomeOf(
   tx: Queryable,
   deviceId: string,

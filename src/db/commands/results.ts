@@ -1,4 +1,4 @@
-/** Owner of `commands` as results: only the addressed device's, the first wins, a late one is kept and marked. */
+/** Owner of the results in `commands`: only the addressed device reports; the first result wins; late ones are marked. */
 import type { Outcome } from '../../domain/command.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Queryable } from '../postgres/pool.ts'
@@ -10,9 +10,9 @@ export interface CommandResult {
   readonly message: string | null
   readonly output: string | null
   readonly exitCode: number | null
-  /** The device's clock: data. */
+  /** By the device's clock; not trusted. */
   readonly finishedAt: Date | null
-  /** Ingress id of the request that brought it. */
+  /** Id of the HTTP request that reported it. */
   readonly httpRequestId: string
 }
 
@@ -20,14 +20,14 @@ export type ResultOutcome =
   | {
       readonly kind: 'recorded'
       readonly action: string
-      /** Who sent the command. */
+      /** The admin who sent the command. */
       readonly admin: string
       readonly isLate: boolean
-      /** It came after its time but before the sweep: the command expired by this very statement. */
+      /** Late but before the sweep: this statement expired the command. */
       readonly hasExpired: boolean
     }
   | { readonly kind: 'duplicate'; readonly action: string; readonly isLate: boolean }
-  /** No such command, or another device's: the same to the caller. */
+  /** No such command, or another device's; the caller cannot tell. */
   | { readonly kind: 'unknown' }
 
 export interface CommandResultStore {

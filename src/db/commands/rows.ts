@@ -1,8 +1,8 @@
-/** A row of commands as admins are told of it: what a query selects, and from where. */
+/** A command row for admins: its columns and joins. */
 import type { CommandState, Outcome, PushState } from '../../domain/command.ts'
 import { timeText } from '../audit.ts'
 
-/** A command with what its verdict needs to know of its device. Dates are instants; `now` is the database's. */
+/** A command with the facts of its device that a verdict needs. Dates are instants; `now` is the database's. */
 export interface CommandRow {
   readonly requestId: string
   readonly deviceId: string
@@ -12,7 +12,7 @@ export interface CommandRow {
   readonly admin: string
   readonly state: CommandState
   readonly createdAt: Date
-  /** Sort key of lists, microseconds. */
+  /** Sort key of lists, with microseconds. */
   readonly createdAtKey: string
   readonly expiresAt: Date
   readonly endedAt: Date | null

@@ -1,12 +1,12 @@
 /**
- * Owner of `device_tokens`: who a device token proves its bearer to be, its first use, its end. The used and live
- * token of a device stands in its device_status too, where heartbeats look for it: nowhere else is it written there.
+ * Owner of `device_tokens`: identifies the bearer of a device token, records its first use and its end. Only this
+ * file also writes the device's used and live token to its device_status, where heartbeats look it up.
  */
 import type { DeviceVerdict } from '../../domain/identity.ts'
 import type { Queryable } from '../postgres/pool.ts'
 
 export interface DeviceTokenStore {
-  /** Judges the token; a live one that was never used is marked used, its siblings die, and heartbeats know it from then on. */
+  /** Judges the token. The first use of a live one is recorded, its siblings die, and heartbeats accept it from then on. */
   authenticate(tokenHash: Buffer): Promise<DeviceVerdict>
 }
 
@@ -21,8 +21,8 @@ const JUDGE = /* sql */ `
   where t.token_hash = $1`
 
 /**
- * Of one enrollment the used token stays, else this one. The status row is locked first, as by all who end tokens. A
- * sibling made meanwhile is not seen and lives on; it never is the one that stays, since a used one is there.
+ * Keeps the enrollment's used token, or else this one. Locks the status row first, like every statement that ends
+ * tokens. A sibling created meanwhile is unseen and lives on, but a used one exists by then.
  */
 const USE = /* sql */ `
   with status as materialized (
@@ -52,8 +52,8 @@ const INSERT = /* sql */ `
   values ($1, $2, $3, $4)`
 
 /**
- * A heartbeat that waits for the status row finds that its token is not there any more. The next phone of this device may
- * be another one: its times are compared with none from before. Nobody waits for a word of a deleted device (sql/0020).
+ * A heartbeat that waits for the status row finds its token gone. The device's next phone may be another one, so its
+ * times are not compared with earlier ones. A deleted device never becomes offline (sql/0020).
  */
 const KILL_ALL = /* sql */ `
   with status as (
@@ -76,7 +76,7 @@ export function deviceTokenStore(database: Queryable): DeviceTokenStore {
       const verdict = await judge(database, tokenHash)
       if (verdict.kind !== 'live' || !verdict.isNew) return verdict
       await database.query({ name: 'device_tokens.use', text: USE, values: [tokenHash] })
-      // A sibling may have been first, or somebody ended both: what is left counts.
+      // A sibling may have been faster, or both tokens may have ended: judge again.
       return judge(database, tokenHash)
     },
   }
@@ -108,7 +108,7 @@ export async function insertDeviceToken(tx: Queryable, token: NewDeviceToken): P
   })
 }
 
-/** Ends every live token of the device: from this commit on they authenticate nothing. */
+/** Ends all live tokens of the device: none authenticates after this commit. */
 export async function killDeviceTokens(
   tx: Queryable,
   deviceId: string,
@@ -117,7 +117,7 @@ export async function killDeviceTokens(
   await tx.query({ name: 'device_tokens.kill_all', text: KILL_ALL, values: [deviceId, reason] })
 }
 
-/** Whether any token of this enrollment has authenticated: then its answer was not lost. */
+/** Whether a token of this enrollment has authenticated; then its response was not lost. */
 export async function isEnrollmentUsed(
   tx: Queryable,
   deviceId: string,

@@ -1,4 +1,4 @@
-/** Owner of `devices` beyond enrollment: push tokens, deletion, what admins read. */
+/** Owner of `devices` after enrollment: push tokens, deletion, admin reads. */
 
 import type { LiveDevice } from '../../domain/identity.ts'
 import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
@@ -12,12 +12,12 @@ import { NEXT_DUE_AT } from './push-token-limit.ts'
 
 export interface DeviceStore {
   list(page: ListPage, filter: DeviceFilter): Promise<readonly DeviceRow[]>
-  /** Deleted devices are found too. */
+  /** Finds deleted devices too. */
   find(deviceId: string): Promise<DeviceRow | undefined>
   /**
-   * A token given by its own route replaces another one, or itself where it is dead; open commands become due for push
-   * again, as soon as the limit of changes allows. `superseded`: the device was enrolled anew or deleted since its token
-   * was judged. Only `changed` writes anything.
+   * Replaces the push token from its own route if it differs or is dead. Open commands become due for push as soon as
+   * the limit of changes allows. `superseded`: the device was re-enrolled or deleted after its device token was
+   * judged. Only `changed` writes anything.
    */
   setPushToken(
     device: Pick<LiveDevice, 'deviceId' | 'enrollmentNo'>,
@@ -25,25 +25,22 @@ export interface DeviceStore {
     requestId: string,
   ): Promise<'changed' | 'unchanged' | 'superseded'>
   /**
-   * A token that a heartbeat brought replaces another one as the group statement judged: one that is not newer, or the
-   * one that it saw; open commands become due as by setPushToken. False: another one stays, that came meanwhile, or the
-   * device's used and live device token is another one by now.
+   * Replaces the push token from a heartbeat if the current one is not newer, or is the one that the group statement
+   * saw. Open commands become due as in setPushToken. False: another push token arrived meanwhile, or the device's
+   * used and live device token is another one.
    */
   offerPushToken(
     device: { readonly deviceId: string; readonly tokenHash: Buffer },
     offer: PushTokenOffer & { readonly fcmToken: string },
     requestId: string,
   ): Promise<boolean>
-  /**
-   * Its token is dead first; then its open commands are cancelled, and `onCancelled` is called for each batch that is
-   * durable. A repeat cancels what an interrupted one has left.
-   */
+  /** Kills its token, then cancels its open commands. `onCancelled` gets each durable batch. A repeat continues. */
   delete(
     deviceId: string,
     by: DeletedBy,
     onCancelled: (alias: string, cancelled: readonly Cancelled[]) => void,
   ): Promise<DeleteOutcome>
-  /** Whether any device was ever enrolled here. */
+  /** Whether any device ever enrolled here. */
   exist(): Promise<boolean>
 }
 
@@ -64,10 +61,7 @@ export interface Cancelled {
 const FIND = /* sql */ `
   select ${COLUMNS} from ${JOINED} where d.device_id = $1`
 
-/**
- * `fcm_token_at`: now, by the phone's clock as its last heartbeat had it; null where there was none, so that the first one
- * may bring another token.
- */
+/** `fcm_token_at`: now by the phone's clock; null before its first heartbeat, so that one may bring another token. */
 const SET_PUSH_TOKEN = /* sql */ `
   update devices set fcm_token = $2, fcm_token_died_at = null, request_id = $3,
     fcm_token_at = (
@@ -80,7 +74,7 @@ const SET_PUSH_TOKEN = /* sql */ `
 const IS_ENROLLED = /* sql */ `
   select from devices where device_id = $1 and enrollment_no = $2 and deleted_at is null`
 
-/** The number too: after a wait for a re-enrollment the row is judged anew, and the status is still the snapshot's. */
+/** Checks enrollment_no too: after a wait the device row is re-read, but the status is still the snapshot's. */
 const OFFER_PUSH_TOKEN = /* sql */ `
   update devices set fcm_token = $2, fcm_token_at = $3, fcm_token_died_at = null, request_id = $4,
     fcm_token_due_at = ${NEXT_DUE_AT}
@@ -159,7 +153,7 @@ export function deviceStore(database: Database): DeviceStore {
   }
 }
 
-/** The device, its tokens and a first batch of its commands, in one transaction; the audit row counts all of them. */
+/** The device, its tokens and the first batch of its commands in one transaction; the audit row counts all commands. */
 function markDeleted(
   database: Database,
   deviceId: string,

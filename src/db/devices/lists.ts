@@ -1,8 +1,8 @@
-/** Lists of devices, newest first: one statement for each question, so that a page costs its rows, not the table. */
+/** Lists devices, newest first. Each question has its own statement, so that a page costs its rows, not the table. */
 import { type ListPage, timeText } from '../audit.ts'
 import type { Query } from '../postgres/pool.ts'
 
-/** A device with its last status, as an admin sees it: never a secret. Times are RFC 3339. */
+/** A device with its last status for admins, without secrets. Times are RFC 3339. */
 export interface DeviceRow {
   readonly deviceId: string
   readonly alias: string
@@ -21,7 +21,7 @@ export interface DeviceRow {
   readonly status: string | null
   readonly batteryPct: number | null
   readonly networkType: string | null
-  /** bigint: a string, as pg gives it. */
+  /** bigint, which pg returns as a string. */
   readonly uptimeS: string | null
   readonly isPlugged: boolean | null
   readonly tempC: number | null
@@ -33,7 +33,7 @@ export interface DeviceRow {
 
 export interface DeviceFilter {
   readonly alias: string | null
-  /** Not seen for so many seconds, or never; null: all. */
+  /** Silent for this many seconds, or never seen; null: all. */
   readonly offlineForS: number | null
 }
 
@@ -55,8 +55,8 @@ const BEFORE = /* sql */ `
     (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))`
 const NEWEST = /* sql */ `order by d.created_at desc, d.device_id desc limit $1`
 /**
- * The live devices in the order of their index (sql/0018). Only a statement that asks for times after -infinity can use
- * that index; sorted by whether they live, it can use no other.
+ * Live devices in index order (sql/0018). Only a statement with created_at > -infinity can use that index; the sort
+ * by liveness excludes all others.
  */
 const LIVE_BEFORE = /* sql */ `
   ${BEFORE} and (d.deleted_at is null) = any (array[true]) and d.created_at > '-infinity'
@@ -65,21 +65,21 @@ const SILENT_SINCE = /* sql */ `now() - make_interval(secs => $4)`
 const IS_OFFLINE = /* sql */ `(s.last_seen_at is null or s.last_seen_at < ${SILENT_SINCE})`
 
 const LIST = /* sql */ `select ${COLUMNS} from ${JOINED} where ${LIVE_BEFORE} limit $1`
-/** $4 null: whether offline or not. One live device at most: sought by its alias, whatever the cursor is. */
+/** $4 null: online or offline. Finds at most one live device by its alias, whatever the cursor is. */
 const LIST_OF_ALIAS = /* sql */ `
   with named as materialized (select * from devices where alias = $5 and deleted_at is null)
   select ${COLUMNS} from named d join device_status s using (device_id)
   where ${BEFORE} and ($4::int is null or ${IS_OFFLINE}) ${NEWEST}`
 
-/** Of so many silent devices a page is sorted out. */
+/** Up to this many silent devices are sorted for a page. */
 const MOST_SILENT = 3_000
-/** Where there are more, so many of the newest devices are looked at: they fill a page of 50 where one in 20 is offline. */
+/** With more, this many of the newest devices are scanned, which fills a page of 50 if one in 20 is offline. */
 const LOOKED_AT = 1_000
 /**
- * Three ways, the next only where the one before does not do. `few`: those of which heard_after (sql/0020) says that they may
- * be silent for so long, while they are few. `near`: in the order of the list, past devices that are not offline, while the
- * page fills soon. `many`: all statuses, joined at once. An array keeps each look-up on its index, as long as no limit tempts
- * to read in the list's order; `limit 1` keeps a status a look-up.
+ * Three strategies, each only if the previous one does not suffice. `few`: the devices that heard_after (sql/0020)
+ * allows to be silent that long, while they are few. `near`: in list order past online devices, if the page fills
+ * soon. `many`: all statuses, in one join. The arrays keep each lookup on its index, where no limit favours the
+ * list's order; `limit 1` keeps a status a lookup.
  */
 const LIST_OFFLINE = /* sql */ `
   with silent as materialized (

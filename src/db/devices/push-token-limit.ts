@@ -1,25 +1,25 @@
 /**
- * How often a changed push token makes a device's open commands due again. `devices.fcm_token_due_at` is the whole
- * counter (a GCRA), so replicas share it: each change adds six minutes to it, beginning an hour back. In the past it
- * says that commands are due at once. A change for which it would pass now sets it an hour later instead: commands are
- * due then, and what changes until then is stored and moves nothing.
+ * Limits how often a changed push token makes a device's open commands due again. `devices.fcm_token_due_at` is the
+ * whole counter (a GCRA), shared by all replicas: each change advances it by six minutes, starting an hour ago. While
+ * it is in the past, commands are due at once. A change that would move it past now sets it an hour later instead:
+ * commands are due then, and changes until then are stored and move nothing.
  */
 
-/** At once. They come back one by one, all of them within an hour. */
+/** A burst; the changes regenerate one by one within an hour. */
 export const TOKEN_CHANGES_PER_HOUR = 10
 
 const SINCE = /* sql */ `greatest(fcm_token_due_at, now() - interval '1 hour')`
 const STEP = /* sql */ `interval '1 hour' / ${TOKEN_CHANGES_PER_HOUR}`
 
-/** `fcm_token_due_at` of a devices row once its push token has changed. `least`: the server's clock may have been set back. */
+/** `fcm_token_due_at` of a devices row after its push token changed. `least`: the server's clock may have been set back. */
 export const NEXT_DUE_AT = /* sql */ `
   case when fcm_token_due_at > now() then least(fcm_token_due_at, now() + interval '1 hour')
        when ${SINCE} + ${STEP} > now() then ${SINCE} + interval '1 hour'
        else ${SINCE} + ${STEP} end`
 
 /**
- * Sets the columns of a push token that a registration brings, a changed one; null leaves the token as it is. Its time is
- * none of the phone's: whatever the next heartbeat brings is not older.
+ * Sets the columns of a changed push token from a registration; null keeps the token. Its time is not the phone's, so
+ * the next heartbeat's token is not older.
  */
 export function withPushToken(parameter: '$2' | '$5'): string {
   const orElse = (is: string, was: string) =>
@@ -32,5 +32,5 @@ export function withPushToken(parameter: '$2' | '$5'): string {
   ].join(', ')
 }
 
-/** When open commands are due for the push token of the devices row `d`. */
+/** When open commands are due for the push token of devices row `d`. */
 export const DUE_AT = /* sql */ `greatest(now(), d.fcm_token_due_at)`

@@ -1,17 +1,17 @@
-/** Owner of `enrollment_batches`: what an Idempotency-Key of POST /v1/enroll-tokens made, for as long as it can be repeated. */
+/** Owner of `enrollment_batches`: the batches that an Idempotency-Key of POST /v1/enroll-tokens can repeat. */
 import { timeText } from '../audit.ts'
 import type { Queryable } from '../postgres/pool.ts'
 
-/** Then the seed is deleted: nobody can make these tokens again, and the key makes new ones. */
+/** Then the seed is deleted: nobody can derive these tokens again, and the key creates new ones. */
 export const REPEATABLE_S = 24 * 60 * 60
 
-/** What one batch is made of, and told apart by. */
+/** Identity and seed of a batch. */
 export interface BatchKey {
-  /** One admin's keys are nobody else's. */
+  /** Scoped to one admin. */
   readonly idempotencyKey: string
-  /** SHA-256 of what was asked for. */
+  /** SHA-256 of the request's content. */
   readonly contentHash: Buffer
-  /** 32 random bytes, from which the tokens were made. */
+  /** 32 random bytes; the tokens derive from it. */
   readonly seed: Buffer
 }
 
@@ -24,7 +24,7 @@ export interface BatchToken {
 }
 
 export interface Batch extends Pick<BatchKey, 'contentHash' | 'seed'> {
-  /** In the order in which they were made. */
+  /** In order of creation. */
   readonly tokens: readonly BatchToken[]
 }
 
@@ -37,7 +37,7 @@ const FIND = /* sql */ `
   where b.admin = $1 and b.idempotency_key = $2 and b.created_at > now() - make_interval(secs => $3)
   order by made.place`
 
-/** Replaces a batch that can no longer be repeated. */
+/** Replaces an expired batch. */
 const REMEMBER = /* sql */ `
   insert into enrollment_batches (admin, idempotency_key, content_hash, seed, token_ids)
   values ($1, $2, $3, $4, $5)

@@ -1,7 +1,7 @@
 /**
- * Registrations wait for each other before they take a connection. Those with one enrollment token lock its row, so only
- * one of them is at work; of all together few are, and other requests find connections when a whole fleet enrolls at once.
- * A registration waits far longer than other requests: its phone does (30 s), and would only come again.
+ * Queues registrations before they take a connection. Those with the same enrollment token lock its row, so one runs
+ * at a time; overall few run, and other requests find connections when a whole fleet enrolls at once. A registration
+ * waits far longer than other requests: its phone does too (30 s), and would only return.
  */
 import { AppError } from '../../domain/errors.ts'
 import { createKeyedQueue } from '../../lib/keyed-queue.ts'
@@ -16,28 +16,28 @@ import {
 } from './registration.ts'
 
 export interface RegistrationQueue {
-  /** `isWanted` is asked once its turn has come: where nobody waits for the answer any more, it is dropped. */
+  /** `isWanted` is called at its turn: false drops the registration, since its client has left. */
   register(
     registration: Registration,
     onJudged: OnJudged,
     isWanted: () => boolean,
   ): Promise<RegistrationOutcome>
   readonly waiting: number
-  /** Refuses those that wait. */
+  /** Rejects those that wait. */
   close(): void
 }
 
 const MAX_WAITING_REGISTRATIONS = 1_024
 const MAX_SAME_TOKEN_WAITING = 256
-/** From the arrival to the turn. */
+/** From arrival to turn. */
 const REGISTRATION_WAIT_MS = 20_000
 const RETRY_MS = 50
 
 export function registrationQueue(options: {
   readonly database: Database
-  /** Of `database`, for registrations. */
+  /** Connections of `database` for registrations. */
   readonly maxAtOnce: number
-  /** Since the database last answered. */
+  /** Since the database's last response. */
   readonly msSinceResponse: () => number
   readonly nowMs: () => number
 }): RegistrationQueue {
@@ -60,7 +60,7 @@ export function registrationQueue(options: {
             return await register(database, registration, onJudged)
           } catch (error) {
             const silentMs = msSinceResponse()
-            // The others would find out the same, one after the other.
+            // The others would fail too, one by one.
             if (isDatabaseAway(error, silentMs)) queue.rejectAll(error)
             if (!isSafeToRetry(error, silentMs) || nowMs() >= deadlineAtMs) throw error
             await sleep(RETRY_MS)

@@ -1,8 +1,8 @@
 /**
- * Enrollment in one transaction: the token is judged and consumed together with the device row, so a
- * k-use token makes exactly k devices, and a lost answer can be asked for again.
+ * Enrollment in one transaction: the token is judged and consumed together with the device row. A k-use token creates
+ * exactly k devices, and a lost response can be requested again.
  *
- * Locks, in the order kept everywhere: the enrollment token, device_status, devices, device_tokens, commands.
+ * Lock order, the same everywhere: the enrollment token, device_status, devices, device_tokens, commands.
  */
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
 import {
@@ -26,9 +26,9 @@ export interface DeviceDescription extends PhoneFacts {
 
 export interface Registration extends DeviceDescription {
   readonly enrollmentTokenHash: Buffer
-  /** As the body gave it. */
+  /** From the body. */
   readonly alias: string | null
-  /** Used only where the device is new. */
+  /** Used only for a new device. */
   readonly newDeviceId: string
   readonly deviceTokenHash: Buffer
   readonly hmacSecretId: string
@@ -48,7 +48,7 @@ export interface Enrolled {
   readonly deviceId: string
   readonly alias: string
   readonly enrollmentNo: number
-  /** Which HMAC_SECRET makes this enrollment's command key. */
+  /** The HMAC_SECRET from which this enrollment's command key derives. */
   readonly hmacSecretId: string
 }
 
@@ -58,14 +58,14 @@ interface DeviceRow extends PhoneFacts {
   readonly enrolledBy: string
   readonly reissues: number
   readonly hmacSecretId: string
-  /** The registration's push token is another one than the device's, or the same after its death. */
+  /** The registration's push token differs from the device's, or that one is dead. */
   readonly isPushTokenNew: boolean
 }
 
-/** A lost answer is given again at most so often (http-api.md, lost answer). */
+/** How often a lost response can be requested again (docs/device-protocol.md). */
 const MAX_REISSUES = 5
 
-/** device_status first, then devices: the order in which heartbeats lock them. */
+/** Locks device_status before devices, as heartbeats do. */
 const LOCK_DEVICE = /* sql */ `
   with status as materialized (
     select device_id from device_status
@@ -79,7 +79,7 @@ const LOCK_DEVICE = /* sql */ `
   where d.device_id = (select device_id from status) and d.alias = $1 and d.deleted_at is null
   for update of d`
 
-/** The device, its status row and its first token. No row: another registration made the alias meanwhile. */
+/** The device, its status row and its first token. No row if another registration took the alias meanwhile. */
 const CREATE = /* sql */ `
   with device as (
     insert into devices (device_id, alias, hardware_id, enrollment_no, enrolled_by, hmac_secret_id,
@@ -93,8 +93,8 @@ const CREATE = /* sql */ `
   select $13, device_id, 1, $12 from device`
 
 /**
- * $12: the hardware id identifies the phone. Else the description is kept as this call gave it, and nothing from before:
- * it decides whether a later call comes from the same phone.
+ * $12: the hardware id identifies the phone. Otherwise only this call's description is kept, since it decides whether
+ * a later call comes from the same phone.
  */
 const RE_ENROLL = /* sql */ `
   update devices set enrollment_no = enrollment_no + 1, enrolled_by = $2, enrolled_at = now(),
@@ -115,15 +115,15 @@ const REISSUE = /* sql */ `
     sdk_int = coalesce($7, sdk_int), request_id = $8
   where device_id = $1`
 
-/** Thrown to undo the consumed use; never leaves this file. */
+/** Rolls back the consumed use; caught in this file. */
 class AliasRaceError extends Error {
   override readonly name = 'AliasRaceError'
 }
 
-/** Told what the token is, before anything else happens; again where a race is begun anew. */
+/** Receives the verdict before anything else happens, and again after a race. */
 export type OnJudged = (verdict: EnrollmentVerdict) => void
 
-/** Enrolls, re-enrolls or re-issues; anything but `Enrolled` has consumed and changed nothing. */
+/** Enrolls, re-enrolls or re-issues; every other outcome has changed nothing. */
 export async function register(
   database: Database,
   registration: Registration,
@@ -133,7 +133,7 @@ export async function register(
     try {
       return await database.transaction((tx) => registerOnce(tx, registration, onJudged))
     } catch (error) {
-      // Another registration made the alias since we looked: look again, it is there now.
+      // Another registration took the alias meanwhile; now it is visible.
       if (!(error instanceof AliasRaceError) || tries === 3) throw error
     }
   }
@@ -191,7 +191,7 @@ async function lockDevice(
   return rows[0]
 }
 
-/** The token made this enrollment, and nobody has used what was answered. */
+/** The token created this enrollment, and the response's token was never used. */
 async function isResponseLost(tx: Queryable, device: DeviceRow, tokenId: string): Promise<boolean> {
   return (
     device.enrolledBy === tokenId &&
@@ -200,7 +200,7 @@ async function isResponseLost(tx: Queryable, device: DeviceRow, tokenId: string)
   )
 }
 
-/** The values that all three statements take in this order: push token (null: keep the device's), description, request_id. */
+/** Values shared by the three statements: push token (null: keep the device's), description, request_id. */
 function described(registration: Registration, device?: DeviceRow) {
   const { appVersion, model, manufacturer, androidVersion, sdkInt, requestId } = registration
   const fcmToken = device?.isPushTokenNew === false ? null : registration.fcmToken

@@ -1,4 +1,4 @@
-/** The list of enrollment tokens, one statement for each question, each read by an index of its own. */
+/** Lists enrollment tokens; each question has its own statement and index. */
 import type { EnrollmentTokenStatus } from '../../domain/identity.ts'
 import { type ListPage, timeText } from '../audit.ts'
 import type { Query } from '../postgres/pool.ts'
@@ -16,13 +16,13 @@ export interface EnrollmentTokenRow {
   readonly note: string | null
 }
 
-/** null: any. */
+/** null matches any. */
 export interface EnrollmentTokenFilter {
   readonly status: EnrollmentTokenStatus | null
   readonly alias: string | null
 }
 
-/** One rule for all: which status a row has now. Revocation is the strongest word, then time, then uses. */
+/** The status of a row now: revocation beats expiry, which beats use. */
 export const STATUS = /* sql */ `
   case when revoked_at is not null then 'revoked'
        when expires_at <= now() then 'expired'
@@ -41,11 +41,11 @@ const NEWEST = /* sql */ `order by t.issued_at desc, t.token_id desc limit $1`
 const SELECT = /* sql */ `select ${COLUMNS} from enrollment_tokens t where ${BEFORE}`
 
 const LIST = /* sql */ `${SELECT} ${NEWEST}`
-/** So many of the newest tokens are looked at: nearly all of a long history has expired. */
+/** Newest tokens that are scanned: nearly all of a long history have expired. */
 const LOOKED_AT = 300
 /**
- * `newest`: those used up, or those not, in the order of the list. `unexpired`: all that are valid, which are few, where that
- * did not fill the page. The array keeps each look-up on its index, as long as no limit tempts to read in the list's order.
+ * `newest`: used or unused tokens in list order. `unexpired`: all valid tokens, which are few, if that did not fill
+ * the page. The array keeps each lookup on its index, where no limit favours the list's order.
  */
 const unexpired = (status: 'active' | 'exhausted') => /* sql */ `
   with newest as materialized (
@@ -64,19 +64,19 @@ const unexpired = (status: 'active' | 'exhausted') => /* sql */ `
   select ${COLUMNS} from enrollment_tokens t
   where token_id = any (array(select token_id from newest union all select token_id from rest))
   order by t.issued_at desc, t.token_id desc`
-/** Nearly all of a history: in the order of the list, past those that are still valid. */
+/** Nearly all of a history: read in list order past the valid ones. */
 const EXPIRED = /* sql */ `and revoked_at is null and expires_at <= now()`
 const LIST_EXPIRED = /* sql */ `${SELECT} ${EXPIRED} ${NEWEST}`
 const LIST_REVOKED = /* sql */ `${SELECT} and revoked_at is not null ${NEWEST}`
 
-/** `between`: as in audit.ts. */
+/** `between`: see audit.ts. */
 const OF_ALIAS = /* sql */ `and alias between $4 and $4`
 const NEWEST_OF_ALIAS = /* sql */ `order by t.alias, t.issued_at desc, t.token_id desc limit $1`
 const LIST_OF_ALIAS = /* sql */ `${SELECT} ${OF_ALIAS} ${NEWEST_OF_ALIAS}`
 const LIST_EXPIRED_OF_ALIAS = /* sql */ `${SELECT} ${OF_ALIAS} ${EXPIRED} ${NEWEST_OF_ALIAS}`
 const LIST_REVOKED_OF_ALIAS = /* sql */ `
   ${SELECT} ${OF_ALIAS} and revoked_at is not null ${NEWEST_OF_ALIAS}`
-/** -infinity: as the index (sql/0020), which draws no other list to it so. */
+/** > -infinity: the condition of the index (sql/0020), which keeps other lists off it. */
 const unexpiredOfAlias = (status: 'active' | 'exhausted') => /* sql */ `
   with unexpired as materialized (
     select * from enrollment_tokens

@@ -1,4 +1,4 @@
-/** Owner of `enrollment_tokens`: issue, judge, consume, revoke, list. Status is computed, never stored. */
+/** Owner of `enrollment_tokens`: issue, judge, consume, revoke, list. The status is computed, not stored. */
 import type { EnrollmentTokenStatus, EnrollmentVerdict } from '../../domain/identity.ts'
 import { type AuditEntry, type ListPage, timeText, writeAudit } from '../audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
@@ -25,17 +25,17 @@ export interface IssueOptions {
   readonly admin: string
   readonly requestId: string
   readonly ip: string | null
-  /** Tokens that this admin may create in a sliding hour. */
+  /** Tokens that this admin may create per sliding hour. */
   readonly maxPerHour: number
-  /** undefined: the answer cannot be asked for again. */
+  /** undefined: the response cannot be repeated. */
   readonly batch: BatchKey | undefined
 }
 
 export type IssueOutcome =
   | { readonly kind: 'issued'; readonly expiresAt: string }
-  /** Made before, with this key and content: nothing was made now. */
+  /** This key and content made a batch before; nothing was created. */
   | { readonly kind: 'repeated'; readonly batch: Batch }
-  /** The key has made another batch. */
+  /** The key made a batch with other content. */
   | { readonly kind: 'conflict' }
   | {
       readonly kind: 'rate_limited'
@@ -47,7 +47,7 @@ export type IssueOutcome =
 export interface EnrollmentTokenStore {
   issue(tokens: readonly NewEnrollmentToken[], options: IssueOptions): Promise<IssueOutcome>
   judge(tokenHash: Buffer): Promise<EnrollmentVerdict>
-  /** One statement; the verdicts are in the order of the hashes. */
+  /** In one statement; verdicts are in the order of the hashes. */
   judgeAll(tokenHashes: readonly Buffer[]): Promise<readonly EnrollmentVerdict[]>
   list(page: ListPage, filter: EnrollmentTokenFilter): Promise<readonly EnrollmentTokenRow[]>
   revoke(
@@ -60,16 +60,16 @@ export type RevokeOutcome = 'revoked' | 'already_revoked' | 'unknown' | 'exhaust
 
 const HOUR_S = 3_600
 
-/** Serialises one admin's batches, so that two at once cannot both pass the limit. */
+/** Serializes an admin's batches, so that two concurrent ones cannot both pass the limit. */
 const LOCK_ADMIN = /* sql */ `select pg_advisory_xact_lock(hashtextextended('enroll-tokens:' || $1, 0))`
 
-/** The token that must be an hour old before a batch fits; none: it fits. $2: how many of the last hour may stand beside it. */
+/** The token that must become an hour old before a batch fits, if any. $2: tokens of the last hour that may remain. */
 const IN_THE_WAY = /* sql */ `
   select ceil(extract(epoch from issued_at + interval '1 hour' - now()))::int as "retryAfterS"
   from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'
   order by issued_at desc offset $2 limit 1`
 
-/** $2: the limit, which a setting may have lowered below what was made. */
+/** $2: the limit; a setting may have lowered it below the number of tokens. */
 const COUNT_OF_HOUR = /* sql */ `
   select count(*)::int as "used" from (
     select from enrollment_tokens
@@ -86,14 +86,14 @@ const VERDICT = `token_id as "tokenId", alias as "alias", uses_allowed as "usesA
 
 const JUDGE = /* sql */ `select ${VERDICT} from enrollment_tokens where token_hash = $1`
 
-/** `limit 1` keeps each look on the index; without it PostgreSQL 15 reads a small table whole. */
+/** `limit 1` keeps each lookup on the index; without it PostgreSQL 15 reads a small table whole. */
 const JUDGE_ALL = /* sql */ `
   select found.* from unnest($1::bytea[]) as asked(hash)
   cross join lateral (
     select token_hash as "tokenHash", ${VERDICT}
     from enrollment_tokens where token_hash = asked.hash limit 1) found`
 
-/** As JUDGE, and nobody else may consume or revoke it before this transaction ends. */
+/** Like JUDGE, and locks the token against consumption and revocation. */
 const JUDGE_LOCKED = `${JUDGE} for update`
 
 const CONSUME = /* sql */ `
@@ -155,12 +155,12 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
   }
 }
 
-/** The verdict, with the row locked until the transaction ends. */
+/** Locks the row until the transaction ends. */
 export function judgeLocked(tx: Queryable, tokenHash: Buffer): Promise<EnrollmentVerdict> {
   return judge(tx, JUDGE_LOCKED, tokenHash)
 }
 
-/** Takes one use; false where there is none left, or the token died. */
+/** Consumes one use; false if none is left or the token died. */
 export async function consume(tx: Queryable, tokenId: string): Promise<boolean> {
   const name = 'enrollment_tokens.consume'
   const { rowCount } = await tx.query({ name, text: CONSUME, values: [tokenId] })
@@ -181,7 +181,7 @@ async function judge(
   return rows[0] ?? { kind: 'unknown' }
 }
 
-/** undefined: the key is new. A repeat shows secrets, so it is audited as their making is. */
+/** undefined for a new key. A repeat reveals secrets, so it is audited like their creation. */
 async function earlierOutcome(
   tx: Queryable,
   key: BatchKey,
@@ -198,7 +198,7 @@ async function earlierOutcome(
   return { kind: 'repeated', batch }
 }
 
-/** Whole seconds until `room` tokens of the last hour may stand beside the new ones; undefined: now. Negative: never. */
+/** Whole seconds until at most `room` tokens of the last hour remain; undefined: now. A negative `room` never fits. */
 async function untilRoom(tx: Queryable, admin: string, room: number): Promise<number | undefined> {
   if (room < 0) return HOUR_S
   const { rows } = await tx.query<{ retryAfterS: number }>({

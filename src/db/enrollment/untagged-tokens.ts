@@ -1,6 +1,6 @@
 /**
- * Looks up enrollment tokens without our tag, which release 0.1 issued and anybody can make up. All that wait share one
- * statement on one connection: a flood of made-up tokens takes nothing from others, and a fleet of honest phones passes.
+ * Looks up enrollment tokens without our tag, which release 0.1 issued and anybody can invent. All callers share one
+ * statement on one connection: a flood of invented tokens takes nothing from others; a fleet of real phones passes.
  */
 import { AppError } from '../../domain/errors.ts'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
@@ -10,9 +10,9 @@ import { isSafeToRetry } from '../postgres/call-failure.ts'
 
 export interface UntaggedTokens {
   judge(tokenHash: Buffer): Promise<EnrollmentVerdict>
-  /** 503 `overloaded` so far. */
+  /** Number of 503 `overloaded` responses. */
   readonly refused: number
-  /** Refuses those that wait. */
+  /** Rejects those that wait. */
   close(): void
 }
 
@@ -23,22 +23,22 @@ interface Waiter {
 }
 
 const MAX_UNTAGGED_WAITING = 512
-/** Of one statement. */
+/** Tokens per statement. */
 const MAX_UNTAGGED_GROUP = 64
-/** A group for which no connection is made tries again for this long. */
+/** How long a group without a connection is retried. */
 const UNTAGGED_RETRY_MS = 5_000
 const RETRY_MS = 50
 
 export function untaggedTokens(options: {
-  /** On a connection of its own; verdicts in the order of the hashes. */
+  /** Uses its own connection; verdicts are in the order of the hashes. */
   readonly judgeAll: (tokenHashes: readonly Buffer[]) => Promise<readonly EnrollmentVerdict[]>
-  /** Since the database last answered. */
+  /** Since the database's last response. */
   readonly msSinceResponse: () => number
   readonly nowMs: () => number
 }): UntaggedTokens {
   const { judgeAll, msSinceResponse, nowMs } = options
   const waiting: Waiter[] = []
-  /** Dozens whose requests went on in one turn of the event loop would hold up all others. */
+  /** Resuming dozens of requests in one turn of the event loop would delay all others. */
   const settling = new Throttle()
   let isAtWork = false
   let refused = 0
@@ -56,7 +56,7 @@ export function untaggedTokens(options: {
         settling.add(() => resolve(verdicts[index] ?? { kind: 'unknown' }))
       }
     } catch (error) {
-      // Those behind it would learn the same, one statement later each.
+      // The next groups would fail too, one statement later each.
       const refusedNow = [...group, ...waiting.splice(0)]
       if (error instanceof AppError && error.code === 'overloaded') refused += refusedNow.length
       for (const { reject } of refusedNow) settling.add(() => reject(error))

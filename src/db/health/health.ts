@@ -1,14 +1,14 @@
 /**
- * Whether the database answers, told by every statement: one line when an episode begins, one when it ends.
+ * Tracks whether the database responds. Every statement reports here; each outage logs one line at its start and one
+ * at its end.
  *
- * A success ends it that was begun SETTLE_MS after the last failure: connections that die together do so one after the
- * other, and some still answer in between. Where only some feel it (full disk, too many connections, no writes), it
- * must be one of those that failed, or have a connection made since connecting failed: that reads go well proves nothing.
- * So it is where connections cannot be made, whatever the reason: those that are left may serve on for long. Where one
- * was lost the others may be next: one that was made before proves nothing for LOST_SETTLE_MS.
+ * A success ends an outage if it started SETTLE_MS after the last failure: connections that die together do so one by
+ * one, and some still respond in between. If only some calls fail (full disk, too many connections, no writes), one
+ * of those must succeed, or a connection made after the last failed attempt: successful reads prove nothing. While
+ * connecting fails, only newly opened connections prove recovery, since the open ones may serve for long. After a
+ * lost connection, older ones prove nothing for LOST_SETTLE_MS.
  *
- * Where a write got no answer, only a write that was committed ends the episode: reads go on while commits wait for a
- * standby.
+ * If a write got no response, only a committed write ends the outage: reads work while commits wait for a standby.
  */
 import { errorText } from '../../lib/error-text.ts'
 import type { Line } from '../../telemetry/log/log.ts'
@@ -19,11 +19,11 @@ import { type Trouble, troubleOf } from './trouble.ts'
 type Success = Extract<Outcome, { readonly kind: 'worked' }>
 
 const SETTLE_MS = 200
-/** Longer than it takes to find an attempt to make a new one silent (CONNECT_TIMEOUT_MS, pool.ts). */
+/** Longer than CONNECT_TIMEOUT_MS (pool.ts), after which an attempt counts as silent. */
 const LOST_SETTLE_MS = 1_000
-/** What failed may not be tried again for long: after so much time without a failure any success counts. */
+/** A failed statement may not run again for long. After this time without failures any success counts. */
 const FORGET_MS = 60_000
-/** The same where only connecting failed: maintenance tries each 5 s, where it has no connection. */
+/** The same if only connecting failed: maintenance connects every 5 s when it has no connection. */
 const FORGET_CONNECT_MS = 10_000
 
 export class DatabaseHealth {
@@ -32,7 +32,7 @@ export class DatabaseHealth {
   #downSinceMs: number | undefined
   #trouble: Trouble = 'other'
   #needsWrite = false
-  /** What failed in this episode while others may have succeeded. */
+  /** Failed in this outage while others may have succeeded. */
   readonly #failed = new Set<string>()
   #failedAtMs = Number.NEGATIVE_INFINITY
   #connectFailedAtMs = Number.NEGATIVE_INFINITY
@@ -48,12 +48,12 @@ export class DatabaseHealth {
     return this.#downSinceMs !== undefined
   }
 
-  /** The latest of this episode; undefined outside of one. */
+  /** The latest trouble of this outage; undefined outside of one. */
   get trouble(): Trouble | undefined {
     return this.isDown ? this.#trouble : undefined
   }
 
-  /** A write must succeed to end this episode. */
+  /** Only a successful write ends this outage. */
   get needsWrite(): boolean {
     return this.#needsWrite
   }
@@ -72,7 +72,7 @@ export class DatabaseHealth {
     }
   }
 
-  /** As observe, for a start that does not get on: whatever the error, it is told. */
+  /** Like observe, for a start that fails: logs any error. */
   readonly report = (error: unknown): void => {
     if (error === undefined) this.#up()
     else this.#down(error, null)
@@ -90,7 +90,7 @@ export class DatabaseHealth {
     return connectedAtMs > this.#connectFailedAtMs || (this.#failed.size === 1 && !isWanted)
   }
 
-  /** `statement`: the one that found out. */
+  /** `statement`: the one that failed. */
   #down(error: unknown, statement: string | null): void {
     this.#trouble = troubleOf(error)
     if (this.#downSinceMs !== undefined) return

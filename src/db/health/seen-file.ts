@@ -1,6 +1,6 @@
 /**
- * Keeps what was seen of the database server for the next process, in a small file in DATA_DIR. The operator deletes it
- * to accept a server that has lost something.
+ * Stores the last known state of the database server for the next process, in a small file in DATA_DIR. The operator
+ * deletes it to accept a server that has lost data.
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -8,7 +8,7 @@ import type { Seen } from './server-history.ts'
 
 export const SEEN_FILE = 'database-seen.json'
 
-/** Undefined where the file is missing or cannot be read. */
+/** undefined if the file is missing or unreadable. */
 export async function readSeen(path: string): Promise<Seen | undefined> {
   try {
     const found: unknown = JSON.parse(await readFile(path, 'utf8'))
@@ -18,7 +18,7 @@ export async function readSeen(path: string): Promise<Seen | undefined> {
   }
 }
 
-/** Whole or not at all; one at a time. */
+/** Atomic. Must not run concurrently. */
 export async function writeSeen(path: string, seen: Seen): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   await writeFile(`${path}.new`, `${JSON.stringify(seen)}\n`)

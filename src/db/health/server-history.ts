@@ -1,9 +1,10 @@
 /**
- * What this process has seen of its database server: the cluster, its highest timeline (each promotion begins the next
- * one), and how far the log had come. A server that is behind may lack what was acknowledged, so it gets no writes.
+ * Remembers the database server: its cluster, the highest timeline (each promotion starts the next one) and the
+ * position in its log. A server that is behind may lack acknowledged data, so it gets no writes.
  *
- * A position of the log counts once a commit after it was acknowledged (`confirm`), by the standby too where the cluster
- * waits for one: a failover may lose what nobody was promised. A loss of what was acknowledged since then goes unnoticed.
+ * A position counts after a later commit was acknowledged (`confirm`), also by the standby if the cluster waits for
+ * one: a failover may lose data that was not acknowledged. A loss of data acknowledged after that position stays
+ * unnoticed.
  */
 import type pg from 'pg'
 import type { Line } from '../../telemetry/log/log.ts'
@@ -12,9 +13,9 @@ import { sqlstate } from '../postgres/sqlstate.ts'
 
 export type RewoundReason = 'cluster' | 'timeline' | 'lsn'
 
-/** What the next process needs to know, too. */
+/** Stored for the next process. */
 export interface Seen extends Position {
-  /** A server of this timeline was found without a part of the log: it and its descendants get no writes. */
+  /** A server of this timeline lacked part of the log: it and its descendants get no writes. */
   readonly hasLost?: true
 }
 
@@ -25,35 +26,35 @@ export interface Rewound {
 }
 
 export interface ServerHistoryDeps {
-  /** By an earlier process; undefined: nothing is known. */
+  /** From an earlier process; undefined: unknown. */
   readonly before: Seen | undefined
-  /** ALLOW_UNSAFE_DATABASE: a loss is reported and accepted, but for an old timeline. */
+  /** ALLOW_UNSAFE_DATABASE: losses are reported and accepted, except an old timeline. */
   readonly isUnsafeAllowed: boolean
   readonly onRewound: (rewound: Rewound) => void
   /** Monotonic. */
   readonly nowMs: () => number
 }
 
-/** The same server is reported again after this. */
+/** Interval between reports of the same server. */
 const REPORT_AGAIN_MS = 600_000
-/** Without the positions, which db.rewound has: a start says each cause once. */
+/** Without the positions, which are in db.rewound: a start prints each cause once. */
 const REASONS: Readonly<Record<RewoundReason, string>> = {
   cluster: 'it is another cluster than before',
   timeline: 'its timeline is older than one seen before',
   lsn: 'it has lost a part of its log that was seen before',
 }
 
-/** Any role may ask for this, unless a provider has revoked one of the functions. */
+/** Any role may run this, unless a provider revoked one of the functions. */
 const POSITION = /* sql */ `
   select system_identifier::text as "systemId", pg_current_wal_flush_lsn()::text as "lsn",
     pg_walfile_name(pg_current_wal_flush_lsn()) as "walFile"
   from pg_control_system()`
-/** No such function, not for this role, not on this server. */
+/** No such function, or not for this role or server. */
 const REVOKED = /^(42|0A|55)/
-/** The name of a log file begins with the timeline, in hexadecimal. */
+/** A log file's name starts with the timeline in hexadecimal. */
 const TIMELINE_DIGITS = 8
 
-/** Takes `timeoutMs` at most. Undefined where the server does not tell. */
+/** Within `timeoutMs`. undefined if the server does not reveal it. */
 async function readPosition(
   client: ServerClient,
   timeoutMs: number,
@@ -71,13 +72,13 @@ async function readPosition(
   }
 }
 
-/** No position of the log counts yet. */
+/** No position counts yet. */
 const NOTHING = '0/0'
 
 export class ServerHistory {
   readonly #deps: ServerHistoryDeps
   #seen: Seen | undefined
-  /** #seen comes from an earlier process: the service may have been moved to another cluster since. */
+  /** #seen is from an earlier process; the service may have moved to another cluster since. */
   #isFromBefore: boolean
   readonly #reported = new Map<RewoundReason, { readonly what: string; readonly atMs: number }>()
 
@@ -93,8 +94,8 @@ export class ServerHistory {
   }
 
   /**
-   * Asks a new connection within `timeoutMs` where its server is, and marks it where that is behind. Throws RewoundError
-   * for another cluster: it need not even have our tables.
+   * Reads the server's position over a new connection within `timeoutMs`, and marks the connection if the server is
+   * behind. Throws RewoundError for another cluster, which may not even have our tables.
    */
   readonly verify = async (client: ServerClient, timeoutMs: number): Promise<void> => {
     const before = this.#seen
@@ -102,7 +103,7 @@ export class ServerHistory {
     if (client.position !== undefined) this.#judge(client, client.position, before)
   }
 
-  /** `before`: what had been seen when `found` was asked for; by now it may be more. */
+  /** `before`: the history when `found` was requested; it may have advanced since. */
   #judge(client: ServerClient, found: Position, before: Position | undefined): void {
     const now = this.#seen
     if (now === undefined || (found.systemId !== now.systemId && this.#isFromBefore)) {
@@ -121,14 +122,14 @@ export class ServerHistory {
       this.#report({ reason, seen: now, found })
       return
     }
-    // The primary before it must not come back. Its log grows, so a later comparison would not find the loss.
+    // The previous primary must not return. Since the log grows, a later comparison would not show the loss.
     if (reason === 'lsn') this.#see({ ...now, timeline, hasLost: true })
     this.#report({ reason, seen: now, found })
     if (reason === 'cluster') throw new RewoundError(REASONS[reason])
     client.rewound = REASONS[reason]
   }
 
-  /** A commit that began after `position` was read has been acknowledged on the same connection. */
+  /** A commit that started after `position` was read was acknowledged on the same connection. */
   confirm(position: Position): void {
     const isBehind = this.#seen !== undefined && rewoundReason(this.#seen, position) !== undefined
     if (!isBehind) this.#see(position)
@@ -160,12 +161,12 @@ export function rewoundLine({ reason, seen, found }: Rewound): Line {
   return { event: 'db.rewound', fields: { reason, seen: shown(seen), found: shown(found) } }
 }
 
-/** As in a line: `system 7713260900917559113, timeline 2, 16/B374D848`. */
+/** For a log line: `system 7713260900917559113, timeline 2, 16/B374D848`. */
 function shown({ systemId, timeline, lsn }: Position): string {
   return `system ${systemId}, timeline ${timeline}, ${lsn}`
 }
 
-/** Two halves in hexadecimal. */
+/** Parses two hexadecimal halves. */
 function bytesOf(lsn: string): bigint {
   const [high = '0', low = '0'] = lsn.split('/')
   return (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`)

@@ -1,9 +1,9 @@
 /**
- * Checks the database server every few seconds, on a new connection, for what the open ones cannot know: whether they
- * still lead to the primary, and whether a standby has what is acknowledged.
+ * Checks the database server every few seconds over a new connection, for facts that open connections miss: whether
+ * they still lead to the primary, and whether a standby has the acknowledged data.
  *
- * The position of the log counts for the history once a commit after it was acknowledged: an empty message in the log
- * waits for the disk and the standby as any write does.
+ * A log position enters the history after a later commit was acknowledged: an empty log message waits for the disk
+ * and the standby like any write.
  */
 import type pg from 'pg'
 import type { Line } from '../../telemetry/log/log.ts'
@@ -16,36 +16,36 @@ import type { ServerHistory } from './server-history.ts'
 
 export interface ServerWatchDeps {
   readonly dialer: Dialer
-  /** Makes a connection like those of the main pool. */
+  /** Makes a connection like the main pool's. */
   readonly attempt: (signal: AbortSignal) => Promise<ServerClient>
   readonly history: ServerHistory
-  /** Closes at once the connections for which `isOld` holds. */
+  /** Closes immediately the connections for which `isOld` holds. */
   readonly drop: (isOld: (client: ServerClient) => boolean) => void
   /** Stores the history for the next process. */
   readonly keep: () => Promise<void>
   readonly log: (line: Line) => void
-  /** Notes for people, on stderr. */
+  /** Prints a notice on stderr. */
   readonly say: (text: string) => void
   /** Monotonic. */
   readonly nowMs: () => number
 }
 
 export interface ServerWatch {
-  /** One check, if it is time for one. Rejects where there is no server, which the pools notice as well. */
+  /** Checks once if a check is due. Rejects without a server, which the pools notice too. */
   check(): Promise<void>
-  /** A check that is running counts as over: it may wait long for the server. */
+  /** Abandons a running check, which may wait long for the server. */
   stop(): void
-  /** Attached standbys that commits may wait for; NaN: not known for FRESH_MS. */
+  /** Attached synchronous standbys; NaN if unknown for FRESH_MS. */
   readonly syncStandbys: number
 }
 
-/** For each statement of a check, once its connection is made. */
+/** Of each statement of a check. */
 const STATEMENT_TIMEOUT_MS = 1_000
-/** How long a result counts. */
+/** How long a result is valid. */
 const FRESH_MS = 30_000
-/** Of the time, for connecting: to a server with a twentieth of a core a login every 3 s is a load. */
+/** Largest share of time spent connecting: for a server with a twentieth of a core a login every 3 s is a load. */
 const CONNECT_SHARE = 0.05
-/** Longest pause for this reason. */
+/** Longest pause because of CONNECT_SHARE. */
 const MAX_PAUSE_MS = 20_000
 /** No such function, or not for this role. */
 const REVOKED = /^(42|0A)/
@@ -59,9 +59,9 @@ const STANDBYS = /* sql */ `
 interface Standbys {
   readonly names: string
   readonly senders: number
-  /** Of the senders whose state the role may read. */
+  /** Senders whose state the role may read. */
   readonly attached: number
-  /** The role may read the state of all; others only see how many there are. */
+  /** The role may read the state of all senders; otherwise it only sees their number. */
   readonly mayRead: boolean
   readonly role: string
 }
@@ -70,7 +70,7 @@ export function createServerWatch(deps: ServerWatchDeps): ServerWatch {
   const { dialer, history, log, say, nowMs } = deps
   let attached = Number.NaN
   let attachedAtMs = Number.NEGATIVE_INFINITY
-  /** As last set while this process ran: a cluster manager that gives up on standbys empties the setting. */
+  /** The last non-empty setting: a cluster manager that gives up on standbys empties it. */
   let names = ''
   let missingSinceMs: number | undefined
   let isNoted = false
@@ -131,7 +131,7 @@ export function createServerWatch(deps: ServerWatchDeps): ServerWatch {
         await dialer.hangUp(client)
       }
     } catch (error) {
-      // After a reload the setting holds for the open connections as well.
+      // After a reload the setting applies to open connections too.
       if (error instanceof SessionError) deps.drop(() => true)
       throw error
     }
@@ -150,7 +150,7 @@ export function createServerWatch(deps: ServerWatchDeps): ServerWatch {
   }
 }
 
-/** It leads to a former primary, or to a server that has lost something while `fresh` leads to a better one. */
+/** The connection leads to a former primary, or to a server that lost data while `fresh` leads to a better one. */
 function isOutdated({ position, rewound }: ServerClient, fresh: ServerClient): boolean {
   if (position === undefined || fresh.position === undefined) return false
   const { systemId, timeline } = fresh.position
@@ -166,7 +166,7 @@ async function standbysOf(client: pg.ClientBase): Promise<Standbys> {
   return standbys
 }
 
-/** False where the role may not call the function: then no position is ever confirmed. */
+/** False if the role may not call the function; then no position is ever confirmed. */
 async function isAcknowledged(client: ServerClient): Promise<boolean> {
   try {
     await client.query(within(WRITE_NOTHING.text))

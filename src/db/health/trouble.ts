@@ -1,8 +1,8 @@
-/** Why there is no database, as a code: for /readyz, which anybody may ask, and for machines. The text is for the log. */
+/** Codes for why there is no database, for /readyz (which is public) and for machines. The texts are for the log. */
 import { errorCode } from '../../lib/error-text.ts'
 import { OwnWaitError, sqlstate } from '../postgres/sqlstate.ts'
 
-/** Each in words that name neither host nor user. */
+/** The texts contain no host and no user. */
 export const TROUBLES = {
   password_refused: 'it refuses the password, or wants one that DATABASE_URL does not have',
   not_allowed:
@@ -26,7 +26,7 @@ export const TROUBLES = {
 
 export type Trouble = keyof typeof TROUBLES
 
-/** Of one call alone: the database is there, and serves others. */
+/** Trouble of one call; the database serves others. */
 export const CALL_TROUBLES = {
   too_slow: 'it took longer than a statement may',
   locked: 'it waited too long for a row or a table that another transaction holds',
@@ -77,7 +77,7 @@ const BY_CODE: Readonly<Record<string, Trouble>> = {
   EPIPE: 'lost',
 }
 
-/** Of pg, pg-pool and OpenSSL, which have no code of ours, or too many. */
+/** For errors of pg, pg-pool and OpenSSL whose code is missing or ambiguous. */
 const BY_TEXT: readonly (readonly [RegExp, Trouble])[] = [
   [/password must be/i, 'password_refused'],
   [/SSL|TLS|certificate|CERT/, 'tls_failed'],
@@ -86,13 +86,12 @@ const BY_TEXT: readonly (readonly [RegExp, Trouble])[] = [
 ]
 const CAUSES_READ = 5
 
-/** Of a call that failed. */
 export function callTroubleOf(error: unknown): CallTrouble {
   const isWait = causesOf(error).some((each) => each instanceof OwnWaitError)
   return isWait ? 'no_connection' : (OF_ONE_CALL[sqlstate(error) ?? ''] ?? troubleOf(error))
 }
 
-/** The innermost reason that is known. */
+/** The innermost known cause. */
 export function troubleOf(error: unknown): Trouble {
   const chain = causesOf(error)
   for (const each of chain) {

@@ -1,4 +1,4 @@
-/** A cancel request, over a connection of its own as the protocol wants it: to the same server, with TLS where that one has it. */
+/** Sends a cancel request over a connection of its own, as the protocol requires, with TLS if the original has it. */
 import { once } from 'node:events'
 import { connect, isIP, Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
@@ -7,17 +7,17 @@ import type { ServerClient } from './server-client.ts'
 const CANCEL_CODE = 80_877_102
 const SSL_CODE = 80_877_103
 
-/** A server that is frozen takes none. */
+/** A frozen server accepts none. */
 const CANCEL_MS = 60_000
 
 /**
- * Resolves when the server has taken it, which promises nothing: the statement may have ended, or no longer listen.
- * Never rejects. It goes on when the connection has ended meanwhile, and is not half-closed: PgBouncer before 1.20
- * drops a request whose sender leaves first, and ends itself with all its connections.
+ * Resolves when the server has received the request. That guarantees nothing: the statement may have ended or may
+ * ignore it. Never rejects. Continues after the original connection ends, and does not half-close: PgBouncer before
+ * 1.20 drops a request whose sender leaves first, and exits with all its connections.
  */
 export async function cancelStatement(client: ServerClient): Promise<void> {
   const { backendKey } = client
-  if (backendKey === undefined) return // the login has not come so far
+  if (backendKey === undefined) return // login is incomplete
   const signal = AbortSignal.timeout(CANCEL_MS)
   let socket = reach(client)
   try {
@@ -36,13 +36,13 @@ export async function cancelStatement(client: ServerClient): Promise<void> {
     socket.resume().write(message(CANCEL_CODE, backendKey.processId, backendKey.secretKey))
     await closed
   } catch {
-    // It could not be told: the connection counts until the server closes it.
+    // The request failed: the connection counts until the server closes it.
   } finally {
     socket.destroy()
   }
 }
 
-/** Where the connection itself leads to: of a name with several addresses the same one. */
+/** Connects to the address of the original connection, even if its name has several. */
 function reach(client: ServerClient): Socket {
   if (client.host.startsWith('/')) return connect(`${client.host}/.s.PGSQL.${client.port}`)
   const { stream } = client.connection
@@ -50,7 +50,7 @@ function reach(client: ServerClient): Socket {
   return connect(stream.remotePort ?? client.port, stream.remoteAddress ?? client.host)
 }
 
-/** Its own length, then 32-bit numbers. */
+/** The message's length, then 32-bit numbers. */
 function message(...numbers: readonly number[]): Buffer {
   const all = [4 * (numbers.length + 1), ...numbers]
   const buffer = Buffer.alloc(4 * all.length)

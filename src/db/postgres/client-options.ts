@@ -1,9 +1,9 @@
-/** What each connection of a pool is opened with: its time-outs, on both sides, and its settings. */
+/** The timeouts (on both sides) and settings of each connection of a pool. */
 import type { ConnectOptions } from './connect.ts'
 import type { PoolOptions } from './pool.ts'
 import { PINNED_SETTINGS } from './session-check.ts'
 
-/** What a new connection is asked. */
+/** Of each check on a new connection. */
 const VERIFY_TIMEOUT_MS = 5_000
 const QUERY_TIMEOUT_MS = 1_100
 const LOCK_TIMEOUT_MS = 500
@@ -16,12 +16,12 @@ export function clientOptionsOf(options: PoolOptions): ConnectOptions {
     keepAlive: true,
     application_name: 'fleetloop',
     ...(verifySession && { verify: (client) => verifySession(client, VERIFY_TIMEOUT_MS) }),
-    // Through PgBouncer these come from the role (ALTER ROLE … SET): it refuses start-up parameters.
+    // Through PgBouncer these come from the role (ALTER ROLE … SET), since it rejects start-up parameters.
     ...(isPrepared && {
       statement_timeout: queryTimeoutMs - 200,
       lock_timeout: options.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: 5_000,
-      // To compile a statement takes longer than any of ours runs. Idle connections are the pool's to end.
+      // JIT compilation takes longer than any of our statements. The pool itself ends idle connections.
       options: settingsText({
         ...PINNED_SETTINGS,
         jit: 'off',

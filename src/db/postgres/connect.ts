@@ -1,11 +1,11 @@
 /**
- * The only place that makes a connection to PostgreSQL: which server a URL means is decided here, and nowhere above.
+ * Makes every connection to PostgreSQL and decides which server a URL leads to.
  *
- * Tries the hosts in their order, as libpq does, and the addresses of a name in the order of the lookup. The next try
- * begins when one fails, or when the last one has been silent for STAGGER_MS: a host that is frozen or cut off must not
- * hold up the others, and a slow one must not lose its login. While one of several hosts is silent, those that failed
- * are tried again every AGAIN_MS, since one of them may be promoted meanwhile. The first server that takes writes wins.
- * One that has lost something is only used where no other is found within SPARE_MS.
+ * Tries the hosts in order, as libpq does, and the addresses of a name in the order of the lookup. The next attempt
+ * starts when one fails, or after STAGGER_MS of silence: a frozen host must not delay the others, and a slow one must
+ * not lose its login. While one of several hosts is silent, failed ones are retried every AGAIN_MS, since one may be
+ * promoted meanwhile. The first server that accepts writes wins. One that has lost data is used only if no other is
+ * found within SPARE_MS.
  */
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
@@ -16,15 +16,15 @@ import { ReadOnlyServerError, ServerClient } from './server-client.ts'
 import { SessionError } from './session-check.ts'
 import { connectFailure, isNobodyThere, sqlstate } from './sqlstate.ts'
 
-/** What a connection is asked for besides its URL. */
+/** Options of a connection in addition to its URL. */
 export interface ConnectOptions
   extends Omit<
     pg.ClientConfig,
     'connectionString' | 'host' | 'port' | 'user' | 'password' | 'database' | 'ssl'
   > {
-  /** Takes a standby as well. */
+  /** Accepts a standby too. */
   readonly mayBeReadOnly?: boolean
-  /** Checks each server that takes writes; where it throws, the next one is tried. */
+  /** Checks each server that accepts writes. If it throws, the next one is tried. */
   readonly verify?: (client: ServerClient) => Promise<void>
 }
 
@@ -33,14 +33,14 @@ type Try = (signal: AbortSignal) => Promise<ServerClient>
 /** As in RFC 8305. */
 const STAGGER_MS = 250
 const AGAIN_MS = 1_000
-/** Then reads go on, though the other host is silent. */
+/** Then a server that lost data serves reads, although another host is silent. */
 const SPARE_MS = 2_000
-/** Of one name; further ones are left out. */
+/** Addresses tried per name. */
 const MAX_ADDRESSES = 8
 
 /**
- * One attempt. Resolves with a connection to a server that takes writes, which the caller closes; rejects with an error
- * that sqlstate.ts knows. `signal` ends the attempt: its reason is the error.
+ * Resolves with a connection to a server that accepts writes, which the caller closes. Rejects with an error that
+ * sqlstate.ts classifies. Aborting `signal` ends the attempt with its reason.
  */
 export async function connect(
   servers: readonly ServerConfig[],
@@ -81,7 +81,7 @@ function toAddress(
     signal.addEventListener('abort', giveUp)
     try {
       await client.connect()
-      // What a standby knows may be old, and it takes no writes.
+      // A standby's data may be old, and it accepts no writes.
       if (!mayBeReadOnly && client.isReadOnly) {
         throw new ReadOnlyServerError(client.readOnlyReasons)
       }
@@ -96,14 +96,14 @@ function toAddress(
   }
 }
 
-/** A directory of sockets and an address stand for themselves. */
+/** A socket directory or an IP address is returned as it is. */
 async function addressesOf(host: string, signal: AbortSignal): Promise<readonly string[]> {
   if (host.startsWith('/') || isIP(host) !== 0) return [host]
   const found = await orAborted(lookup(host, { all: true, verbatim: true }), signal)
   return found.slice(0, MAX_ADDRESSES).map(({ address }) => address)
 }
 
-/** A look-up cannot be ended; it is left to itself. */
+/** A DNS lookup cannot be cancelled; it finishes unobserved. */
 async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted()
   let stop = () => {}
@@ -118,7 +118,7 @@ async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   }
 }
 
-/** The first that succeeds; the others are ended. */
+/** Resolves with the first success and ends the others. */
 async function firstOf(tries: readonly Try[], signal: AbortSignal): Promise<ServerClient> {
   signal.throwIfAborted()
   const [only] = tries
@@ -132,7 +132,7 @@ class Race {
   readonly #faults = new Map<Try, unknown>()
   #begun = 0
   #pending = 0
-  /** Its server has lost something. */
+  /** A connection to a server that has lost data. */
   #spare: ServerClient | undefined
   #resolve: (client: ServerClient) => void = () => {}
   #reject: (error: unknown) => void = () => {}
@@ -161,7 +161,7 @@ class Race {
     }
   }
 
-  /** Begins the next one, unless that has begun since. */
+  /** Starts the next attempt, unless it has started already. */
   #begin(number: number): void {
     const next = this.#tries[number]
     if (next === undefined || number !== this.#begun || this.#over.signal.aborted) return
@@ -225,14 +225,14 @@ class Race {
   }
 }
 
-/** With several hosts the message names the one that failed. */
+/** Adds the host to the message if there are several. */
 function named(error: unknown, { host, port }: ServerConfig): unknown {
   if (error instanceof SessionError) return error
   const failure = connectFailure(error)
   return withCode(`${host}:${port}: ${failure.message}`, failure)
 }
 
-/** All their messages, with the code of the one that tells most. */
+/** All messages, with the code of the most telling error. */
 function worstOf(faults: readonly unknown[]): unknown {
   const most = Math.max(...faults.map(weight))
   const worst = faults.find((fault) => weight(fault) === most)
@@ -240,7 +240,7 @@ function worstOf(faults: readonly unknown[]): unknown {
   return withCode([...new Set(faults.map(errorText))].join('; '), worst)
 }
 
-/** A server that takes writes and cannot be relied on, one that lets nobody in, a standby, one that breaks off, none. */
+/** Ranks failures: unusable settings, lost data, a refused login, a standby, a broken connection, no server. */
 function weight(fault: unknown): number {
   if (fault instanceof SessionError) return 5
   const state = sqlstate(connectFailure(fault)) ?? ''

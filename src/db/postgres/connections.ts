@@ -1,6 +1,6 @@
 /**
- * The connections of one pool, and those who wait for one. A connection counts from the moment when it is wanted until
- * the server has closed it: also while it is made, and after it was given up (dialer.ts says for how long at most).
+ * The connections of one pool and the callers that wait for one. A connection counts from the request for it until
+ * the server has closed it, so also while it is being made and after it was abandoned (dialer.ts bounds that).
  */
 import { LinkedList } from '../../lib/linked-list.ts'
 import type { Dialer, DialRequest } from './dialer.ts'
@@ -12,11 +12,11 @@ export interface ConnectionsOptions extends Pick<DialRequest, 'attempt' | 'onSil
   readonly max: number
   /** Longest wait for a connection. */
   readonly waitMs: number
-  /** Whether statements failed lately: those who have a connection may hold it for long. */
+  /** Whether statements failed recently, so that connections may be held for long. */
   readonly isTroubled: () => boolean
   /** An attempt failed. */
   readonly onFailed: (error: unknown) => void
-  /** A connection that was made is lost. */
+  /** An open connection was lost. */
   readonly onLost: (error: unknown) => void
 }
 
@@ -29,18 +29,18 @@ interface Idle {
   readonly timer: NodeJS.Timeout
 }
 
-/** Shorter ones would have nearly every heartbeat of a quiet fleet open a connection, and prepare its statement anew. */
+/** With a shorter timeout nearly every heartbeat of a quiet fleet opens a connection and prepares its statement. */
 const IDLE_TIMEOUT_MS = 300_000
 const LIFETIME_MS = 900_000
-/** A request may wait twice, then for its statement: in all it must be answered within 2 s. */
+/** A request may wait twice and then for its statement; in total it must be answered within 2 s. */
 const TROUBLED_WAIT_MS = 300
 
 export class Connections {
   readonly #options: ConnectionsOptions
   readonly #open = new Set<ServerClient>()
-  /** Of those open; the one used last stands last. */
+  /** A subset of #open, most recently used last. */
   #idle: Idle[] = []
-  /** Of those open: the server has not closed them yet. */
+  /** A subset of #open: closing, but not yet closed by the server. */
   readonly #leaving = new Set<ServerClient>()
   readonly #waiting = new LinkedList<Waiter>()
   #dialing = 0
@@ -54,17 +54,17 @@ export class Connections {
     return this.#waiting.size
   }
 
-  /** At work, being made or given up. */
+  /** In use, being made or abandoned. */
   get inUse(): number {
     return this.#open.size + this.#dialing - this.#idle.length
   }
 
-  /** Whether there is one that may come free. */
+  /** Whether a connection may become free. */
   get isConnected(): boolean {
     return this.#open.size > this.#leaving.size
   }
 
-  /** Rejects with OwnWaitError after the longest wait; with the reason as soon as it is known that none can be made. */
+  /** Rejects with OwnWaitError after the longest wait, or with the error as soon as no connection can be made. */
   take(): Promise<ServerClient> {
     const { waitMs } = this.#options
     if (this.#onEmpty !== undefined) return Promise.reject(closedError())
@@ -94,14 +94,14 @@ export class Connections {
     })
   }
 
-  /** From who took it. `isSound`: it can be used again. */
+  /** `isSound`: it can be reused. */
   giveBack(client: ServerClient, isSound: boolean): void {
     const isOld = performance.now() - client.connectedAtMs >= LIFETIME_MS
     if (isSound && !isOld && this.#onEmpty === undefined) this.#offer(client)
     else this.#hangUp(client)
   }
 
-  /** Closes at once those for which `isOld` holds; their statements fail. */
+  /** Closes immediately the connections for which `isOld` holds; their statements fail. */
   drop(isOld: (client: ServerClient) => boolean): void {
     for (const client of [...this.#open].filter(isOld)) {
       this.#unidle(client)
@@ -111,7 +111,7 @@ export class Connections {
     }
   }
 
-  /** Resolves when those at work have come back and all are closed. */
+  /** Resolves when connections in use have been returned and all are closed. */
   close(): Promise<void> {
     return new Promise((resolve) => {
       this.#onEmpty = resolve
@@ -148,7 +148,6 @@ export class Connections {
     void this.#options.dialer.hangUp(client)
   }
 
-  /** So many more are wanted. */
   #dial(wanted: number): void {
     const free = this.#options.max - this.#open.size
     while (this.#onEmpty === undefined && this.#dialing < Math.min(wanted, free)) {
@@ -166,7 +165,7 @@ export class Connections {
           this.#onEmpty === undefined && (this.#waiting.size > 0 || !this.isConnected),
         silentAfterMs: waitMs,
         onSilent: (error) => {
-          // Who can be served need not know that one more takes its time.
+          // While other connections serve callers, a slow attempt does not matter.
           if (!this.isConnected) onSilent(error)
         },
       })
@@ -207,7 +206,7 @@ export class Connections {
   }
 }
 
-/** As PostgreSQL's connection_does_not_exist. */
+/** PostgreSQL's connection_does_not_exist. */
 function closedError(): Error {
   return Object.assign(new Error('the pool is closed'), { code: '08003' })
 }

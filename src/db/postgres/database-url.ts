@@ -1,8 +1,8 @@
 /**
- * DATABASE_URL: which servers, as whom, and how the way there is protected.
+ * Parses DATABASE_URL: servers, credentials and transport security.
  *
- * `pg` would let the query of a URL override any of our options, ignore a misspelt `sslmode` and fill what is left out
- * from the environment. Here the URL alone decides, and what it cannot mean is refused.
+ * `pg` would let the query override any of our options, ignore a misspelled `sslmode` and take missing parts from the
+ * environment. Here only the URL decides, and anything unknown is refused.
  */
 import { readFileSync } from 'node:fs'
 import { BlockList, isIP } from 'node:net'
@@ -10,17 +10,17 @@ import type { ConnectionOptions } from 'node:tls'
 import type pg from 'pg'
 import { nearest } from '../../lib/nearest.ts'
 
-/** No TLS; TLS with whoever answers; TLS with a server whose certificate a trusted CA issued for this host. */
+/** No TLS; TLS with any server; TLS with a server whose certificate a trusted CA issued for this host. */
 const SSL_MODES = ['disable', 'no-verify', 'verify-full'] as const
 /** Paths of PEM files: the CAs to trust instead of the public ones; a client certificate and its key. */
 const SSL_FILES = ['sslrootcert', 'sslcert', 'sslkey'] as const
 const ATTRS = 'target_session_attrs'
 const KEYS = ['host', 'port', 'user', 'password', 'sslmode', ...SSL_FILES, ATTRS] as const
-/** The service writes, so each of them means the same here: the first host that takes writes. */
+/** All mean the same to a service that writes: the first host that accepts writes. */
 const TARGETS = ['read-write', 'primary', 'any'] as const
-/** libpq's others. */
+/** libpq's other values. */
 const READ_ONLY_TARGETS = /^(read-only|standby|prefer-standby)$/
-/** Hosts of one URL. */
+/** Hosts per URL. */
 const MAX_HOSTS = 8
 const FORM =
   'give postgres://user:password@host:5432/database; percent-encode / ? # @ in the password'
@@ -34,31 +34,31 @@ export type SslFiles = Readonly<Partial<Record<(typeof SSL_FILES)[number], strin
 type Query = Readonly<Partial<Record<(typeof KEYS)[number], string>>>
 
 export interface DatabaseHost {
-  /** A name, an address, or the directory of a unix socket; undefined: localhost. */
+  /** A name, an address or a socket directory; undefined: localhost. */
   readonly host: string | undefined
   /** undefined: 5432. */
   readonly port: number | undefined
 }
 
 export interface DatabaseUrl {
-  /** In the order in which they are tried; one or more. */
+  /** In the order of attempts; at least one. */
   readonly hosts: readonly DatabaseHost[]
-  /** undefined: as the user of the process. */
+  /** undefined: the process's user. */
   readonly user: string | undefined
   readonly password: string | undefined
-  /** undefined: named like the user. */
+  /** undefined: the user's name. */
   readonly database: string | undefined
   /** undefined: disable. */
   readonly sslmode: SslMode | undefined
   readonly sslFiles: SslFiles
 }
 
-/** The message says what is wrong and how to mend it, and holds nothing that may be of the password. */
+/** The message says what is wrong and how to fix it, and contains nothing that may be part of a password. */
 export class DatabaseUrlError extends Error {
   override readonly name = 'DatabaseUrlError'
 }
 
-/** Throws DatabaseUrlError. As in `pg`, host, port, user and password of the query win. */
+/** Throws DatabaseUrlError. As in `pg`, host, port, user and password in the query take precedence. */
 export function parseDatabaseUrl(text: string): DatabaseUrl {
   const { url, authority } = parseUrl(text)
   const query = readQuery(url.searchParams)
@@ -79,7 +79,7 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
   }
 }
 
-/** The hosts of the query, which win. A comma separates them, but a percent-encoded one in a directory is part of its name. */
+/** The hosts in the query. A comma separates them, except a percent-encoded one in a directory. */
 function namedHosts({ search }: URL): readonly string[] | undefined {
   const [, list] = /[?&]host=([^&]*)/.exec(search) ?? []
   return list?.split(',').flatMap((encoded) => {
@@ -88,7 +88,7 @@ function namedHosts({ search }: URL): readonly string[] | undefined {
   })
 }
 
-/** As libpq reads them: a list in the place of a host, or in the query; one port for all, or one for each. */
+/** Like libpq: a list as the URL's host, or in the query; one port for all, or one for each. */
 function readHosts(
   hosts: readonly string[],
   authority: readonly Address[],
@@ -127,17 +127,14 @@ function checkTarget(text: string | undefined): void {
   )
 }
 
-/** Whether nobody on a network can read or alter what is sent: a unix socket or loopback. */
+/** Whether no network is involved: a unix socket or loopback. */
 export function isLocal({ host = 'localhost' }: Pick<DatabaseHost, 'host'>): boolean {
   if (host.startsWith('/') || host.toLowerCase() === 'localhost') return true
   const family = isIP(host)
   return family !== 0 && LOOPBACK.check(host, family === 6 ? 'ipv6' : 'ipv4')
 }
 
-/**
- * What `pg` needs to connect to each host, in their order; nothing that it would look up elsewhere but the user and,
- * without one, the password.
- */
+/** pg's options for each host, in order. `pg` looks up nothing else, except the user and a missing password. */
 export function serversOf(text: string): readonly ServerConfig[] {
   const url = parseDatabaseUrl(text)
   const { user, password, database } = url
@@ -154,7 +151,7 @@ export interface ServerConfig extends pg.ClientConfig {
   readonly ssl: ConnectionOptions | false
 }
 
-/** As libpq does, a unix socket ignores sslmode: there is no TLS on it. */
+/** A unix socket ignores sslmode, as in libpq: it has no TLS. */
 function tlsOf(
   host: string,
   sslmode: SslMode | undefined,
@@ -163,7 +160,7 @@ function tlsOf(
   if (sslmode === undefined || sslmode === 'disable' || host.startsWith('/')) return false
   return {
     rejectUnauthorized: sslmode === 'verify-full',
-    // The certificate must name the host of the URL, whichever of its addresses is tried.
+    // The certificate must name the URL's host, whichever address is used.
     host,
     ...(isIP(host) === 0 && { servername: host }),
     get ca() {
@@ -180,25 +177,25 @@ function tlsOf(
 
 type Reread = () => string
 
-/** Reads the file for each connection, so that a renewed certificate needs no restart; keeps the last one while it cannot. */
+/** Reads the file for each connection, so a renewed certificate needs no restart. Keeps the last content on errors. */
 function reread(path: string | undefined): Reread | undefined {
   if (path === undefined) return undefined
   let last = readFileSync(path, 'utf8')
   return () => {
     try {
       last = readFileSync(path, 'utf8')
-    } catch {} // is being replaced
+    } catch {} // being replaced
     return last
   }
 }
 
-/** What stands for a host and a port before the path; empty where it does not. */
+/** The host and port of an authority; empty if missing. */
 interface Address {
   readonly host: string
   readonly port: string
 }
 
-/** The WHATWG's URL takes one host, and `user@/database` not at all: each host is read for itself, and the rest without. */
+/** URL accepts one host and rejects `user@/database`: each host is parsed separately from the rest. */
 function parseUrl(text: string): { readonly url: URL; readonly authority: readonly Address[] } {
   const [front = '', scheme = '', authority = ''] =
     /^(postgres(?:ql)?:\/\/)([^/?#]*)/.exec(text) ?? []
@@ -206,7 +203,7 @@ function parseUrl(text: string): { readonly url: URL; readonly authority: readon
   const whole = `${scheme}${authority.slice(0, at)}localhost${text.slice(front.length)}`
   if (front === '' || !URL.canParse(whole)) throw new DatabaseUrlError(FORM)
   const url = new URL(whole)
-  // Of a password that is not percent-encoded, the rest is in the path, the query or the fragment.
+  // A password without percent-encoding spills into the path, the query or the fragment.
   const isWhole = !url.pathname.includes('@') && url.hash === ''
   if (!isWhole || ![...url.searchParams.keys()].every((key) => /^\w{1,40}$/.test(key))) {
     throw new DatabaseUrlError(FORM)
@@ -223,12 +220,12 @@ function readAddress(text: string): Address {
   }
   const { hostname, port } = new URL(whole)
   const host = decoded(hostname).replace(/^\[(.*)\]$/, '$1')
-  // Percent-encoded, a comma is of a name; only a directory may have one.
+  // A percent-encoded comma belongs to the name; only a directory may contain one.
   if (host.includes(',') && !host.startsWith('/')) throw new DatabaseUrlError(FORM)
   return { host, port }
 }
 
-/** Refuses what `pg` would ignore or take for an option of its own. */
+/** Refuses parameters that `pg` would ignore or take as its own options. */
 function readQuery(params: URLSearchParams): Query {
   const keys = [...params.keys()]
   const unknown = keys.find((key) => !KEYS.some((known) => known === key))
@@ -266,13 +263,13 @@ function readSslMode(text: string | undefined, files: SslFiles): SslMode | undef
   return mode
 }
 
-/** A % that begins no percent-encoding stands for itself, as in `pg`. */
+/** A % outside of a percent-encoding is kept, as in `pg`. */
 function decoded(text: string): string {
   return text.replace(/(%[0-9a-f]{2})+/gi, (encoded) => {
     try {
       return decodeURIComponent(encoded)
     } catch {
-      return encoded // no UTF-8
+      return encoded // not UTF-8
     }
   })
 }

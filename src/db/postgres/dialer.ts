@@ -1,10 +1,10 @@
 /**
- * Every connection of a process is made by one dialer, so that a server in trouble is never dialed in a storm: to fork
- * and to log in costs it the more, the slower it is. It dials
+ * Makes all connections of a process, so that they never storm a server in trouble: a fork and a login cost a slow
+ * server most. It dials
  *
- *   one by one   from the start, after a failure or a doubt, until nobody wants a connection any more; after a failure
- *                it waits, longer each time, unless nobody was there
- *   in a burst   otherwise, DIALS_AT_ONCE at a time
+ *   one by one   from the start, and after a failure or a suspicion, until nobody waits for a connection; after a failure
+ *                with growing pauses, unless nothing listened
+ *   in bursts    otherwise, DIALS_AT_ONCE at a time
  */
 import { retryDelayMs } from '../../domain/backoff.ts'
 import { limitConcurrency } from '../../lib/semaphore.ts'
@@ -15,9 +15,9 @@ import { isNobodyThere } from './sqlstate.ts'
 export interface DialRequest {
   /** Ends when `signal` aborts. */
   readonly attempt: (signal: AbortSignal) => Promise<ServerClient>
-  /** Asked when its turn has come: false skips it. */
+  /** Called before the attempt; false skips it. */
   readonly isWanted: () => boolean
-  /** The attempt has taken `silentAfterMs` and goes on. */
+  /** The attempt has taken `silentAfterMs` so far and goes on. */
   readonly onSilent: (error: Error) => void
   readonly silentAfterMs: number
 }
@@ -27,15 +27,15 @@ interface Queued extends DialRequest {
   readonly reject: (error: unknown) => void
 }
 
-/** While all is well. */
+/** While the server is healthy. */
 const DIALS_AT_ONCE = 2
-/** An attempt outlives the request that asked for it: what the server has done for it so far is not done in vain. */
+/** An attempt outlives the request that needed it, so that the server's work is not wasted. */
 const ATTEMPT_MS = 10_000
-/** After the first failure; doubled after each further one. */
+/** After the first failure; doubles with each further one. */
 const MIN_BACKOFF_MS = 100
-/** Who asks when the server is back is served (CONNECT_TIMEOUT_MS, pool.ts), and so little costs even a slow server little. */
+/** Short enough to serve a request that arrives when the server is back, cheap enough for a slow server. */
 const MAX_BACKOFF_MS = 400
-/** A statement that was given up may run on for so long until its connection stops counting. */
+/** How long an abandoned connection counts while its statement may still run. */
 const GIVEN_UP_MS = 10_000
 
 export class Dialer {
@@ -45,7 +45,6 @@ export class Dialer {
   readonly #random: () => number
   #isBurst = false
   #isClosed = false
-  /** In a row. */
   #failures = 0
   #nextAtMs = 0
   #timer: NodeJS.Timeout | undefined
@@ -58,7 +57,7 @@ export class Dialer {
     this.#random = random
   }
 
-  /** One attempt, when its turn has come; undefined where it was not wanted any more. */
+  /** Queues one attempt; undefined if it is no longer wanted. */
   dial(call: DialRequest): Promise<ServerClient | undefined> {
     return new Promise((resolve, reject) => {
       this.#queue.push({ ...call, resolve, reject })
@@ -66,15 +65,12 @@ export class Dialer {
     })
   }
 
-  /** A connection was lost, or does not answer: the server may be in trouble. */
+  /** A connection was lost or is silent: the server may be in trouble. */
   suspectTrouble(): void {
     this.#isBurst = false
   }
 
-  /**
-   * Ends a connection; where it is stuck, asks the server to cancel its statement first. Resolves when the
-   * server has closed it, or after GIVEN_UP_MS.
-   */
+  /** Ends a connection, after a cancel request for an abandoned statement. Resolves once closed, or after GIVEN_UP_MS. */
   async hangUp(client: ServerClient): Promise<void> {
     const { stream } = client.connection
     if (stream.destroyed) return
@@ -82,10 +78,10 @@ export class Dialer {
     const timer = setTimeout(() => stream.destroy(), GIVEN_UP_MS)
     this.givenUp += 1
     try {
-      // One at a time as well: a server that is frozen would get them all at once.
+      // One at a time: a frozen server would get them all at once when it wakes.
       if (client.isAbandoned)
         await Promise.race([this.#cancelInTurn(() => this.#cancel(client)), closed])
-      client.connection.end() // client.end() would not wait for the server
+      client.connection.end() // client.end() does not wait for the server
       await closed
     } finally {
       this.givenUp -= 1
@@ -99,7 +95,7 @@ export class Dialer {
     await cancelStatement(client)
   }
 
-  /** Attempts end, further ones fail. */
+  /** Aborts all attempts; new ones fail. */
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
@@ -151,14 +147,14 @@ export class Dialer {
   }
 }
 
-/** After this many failures in a row, the last of which is `error`. */
+/** After `failures` in a row, the last of which is `error`. */
 export function backoffMs(error: unknown, failures: number, random: () => number): number {
   if (isNobodyThere(error)) return 0
   const [baseMs, maxMs] = [MIN_BACKOFF_MS, MAX_BACKOFF_MS]
   return retryDelayMs({ failures, baseMs, maxMs, retryAfterMs: null, random })
 }
 
-/** As PostgreSQL's sqlclient_unable_to_establish_sqlconnection. */
+/** PostgreSQL's sqlclient_unable_to_establish_sqlconnection. */
 function silentError(ms: number): Error {
   const error = new Error(`no connection: it has been silent for ${ms} ms, or is cut off`)
   return Object.assign(error, { code: '08001' })

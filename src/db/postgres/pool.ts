@@ -1,6 +1,6 @@
 /**
- * The way to PostgreSQL: a bounded pool that never hangs, never crashes the process and never hands
- * out a poisoned connection. Its time-outs answer measured traps of `pg`.
+ * A bounded pool of PostgreSQL connections. It never hangs, never crashes the process and never hands out a broken
+ * connection. Its timeouts work around measured flaws of `pg`.
  */
 import type pg from 'pg'
 import { AppError } from '../../domain/errors.ts'
@@ -25,14 +25,14 @@ import {
   UnreplicatedError,
 } from './sqlstate.ts'
 
-/** One statement. `name` makes it a prepared statement (unless DATABASE_PREPARED=false) and labels its errors. */
+/** One statement. `name` prepares it (unless DATABASE_PREPARED=false) and labels its errors. */
 export interface Query {
   readonly name: string
   readonly text: string
   readonly values?: readonly unknown[]
-  /** Whenever it succeeds it has written, though it is a `select`. */
+  /** Every success is a write, although the text is a `select`. */
   readonly isWrite?: true
-  /** Finding nothing proves a credential bad, so it is refused where something was lost, as writes are. */
+  /** An empty result proves a credential bad, so a server that lost data refuses it, as it does writes. */
   readonly provesUnknown?: true
 }
 
@@ -42,7 +42,7 @@ export interface Result<Row> {
 }
 
 export interface Queryable {
-  /** Throws AppError `db_unavailable` or `overloaded` where the database is away, slow or full; else pg's own error. */
+  /** Throws AppError `db_unavailable` or `overloaded` if the database is away, slow or full; otherwise pg's own error. */
   query<Row extends object>(query: Query): Promise<Result<Row>>
 }
 
@@ -53,30 +53,30 @@ export interface Database extends Queryable {
 
 export interface PoolOptions {
   readonly url: string
-  /** Default: one of its own. Pools of one process share theirs. */
+  /** Default: its own. The pools of a process share one. */
   readonly dialer?: Dialer
   readonly maxConnections: number
   readonly isPrepared: boolean
-  /** Statements longer than this are given up, on both sides of the connection. Default QUERY_TIMEOUT_MS. */
+  /** Longest statement, enforced on both sides of the connection. Default QUERY_TIMEOUT_MS. */
   readonly queryTimeoutMs?: number
   /** Longest wait for a connection. Default CONNECT_TIMEOUT_MS. */
   readonly connectTimeoutMs?: number
-  /** Longest wait for a row or a table. Default LOCK_TIMEOUT_MS. */
+  /** Longest wait for a row or table lock. Default LOCK_TIMEOUT_MS. */
   readonly lockTimeoutMs?: number
-  /** Server settings of each connection, such as plan_cache_mode, besides those that all have. */
+  /** Additional server settings of each connection, such as plan_cache_mode. */
   readonly serverSettings?: Readonly<Record<string, string>>
-  /** Asks each new connection whether it can be relied on. */
+  /** Verifies each new connection before use. */
   readonly verifySession?: VerifySession
   readonly failpoint?: AtFailpoint | undefined
-  /** Told of every success, and of every failure for want of a database. */
+  /** Receives every success and every failure for lack of a database. */
   readonly onOutcome?: (outcome: Outcome) => void
 }
 
-/** Longest wait for a connection. Together with a query it stays below 2 s. An attempt to make one goes on (dialer.ts). */
+/** Longest wait for a connection. With a query it stays below 2 s. The connection attempt itself goes on (dialer.ts). */
 const CONNECT_TIMEOUT_MS = 800
-/** Callers that may wait for a connection; one more is refused at once. */
+/** Callers that may wait for a connection; the next one is refused at once. */
 const MAX_WAITING = 500
-/** A failure keeps waits for a connection short for so long. */
+/** How long waits for a connection stay short after a failure. */
 const TROUBLED_MS = 2_000
 
 export class Pool implements Database {
@@ -87,14 +87,14 @@ export class Pool implements Database {
   #refused = 0
   readonly #failpoint: AtFailpoint | undefined
   #respondedAtMs = Number.NEGATIVE_INFINITY
-  /** When the database was last found to be away. */
+  /** When the database was last away. */
   #failedAtMs = Number.NEGATIVE_INFINITY
-  /** From then on a failure says nothing about the database. */
+  /** Failures after that say nothing about the database. */
   #isClosed = false
   readonly #onOutcome: (outcome: Outcome) => void
-  /** Makes a connection like those of the pool that does not belong to it. */
+  /** Makes a connection like the pool's own, outside of the pool. */
   readonly attempt: DialRequest['attempt']
-  /** A statement got no response there: the next attempt tries it last, for its standby may have been promoted. */
+  /** The server of a statement without response: the next attempt tries it last, since its standby may be promoted. */
   #silent: ServerConfig | undefined
 
   constructor(options: PoolOptions) {
@@ -126,7 +126,7 @@ export class Pool implements Database {
     })
   }
 
-  /** Those being made, and those given up that the server has not closed yet, among them. */
+  /** Includes connections being made, and abandoned ones that the server has not closed yet. */
   get connectionsInUse(): number {
     return this.#connections.inUse
   }
@@ -135,12 +135,12 @@ export class Pool implements Database {
     return this.#connections.waiting
   }
 
-  /** Callers that got no connection, since too many waited or their wait was too long. */
+  /** Callers that got no connection: too many waited, or they waited too long. */
   get refused(): number {
     return this.#refused
   }
 
-  /** Since the last answer to a statement, be it an error of its own (a lock, a time-out there); Infinity before the first. */
+  /** Since the last response to a statement, even an error (a lock, a timeout on the server); Infinity before the first. */
   get msSinceResponse(): number {
     return performance.now() - this.#respondedAtMs
   }
@@ -166,24 +166,24 @@ export class Pool implements Database {
           },
         })
         this.#failpoint?.('before_commit')
-        // A failed transaction answers COMMIT with ROLLBACK and no error.
+        // COMMIT of a failed transaction returns ROLLBACK and no error.
         const { command } = await run('commit', hasWritten)
         if (command !== 'COMMIT') throw new Error(`the transaction ended in ${command}`)
         return value
       } catch (error) {
-        // On a connection that is lost or stuck a rollback would only wait once more.
+        // On a lost or hanging connection a rollback would only wait again.
         if (!isUnavailable(error) || leavesSessionSound(error)) await client.query('rollback')
         throw error
       }
     })
   }
 
-  /** Closes at once the connections for which `isOld` holds; their statements fail. */
+  /** Closes immediately the connections for which `isOld` holds; their statements fail. */
   drop(isOld: (client: ServerClient) => boolean): void {
     this.#connections.drop(isOld)
   }
 
-  /** Waits for clients in use for at most `deadlineMs`, then leaves them to the end of the process. */
+  /** Waits at most `deadlineMs` for clients in use, then abandons them. */
   async close(deadlineMs: number): Promise<void> {
     this.#isClosed = true
     const closed = this.#connections.close()
@@ -191,7 +191,7 @@ export class Pool implements Database {
     await waitAtMost(closed, deadlineMs)
   }
 
-  /** `isAlone`: in a transaction of its own. */
+  /** `isAlone`: the statement is its own transaction. */
   #run<Row extends object>(
     client: ServerClient,
     query: Query,
@@ -243,7 +243,7 @@ export class Pool implements Database {
     this.#onOutcome({ kind: 'failed', what, error, isWrite })
   }
 
-  /** A wait for our own connections says nothing new of the database: those who hold them, or open them, do. */
+  /** Waiting for our own connections says nothing new about the database; the calls that hold or open them do. */
   async #take(what: string): Promise<ServerClient> {
     try {
       return await this.#connections.take()
@@ -269,8 +269,8 @@ export class Pool implements Database {
       this.#connections.giveBack(client, !client.isReadOnly)
       return value
     } catch (error) {
-      if (isGivenUp(error)) client.isAbandoned = true // by a rollback, too
-      // A mere 23505 must not cost a connection.
+      if (isGivenUp(error)) client.isAbandoned = true // even by a rollback
+      // An error such as 23505 must not cost a connection.
       const isSound = error instanceof AppError || leavesSessionSound(error)
       this.#connections.giveBack(client, isSound && !client.isAbandoned)
       if (!isUnavailable(error)) throw error

@@ -1,6 +1,6 @@
 /**
- * A connection that knows whether its server takes writes: PostgreSQL (from 14) reports that at the beginning and when
- * it changes, without being asked. PgBouncer may keep it to itself; then the first write that fails (25006) tells.
+ * A connection that knows whether its server accepts writes. PostgreSQL 14 and later reports that at login and after
+ * each change. PgBouncer may swallow it; then the first failed write (25006) shows it.
  */
 import type { ConnectionOptions } from 'node:tls'
 import pg from 'pg'
@@ -10,7 +10,7 @@ const STANDBY = 'in_hot_standby'
 const READ_ONLY = 'default_transaction_read_only'
 type ReadOnlyReason = typeof STANDBY | typeof READ_ONLY
 
-/** As PostgreSQL's own for a write: read_only_sql_transaction. */
+/** PostgreSQL's read_only_sql_transaction. */
 export class ReadOnlyServerError extends Error {
   override readonly name = 'ReadOnlyServerError'
   readonly code = '25006'
@@ -21,47 +21,47 @@ export class ReadOnlyServerError extends Error {
   }
 }
 
-/** Where a server that takes writes is. */
+/** The position of a primary in its log. */
 export interface Position {
-  /** Of the cluster: made by initdb, the same on its standbys. Decimal. */
+  /** Identifies the cluster: created by initdb, the same on its standbys. Decimal. */
   readonly systemId: string
   readonly timeline: number
-  /** What is on disk of the log, as pg_lsn shows it, such as `16/B374D848`. */
+  /** The flushed end of the log, as pg_lsn prints it, such as `16/B374D848`. */
   readonly lsn: string
 }
 
 /**
- * A write for a server that has lost something. Class 08, a subclass of our own: there is no database to write to. It was
- * never sent, so the connection is sound.
+ * Refuses a write to a server that has lost data. Class 08 (no database to write to) with a subclass of our own. The
+ * statement was not sent, so the connection is still usable.
  */
 export class RewoundError extends Error {
   override readonly name = 'RewoundError'
   readonly code = '08R00'
 }
 
-/** What a cancel request must show. */
+/** Authorizes a cancel request. */
 export interface BackendKey {
   readonly processId: number
   readonly secretKey: number
 }
 
 export class ServerClient extends pg.Client {
-  /** When it was first ready for a query, by performance.now(). */
+  /** When it was first ready for a query, in performance.now() time. */
   connectedAtMs = 0
   readonly readOnlyReasons = new Set<ReadOnlyReason>()
-  /** undefined until the login is through. */
+  /** undefined until login completes. */
   backendKey: BackendKey | undefined
-  /** It broke or was closed. */
+  /** The connection broke or was closed. */
   isLost = false
-  /** A statement of it was given up, and may still run on the server. */
+  /** A statement was abandoned and may still run on the server. */
   isAbandoned = false
-  /** Its wait for a standby was cancelled: what it committed may be lost with this server. */
+  /** A wait for a standby was cancelled: the commit may be lost with this server. */
   isUnreplicated = false
-  /** Of its server, when the connection was made; undefined where that does not tell. */
+  /** The server's position at login; undefined if the server does not reveal it. */
   position: Position | undefined
-  /** What its server has lost, in a sentence: then it gets no writes. Set once, when the connection was made. */
+  /** Describes what the server has lost; such a server gets no writes. Set once, at login. */
   rewound: string | undefined
-  /** The host of DATABASE_URL that it belongs to. */
+  /** The host of DATABASE_URL. */
   readonly server: ServerConfig
   /** undefined: without TLS. */
   readonly tls: ConnectionOptions | undefined
@@ -88,7 +88,7 @@ export class ServerClient extends pg.Client {
     const lost = () => {
       this.isLost = true
     }
-    // pg emits it between two statements as well, and without a listener it would end the process.
+    // pg also emits 'error' between statements; without a listener it would end the process.
     this.on('error', lost).on('end', lost)
   }
 

@@ -1,57 +1,54 @@
 /**
- * What a session must be like for our statements to mean what they say, and for what it acknowledges to last.
+ * Checks the session settings that our statements and the durability of their commits depend on.
  *
- * A role, a database or a server may set each of these to something else (`alter database … set datestyle`). Every
- * connection pins what it may (`pinned`), and is asked once for the rest, also after a failover or a change meanwhile.
+ * A role, database or server may change any of them (`alter database … set datestyle`). Each connection pins those
+ * that it may set (`pinned`) and checks the rest once, also after a failover or a change meanwhile.
  */
 import type pg from 'pg'
 import { ReadOnlyServerError, type ServerClient } from './server-client.ts'
 
 interface RequiredSetting {
   readonly name: string
-  /** As the server shows it. */
+  /** As the server prints it. */
   readonly value: string
-  /**
-   * `pinned`: anybody may set it, in every release from 14 on, so each connection does. `superuser`: nobody else may.
-   * `safety`: ALLOW_UNSAFE_DATABASE lets it pass.
-   */
+  /** `pinned`: each connection sets it. `superuser`: only one may. `safety`: ALLOW_UNSAFE_DATABASE skips it. */
   readonly kind?: 'pinned' | 'superuser' | 'safety'
-  /** What else will do, where it is not pinned. */
+  /** Other accepted values, if it is not pinned. */
   readonly accepts?: RegExp
-  /** What to do where `alter role` is no help. */
+  /** How to fix it, if `alter role` does not help. */
   readonly cure?: string
 }
 
-/** The encoding of a database cannot be changed; a dump carries the rows over. */
+/** A database's encoding cannot be changed; a dump moves the rows. */
 const NEW_DATABASE =
   "create another one (create database … encoding 'UTF8' locale 'C' template template0), and move the data with pg_dump and pg_restore"
 
 // biome-ignore format: one row a setting
 const REQUIRED_SETTINGS: readonly RequiredSetting[] = [
   { name: 'server_encoding', value: 'UTF8', cure: NEW_DATABASE },
-  { name: 'client_encoding', value: 'UTF8' }, // pg asks for it
-  // How values are written and read.
+  { name: 'client_encoding', value: 'UTF8' }, // pg requests it
+  // Text forms of values.
   { name: 'datestyle', value: 'ISO, MDY', kind: 'pinned', accepts: /^ISO/ },
   { name: 'intervalstyle', value: 'postgres', kind: 'pinned' },
-  // Every time that we send or read carries its zone.
+  // Every timestamp that we send or read carries its zone.
   { name: 'timezone', value: 'UTC', kind: 'pinned', accepts: /./ },
   { name: 'bytea_output', value: 'hex', kind: 'pinned' },
   { name: 'extra_float_digits', value: '1', kind: 'pinned', accepts: /^[1-3]$/ },
   { name: 'standard_conforming_strings', value: 'on', kind: 'pinned' },
   { name: 'array_nulls', value: 'on', kind: 'pinned' },
   { name: 'transform_null_equals', value: 'off', kind: 'pinned' },
-  // What a statement sees, locks and leaves behind.
+  // Isolation, locks and storage.
   { name: 'default_transaction_isolation', value: 'read committed', kind: 'pinned' },
   { name: 'default_transaction_deferrable', value: 'off', kind: 'pinned' },
   { name: 'row_security', value: 'on', kind: 'pinned' },
   { name: 'default_table_access_method', value: 'heap', kind: 'pinned' },
   { name: 'exit_on_error', value: 'off', kind: 'pinned' },
-  // From 17 on, so that no start-up option may name it. A build of 200 MiB and a migration take their time.
+  // Exists from 17 on, so it cannot be a start-up option. A build of 200 MiB and a migration need their time.
   { name: 'transaction_timeout', value: '0' },
   { name: 'session_replication_role', value: 'origin', kind: 'superuser' },
   { name: 'zero_damaged_pages', value: 'off', kind: 'superuser' },
   { name: 'ignore_checksum_failure', value: 'off', kind: 'superuser' },
-  // What is acknowledged is on disk, or (more than we ask for) on that of a standby as well.
+  // Acknowledged data is on disk, or also on a standby's.
   { name: 'fsync', value: 'on', kind: 'safety', cure: 'alter system set fsync = on, and reload the server' },
   { name: 'full_page_writes', value: 'on', kind: 'safety', cure: 'alter system set full_page_writes = on, and reload the server' },
   { name: 'synchronous_commit', value: 'on', kind: 'safety', accepts: /^remote_(write|apply)$/ },
@@ -59,12 +56,12 @@ const REQUIRED_SETTINGS: readonly RequiredSetting[] = [
 
 const MIN_VERSION = 140_000
 
-/** For every connection that may have start-up options. */
+/** For connections that may have start-up options. */
 export const PINNED_SETTINGS: Readonly<Record<string, string>> = Object.fromEntries(
   REQUIRED_SETTINGS.filter(({ kind }) => kind === 'pinned').map(({ name, value }) => [name, value]),
 )
 
-/** The same for one transaction, whatever stands before the server. */
+/** The same for one transaction, even through a pooler. */
 export const PIN_LOCALLY = Object.entries(PINNED_SETTINGS)
   .map(([name, value]) => `set local ${name} = '${value}'`)
   .join('; ')
@@ -72,7 +69,7 @@ export const PIN_LOCALLY = Object.entries(PINNED_SETTINGS)
 const SETTINGS = REQUIRED_SETTINGS.map(
   ({ name }) => `'${name}', pg_catalog.current_setting('${name}', true)`,
 )
-/** Qualified, for search_path itself is in question. Without parameters it is one round trip. */
+/** Qualified because search_path itself is in question. Without parameters it takes one round trip. */
 const SESSION_FACTS = /* sql */ `
   select pg_catalog.pg_is_in_recovery() as "isStandby",
     pg_catalog.current_setting('transaction_read_only') as "readOnly",
@@ -88,31 +85,31 @@ export interface SessionFacts {
   readonly isStandby: boolean
   /** `on` or `off`. */
   readonly readOnly: string
-  /** Quoted where it must be. */
+  /** Quoted if needed. */
   readonly role: string
   readonly database: string
   /** Such as 180004. */
   readonly version: number
   readonly searchPath: string
-  /** Where tables are made; null: nowhere. */
+  /** Where tables are created; null: nowhere. */
   readonly schema: string | null
-  /** Where names are looked up first. */
+  /** Where names are resolved first. */
   readonly firstSchema: string | null
-  /** By name; null where the server has no such setting. */
+  /** By name; null if the server lacks the setting. */
   readonly settings: Readonly<Record<string, string | null>>
 }
 
 export interface SessionRules {
   readonly isUnsafeAllowed: boolean
-  /** False where the pinned settings are set later, within each transaction. */
+  /** False if the pinned settings are set later, within each transaction. */
   readonly arePinsChecked: boolean
 }
 
-/** This session must not be used. Class 08: there is no connection. */
+/** The session must not be used. Class 08: no connection. */
 export class SessionError extends Error {
   override readonly name = 'SessionError'
   readonly code = '08004'
-  /** A sentence each: the setting, its value, what to do. */
+  /** One sentence each: the setting, its value, what to do. */
   readonly faults: readonly string[]
 
   constructor(faults: readonly string[]) {
@@ -121,10 +118,7 @@ export class SessionError extends Error {
   }
 }
 
-/**
- * Asks `client` once; takes `timeoutMs` at most. Throws ReadOnlyServerError: a direct connection has said so before, one
- * through a pooler has not.
- */
+/** Queries `client` once, within `timeoutMs`. Throws ReadOnlyServerError, which a pooled connection learns only here. */
 export async function readSession(client: pg.ClientBase, timeoutMs: number): Promise<SessionFacts> {
   const asked: pg.QueryConfig & pg.ClientConfig = { text: SESSION_FACTS, query_timeout: timeoutMs }
   const { rows } = await client.query<SessionFacts>(asked)
@@ -137,7 +131,7 @@ export async function readSession(client: pg.ClientBase, timeoutMs: number): Pro
   return facts
 }
 
-/** A sentence each; empty where all is well. */
+/** One sentence each; empty if there is no fault. */
 export function sessionFaults(facts: SessionFacts, rules: SessionRules): readonly string[] {
   const { version, settings } = facts
   if (version < MIN_VERSION) {
@@ -159,7 +153,7 @@ function settingFault(
   if (kind === 'safety' && rules.isUnsafeAllowed) return undefined
   if (kind === 'pinned' && !rules.arePinsChecked) return undefined
   if (found === null || found === undefined || found === value || accepts?.test(found)) return
-  // Of all the places that can set it for a session this one counts most.
+  // Of all ways to set it for a session, this one takes precedence.
   const own = `alter role ${role} in database ${database} set ${name} = '${value}'`
   const who = kind === 'superuser' ? ' (as a superuser)' : ''
   const risk =
@@ -182,13 +176,10 @@ function shown(text: string): string {
   return JSON.stringify(text)
 }
 
-/** Asks a new connection within `timeoutMs`; throws SessionError or ReadOnlyServerError. */
+/** Checks a new connection within `timeoutMs`; throws SessionError or ReadOnlyServerError. */
 export type VerifySession = (client: ServerClient, timeoutMs: number) => Promise<void>
 
-/**
- * One for all connections of a process: each must find its tables where the first one did. In another schema there are
- * others, or none.
- */
+/** Shared by all connections of a process: each must use the first one's schema, since others have other tables. */
 export function sessionVerifier(rules: SessionRules): VerifySession {
   let schema: string | null = null
   return async (client, timeoutMs) => {

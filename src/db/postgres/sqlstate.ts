@@ -1,15 +1,15 @@
-/** What an error of PostgreSQL or of the way to it means to us. Classes: PostgreSQL manual, appendix A. */
+/** Classifies errors of PostgreSQL and of the connection to it. Classes: PostgreSQL manual, appendix A. */
 
 import { AppError } from '../../domain/errors.ts'
 import { errorCode, errorText } from '../../lib/error-text.ts'
 
-/** The five characters of PostgreSQL's own error, a digit among them (EPIPE is none); undefined for network, time-out, ours. */
+/** PostgreSQL's error code, which contains a digit (unlike EPIPE); undefined for network errors, timeouts and our own. */
 export function sqlstate(error: unknown): string | undefined {
   const code = errorCode(error)
   return code !== undefined && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined
 }
 
-/** Our connections were all taken, and none came free in time. */
+/** All our connections were in use, and none became free in time. */
 export class OwnWaitError extends Error {
   override readonly name = 'OwnWaitError'
 
@@ -18,7 +18,7 @@ export class OwnWaitError extends Error {
   }
 }
 
-/** A commit that somebody cancelled while it waited for a standby: durable here, perhaps nowhere else, so not acknowledged. */
+/** A commit cancelled while it waited for a standby: durable here, perhaps nowhere else, so not acknowledged. */
 export class UnreplicatedError extends Error {
   override readonly name = 'UnreplicatedError'
   readonly code = '08007' // transaction_resolution_unknown
@@ -28,31 +28,31 @@ export class UnreplicatedError extends Error {
   }
 }
 
-/** pg's word for a statement that took longer than its query_timeout: it may still run on the server. */
+/** pg's error for a statement over its query_timeout; it may still run on the server. */
 export function isGivenUp(error: unknown): boolean {
   return error instanceof Error && error.message === 'Query read timeout'
 }
 
-/** There was no connection to begin with: none came free or was made in time, or the server takes no more. */
+/** There was no connection: none was free or made in time, or the server accepts no more. */
 export function isNotConnected(error: unknown): boolean {
   return error instanceof OwnWaitError || /^(08001|53300)$/.test(sqlstate(error) ?? '')
 }
 
-/** Such an attempt to connect costs no server anything. */
+/** A failed attempt that costs no server anything. */
 export function isNobodyThere(error: unknown): boolean {
   return /^(ECONNREFUSED|ENOENT)$/.test(errorCode(error) ?? '')
 }
 
-/** Messages of pg 8.x that carry no code. */
+/** Messages of pg 8.x without a code. */
 const LOST_CONNECTION =
   /Query read timeout|Connection terminated|Client has encountered a connection error|Client was closed and is not queryable|connection is insecure/
 
-/** And this one, of a SCRAM exchange. */
+/** The same, from a SCRAM exchange. */
 const NO_PASSWORD = /client password must be/
 
 /**
- * Why a connection could not be made. Whatever it is (DNS, TLS, silence, no PostgreSQL at all), there is no database:
- * what pg gives no SQLSTATE becomes sqlclient_unable_to_establish_sqlconnection.
+ * Normalizes a failed connection attempt. Whatever the cause (DNS, TLS, silence, no PostgreSQL), an error without an
+ * SQLSTATE becomes sqlclient_unable_to_establish_sqlconnection.
  */
 export function connectFailure(error: unknown): Error {
   if (error instanceof Error && isUnavailable(error)) return error
@@ -61,13 +61,13 @@ export function connectFailure(error: unknown): Error {
   return Object.assign(new Error(message, { cause: error }), { code: '08001' })
 }
 
-/** It waited too long for a lock or for its own end, or lost a deadlock. */
+/** The statement waited too long, ran too long, or lost a deadlock. */
 // biome-ignore format: one list
 const OF_ONE_STATEMENT: ReadonlySet<string> = new Set(['55P03', '57014', '40001', '40P01', '25P03', '25P04'])
-/** Classes 28, 3D and 55000: it lets nobody in (password, no such database, allow_connections=false). 25006: it only reads. */
+/** Classes 28, 3D and 55000: no login (password, no such database, allow_connections=false). 25006: read-only. */
 const AWAY = /^(08|28|3D|53|57P|58)|^(25006|55000)$/
 
-/** The database is away, starting, stopping, full, read-only or too slow: our trouble, worth a retry, 503. */
+/** The database is away, starting, stopping, full, read-only or too slow: worth a retry, 503. */
 export function isUnavailable(error: unknown): boolean {
   const state = sqlstate(error)
   if (state !== undefined) return AWAY.test(state) || OF_ONE_STATEMENT.has(state)
@@ -76,37 +76,37 @@ export function isUnavailable(error: unknown): boolean {
   return error instanceof Error && LOST_CONNECTION.test(error.message)
 }
 
-/** As isUnavailable, but for one statement that waited too long for a lock or lost a deadlock: the database is there. */
+/** isUnavailable, except for one statement that waited too long or lost a deadlock: then the database is there. */
 export function isAway(error: unknown): boolean {
   const state = sqlstate(error) ?? ''
   return isUnavailable(error) && !OF_ONE_STATEMENT.has(state)
 }
 
-/** Others may succeed while it lasts: a full disk, no more connections, nobody new let in, no writes. */
+/** Other statements may succeed meanwhile: full disk, too many connections, no new logins, no writes. */
 export function isPartial(error: unknown): boolean {
   return /^(25|28|3D|53|55|58)/.test(sqlstate(error) ?? '')
 }
 
-/** What a failed group of rows is worth: again as it is, in halves until the bad row stands alone, or not now. */
+/** How to treat a failed group of rows: retry as it is, bisect to isolate the bad row, or give up for now. */
 export function groupFailureKind(error: unknown): 'retry' | 'poison' | 'unavailable' {
   const cause = error instanceof AppError ? error.cause : error
   const state = sqlstate(cause) ?? ''
   if (state === '40001' || state === '40P01' || isPartitionNew(cause)) return 'retry'
-  // heartbeats.ts knows which devices are locked: the others are stored without them.
+  // heartbeats.ts knows which devices are locked and stores the others without them.
   if (state === '55P03' && error instanceof AppError && error.code === 'overloaded') return 'poison'
-  // A number that binary-arrays.ts cannot write: nothing was sent.
+  // binary-arrays.ts could not encode a number; nothing was sent.
   if (cause instanceof RangeError) return 'poison'
   return /^(22|23|54)/.test(state) ? 'poison' : 'unavailable'
 }
 
-/** A heartbeat on its way into the net waited while its day's partition was made: the next statement finds it. */
+/** A heartbeat for the DEFAULT partition waited while its day's partition was created; a retry finds it. */
 function isPartitionNew(error: unknown): boolean {
   const isDefaultPartition =
     error instanceof Error && 'table' in error && error.table === 'heartbeats_default'
   return isDefaultPartition && sqlstate(error) === '23514'
 }
 
-/** After these the session is sound: the connection goes back to the pool. After anything else it is closed. */
+/** After these errors the session is usable and returns to the pool. After any other it is closed. */
 export function leavesSessionSound(error: unknown): boolean {
   return /^(22|23|21|40|42|44|54|55|P0|08R00)/.test(sqlstate(error) ?? '')
 }

@@ -1,11 +1,11 @@
-/** Once at the start, when the schema is in: what the role may do with it, and what is worth a word to the operator. */
+/** Checks at start, after migration, the role's privileges and other facts that the operator should know. */
 import type { Queryable } from '../postgres/pool.ts'
 import { HOT_SETTINGS } from '../stores.ts'
 
-/** Each of them on nearly every table: what is kept for a time only is deleted, `for update`. */
+/** Needed on nearly every table: expired rows are deleted, `for update`. */
 const PRIVILEGES = ['select', 'insert', 'update', 'delete'] as const
 
-/** What every connection gets from us but behind a pooler, where the role should give it; null: anything but 0. */
+/** Settings that connections get from us or, behind a pooler, should get from the role; null: any value but 0. */
 const ROLE_SETTINGS: Readonly<Record<string, string | null>> = {
   ...HOT_SETTINGS,
   jit: 'off',
@@ -33,7 +33,7 @@ const FACTS = /* sql */ `
     (select rolconnlimit from pg_roles where rolname = session_user) as "roleLimit",
     (select datconnlimit from pg_database where datname = current_database()) as "databaseLimit"`
 
-/** From 15 on. */
+/** Available from 15 on. */
 const COLLATION = /* sql */ `
   select datcollversion as "made", pg_database_collation_actual_version(oid) as "found"
   from pg_database where datname = current_database()
@@ -60,16 +60,13 @@ interface Facts {
 }
 
 export interface DatabaseCheck {
-  /** Serving would fail; a sentence each. */
+  /** Faults that prevent serving, one sentence each. */
   readonly faults: readonly string[]
-  /** Serving works; a sentence each. */
+  /** Notes, one sentence each; serving works. */
   readonly notes: readonly string[]
 }
 
-/**
- * `tables`: that the migrations have made. `connections`: that this replica takes from the server; null where a pooler
- * stands between.
- */
+/** `tables`: made by the migrations. `connections`: what this replica takes from the server; null behind a pooler. */
 export async function checkDatabase(
   database: Queryable,
   tables: readonly string[],
@@ -109,7 +106,7 @@ function rightFaults(facts: Facts): readonly string[] {
       `row security hides rows of ${filtered.join(', ')} from ${role}: alter table … disable row level security, or let ${role} own the tables`,
     )
   }
-  // It makes and drops each day's partition.
+  // The service creates and drops daily partitions.
   if (facts.ownsHeartbeats !== true || !facts.mayCreate) {
     faults.push(
       `${role} must own the table heartbeats and create tables in schema ${schema}, each day's anew: alter table heartbeats owner to ${role}; grant create on schema ${schema} to ${role} (or all at once: alter database ${database} owner to ${role})`,
@@ -118,7 +115,7 @@ function rightFaults(facts: Facts): readonly string[] {
   return faults
 }
 
-/** Nothing goes wrong without them, but slower, or for longer. */
+/** Without these settings things are slower or take longer, but work. */
 function roleNotes({ roleSettings }: Facts): readonly string[] {
   const lacking = Object.entries(ROLE_SETTINGS).filter(([, value], index) =>
     value === null ? roleSettings[index] === '0' : roleSettings[index] !== value,
@@ -144,7 +141,7 @@ function connectionNotes(facts: Facts, connections: number): readonly string[] {
     )
 }
 
-/** Text sorts otherwise than when its indexes were made: they may miss rows that are there, unique ones too. */
+/** If text sorts differently than when the indexes were built, they may miss existing rows, even unique ones. */
 async function collationNotes(database: Queryable, facts: Facts): Promise<readonly string[]> {
   if (facts.version < COLLATION_VERSION) return []
   const { rows } = await database.query<{ made: string; found: string }>({

@@ -1,28 +1,28 @@
 /**
- * Identity columns whose sequence is behind its table: logical replication and a partial restore bring rows, and leave
- * the sequence where it was. The next insert would take a number that is in use (23505).
+ * Advances sequences of identity columns that are behind their table. Logical replication and partial restores bring
+ * rows but not the sequence, and the next insert would fail with a number in use (23505).
  */
 import type pg from 'pg'
 
-/** A sequence that was moved on. */
+/** An advanced sequence. */
 export interface AdvancedSequence {
   readonly table: string
-  /** The next number it would have given, and the one it gives now. */
+  /** The next number before and after. */
   readonly from: number
   readonly to: number
 }
 
 interface Owned {
-  /** Quoted where they must be. */
+  /** Quoted if needed. */
   readonly table: string
   readonly column: string
   readonly sequence: string
-  /** The role may read and set it, read the table and lock it. */
+  /** The role may read and set it, and read and lock the table. */
   readonly isOurs: boolean
 }
 
 interface Position {
-  /** Null where the table is empty. int8, as text. */
+  /** null for an empty table. int8 as text. */
   readonly highest: string | null
   readonly next: string
 }
@@ -39,7 +39,7 @@ const OWNED = /* sql */ `
   join pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid
   order by 1`
 
-/** Only ascending ones: no other is made here. */
+/** For ascending sequences; there are no others. */
 const positionOf = ({ table, column, sequence }: Owned) => /* sql */ `
   select (select max(${column}) from ${table})::text as "highest",
     (case when is_called then last_value + 1 else last_value end)::text as "next"
@@ -47,13 +47,13 @@ const positionOf = ({ table, column, sequence }: Owned) => /* sql */ `
 
 export interface SequenceCheck {
   readonly advanced: readonly AdvancedSequence[]
-  /** Sequences that the role may not read and set. */
+  /** Sequences that the role may not read or set. */
   readonly closed: readonly string[]
 }
 
 /**
- * Inside a transaction, which the caller commits. A table is locked only where its sequence is behind: until the commit
- * nobody inserts, so no number is given twice, whoever else starts, and whichever release writes beside this one.
+ * Runs in the caller's transaction. Locks a table only if its sequence is behind: no insert happens until the commit,
+ * so no number is used twice, whichever replica starts and whichever release writes at the same time.
  */
 export async function advanceSequences(
   client: pg.ClientBase,
@@ -77,7 +77,7 @@ export async function advanceSequences(
   return { advanced, closed }
 }
 
-/** Undefined where the next number is above all that are in use. */
+/** undefined if the next number is above all used ones. */
 async function behind(
   client: pg.ClientBase,
   owned: Owned,

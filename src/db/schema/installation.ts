@@ -1,4 +1,4 @@
-/** Which installation a database is, and whether it answers. */
+/** The id of the installation, and a ping. */
 import { randomUUID } from 'node:crypto'
 import { WRITE_NOTHING } from '../postgres/confirm-replicated.ts'
 import type { Queryable } from '../postgres/pool.ts'
@@ -12,7 +12,7 @@ const INSTANCE_ID = /* sql */ `
 
 const PING = /* sql */ `select 1`
 
-/** The id of this installation, made at its first start; the same on every replica. */
+/** The installation's id, created at the first start; the same on every replica. */
 export async function readInstanceId(database: Queryable): Promise<string> {
   const read = () =>
     database.query<{ instanceId: string }>({
@@ -20,13 +20,13 @@ export async function readInstanceId(database: Queryable): Promise<string> {
       text: INSTANCE_ID,
       values: [randomUUID()],
     })
-  // Two replicas may make it at once: the loser's snapshot shows neither row, its second look does.
+  // Two replicas may create it at once: the loser's snapshot shows neither row, its second read does.
   const row = (await read()).rows[0] ?? (await read()).rows[0]
   if (row === undefined) throw new Error('installation holds no row')
   return row.instanceId
 }
 
-/** `writes`: it must take a write. */
+/** `writes`: test with a write. */
 export async function ping(database: Queryable, writes: boolean): Promise<void> {
   await database.query(writes ? WRITE_NOTHING : { name: 'installation.ping', text: PING })
 }

@@ -1,6 +1,6 @@
 /**
- * Migrates the schema to this release: sql/NNNN_what.sql in order, forward only, each in its own transaction under one
- * advisory lock, recorded with its sha256. Replicas may start at once.
+ * Migrates the schema to this release: sql/NNNN_what.sql in order, forward only, each in its own transaction under
+ * one advisory lock, recorded with its sha256. Replicas may start concurrently.
  */
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -27,25 +27,25 @@ export interface Migration {
   readonly sql: string
   /** Lower-case hex. */
   readonly sha256: string
-  /** Its first line says `-- breaking`: the previous release must not run on it. */
+  /** Its first line is `-- breaking`: the previous release cannot run on it. */
   readonly isBreaking: boolean
 }
 
-/** The schema and this release do not belong together; starting would do harm. */
+/** The schema does not fit this release; starting would do harm. */
 export class MigrationError extends Error {
   override readonly name = 'MigrationError'
 }
 
 export interface MigrateOptions {
-  /** Default: one of its own. */
+  /** Default: its own. */
   readonly dialer?: Dialer
   /** ALLOW_UNSAFE_DATABASE. */
   readonly isUnsafeAllowed?: boolean
   readonly onSequences?: (check: SequenceCheck) => void
   readonly onSilent?: (error: Error) => void
-  /** It waits for a lock. */
+  /** The migration waits for a lock. */
   readonly onWait?: (why: string) => void
-  /** Compares the server of a new connection with what was seen before. */
+  /** Compares a new connection's server with earlier ones. */
   readonly verifyServer?: VerifySession
 }
 
@@ -56,23 +56,23 @@ interface Applied {
   readonly is_breaking: boolean
 }
 
-/** Key of the advisory lock: any constant, the same in every release. */
+/** Key of the advisory lock: arbitrary, the same in every release. */
 const LOCK_KEY = 7_311_860_294
 const LOCK_POLL_MS = 200
-/** Prints that the start waits for a lock. */
+/** After this the wait for a lock is printed. */
 const WAIT_NOTICE_MS = 500
 const LOCK_TIMEOUT_MS = 800
-/** Reports an attempt to connect that takes longer; it goes on. */
+/** After this a connection attempt is reported; it goes on. */
 const SILENT_MS = 2_000
-/** Of the statements around a migration; then the way to the server is lost. A migration itself takes its time. */
+/** Of the statements around a migration; after it the server counts as lost. A migration itself has no limit. */
 const STATEMENT_TIMEOUT_MS = 5_000
 const NO_TIMEOUT_MS = 2 ** 31 - 1
 const CLIENT_OPTIONS = {
   query_timeout: STATEMENT_TIMEOUT_MS,
-  keepAlive: true, // a server that is gone ends a long migration too
+  keepAlive: true, // also ends a long migration whose server is gone
   application_name: 'fleetloop-migrate',
 }
-/** Tries of one migration that waits for a table lock; then the service gives up and is started anew. */
+/** Tries of a migration that waits for a table lock; then the service exits and is restarted. */
 const MAX_LOCK_TRIES = 66
 
 const OTHER_SCHEMA = /* sql */ `
@@ -92,7 +92,7 @@ const CREATE_RECORD = /* sql */ `
     applied_at timestamptz not null default now()
   )`
 
-/** The migrations that this release carries, from `directory` (default: the package's sql/). */
+/** Reads this release's migrations from `directory` (default: the package's sql/). */
 export function readMigrations(directory?: string): readonly Migration[] {
   const first = import.meta.resolve('#sql/0001_enrollment_and_devices.sql')
   const from = directory ?? fileURLToPath(new URL('.', first))
@@ -120,8 +120,8 @@ export function tablesOf(migrations: readonly Migration[]): readonly string[] {
 }
 
 /**
- * Applies the missing migrations and returns their number; then advances sequences that are behind their tables. Throws
- * MigrationError, SessionError, or pg's error while the database is away. `onWait` gets what it waits for, repeatedly.
+ * Applies missing migrations and returns their number; then advances sequences. Throws MigrationError, SessionError,
+ * or pg's error while the database is away. `onWait` gets the reason of a wait, repeatedly.
  */
 export async function migrate(
   url: string,
@@ -167,7 +167,7 @@ export async function migrate(
     client.isAbandoned = isGivenUp(error)
     throw error
   } finally {
-    // A server that went silent never says goodbye.
+    // A silent server never closes the connection.
     await waitAtMost(dialer.hangUp(client), STATEMENT_TIMEOUT_MS)
   }
 }
@@ -178,7 +178,7 @@ async function refuseUnfit(client: pg.Client, isUnsafeAllowed: boolean): Promise
   if (faults.length > 0) throw new SessionError(faults)
 }
 
-/** A search_path that leads past the tables would make a second, empty installation: no phone would be known to it. */
+/** A wrong search_path would create a second, empty installation, which knows no phone. */
 async function refuseSecond(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ there: string; here: string }>(OTHER_SCHEMA)
   const first = rows[0]
@@ -188,7 +188,7 @@ async function refuseSecond(client: pg.Client): Promise<void> {
   )
 }
 
-/** What the server will not do, in a sentence; what another try may bring about stays as it is. */
+/** Explains a permanent refusal by the server; errors that a retry may fix pass through. */
 async function explainRefusal<T>(
   client: pg.Client,
   what: string,
@@ -207,7 +207,7 @@ function cureOf(sqlstate: string | undefined, { user, database }: pg.Client): st
   if (sqlstate === '42501') {
     return `. ${user} needs the schema and the tables for its own (alter database ${database} owner to ${user}; grant create on schema public to ${user}), or give the URL of a role that has them as MIGRATE_DATABASE_URL`
   }
-  // A table, an index or a column that is there, is not there, or is another one.
+  // A table, index or column exists, is missing, or differs.
   const isTaken = /^(42P07|42P01|42701|42703|42710|42804)$/.test(sqlstate ?? '')
   return isTaken ? '. Something else uses these names: fleetloop needs a database of its own' : ''
 }
@@ -247,7 +247,7 @@ async function refuseNewer(client: pg.Client, known: number): Promise<void> {
   )
 }
 
-/** One transaction that holds the advisory lock, polled: a waiting lock would deadlock with index builds. */
+/** Runs `work` in a transaction with the advisory lock. Polls: a waiting lock would deadlock with index builds. */
 async function locked<T>(
   client: pg.Client,
   onWait: (why: string) => void,
@@ -256,7 +256,7 @@ async function locked<T>(
   for (let waitedMs = 0; ; waitedMs += LOCK_POLL_MS) {
     await client.query('begin isolation level read committed')
     try {
-      // A migration takes the time that it takes, whatever the role or the database sets for statements.
+      // A migration takes its time, whatever limits the role or database sets.
       await client.query(
         `set local lock_timeout = ${LOCK_TIMEOUT_MS}; set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0; ${PIN_LOCALLY}`,
       )
@@ -271,7 +271,7 @@ async function locked<T>(
         return value
       }
     } catch (error) {
-      await client.query('rollback').catch(() => {}) // the connection is gone: the first error says so
+      await client.query('rollback').catch(() => {}) // the connection is gone; the first error says why
       throw error
     }
     await client.query('rollback')
