@@ -94,7 +94,7 @@ async function compose(
     instance,
     failpoint,
     log: background,
-    say: edges.printNotice,
+    printNotice: edges.printNotice,
     nowMs,
   })
   const heartbeats = createHeartbeats({ store: stores.storeHeartbeats, failpoint, nowMs })

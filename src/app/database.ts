@@ -11,12 +11,12 @@ export interface DatabasePartsDeps
   extends Pick<StoresOptions, 'url' | 'onOutcome' | 'failpoint' | 'instance'> {
   readonly log: (line: Line) => void
   /** Notes for people, on stderr. */
-  readonly say: (text: string) => void
+  readonly printNotice: (text: string) => void
   readonly nowMs: () => number
 }
 
 export async function createDatabaseParts(config: Config, deps: DatabasePartsDeps) {
-  const { log, say, nowMs } = deps
+  const { log, printNotice, nowMs } = deps
   const seenFile = join(config.dataDir, SEEN_FILE)
   const history = new ServerHistory({
     before: await readSeen(seenFile),
@@ -53,7 +53,7 @@ export async function createDatabaseParts(config: Config, deps: DatabasePartsDep
     history,
     keep,
     log,
-    say,
+    printNotice,
     nowMs,
   })
   return { verifyServer: history.verify, stores, watch }

@@ -104,34 +104,34 @@ export function dueCommands(
   instance: string,
   nowMs: () => number,
 ): Pick<Outbox, 'claim' | 'hasMoreDue'> & ExpiryQueue {
-  const toPush = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE_OF_PUSH })
+  const pushScan = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE_OF_PUSH })
   // A command lives for at least 30 s, so none commits after its expiry.
-  const toExpire = new DueScan({ farMs: 0, pastShare: PAST_SHARE_OF_EXPIRY })
+  const expiryScan = new DueScan({ farMs: 0, pastShare: PAST_SHARE_OF_EXPIRY })
 
   /** The rows of the next step or, if it finds none, of the one after it. */
-  async function walk<Row extends DueRow>(way: DueScan, query: Query, limit: number) {
-    const first = await scanOnce<Row>(way, query, limit)
-    return first.length > 0 || !way.hasMore ? first : scanOnce<Row>(way, query, limit)
+  async function scanForRows<Row extends DueRow>(scan: DueScan, query: Query, limit: number) {
+    const first = await scanOnce<Row>(scan, query, limit)
+    return first.length > 0 || !scan.hasMore ? first : scanOnce<Row>(scan, query, limit)
   }
 
   async function scanOnce<Row extends DueRow>(
-    way: DueScan,
+    scan: DueScan,
     { name, text, values = [] }: Query,
     limit: number,
   ): Promise<readonly Row[]> {
-    const step = way.next(nowMs())
+    const step = scan.next(nowMs())
     try {
       const query = { name, text, values: [...values, ...scanValues(step)] }
       const { rows } = await database.query<Row>(query)
       const end = rows.at(-1)
       const last = end && { at: end.dueAt, id: end.requestId }
-      way.found(step, { isFull: rows.length === limit, last }, nowMs())
+      scan.found(step, { isFull: rows.length === limit, last }, nowMs())
       return rows
     } catch (error) {
       const { cause } = failedCallOf(error)
       // `silent`: through PgBouncer our own timeout may end it.
       const isTooSlow = cause === 'too_slow' || cause === 'silent'
-      if (way.failed(step, isTooSlow, nowMs())) return []
+      if (scan.failed(step, isTooSlow, nowMs())) return []
       throw error
     }
   }
@@ -139,13 +139,13 @@ export function dueCommands(
   return {
     claim(limit, leaseId) {
       const query = { name: 'command_queue.claim', text: CLAIM, values: [limit, leaseId] }
-      return walk<Claim & DueRow>(toPush, query, limit)
+      return scanForRows<Claim & DueRow>(pushScan, query, limit)
     },
-    hasMoreDue: () => toPush.hasMore,
+    hasMoreDue: () => pushScan.hasMore,
     expire(limit) {
       const query = { name: 'command_queue.expire', text: EXPIRE, values: [limit, instance] }
-      return walk<Expired & DueRow>(toExpire, query, limit)
+      return scanForRows<Expired & DueRow>(expiryScan, query, limit)
     },
-    hasMoreExpired: () => toExpire.hasMore,
+    hasMoreExpired: () => expiryScan.hasMore,
   }
 }

@@ -72,9 +72,9 @@ const LIST_OF_ALIAS = /* sql */ `
   where ${BEFORE} and ($4::int is null or ${IS_OFFLINE}) ${NEWEST}`
 
 /** Up to this many silent devices are sorted for a page. */
-const MOST_SILENT = 3_000
+const SILENT_LIMIT = 3_000
 /** With more, this many of the newest devices are scanned, which fills a page of 50 if one in 20 is offline. */
-const LOOKED_AT = 1_000
+const SCAN_LIMIT = 1_000
 /**
  * Three strategies, each only if the previous one does not suffice. `few`: the devices that heard_after (sql/0020)
  * allows to be silent that long, while they are few. `near`: in list order past online devices, if the page fills
@@ -85,24 +85,24 @@ const LIST_OFFLINE = /* sql */ `
   with silent as materialized (
     select s.device_id, s.last_seen_at from device_status s
     where not s.is_deleted and s.heard_after < ${SILENT_SINCE}
-    order by s.heard_after limit ${MOST_SILENT + 1}),
+    order by s.heard_after limit ${SILENT_LIMIT + 1}),
   known as materialized (
     select d.device_id, d.created_at, d.deleted_at from devices d
-    where (select count(*) from silent) <= ${MOST_SILENT}
+    where (select count(*) from silent) <= ${SILENT_LIMIT}
       and d.device_id = any (array(select s.device_id from silent s where ${IS_OFFLINE}))),
   few as materialized (select d.device_id from known d where ${BEFORE} ${NEWEST}),
   near as materialized (
     select d.device_id
     from (
       select d.device_id, d.created_at, d.deleted_at is null as is_live from devices d
-      where ${LIVE_BEFORE} limit ${LOOKED_AT}) d
+      where ${LIVE_BEFORE} limit ${SCAN_LIMIT}) d
     cross join lateral (
       select from device_status s where s.device_id = d.device_id and ${IS_OFFLINE} limit 1) s
-    where (select count(*) from silent) > ${MOST_SILENT}
+    where (select count(*) from silent) > ${SILENT_LIMIT}
     order by d.is_live, d.created_at desc, d.device_id desc limit $1),
   offline as materialized (
     select s.device_id from device_status s
-    where (select count(*) from silent) > ${MOST_SILENT} and (select count(*) from near) < $1
+    where (select count(*) from silent) > ${SILENT_LIMIT} and (select count(*) from near) < $1
       and not s.is_deleted and ${IS_OFFLINE}),
   many as materialized (
     select d.device_id from offline join devices d using (device_id) where ${BEFORE} ${NEWEST})

@@ -42,7 +42,7 @@ const SELECT = /* sql */ `select ${COLUMNS} from enrollment_tokens t where ${BEF
 
 const LIST = /* sql */ `${SELECT} ${NEWEST}`
 /** Newest tokens that are scanned: nearly all of a long history have expired. */
-const LOOKED_AT = 300
+const SCAN_LIMIT = 300
 /**
  * `newest`: used or unused tokens in list order. `unexpired`: all valid tokens, which are few, if that did not fill
  * the page. The array keeps each lookup on its index, where no limit favours the list's order.
@@ -54,7 +54,7 @@ const unexpired = (status: 'active' | 'exhausted') => /* sql */ `
       select token_id, issued_at, expires_at, uses_consumed >= uses_allowed as is_used from enrollment_tokens
       where ${BEFORE} and revoked_at is null and (uses_consumed >= uses_allowed) = any (array[${status === 'exhausted'}])
       order by (uses_consumed >= uses_allowed), issued_at desc, token_id desc
-      limit ${LOOKED_AT}) t
+      limit ${SCAN_LIMIT}) t
     where t.expires_at > now() order by t.is_used, t.issued_at desc, t.token_id desc limit $1),
   unexpired as materialized (
     select * from enrollment_tokens

@@ -64,7 +64,7 @@ const HOUR_S = 3_600
 const LOCK_ADMIN = /* sql */ `select pg_advisory_xact_lock(hashtextextended('enroll-tokens:' || $1, 0))`
 
 /** The token that must become an hour old before a batch fits, if any. $2: tokens of the last hour that may remain. */
-const IN_THE_WAY = /* sql */ `
+const BLOCKING_TOKEN = /* sql */ `
   select ceil(extract(epoch from issued_at + interval '1 hour' - now()))::int as "retryAfterS"
   from enrollment_tokens where issued_by = $1 and issued_at > now() - interval '1 hour'
   order by issued_at desc offset $2 limit 1`
@@ -114,7 +114,7 @@ export function enrollmentTokenStore(database: Database): EnrollmentTokenStore {
         await tx.query({ name: 'enrollment_tokens.lock_admin', text: LOCK_ADMIN, values: [admin] })
         const earlier = key && (await earlierOutcome(tx, key, options))
         if (earlier !== undefined) return earlier
-        const retryAfterS = await untilRoom(tx, admin, options.maxPerHour - tokens.length)
+        const retryAfterS = await secondsUntilRoom(tx, admin, options.maxPerHour - tokens.length)
         if (retryAfterS !== undefined) {
           return { kind: 'rate_limited', used: await countOfHour(tx, options), retryAfterS }
         }
@@ -199,15 +199,19 @@ async function earlierOutcome(
 }
 
 /** Whole seconds until at most `room` tokens of the last hour remain; undefined: now. A negative `room` never fits. */
-async function untilRoom(tx: Queryable, admin: string, room: number): Promise<number | undefined> {
+async function secondsUntilRoom(
+  tx: Queryable,
+  admin: string,
+  room: number,
+): Promise<number | undefined> {
   if (room < 0) return HOUR_S
   const { rows } = await tx.query<{ retryAfterS: number }>({
     name: 'enrollment_tokens.in_the_way',
-    text: IN_THE_WAY,
+    text: BLOCKING_TOKEN,
     values: [admin, room],
   })
-  const [inTheWay] = rows
-  return inTheWay && Math.max(1, inTheWay.retryAfterS)
+  const [blocking] = rows
+  return blocking && Math.max(1, blocking.retryAfterS)
 }
 
 async function countOfHour(tx: Queryable, options: IssueOptions): Promise<number> {

@@ -59,9 +59,9 @@ async function readPosition(
   client: ServerClient,
   timeoutMs: number,
 ): Promise<Position | undefined> {
-  const asked: pg.QueryConfig & pg.ClientConfig = { text: POSITION, query_timeout: timeoutMs }
+  const query: pg.QueryConfig & pg.ClientConfig = { text: POSITION, query_timeout: timeoutMs }
   try {
-    const { rows } = await client.query<{ systemId: string; lsn: string; walFile: string }>(asked)
+    const { rows } = await client.query<{ systemId: string; lsn: string; walFile: string }>(query)
     const [row] = rows
     if (row === undefined) return undefined
     const { systemId, lsn, walFile } = row

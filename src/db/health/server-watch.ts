@@ -25,7 +25,7 @@ export interface ServerWatchDeps {
   readonly keep: () => Promise<void>
   readonly log: (line: Line) => void
   /** Prints a notice on stderr. */
-  readonly say: (text: string) => void
+  readonly printNotice: (text: string) => void
   /** Monotonic. */
   readonly nowMs: () => number
 }
@@ -67,7 +67,7 @@ interface Standbys {
 }
 
 export function createServerWatch(deps: ServerWatchDeps): ServerWatch {
-  const { dialer, history, log, say, nowMs } = deps
+  const { dialer, history, log, printNotice, nowMs } = deps
   let attached = Number.NaN
   let attachedAtMs = Number.NEGATIVE_INFINITY
   /** The last non-empty setting: a cluster manager that gives up on standbys empties it. */
@@ -84,7 +84,7 @@ export function createServerWatch(deps: ServerWatchDeps): ServerWatch {
     if (found.names !== '') names = found.names
     if (!isKnown) {
       if (!isNoted && names !== '') {
-        say(
+        printNotice(
           `note: only members of pg_read_all_stats see whether a synchronous standby is attached: grant pg_read_all_stats to ${found.role}`,
         )
         isNoted = true
@@ -160,7 +160,7 @@ function isOutdated({ position, rewound }: ServerClient, fresh: ServerClient): b
 }
 
 async function standbysOf(client: pg.ClientBase): Promise<Standbys> {
-  const { rows } = await client.query<Standbys>(within(STANDBYS))
+  const { rows } = await client.query<Standbys>(timed(STANDBYS))
   const [standbys] = rows
   if (standbys === undefined) throw new Error('the server says nothing of its standbys')
   return standbys
@@ -169,7 +169,7 @@ async function standbysOf(client: pg.ClientBase): Promise<Standbys> {
 /** False if the role may not call the function; then no position is ever confirmed. */
 async function isAcknowledged(client: ServerClient): Promise<boolean> {
   try {
-    await client.query(within(WRITE_NOTHING.text))
+    await client.query(timed(WRITE_NOTHING.text))
     return !client.isUnreplicated
   } catch (error) {
     if (REVOKED.test(sqlstate(error) ?? '')) return false
@@ -177,6 +177,6 @@ async function isAcknowledged(client: ServerClient): Promise<boolean> {
   }
 }
 
-function within(text: string): pg.QueryConfig & pg.ClientConfig {
+function timed(text: string): pg.QueryConfig & pg.ClientConfig {
   return { text, query_timeout: STATEMENT_TIMEOUT_MS }
 }

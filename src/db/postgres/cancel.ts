@@ -19,14 +19,14 @@ export async function cancelStatement(client: ServerClient): Promise<void> {
   const { backendKey } = client
   if (backendKey === undefined) return // login is incomplete
   const signal = AbortSignal.timeout(CANCEL_MS)
-  let socket = reach(client)
+  let socket = connectLike(client)
   try {
     socket.unref().on('error', () => {})
     await once(socket, 'connect', { signal })
     if (client.tls) {
       socket.write(message(SSL_CODE))
-      const [answer] = await once(socket, 'data', { signal })
-      if (String(answer) !== 'S') return
+      const [reply] = await once(socket, 'data', { signal })
+      if (String(reply) !== 'S') return
       const named = isIP(client.host) === 0 && { servername: client.host }
       socket = connectTls({ socket, host: client.host, ...named, ...client.tls })
       socket.on('error', () => {})
@@ -43,7 +43,7 @@ export async function cancelStatement(client: ServerClient): Promise<void> {
 }
 
 /** Connects to the address of the original connection, even if its name has several. */
-function reach(client: ServerClient): Socket {
+function connectLike(client: ServerClient): Socket {
   if (client.host.startsWith('/')) return connect(`${client.host}/.s.PGSQL.${client.port}`)
   const { stream } = client.connection
   if (!(stream instanceof Socket)) return connect(client.port, client.host)

@@ -14,7 +14,7 @@ import { errorCode, errorText } from '../../lib/error-text.ts'
 import type { ServerConfig } from './database-url.ts'
 import { ReadOnlyServerError, ServerClient } from './server-client.ts'
 import { SessionError } from './session-check.ts'
-import { connectFailure, isNobodyThere, sqlstate } from './sqlstate.ts'
+import { connectFailure, isNotListening, sqlstate } from './sqlstate.ts'
 
 /** Options of a connection in addition to its URL. */
 export interface ConnectOptions
@@ -65,7 +65,7 @@ function toServer(server: ServerConfig, options: ConnectOptions, isOneOfMany: bo
       const tries = addresses.map((host) => toAddress(server, host, options))
       return await firstOf(tries, signal)
     } catch (error) {
-      throw isOneOfMany ? named(error, server) : error
+      throw isOneOfMany ? withServerName(error, server) : error
     }
   }
 }
@@ -226,7 +226,7 @@ class Race {
 }
 
 /** Adds the host to the message if there are several. */
-function named(error: unknown, { host, port }: ServerConfig): unknown {
+function withServerName(error: unknown, { host, port }: ServerConfig): unknown {
   if (error instanceof SessionError) return error
   const failure = connectFailure(error)
   return withCode(`${host}:${port}: ${failure.message}`, failure)
@@ -234,8 +234,8 @@ function named(error: unknown, { host, port }: ServerConfig): unknown {
 
 /** All messages, with the code of the most telling error. */
 function worstOf(faults: readonly unknown[]): unknown {
-  const most = Math.max(...faults.map(weight))
-  const worst = faults.find((fault) => weight(fault) === most)
+  const max = Math.max(...faults.map(weight))
+  const worst = faults.find((fault) => weight(fault) === max)
   if (worst instanceof SessionError || faults.length === 1) return worst
   return withCode([...new Set(faults.map(errorText))].join('; '), worst)
 }
@@ -247,7 +247,7 @@ function weight(fault: unknown): number {
   if (state === '08R00') return 4
   if (state === '25006') return 2
   if (state !== '' && !state.startsWith('08')) return 3
-  return isNobodyThere(fault) ? 0 : 1
+  return isNotListening(fault) ? 0 : 1
 }
 
 function withCode(message: string, cause: unknown): Error {

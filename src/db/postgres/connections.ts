@@ -85,12 +85,12 @@ export class Connections {
       const waiter: Waiter = {
         settle: (outcome) => {
           clearTimeout(timer)
-          this.#waiting.remove(place)
+          this.#waiting.remove(node)
           if ('client' in outcome) resolve(outcome.client)
           else reject(outcome.error)
         },
       }
-      const place = this.#waiting.add(waiter)
+      const node = this.#waiting.add(waiter)
     })
   }
 

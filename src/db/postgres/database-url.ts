@@ -230,8 +230,8 @@ function readQuery(params: URLSearchParams): Query {
   const keys = [...params.keys()]
   const unknown = keys.find((key) => !KEYS.some((known) => known === key))
   if (unknown !== undefined) {
-    const meant = nearest(unknown, KEYS)
-    const question = meant === undefined ? '.' : `; is ${meant} meant?`
+    const suggestion = nearest(unknown, KEYS)
+    const question = suggestion === undefined ? '.' : `; is ${suggestion} meant?`
     throw new DatabaseUrlError(
       `its query has ${unknown}, which means nothing here${question} Known: ${KEYS.join(', ')}`,
     )

@@ -10,7 +10,7 @@ import { retryDelayMs } from '../../domain/backoff.ts'
 import { limitConcurrency } from '../../lib/semaphore.ts'
 import { cancelStatement } from './cancel.ts'
 import type { ServerClient } from './server-client.ts'
-import { isNobodyThere } from './sqlstate.ts'
+import { isNotListening } from './sqlstate.ts'
 
 export interface DialRequest {
   /** Ends when `signal` aborts. */
@@ -149,7 +149,7 @@ export class Dialer {
 
 /** After `failures` in a row, the last of which is `error`. */
 export function backoffMs(error: unknown, failures: number, random: () => number): number {
-  if (isNobodyThere(error)) return 0
+  if (isNotListening(error)) return 0
   const [baseMs, maxMs] = [MIN_BACKOFF_MS, MAX_BACKOFF_MS]
   return retryDelayMs({ failures, baseMs, maxMs, retryAfterMs: null, random })
 }

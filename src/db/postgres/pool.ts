@@ -197,14 +197,14 @@ export class Pool implements Database {
     query: Query,
     isAlone: boolean,
   ): Promise<pg.QueryResult<Row>> {
-    const answer = isRefused(client, query)
+    const result = isRefused(client, query)
       ? Promise.reject(new RewoundError(client.rewound))
       : client.query<Row>({
           ...(this.#isPrepared && { name: query.name }),
           text: query.text,
           values: [...(query.values ?? [])],
         })
-    return this.#observed(client, query, answer, (result) => isAlone && hasChanged(query, result))
+    return this.#observed(client, query, result, (value) => isAlone && hasChanged(query, value))
   }
 
   async #observed<T>(

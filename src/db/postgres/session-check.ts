@@ -16,7 +16,7 @@ interface RequiredSetting {
   /** Other accepted values, if it is not pinned. */
   readonly accepts?: RegExp
   /** How to fix it, if `alter role` does not help. */
-  readonly cure?: string
+  readonly fix?: string
 }
 
 /** A database's encoding cannot be changed; a dump moves the rows. */
@@ -25,7 +25,7 @@ const NEW_DATABASE =
 
 // biome-ignore format: one row a setting
 const REQUIRED_SETTINGS: readonly RequiredSetting[] = [
-  { name: 'server_encoding', value: 'UTF8', cure: NEW_DATABASE },
+  { name: 'server_encoding', value: 'UTF8', fix: NEW_DATABASE },
   { name: 'client_encoding', value: 'UTF8' }, // pg requests it
   // Text forms of values.
   { name: 'datestyle', value: 'ISO, MDY', kind: 'pinned', accepts: /^ISO/ },
@@ -49,8 +49,8 @@ const REQUIRED_SETTINGS: readonly RequiredSetting[] = [
   { name: 'zero_damaged_pages', value: 'off', kind: 'superuser' },
   { name: 'ignore_checksum_failure', value: 'off', kind: 'superuser' },
   // Acknowledged data is on disk, or also on a standby's.
-  { name: 'fsync', value: 'on', kind: 'safety', cure: 'alter system set fsync = on, and reload the server' },
-  { name: 'full_page_writes', value: 'on', kind: 'safety', cure: 'alter system set full_page_writes = on, and reload the server' },
+  { name: 'fsync', value: 'on', kind: 'safety', fix: 'alter system set fsync = on, and reload the server' },
+  { name: 'full_page_writes', value: 'on', kind: 'safety', fix: 'alter system set full_page_writes = on, and reload the server' },
   { name: 'synchronous_commit', value: 'on', kind: 'safety', accepts: /^remote_(write|apply)$/ },
 ]
 
@@ -120,8 +120,8 @@ export class SessionError extends Error {
 
 /** Queries `client` once, within `timeoutMs`. Throws ReadOnlyServerError, which a pooled connection learns only here. */
 export async function readSession(client: pg.ClientBase, timeoutMs: number): Promise<SessionFacts> {
-  const asked: pg.QueryConfig & pg.ClientConfig = { text: SESSION_FACTS, query_timeout: timeoutMs }
-  const { rows } = await client.query<SessionFacts>(asked)
+  const query: pg.QueryConfig & pg.ClientConfig = { text: SESSION_FACTS, query_timeout: timeoutMs }
+  const { rows } = await client.query<SessionFacts>(query)
   const [facts] = rows
   if (facts === undefined) throw new Error('the server says nothing of the session')
   if (facts.readOnly === 'on') {
@@ -138,14 +138,14 @@ export function sessionFaults(facts: SessionFacts, rules: SessionRules): readonl
     const release = `${Math.floor(version / 10_000)}.${version % 10_000}`
     return [`the server is PostgreSQL ${release}; this release needs 14 to 18`]
   }
-  const faults = REQUIRED_SETTINGS.map((needed) =>
-    settingFault(needed, settings[needed.name], facts, rules),
+  const faults = REQUIRED_SETTINGS.map((setting) =>
+    settingFault(setting, settings[setting.name], facts, rules),
   )
   return [...faults, schemaFault(facts)].filter((fault) => fault !== undefined)
 }
 
 function settingFault(
-  { name, value, kind, accepts, cure }: RequiredSetting,
+  { name, value, kind, accepts, fix }: RequiredSetting,
   found: string | null | undefined,
   { role, database }: SessionFacts,
   rules: SessionRules,
@@ -160,16 +160,16 @@ function settingFault(
     kind === 'safety'
       ? '; what is acknowledged may be lost until then. Or set ALLOW_UNSAFE_DATABASE=true for data that may be'
       : ''
-  return `${name} is ${shown(found)} and must be ${shown(value)}: ${cure ?? own}${who}${risk}`
+  return `${name} is ${shown(found)} and must be ${shown(value)}: ${fix ?? own}${who}${risk}`
 }
 
 function schemaFault(facts: SessionFacts): string | undefined {
   const { role, database, schema, firstSchema, searchPath } = facts
   const path = `search_path is ${shown(searchPath)}`
-  const cure = `alter role ${role} in database ${database} set search_path = public`
-  if (schema === null) return `${path}, and ${role} can see no schema of it: ${cure}`
+  const fix = `alter role ${role} in database ${database} set search_path = public`
+  if (schema === null) return `${path}, and ${role} can see no schema of it: ${fix}`
   if (firstSchema === 'pg_catalog') return undefined
-  return `${path}, which puts ${firstSchema} before PostgreSQL's own functions and tables: ${cure}`
+  return `${path}, which puts ${firstSchema} before PostgreSQL's own functions and tables: ${fix}`
 }
 
 function shown(text: string): string {

@@ -39,7 +39,7 @@ export function isNotConnected(error: unknown): boolean {
 }
 
 /** A failed attempt that costs no server anything. */
-export function isNobodyThere(error: unknown): boolean {
+export function isNotListening(error: unknown): boolean {
   return /^(ECONNREFUSED|ENOENT)$/.test(errorCode(error) ?? '')
 }
 

@@ -198,12 +198,12 @@ async function explainRefusal<T>(
     return await work()
   } catch (error) {
     if (!(error instanceof pg.DatabaseError) || isUnavailable(error)) throw error
-    const message = `${what} cannot be applied: ${error.message}${cureOf(error.code, client)}`
+    const message = `${what} cannot be applied: ${error.message}${fixFor(error.code, client)}`
     throw new MigrationError(message, { cause: error })
   }
 }
 
-function cureOf(sqlstate: string | undefined, { user, database }: pg.Client): string {
+function fixFor(sqlstate: string | undefined, { user, database }: pg.Client): string {
   if (sqlstate === '42501') {
     return `. ${user} needs the schema and the tables for its own (alter database ${database} owner to ${user}; grant create on schema public to ${user}), or give the URL of a role that has them as MIGRATE_DATABASE_URL`
   }
@@ -223,11 +223,11 @@ async function apply(client: pg.Client, migration: Migration): Promise<boolean> 
       `sql/${migration.name}.sql differs from ${applied.name}, which this database ran: a migration is never edited once it was applied; add a new one instead`,
     )
   }
-  const unhurried: pg.QueryConfig & pg.ClientConfig = {
+  const query: pg.QueryConfig & pg.ClientConfig = {
     text: migration.sql,
     query_timeout: NO_TIMEOUT_MS,
   }
-  await explainRefusal(client, `sql/${migration.name}.sql`, () => client.query(unhurried))
+  await explainRefusal(client, `sql/${migration.name}.sql`, () => client.query(query))
   await client.query(
     'insert into schema_migrations (number, name, sha256, is_breaking) values ($1, $2, $3, $4)',
     [migration.number, migration.name, migration.sha256, migration.isBreaking],
