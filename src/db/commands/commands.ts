@@ -12,7 +12,7 @@ export interface NewCommand {
   readonly requestId: string
   readonly action: string
   readonly params: Readonly<Record<string, string>>
-  /** SHA-256 over device, action and params; the device id is compared separately. */
+  /** SHA-256 over action and params; the device is compared separately. */
   readonly contentHash: Buffer
   readonly admin: string
   readonly ttlS: number

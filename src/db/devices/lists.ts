@@ -78,8 +78,8 @@ const SCAN_LIMIT = 1_000
 /**
  * Three strategies, each only if the previous one does not suffice. `few`: the devices that heard_after (sql/0020)
  * allows to be silent that long, while they are few. `near`: in list order past online devices, if the page fills
- * soon. `many`: all statuses, in one join. The arrays keep each lookup on its index, where no limit favours the
- * list's order; `limit 1` keeps a status a lookup.
+ * soon. `many`: all statuses, in one join. The arrays keep each lookup on its index, since no limit makes the list's
+ * order look cheaper; `limit 1` keeps a status a lookup.
  */
 const LIST_OFFLINE = /* sql */ `
   with silent as materialized (

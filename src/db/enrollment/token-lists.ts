@@ -45,7 +45,7 @@ const LIST = /* sql */ `${SELECT} ${NEWEST}`
 const SCAN_LIMIT = 300
 /**
  * `newest`: used or unused tokens in list order. `unexpired`: all valid tokens, which are few, if that did not fill
- * the page. The array keeps each lookup on its index, where no limit favours the list's order.
+ * the page. The array keeps each lookup on its index, since no limit makes the list's order look cheaper.
  */
 const unexpired = (status: 'active' | 'exhausted') => /* sql */ `
   with newest as materialized (
