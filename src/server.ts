@@ -1,41 +1,36 @@
 /** Composition root: makes each part once, from the configuration, and hands it to those who use it. */
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { createApkParts, MAX_UPLOADS } from './app/apk-storage.ts'
 import { backgroundFailures } from './app/background-failures.ts'
 import { createDatabaseParts } from './app/database.ts'
-import { createHeartbeats, HEARTBEAT_DEADLINE_MS } from './app/heartbeat-group.ts'
+import { createFeatures } from './app/features.ts'
+import { createHeartbeats } from './app/heartbeat-group.ts'
 import { type LifecycleDeps, type ServiceState, start, stop, unready } from './app/lifecycle.ts'
 import { listen } from './app/listening.ts'
 import { createMaintenance } from './app/maintenance.ts'
 import { createSender } from './app/push.ts'
-import { type OpenedDatabase, openDatabase, StartError } from './app/startup.ts'
+import { type OpenedDatabase, openDatabase } from './app/startup.ts'
 import { readVersion } from './app/version.ts'
 import type { Config } from './config/config.ts'
 import { DatabaseHealth } from './db/health/health.ts'
 import { prunes } from './db/retention.ts'
 import { ping } from './db/schema/installation.ts'
-import { commandData, commandKey } from './domain/command-message.ts'
 import { AppError } from './domain/errors.ts'
 import type { AtFailpoint } from './domain/failpoint.ts'
 import { createUuidV7 } from './domain/ids.ts'
-import { Pace } from './domain/pace.ts'
 import { addressSet } from './http/client-address.ts'
 import { connectionLimit } from './http/connection/connections.ts'
 import { createListener } from './http/listener.ts'
 import { Notifier } from './lib/notifier.ts'
-import { createSemaphore } from './lib/slots.ts'
 import { singleFlight, waitAtMost } from './lib/timeouts.ts'
-import { routeTable } from './routes/table.ts'
-import { createApkLimits } from './security/apk-limits.ts'
-import { rateLimited, refuseDevice, refuseEnrollment } from './security/denial.ts'
+import { routesOf } from './routes/endpoints.ts'
+import { createCommandKeys } from './security/command-keys.ts'
 import { createGuards } from './security/guard.ts'
 import { createSignatures, SIGNATURE_WINDOW_S } from './security/signature.ts'
-import { batchTokens, issueDeviceToken } from './security/tokens.ts'
 import { BACKGROUND, type Line } from './telemetry/log/log.ts'
 import type { Logger } from './telemetry/log/logger.ts'
 import type { createMetrics } from './telemetry/metrics/metrics.ts'
-import { PROMETHEUS_CONTENT_TYPE } from './telemetry/metrics/prometheus.ts'
 
 /** What the process gives the service besides its configuration. */
 export interface Edges {
@@ -56,9 +51,6 @@ export interface Service {
   /** Stops in order, once; `reason` goes into `service.stop`. Aborting `hurry` skips every wait. The logger stays open. */
   close(reason: string, hurry: AbortSignal): Promise<void>
 }
-
-/** Requests that wait for news of a command (`wait_ms`); each looks four times a second. */
-const MAX_WAITING_REQUESTS = 128
 
 /** Listens as soon as it can; `ready` tells when the database was prepared. */
 export async function startServer(config: Config, edges: Edges): Promise<Service> {
@@ -132,20 +124,10 @@ async function compose(
       commandsWaiting: () => maintenance.commandsWaiting,
     },
   })
-  const secrets = new Map(config.hmacSecrets.map(({ id, secret }) => [id, secret]))
-  /** undefined: a secret that the configuration lacks; start-up refuses that, unless another replica has it. */
-  const keyOf = (device: { hmacSecretId: string; deviceId: string; enrollmentNo: number }) => {
-    const secret = secrets.get(device.hmacSecretId)
-    return secret && commandKey(secret, device.deviceId, device.enrollmentNo)
-  }
-  const knownKeyOf = (device: Parameters<typeof keyOf>[0]) => {
-    const key = keyOf(device)
-    if (key === undefined) throw new Error(`HMAC secret ${device.hmacSecretId} is not configured`)
-    return key
-  }
+  const commandKeys = createCommandKeys(config.hmacSecrets)
   const sender = createSender(config, {
     outbox: stores.queue,
-    commandKey: keyOf,
+    commandKey: commandKeys.find,
     log: logger,
     newId,
     random: Math.random,
@@ -170,58 +152,27 @@ async function compose(
     remember: stores.signatures.remember,
     now,
   })
-  const [signingSecret] = config.hmacSecrets
-  if (signingSecret === undefined) throw new StartError('HMAC_SECRET is missing.')
   const apkParts = await createApkParts(config, {
     readStored: stores.apks.readChunks,
     log: background,
   })
 
-  const routes = routeTable({
-    ...stores,
-    ...apkParts,
-    apks: { ...stores.apks, publish: stores.publishing.publish },
-    heartbeats,
-    refuseDevice,
-    refuseEnrollment,
-    rateLimited: (reached) => rateLimited(reached, null),
-    authenticateDevice: stores.deviceTokens.authenticate,
-    resultDenial: (request, device) => signatures.resultDenial(request, () => knownKeyOf(device)),
-    issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),
-    batchTokens: batchTokens(signingSecret, config.hmacSecrets, randomBytes),
-    hmacSecretId: signingSecret.id,
-    commandKey: knownKeyOf,
-    sign(deviceId, command) {
-      const hmacKey = keyOf({ ...command, deviceId })
-      if (hmacKey === undefined) return undefined
-      return commandData({ ...command, deviceId, ts: now(), hmacKey })
-    },
-    heartbeatDeadlineMs: HEARTBEAT_DEADLINE_MS,
+  const features = createFeatures({
+    config,
+    version,
+    instance,
     newId,
     now,
     nowMs,
-    instance,
+    stores,
+    heartbeats,
+    commandChanges,
+    commandKeys,
+    signatures,
+    sender,
+    apkParts,
+    metrics,
     instanceId: () => state.instanceId,
-    version,
-    heartbeatIntervalS: config.heartbeatIntervalS,
-    pace: new Pace(config.heartbeatIntervalS, config.deviceOfflineS),
-    ingested: metrics.heartbeatsIngested,
-    dedupHits: metrics.heartbeatsDedupHits,
-    commandChanged,
-    wakeDispatcher: () => sender?.dispatcher.wake(),
-    isPushOn: sender !== undefined,
-    senderTrouble: () => sender?.dispatcher.trouble,
-    actions: config.commandActions,
-    offlineAfterS: config.deviceOfflineS,
-    waitForChange: (id, timeoutMs, signal) => commandChanges.wait(id, timeoutMs, signal),
-    tryAcquireWait: createSemaphore(MAX_WAITING_REQUESTS).tryAcquire,
-    maxPerHour: config.rateLimitTokensPerHour,
-    apkDownload: metrics.apkDownload,
-    defaultBuildType: config.apkDefaultBuildType,
-    ...createApkLimits(config, nowMs),
-    isMetricsEnabled: config.isMetricsEnabled,
-    metricsContentType: PROMETHEUS_CONTENT_TYPE,
-    render: metrics.render,
     unready: () =>
       unready(state, closing.signal, {
         trouble: () => health.trouble,
@@ -233,7 +184,7 @@ async function compose(
   const isTrustedProxy = addressSet(config.trustedProxies)
   const isPlaintextOk = addressSet(config.plaintextOkCidrs)
   const listener = createListener({
-    routes,
+    routes: routesOf(features),
     guards,
     verifyAdmin: signatures.verifyAdmin,
     metrics,

@@ -1,7 +1,8 @@
 /** The log of a simulation, line by line, beside what the simulation knows: one line for each answer, with its event. */
 import type { Summary } from '../../sim/simulate/summary.ts'
+import { ROUTE_LIST } from '../../src/routes/table.ts'
 import type { Figure } from '../drill.ts'
-import { LinesOracle, ROUTES } from '../fuzz/lines.ts'
+import { LinesOracle } from '../fuzz/lines.ts'
 
 /** Of an answer that is a success; elsewhere `http.request` ends it. */
 const EVENT_OF_ROUTE: Readonly<Record<string, string>> = {
@@ -18,7 +19,7 @@ const THREAD = ['dispatch.request', 'dispatch.sent', 'action_result.ingest'] as 
 type Counts = ReadonlyMap<string, number>
 
 export class FleetLines {
-  readonly #shape = new LinesOracle(ROUTES.map(({ path }) => path))
+  readonly #shape = new LinesOracle(ROUTE_LIST.map(({ path }) => path))
   readonly #ends = new Map<string, number>()
   readonly #threads = {
     'dispatch.request': new Set(),

@@ -1,6 +1,6 @@
 /** Bodies of fuzzed requests: JSON of the fields that a route reads, odd and broken JSON, APKs; and how they are framed. */
 import { makeApk } from '../../sim/apk.ts'
-import type { Route } from '../../src/http/route.ts'
+import type { RouteShape } from '../../src/http/route.ts'
 import type { Dice } from '../../testkit/dice.ts'
 import { BODIES, type Fields } from './routes.ts'
 import { BROKEN_JSON, NO_OBJECT, ODD_JSON, ODD_NAMES } from './values.ts'
@@ -24,7 +24,7 @@ const BAD_TYPES: readonly string[] = ['text/plain', 'application/jsonx', 'multip
 /** No UTF-8. */
 const BAD_BYTES: readonly string[] = ['ff', 'c0af', 'eda080', 'f4908080', 'e282', 'efbbbf7b7d']
 
-export function fuzzBody(dice: Dice, { path, method, body }: Route): FuzzBody {
+export function fuzzBody(dice: Dice, { path, method, body }: RouteShape): FuzzBody {
   const fields = BODIES[path] ?? {}
   const content = method === 'PUT' ? fuzzApk(dice) : fuzzJson(dice, fields)
   const isGoodType = dice.chance(0.95)

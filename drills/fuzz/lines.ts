@@ -1,11 +1,8 @@
 /** The log beside the answers: valid lines of the contract, and for each answer one that ends it, or its share of a count. */
-import { type RouteDeps, routeTable } from '../../src/routes/table.ts'
 import { EVENTS } from '../../src/telemetry/log/events.ts'
 import { OPTIONAL_KINDS } from '../../src/telemetry/log/field-kinds.ts'
 import type { StrictResponse } from '../../testkit/http/strict-reader.ts'
 
-/** Factories only keep what they are given, so the table can be made without a service. */
-export const ROUTES = routeTable({ isMetricsEnabled: true } as RouteDeps)
 /** telemetry.md, common fields. */
 const COMMON =
   'ts,level,event,request_id,route,ip,user_agent,device_id,alias,status_code,latency_ms'

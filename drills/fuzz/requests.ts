@@ -3,7 +3,7 @@
  * and framing. Seed and index alone decide which choices make one, so that it can be made again.
  */
 import { signatureOf } from '../../sim/device/signature.ts'
-import type { Route } from '../../src/http/route.ts'
+import type { RouteShape } from '../../src/http/route.ts'
 import { Dice } from '../../testkit/dice.ts'
 import { fuzzBody } from './bodies.ts'
 import { mutate } from './mutations.ts'
@@ -46,7 +46,7 @@ const RIGHT = 0.8
 
 export function fuzzRequest(
   world: FuzzWorld,
-  routes: readonly Route[],
+  routes: readonly RouteShape[],
   seed: number,
   index: number,
 ): FuzzRequest {
@@ -103,7 +103,7 @@ function damaged(dice: Dice, plain: Buffer): Buffer {
 function pathOf(
   dice: Dice,
   world: FuzzWorld,
-  { path }: Route,
+  { path }: RouteShape,
   phone: FuzzPhone,
   isOdd: boolean,
 ): string {
@@ -128,7 +128,7 @@ function pathOf(
   ])
 }
 
-function queryOf(dice: Dice, { method, path, guard }: Route): string {
+function queryOf(dice: Dice, { method, path, guard }: RouteShape): string {
   // An admin route takes no other name, and none that is odd.
   const fields = Object.entries(
     QUERIES[`${method} ${path}`] ?? (guard === 'admin' ? {} : { x: [] }),
@@ -150,7 +150,7 @@ interface Credential {
 function credentialOf(
   dice: Dice,
   world: FuzzWorld,
-  { guard }: Route,
+  { guard }: RouteShape,
   phone: FuzzPhone,
 ): Credential {
   const bearer = (token: string) => `Authorization: Bearer ${token}`

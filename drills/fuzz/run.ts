@@ -1,5 +1,5 @@
 /** The run of the fuzzer: so many requests over so many connections, and what came of them (R8). */
-import type { Route } from '../../src/http/route.ts'
+import type { RouteShape } from '../../src/http/route.ts'
 import type { StrictResponse } from '../../testkit/http/strict-reader.ts'
 import { FuzzClient, type FuzzListener } from './client.ts'
 import { fuzzFlood, fuzzManner } from './delivery.ts'
@@ -12,7 +12,7 @@ import type { FuzzWorld } from './world.ts'
 export interface FuzzRun {
   readonly origin: string
   readonly world: FuzzWorld
-  readonly routes: readonly Route[]
+  readonly routes: readonly RouteShape[]
   readonly seed: number
   readonly requests: number
   readonly connections: number

@@ -1,5 +1,5 @@
 /** The scrape after a fuzz: every label is one that was known at start, and the counters hold what was answered. */
-import type { Route } from '../../src/http/route.ts'
+import type { RouteShape } from '../../src/http/route.ts'
 
 export interface SeriesFacts {
   readonly series: number
@@ -16,7 +16,7 @@ const SAMPLE = /^([a-z0-9_]+)(?:\{((?:\w+="[^"\\\n]*",?)+)\})? (\S+)$/
 /** `text` as /metrics gave it. */
 export function readSeries(
   text: string,
-  routes: readonly Route[],
+  routes: readonly RouteShape[],
   actions: readonly string[],
 ): SeriesFacts {
   const known: Readonly<Record<string, ReadonlySet<string>>> = {

@@ -1,11 +1,12 @@
 /** `npm run fuzz`: promise R8. Fuzzes a service of its own and checks responses, log lines, series and SQL errors. */
 import { join } from 'node:path'
+import { ROUTE_LIST } from '../../src/routes/table.ts'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { type Ended, startReplica } from '../../testkit/service.ts'
 import { startChild } from '../attacks/child.ts'
 import type { ProbeQuestion, ProbeReply } from '../attacks/probe.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
-import { LinesOracle, ROUTES } from './lines.ts'
+import { LinesOracle } from './lines.ts'
 import { nameErrors, type PostgresErrors, readErrors } from './postgres-errors.ts'
 import { type FuzzReport, runFuzz } from './run.ts'
 import { readSeries, type SeriesFacts } from './series.ts'
@@ -47,7 +48,7 @@ export const fuzzDrill = defineDrill({
 async function fuzzService(options: FuzzOptions): Promise<readonly Figure[]> {
   const { requests, print } = options
   await nameErrors(options.databaseUrl)
-  const lines = new LinesOracle(ROUTES.map(({ path }) => path))
+  const lines = new LinesOracle(ROUTE_LIST.map(({ path }) => path))
   const service = startReplica({
     settings: {
       DATABASE_URL: options.databaseUrl,
@@ -67,7 +68,7 @@ async function fuzzService(options: FuzzOptions): Promise<readonly Figure[]> {
   const scrape = async (): Promise<SeriesFacts> => {
     const headers = jsonHeaders(SECRETS.adminToken)
     const { bytes } = await send({ method: 'GET', path: '/metrics', headers })
-    return readSeries(bytes.toString('utf8'), ROUTES, ACTIONS)
+    return readSeries(bytes.toString('utf8'), ROUTE_LIST, ACTIONS)
   }
   const probe = startChild<ProbeQuestion, ProbeReply>('./probe.js')
   await probe.ask({ do: 'start', port: Number(new URL(origin).port) })
@@ -77,7 +78,7 @@ async function fuzzService(options: FuzzOptions): Promise<readonly Figure[]> {
   const report = await runFuzz({
     origin,
     world,
-    routes: ROUTES,
+    routes: ROUTE_LIST,
     ...options,
     lines,
     onProgress(sent) {

@@ -16,6 +16,8 @@ export interface ApkPartsDeps {
   readonly log: (line: Line) => void
 }
 
+export type ApkParts = Awaited<ReturnType<typeof createApkParts>>
+
 /** Also removes what uploads of a process that died have left. Throws StartError where DATA_DIR cannot be used. */
 export async function createApkParts(config: Config, { readStored, log }: ApkPartsDeps) {
   const spoolDir = spoolDirectory(config.dataDir)

@@ -1,5 +1,5 @@
 /**
- * What an endpoint is: where it is found, who may call it, what it is given and what it answers.
+ * An endpoint: its row in the route table, the request that its handler receives and the reply that it returns.
  * Handlers never see `res`: they return a Reply or throw an AppError, and http/listener.ts does the rest.
  */
 import type { IncomingHttpHeaders } from 'node:http'
@@ -75,31 +75,22 @@ export interface Proven {
 
 export type GuardName = keyof Proven
 
-interface RouteOf<G extends GuardName> {
+/** A request as the handlers behind a guard receive it. */
+export type Request<G extends GuardName> = BaseRequest & Proven[G]
+
+interface Shape<G extends GuardName> {
   readonly method: Method
   /** Path template, such as `/admin/commands/{request_id}`; also the `route` of lines and metrics. */
   readonly path: string
   readonly guard: G
   /** Largest JSON body in bytes; 0 = no body is read. `stream`: the handler reads `upload`. */
   readonly body: number | 'stream'
-  handle(request: BaseRequest & Proven[G]): Promise<Reply>
-  /** The terminal line of a failure (499: the client left) where the route has one of its own; `reason` is the error code. */
-  failLine?(
-    reason: string,
-    statusCode: number,
-    context: RequestContext,
-    failedCall: FailedCall,
-  ): Line | undefined
 }
 
-export type OpenRoute = RouteOf<'open'>
-export type DeviceTokenRoute = RouteOf<'device-token'>
-export type DeviceRoute = RouteOf<'device'>
-export type EnrollmentRoute = RouteOf<'enrollment-token'>
-export type AdminRoute = RouteOf<'admin'> & {
+interface AdminShape extends Shape<'admin'> {
   /** Any one of them suffices; scope `admin` always does. */
   readonly scopes: readonly AdminScope[]
-  /** All that the route knows: anything else is refused before `handle` (http/known-names.ts). openapi.json says the same. */
+  /** All names that the route knows; http/known-names.ts refuses any other before the handler runs. */
   readonly takes: Names | 'anything'
 }
 
@@ -111,14 +102,28 @@ export interface Names {
 }
 
 export const NO_NAMES: Names = { query: [], fields: [] }
-export type DownloadRoute = RouteOf<'downloader'>
+
+/** An endpoint as data: a row of routes/table.ts. */
+export type RouteShape = Shape<Exclude<GuardName, 'admin'>> | AdminShape
+
+/** The code of an endpoint. */
+export interface Endpoint<G extends GuardName> {
+  handle(request: Request<G>): Promise<Reply>
+  /** The terminal line of a failure (499: the client left) where the route has one of its own; `reason` is the error code. */
+  failLine?(
+    reason: string,
+    statusCode: number,
+    context: RequestContext,
+    failedCall: FailedCall,
+  ): Line | undefined
+}
+
+export type AdminRoute = AdminShape & Endpoint<'admin'>
 export type Route =
-  | OpenRoute
-  | DeviceTokenRoute
-  | DeviceRoute
-  | EnrollmentRoute
   | AdminRoute
-  | DownloadRoute
+  | {
+      [G in Exclude<GuardName, 'admin'>]: Shape<G> & Endpoint<G>
+    }[Exclude<GuardName, 'admin'>]
 
 interface ReplyHead {
   readonly status: number

@@ -1,107 +1,211 @@
 /**
- * The table of endpoints: method, path, who may call it and the file that answers. The newcomer's first
- * stop. Vocabulary: a device enrolls with an enrollment token and then carries a device token; a command
- * is pushed (FCM is the doorbell) and handed over in a heartbeat's answer (the database is the mailbox);
- * a result ends it; a build is an APK with its bytes.
+ * The endpoints as data. Start here.
+ *
+ * A device enrolls with an enrollment token and then authenticates with its device token. A command is stored, pushed
+ * through FCM and handed over in the response to a heartbeat; a result ends it. A build is an APK with its bytes.
+ * routes/endpoints.ts gives each row its code; openapi.json and SECURITY.md describe the same rows.
  */
-import type { Route } from '../http/route.ts'
-import { apkBuildDownloadRoute, apkBuildsRoute, apkBuildWithdrawRoute } from './apks/builds.ts'
-import { apkDownloadRoute } from './apks/download-latest.ts'
-import type { DownloadResponseDeps } from './apks/download-response.ts'
-import { type ApkBuildUploadDeps, apkBuildUploadRoute } from './apks/upload.ts'
-import {
-  type CancelCommandDeps,
-  cancelCommandRoute,
-  listCommandsRoute,
-  type ReadCommandDeps,
-  readCommandRoute,
-} from './commands/commands.ts'
-import {
-  type ActionResultDeps,
-  ackRoute,
-  actionEndedRoute,
-  deviceAckRoute,
-} from './commands/result.ts'
-import { type CommandDeps, commandRoute } from './commands/send.ts'
-import { deleteDeviceRoute, listDevicesRoute, readDeviceRoute } from './devices/devices.ts'
-import { type HeartbeatDeps, heartbeatRoute } from './devices/heartbeat.ts'
-import { fcmTokenRoute } from './devices/push-token.ts'
-import { type RegisterDeps, registerRoute } from './enrollment/register.ts'
-import {
-  type CreateEnrollTokensDeps,
-  createEnrollTokensRoute,
-  listEnrollTokensRoute,
-  revokeEnrollTokenRoute,
-} from './enrollment/tokens.ts'
-import { auditRoute } from './operations/audit.ts'
-import {
-  type HealthzDeps,
-  healthzRoute,
-  type MetricsDeps,
-  metricsRoute,
-  readyzRoute,
-} from './operations/monitoring.ts'
+import { PAGE_QUERY } from '../http/page.ts'
+import { NO_NAMES, type RouteShape } from '../http/route.ts'
 
-type Deps<F extends (deps: never) => Route> = Parameters<F>[0]
+const JSON_BYTES = 16 * 1024
+/** Body of a heartbeat, of a result. */
+const REPORT_BYTES = 64 * 1024
 
-/** All that any endpoint uses; each factory takes only its own part. */
-export type RouteDeps = RegisterDeps &
-  HeartbeatDeps &
-  ActionResultDeps &
-  Deps<typeof fcmTokenRoute> &
-  DownloadResponseDeps &
-  Deps<typeof apkDownloadRoute> &
-  CreateEnrollTokensDeps &
-  Deps<typeof listEnrollTokensRoute> &
-  Deps<typeof revokeEnrollTokenRoute> &
-  CommandDeps &
-  ReadCommandDeps &
-  CancelCommandDeps &
-  Deps<typeof listCommandsRoute> &
-  Deps<typeof listDevicesRoute> &
-  Deps<typeof readDeviceRoute> &
-  Deps<typeof deleteDeviceRoute> &
-  ApkBuildUploadDeps &
-  Deps<typeof apkBuildsRoute> &
-  Deps<typeof apkBuildDownloadRoute> &
-  Deps<typeof apkBuildWithdrawRoute> &
-  Deps<typeof auditRoute> &
-  HealthzDeps &
-  Deps<typeof readyzRoute> &
-  MetricsDeps & {
-    /** METRICS_ENABLED: off, /metrics is a path that nobody serves. */
-    readonly isMetricsEnabled: boolean
-  }
+/** In the order of the series of /metrics. */
+export const ROUTES = {
+  // devices
+  register: {
+    method: 'POST',
+    path: '/v1/register',
+    guard: 'enrollment-token',
+    body: JSON_BYTES,
+  },
+  heartbeat: {
+    method: 'POST',
+    path: '/v1/heartbeat',
+    guard: 'device-token',
+    body: REPORT_BYTES,
+  },
+  actionResult: {
+    method: 'POST',
+    path: '/v1/action-result',
+    guard: 'device',
+    body: REPORT_BYTES,
+  },
+  deviceAck: {
+    method: 'POST',
+    path: '/v1/devices/{device_id}/ack',
+    guard: 'device',
+    body: REPORT_BYTES,
+  },
+  /** Agents with an empty id request /v1/devices//ack, which the router reads as this path. */
+  ack: {
+    method: 'POST',
+    path: '/v1/devices/ack',
+    guard: 'device',
+    body: REPORT_BYTES,
+  },
+  pushToken: {
+    method: 'POST',
+    path: '/v1/devices/fcm-token',
+    guard: 'device',
+    body: JSON_BYTES,
+  },
+  downloadLatest: {
+    method: 'GET',
+    path: '/v1/apk/download-latest',
+    guard: 'downloader',
+    body: 0,
+  },
 
-export function routeTable(deps: RouteDeps): readonly Route[] {
-  return [
-    // devices
-    registerRoute(deps), //            POST   /v1/register                       enrollment/register.ts
-    heartbeatRoute(deps), //           POST   /v1/heartbeat                      devices/heartbeat.ts
-    actionEndedRoute(deps), //        POST   /v1/action-result                  commands/result.ts
-    deviceAckRoute(deps), //           POST   /v1/devices/{device_id}/ack        commands/result.ts
-    ackRoute(deps), //                 POST   /v1/devices/ack                    commands/result.ts
-    fcmTokenRoute(deps), //            POST   /v1/devices/fcm-token              devices/push-token.ts
-    apkDownloadRoute(deps), //         GET    /v1/apk/download-latest            apks/download-latest.ts
-    // admins
-    createEnrollTokensRoute(deps), //  POST   /v1/enroll-tokens                  enrollment/tokens.ts
-    listEnrollTokensRoute(deps), //    GET    /v1/enroll-tokens                  enrollment/tokens.ts
-    revokeEnrollTokenRoute(deps), //   DELETE /v1/enroll-tokens/{token_id}       enrollment/tokens.ts
-    commandRoute(deps), //             POST   /admin/command                     commands/send.ts
-    listCommandsRoute(deps), //        GET    /admin/commands                    commands/commands.ts
-    readCommandRoute(deps), //         GET    /admin/commands/{request_id}       commands/commands.ts
-    cancelCommandRoute(deps), //       DELETE /admin/commands/{request_id}       commands/commands.ts
-    listDevicesRoute(deps), //         GET    /admin/devices                     devices/devices.ts
-    readDeviceRoute(deps), //          GET    /admin/devices/{device_id}         devices/devices.ts
-    deleteDeviceRoute(deps), //        DELETE /admin/devices/{device_id}         devices/devices.ts
-    apkBuildUploadRoute(deps), //      PUT    /admin/apk/builds/{build_id}       apks/upload.ts
-    apkBuildsRoute(deps), //           GET    /admin/apk/builds                  apks/builds.ts
-    apkBuildDownloadRoute(deps), //    GET    /admin/apk/builds/{build_id}/download apks/builds.ts
-    apkBuildWithdrawRoute(deps), //    DELETE /admin/apk/builds/{build_id}       apks/builds.ts
-    auditRoute(deps), //               GET    /admin/audit                       operations/audit.ts
-    // operations
-    healthzRoute(deps), //             GET    /healthz                           operations/monitoring.ts
-    readyzRoute(deps), //              GET    /readyz                            operations/monitoring.ts
-    ...(deps.isMetricsEnabled ? [metricsRoute(deps)] : []), // GET /metrics      operations/monitoring.ts
-  ]
-}
+  // admins
+  createTokens: {
+    method: 'POST',
+    path: '/v1/enroll-tokens',
+    guard: 'admin',
+    scopes: ['enroll'],
+    takes: { query: [], fields: ['aliases', 'expires_in_sec', 'uses_allowed', 'note'] },
+    body: JSON_BYTES,
+  },
+  listTokens: {
+    method: 'GET',
+    path: '/v1/enroll-tokens',
+    guard: 'admin',
+    scopes: ['enroll', 'read'],
+    takes: { query: ['status', 'alias', ...PAGE_QUERY], fields: [] },
+    body: 0,
+  },
+  revokeToken: {
+    method: 'DELETE',
+    path: '/v1/enroll-tokens/{token_id}',
+    guard: 'admin',
+    scopes: ['enroll'],
+    takes: NO_NAMES,
+    body: 0,
+  },
+  sendCommand: {
+    method: 'POST',
+    path: '/admin/command',
+    guard: 'admin',
+    scopes: ['command'],
+    takes: {
+      query: ['wait_ms'],
+      fields: ['device_id', 'alias', 'action', 'params', 'request_id', 'ttl_s'],
+    },
+    body: JSON_BYTES,
+  },
+  listCommands: {
+    method: 'GET',
+    path: '/admin/commands',
+    guard: 'admin',
+    scopes: ['command', 'read'],
+    takes: { query: ['device_id', 'status', 'action', ...PAGE_QUERY], fields: [] },
+    body: 0,
+  },
+  readCommand: {
+    method: 'GET',
+    path: '/admin/commands/{request_id}',
+    guard: 'admin',
+    scopes: ['command', 'read'],
+    takes: { query: ['wait_ms'], fields: [] },
+    body: 0,
+  },
+  cancelCommand: {
+    method: 'DELETE',
+    path: '/admin/commands/{request_id}',
+    guard: 'admin',
+    scopes: ['command'],
+    takes: NO_NAMES,
+    body: 0,
+  },
+  listDevices: {
+    method: 'GET',
+    path: '/admin/devices',
+    guard: 'admin',
+    scopes: ['read'],
+    takes: { query: ['alias', 'offline_for_s', ...PAGE_QUERY], fields: [] },
+    body: 0,
+  },
+  readDevice: {
+    method: 'GET',
+    path: '/admin/devices/{device_id}',
+    guard: 'admin',
+    scopes: ['read'],
+    takes: NO_NAMES,
+    body: 0,
+  },
+  deleteDevice: {
+    method: 'DELETE',
+    path: '/admin/devices/{device_id}',
+    guard: 'admin',
+    scopes: ['admin'],
+    takes: NO_NAMES,
+    body: 0,
+  },
+  uploadBuild: {
+    method: 'PUT',
+    path: '/admin/apk/builds/{build_id}',
+    guard: 'admin',
+    scopes: ['apk'],
+    takes: {
+      query: [
+        'version_code',
+        'version_name',
+        'build_type',
+        'git_sha',
+        'ci_run_id',
+        'signer_fingerprint',
+      ],
+      fields: [],
+    },
+    body: 'stream',
+  },
+  listBuilds: {
+    method: 'GET',
+    path: '/admin/apk/builds',
+    guard: 'admin',
+    scopes: ['apk', 'read'],
+    takes: { query: ['build_type', ...PAGE_QUERY], fields: [] },
+    body: 0,
+  },
+  downloadBuild: {
+    method: 'GET',
+    path: '/admin/apk/builds/{build_id}/download',
+    guard: 'admin',
+    scopes: ['apk', 'read'],
+    takes: NO_NAMES,
+    body: 0,
+  },
+  withdrawBuild: {
+    method: 'DELETE',
+    path: '/admin/apk/builds/{build_id}',
+    guard: 'admin',
+    scopes: ['apk'],
+    takes: NO_NAMES,
+    body: 0,
+  },
+  listAudit: {
+    method: 'GET',
+    path: '/admin/audit',
+    guard: 'admin',
+    scopes: ['admin', 'read'],
+    takes: { query: ['since', 'admin', 'subject', 'alias', ...PAGE_QUERY], fields: [] },
+    body: 0,
+  },
+
+  // operations
+  healthz: { method: 'GET', path: '/healthz', guard: 'open', body: 0 },
+  readyz: { method: 'GET', path: '/readyz', guard: 'open', body: 0 },
+  /** Served only with METRICS_ENABLED. */
+  metrics: {
+    method: 'GET',
+    path: '/metrics',
+    guard: 'admin',
+    scopes: ['metrics'],
+    takes: 'anything', // scrapers add parameters of their own; none of them selects anything
+    body: 0,
+  },
+} as const satisfies Readonly<Record<string, RouteShape>>
+
+export const ROUTE_LIST: readonly RouteShape[] = Object.values(ROUTES)

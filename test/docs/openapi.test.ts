@@ -6,8 +6,8 @@ import { COMMAND_STATUSES, OUTCOMES } from '../../src/domain/command.ts'
 import { RESERVED_PARAM_NAMES, RESERVED_PARAM_PREFIXES } from '../../src/domain/command-message.ts'
 import { ADMIN_SCOPES } from '../../src/domain/identity.ts'
 import { STATUS } from '../../src/http/errors.ts'
-import type { Route } from '../../src/http/route.ts'
-import { type RouteDeps, routeTable } from '../../src/routes/table.ts'
+import type { RouteShape } from '../../src/http/route.ts'
+import { ROUTE_LIST } from '../../src/routes/table.ts'
 import { answerFaults, resolveRef } from '../helpers/contract.ts'
 import { type Schema, schemaFaults } from '../helpers/json-schema.ts'
 
@@ -40,15 +40,13 @@ const DOCUMENT = JSON.parse(TEXT) as {
     readonly schemas: Readonly<Record<string, Json>>
   }
 }
-/** Factories only keep what they are given, so the table can be made without a service. */
-const ROUTES = routeTable({ isMetricsEnabled: true } as RouteDeps)
 const operations = Object.entries(DOCUMENT.paths).flatMap(([path, item]) =>
   Object.entries(item).map(([method, operation]) => ({ path, method, operation })),
 )
 const nameOf = (ref: unknown) => String(ref).split('/').at(-1) ?? ''
 
 /** What the guard asks for, in the words of the document. */
-function securityOf(route: Route): readonly Readonly<Record<string, readonly string[]>>[] {
+function securityOf(route: RouteShape): readonly Readonly<Record<string, readonly string[]>>[] {
   const device = [{ device: [] }, { deviceHeader: [] }]
   const admin = (scopes: readonly string[]) =>
     [...new Set([...scopes.filter((scope) => scope !== 'admin'), 'admin'])].map((scope) => ({
@@ -78,14 +76,14 @@ t.test('it has the form of OpenAPI 3.1, as much of it as is used here', async (t
 
 t.test('each route stands in the document, and nothing else', async (t) => {
   const documented = operations.map(({ path, method }) => `${method.toUpperCase()} ${path}`)
-  const served = ROUTES.map(({ method, path }) => `${method} ${path}`)
+  const served = ROUTE_LIST.map(({ method, path }) => `${method} ${path}`)
   t.same(documented.toSorted(), served.toSorted())
   const ids = operations.map(({ operation }) => operation.operationId)
   t.equal(new Set(ids).size, ids.length, 'each operationId once')
 })
 
 t.test('who may call, and how much they may send, is what the route says', async (t) => {
-  for (const route of ROUTES) {
+  for (const route of ROUTE_LIST) {
     const operation = DOCUMENT.paths[route.path]?.[route.method.toLowerCase()]
     t.same(operation?.security, securityOf(route), `${route.method} ${route.path}`)
     const limit = typeof route.body === 'number' && route.body > 0 ? route.body : undefined
@@ -99,10 +97,10 @@ t.test('who may call, and how much they may send, is what the route says', async
 })
 
 t.test('an admin route knows the names that the document lists, no more and no less', async (t) => {
-  const strict = ROUTES.flatMap((route) =>
+  const strict = ROUTE_LIST.flatMap((route) =>
     route.guard === 'admin' && route.takes !== 'anything' ? [{ ...route, takes: route.takes }] : [],
   )
-  const lenient = ROUTES.filter((route) => !strict.some(({ path }) => path === route.path))
+  const lenient = ROUTE_LIST.filter((route) => !strict.some(({ path }) => path === route.path))
   t.same(
     lenient.filter(({ guard }) => guard === 'admin').map(({ path }) => path),
     ['/metrics'],

@@ -6,16 +6,14 @@ import t from 'tap'
 import { CONFIG_VARIABLES } from '../../src/config/config.ts'
 import { ADMIN_SCOPES, type AdminScope } from '../../src/domain/identity.ts'
 import { STATUS } from '../../src/http/errors.ts'
-import type { GuardName, Route } from '../../src/http/route.ts'
-import { type RouteDeps, routeTable } from '../../src/routes/table.ts'
+import type { GuardName, RouteShape } from '../../src/http/route.ts'
+import { ROUTE_LIST } from '../../src/routes/table.ts'
 import { PAGES } from '../helpers/pages.ts'
 import { codesOf, sectionOf, tableOf } from './markdown.ts'
 
 const ROOT = fileURLToPath(new URL('.', import.meta.resolve('#package.json')))
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
 const TEXT = read('SECURITY.md')
-/** Factories only keep what they are given, so the table can be made without a service. */
-const ROUTES = routeTable({ isMetricsEnabled: true } as RouteDeps)
 const HOLDERS = tableOf(sectionOf(TEXT, 'Who can do what'))
 const KEPT = tableOf(sectionOf(TEXT, 'How each secret is kept and changed'))
 const SECRET_SETTING = /^(?:ADMIN_TOKENS|\w*(?:_SECRET|DATABASE_URL|_CREDENTIALS|_JSON))$/
@@ -27,13 +25,13 @@ function openedBy(holder: string): readonly string[] {
   return codesOf(row[1] ?? '').toSorted()
 }
 
-const namesOf = (routes: readonly Route[]) =>
+const namesOf = (routes: readonly RouteShape[]) =>
   routes.map(({ method, path }) => `${method} ${path}`).toSorted()
 const guardedBy = (...guards: readonly GuardName[]) =>
-  namesOf(ROUTES.filter(({ guard }) => guards.includes(guard)))
+  namesOf(ROUTE_LIST.filter(({ guard }) => guards.includes(guard)))
 
 /** As security/guard.ts has it: a download takes the scope `apk`. */
-function scopesOf(route: Route): readonly AdminScope[] {
+function scopesOf(route: RouteShape): readonly AdminScope[] {
   return route.guard === 'downloader' ? ['apk'] : route.guard === 'admin' ? route.scopes : []
 }
 
@@ -42,11 +40,11 @@ t.test('each credential opens what its row says, no route more or less', async (
   t.same(openedBy('an enrollment token'), guardedBy('enrollment-token', 'downloader'))
   t.same(openedBy('a device token'), guardedBy('device', 'device-token', 'downloader'))
   for (const scope of ADMIN_SCOPES) {
-    const isTheirs = (route: Route) =>
+    const isTheirs = (route: RouteShape) =>
       scope === 'admin'
         ? String(scopesOf(route)) === 'admin' // theirs alone
         : scopesOf(route).includes(scope)
-    t.same(openedBy(`admin, scope \`${scope}\``), namesOf(ROUTES.filter(isTheirs)), scope)
+    t.same(openedBy(`admin, scope \`${scope}\``), namesOf(ROUTE_LIST.filter(isTheirs)), scope)
   }
 })
 

@@ -3,10 +3,11 @@ import t from 'tap'
 import { startChild } from '../../drills/attacks/child.ts'
 import { GROSS } from '../../drills/attacks/criterion.ts'
 import type { ProbeQuestion, ProbeReply } from '../../drills/attacks/probe.ts'
-import { LinesOracle, ROUTES } from '../../drills/fuzz/lines.ts'
+import { LinesOracle } from '../../drills/fuzz/lines.ts'
 import { runFuzz } from '../../drills/fuzz/run.ts'
 import { readSeries } from '../../drills/fuzz/series.ts'
 import { createFuzzWorld } from '../../drills/fuzz/world.ts'
+import { ROUTE_LIST } from '../../src/routes/table.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 
 const READER = 'reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
@@ -28,14 +29,14 @@ t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t)
     readerToken: READER,
     hmacSecret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
   })
-  const lines = new LinesOracle(ROUTES.map(({ path }) => path))
+  const lines = new LinesOracle(ROUTE_LIST.map(({ path }) => path))
   const probe = startChild<ProbeQuestion, ProbeReply>('./probe.js')
   t.teardown(() => probe.end())
   await probe.ask({ do: 'start', port: Number(new URL(service.origin).port) })
   const report = await runFuzz({
     origin: service.origin,
     world,
-    routes: ROUTES,
+    routes: ROUTE_LIST,
     seed: SEED,
     requests: REQUESTS,
     connections: 32,
@@ -67,7 +68,7 @@ t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t)
   t.comment(`answers: ${JSON.stringify(report.byStatus)}; 5xx: ${JSON.stringify(report.byCode)}`)
 
   const { text } = await service.call('GET', '/metrics')
-  const facts = readSeries(text, ROUTES, ACTIONS)
+  const facts = readSeries(text, ROUTE_LIST, ACTIONS)
   t.same(facts.faults, [])
   t.equal(await service.stop(), 0)
   for (const line of service.lines.raw) lines.line(line)

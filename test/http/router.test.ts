@@ -1,7 +1,7 @@
 /** Method and path → route: the table's own promises, and paths that nobody should send. */
 import t from 'tap'
 import { Router } from '../../src/router.ts'
-import { type RouteDeps, routeTable } from '../../src/routes/table.ts'
+import { ROUTE_LIST } from '../../src/routes/table.ts'
 
 const ROUTES = [
   { method: 'GET', path: '/' },
@@ -77,11 +77,11 @@ t.test('a known path with another method names those that it takes', async (t) =
 })
 
 t.test('each path served takes its own methods, and names them for any other', async (t) => {
-  // Factories only keep what they are given, so the table can be made without a service.
-  const table = routeTable({ isMetricsEnabled: true } as RouteDeps)
-  const served = new Router(table)
-  for (const { path } of table) {
-    const own = new Set<string>(table.filter((one) => one.path === path).map((one) => one.method))
+  const served = new Router(ROUTE_LIST)
+  for (const { path } of ROUTE_LIST) {
+    const own = new Set<string>(
+      ROUTE_LIST.filter((one) => one.path === path).map((one) => one.method),
+    )
     if (own.has('GET')) own.add('HEAD')
     for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'BREW']) {
       const match = served.find(method, path.replace(/\{\w+\}/, 'x1'))
@@ -150,8 +150,7 @@ const SPELLINGS = [
 ]
 
 t.test('what a proxy guards by its path has no other spelling', async (t) => {
-  // Factories only keep what they are given, so the table can be made without a service.
-  const served = new Router(routeTable({ isMetricsEnabled: true } as RouteDeps))
+  const served = new Router(ROUTE_LIST)
   for (const path of ['/metrics', '/admin/devices', '/admin/commands/c1']) {
     t.equal(served.find('GET', path).kind, 'found', path)
     const spellings = [

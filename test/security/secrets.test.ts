@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import type pg from 'pg'
 import t from 'tap'
 import type { Exchange } from '../../sim/demo/recorder.ts'
-import { type RouteDeps, routeTable } from '../../src/routes/table.ts'
+import { ROUTE_LIST } from '../../src/routes/table.ts'
 import { bodyOf, type JsonObject } from '../../testkit/http/client.ts'
 import { connect } from '../helpers/database.ts'
 import { leaksIn, rememberedSecrets } from '../helpers/secrets.ts'
@@ -21,7 +21,7 @@ const HANDED_OUT: Readonly<Record<string, RegExp>> = {
   '/v1/register': /"(device_token|hmac_key)":"[^"]+"/g,
 }
 /** Factories only keep what they are given, so the table can be made without a service. */
-const TEMPLATES = routeTable({ isMetricsEnabled: true } as RouteDeps).map(({ path }) => path)
+const TEMPLATES = ROUTE_LIST.map(({ path }) => path)
 
 const { service, fcm, fleet, exchanges } = await liveWholeLoop(t)
 const db = await connect(t, service.databaseUrl)

@@ -2,8 +2,8 @@
 
 import type { ApkStore } from '../../db/apks/apks.ts'
 import { AppError } from '../../domain/errors.ts'
-import { PAGE_QUERY, pageOf, readPage } from '../../http/page.ts'
-import { type AdminRoute, json, NO_NAMES } from '../../http/route.ts'
+import { pageOf, readPage } from '../../http/page.ts'
+import { type Endpoint, json } from '../../http/route.ts'
 import {
   auditedBy,
   buildJson,
@@ -16,14 +16,10 @@ import { downloadFailLine } from './download-log.ts'
 import { type DownloadResponseDeps, respondWithApk } from './download-response.ts'
 
 /** GET /admin/apk/builds: newest first, withdrawn ones too. */
-export function apkBuildsRoute(deps: { readonly apks: Pick<ApkStore, 'list'> }): AdminRoute {
+export function listBuildsEndpoint(deps: {
+  readonly apks: Pick<ApkStore, 'list'>
+}): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: '/admin/apk/builds',
-    guard: 'admin',
-    scopes: ['apk', 'read'],
-    takes: { query: ['build_type', ...PAGE_QUERY], fields: [] },
-    body: 0,
     async handle({ query }) {
       const page = readPage(query, 'builds')
       const buildType = readBuildType(query)
@@ -37,16 +33,10 @@ export function apkBuildsRoute(deps: { readonly apks: Pick<ApkStore, 'list'> }):
 }
 
 /** GET /admin/apk/builds/{build_id}/download: one build's bytes, also when a newer one is out; not a withdrawn one's. */
-export function apkBuildDownloadRoute(
+export function downloadBuildEndpoint(
   deps: DownloadResponseDeps & { readonly apks: Pick<ApkStore, 'find'> },
-): AdminRoute {
+): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: '/admin/apk/builds/{build_id}/download',
-    guard: 'admin',
-    scopes: ['apk', 'read'],
-    takes: NO_NAMES,
-    body: 0,
     async handle(request) {
       const build = await deps.apks.find(pathBuildId(request.params))
       if (build === undefined || build.withdrawnAt !== null) throw buildUnknown()
@@ -69,16 +59,10 @@ function bytesLost(): AppError {
 }
 
 /** DELETE /admin/apk/builds/{build_id}: no one is given it from now on. Its id stays taken, its rows stay for the record. */
-export function apkBuildWithdrawRoute(deps: {
+export function withdrawBuildEndpoint(deps: {
   readonly apks: Pick<ApkStore, 'withdraw'>
-}): AdminRoute {
+}): Endpoint<'admin'> {
   return {
-    method: 'DELETE',
-    path: '/admin/apk/builds/{build_id}',
-    guard: 'admin',
-    scopes: ['apk'],
-    takes: NO_NAMES,
-    body: 0,
     async handle(request) {
       const outcome = await deps.apks.withdraw(pathBuildId(request.params), auditedBy(request))
       if (outcome.kind === 'unknown') throw buildUnknown()

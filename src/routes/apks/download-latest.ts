@@ -2,24 +2,20 @@
 
 import type { ApkStore } from '../../db/apks/apks.ts'
 import { AppError } from '../../domain/errors.ts'
-import type { DownloadRoute } from '../../http/route.ts'
+import type { Endpoint } from '../../http/route.ts'
 import type { ApkLimits } from '../../security/apk-limits.ts'
 import { readBuildType } from './build-json.ts'
 import { downloadFailLine } from './download-log.ts'
 import { type DownloadResponseDeps, respondWithApk } from './download-response.ts'
 
-export function apkDownloadRoute(
+export function downloadLatestEndpoint(
   deps: DownloadResponseDeps & {
     readonly apks: Pick<ApkStore, 'latest'>
     readonly defaultBuildType: string
     readonly limitDownloads: ApkLimits['limitDownloads']
   },
-): DownloadRoute {
+): Endpoint<'downloader'> {
   return {
-    method: 'GET',
-    path: '/v1/apk/download-latest',
-    guard: 'downloader',
-    body: 0,
     async handle(request) {
       // A HEAD is no download.
       if (request.method !== 'HEAD') deps.limitDownloads(request.downloader, request.context.ip)

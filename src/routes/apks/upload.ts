@@ -5,7 +5,7 @@ import { AppError, apkInvalid, invalidField } from '../../domain/errors.ts'
 import { isRequestId, REQUEST_ID } from '../../domain/ids.ts'
 import { checkApk } from '../../domain/zip.ts'
 import { queryString } from '../../http/fields.ts'
-import { type AdminRoute, type BaseRequest, json } from '../../http/route.ts'
+import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
 import { auditedBy, buildJson, buildLine, readBuildType } from './build-json.ts'
 
 const MAX_TEXT_LENGTH = 128
@@ -20,24 +20,8 @@ export interface ApkBuildUploadDeps {
   readonly defaultBuildType: string
 }
 
-export function apkBuildUploadRoute(deps: ApkBuildUploadDeps): AdminRoute {
+export function uploadBuildEndpoint(deps: ApkBuildUploadDeps): Endpoint<'admin'> {
   return {
-    method: 'PUT',
-    path: '/admin/apk/builds/{build_id}',
-    guard: 'admin',
-    scopes: ['apk'],
-    takes: {
-      query: [
-        'version_code',
-        'version_name',
-        'build_type',
-        'git_sha',
-        'ci_run_id',
-        'signer_fingerprint',
-      ],
-      fields: [],
-    },
-    body: 'stream',
     async handle(request) {
       const described = readDescription(request, deps.defaultBuildType)
       const promised = readChecksum(request.headers['x-apk-sha256'])

@@ -1,42 +1,20 @@
 /** GET and DELETE /admin/commands…: at which stage a command stands and why, lists, cancellation. */
 
-import type { CommandRow, CommandStore } from '../../db/commands/commands.ts'
-import { COMMAND_STATUSES, type SenderTrouble, stateAt } from '../../domain/command.ts'
+import type { CommandRow } from '../../db/commands/commands.ts'
+import { COMMAND_STATUSES, stateAt } from '../../domain/command.ts'
 import { AppError } from '../../domain/errors.ts'
 import { ACTION, isRequestId } from '../../domain/ids.ts'
 import { queryEnum, queryInt, queryString, queryUuid } from '../../http/fields.ts'
-import { PAGE_QUERY, pageOf, readPage } from '../../http/page.ts'
-import { type AdminRoute, type BaseRequest, json, NO_NAMES } from '../../http/route.ts'
+import { pageOf, readPage } from '../../http/page.ts'
+import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
 import { readUntil } from '../../lib/notifier.ts'
 import { commandJson, pausedWith, storyJson } from './command-json.ts'
+import type { Commands } from './feature.ts'
 
-export interface ReadCommandDeps {
-  readonly commands: Pick<CommandStore, 'find' | 'timeline'>
-  /** DEVICE_OFFLINE_S. */
-  readonly offlineAfterS: number
-  /** Of this replica. */
-  readonly senderTrouble: () => SenderTrouble | undefined
-  readonly waitForChange: (
-    requestId: string,
-    timeoutMs: number,
-    signal: AbortSignal,
-  ) => Promise<void>
-  /** As readUntil takes one. */
-  readonly tryAcquireWait: () => (() => void) | undefined
-  readonly nowMs: () => number
-}
-
-const COMMAND_PATH = '/admin/commands/{request_id}'
 const WAIT_MS = { min: 0, max: 30_000 } as const
 
-export function readCommandRoute(deps: ReadCommandDeps): AdminRoute {
+export function readCommandEndpoint(deps: Commands): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: COMMAND_PATH,
-    guard: 'admin',
-    scopes: ['command', 'read'],
-    takes: { query: ['wait_ms'], fields: [] },
-    body: 0,
     async handle(request) {
       const requestId = commandId(request)
       const { context } = request
@@ -63,17 +41,8 @@ export function readCommandRoute(deps: ReadCommandDeps): AdminRoute {
   }
 }
 
-export function listCommandsRoute(deps: {
-  readonly commands: Pick<CommandStore, 'list'>
-  readonly senderTrouble: ReadCommandDeps['senderTrouble']
-}): AdminRoute {
+export function listCommandsEndpoint(deps: Commands): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: '/admin/commands',
-    guard: 'admin',
-    scopes: ['command', 'read'],
-    takes: { query: ['device_id', 'status', 'action', ...PAGE_QUERY], fields: [] },
-    body: 0,
     async handle({ query }) {
       const page = readPage(query, 'commands')
       const read = await deps.commands.list(page, {
@@ -92,21 +61,8 @@ export function listCommandsRoute(deps: {
   }
 }
 
-export interface CancelCommandDeps {
-  readonly commands: Pick<CommandStore, 'cancel'>
-  readonly instance: string
-  /** A command has ended. */
-  readonly commandChanged: (requestId: string) => void
-}
-
-export function cancelCommandRoute(deps: CancelCommandDeps): AdminRoute {
+export function cancelCommandEndpoint(deps: Commands): Endpoint<'admin'> {
   return {
-    method: 'DELETE',
-    path: COMMAND_PATH,
-    guard: 'admin',
-    scopes: ['command'],
-    takes: NO_NAMES,
-    body: 0,
     async handle(request) {
       const requestId = commandId(request)
       const { context, admin } = request

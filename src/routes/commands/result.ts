@@ -3,28 +3,17 @@
  * /v1/devices/…/ack paths are the same operation for agents in the field.
  */
 
-import type { CommandResultStore } from '../../db/commands/results.ts'
 import { OUTCOMES, type Outcome } from '../../domain/command.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
-import type { LiveDevice } from '../../domain/identity.ts'
 import { isRequestId, REQUEST_ID } from '../../domain/ids.ts'
 import { parseInstant } from '../../domain/instants.ts'
 import { asObject, type Fields, field } from '../../http/fields.ts'
-import { type BaseRequest, type DeviceRoute, json, type Proven } from '../../http/route.ts'
+import { type Endpoint, json, type Request } from '../../http/route.ts'
 import { replaceUnsafe } from '../../lib/text.ts'
 import { readWord } from '../../lib/word.ts'
-import type { Denial } from '../../security/denial.ts'
-
-export interface ActionResultDeps {
-  /** The refusal of a signature that does not hold, or lacks where it is required. */
-  readonly resultDenial: (request: BaseRequest['signed'], device: LiveDevice) => Denial | undefined
-  readonly results: CommandResultStore
-  /** A command has ended. */
-  readonly commandChanged: (requestId: string) => void
-}
+import type { Commands } from './feature.ts'
 
 const MAX_TEXT_LENGTH = 2_000
-const MAX_BODY_BYTES = 64 * 1024
 const INT4_MAX = 2_147_483_647
 
 /** What an outcome may be called: also the words of agents in the field. */
@@ -36,25 +25,8 @@ const OUTCOME_OF: ReadonlyMap<string, Outcome> = new Map([
 ])
 const WORDS = [...OUTCOME_OF.keys()]
 
-export function actionEndedRoute(deps: ActionResultDeps): DeviceRoute {
-  return resultRoute(deps, '/v1/action-result')
-}
-
-/** The folded form: agents with an empty id ask for /v1/devices//ack. */
-export function ackRoute(deps: ActionResultDeps): DeviceRoute {
-  return resultRoute(deps, '/v1/devices/ack')
-}
-
-export function deviceAckRoute(deps: ActionResultDeps): DeviceRoute {
-  return resultRoute(deps, '/v1/devices/{device_id}/ack')
-}
-
-function resultRoute(deps: ActionResultDeps, path: string): DeviceRoute {
+export function resultEndpoint(deps: Commands): Endpoint<'device'> {
   return {
-    method: 'POST',
-    path,
-    guard: 'device',
-    body: MAX_BODY_BYTES,
     async handle(request) {
       const denial = deps.resultDenial(request.signed, request)
       if (denial !== undefined) throw denial
@@ -67,11 +39,7 @@ function resultRoute(deps: ActionResultDeps, path: string): DeviceRoute {
   }
 }
 
-async function ingest(
-  deps: ActionResultDeps,
-  request: BaseRequest & Proven['device'],
-  body: Fields,
-) {
+async function ingest(deps: Commands, request: Request<'device'>, body: Fields) {
   const requestId = readRequestId(body)
   const outcome = readOutcome(body)
   const { context } = request

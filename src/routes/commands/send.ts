@@ -1,7 +1,6 @@
 /** POST /admin/command: a command is durable first, then pushed; the answer waits a little for the first push. */
 import { createHash } from 'node:crypto'
-import type { CommandRow, CommandStore, DeviceRef } from '../../db/commands/commands.ts'
-import type { SenderTrouble } from '../../domain/command.ts'
+import type { CommandRow, DeviceRef } from '../../db/commands/commands.ts'
 import { isReservedParamName } from '../../domain/command-message.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { ALIAS, isAlias, isRequestId, isUuid, REQUEST_ID } from '../../domain/ids.ts'
@@ -16,30 +15,11 @@ import {
   refuseUnsafe,
   requiredString,
 } from '../../http/fields.ts'
-import { type AdminRoute, type BaseRequest, httpRequestId, json } from '../../http/route.ts'
+import { type BaseRequest, type Endpoint, httpRequestId, json } from '../../http/route.ts'
 import { readUntil } from '../../lib/notifier.ts'
 import { LINES } from '../../lib/text.ts'
 import { acceptedJson, pausedWith } from './command-json.ts'
-
-export interface CommandDeps {
-  readonly commands: Pick<CommandStore, 'accept' | 'find'>
-  /** COMMAND_ACTIONS. */
-  readonly actions: readonly string[]
-  readonly isPushOn: boolean
-  /** Of this replica. */
-  readonly senderTrouble: () => SenderTrouble | undefined
-  readonly instance: string
-  readonly wakeDispatcher: () => void
-  /** Resolves at news of the command, at the latest after `timeoutMs`. */
-  readonly waitForChange: (
-    requestId: string,
-    timeoutMs: number,
-    signal: AbortSignal,
-  ) => Promise<void>
-  /** As readUntil takes one. */
-  readonly tryAcquireWait: () => (() => void) | undefined
-  readonly nowMs: () => number
-}
+import type { Commands } from './feature.ts'
 
 const TTL_S = { min: 30, max: 604_800 } as const
 const DEFAULT_TTL_S = 86_400
@@ -48,17 +28,8 @@ const DEFAULT_WAIT_MS = 1_500
 const PARAM_NAME = /^[a-z][a-z0-9_]{0,63}$/
 const MAX_PARAMS_BYTES = 3_000
 
-export function commandRoute(deps: CommandDeps): AdminRoute {
+export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
   return {
-    method: 'POST',
-    path: '/admin/command',
-    guard: 'admin',
-    scopes: ['command'],
-    takes: {
-      query: ['wait_ms'],
-      fields: ['device_id', 'alias', 'action', 'params', 'request_id', 'ttl_s'],
-    },
-    body: 16 * 1024,
     async handle(request) {
       const body = asObject(request.body)
       const { context, admin } = request
@@ -114,7 +85,7 @@ export function commandRoute(deps: CommandDeps): AdminRoute {
  * away: it is durable.
  */
 async function firstAttempt(
-  deps: CommandDeps,
+  deps: Commands,
   command: CommandRow,
   waitMs: number,
   signal: AbortSignal,

@@ -1,31 +1,17 @@
 /** GET and DELETE /admin/devices…: the fleet with its last status; never a secret. */
 
-import type { DeviceStore } from '../../db/devices/devices.ts'
 import type { DeviceRow } from '../../db/devices/lists.ts'
 import { AppError } from '../../domain/errors.ts'
 import { ALIAS, isUuid } from '../../domain/ids.ts'
 import { queryInt, queryString } from '../../http/fields.ts'
-import { PAGE_QUERY, pageOf, readPage } from '../../http/page.ts'
-import { type AdminRoute, type BaseRequest, json, NO_NAMES } from '../../http/route.ts'
+import { pageOf, readPage } from '../../http/page.ts'
+import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
+import type { Devices } from './feature.ts'
 
-const DEVICE_PATH = '/admin/devices/{device_id}'
 const OFFLINE_FOR_S = { min: 0, max: 31_536_000 } as const
 
-interface ShowDeviceDeps {
-  /** DEVICE_OFFLINE_S. */
-  readonly offlineAfterS: number
-}
-
-export function listDevicesRoute(
-  deps: ShowDeviceDeps & { readonly devices: Pick<DeviceStore, 'list'> },
-): AdminRoute {
+export function listDevicesEndpoint(deps: Devices): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: '/admin/devices',
-    guard: 'admin',
-    scopes: ['read'],
-    takes: { query: ['alias', 'offline_for_s', ...PAGE_QUERY], fields: [] },
-    body: 0,
     async handle({ query }) {
       const page = readPage(query, 'devices', isUuid)
       const offlineForS = query.has('offline_for_s')
@@ -40,16 +26,8 @@ export function listDevicesRoute(
   }
 }
 
-export function readDeviceRoute(
-  deps: ShowDeviceDeps & { readonly devices: Pick<DeviceStore, 'find'> },
-): AdminRoute {
+export function readDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: DEVICE_PATH,
-    guard: 'admin',
-    scopes: ['read'],
-    takes: NO_NAMES,
-    body: 0,
     async handle(request) {
       const device = await deps.devices.find(deviceId(request))
       if (device === undefined) throw deviceUnknown()
@@ -60,21 +38,8 @@ export function readDeviceRoute(
   }
 }
 
-export interface DeleteDeviceDeps {
-  readonly devices: Pick<DeviceStore, 'delete'>
-  readonly instance: string
-  /** A command has ended. */
-  readonly commandChanged: (requestId: string) => void
-}
-
-export function deleteDeviceRoute(deps: DeleteDeviceDeps): AdminRoute {
+export function deleteDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
   return {
-    method: 'DELETE',
-    path: DEVICE_PATH,
-    guard: 'admin',
-    scopes: ['admin'],
-    takes: NO_NAMES,
-    body: 0,
     async handle(request) {
       const id = deviceId(request)
       const { context, admin } = request
@@ -106,7 +71,7 @@ function deviceUnknown(): AppError {
   return new AppError('device_unknown', 'No device has this id.')
 }
 
-function deviceJson(device: DeviceRow, { offlineAfterS }: ShowDeviceDeps) {
+function deviceJson(device: DeviceRow, { offlineAfterS }: Devices) {
   return {
     device_id: device.deviceId,
     alias: device.alias,

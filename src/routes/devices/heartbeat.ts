@@ -1,61 +1,20 @@
 /** POST /v1/heartbeat: a device says that it lives, and empties its mailbox. Answers once the heartbeat is durable. */
 
-import type { Mailbox, OpenCommand } from '../../db/commands/mailbox.ts'
-import type { DeviceStore } from '../../db/devices/devices.ts'
-import type {
-  HeartbeatItem,
-  HeartbeatResult,
-  StoredHeartbeat,
-} from '../../db/heartbeats/heartbeats.ts'
+import type { HeartbeatItem, StoredHeartbeat } from '../../db/heartbeats/heartbeats.ts'
 import { AppError } from '../../domain/errors.ts'
 import { withFailedCall } from '../../domain/failed-call.ts'
-import type { DeviceVerdict } from '../../domain/identity.ts'
-import type { Pace } from '../../domain/pace.ts'
 import { asObject } from '../../http/fields.ts'
-import {
-  type BaseRequest,
-  type DeviceTokenRoute,
-  json,
-  type Proven,
-  type RequestContext,
-} from '../../http/route.ts'
-import type { GroupCommit } from '../../lib/group-commit.ts'
+import { type Endpoint, json, type Request, type RequestContext } from '../../http/route.ts'
 import { withTimeout } from '../../lib/timeouts.ts'
+import type { Devices } from './feature.ts'
 import { type ReadHeartbeat, readHeartbeat } from './heartbeat-body.ts'
-import { type PingDeps, recordPing } from './ping-result.ts'
-
-export interface HeartbeatDeps extends PingDeps {
-  readonly heartbeats: Pick<GroupCommit<HeartbeatItem, HeartbeatResult>, 'add'>
-  readonly mailbox: Mailbox
-  readonly devices: Pick<DeviceStore, 'offerPushToken'>
-  readonly refuseDevice: (verdict: Exclude<DeviceVerdict, { kind: 'live' }>) => Error
-  /** The command as FCM would have carried it, signed for this device; undefined where its secret is not configured. */
-  readonly sign: (
-    deviceId: string,
-    command: OpenCommand,
-  ) => Readonly<Record<string, string>> | undefined
-  /** Something may be due for push now. */
-  readonly wakeDispatcher: () => void
-  /** From the arrival of a heartbeat to its answer. */
-  readonly heartbeatDeadlineMs: number
-  /** Monotonic. */
-  readonly nowMs: () => number
-  readonly pace: Pick<Pace, 'stored' | 'nextS'>
-  readonly ingested: { add(): void }
-  readonly dedupHits: { add(): void }
-}
-
-type HeartbeatRequest = BaseRequest & Proven['device-token']
+import { recordPing } from './ping-result.ts'
 
 /** A token that is alive and yet not recognized was replaced meanwhile: looked at once more, then our trouble. */
 const MAX_TRIES = 3
 
-export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
+export function heartbeatEndpoint(deps: Devices): Endpoint<'device-token'> {
   return {
-    method: 'POST',
-    path: '/v1/heartbeat',
-    guard: 'device-token',
-    body: 64 * 1024,
     async handle(request) {
       const startedAtMs = deps.nowMs()
       const deadlineAtMs = startedAtMs + deps.heartbeatDeadlineMs
@@ -109,7 +68,7 @@ export function heartbeatRoute(deps: HeartbeatDeps): DeviceTokenRoute {
 
 /** Judges a token that the group's statement does not recognize, marks its first use, and stores the heartbeat then. */
 async function storeJudged(
-  deps: HeartbeatDeps,
+  deps: Devices,
   item: HeartbeatItem,
   context: RequestContext,
 ): Promise<StoredHeartbeat> {
@@ -128,8 +87,8 @@ async function storeJudged(
 
 /** What few heartbeats need besides: a ping recorded, commands handed over, a push token taken. Answers the commands. */
 async function finish(
-  deps: HeartbeatDeps,
-  request: HeartbeatRequest,
+  deps: Devices,
+  request: Request<'device-token'>,
   read: ReadHeartbeat,
   stored: StoredHeartbeat,
   ignored: string[],

@@ -1,16 +1,11 @@
 /** A heartbeat that answers a ping (`is_ping_response`) is that command's result too. */
-import type { DeviceVerdict } from '../../domain/identity.ts'
-import type { BaseRequest, Proven } from '../../http/route.ts'
-import type { ActionResultDeps } from '../commands/result.ts'
-
-export interface PingDeps extends ActionResultDeps {
-  readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
-}
+import type { Request } from '../../http/route.ts'
+import type { Devices } from './feature.ts'
 
 /** False: no such command of this device, or a signature that does not hold. A heartbeat is never refused for it. */
 export async function recordPing(
-  deps: PingDeps,
-  request: BaseRequest & Proven['device-token'],
+  deps: Devices,
+  request: Request<'device-token'>,
   requestId: string,
   finishedAt: Date | null,
 ): Promise<boolean> {

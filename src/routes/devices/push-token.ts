@@ -1,23 +1,12 @@
 /** POST /v1/devices/fcm-token: a device gives its push token. Another one, or one that died, makes its commands due for push. */
 
-import type { DeviceStore } from '../../db/devices/devices.ts'
 import { MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
 import { asObject, requiredString } from '../../http/fields.ts'
-import { type DeviceRoute, json } from '../../http/route.ts'
+import { type Endpoint, json } from '../../http/route.ts'
+import type { Devices } from './feature.ts'
 
-export interface FcmTokenDeps {
-  readonly devices: Pick<DeviceStore, 'setPushToken'>
-  readonly refuseDevice: (verdict: { kind: 'superseded'; deviceId: string; alias: string }) => Error
-  /** Something may be due for push now. */
-  readonly wakeDispatcher: () => void
-}
-
-export function fcmTokenRoute(deps: FcmTokenDeps): DeviceRoute {
+export function pushTokenEndpoint(deps: Devices): Endpoint<'device'> {
   return {
-    method: 'POST',
-    path: '/v1/devices/fcm-token',
-    guard: 'device',
-    body: 16 * 1024,
     async handle(request) {
       const fcmToken = requiredString(asObject(request.body), 'fcm_token', MAX_FCM_TOKEN_LENGTH)
       const { deviceId, alias, enrollmentNo, context } = request

@@ -1,46 +1,17 @@
 /** POST /v1/register: an enrollment token becomes a device and its token, atomically; a lost answer can be asked for again. */
 
-import type {
-  Enrolled,
-  OnJudged,
-  Registration,
-  RegistrationOutcome,
-} from '../../db/enrollment/registration.ts'
-import type { EnrollmentTokenStore } from '../../db/enrollment/tokens.ts'
+import type { Enrolled, OnJudged, RegistrationOutcome } from '../../db/enrollment/registration.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
-import { type EnrollmentVerdict, noteEnrollment } from '../../domain/identity.ts'
+import { noteEnrollment } from '../../domain/identity.ts'
 import { ALIAS, MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
 import { asObject, type Fields, intField, optionalString } from '../../http/fields.ts'
-import { type BaseRequest, type EnrollmentRoute, json } from '../../http/route.ts'
-import type { IssuedToken } from '../../security/tokens.ts'
-
-export interface RegisterDeps {
-  readonly register: (
-    registration: Registration,
-    onJudged: OnJudged,
-    isWanted: () => boolean,
-  ) => Promise<RegistrationOutcome>
-  /** Of a token whose registration cannot be read: its line names it all the same. */
-  readonly tokens: Pick<EnrollmentTokenStore, 'judge'>
-  readonly refuseEnrollment: (verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>) => Error
-  readonly issueDeviceToken: () => IssuedToken
-  /** Which HMAC_SECRET new enrollments are signed with. */
-  readonly hmacSecretId: string
-  readonly commandKey: (enrolled: Enrolled) => string
-  readonly newId: () => string
-  readonly now: () => Date
-  readonly heartbeatIntervalS: number
-  readonly instanceId: () => string | null
-}
+import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
+import type { Enrollment } from './feature.ts'
 
 const MAX_TEXT_LENGTH = 128
 
-export function registerRoute(deps: RegisterDeps): EnrollmentRoute {
+export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'> {
   return {
-    method: 'POST',
-    path: '/v1/register',
-    guard: 'enrollment-token',
-    body: 16 * 1024,
     async handle(request) {
       const body = asObject(request.body)
       const { context, tokenHash } = request
@@ -114,7 +85,7 @@ async function loggedOnce<T>(
 
 /** What the body says; where it cannot be meant, the token is looked up for the lines before that is thrown. */
 async function readRegistration(
-  { tokens }: Pick<RegisterDeps, 'tokens'>,
+  { tokens }: Enrollment,
   body: Fields,
   tokenHash: Buffer,
   onJudged: OnJudged,
@@ -129,10 +100,7 @@ async function readRegistration(
 }
 
 /** The enrolled device; throws the refusal that the outcome asks for. */
-function accepted(
-  outcome: RegistrationOutcome,
-  deps: Pick<RegisterDeps, 'refuseEnrollment'>,
-): Enrolled {
+function accepted(outcome: RegistrationOutcome, deps: Enrollment): Enrolled {
   switch (outcome.kind) {
     case 'refused':
       throw deps.refuseEnrollment(outcome.verdict)

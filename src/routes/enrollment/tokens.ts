@@ -1,7 +1,7 @@
 /** POST, GET and DELETE /v1/enroll-tokens: admins issue, list and revoke enrollment tokens. */
 import { createHash } from 'node:crypto'
 import type { Batch } from '../../db/enrollment/batches.ts'
-import type { EnrollmentTokenStore, NewEnrollmentToken } from '../../db/enrollment/tokens.ts'
+import type { NewEnrollmentToken } from '../../db/enrollment/tokens.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { ALIAS, isAlias, isUuid } from '../../domain/ids.ts'
 import {
@@ -14,33 +14,16 @@ import {
   queryEnum,
   queryString,
 } from '../../http/fields.ts'
-import { PAGE_QUERY, pageOf, readPage } from '../../http/page.ts'
-import { type AdminRoute, type BaseRequest, json, NO_NAMES } from '../../http/route.ts'
+import { pageOf, readPage } from '../../http/page.ts'
+import { type Endpoint, json, type Request } from '../../http/route.ts'
 import type { ReachedLimit } from '../../security/denial.ts'
-import type { BatchTokens } from '../../security/tokens.ts'
+import type { Enrollment } from './feature.ts'
 
-export interface CreateEnrollTokensDeps {
-  readonly tokens: Pick<EnrollmentTokenStore, 'issue'>
-  readonly batchTokens: BatchTokens
-  readonly newId: () => string
-  /** Tokens that one admin may create in a sliding hour. */
-  readonly maxPerHour: number
-  readonly rateLimited: (reached: ReachedLimit) => Error
-}
-
-const PATH = '/v1/enroll-tokens'
-const TOKEN_PATH = '/v1/enroll-tokens/{token_id}'
 const MAX_BATCH = 100
 const STATUSES = ['active', 'exhausted', 'expired', 'revoked'] as const
 
-export function createEnrollTokensRoute(deps: CreateEnrollTokensDeps): AdminRoute {
+export function createTokensEndpoint(deps: Enrollment): Endpoint<'admin'> {
   return {
-    method: 'POST',
-    path: PATH,
-    guard: 'admin',
-    scopes: ['enroll'],
-    takes: { query: [], fields: ['aliases', 'expires_in_sec', 'uses_allowed', 'note'] },
-    body: 16 * 1024,
     async handle(request) {
       const asked = readBatch(asObject(request.body))
       const { aliases, usesAllowed } = asked
@@ -94,7 +77,7 @@ export function createEnrollTokensRoute(deps: CreateEnrollTokensDeps): AdminRout
 }
 
 function logEach(
-  request: BaseRequest & { readonly admin: string },
+  request: Request<'admin'>,
   tokens: readonly { readonly token_id: string }[],
   reason: 'repeat' | null,
 ): void {
@@ -105,7 +88,7 @@ function logEach(
 }
 
 /** A batch that was made before, with its tokens: they are stored nowhere, but can be made again. */
-function remade({ batchTokens }: CreateEnrollTokensDeps, { seed, tokens }: Batch) {
+function remade({ batchTokens }: Enrollment, { seed, tokens }: Batch) {
   return tokens.map(({ tokenId, tokenHash, alias, expiresAt, usesAllowed }, index) => {
     const token = batchTokens.remake(seed, index, tokenHash)
     if (token === undefined) {
@@ -128,26 +111,18 @@ function contentHash({ aliases, expiresInS, usesAllowed, note }: AskedBatch): Bu
     .digest()
 }
 
-export function listEnrollTokensRoute(deps: {
-  readonly tokens: Pick<EnrollmentTokenStore, 'list'>
-}): AdminRoute {
+export function listTokensEndpoint({ tokens }: Enrollment): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: PATH,
-    guard: 'admin',
-    scopes: ['enroll', 'read'],
-    takes: { query: ['status', 'alias', ...PAGE_QUERY], fields: [] },
-    body: 0,
     async handle({ query }) {
       const page = readPage(query, 'tokens', isUuid)
       const status = queryEnum(query, 'status', STATUSES) ?? null
       const alias = queryString(query, 'alias', 64, ALIAS) ?? null
-      const read = await deps.tokens.list(page, { status, alias })
+      const read = await tokens.list(page, { status, alias })
       const { rows, nextCursor } = pageOf(read, page, (row) => ({
         at: row.issuedAt,
         id: row.tokenId,
       }))
-      const tokens = rows.map((row) => ({
+      const shown = rows.map((row) => ({
         token_id: row.tokenId,
         alias: row.alias,
         status: row.status,
@@ -159,26 +134,18 @@ export function listEnrollTokensRoute(deps: {
         issued_by: row.issuedBy,
         note: row.note,
       }))
-      return json(200, { tokens, next_cursor: nextCursor })
+      return json(200, { tokens: shown, next_cursor: nextCursor })
     },
   }
 }
 
-export function revokeEnrollTokenRoute(deps: {
-  readonly tokens: Pick<EnrollmentTokenStore, 'revoke'>
-}): AdminRoute {
+export function revokeTokenEndpoint({ tokens }: Enrollment): Endpoint<'admin'> {
   return {
-    method: 'DELETE',
-    path: TOKEN_PATH,
-    guard: 'admin',
-    scopes: ['enroll'],
-    takes: NO_NAMES,
-    body: 0,
     async handle(request) {
       const { context, admin } = request
       const tokenId = (request.params['token_id'] ?? '').toLowerCase()
       const outcome = isUuid(tokenId)
-        ? await deps.tokens.revoke(tokenId, {
+        ? await tokens.revoke(tokenId, {
             admin,
             requestId: context.requestId,
             ip: context.ip,

@@ -1,32 +1,26 @@
 /** GET /admin/audit: who did what, newest first. */
 
-import type { AuditStore } from '../../db/audit.ts'
 import { ADMIN_NAME, ALIAS, REQUEST_ID } from '../../domain/ids.ts'
 import { queryString, queryTime } from '../../http/fields.ts'
-import { PAGE_QUERY, pageOf, readPage } from '../../http/page.ts'
-import { type AdminRoute, json } from '../../http/route.ts'
+import { pageOf, readPage } from '../../http/page.ts'
+import { type Endpoint, json } from '../../http/route.ts'
+import type { Operations } from './feature.ts'
 
 /** audit_id is a bigint: its decimal digits. */
 const isAuditId = (id: string) => /^\d{1,18}$/.test(id)
 
-export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
+export function listAuditEndpoint({ audit }: Operations): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: '/admin/audit',
-    guard: 'admin',
-    scopes: ['admin', 'read'],
-    takes: { query: ['since', 'admin', 'subject', 'alias', ...PAGE_QUERY], fields: [] },
-    body: 0,
     async handle({ query }) {
       const page = readPage(query, 'audit', isAuditId)
-      const read = await deps.audit.list(page, {
+      const read = await audit.list(page, {
         since: queryTime(query, 'since') ?? null,
         admin: queryString(query, 'admin', 64, ADMIN_NAME) ?? null,
         subject: queryString(query, 'subject', 128, REQUEST_ID) ?? null,
         alias: queryString(query, 'alias', 64, ALIAS) ?? null,
       })
       const { rows, nextCursor } = pageOf(read, page, (row) => row)
-      const audit = rows.map((row) => ({
+      const shown = rows.map((row) => ({
         at: row.at,
         admin: row.admin,
         what: row.what,
@@ -35,7 +29,7 @@ export function auditRoute(deps: { readonly audit: AuditStore }): AdminRoute {
         ip: row.ip,
         detail: row.detail,
       }))
-      return json(200, { audit, next_cursor: nextCursor })
+      return json(200, { audit: shown, next_cursor: nextCursor })
     },
   }
 }

@@ -1,38 +1,22 @@
-/** GET /healthz, /readyz and /metrics: what a supervisor, a balancer and Prometheus ask. */
+/** GET /healthz, /readyz and /metrics: for a supervisor, a load balancer and Prometheus. */
 import { AppError } from '../../domain/errors.ts'
-import { type AdminRoute, json, type OpenRoute } from '../../http/route.ts'
-
-export interface HealthzDeps {
-  /** null until the database was first reached. */
-  readonly instanceId: () => string | null
-  readonly version: string
-}
+import { type Endpoint, json } from '../../http/route.ts'
+import type { Operations } from './feature.ts'
 
 /** 200 while the event loop turns; never touches the database. */
-export function healthzRoute(deps: HealthzDeps): OpenRoute {
+export function healthzEndpoint({ instanceId, version }: Operations): Endpoint<'open'> {
   return {
-    method: 'GET',
-    path: '/healthz',
-    guard: 'open',
-    body: 0,
     async handle() {
-      return json(200, { status: 'ok', instance_id: deps.instanceId(), version: deps.version })
+      return json(200, { status: 'ok', instance_id: instanceId(), version })
     },
   }
 }
 
-/** What keeps the service from serving, and why: `service` while it stops, else the dependency. */
-export type Unready = Readonly<Record<string, string>>
-
-/** 200 where the database answers, however busy, else 503 with a reason per dependency. */
-export function readyzRoute(deps: { readonly unready: () => Promise<Unready> }): OpenRoute {
+/** 200 while the database responds, however busy it is; else 503 with a reason for each dependency. */
+export function readyzEndpoint({ unready }: Operations): Endpoint<'open'> {
   return {
-    method: 'GET',
-    path: '/readyz',
-    guard: 'open',
-    body: 0,
     async handle() {
-      const reasons = await deps.unready()
+      const reasons = await unready()
       if (Object.keys(reasons).length === 0) return json(200, { status: 'ready' })
       const code = 'service' in reasons ? 'shutting_down' : 'db_unavailable'
       throw new AppError(code, 'Send no requests here now.', { extra: { reasons }, retryAfterS: 1 })
@@ -40,26 +24,18 @@ export function readyzRoute(deps: { readonly unready: () => Promise<Unready> }):
   }
 }
 
-export interface MetricsDeps {
-  readonly render: () => { readonly text: string; readonly series: number }
-  readonly metricsContentType: string
-}
-
-export function metricsRoute(deps: MetricsDeps): AdminRoute {
+export function metricsEndpoint({
+  renderMetrics,
+  metricsContentType,
+}: Operations): Endpoint<'admin'> {
   return {
-    method: 'GET',
-    path: '/metrics',
-    guard: 'admin',
-    scopes: ['metrics'],
-    takes: 'anything', // scrapers add parameters of their own; none of them selects anything
-    body: 0,
     async handle() {
-      const { text, series } = deps.render()
+      const { text, series } = renderMetrics()
       return {
         kind: 'text',
         status: 200,
         text,
-        contentType: deps.metricsContentType,
+        contentType: metricsContentType,
         line: { event: 'metrics.scrape', fields: { series, bytes: Buffer.byteLength(text) } },
       }
     },

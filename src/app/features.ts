@@ -1,0 +1,158 @@
+/** The five features: what the endpoints of each use. */
+import { randomBytes } from 'node:crypto'
+import type { Config } from '../config/config.ts'
+import type { Stores } from '../db/stores.ts'
+import { commandData } from '../domain/command-message.ts'
+import { Pace } from '../domain/pace.ts'
+import type { Notifier } from '../lib/notifier.ts'
+import { createSemaphore } from '../lib/slots.ts'
+import type { Apks } from '../routes/apks/feature.ts'
+import type { Commands, Results } from '../routes/commands/feature.ts'
+import type { Devices } from '../routes/devices/feature.ts'
+import type { Features } from '../routes/endpoints.ts'
+import type { Enrollment } from '../routes/enrollment/feature.ts'
+import type { Operations, Unready } from '../routes/operations/feature.ts'
+import { createApkLimits } from '../security/apk-limits.ts'
+import type { CommandKeys } from '../security/command-keys.ts'
+import { rateLimited, refuseDevice, refuseEnrollment } from '../security/denial.ts'
+import type { Signatures } from '../security/signature.ts'
+import { batchTokens, issueDeviceToken } from '../security/tokens.ts'
+import type { Metrics } from '../telemetry/metrics/metrics.ts'
+import { PROMETHEUS_CONTENT_TYPE } from '../telemetry/metrics/prometheus.ts'
+import type { ApkParts } from './apk-storage.ts'
+import { HEARTBEAT_DEADLINE_MS } from './heartbeat-group.ts'
+import type { Sender } from './push.ts'
+import { StartError } from './startup.ts'
+
+export interface FeatureParts {
+  readonly config: Config
+  readonly version: string
+  /** This replica, for timelines. */
+  readonly instance: string
+  readonly newId: () => string
+  readonly now: () => Date
+  readonly nowMs: () => number
+  readonly stores: Stores
+  readonly heartbeats: Devices['heartbeats']
+  readonly commandChanges: Notifier
+  readonly commandKeys: CommandKeys
+  readonly signatures: Signatures
+  readonly sender: Sender | undefined
+  readonly apkParts: ApkParts
+  readonly metrics: Metrics
+  readonly instanceId: () => string | null
+  readonly unready: () => Promise<Unready>
+}
+
+/** Requests that wait for a command to change (`wait_ms`); each reads it four times a second. */
+const MAX_WAITING_REQUESTS = 128
+
+export function createFeatures(parts: FeatureParts): Features {
+  const results = createResults(parts)
+  return {
+    devices: createDevices(parts, results),
+    enrollment: createEnrollment(parts),
+    commands: createCommands(parts, results),
+    apks: createApks(parts),
+    operations: createOperations(parts),
+  }
+}
+
+function createResults({ stores, signatures, commandKeys, commandChanges }: FeatureParts): Results {
+  return {
+    results: stores.results,
+    resultDenial: (request, device) =>
+      signatures.resultDenial(request, () => commandKeys.get(device)),
+    commandChanged: (requestId) => commandChanges.notify(requestId),
+  }
+}
+
+function createDevices(parts: FeatureParts, results: Results): Devices {
+  const { config, stores, heartbeats, commandKeys, sender, metrics, now, nowMs } = parts
+  return {
+    ...results,
+    heartbeats,
+    mailbox: stores.mailbox,
+    devices: stores.devices,
+    authenticateDevice: stores.deviceTokens.authenticate,
+    refuseDevice,
+    sign(deviceId, command) {
+      const hmacKey = commandKeys.find({ ...command, deviceId })
+      if (hmacKey === undefined) return undefined
+      return commandData({ ...command, deviceId, ts: now(), hmacKey })
+    },
+    wakeDispatcher: () => sender?.dispatcher.wake(),
+    heartbeatDeadlineMs: HEARTBEAT_DEADLINE_MS,
+    pace: new Pace(config.heartbeatIntervalS, config.deviceOfflineS),
+    ingested: metrics.heartbeatsIngested,
+    dedupHits: metrics.heartbeatsDedupHits,
+    offlineAfterS: config.deviceOfflineS,
+    instance: parts.instance,
+    nowMs,
+  }
+}
+
+function createEnrollment(parts: FeatureParts): Enrollment {
+  const { config, stores, commandKeys, instanceId, newId, now } = parts
+  const [signingSecret] = config.hmacSecrets
+  if (signingSecret === undefined) throw new StartError('HMAC_SECRET is missing.')
+  return {
+    register: stores.register,
+    tokens: stores.tokens,
+    refuseEnrollment,
+    issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),
+    batchTokens: batchTokens(signingSecret, config.hmacSecrets, randomBytes),
+    hmacSecretId: signingSecret.id,
+    commandKey: commandKeys.get,
+    heartbeatIntervalS: config.heartbeatIntervalS,
+    maxPerHour: config.rateLimitTokensPerHour,
+    rateLimited: (reached) => rateLimited(reached, null),
+    instanceId,
+    newId,
+    now,
+  }
+}
+
+function createCommands(parts: FeatureParts, results: Results): Commands {
+  const { config, stores, sender, commandChanges, instance, nowMs } = parts
+  return {
+    ...results,
+    commands: stores.commands,
+    actions: config.commandActions,
+    offlineAfterS: config.deviceOfflineS,
+    isPushOn: sender !== undefined,
+    senderTrouble: () => sender?.dispatcher.trouble,
+    wakeDispatcher: () => sender?.dispatcher.wake(),
+    waitForChange: (id, timeoutMs, signal) => commandChanges.wait(id, timeoutMs, signal),
+    tryAcquireWait: createSemaphore(MAX_WAITING_REQUESTS).tryAcquire,
+    instance,
+    nowMs,
+  }
+}
+
+function createApks(parts: FeatureParts): Apks {
+  const { config, stores, apkParts, metrics, newId, now, nowMs } = parts
+  return {
+    ...apkParts,
+    ...createApkLimits(config, nowMs),
+    apks: { ...stores.apks, publish: stores.publishing.publish },
+    downloads: stores.downloads,
+    apkDownload: metrics.apkDownload,
+    defaultBuildType: config.apkDefaultBuildType,
+    newId,
+    now,
+  }
+}
+
+function createOperations(parts: FeatureParts): Operations {
+  const { config, version, stores, metrics, instanceId, unready } = parts
+  return {
+    audit: stores.audit,
+    instanceId,
+    version,
+    unready,
+    isMetricsEnabled: config.isMetricsEnabled,
+    renderMetrics: metrics.render,
+    metricsContentType: PROMETHEUS_CONTENT_TYPE,
+  }
+}

@@ -1,0 +1,40 @@
+/** What the endpoints of commands use. */
+import type { CommandStore } from '../../db/commands/commands.ts'
+import type { CommandResultStore } from '../../db/commands/results.ts'
+import type { SenderTrouble } from '../../domain/command.ts'
+import type { LiveDevice } from '../../domain/identity.ts'
+import type { BaseRequest } from '../../http/route.ts'
+import type { Denial } from '../../security/denial.ts'
+
+/** Records how a command went; heartbeats that answer a ping need it too. */
+export interface Results {
+  /** The refusal of a signature that is wrong, or is missing where it is required. */
+  readonly resultDenial: (request: BaseRequest['signed'], device: LiveDevice) => Denial | undefined
+  readonly results: CommandResultStore
+  /** To be called when a command has ended. */
+  readonly commandChanged: (requestId: string) => void
+}
+
+export interface Commands extends Results {
+  readonly commands: CommandStore
+  /** COMMAND_ACTIONS. */
+  readonly actions: readonly string[]
+  /** DEVICE_OFFLINE_S. */
+  readonly offlineAfterS: number
+  readonly isPushOn: boolean
+  /** Of this replica. */
+  readonly senderTrouble: () => SenderTrouble | undefined
+  readonly wakeDispatcher: () => void
+  /** Resolves when the command changes, at the latest after `timeoutMs`. */
+  readonly waitForChange: (
+    requestId: string,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ) => Promise<void>
+  /** Takes the place of a waiting request, as readUntil expects; undefined: none is free. */
+  readonly tryAcquireWait: () => (() => void) | undefined
+  /** This replica, for timelines. */
+  readonly instance: string
+  /** Monotonic. */
+  readonly nowMs: () => number
+}

@@ -1,0 +1,34 @@
+/** What the endpoints of devices use. */
+import type { Mailbox, OpenCommand } from '../../db/commands/mailbox.ts'
+import type { DeviceStore } from '../../db/devices/devices.ts'
+import type { HeartbeatItem, HeartbeatResult } from '../../db/heartbeats/heartbeats.ts'
+import type { DeviceVerdict } from '../../domain/identity.ts'
+import type { Pace } from '../../domain/pace.ts'
+import type { GroupCommit } from '../../lib/group-commit.ts'
+import type { Results } from '../commands/feature.ts'
+
+export interface Devices extends Results {
+  readonly heartbeats: Pick<GroupCommit<HeartbeatItem, HeartbeatResult>, 'add'>
+  readonly mailbox: Mailbox
+  readonly devices: DeviceStore
+  readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
+  readonly refuseDevice: (verdict: Exclude<DeviceVerdict, { kind: 'live' }>) => Error
+  /** The command as FCM would have carried it, signed for this device; undefined where its secret is not configured. */
+  readonly sign: (
+    deviceId: string,
+    command: OpenCommand,
+  ) => Readonly<Record<string, string>> | undefined
+  /** To be called when a command may be due for push. */
+  readonly wakeDispatcher: () => void
+  /** From the arrival of a heartbeat to its response, ms. */
+  readonly heartbeatDeadlineMs: number
+  readonly pace: Pick<Pace, 'stored' | 'nextS'>
+  readonly ingested: { add(): void }
+  readonly dedupHits: { add(): void }
+  /** DEVICE_OFFLINE_S. */
+  readonly offlineAfterS: number
+  /** This replica, for timelines. */
+  readonly instance: string
+  /** Monotonic. */
+  readonly nowMs: () => number
+}

@@ -1,0 +1,75 @@
+/** Gives each row of the route table its code, and each feature's endpoints what they use. */
+import type { Route } from '../http/route.ts'
+import { downloadBuildEndpoint, listBuildsEndpoint, withdrawBuildEndpoint } from './apks/builds.ts'
+import { downloadLatestEndpoint } from './apks/download-latest.ts'
+import type { Apks } from './apks/feature.ts'
+import { uploadBuildEndpoint } from './apks/upload.ts'
+import {
+  cancelCommandEndpoint,
+  listCommandsEndpoint,
+  readCommandEndpoint,
+} from './commands/commands.ts'
+import type { Commands } from './commands/feature.ts'
+import { resultEndpoint } from './commands/result.ts'
+import { sendCommandEndpoint } from './commands/send.ts'
+import { deleteDeviceEndpoint, listDevicesEndpoint, readDeviceEndpoint } from './devices/devices.ts'
+import type { Devices } from './devices/feature.ts'
+import { heartbeatEndpoint } from './devices/heartbeat.ts'
+import { pushTokenEndpoint } from './devices/push-token.ts'
+import type { Enrollment } from './enrollment/feature.ts'
+import { registerEndpoint } from './enrollment/register.ts'
+import {
+  createTokensEndpoint,
+  listTokensEndpoint,
+  revokeTokenEndpoint,
+} from './enrollment/tokens.ts'
+import { listAuditEndpoint } from './operations/audit.ts'
+import type { Operations } from './operations/feature.ts'
+import { healthzEndpoint, metricsEndpoint, readyzEndpoint } from './operations/monitoring.ts'
+import { ROUTES } from './table.ts'
+
+export interface Features {
+  readonly devices: Devices
+  readonly enrollment: Enrollment
+  readonly commands: Commands
+  readonly apks: Apks
+  readonly operations: Operations
+}
+
+type GuardOf<Name extends keyof typeof ROUTES> = (typeof ROUTES)[Name]['guard']
+type Endpoints = {
+  readonly [Name in keyof typeof ROUTES]: Extract<Route, { readonly guard: GuardOf<Name> }>
+}
+
+/** In the order of the table. */
+export function routesOf(features: Features): readonly Route[] {
+  const { devices, enrollment, commands, apks, operations } = features
+  const { metrics, ...served }: Endpoints = {
+    register: { ...ROUTES.register, ...registerEndpoint(enrollment) },
+    heartbeat: { ...ROUTES.heartbeat, ...heartbeatEndpoint(devices) },
+    actionResult: { ...ROUTES.actionResult, ...resultEndpoint(commands) },
+    deviceAck: { ...ROUTES.deviceAck, ...resultEndpoint(commands) },
+    ack: { ...ROUTES.ack, ...resultEndpoint(commands) },
+    pushToken: { ...ROUTES.pushToken, ...pushTokenEndpoint(devices) },
+    downloadLatest: { ...ROUTES.downloadLatest, ...downloadLatestEndpoint(apks) },
+    createTokens: { ...ROUTES.createTokens, ...createTokensEndpoint(enrollment) },
+    listTokens: { ...ROUTES.listTokens, ...listTokensEndpoint(enrollment) },
+    revokeToken: { ...ROUTES.revokeToken, ...revokeTokenEndpoint(enrollment) },
+    sendCommand: { ...ROUTES.sendCommand, ...sendCommandEndpoint(commands) },
+    listCommands: { ...ROUTES.listCommands, ...listCommandsEndpoint(commands) },
+    readCommand: { ...ROUTES.readCommand, ...readCommandEndpoint(commands) },
+    cancelCommand: { ...ROUTES.cancelCommand, ...cancelCommandEndpoint(commands) },
+    listDevices: { ...ROUTES.listDevices, ...listDevicesEndpoint(devices) },
+    readDevice: { ...ROUTES.readDevice, ...readDeviceEndpoint(devices) },
+    deleteDevice: { ...ROUTES.deleteDevice, ...deleteDeviceEndpoint(devices) },
+    uploadBuild: { ...ROUTES.uploadBuild, ...uploadBuildEndpoint(apks) },
+    listBuilds: { ...ROUTES.listBuilds, ...listBuildsEndpoint(apks) },
+    downloadBuild: { ...ROUTES.downloadBuild, ...downloadBuildEndpoint(apks) },
+    withdrawBuild: { ...ROUTES.withdrawBuild, ...withdrawBuildEndpoint(apks) },
+    listAudit: { ...ROUTES.listAudit, ...listAuditEndpoint(operations) },
+    healthz: { ...ROUTES.healthz, ...healthzEndpoint(operations) },
+    readyz: { ...ROUTES.readyz, ...readyzEndpoint(operations) },
+    metrics: { ...ROUTES.metrics, ...metricsEndpoint(operations) },
+  }
+  return operations.isMetricsEnabled ? [...Object.values(served), metrics] : Object.values(served)
+}

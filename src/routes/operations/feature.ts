@@ -1,0 +1,17 @@
+/** What the endpoints of operations use. */
+import type { AuditStore } from '../../db/audit.ts'
+
+/** Why the service cannot serve, by dependency; `service` while it stops. */
+export type Unready = Readonly<Record<string, string>>
+
+export interface Operations {
+  readonly audit: AuditStore
+  /** null until the database was first reached. */
+  readonly instanceId: () => string | null
+  readonly version: string
+  readonly unready: () => Promise<Unready>
+  /** METRICS_ENABLED; without it /metrics is not found. */
+  readonly isMetricsEnabled: boolean
+  readonly renderMetrics: () => { readonly text: string; readonly series: number }
+  readonly metricsContentType: string
+}
