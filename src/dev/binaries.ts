@@ -1,10 +1,10 @@
 /**
- * The programs of the embedded PostgreSQL, from the package of this platform. Its libraries are found by names that are
- * symbolic links, which npm does not pack: the package's install script makes them, where install scripts are run.
+ * The programs of the embedded PostgreSQL, from the package of this platform. They find their libraries through symbolic
+ * links, which npm does not pack. The package's install script makes them; npm may be told to run no such scripts.
  */
 import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { basename, dirname, join, relative } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { EmbeddedDatabaseError } from './run-user.ts'
 
@@ -14,12 +14,11 @@ export interface Binaries {
   readonly postgres: string
 }
 
-/** The links of the package, relative to it. */
-const LINKS = 'native/pg-symlinks.json'
+/** Paths relative to the package. */
 interface Link {
   /** The library. */
   readonly source: string
-  /** Its other name. */
+  /** The link. */
   readonly target: string
 }
 
@@ -39,41 +38,26 @@ export async function findBinaries(): Promise<Binaries> {
 }
 
 /**
- * Makes the links that are missing beside the libraries; all of them in `ownLinks`, which is made then, where the package
- * cannot be written to. Answers what the environment of the programs needs for them to be found.
+ * Makes the links in `ownLinks` unless the package has them all. Returns the environment in which the programs find their
+ * libraries.
  */
 export function linkLibraries(
   { initdb }: Pick<Binaries, 'initdb'>,
   ownLinks: string,
 ): Readonly<Record<string, string>> {
   const packageDir = join(dirname(initdb), '../..')
-  const links = readLinks(join(packageDir, LINKS)).map(({ source, target }) => ({
-    source: join(packageDir, source),
-    target: join(packageDir, target),
-  }))
-  for (const { source, target } of links) {
-    if (!existsSync(target)) tryLink(relative(dirname(target), source), target)
-  }
-  if (links.every(({ target }) => existsSync(target))) return {}
+  const list = join(packageDir, 'native/pg-symlinks.json')
+  const links: readonly Link[] = existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : []
+  if (links.every(({ target }) => existsSync(join(packageDir, target)))) return {}
   mkdirSync(ownLinks, { recursive: true })
+  const directories = new Set([ownLinks])
   for (const { source, target } of links) {
     const own = join(ownLinks, basename(target))
-    rmSync(own, { force: true }) // the package may be elsewhere now
-    symlinkSync(source, own)
+    rmSync(own, { force: true }) // the package may have moved
+    symlinkSync(join(packageDir, source), own)
+    // A library that is found through our link looks for others in the directory of that link.
+    directories.add(dirname(join(packageDir, source)))
   }
-  // A library that is found by our link looks for others beside that link.
-  const path = [ownLinks, ...new Set(links.map(({ source }) => dirname(source)))].join(':')
-  return process.platform === 'darwin' ? { DYLD_LIBRARY_PATH: path } : { LD_LIBRARY_PATH: path }
-}
-
-/** Not where the directory is read-only, or another start was faster. */
-function tryLink(source: string, target: string): void {
-  try {
-    symlinkSync(source, target)
-  } catch {}
-}
-
-/** None where the package has none. */
-function readLinks(path: string): readonly Link[] {
-  return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : []
+  const name = process.platform === 'darwin' ? 'DYLD_LIBRARY_PATH' : 'LD_LIBRARY_PATH'
+  return { [name]: [...directories].join(':') }
 }

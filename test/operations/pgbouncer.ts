@@ -61,9 +61,8 @@ export async function startPgBouncer(t: Test): Promise<PooledDatabase> {
   writeFileSync(settings, local)
   if (user !== null) for (const path of [directory, users, settings]) own(path, user)
 
-  const closed = socketDirectory === null ? [directory] : [directory, socketDirectory]
-  const { command, args, options } = commandAs(user, PGBOUNCER, [settings], closed)
-  const child = spawn(command, args, { ...options, stdio: ['ignore', 'ignore', 'pipe'] })
+  const { command, args } = commandAs(user, PGBOUNCER, [settings])
+  const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   const exited = once(child, 'exit')
   let notes = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -88,7 +87,7 @@ export async function startPgBouncer(t: Test): Promise<PooledDatabase> {
 function userOf(socketDirectory: string | null) {
   if (process.geteuid?.() !== 0) return null
   const { uid, gid } = socketDirectory === null ? NOBODY : statSync(socketDirectory)
-  return { name: `uid ${uid}`, uid, gid }
+  return { uid, gid }
 }
 
 function own(path: string, { uid, gid }: { readonly uid: number; readonly gid: number }): void {
