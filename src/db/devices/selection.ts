@@ -1,0 +1,131 @@
+/**
+ * A selection as one SQL condition on the devices row `d` and its device_status row `s`. Each term is a fixed text of ours;
+ * what was written reaches PostgreSQL as parameters only. A value that was never reported is null, and so is every test of
+ * it, negated or not: the term does not hold.
+ */
+import { termError } from '../../domain/selection/errors.ts'
+import type {
+  AgeTerm,
+  NumberTerm,
+  Selection,
+  Term,
+  TextTerm,
+  WordTerm,
+} from '../../domain/selection/terms.ts'
+
+/** What the service knows and no row says. */
+export interface SelectionContext {
+  /** DEVICE_OFFLINE_S. */
+  readonly offlineAfterS: number
+  /** Off: the push state of every device is `off`. */
+  readonly isPushOn: boolean
+}
+
+export interface Condition {
+  readonly text: string
+  readonly values: readonly unknown[]
+}
+
+/** Adds a parameter; returns its place, such as `$4`. */
+type AddParameter = (value: unknown) => string
+
+const TEXT_COLUMNS: Readonly<Record<TextTerm, string>> = {
+  alias: 'd.alias',
+  model: 'd.model',
+  manufacturer: 'd.manufacturer',
+  android: 'd.android_version',
+  app: 'coalesce(s.app_version, d.app_version)',
+  agent: 's.agent_version',
+  network: 's.network_type',
+}
+
+const NUMBER_COLUMNS: Readonly<Record<Exclude<NumberTerm, 'version_code'>, string>> = {
+  sdk: 'd.sdk_int',
+  battery: 's.battery_pct',
+  uptime: 's.uptime_s',
+}
+
+/** A device that was never heard of was last heard of infinitely long ago. */
+const TIMES: Readonly<Record<AgeTerm, string>> = {
+  seen: `coalesce(s.last_seen_at, '-infinity')`,
+  enrolled: 'd.enrolled_at',
+}
+
+const IS_LIVE = 'd.deleted_at is null'
+
+/** `first`: the number of its first parameter, from 1. */
+export function conditionOf(
+  selection: Selection,
+  context: SelectionContext,
+  first: number,
+): Condition {
+  const values: unknown[] = []
+  const add: AddParameter = (value) => `$${first - 1 + values.push(value)}`
+  const terms = selection.map((term) => {
+    const test = testOf(term, context, add)
+    return term.isNegated ? `not (${test})` : `(${test})`
+  })
+  // Once each: sixteen times `open:true` joined commands sixteen times, 300 ms for 100,000 devices.
+  return { text: [...new Set([IS_LIVE, ...terms])].join(' and '), values }
+}
+
+function testOf(term: Term, { offlineAfterS, isPushOn }: SelectionContext, add: AddParameter) {
+  const { test } = term
+  switch (test.kind) {
+    case 'text':
+      return matches(TEXT_COLUMNS[test.name], test.patterns, add)
+    case 'device':
+      return `d.device_id = any (${add(test.ids)}::uuid[])`
+    case 'has_label':
+      return `d.labels ?| ${add(test.keys)}::text[]`
+    case 'label':
+      return matches(`d.labels ->> ${add(test.key)}::text`, test.patterns, add)
+    case 'word':
+      return `${wordOf(test.name, isPushOn, add)} = any (${add(test.words)}::text[])`
+    case 'number': {
+      if (test.name === 'version_code') throw notReported(term)
+      const { comparison, values } = test
+      const number = NUMBER_COLUMNS[test.name]
+      return comparison === '='
+        ? `${number} = any (${add(values)}::bigint[])`
+        : `${number} ${comparison} ${add(values[0])}::bigint`
+    }
+    case 'has_package':
+    case 'package':
+      throw notReported(term)
+    case 'age': {
+      const newer = test.comparison === '<' ? '>' : '<'
+      return `${TIMES[test.name]} ${newer} now() - make_interval(secs => ${add(test.seconds)})`
+    }
+    case 'flag': {
+      const holds =
+        test.name === 'open'
+          ? `exists (select from commands c where c.device_id = d.device_id and c.state = 'open')`
+          : `${TIMES.seen} >= now() - make_interval(secs => ${add(offlineAfterS)})`
+      return test.isTrue ? holds : `not ${holds}`
+    }
+  }
+}
+
+/** Heartbeats do not carry version codes yet. */
+function notReported(term: Term) {
+  return termError(term, 'phones do not report version codes yet; select by `app:`')
+}
+
+function wordOf(name: WordTerm, isPushOn: boolean, add: AddParameter): string {
+  if (name === 'status') return 's.status'
+  return `case when not ${add(isPushOn)}::bool then 'off' when d.fcm_token is null then 'none'
+    when d.fcm_token_died_at is not null then 'dead' else 'live' end`
+}
+
+/** Without a wildcard equality, which an index may serve. */
+function matches(text: string, patterns: readonly string[], add: AddParameter): string {
+  return patterns.some((pattern) => pattern.includes('*'))
+    ? `${text} like any (${add(patterns.map(likePattern))}::text[])`
+    : `${text} = any (${add(patterns)}::text[])`
+}
+
+/** LIKE's own wildcards are plain characters here; backslash is its default escape. */
+function likePattern(pattern: string): string {
+  return pattern.replace(/[\\%_]/g, '\\$&').replaceAll('*', '%')
+}
