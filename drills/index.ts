@@ -26,6 +26,7 @@ import { pitrDrill } from './pitr/run.ts'
 import { plansDrill } from './plans/run.ts'
 import { previousReleaseDrill } from './releases/previous-release.ts'
 import { rollingDrill } from './releases/rolling.ts'
+import { selectionDrill } from './selection/drill.ts'
 import { serviceKillsDrill } from './service-kills/run.ts'
 import { socketsDrill } from './sockets/run.ts'
 import { stdoutDrill } from './stdout/drill.ts'
@@ -50,6 +51,7 @@ export const DRILLS: readonly Drill[] = [
   fleet2000Drill,
   previousReleaseDrill,
   plansDrill,
+  selectionDrill,
   growthDrill,
   writersDrill,
   partitionsDrill,
