@@ -97,10 +97,7 @@ async function compose(
   const maintenance = createMaintenance({
     partitions: stores.partitions,
     queue: stores.queue,
-    prunes: prunes(stores.background, {
-      ...config.retention,
-      signatureS: 3 * SIGNATURE_WINDOW_S,
-    }),
+    prunes: prunes(stores.background, { ...config, signatureS: 3 * SIGNATURE_WINDOW_S }),
     log: logger,
     reportFailure,
     nowMs,

@@ -57,8 +57,12 @@ function pruneStatements(what: string, days: number): readonly Statement[] {
       modes: BOTH,
       async run(database) {
         const all = prunes(database, {
-          ...{ commandDays: days, auditDays: days, downloadDays: days },
-          ...{ tokenDays: days, deviceDays: days, signatureS: days * 86_400 },
+          commandRetentionDays: days,
+          auditRetentionDays: days,
+          downloadRetentionDays: days,
+          tokenRetentionDays: days,
+          deviceRetentionDays: days,
+          signatureS: days * 86_400,
         })
         const prune = all[index]
         if (prune === undefined || all.length !== PRUNED.length) throw new Error('another prune')

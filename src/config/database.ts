@@ -7,9 +7,6 @@ import {
   parseDatabaseUrl,
 } from '../db/postgres/database-url.ts'
 import { type EnvReader, shown } from './env-reader.ts'
-import type { Config } from './types.ts'
-
-type Name = 'DATABASE_URL' | 'MIGRATE_DATABASE_URL'
 
 /** Variables of PostgreSQL's own that `pg` took for a part that the URL leaves out. PGPASSWORD still is. */
 const FILLED_BY = {
@@ -22,43 +19,45 @@ const FILLED_BY = {
 /** Those that `pg` sends to the server whatever the URL says. */
 const SENT = ['PGOPTIONS', 'PGREPLICATION'] as const
 
-/** `isProduction` makes TLS a must on the way to another host. */
-export function readDatabaseUrls(
-  read: EnvReader,
-  isProduction: boolean,
-): Pick<Config, 'databaseUrl' | 'migrateDatabaseUrl' | 'allowPlaintextDatabase'> {
-  const allowPlaintextDatabase = read.flag('ALLOW_PLAINTEXT_DATABASE')
-  const mustVerify = isProduction && !allowPlaintextDatabase
-  return {
-    databaseUrl: readUrl(read, 'DATABASE_URL', mustVerify),
-    migrateDatabaseUrl: readUrl(read, 'MIGRATE_DATABASE_URL', mustVerify),
-    allowPlaintextDatabase,
+/** Returns the reader of one URL. In production, other hosts need TLS that verifies, unless ALLOW_PLAINTEXT_DATABASE is true. */
+export function readDatabaseUrl(
+  name: string,
+): (reader: EnvReader, isProduction: boolean) => string | null {
+  return (reader, isProduction) => {
+    const mustVerify = !reader.flag('ALLOW_PLAINTEXT_DATABASE', false) && isProduction
+    const text = reader.text(name)
+    if (text === undefined) return null
+    try {
+      const url = parseDatabaseUrl(text)
+      for (const fault of faultsOf(url, reader, mustVerify)) reader.fault(name, fault)
+    } catch (error) {
+      if (!(error instanceof DatabaseUrlError)) throw error
+      reader.fault(name, error.message)
+    }
+    return text
   }
 }
 
-function readUrl(read: EnvReader, name: Name, mustVerify: boolean): string | null {
-  const text = read.text(name)
-  if (text === undefined) return null
-  try {
-    const url = parseDatabaseUrl(text)
-    for (const fault of faultsOf(url, read, mustVerify)) read.fault(name, fault)
-  } catch (error) {
-    if (!(error instanceof DatabaseUrlError)) throw error
-    read.fault(name, error.message)
-  }
-  return text
+/** Without the password. The directory of a socket is percent-encoded. */
+export function maskedUrl(text: string): string {
+  const { hosts, user, database, sslmode } = parseDatabaseUrl(text)
+  const addresses = hosts.map(({ host = 'localhost', port = 5432 }) => {
+    return `${host.includes(':') ? `[${host}]` : encodeURIComponent(host)}:${port}`
+  })
+  const front = user === undefined ? '' : `${encodeURIComponent(user)}@`
+  return `postgres://${front}${addresses.join(',')}/${database ?? ''}?sslmode=${sslmode ?? 'disable'}`
 }
 
-function faultsOf(url: DatabaseUrl, read: EnvReader, mustVerify: boolean): readonly string[] {
+function faultsOf(url: DatabaseUrl, reader: EnvReader, mustVerify: boolean): readonly string[] {
   const named = {
     ...url,
     host: url.hosts.every(({ host }) => host !== undefined) || undefined,
     port: url.hosts.every(({ port }) => port !== undefined) || undefined,
   }
   const filled = Object.entries(FILLED_BY).filter(
-    ([variable, part]) => named[part] === undefined && read.isSet(variable),
+    ([variable, part]) => named[part] === undefined && reader.foreign(variable),
   )
-  const sent = SENT.filter((variable) => read.isSet(variable))
+  const sent = SENT.filter((variable) => reader.foreign(variable))
   return [
     ...filled.map(
       ([variable, part]) =>
@@ -68,7 +67,7 @@ function faultsOf(url: DatabaseUrl, read: EnvReader, mustVerify: boolean): reado
       (variable) => `${variable} would change every session; unset it, or use ALTER ROLE … SET`,
     ),
     ...(mustVerify ? plaintextFault(url) : []),
-    ...sslFileFaults(url, read),
+    ...sslFileFaults(url, reader),
   ]
 }
 
@@ -85,12 +84,12 @@ function plaintextFault({ hosts, sslmode }: DatabaseUrl): readonly string[] {
 }
 
 /** What could never connect would be tried for ever. */
-function sslFileFaults({ sslFiles }: DatabaseUrl, read: EnvReader): readonly string[] {
+function sslFileFaults({ sslFiles }: DatabaseUrl, reader: EnvReader): readonly string[] {
   const faults: string[] = []
   const content = (key: keyof typeof sslFiles): string | undefined => {
     const path = sslFiles[key]
     if (path === undefined) return undefined
-    const text = read.file(path)
+    const text = reader.file(path)
     if (text === undefined) faults.push(`its ${key} ${shown(path)} cannot be read`)
     return text
   }

@@ -3,78 +3,26 @@ import { BlockList, isIP } from 'node:net'
 import { errorCode } from '../lib/error-text.ts'
 import { nearest } from '../lib/nearest.ts'
 
-/** Whole numbers: default, least, greatest (both inclusive). Units end the names. */
-const INTEGERS = {
-  PORT: [8080, 0, 65_535],
-  DATABASE_POOL_MAX: [10, 5, 1000],
-  FCM_TTL_S: [300, 0, 2_419_200],
-  FCM_TIMEOUT_MS: [10_000, 10, 15_000],
-  FCM_RETRY_BASE_MS: [10_000, 1, 3_600_000],
-  FCM_MAX_IN_FLIGHT: [64, 1, 1000],
-  HEARTBEAT_DEDUP_WINDOW_S: [10, 0, 86_400],
-  HEARTBEAT_INTERVAL_S: [300, 1, 86_400],
-  HEARTBEAT_RETENTION_DAYS: [7, 1, 3650],
-  COMMAND_RETENTION_DAYS: [90, 1, 3650],
-  AUDIT_RETENTION_DAYS: [400, 1, 3650],
-  DOWNLOAD_RETENTION_DAYS: [90, 1, 3650],
-  TOKEN_RETENTION_DAYS: [90, 1, 3650],
-  DEVICE_RETENTION_DAYS: [90, 1, 3650],
-  DEVICE_OFFLINE_S: [1500, 1, 31_536_000],
-  APK_MAX_BYTES: [200 * 1024 ** 2, 1024, 10 * 1024 ** 3],
-  APK_CACHE_BYTES: [2 * 1024 ** 3, 1024, 1024 ** 4],
-  APK_MAX_DOWNLOADS: [256, 1, 100_000],
-  APK_MAX_DOWNLOADS_PER_TOKEN: [3, 1, 100_000],
-  APK_MAX_DOWNLOADS_PER_SUBNET: [64, 1, 100_000],
-  LOG_BUFFER_BYTES: [4 * 1024 ** 2, 64 * 1024, 1024 ** 3],
-  RATE_LIMIT_TOKENS_PER_HOUR: [200, 1, 1_000_000],
-  RATE_LIMIT_APK_PER_TOKEN_PER_MIN: [10, 1, 1_000_000],
-  RATE_LIMIT_APK_PER_SUBNET_PER_MIN: [600, 1, 1_000_000],
-  SHUTDOWN_DRAIN_MS: [5000, 0, 600_000],
-  SHUTDOWN_GRACE_MS: [15_000, 100, 600_000],
-} as const
-
-const FLAGS = {
-  DATABASE_PREPARED: true,
-  ALLOW_UNSAFE_DATABASE: false,
-  ALLOW_PLAINTEXT_DATABASE: false,
-  REQUIRE_SIGNED_RESULTS: false,
-  FCM_SELF_TEST: false,
-  METRICS_ENABLED: true,
-  REQUIRE_HTTPS: true,
-} as const
-
-// biome-ignore format: one row a topic
-const TEXTS = [
-  'NODE_ENV', 'HOST', 'DATABASE_URL', 'MIGRATE_DATABASE_URL', 'DATA_DIR', 'ADMIN_TOKENS', 'HMAC_SECRET',
-  'ADMIN_HMAC_SECRET', 'GOOGLE_APPLICATION_CREDENTIALS', 'FIREBASE_SERVICE_ACCOUNT_JSON', 'FCM_BASE_URL',
-  'COMMAND_ACTIONS', 'APK_DEFAULT_BUILD_TYPE', 'LOG_LEVEL', 'METRICS_STATUS', 'TRUSTED_PROXIES', 'PLAINTEXT_OK_CIDRS',
-] as const
-
-/** Every variable that is read; each also with `_FILE` appended. */
-export const CONFIG_VARIABLES: readonly string[] = [
-  ...TEXTS,
-  ...Object.keys(INTEGERS),
-  ...Object.keys(FLAGS),
-]
-
-/** What ends a name, in words. */
+/** By the last word of a name. */
 const UNITS: Readonly<Record<string, string>> = {
-  _S: ' of seconds',
-  _MS: ' of milliseconds',
-  _DAYS: ' of days',
-  _BYTES: ' of bytes',
+  S: 'seconds',
+  MS: 'milliseconds',
+  DAYS: 'days',
+  BYTES: 'bytes',
+}
+
+/** Empty for a plain number. */
+export function unitOf(name: string): string {
+  return UNITS[name.slice(name.lastIndexOf('_') + 1)] ?? ''
 }
 
 type Env = Readonly<Record<string, string | undefined>>
-type IntegerName = keyof typeof INTEGERS
-type FlagName = keyof typeof FLAGS
-export type Name = (typeof TEXTS)[number] | IntegerName | FlagName
 
 /** The environment, read variable by variable. A fault is noted, and the default stands in for the value. */
 export class EnvReader {
   readonly #env: Env
   readonly #readFile: (path: string) => string
-  readonly #faults: { readonly name: Name; readonly text: string }[] = []
+  readonly #faults: { readonly name: string; readonly text: string }[] = []
 
   constructor(env: Env, readFile: (path: string) => string) {
     this.#env = env
@@ -85,22 +33,25 @@ export class EnvReader {
     return this.#faults.map(({ name, text }) => `${name}: ${text}`)
   }
 
-  /** `text` never holds a secret's value, nor what may be one put into the wrong place. */
-  fault(name: Name, text: string): void {
+  /** Records a fault once, even if its setting is read twice. `text` never holds a value that may be a secret. */
+  fault(name: string, text: string): void {
     const isQuoted = /^(["']).*\1$/s.test(this.#env[name] ?? '')
     const hint = isQuoted ? '. It stands in quotes, which count here: leave them out' : ''
-    this.#faults.push({ name, text: `${text}${hint}` })
+    const fault = { name, text: `${text}${hint}` }
+    if (!this.#faults.some((other) => other.name === name && other.text === fault.text)) {
+      this.#faults.push(fault)
+    }
   }
 
   /** Where there is no default for it. */
-  missing(name: Name, why: string, example: string): void {
+  missing(name: string, why: string, example: string): void {
     if (this.#faults.some((fault) => fault.name === name)) return
     this.fault(name, `missing, and ${why}; give ${example}`)
   }
 
-  /** Whether a variable that is not ours has a value. */
-  isSet(variable: string): boolean {
-    return Boolean(this.#env[variable])
+  /** A variable that is no setting of ours; undefined if it is not set or empty. */
+  foreign(variable: string): string | undefined {
+    return this.#env[variable] || undefined
   }
 
   /** undefined where it cannot be read. */
@@ -109,7 +60,7 @@ export class EnvReader {
   }
 
   /** undefined where neither the variable nor its `_FILE` is given; an empty one counts as not given. */
-  text(name: Name): string | undefined {
+  text(name: string): string | undefined {
     const value = ended(this.#env[name] ?? '') || undefined
     const path = ended(this.#env[`${name}_FILE`] ?? '') || undefined
     if (path === undefined) return value
@@ -118,23 +69,23 @@ export class EnvReader {
     return value
   }
 
-  integer(name: IntegerName, fallback: number = INTEGERS[name][0]): number {
-    const [, min, max] = INTEGERS[name]
+  integer(name: string, min: number, max: number, fallback: number): number {
     const text = this.text(name)
     if (text === undefined) return fallback
     const value = Number(text)
     if (/^\d+$/.test(text) && value >= min && value <= max) return value
-    const unit = UNITS[/_[A-Z]+$/.exec(name)?.[0] ?? ''] ?? ''
-    const rule = `a whole number${unit} from ${min} to ${max}, such as ${fallback}`
+    const unit = unitOf(name)
+    const number = `a whole number${unit === '' ? '' : ` of ${unit}`}`
+    const rule = `${number} from ${min} to ${max}, such as ${fallback}`
     this.fault(name, `${shown(text)} cannot be meant; give ${rule}`)
     return fallback
   }
 
-  flag(name: FlagName): boolean {
-    return this.choice(name, ['true', 'false'], FLAGS[name] ? 'true' : 'false') === 'true'
+  flag(name: string, fallback: boolean): boolean {
+    return this.choice(name, ['true', 'false'], fallback ? 'true' : 'false') === 'true'
   }
 
-  choice<const T extends string>(name: Name, choices: readonly T[], fallback: T): T {
+  choice<const T extends string>(name: string, choices: readonly T[], fallback: T): T {
     const text = this.text(name)
     if (text === undefined) return fallback
     const found = choices.find((choice) => choice === text)
@@ -146,20 +97,20 @@ export class EnvReader {
   }
 
   /** `rule` says in words what `pattern` takes. */
-  matching(name: Name, pattern: RegExp, rule: string, fallback: string): string {
+  matching(name: string, pattern: RegExp, rule: string, fallback: string): string {
     const text = this.text(name) ?? fallback
     if (!pattern.test(text)) this.fault(name, `${shown(text)} cannot be meant; give ${rule}`)
     return text
   }
 
   /** Comma-separated, spaces around a part do not count. */
-  list(name: Name): string[] {
+  list(name: string): string[] {
     const text = this.text(name)
     return text === undefined ? [] : text.split(',').map((part) => part.trim())
   }
 
   /** CIDRs; a bare address means itself. */
-  cidrs(name: Name): string[] {
+  cidrs(name: string): string[] {
     const parts = this.list(name)
     const wrong = parts.filter((part) => !isCidr(part)).map(shown)
     if (wrong.length > 0) this.fault(name, `${wrong.join(', ')}: give CIDRs, such as 10.0.0.0/8`)
@@ -167,7 +118,7 @@ export class EnvReader {
   }
 
   /** An https URL without query, or http to loopback; without the slash at its end. */
-  httpsUrl(name: Name, text: string, what = ''): string {
+  httpsUrl(name: string, text: string, what = ''): string {
     const url = attempt(() => new URL(text))
     const isLoopback = /^(localhost|\[::1\]|127(\.\d+){3})$/.test(url?.hostname ?? '')
     const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback)
@@ -181,7 +132,7 @@ export class EnvReader {
   }
 
   /** Of the file, without a byte order mark and the newlines at its end; `which` ends in a verb, such as `X_FILE names`. */
-  content(name: Name, path: string, which: string): string | undefined {
+  content(name: string, path: string, which: string): string | undefined {
     const file = `${which} ${shownPath(path)}`
     try {
       const content = ended(this.#readFile(path).replace(/^\ufeff/, ''))

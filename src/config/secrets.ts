@@ -3,9 +3,21 @@
 import { ADMIN_SCOPES, type AdminScope } from '../domain/identity.ts'
 import { ADMIN_NAME } from '../domain/ids.ts'
 import { nearest } from '../lib/nearest.ts'
-import { type EnvReader, type Name, shown } from './env-reader.ts'
+import { type EnvReader, shown } from './env-reader.ts'
 import { apparentBits } from './secret-strength.ts'
-import type { AdminToken, HmacSecret } from './types.ts'
+
+export interface AdminToken {
+  readonly name: string
+  readonly scopes: readonly AdminScope[]
+  readonly secret: string
+}
+
+/** A server secret for device tokens and command keys. The first in the list signs, all verify. */
+export interface HmacSecret {
+  /** `default` if HMAC_SECRET names none. Stored in `devices.hmac_secret_id`. */
+  readonly id: string
+  readonly secret: string
+}
 
 const MIN_CHARS = 24
 const MIN_BITS = 128
@@ -20,7 +32,7 @@ export function readAdminHmacSecret(read: EnvReader): string | null {
 }
 
 /** `name[:scope[+scope]]=secret,…`; the secret begins behind the first `=`. */
-export function readAdminTokens(read: EnvReader): AdminToken[] {
+export function readAdminTokens(read: EnvReader): readonly AdminToken[] {
   const name = 'ADMIN_TOKENS'
   const parts = read.list(name)
   const tokens = parts.flatMap((part, index) => {
@@ -53,7 +65,7 @@ export function readAdminTokens(read: EnvReader): AdminToken[] {
  * so is one where no id of at most 32 characters stands before the `=`. A bare secret holds no comma.
  * `id=tooshort` is refused, never taken for a bare secret.
  */
-export function readHmacSecrets(read: EnvReader): HmacSecret[] {
+export function readHmacSecrets(read: EnvReader): readonly HmacSecret[] {
   const name = 'HMAC_SECRET'
   const parts = read.list(name)
   const secrets = parts.flatMap((part, index) => {
@@ -94,7 +106,7 @@ function readScopes(read: EnvReader, entry: string, text: string): AdminScope[] 
 }
 
 /** `also` ends the message where it is guessable. */
-function checkSecret(read: EnvReader, name: Name, what: string, secret: string, also = ''): void {
+function checkSecret(read: EnvReader, name: string, what: string, secret: string, also = ''): void {
   if (!checkForm(read, name, what, secret)) return
   const bits = Math.floor(apparentBits(secret))
   if (bits >= MIN_BITS) return
@@ -102,7 +114,7 @@ function checkSecret(read: EnvReader, name: Name, what: string, secret: string, 
   read.fault(name, `${found}; ${RANDOM}${also}`)
 }
 
-function checkForm(read: EnvReader, name: Name, what: string, secret: string): boolean {
+function checkForm(read: EnvReader, name: string, what: string, secret: string): boolean {
   const isLong = secret.length >= MIN_CHARS
   const isSendable = /^[\x21-\x7e]*$/.test(secret)
   if (!isLong) read.fault(name, `${what} has fewer than ${MIN_CHARS} characters; ${RANDOM}`)
@@ -114,7 +126,7 @@ function checkForm(read: EnvReader, name: Name, what: string, secret: string): b
 
 function checkDistinct<K extends string>(
   read: EnvReader,
-  name: Name,
+  name: string,
   keys: readonly K[],
   items: readonly Readonly<Record<K, unknown>>[],
 ): void {

@@ -1,7 +1,15 @@
 /** The Google service account that may push: what Google's key file says, and what somebody put in its place. */
 import { createPrivateKey } from 'node:crypto'
 import { type EnvReader, shown } from './env-reader.ts'
-import type { ServiceAccount } from './types.ts'
+
+export interface ServiceAccount {
+  readonly projectId: string
+  readonly clientEmail: string
+  /** PEM with real newlines. */
+  readonly privateKey: string
+  /** https, or http to loopback only. */
+  readonly tokenUri: string
+}
 
 const INLINE = 'FIREBASE_SERVICE_ACCOUNT_JSON'
 const PATH = 'GOOGLE_APPLICATION_CREDENTIALS'
@@ -13,8 +21,6 @@ const FIELDS = {
   client_email: /^[^\s@]+@[^\s@]+$/,
   private_key: /./,
 } as const
-
-type Name = typeof INLINE | typeof PATH
 
 /** From either variable; null where none is given, or none that can be used. */
 export function readServiceAccount(read: EnvReader): ServiceAccount | null {
@@ -32,7 +38,7 @@ export function readServiceAccount(read: EnvReader): ServiceAccount | null {
   return json === undefined ? null : parse(read, PATH, json)
 }
 
-function parse(read: EnvReader, name: Name, json: string): ServiceAccount | null {
+function parse(read: EnvReader, name: string, json: string): ServiceAccount | null {
   const fields = fieldsOf(json)
   if (fields === undefined) {
     const isPath = name === INLINE && /^[./]/.test(json)

@@ -1,7 +1,7 @@
 /** Variables that are no settings but look like one: set for us and ignored, as nobody would notice. */
 
 import { editSteps, nearest } from '../lib/nearest.ts'
-import { CONFIG_VARIABLES } from './env-reader.ts'
+import { CONFIG_VARIABLES } from './settings.ts'
 
 export interface UnknownVariable {
   readonly name: string

@@ -11,15 +11,15 @@ const DAY_S = 86_400
 /** Age in days, for signatures in seconds. */
 export interface RetentionOptions {
   /** Since creation, for commands that have ended. */
-  readonly commandDays: number
+  readonly commandRetentionDays: number
   /** Since the entry. */
-  readonly auditDays: number
+  readonly auditRetentionDays: number
   /** Since the download began. */
-  readonly downloadDays: number
+  readonly downloadRetentionDays: number
   /** Since the death of a device token or the expiry of an enrollment token. */
-  readonly tokenDays: number
+  readonly tokenRetentionDays: number
   /** Since deletion; the device stays while a command or a token of it does. */
-  readonly deviceDays: number
+  readonly deviceRetentionDays: number
   /** Since the signature was accepted. */
   readonly signatureS: number
 }
@@ -69,22 +69,26 @@ export function prunes(database: Database, options: RetentionOptions): readonly 
     [
       'commands',
       oldest('commands', 'request_id', 'created_at', `and state <> 'open'`),
-      options.commandDays * DAY_S,
+      options.commandRetentionDays * DAY_S,
     ],
-    ['audit_log', oldest('audit_log', 'audit_id', 'at'), options.auditDays * DAY_S],
+    ['audit_log', oldest('audit_log', 'audit_id', 'at'), options.auditRetentionDays * DAY_S],
     [
       'apk_downloads',
       oldest('apk_download_events', 'event_id', 'started_at'),
-      options.downloadDays * DAY_S,
+      options.downloadRetentionDays * DAY_S,
     ],
-    ['device_tokens', oldest('device_tokens', 'token_hash', 'dead_at'), options.tokenDays * DAY_S],
+    [
+      'device_tokens',
+      oldest('device_tokens', 'token_hash', 'dead_at'),
+      options.tokenRetentionDays * DAY_S,
+    ],
     [
       'enrollment_tokens',
       oldest('enrollment_tokens', 'token_id', 'expires_at'),
-      options.tokenDays * DAY_S,
+      options.tokenRetentionDays * DAY_S,
     ],
     ['enrollment_batches', oldest('enrollment_batches', 'seed', 'created_at'), REPEATABLE_S],
-    ['devices', DEVICES, options.deviceDays * DAY_S],
+    ['devices', DEVICES, options.deviceRetentionDays * DAY_S],
   ]
   return table.map(([name, text, ageS]) => async (limit, from) => {
     const query = { name: `${name}.prune`, text, values: [ageS, limit, from] }

@@ -9,7 +9,13 @@ const db = await connect(t, url)
 const pool = new Pool({ url, maxConnections: 2, isPrepared: true })
 t.teardown(() => pool.close(1_000))
 
-const DAYS = { commandDays: 10, auditDays: 20, downloadDays: 30, tokenDays: 40, deviceDays: 50 }
+const DAYS = {
+  commandRetentionDays: 10,
+  auditRetentionDays: 20,
+  downloadRetentionDays: 30,
+  tokenRetentionDays: 40,
+  deviceRetentionDays: 50,
+}
 const all = prunes(pool, { ...DAYS, signatureS: 360 })
 const id = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`
 const ids = async (sql: string) =>

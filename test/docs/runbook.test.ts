@@ -20,6 +20,12 @@ const SOURCES = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf
   (path) => path.endsWith('.ts'),
 )
 
+t.test('generated pages and .env.example are up to date', async (t) => {
+  const script = join(ROOT, 'scripts/docs.mjs')
+  const { status, stderr } = spawnSync(process.execPath, [script, '--check'], { encoding: 'utf8' })
+  t.same({ status, stderr }, { status: 0, stderr: '' })
+})
+
 t.test('the table of events is the vocabulary', async (t) => {
   const table = tableOf(read('docs/reference/events.md')).map(
     ([event = '', level, fields = '']) => ({
@@ -166,12 +172,13 @@ t.test('of each event that may be WARN or ERROR it is said what to do', async (t
 })
 
 t.test('settings without effect are named, and no others', async (t) => {
-  const sources = SOURCES.filter((path) => !/^config\/(config|types|env-reader)\.ts$/.test(path))
+  const sources = SOURCES.filter((path) => !/^config\/(config|settings|readers)\.ts$/.test(path))
     .map((path) => read(join('src', path)))
     .join('\n')
-  const unused = Object.keys(parseConfig({}, () => ''))
-    .filter((key) => !new RegExp(`\\b${key}\\b`).test(sources))
-    .map((key) => key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase())
+  const unused = Object.keys(parseConfig({}, () => '')).flatMap((key) => {
+    const variable = key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
+    return new RegExp(`\\b(${key}|${variable})\\b`).test(sources) ? [] : [variable]
+  })
   const sentence = /^Read but without effect in this release: .*$/m.exec(RUNBOOK)?.[0] ?? ''
   t.same(codesOf(sentence).toSorted(), unused.toSorted())
   for (const name of codesOf(sentence)) t.ok(CONFIG_VARIABLES.includes(name), name)
