@@ -1,7 +1,7 @@
 /** Heartbeats as their group statement takes them, without a phone and without the wire. */
 
 import type { HeartbeatItem } from '../src/db/heartbeats/heartbeats.ts'
-import type { Heartbeat } from '../src/domain/heartbeat.ts'
+import { EMPTY_HEARTBEAT, type Heartbeat } from '../src/domain/heartbeat.ts'
 
 /** From the phone of this token, which says that it is well, and what is in `said`. */
 export function heartbeatItem(
@@ -12,21 +12,6 @@ export function heartbeatItem(
   return {
     tokenHash,
     requestId,
-    heartbeat: {
-      status: 'ok',
-      batteryPct: null,
-      networkType: null,
-      uptimeS: null,
-      isPlugged: null,
-      tempC: null,
-      signalDbm: null,
-      ramUsedMb: null,
-      appVersion: null,
-      agentVersion: null,
-      reportedAt: null,
-      fcmToken: null,
-      pingRequestId: null,
-      ...said,
-    },
+    heartbeat: { ...EMPTY_HEARTBEAT, status: 'ok', ...said },
   }
 }

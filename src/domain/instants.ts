@@ -10,7 +10,7 @@ export function parseInstant(text: string): Date | undefined {
   const [, day = '', hour, minute, second] = match
   const isClock = Number(hour) < 24 && Number(minute) < 60 && Number(second) < 60
   const midnight = new Date(`${day}T00:00:00Z`)
-  const isDay = !Number.isNaN(midnight.getTime()) && midnight.toISOString().startsWith(day)
+  const isDay = midnight.getUTCDate() === Number(day.slice(8))
   const instant = new Date(text.toUpperCase())
   return isClock && isDay && !Number.isNaN(instant.getTime()) ? instant : undefined
 }

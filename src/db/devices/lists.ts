@@ -1,9 +1,18 @@
 /** Lists devices, newest first. Each question has its own statement, so that a page costs its rows, not the table. */
+import {
+  type LastStatus,
+  STATUS_FIELDS,
+  STATUS_NAMES,
+  type StatusName,
+} from '../../domain/heartbeat.ts'
 import { type ListPage, timeText } from '../audit.ts'
 import type { Query } from '../postgres/pool.ts'
 
+/** As pg returns them: bigint is a string. */
+type StatusRow = { readonly [N in StatusName]: LastStatus[N] | string }
+
 /** A device with its last status for admins, without secrets. Times are RFC 3339. */
-export interface DeviceRow {
+export interface DeviceRow extends StatusRow {
   readonly deviceId: string
   readonly alias: string
   readonly hardwareId: string | null
@@ -18,17 +27,6 @@ export interface DeviceRow {
   readonly hasPushToken: boolean
   readonly isPushTokenDead: boolean
   readonly lastSeenAt: string | null
-  readonly status: string | null
-  readonly batteryPct: number | null
-  readonly networkType: string | null
-  /** bigint, which pg returns as a string. */
-  readonly uptimeS: string | null
-  readonly isPlugged: boolean | null
-  readonly tempC: number | null
-  readonly signalDbm: number | null
-  readonly ramUsedMb: number | null
-  readonly appVersion: string | null
-  readonly agentVersion: string | null
 }
 
 export interface DeviceFilter {
@@ -37,6 +35,13 @@ export interface DeviceFilter {
   readonly offlineForS: number | null
 }
 
+/** The version that the app registered with counts until a heartbeat says another. */
+const APP_VERSION = 'coalesce(s.app_version, d.app_version)'
+const STATUS_COLUMNS = STATUS_NAMES.map((name) => {
+  const source = name === 'appVersion' ? APP_VERSION : `s.${STATUS_FIELDS[name].column}`
+  return `${source} as "${name}"`
+}).join(', ')
+
 export const COLUMNS = /* sql */ `
   d.device_id as "deviceId", d.alias as "alias", d.hardware_id as "hardwareId",
   d.enrollment_no as "enrollmentNo", ${timeText('d.created_at')} as "createdAt",
@@ -44,10 +49,7 @@ export const COLUMNS = /* sql */ `
   d.model as "model", d.manufacturer as "manufacturer", d.android_version as "androidVersion",
   d.sdk_int as "sdkInt", d.fcm_token is not null as "hasPushToken",
   d.fcm_token_died_at is not null as "isPushTokenDead", ${timeText('s.last_seen_at')} as "lastSeenAt",
-  s.status as "status", s.battery_pct as "batteryPct", s.network_type as "networkType",
-  s.uptime_s as "uptimeS", s.plugged as "isPlugged", s.temp_c as "tempC",
-  s.signal_dbm as "signalDbm", s.ram_used_mb as "ramUsedMb",
-  coalesce(s.app_version, d.app_version) as "appVersion", s.agent_version as "agentVersion"`
+  ${STATUS_COLUMNS}`
 
 export const JOINED = /* sql */ `devices d join device_status s using (device_id)`
 const BEFORE = /* sql */ `

@@ -5,19 +5,13 @@
  * before it answers.
  */
 import { AppError } from '../../domain/errors.ts'
-import type { Heartbeat } from '../../domain/heartbeat.ts'
+import { type Heartbeat, STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
 import { timeText } from '../audit.ts'
 import {
   BinaryArrays,
-  BOOL,
-  BYTEA,
+  ELEMENT_TYPES,
   type ElementType,
-  FLOAT4,
-  INT2,
-  INT4,
-  INT8,
-  TEXT,
-  TIMESTAMPTZ,
+  type ElementValues,
 } from '../postgres/binary-arrays.ts'
 import type { Queryable } from '../postgres/pool.ts'
 import { sqlstate } from '../postgres/sqlstate.ts'
@@ -68,6 +62,55 @@ const NEW_PUSH_TOKEN = 4
 const MAIL = 8
 const OLDER_PUSH_TOKEN = 16
 
+/** One array of values, a value for each item of the group. */
+interface Parameter {
+  readonly column: string
+  readonly type: keyof ElementValues
+  readonly encode: (arrays: BinaryArrays, items: readonly HeartbeatItem[]) => Buffer
+}
+
+function parameter<T extends keyof ElementValues>(
+  column: string,
+  type: T,
+  read: (item: HeartbeatItem) => ElementValues[T] | null,
+): Parameter {
+  const elements: ElementType<ElementValues[T]> = ELEMENT_TYPES[type]
+  return { column, type, encode: (arrays, items) => arrays.encode(elements, items, read) }
+}
+
+const STATUS_PARAMETERS = STATUS_NAMES.map((name) => {
+  const { column, type } = STATUS_FIELDS[name]
+  return parameter(column, type, ({ heartbeat }) => heartbeat[name])
+})
+const STATUS_COLUMNS = STATUS_PARAMETERS.map(({ column }) => column)
+
+/** $1 and up; DEDUP_S and APART_S follow. */
+const PARAMETERS: readonly Parameter[] = [
+  parameter('token_hash', 'bytea', (item) => item.tokenHash),
+  parameter('reported_at', 'timestamptz', (item) => item.heartbeat.reportedAt),
+  ...STATUS_PARAMETERS,
+  parameter('fcm_token', 'text', (item) => item.heartbeat.fcmToken),
+  parameter('request_id', 'text', (item) => item.requestId),
+]
+const DEDUP_S = `$${PARAMETERS.length + 1}`
+const APART_S = `$${PARAMETERS.length + 2}`
+
+const HISTORY_COLUMNS = [
+  ...['bucket', 'device_id', 'seq', 'received_at', 'reported_at'],
+  ...STATUS_COLUMNS,
+  'request_id',
+].join(', ')
+/** An older heartbeat leaves these columns as they are. */
+const NEWEST_COUNTS = [
+  'effective_at',
+  'clock_ahead_at',
+  'clock_at',
+  ...STATUS_COLUMNS,
+  'request_id',
+]
+  .map((name) => `${name} = case when is_newest then l.${name} else s.${name} end`)
+  .join(',\n    ')
+
 /** A phone's clock that is so little ahead is not wrong. */
 const SAME_CLOCK = /* sql */ `interval '5 s'`
 
@@ -85,7 +128,7 @@ const uptimeGrewBy = (interval: string) => /* sql */ `
  * seconds apart, those of the moment by their interval. Of these, its uptime grew as our clock did; or the one before
  * looked older too, this one is not older than that, and its uptime does not say that the clock is the same as before.
  */
-const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => $16) and (
+const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => ${APART_S}) and (
   ${uptimeGrewBy('now() - s.last_seen_at')}
   or i.reported_at >= s.doubted_at
     and (${uptimeGrewBy('i.reported_at - coalesce(s.clock_ahead_at, s.effective_at)')}) is not true)`
@@ -111,13 +154,11 @@ with live as materialized (
       as has_new_push_token,
     case when not (k.has_clock and o.is_newer and o.is_newer_than_token) then d.fcm_token_at end as replaces_at,
     case when k.has_clock then t.effective_at when i.reported_at is null then ${CLOCK_NOW} else s.clock_at end as clock_at,
-    case when $15::int = 0 then now()
-      else date_bin(make_interval(secs => $15::int), now(), timestamptz '2000-01-01 00:00:00Z') end as bucket,
-    case when $15::int = 0 then (random() * 2147483647)::int else 0 end as seq
-  from unnest($1::bytea[], $2::timestamptz[], $3::text[], $4::int2[], $5::text[], $6::int8[], $7::bool[],
-      $8::float4[], $9::int2[], $10::int4[], $11::text[], $12::text[], $13::text[], $14::text[])
-    with ordinality as i(token_hash, reported_at, status, battery_pct, network_type, uptime_s, plugged, temp_c,
-      signal_dbm, ram_used_mb, app_version, agent_version, fcm_token, request_id, ord)
+    case when ${DEDUP_S}::int = 0 then now()
+      else date_bin(make_interval(secs => ${DEDUP_S}::int), now(), timestamptz '2000-01-01 00:00:00Z') end as bucket,
+    case when ${DEDUP_S}::int = 0 then (random() * 2147483647)::int else 0 end as seq
+  from unnest(${PARAMETERS.map(({ type }, at) => `$${at + 1}::${type}[]`).join(', ')})
+    with ordinality as i(${PARAMETERS.map(({ column }) => column).join(', ')}, ord)
   join device_status s using (token_hash)
   join devices d on d.device_id = s.device_id and d.enrollment_no = s.enrollment_no and d.deleted_at is null
   cross join lateral (select
@@ -134,28 +175,13 @@ with live as materialized (
     coalesce(i.fcm_token <> coalesce(d.fcm_token, ''), false) as has_other_token) o
   order by s.device_id for no key update of s),
 history as (
-  insert into heartbeats (bucket, device_id, seq, received_at, reported_at, status, battery_pct, network_type,
-    uptime_s, plugged, temp_c, signal_dbm, ram_used_mb, app_version, agent_version, request_id)
-  select bucket, device_id, seq, received_at, reported_at, status, battery_pct, network_type, uptime_s, plugged,
-    temp_c, signal_dbm, ram_used_mb, app_version, agent_version, request_id
+  insert into heartbeats (${HISTORY_COLUMNS})
+  select ${HISTORY_COLUMNS}
   from live on conflict do nothing returning device_id),
 seen as (
   update device_status s set last_seen_at = greatest(s.last_seen_at, l.received_at),
     doubted_at = l.doubted_at,
-    effective_at = case when is_newest then l.effective_at else s.effective_at end,
-    clock_ahead_at = case when is_newest then l.clock_ahead_at else s.clock_ahead_at end,
-    clock_at = case when is_newest then l.clock_at else s.clock_at end,
-    status = case when is_newest then l.status else s.status end,
-    battery_pct = case when is_newest then l.battery_pct else s.battery_pct end,
-    network_type = case when is_newest then l.network_type else s.network_type end,
-    uptime_s = case when is_newest then l.uptime_s else s.uptime_s end,
-    plugged = case when is_newest then l.plugged else s.plugged end,
-    temp_c = case when is_newest then l.temp_c else s.temp_c end,
-    signal_dbm = case when is_newest then l.signal_dbm else s.signal_dbm end,
-    ram_used_mb = case when is_newest then l.ram_used_mb else s.ram_used_mb end,
-    app_version = case when is_newest then l.app_version else s.app_version end,
-    agent_version = case when is_newest then l.agent_version else s.agent_version end,
-    request_id = case when is_newest then l.request_id else s.request_id end
+    ${NEWEST_COUNTS}
   from live l where s.device_id = l.device_id)
 select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,
   case when l.is_clock_good or l.reported_at is null then 0 else ${CLOCK_IGNORED} end
@@ -178,36 +204,6 @@ free as materialized (
   select s.device_id from device_status s where s.device_id = any (array(select device_id from mine))
   for no key update skip locked)
 select ord::int as "ord" from mine where device_id not in (select device_id from free)`
-
-interface Column<T> {
-  readonly type: ElementType<T>
-  readonly read: (item: HeartbeatItem) => T | null
-}
-
-/** A column with its type forgotten, so that different ones stand in one list. */
-type Encode = (arrays: BinaryArrays, items: readonly HeartbeatItem[]) => Buffer
-
-function column<T>(type: Column<T>['type'], read: Column<T>['read']): Encode {
-  return (arrays, items) => arrays.encode(type, items, read)
-}
-
-/** $1 to $14. */
-const COLUMNS: readonly Encode[] = [
-  column(BYTEA, (item) => item.tokenHash),
-  column(TIMESTAMPTZ, (item) => item.heartbeat.reportedAt),
-  column(TEXT, (item) => item.heartbeat.status),
-  column(INT2, (item) => item.heartbeat.batteryPct),
-  column(TEXT, (item) => item.heartbeat.networkType),
-  column(INT8, (item) => item.heartbeat.uptimeS),
-  column(BOOL, (item) => item.heartbeat.isPlugged),
-  column(FLOAT4, (item) => item.heartbeat.tempC),
-  column(INT2, (item) => item.heartbeat.signalDbm),
-  column(INT4, (item) => item.heartbeat.ramUsedMb),
-  column(TEXT, (item) => item.heartbeat.appVersion),
-  column(TEXT, (item) => item.heartbeat.agentVersion),
-  column(TEXT, (item) => item.heartbeat.fcmToken),
-  column(TEXT, (item) => item.requestId),
-]
 
 /**
  * Stores one group, no device twice in it; answers in the order of the items. A group that waited too long for a row
@@ -254,7 +250,7 @@ export function storeHeartbeats(
     const { rows } = await database.query<{ answers: string | null }>({
       name: STORE_GROUP_NAME,
       text: STORE_GROUP,
-      values: [...COLUMNS.map((encode) => encode(arrays, items)), dedupWindowS, apartS],
+      values: [...PARAMETERS.map(({ encode }) => encode(arrays, items)), dedupWindowS, apartS],
     })
     return parseResults(rows[0]?.answers ?? '', items.length)
   }

@@ -64,6 +64,30 @@ export const TIMESTAMPTZ: ElementType<Date> = {
     bytes.writeBigInt64BE(BigInt(value.getTime() - POSTGRES_EPOCH_MS) * 1_000n, at) - at,
 }
 
+/** What elements are made from, by type. */
+export interface ElementValues {
+  readonly bytea: Uint8Array
+  readonly text: string
+  readonly bool: boolean
+  readonly int2: number
+  readonly int4: number
+  readonly int8: number
+  readonly float4: number
+  readonly timestamptz: Date
+}
+
+export const ELEMENT_TYPES: { readonly [T in keyof ElementValues]: ElementType<ElementValues[T]> } =
+  {
+    bytea: BYTEA,
+    text: TEXT,
+    bool: BOOL,
+    int2: INT2,
+    int4: INT4,
+    int8: INT8,
+    float4: FLOAT4,
+    timestamptz: TIMESTAMPTZ,
+  }
+
 /** Dimensions, null flag, element oid; then length and lower bound of the one dimension. */
 const EMPTY_BYTES = 12
 const HEAD_BYTES = 20

@@ -2,6 +2,7 @@
 
 import type { DeviceRow } from '../../db/devices/lists.ts'
 import { AppError } from '../../domain/errors.ts'
+import { STATUS_FIELDS, STATUS_NAMES, type StatusName } from '../../domain/heartbeat.ts'
 import { ALIAS, isUuid } from '../../domain/ids.ts'
 import { queryInt, queryString } from '../../http/fields.ts'
 import { pageOf, readPage } from '../../http/page.ts'
@@ -87,17 +88,12 @@ function deviceJson(device: DeviceRow, { offlineAfterS }: Devices) {
     push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
     last_seen_at: device.lastSeenAt,
     offline_after_s: offlineAfterS,
-    last_status: {
-      status: device.status,
-      battery_pct: device.batteryPct,
-      network_type: device.networkType,
-      uptime_s: device.uptimeS === null ? null : Number(device.uptimeS),
-      plugged: device.isPlugged,
-      temp_c: device.tempC,
-      signal_dbm: device.signalDbm,
-      ram_used_mb: device.ramUsedMb,
-      app_version: device.appVersion,
-      agent_version: device.agentVersion,
-    },
+    last_status: Object.fromEntries(STATUS_NAMES.map((name) => lastStatusOf(device, name))),
   }
+}
+
+function lastStatusOf(device: DeviceRow, name: StatusName) {
+  const { column, type } = STATUS_FIELDS[name]
+  const value = device[name]
+  return [column, type === 'int8' && value !== null ? Number(value) : value]
 }
