@@ -29,7 +29,11 @@ t.test('the URL says where the database is', async (t) => {
     ['postgres://h/d?user=a&password=b%40c', { user: 'a', password: 'b@c' }],
     ['postgres://u@%2Frun%2Fpg/d', { host: '/run/pg', user: 'u', database: 'd' }],
     ['postgres://u@/d?host=/run/pg', { host: '/run/pg', user: 'u', database: 'd' }],
-    ['postgres://u@/d?host=%2Frun%2Fa%2C%23+b', { host: '/run/a,# b', user: 'u', database: 'd' }],
+    [
+      'postgres://u@/d?host=%2Frun%2Fa%2C%23,b/c',
+      { host: '/run/a,#,b/c', user: 'u', database: 'd' },
+    ],
+    ['postgres://u@%2Frun%2Fa%2C%23%20b:6/d', { host: '/run/a,# b', port: 6, database: 'd' }],
     ['postgres://[::1]:5/my%40d', { host: '::1', port: 5, database: 'my@d' }],
     ['postgres://h/d?sslmode=disable', { ssl: false }],
     ['postgres://h/d?sslmode=no-verify', { ssl: { rejectUnauthorized: false } }],

@@ -70,7 +70,7 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
   }
   checkTarget(query[ATTRS])
   return {
-    hosts: readHosts(namedHosts(url) ?? authority.map(({ host }) => host), authority, query.port),
+    hosts: readHosts(authority, query),
     user: query.user || decoded(url.username) || undefined,
     password: query.password || decoded(url.password) || undefined,
     database: decoded(url.pathname.slice(1)) || undefined,
@@ -79,22 +79,22 @@ export function parseDatabaseUrl(text: string): DatabaseUrl {
   }
 }
 
-/** The hosts in the query. A comma separates them, except a percent-encoded one in a directory. */
-function namedHosts({ search }: URL): readonly string[] | undefined {
-  const [, list] = /[?&]host=([^&]*)/.exec(search) ?? []
-  return list?.split(',').flatMap((encoded) => {
-    const host = new URLSearchParams(`host=${encoded}`).get('host') ?? ''
-    return host.startsWith('/') ? [host] : host.split(',')
-  })
+/** Splits at each comma, like libpq, but not within a directory: no other host has a slash. */
+function splitHosts(list: string): readonly string[] {
+  const hosts: string[] = []
+  for (const part of list.split(',')) {
+    const isRest = part.includes('/') && !part.startsWith('/')
+    const directory = isRest ? hosts.findLastIndex((host) => host.startsWith('/')) : -1
+    if (directory === -1) hosts.push(part)
+    else hosts.push([...hosts.splice(directory), part].join(','))
+  }
+  return hosts
 }
 
 /** Like libpq: a list as the URL's host, or in the query; one port for all, or one for each. */
-function readHosts(
-  hosts: readonly string[],
-  authority: readonly Address[],
-  portList: string | undefined,
-): readonly DatabaseHost[] {
-  const ports = portList?.split(',') ?? authority.map(({ port }) => port)
+function readHosts(authority: readonly Address[], query: Query): readonly DatabaseHost[] {
+  const hosts = query.host ? splitHosts(query.host) : authority.map(({ host }) => host)
+  const ports = query.port?.split(',') ?? authority.map(({ port }) => port)
   if (hosts.length > MAX_HOSTS) {
     throw new DatabaseUrlError(`it names ${hosts.length} hosts; give ${MAX_HOSTS} at most`)
   }
