@@ -16,7 +16,7 @@ import type { Stats } from 'node:fs'
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AppError } from '../domain/errors.ts'
-import { createSemaphore } from '../lib/slots.ts'
+import { createSemaphore } from '../lib/semaphore.ts'
 import type { Line } from '../telemetry/log/log.ts'
 import {
   copy,

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { AppError, apkInvalid } from '../domain/errors.ts'
 import type { ReadAt } from '../domain/zip.ts'
-import { createSemaphore } from '../lib/slots.ts'
+import { createSemaphore } from '../lib/semaphore.ts'
 
 export interface SpoolOptions {
   /** Absolute path; created if missing. */

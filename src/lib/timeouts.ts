@@ -22,6 +22,26 @@ export function withTimeout<T>(work: Promise<T>, ms: number, refusal: () => Erro
   })
 }
 
+/**
+ * Runs `work` until it succeeds. `pauseMs` judges each failure, `tries` counted from 1: how long to wait before the next
+ * try, or undefined to reject with that error. `signal` ends a wait early.
+ */
+export async function retryWhile<T>(
+  work: () => Promise<T>,
+  pauseMs: (error: unknown, tries: number) => number | undefined,
+  signal?: AbortSignal,
+): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await work()
+    } catch (error) {
+      const ms = pauseMs(error, tries)
+      if (ms === undefined) throw error
+      await sleep(ms, signal)
+    }
+  }
+}
+
 /** Never twice at once: who asks while it is under way has the outcome of that one. */
 export function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
   let running: Promise<T> | undefined

@@ -17,7 +17,7 @@ import type { SenderTrouble } from '../domain/command.ts'
 import { AppError } from '../domain/errors.ts'
 import type { AtFailpoint } from '../domain/failpoint.ts'
 import type { AttemptRecord, Claim, Outbox } from '../domain/outbox.ts'
-import { sleep, waitAtMost } from '../lib/timeouts.ts'
+import { retryWhile, waitAtMost } from '../lib/timeouts.ts'
 import type { Line, LineContext, Log } from '../telemetry/log/log.ts'
 import { faultText, lineOf, recordOf, type SendClaimDeps, sendClaim } from './attempt.ts'
 import { DeadTokenBreaker } from './dead-token-breaker.ts'
@@ -241,18 +241,14 @@ export class Dispatcher {
     this.#deps.commandChanged(claim.requestId)
   }
 
+  /** Never rejects: after the last try the lease runs out, and another attempt follows. */
   async #writeWithRetries(write: () => Promise<unknown>): Promise<void> {
-    for (let tries = 1; tries <= RECORD_TRIES; tries += 1) {
-      try {
-        await write()
-        return
-      } catch (error) {
-        this.#failed(error)
-        // After the last try the lease runs out and another attempt follows.
-        if (tries === RECORD_TRIES || this.#closing.signal.aborted) return
-        await sleep(RECORD_RETRY_MS, this.#closing.signal)
-      }
+    const { signal } = this.#closing
+    const pauseMs = (error: unknown, tries: number) => {
+      this.#failed(error)
+      return tries < RECORD_TRIES && !signal.aborted ? RECORD_RETRY_MS : undefined
     }
+    await retryWhile(write, pauseMs, signal).catch(() => {})
   }
 
   async #selfTest(): Promise<void> {

@@ -1,7 +1,7 @@
 /** The bytes of a build in rows of 1 MiB: written when it is published, read as a download pulls. */
 import { createHash } from 'node:crypto'
 import type { ReadAt } from '../../domain/zip.ts'
-import { limitConcurrency } from '../../lib/semaphore.ts'
+import { createSemaphore } from '../../lib/semaphore.ts'
 import type { Queryable } from '../postgres/pool.ts'
 import { withRetries } from '../postgres/retry.ts'
 
@@ -56,7 +56,7 @@ export async function writeChunks(
 
 /** See ApkStore.readChunks. */
 export function chunkReader(database: Queryable) {
-  const inTurn = limitConcurrency(MAX_READS)
+  const reads = createSemaphore(MAX_READS)
 
   return async function* readChunks(
     build: { readonly buildId: string },
@@ -74,7 +74,7 @@ export function chunkReader(database: Queryable) {
         values: [build.buildId, chunkNo, offset + 1, wantedBytes],
       }
       const { rows } = await withRetries(() =>
-        inTurn(() => database.query<{ bytes: Buffer }>(query)),
+        reads.run(() => database.query<{ bytes: Buffer }>(query)),
       )
       const bytes = rows[0]?.bytes
       if (bytes?.length !== wantedBytes) {

@@ -1,7 +1,7 @@
 /** Stores a build with its bytes and audit row in one transaction; one at a time per id. */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../domain/errors.ts'
 import type { ReadAt } from '../../domain/zip.ts'
+import { sleep } from '../../lib/timeouts.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
 import { sqlstate } from '../postgres/sqlstate.ts'

@@ -5,7 +5,7 @@
  */
 import { AppError } from '../../domain/errors.ts'
 import { createKeyedQueue } from '../../lib/keyed-queue.ts'
-import { sleep } from '../../lib/timeouts.ts'
+import { retryWhile } from '../../lib/timeouts.ts'
 import { isDatabaseAway, isSafeToRetry } from '../postgres/call-failure.ts'
 import type { Database } from '../postgres/pool.ts'
 import {
@@ -53,20 +53,20 @@ export function registrationQueue(options: {
   return {
     register(registration, onJudged, isWanted) {
       const deadlineAtMs = nowMs() + REGISTRATION_WAIT_MS
-      return queue.run(registration.enrollmentTokenHash.toString('latin1'), async () => {
-        for (;;) {
-          if (!isWanted()) throw new AppError('overloaded', 'Nobody waits for this registration.')
-          try {
-            return await register(database, registration, onJudged)
-          } catch (error) {
-            const silentMs = msSinceResponse()
-            // The others would fail too, one by one.
-            if (isDatabaseAway(error, silentMs)) queue.rejectAll(error)
-            if (!isSafeToRetry(error, silentMs) || nowMs() >= deadlineAtMs) throw error
-            await sleep(RETRY_MS)
-          }
-        }
-      })
+      const attempt = async () => {
+        if (!isWanted()) throw new AppError('overloaded', 'Nobody waits for this registration.')
+        return register(database, registration, onJudged)
+      }
+      const pauseMs = (error: unknown) => {
+        const silentMs = msSinceResponse()
+        // The others would fail too, one by one.
+        if (isDatabaseAway(error, silentMs)) queue.rejectAll(error)
+        const isWorthIt = isWanted() && isSafeToRetry(error, silentMs) && nowMs() < deadlineAtMs
+        return isWorthIt ? RETRY_MS : undefined
+      }
+      return queue.run(registration.enrollmentTokenHash.toString('latin1'), () =>
+        retryWhile(attempt, pauseMs),
+      )
     },
     get waiting() {
       return queue.waiting

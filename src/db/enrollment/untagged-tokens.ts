@@ -5,7 +5,7 @@
 import { AppError } from '../../domain/errors.ts'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
 import { Throttle } from '../../lib/throttle.ts'
-import { sleep } from '../../lib/timeouts.ts'
+import { retryWhile } from '../../lib/timeouts.ts'
 import { isSafeToRetry } from '../postgres/call-failure.ts'
 
 export interface UntaggedTokens {
@@ -63,16 +63,14 @@ export function untaggedTokens(options: {
     }
   }
 
-  async function lookUp(tokenHashes: readonly Buffer[]): Promise<readonly EnrollmentVerdict[]> {
+  function lookUp(tokenHashes: readonly Buffer[]): Promise<readonly EnrollmentVerdict[]> {
     const deadlineAtMs = nowMs() + UNTAGGED_RETRY_MS
-    for (;;) {
-      try {
-        return await judgeAll(tokenHashes)
-      } catch (error) {
-        if (!isSafeToRetry(error, msSinceResponse()) || nowMs() >= deadlineAtMs) throw error
-        await sleep(RETRY_MS)
-      }
-    }
+    const mayRetry = (error: unknown) =>
+      isSafeToRetry(error, msSinceResponse()) && nowMs() < deadlineAtMs
+    return retryWhile(
+      () => judgeAll(tokenHashes),
+      (error) => (mayRetry(error) ? RETRY_MS : undefined),
+    )
   }
 
   return {

@@ -3,6 +3,7 @@
  * several replicas at once: one works, the others find nothing left to do.
  */
 import { AppError } from '../../domain/errors.ts'
+import { retryWhile } from '../../lib/timeouts.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
 import { sqlstate } from '../postgres/sqlstate.ts'
 
@@ -179,18 +180,17 @@ function drop(database: Database, partition: string): Promise<boolean> {
  * A table lock waits for readers and blocks every later query behind it: so it waits briefly, several times. 23514: a
  * row of the day came into the net since it was looked for.
  */
-async function withLockRetries(
+function withLockRetries(
   database: Database,
   work: (tx: Queryable) => Promise<boolean>,
 ): Promise<boolean> {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      return await inTurn(database, work)
-    } catch (error) {
-      const state = sqlstate(error instanceof AppError ? error.cause : error)
-      if (!['55P03', '23514'].includes(state ?? '') || tries === STEP_TRIES) throw error
-    }
-  }
+  return retryWhile(
+    () => inTurn(database, work),
+    (error, tries) => {
+      const state = sqlstate(error instanceof AppError ? error.cause : error) ?? ''
+      return ['55P03', '23514'].includes(state) && tries < STEP_TRIES ? 0 : undefined
+    },
+  )
 }
 
 function inTurn<T>(database: Database, work: (tx: Queryable) => Promise<T>): Promise<T> {

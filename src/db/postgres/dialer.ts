@@ -7,7 +7,7 @@
  *   in bursts    otherwise, DIALS_AT_ONCE at a time
  */
 import { retryDelayMs } from '../../domain/backoff.ts'
-import { limitConcurrency } from '../../lib/semaphore.ts'
+import { createSemaphore } from '../../lib/semaphore.ts'
 import { cancelStatement } from './cancel.ts'
 import type { ServerClient } from './server-client.ts'
 import { isNotListening } from './sqlstate.ts'
@@ -41,7 +41,7 @@ const GIVEN_UP_MS = 10_000
 export class Dialer {
   #queue: Queued[] = []
   readonly #running = new Set<AbortController>()
-  readonly #cancelInTurn = limitConcurrency(1)
+  readonly #cancels = createSemaphore(1)
   readonly #random: () => number
   #isBurst = false
   #isClosed = false
@@ -80,7 +80,7 @@ export class Dialer {
     try {
       // One at a time: a frozen server would get them all at once when it wakes.
       if (client.isAbandoned)
-        await Promise.race([this.#cancelInTurn(() => this.#cancel(client)), closed])
+        await Promise.race([this.#cancels.run(() => this.#cancel(client)), closed])
       client.connection.end() // client.end() does not wait for the server
       await closed
     } finally {

@@ -1,30 +1,20 @@
-/** A share of a pool's connections: what waits for its turn here takes none from others. */
-import { limitConcurrency } from '../../lib/semaphore.ts'
+/** A share of a pool's connections. Its statements wait here for their turn, and hold no connection meanwhile. */
+import { createSemaphore } from '../../lib/semaphore.ts'
 import type { Database } from './pool.ts'
 
 export interface Share extends Database {
-  /** Statements and transactions that wait for their turn, in the order in which they came. */
+  /** Statements and transactions that wait for their turn. */
   readonly waiting: number
 }
 
-/** At most `most` connections of `database` at once. How many may wait is for its users to bound. */
+/** At most `most` connections of `database` at once. Callers bound how many may wait. */
 export function shareOf(database: Database, most: number): Share {
-  const inTurn = limitConcurrency(most)
-  let waiting = 0
-
-  function take<T>(work: () => Promise<T>): Promise<T> {
-    waiting += 1
-    return inTurn(() => {
-      waiting -= 1
-      return work()
-    })
-  }
-
+  const semaphore = createSemaphore(most)
   return {
-    query: (query) => take(() => database.query(query)),
-    transaction: (work) => take(() => database.transaction(work)),
+    query: (query) => semaphore.run(() => database.query(query)),
+    transaction: (work) => semaphore.run(() => database.transaction(work)),
     get waiting() {
-      return waiting
+      return semaphore.waiting
     },
   }
 }

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import { sleep, waitAtMost } from '../../lib/timeouts.ts'
+import { retryWhile, sleep, waitAtMost } from '../../lib/timeouts.ts'
 import { connect } from '../postgres/connect.ts'
 import { serversOf } from '../postgres/database-url.ts'
 import { Dialer } from '../postgres/dialer.ts'
@@ -282,19 +282,15 @@ async function locked<T>(
   }
 }
 
-async function withLockRetries<T>(
+function withLockRetries<T>(
   what: string,
   onWait: (why: string) => void,
   work: () => Promise<T>,
 ): Promise<T> {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      return await work()
-    } catch (error) {
-      const isLockTimeout = error instanceof pg.DatabaseError && error.code === '55P03'
-      if (!isLockTimeout || tries === MAX_LOCK_TRIES) throw error
-      onWait(`${what} needs a table that another session has locked (pg_locks says which)`)
-      await sleep(LOCK_POLL_MS)
-    }
-  }
+  return retryWhile(work, (error, tries) => {
+    const isLockTimeout = error instanceof pg.DatabaseError && error.code === '55P03'
+    if (!isLockTimeout || tries === MAX_LOCK_TRIES) return undefined
+    onWait(`${what} needs a table that another session has locked (pg_locks says which)`)
+    return LOCK_POLL_MS
+  })
 }
