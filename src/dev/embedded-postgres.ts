@@ -3,7 +3,8 @@
  * unix socket only, and outlives a kill -9 of the service; the next start adopts it.
  *
  * PostgreSQL's postmaster.pid allows one server per cluster. An advisory lock in the database `postgres`, held by an open
- * session, allows one owner per server. PostgreSQL releases it when the owner's connection closes, even after kill -9.
+ * session, allows one owner per server. PostgreSQL releases it when the owner's connection closes, even after kill -9; it
+ * also does when it recovers from the crash of one of its processes.
  *
  * Under DATA_DIR: postgres/ (the cluster), postgres.new-* (an unfinished initdb), postgres.log, run/ (the socket),
  * postgres-lib/ (links to the libraries if their package is read-only).
@@ -38,11 +39,12 @@ import { type Binaries, findBinaries, linkLibraries } from './binaries.ts'
 import {
   commandAs,
   EmbeddedDatabaseError,
+  findServer,
   hasEnded,
   isAlive,
-  isPostmaster,
   type RunUser,
   runUser,
+  type Server,
   signal,
   socketDirectory,
 } from './run-user.ts'
@@ -65,12 +67,6 @@ interface Cluster extends Binaries {
   readonly user: RunUser | null
   /** Environment of its programs. */
   readonly env: Readonly<Record<string, string>>
-}
-
-/** A postmaster that runs. */
-interface Server {
-  readonly pid: number
-  readonly socketDir: string
 }
 
 type Log = (text: string) => void
@@ -181,7 +177,7 @@ async function takeServer(cluster: Cluster, log: Log): Promise<Server & { sessio
   let server: Server | undefined
   let fault = 'it ended'
   for (let pollMs = FIRST_POLL_MS; performance.now() < deadline; ) {
-    server = findServer(cluster)
+    server = findServer(cluster.directory, cluster.socketDir)
     if (server === undefined) {
       launched ??= await launch(cluster)
       if (!isAlive(launched)) break
@@ -206,19 +202,6 @@ async function takeServer(cluster: Cluster, log: Log): Promise<Server & { sessio
   await shutDown(launched, log)
   const lines = readFileSync(cluster.logFile, 'utf8').trim().split('\n').slice(-10).join('\n')
   throw cannotRun(`PostgreSQL did not start (${fault}); the end of ${cluster.logFile}:\n${lines}`)
-}
-
-/** The live postmaster that postmaster.pid names. */
-function findServer({ directory, socketDir }: Cluster): Server | undefined {
-  const file = join(directory, 'postmaster.pid')
-  if (!existsSync(file)) return undefined
-  const [first, , , , itsSocketDir = ''] = readFileSync(file, 'utf8').split('\n')
-  const pid = Number(first)
-  if (!(pid > 1 && isAlive(pid))) return undefined
-  if (isPostmaster(pid, directory)) return { pid, socketDir: itsSocketDir || socketDir }
-  // After a reboot or in a new container, another process may have that pid: PostgreSQL would refuse to start.
-  rmSync(file, { force: true })
-  return undefined
 }
 
 /** Returns its pid. */

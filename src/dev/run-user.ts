@@ -10,6 +10,7 @@ import {
   readFileSync,
   readlinkSync,
   realpathSync,
+  rmSync,
   statSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -24,6 +25,12 @@ export class EmbeddedDatabaseError extends Error {
 export interface RunUser {
   readonly uid: number
   readonly gid: number
+}
+
+/** A postmaster that runs. */
+export interface Server {
+  readonly pid: number
+  readonly socketDir: string
 }
 
 /** sun_path holds 104 bytes on macOS including its NUL, 108 on Linux. */
@@ -134,4 +141,20 @@ export function isPostmaster(pid: number, cluster: string): boolean {
   } catch {
     return true
   }
+}
+
+/** The live postmaster that the postmaster.pid of `cluster` names. */
+export function findServer(cluster: string, socketDir: string): Server | undefined {
+  const file = join(cluster, 'postmaster.pid')
+  let text = ''
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch {} // none runs, or it has just ended
+  const [first, , , , itsSocketDir = ''] = text.split('\n')
+  const pid = Number(first)
+  if (!(pid > 1 && isAlive(pid))) return undefined
+  if (isPostmaster(pid, cluster)) return { pid, socketDir: itsSocketDir || socketDir }
+  // After a reboot or in a new container, another process may have that pid: PostgreSQL would refuse to start.
+  rmSync(file, { force: true })
+  return undefined
 }

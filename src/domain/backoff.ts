@@ -1,27 +1,27 @@
-/** How long to wait before a failed push is tried again. Pure: time and randomness are arguments. */
+/** How long to wait before a failed push is retried. Pure: time and randomness are arguments. */
 
 export interface Retry {
-  /** Failures in a row, this one included: 1 after the first. */
+  /** Consecutive failures, including this one. */
   readonly failures: number
-  /** The shortest wait of our own; FCM asks for at least 10 s before any retry (scale-fcm.md). */
+  /** The shortest wait; FCM asks for at least 10 s (https://firebase.google.com/docs/cloud-messaging/scale-fcm). */
   readonly baseMs: number
-  /** The longest wait of our own; a longer Retry-After still holds. */
+  /** The longest wait, unless Retry-After is longer. */
   readonly maxMs: number
-  /** From `parseRetryAfterMs`; null where the answer named none. */
+  /** From parseRetryAfterMs; null if the response had none. */
   readonly retryAfterMs: number | null
-  /** In [0, 1), such as Math.random. */
+  /** Returns a number in [0, 1), as Math.random does. */
   readonly random: () => number
 }
 
-/** Longest Retry-After we believe, milliseconds: the default life of a command. */
+/** A longer Retry-After is cut to this, the default lifetime of a command. */
 const MAX_RETRY_AFTER_MS = 24 * 60 * 60 * 1000
 
-/** A Retry-After is kept, and stretched by up to a tenth, so that a whole backlog does not return at one instant. */
+/** Retry-After is extended by up to this share, so that a backlog does not return all at once. */
 const RETRY_AFTER_SPREAD = 0.1
 
 /**
- * Milliseconds, whole. Retry-After wins and is never undercut; else anywhere within
- * [base, base doubled once per failure], the upper end at most `maxMs`.
+ * Whole milliseconds: at least Retry-After if there is one, otherwise a random time between `baseMs` and `baseMs` doubled
+ * once per failure, at most `maxMs`.
  */
 export function retryDelayMs({ failures, baseMs, maxMs, retryAfterMs, random }: Retry): number {
   if (retryAfterMs !== null && retryAfterMs > 0) {
@@ -33,8 +33,8 @@ export function retryDelayMs({ failures, baseMs, maxMs, retryAfterMs, random }: 
 }
 
 /**
- * Milliseconds from now that a `Retry-After` header asks for (RFC 9110, 10.2.3: seconds, or an HTTP date), at most a day.
- * Null where it is missing, not readable, or asks for no wait at all: then our own backoff decides.
+ * The wait that a `Retry-After` header asks for (RFC 9110, 10.2.3: seconds or an HTTP date), at most a day. null if it is
+ * missing, malformed or asks for no wait.
  */
 export function parseRetryAfterMs(header: string | null, now: Date): number | null {
   const text = header?.trim() ?? ''

@@ -1,27 +1,27 @@
 /**
- * The command as a device gets it, the same object by push and in a heartbeat's answer, and how it is signed.
- * Devices in the field check these bytes: the format may gain keys, and never changes (golden vectors in the test).
+ * The command as a device receives it, by push or in the response to a heartbeat, and its signatures. Devices in the field
+ * verify these bytes: keys may be added, but the format must never change. The test has golden vectors.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 
-/** One message about a command. Every message is signed anew, with its own `ts` and a higher `attempt`. */
+/** One message about a command. Each has its own `ts`, `attempt` and signatures. */
 export interface CommandMessage {
   readonly requestId: string
   readonly deviceId: string
   readonly action: string
   readonly params: Readonly<Record<string, string>>
   readonly expiresAt: Date
-  /** Which message about this command it is, from 1. */
+  /** Counts the messages about this command, from 1. */
   readonly attempt: number
-  /** When this message is made. */
+  /** When this message was made. */
   readonly ts: Date
-  /** From `commandKey`, of the device's present enrollment. */
+  /** From commandKey, for the device's current enrollment. */
   readonly hmacKey: string
 }
 
 /**
- * Names that no param may have. Ours, and `from`, `message_type`, `collapse_key`: FCM refuses them, or Android's
- * firebase-messaging strips them from RemoteMessage.getData() (Constants.MessagePayloadKeys), so that no signature holds.
+ * Names that params may not have: our own keys, and those that FCM refuses or that Android's firebase-messaging strips
+ * from RemoteMessage.getData() (Constants.MessagePayloadKeys), which would break the signature.
  */
 export const RESERVED_PARAM_NAMES: readonly string[] = [
   'request_id',
@@ -38,10 +38,9 @@ export const RESERVED_PARAM_NAMES: readonly string[] = [
   'collapse_key',
 ]
 
-/** The SDK strips `google.` and `gcm.`; FCM's documentation reserves both words whatever follows. */
+/** The SDK strips `google.` and `gcm.`; FCM's documentation reserves every name that begins with `google` or `gcm`. */
 export const RESERVED_PARAM_PREFIXES: readonly string[] = ['google', 'gcm']
 
-/** True for a name that no param may have; the route answers 422 for it. */
 export function isReservedParamName(name: string): boolean {
   return (
     RESERVED_PARAM_NAMES.includes(name) ||
@@ -49,14 +48,14 @@ export function isReservedParamName(name: string): boolean {
   )
 }
 
-/** The key that signs a device's commands; its UTF-8 bytes key the HMAC. A new enrollment has a new one. */
+/** The key that signs a device's commands. Its UTF-8 bytes are the HMAC key. Each enrollment has its own. */
 export function commandKey(secret: string, deviceId: string, enrollmentNo: number): string {
   return createHmac('sha256', secret)
     .update(`device-command-key:v1:${deviceId}:${enrollmentNo}`)
     .digest('base64url')
 }
 
-/** FCM's `data` object. A param with a reserved name is left out: it could pass for one of our fields. */
+/** FCM's `data` object. Leaves out params with reserved names, which could pass for our fields. */
 export function commandData(message: CommandMessage): Record<string, string> {
   const { hmacKey } = message
   const fields: SignedFields = {
@@ -82,7 +81,7 @@ export function commandData(message: CommandMessage): Record<string, string> {
   }
 }
 
-/** What a device does with a message: which of the two signatures hold. Never throws, whatever `data` holds. */
+/** Which of the two signatures are valid, as a device checks them. Never throws, whatever `data` holds. */
 export function verifyCommandData(
   data: Readonly<Record<string, string>>,
   hmacKey: string,
@@ -107,19 +106,19 @@ interface SignedFields {
 
 type Param = readonly [name: string, value: string]
 
-/** In byte order of the names. */
+/** Sorted by the bytes of their names. */
 function paramsOf(entries: Readonly<Record<string, string>>): readonly Param[] {
   return Object.entries(entries)
     .filter(([name]) => !isReservedParamName(name))
     .sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
 }
 
-/** What fielded agents check. It leaves params, expiry and attempt unsigned, hence the second one. */
+/** Older agents check only this one. It does not cover params, expiry and attempt, so there is a second. */
 function firstSignatureText(fields: SignedFields): string {
   return [fields.request_id, fields.device_id, fields.action, fields.ts].join('|')
 }
 
-/** Everything, and no two messages have the same text: each part is its length in bytes, `:`, itself and `,`. */
+/** Covers everything. Parts are netstrings (`length:bytes,`), so different messages have different texts. */
 function secondSignatureText(fields: SignedFields, params: readonly Param[]): string {
   const { request_id, device_id, action, ts, expires_at, attempt } = fields
   return ['v2', request_id, device_id, action, ts, expires_at, attempt, ...params.flat()]
@@ -127,7 +126,6 @@ function secondSignatureText(fields: SignedFields, params: readonly Param[]): st
     .join('')
 }
 
-/** Lower-case hex. */
 function sign(hmacKey: string, text: string): string {
   return createHmac('sha256', hmacKey).update(text).digest('hex')
 }

@@ -1,13 +1,13 @@
 /**
- * A command's states as decisions: what an admin is told its status is, and why it has not run.
+ * Decides the status of a command that admins see, and the reason why it has not run.
  *
- * state: open → completed (a result in time) | expired (now >= expires_at) | cancelled (an admin, or the
- * device's deletion). Nothing leaves an ended state; a result that comes later is stored and marked late.
+ * state: open → completed (a result in time) | expired (now >= expires_at) | cancelled (by an admin, or because the
+ * device was deleted). The last three are final; a later result is stored and marked late.
  *
- * push_state, while open: waiting → sending (leased by a dispatcher) → sent | backoff → sending … | gave_up |
- * no_token; each but sending goes back to waiting when the device reports another push token, at once or when its
- * limit of changes allows; paused while the sender is misconfigured; off where no push is configured. Whatever it is,
- * the mailbox holds the command.
+ * push_state, while open: waiting → sending (leased by a dispatcher) → sent | backoff → sending … | gave_up | no_token.
+ * All but sending return to waiting when the device reports another push token: at once, or when its limit of changes
+ * allows. paused: the sender is misconfigured. off: push is not configured. In every push_state the next heartbeat
+ * delivers the command.
  */
 
 export type CommandState = 'open' | 'completed' | 'expired' | 'cancelled'
@@ -38,7 +38,6 @@ export const OUTCOMES = ['success', 'failure', 'timeout', 'rejected'] as const
 
 export type Outcome = (typeof OUTCOMES)[number]
 
-/** What the decisions below are made from. */
 export interface CommandFacts {
   readonly state: CommandState
   readonly pushState: PushState
@@ -47,9 +46,9 @@ export interface CommandFacts {
   readonly outcome: Outcome | null
   readonly isLateResult: boolean
   readonly nextAttemptAt: Date | null
-  /** Of its last push; null where none was answered. */
+  /** Of the last push; null if FCM did not respond. */
   readonly fcmHttpCode: number | null
-  /** Of its last push; null where there was none. */
+  /** Of the last push; null if there was none. */
   readonly fcmStatus: string | null
 }
 
@@ -60,7 +59,7 @@ export interface DeviceFacts {
   readonly isPushTokenDead: boolean
 }
 
-/** `now` is the database's clock: `now >= expiresAt` decides expiry, not the sweep. */
+/** `now` is the database's clock. A command is expired from `expiresAt` on, even before the sweep has stored it. */
 export function stateAt(
   command: Pick<CommandFacts, 'state' | 'expiresAt'>,
   now: Date,
@@ -104,14 +103,14 @@ export type VerdictCode =
   | 'pushed_waiting_for_device'
   | 'waiting_first_push'
 
-/** What keeps the sender of a replica from pushing what is due. */
+/** Why a replica's sender does not push the commands that are due. */
 export type SenderTrouble =
-  /** FCM refuses us as a whole. */
+  /** FCM refuses our credentials or project. */
   | { readonly kind: 'paused'; readonly since: Date }
-  /** FCM, or the way to it, failed every push since; `fcmStatus`: the latest. */
+  /** Every push since then has failed. `fcmStatus` is the latest. */
   | { readonly kind: 'failing'; readonly since: Date; readonly fcmStatus: string }
 
-/** When, and by which replica, a verdict is asked for. */
+/** The moment and the replica that a verdict is for. */
 export interface AskedAt {
   /** The database's clock. */
   readonly now: Date
@@ -125,7 +124,7 @@ export interface Verdict {
   readonly detail: string
 }
 
-/** Why the command has not run (or that it did): the first reason that holds; `detail` names the others. */
+/** Says whether the command ran, or why not. The first rule that holds gives the code; `detail` names the others. */
 export function verdictAt(command: CommandFacts, device: DeviceFacts, asked: AskedAt): Verdict {
   const facts = { command, device, ...asked }
   const [first = WAITING, ...others] = RULES.filter((rule) => rule.holds(facts))
@@ -146,34 +145,34 @@ interface Rule {
 
 const isOpen = ({ command, now }: Facts) => stateAt(command, now) === 'open'
 const isExpired = ({ command, now }: Facts) => stateAt(command, now) === 'expired'
-/** Open, or ended by time alone: the push state is the last it had, and what kept it from running is told. */
+/** Without a result, and open or expired: then the push state says what kept it from running. */
 const lacksResult = (facts: Facts) =>
   facts.command.outcome === null && (isOpen(facts) || isExpired(facts))
 const isPush = ({ command }: Facts, ...states: readonly PushState[]) =>
   states.includes(command.pushState)
 const seen = ({ device }: Facts) => device.lastSeenAt?.toISOString() ?? 'never'
 
-/** At the end of an expired command: whether the device came back since is no reason. */
+/** For an expired command, as of its expiry: a device that came back later was still offline then. */
 function isOffline({ command, device, now, offlineAfterS }: Facts): boolean {
   const atMs = Math.min(now.getTime(), command.expiresAt.getTime())
   return device.lastSeenAt !== null && atMs - device.lastSeenAt.getTime() > offlineAfterS * 1_000
 }
 
-/** What the sender of this replica suffers from: a sentence to go behind another, or nothing. */
+/** A sentence about the trouble of this replica's sender, to be appended, or an empty text. */
 function outage({ senderTrouble }: Facts): string {
   if (senderTrouble?.kind !== 'failing') return ''
   const { since, fcmStatus } = senderTrouble
   return ` Every push of this replica has failed since ${since.toISOString()} (last ${fcmStatus}): one a second is tried until FCM takes one.`
 }
 
-/** How FCM answered, in its words: a sentence to go behind another, or nothing. */
+/** A sentence with FCM's response to the last push, to be appended, or an empty text. */
 function lastPush({ command }: Facts): string {
   const { fcmHttpCode, fcmStatus } = command
   if (fcmStatus === null) return ''
   return ` Its last push: ${fcmHttpCode === null ? '' : `${fcmHttpCode} `}${fcmStatus}.`
 }
 
-/** Also what is told where no other reason holds: push gave up, and the list has no word for that. */
+/** Also the verdict when no rule holds, that is when push gave up: there is no code for that. */
 const WAITING: Rule = {
   code: 'waiting_first_push',
   holds: (facts) => lacksResult(facts) && isPush(facts, 'waiting', 'sending'),
@@ -189,7 +188,7 @@ const WAITING: Rule = {
   },
 }
 
-/** In the order of http-api.md, GET /admin/commands/{request_id}. */
+/** In order of precedence. */
 const RULES: readonly Rule[] = [
   {
     code: 'completed',
@@ -256,7 +255,7 @@ const RULES: readonly Rule[] = [
       `FCM calls the push token dead; the next heartbeat delivers it.${lastPush(facts)}`,
   },
   {
-    // A token that came after the end is no reason, nor is that deletion took the one there was.
+    // Neither a token that came after the end counts, nor one that was removed with the device.
     code: 'no_push_token',
     holds: (facts) =>
       lacksResult(facts) &&

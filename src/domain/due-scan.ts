@@ -1,26 +1,26 @@
 /**
- * Where to look for rows whose time has come, so that no look walks again over what came before. An index on that time
- * keeps an entry for each row that was due and no longer is until vacuum may remove it; under a snapshot that is held (a
- * running pg_dump) that is never, and each look from the beginning would read them all.
+ * Decides which part of an index on a due time to scan next, so that no scan repeats what earlier ones covered. The index
+ * keeps an entry for each row that is no longer due until vacuum removes it. While a snapshot is held (a running pg_dump),
+ * vacuum cannot, and a scan from the beginning would read all of them each time.
  *
- * Two ways, one look each in turn:
- *   front  from where its last look ended to now; after a full look, from the last row found. It goes back a little
- *          (NEAR_MS, each FAR_EVERY_MS `farMs`) for rows whose transaction committed late
- *   past   all that is due, for what the front cannot see: a clock that was set, a transaction that took longer, a row
- *          that was locked when the front passed. From now back to the beginning, then anew. Where nothing is in the way,
- *          that is one look, as often as FAR_EVERY_MS; it takes `pastShare` of the time at most, so it comes more rarely
- *          the longer it takes, and is cut into slices where it takes too long for a statement
+ * Two scans alternate, one step each:
+ *   front  from where its last step ended until now; after a full step, from the last row found. It goes back NEAR_MS, and
+ *          every FAR_EVERY_MS `farMs`, for rows whose transaction committed late.
+ *   past   everything that is due, for what the front misses: a clock that was set, a longer transaction, a row that was
+ *          locked when the front passed. From now back to the beginning, then again. Usually that is one step every
+ *          FAR_EVERY_MS. It takes at most `pastShare` of the time: the longer it takes, the rarer it is. If it takes too
+ *          long for one statement, it is cut into slices.
  *
- * Times of rows are the database's: a look names them by their age, or by the row. `nowMs` is monotonic.
+ * Rows carry the database's time, so a step names them by their age, or by a row. `nowMs` is monotonic.
  */
 
-/** A row's place in the index, exactly as the database gave it. */
+/** A row's position in the index, exactly as the database returned it. */
 export interface DueKey {
   readonly at: string
   readonly id: string
 }
 
-/** Rows behind `after`, else of at most `fromAgeMs` (null: of any age); all of them at least `toAgeMs` old. */
+/** Rows after `after`; if that is null, rows of at most `fromAgeMs` (null: any age). All are at least `toAgeMs` old. */
 export interface ScanStep {
   readonly way: 'front' | 'past'
   readonly after: DueKey | null
@@ -29,7 +29,7 @@ export interface ScanStep {
   readonly startedAtMs: number
 }
 
-/** `isFull`: as many as there may be in one look. `last`: the last of them in the order of the index. */
+/** `isFull`: the step returned as many rows as it may. `last` in the order of the index. */
 export interface Found {
   readonly isFull: boolean
   readonly last: DueKey | undefined
@@ -38,37 +38,37 @@ export interface Found {
 const NEAR_MS = 100
 const FAR_EVERY_MS = 400
 const LONGEST_PAUSE_MS = 300_000
-/** A slice is made longer or shorter for the next to take about so long, FACTOR at once. */
+/** Slices are resized so that a step takes about this long, at most by FACTOR at once. */
 const SLICE_TARGET_MS = 50
 const FACTOR = 8
 const MIN_SLICE_MS = 60_000
-/** Whatever busy minutes make of the target, a round gets to its end. */
+/** The next slice of a round grows at least by this, so that every round ends, even when steps are slow. */
 const MIN_GROWTH = 2
-/** A command lives for a week: a slice that reaches so far back goes to the beginning. */
+/** A command lives for at most a week. A slice that reaches back this far includes everything older. */
 const OLDEST_MS = 8 * 86_400_000
-/** The database's time of a statement is later than ours by the wait for a connection: slices overlap by more. */
+/** The database's time of a statement is later than ours by the wait for a connection; slices overlap by more than that. */
 const OVERLAP_MS = 5_000
 
 export interface DueScanOptions {
-  /** As a rule no transaction that makes a row due takes longer. */
+  /** Transactions that make a row due rarely take longer. */
   readonly farMs: number
   readonly pastShare: number
 }
 
 export class DueScan {
   readonly #options: DueScanOptions
-  /** The front has seen all that was due then. */
+  /** The front has seen everything that was due at that time. */
   #frontAtMs: number | undefined
   #farAtMs = Number.NEGATIVE_INFINITY
   #frontAfter: DueKey | null = null
-  /** Newest end of the next slice; null: it begins a round. */
+  /** The newer end of the next slice; null: a new round begins. */
   #pastToMs: number | null = null
   #pastAfter: DueKey | null = null
   #pastDueAtMs = Number.NEGATIVE_INFINITY
-  /** At the start, and where the front left something behind, the past is looked through at once. */
+  /** True at the start, and when the front left something behind: the past is then scanned without a pause. */
   #isPastUnknown = true
   #sliceMs = OLDEST_MS
-  /** What a round begins with, as the one before found out. */
+  /** The first slice of a round, sized by the round before. */
   #firstSliceMs = OLDEST_MS
   #isFrontNext = false
 
@@ -76,7 +76,7 @@ export class DueScan {
     this.#options = options
   }
 
-  /** A further look now may find more. */
+  /** Another step right now may find more. */
   get hasMore(): boolean {
     return this.#isFrontNext || this.#frontAfter !== null || this.#pastAfter !== null
   }
@@ -99,20 +99,20 @@ export class DueScan {
     const tookMs = nowMs - step.startedAtMs
     const pauseMs = this.#isPastUnknown ? 0 : tookMs / this.#options.pastShare
     this.#pastDueAtMs = nowMs + clamp(pauseMs, FAR_EVERY_MS, LONGEST_PAUSE_MS)
-    // The last look at a slice with many rows says nothing of what all of it costs.
+    // Of a slice that took several steps, the last one does not show what the whole slice costs.
     const factor =
       step.after === null ? clamp(SLICE_TARGET_MS / Math.max(tookMs, 1), 1 / FACTOR, FACTOR) : 1
     this.#endSlice(step, factor)
   }
 
-  /** True: nobody need be told, a smaller look follows. */
+  /** Returns true if a smaller step will follow, so that the failure need not be reported. */
   failed(step: ScanStep, isTooSlow: boolean, nowMs: number): boolean {
     this.#isFrontNext = step.way === 'past'
     if (!isTooSlow) return false
     this.#pastAfter = null
     this.#pastDueAtMs = nowMs + FAR_EVERY_MS
     if (step.way === 'front') {
-      // What it leaves behind is the past's.
+      // The past scan covers what the front leaves behind.
       this.#frontAfter = null
       this.#frontAtMs = step.startedAtMs
       this.#pastToMs = null

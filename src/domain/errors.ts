@@ -1,7 +1,6 @@
 /**
- * Refusals: the closed list of codes that a caller can be answered with, and the error that carries
- * one. What is not an AppError is a fault of ours and becomes 500 `internal`. The status of each code
- * stands in http/errors.ts.
+ * The error codes that callers can receive, and the error that carries one. Any other error is a bug and becomes 500
+ * `internal`. http/errors.ts maps codes to statuses.
  */
 export type ErrorCode =
   | 'bad_json'
@@ -51,7 +50,7 @@ export type ErrorCode =
   | 'shutting_down'
   | 'insufficient_storage'
 
-/** One unusable field of a request; `field` is its wire name. */
+/** An invalid field of a request; `field` is its wire name. */
 export interface FieldError {
   readonly field: string
   readonly message: string
@@ -59,17 +58,17 @@ export interface FieldError {
 
 export interface AppErrorOptions {
   readonly cause?: unknown
-  /** With each 422, and only there: the fields to blame. */
+  /** The invalid fields. Only for 422, and then never empty. */
   readonly errors?: readonly FieldError[]
-  /** Extra members of the problem, such as the `reasons` of /readyz. */
+  /** Further members of the problem JSON, such as the `reasons` of /readyz. */
   readonly extra?: Readonly<Record<string, unknown>>
-  /** Extra answer headers, such as `allow` with 405. Lower-case names. */
+  /** Further response headers, such as `allow` for 405. Lower-case names. */
   readonly headers?: Readonly<Record<string, string>>
-  /** Whole seconds for `Retry-After`; 429 and 503 get a default where it is missing. */
+  /** Whole seconds. 429 and 503 have a default. */
   readonly retryAfterS?: number
 }
 
-/** A refusal that the caller should see. `message` becomes `detail`: it says what to do, and holds no internals. */
+/** An error for the caller. `message` becomes `detail`: it says what to do and reveals no internals. */
 export class AppError extends Error {
   override readonly name: string = 'AppError'
   readonly code: ErrorCode
@@ -79,7 +78,7 @@ export class AppError extends Error {
   readonly retryAfterS: number | undefined
 
   constructor(code: ErrorCode, message: string, options: AppErrorOptions = {}) {
-    // Without a stack: what is at fault is the caller, or the cause, which has its own. To take one is 16 µs a refusal.
+    // No stack: the fault is the caller's, or the cause has its own. Capturing one takes 16 µs.
     const { stackTraceLimit } = Error
     Error.stackTraceLimit = 0
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
@@ -97,7 +96,7 @@ export function invalidField(field: string, message: string): AppError {
   return new AppError('invalid_field', `${field}: ${message}`, { errors: [{ field, message }] })
 }
 
-/** 422 `apk_invalid`: the bytes that were sent. */
+/** 422 `apk_invalid` about the body. */
 export function apkInvalid(message: string): AppError {
   return new AppError('apk_invalid', message, { errors: [{ field: 'body', message }] })
 }

@@ -1,26 +1,24 @@
-/** Which database call failed, and why: for a log line. The pool marks the error, whoever writes a line about it asks here. */
+/** The database call that failed, for log lines. The pool attaches it to the error; failedCallOf reads it. */
 
 export interface FailedCall {
-  /** The name of the statement, `begin` or `commit`; never its text or its parameters. null: it has none. */
+  /** Name of the statement, `begin` or `commit`; never its text or parameters. null: it has no name. */
   readonly statement: string | null
-  /** A code of db/health/trouble.ts. null: a fault, no trouble of the database. */
+  /** A code of db/health/trouble.ts. null: a bug rather than trouble of the database. */
   readonly cause: string | null
 }
 
-/** No database call failed. */
 export const NO_CALL: FailedCall = { statement: null, cause: null }
-/** An error within the error of another call is that one's cause. */
-const CAUSES_READ = 5
+const MAX_CAUSES_READ = 5
 
-/** `error` itself, marked. */
+/** Marks and returns `error`. */
 export function withFailedCall<E extends Error>(error: E, failedCall: FailedCall): E {
   return Object.assign(error, { failedCall })
 }
 
-/** As the fields of a line: NO_CALL where none failed. */
+/** NO_CALL if neither `error` nor its causes are marked. */
 export function failedCallOf(error: unknown): FailedCall {
   let each = error
-  for (let read = 0; read < CAUSES_READ && each instanceof Error; read += 1) {
+  for (let read = 0; read < MAX_CAUSES_READ && each instanceof Error; read += 1) {
     if (isMarked(each)) return each.failedCall
     each = each.cause
   }

@@ -1,19 +1,19 @@
 /**
- * Moments between a change and its answer where a drill ends the process, to prove that nothing is lost. Only a
- * main of a test's own injects something there (runProcess); no setting reaches it.
+ * Points between a change and its response at which drills kill the process, to prove that nothing is lost. No setting
+ * reaches them: only the drills' own main passes a handler (runProcess).
  */
 export type Failpoint =
-  /** All statements of a transaction are through, COMMIT is not sent. */
+  /** All statements of a transaction have run, COMMIT has not been sent. */
   | 'before_commit'
-  /** A handler is through, its answer is not sent. */
+  /** A handler is done, its response has not been sent. */
   | 'after_commit_before_reply'
-  /** A group of heartbeats is with the database. */
+  /** The database runs the statement of a group of heartbeats. */
   | 'mid_group'
-  /** Commands are leased, none is sent. */
+  /** Commands are leased, none has been sent. */
   | 'after_claim'
-  /** FCM has answered, that is not recorded. */
+  /** FCM has responded, which has not been recorded. */
   | 'after_fcm_before_record'
-  /** Requests have ended; groups, sends and pools have not. */
+  /** Requests have ended; group commits, pushes and pools have not. */
   | 'mid_shutdown'
 
 export type AtFailpoint = (reached: Failpoint) => void

@@ -1,6 +1,6 @@
-/** Who a credential proves its bearer to be: what the guard asks the database, and what it answers. */
+/** Whom a credential identifies: the database's verdicts on tokens, and the admins' scopes. */
 
-/** A device whose token holds, and what its command key is made from. */
+/** A device with a valid token, and the parts of its command key. */
 export interface LiveDevice {
   readonly deviceId: string
   readonly alias: string
@@ -8,7 +8,7 @@ export interface LiveDevice {
   readonly hmacSecretId: string
 }
 
-/** What the database says of a device token whose tag is right. */
+/** The verdict on a device token with a valid tag. */
 export type DeviceVerdict =
   | ({ readonly kind: 'live' } & LiveDevice)
   | { readonly kind: 'superseded'; readonly deviceId: string; readonly alias: string }
@@ -17,7 +17,7 @@ export type DeviceVerdict =
 
 export type EnrollmentTokenStatus = 'active' | 'exhausted' | 'expired' | 'revoked'
 
-/** What the database says of an enrollment token. `alias` is the one that it is bound to, or null. */
+/** The verdict on an enrollment token. `alias`: the one it is bound to, or null. */
 export type EnrollmentVerdict =
   | {
       [K in EnrollmentTokenStatus]: {
@@ -29,7 +29,7 @@ export type EnrollmentVerdict =
     }[EnrollmentTokenStatus]
   | { readonly kind: 'unknown' }
 
-/** For the lines of a request: which enrollment token it shows, and the alias that this is bound to. */
+/** Notes the enrollment token of a request, and the alias that it is bound to, for the request's log lines. */
 export function noteEnrollment(
   verdict: EnrollmentVerdict,
   about: { tokenId: string | null; alias: string | null },
@@ -41,10 +41,10 @@ export function noteEnrollment(
 
 export const ADMIN_SCOPES = ['admin', 'command', 'enroll', 'apk', 'metrics', 'read'] as const
 
-/** What an admin token may do; `admin` includes all others. */
+/** `admin` includes all others. */
 export type AdminScope = (typeof ADMIN_SCOPES)[number]
 
-/** Who fetches an APK; it decides the `source` of the download's audit row. */
+/** Who downloads an APK. `source` goes into the row of the download. */
 export type Downloader =
   | { readonly source: 'enrollment'; readonly tokenId: string; readonly usesAllowed: number }
   | { readonly source: 'ota'; readonly deviceId: string }

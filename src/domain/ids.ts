@@ -1,13 +1,13 @@
-/** Ids made in code: UUIDv7 (RFC 9562, section 5.7), since PostgreSQL before 18 cannot make them. */
+/** Makes UUIDv7s (RFC 9562, section 5.7), which PostgreSQL cannot before 18, and checks the form of ids and names. */
 import { randomFillSync } from 'node:crypto'
 
-/** Random bytes drawn at once: a call for each id cost more than the rest of it. */
+/** Random bytes are drawn in blocks: a call per id took longer than everything else. */
 const POOL_BYTES = 4_096
-/** 18 hex digits are used, in two fields of 12 bits and one of 48, and two bits of the variant. */
+/** 18 hex digits in fields of 12, 12 and 48 bits, and one of which two bits select the variant. */
 const DIGITS_PER_ID = 20
 const VARIANTS = '89ab'
 
-/** A maker of UUIDv7s: 48 bits of `now()` in milliseconds, then 74 random bits. */
+/** Each id has 48 bits of `now()`, in milliseconds since 1970, and 74 random bits. */
 export function createUuidV7(now: () => number): () => string {
   const pool = Buffer.allocUnsafe(POOL_BYTES)
   let digits = ''
@@ -38,7 +38,7 @@ export function isUuid(text: string): boolean {
   return UUID.test(text)
 }
 
-/** `request_id` and `build_id`: http-api.md, common rules. */
+/** `request_id` and `build_id`. */
 export const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export function isRequestId(text: string): boolean {
@@ -51,11 +51,11 @@ export function isAlias(text: string): boolean {
   return ALIAS.test(text)
 }
 
-/** What COMMAND_ACTIONS may name. */
+/** A name in COMMAND_ACTIONS. */
 export const ACTION = /^[a-z][a-z0-9_]{0,63}$/
 
-/** What ADMIN_TOKENS may name. */
+/** A name in ADMIN_TOKENS. */
 export const ADMIN_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/
 
-/** UTF-16 units of a push token, by whichever way it comes (http-api.md, fcm-token). */
+/** In UTF-16 code units. Holds for every endpoint that takes a push token. */
 export const MAX_FCM_TOKEN_LENGTH = 4_096

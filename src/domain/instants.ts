@@ -1,9 +1,9 @@
-/** RFC 3339 times from outside: `new Date` would roll 30 February to March and read '1' as 2001. */
+/** Parses RFC 3339 times. `new Date` would turn 30 February into 1 or 2 March and '1' into 2001. */
 
 const RFC_3339 =
   /^((?:19[7-9]|2\d\d)\d-\d{2}-\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/i
 
-/** The instant (1970 to 2999), or undefined for text that is no RFC 3339 time with a zone. */
+/** undefined unless `text` is an RFC 3339 time with a zone, from 1970 to 2999. */
 export function parseInstant(text: string): Date | undefined {
   const match = RFC_3339.exec(text)
   if (match === null) return undefined

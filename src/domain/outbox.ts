@@ -1,7 +1,7 @@
-/** What the dispatcher asks of the database: commands that are due for push, each under a lease. */
+/** The dispatcher's view of the database: commands that are due for push, each under a lease. */
 import type { PushState } from './command.ts'
 
-/** A command that this replica may send, once, within the lease; or has to record as one without a push token. */
+/** A command that this replica may send once, within the lease. Without a push token it is only recorded. */
 export interface Claim {
   readonly requestId: string
   readonly leaseId: string
@@ -12,36 +12,36 @@ export interface Claim {
   readonly attempt: number
   readonly pushFailures: number
   readonly expiresAt: Date
-  /** null: the device had no live one. Nothing is sent, and neither attempt nor push_attempts was raised. */
+  /** null: the device had no valid one. Nothing is sent; attempt and push_attempts were not increased. */
   readonly fcmToken: string | null
   readonly enrollmentNo: number
   readonly hmacSecretId: string
 }
 
-/** How an attempt went. */
+/** The outcome of an attempt. */
 export interface AttemptRecord {
   readonly pushState: Extract<PushState, 'sent' | 'backoff' | 'gave_up' | 'paused'>
   readonly fcmHttpCode: number | null
   readonly fcmStatus: string
-  /** null: no HTTP attempt was made. */
+  /** null: no HTTP request was made. */
   readonly latencyMs: number | null
-  /** null: nothing more to push. */
+  /** null: there will be no further push. */
   readonly retryInMs: number | null
-  /** Why it failed, for the timeline; null where it did not. Bounded, free of secrets. */
+  /** Why it failed, for the timeline; null if it did not. Bounded, without secrets. */
   readonly reason: string | null
 }
 
 export interface Outbox {
-  /** At most `limit` due commands, leased to `leaseId` for 60 s; perhaps not all of them at once, see hasMoreDue. */
+  /** Leases at most `limit` due commands to `leaseId` for 60 s. It may return fewer although more are due: see hasMoreDue. */
   claim(limit: number, leaseId: string): Promise<readonly Claim[]>
-  /** A further claim now may find more. */
+  /** Another claim right now may find more. */
   hasMoreDue(): boolean
-  /** False: somebody else took the lease over; nothing was changed. */
+  /** Returns false, and changes nothing, if another replica has taken over the lease. */
   record(claim: Claim, record: AttemptRecord): Promise<boolean>
-  /** As record, for a token that FCM calls dead: it is marked so, once, if the device still has it; else push is due for the newer one. */
+  /** Records a token that FCM calls dead. It is marked once, if the device still has it; otherwise the newer one is due. */
   recordDeadToken(claim: Claim, record: AttemptRecord): Promise<{ readonly isMarked: boolean }>
-  /** For a claim without a push token: one that came since makes the command due. */
+  /** For a claim without a push token. `due`: the device has reported one meanwhile. */
   recordNoToken(claim: Claim): Promise<'no_token' | 'due' | 'lease_lost'>
-  /** Gives claims back that this replica holds no longer, due at once; what was recorded meanwhile stays. */
+  /** Returns claims, which are due at once. What was recorded meanwhile stays. */
   handBack(claims: readonly Claim[]): Promise<void>
 }

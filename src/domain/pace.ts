@@ -1,34 +1,34 @@
 /**
- * When a phone is asked to come back: after the usual interval, and later while heartbeats take long, so that a
- * database in trouble is asked less. Each device is late by a share of its own, the same each time: phones
- * that an outage brought into step come back spread out, and no herd follows the recovery.
+ * When a phone should send its next heartbeat: after the usual interval, or later while heartbeats are slow, to relieve
+ * the database. Each device has its own constant share of the delay: phones that an outage has synchronized spread out
+ * again, so that recovery brings no thundering herd.
  */
 import { RecentShare } from '../lib/recent-share.ts'
 
-/** A heartbeat that took longer counts as slow. A healthy one takes a few ms; past 1.8 s it is refused. */
+/** A heartbeat that took longer is slow. Normally it takes a few ms; after 1.8 s it is refused. */
 const SLOW_MS = 500
 const WINDOW_S = 30
-/** Below it all is well: a few locked devices are no overload. */
+/** A smaller share is not overload: a few devices may be locked. */
 const MIN_SLOW_SHARE = 0.05
-/** With every heartbeat slow. */
+/** If every heartbeat is slow. */
 const MAX_FACTOR = 3
-/** Of that, at most. */
+/** Added to the delay, at most. */
 const JITTER_SHARE = 0.25
 
 export class Pace {
   readonly #intervalS: number
-  /** The share of the usual lateness that keeps every phone within `offlineAfterS`: none may seem offline by this. */
+  /** Scales the delay so that no phone exceeds `offlineAfterS` and seems offline. */
   readonly #room: number
   readonly #slow = new RecentShare(WINDOW_S)
 
-  /** `offlineAfterS` is not less than the interval. */
+  /** `offlineAfterS` is at least the interval. */
   constructor(intervalS: number, offlineAfterS: number) {
     this.#intervalS = intervalS
     const latestS = intervalS * MAX_FACTOR * (1 + JITTER_SHARE)
     this.#room = Math.min(1, (offlineAfterS - intervalS) / (latestS - intervalS))
   }
 
-  /** A heartbeat was stored after so long. `nowMs` is monotonic. */
+  /** Counts a stored heartbeat. `nowMs` is monotonic. */
   stored(latencyMs: number, nowMs: number): void {
     this.#slow.add(latencyMs > SLOW_MS, nowMs)
   }
@@ -44,7 +44,7 @@ export class Pace {
   }
 }
 
-/** The device's own place in [0, 1), from the last digits of its id: those of a UUIDv7 are random. */
+/** A number in [0, 1) from the last digits of the device's id; those of a UUIDv7 are random. */
 function positionOf(deviceId: string): number {
   return Number.parseInt(deviceId.slice(-6), 16) / 0x100_0000
 }

@@ -1,9 +1,9 @@
-/** The client's end of a response that is streamed to it: how fast it takes the bytes, and the way to end it. */
+/** The client of a streamed response: shows how fast it takes the bytes, and can be cut off. */
 export interface Recipient {
-  /** Grows with every byte that the kernel takes for the client. Only differences mean anything. */
+  /** Increases with every byte that the kernel takes. Only differences have a meaning. */
   readonly takenBytes: number
-  /** Bytes are ready for the client. If not, the client waits for us. */
+  /** Bytes are ready for the client. If false, the client waits for us. */
   readonly hasUnsent: boolean
-  /** Closes the connection, whatever is still to be sent. */
+  /** Closes the connection without sending the rest. */
   cut(): void
 }

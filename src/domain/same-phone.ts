@@ -1,6 +1,6 @@
-/** Whether two registrations come from one phone. Many phones share a made-up serial, so an id alone may prove nothing. */
+/** Decides whether two registrations come from one phone. Many phones share a made-up serial, so an id may prove nothing. */
 
-/** As a registration gives them; null where it does not. */
+/** From a registration; null if not given. */
 export interface PhoneFacts {
   readonly hardwareId: string | null
   readonly model: string | null
@@ -8,10 +8,10 @@ export interface PhoneFacts {
   readonly androidVersion: string | null
 }
 
-/** What proved it, as the audit log names it. */
+/** As the audit log names it. */
 export type SamePhoneProof = 'hardware_id' | 'description'
 
-/** Values that stand for "no value": in letters and digits only, lower case. `Build.UNKNOWN` is `unknown`. */
+/** Values that mean "no value", in lower-case letters and digits only. `Build.UNKNOWN` is `unknown`. */
 const NO_VALUE: ReadonlySet<string> = new Set([
   '',
   ...['unknown', 'null', 'none', 'nil', 'na', 'nan', 'undefined', 'unset', 'empty', 'false'],
@@ -21,8 +21,8 @@ const NO_VALUE: ReadonlySet<string> = new Set([
 ])
 
 /**
- * Ids that many phones share: names of the field, ANDROID_ID of Android 2.2, Android's constant MAC, the emulator's IMEI,
- * the serial of cheap tablets, names of boards (`Build.HARDWARE`), what integers begin and end with.
+ * Ids that many phones share: names of the field, the ANDROID_ID of Android 2.2, Android's constant MAC, the emulator's
+ * IMEI, the serial of cheap tablets, names of boards (`Build.HARDWARE`), limits of integers.
  */
 const SHARED_IDS: ReadonlySet<string> = new Set([
   ...['serial', 'serialnumber', 'noserial', 'nosn', 'noid', 'deviceid', 'androidid', 'hardwareid'],
@@ -33,13 +33,13 @@ const SHARED_IDS: ReadonlySet<string> = new Set([
 ])
 
 /**
- * One part throughout, such as 0000000000000000, ****** or deadbeefdeadbeef; zeros and a digit; the emulator's serials and
- * models; `unknown-…` and `…-unknown`; what went wrong in place of the id; other names of boards.
+ * A repeated part, such as 0000000000000000 or deadbeefdeadbeef; zeros and one digit; serials and models of emulators;
+ * `unknown-…` and `…-unknown`; error messages; further names of boards.
  */
 const SHARED_PATTERN =
   /^(.)\1*$|^(?=.{8})(.{2,8})\2+$|^0{11,}.$|^emulator|^sdkgphone|^androidsdk|^unknown|unknown$|exception|permission|not(found|allowed)|^(mt|msm|sdm|exynos|universal|kirin)\d{3,4}$/
 
-/** Characters that count up or down, such as 0123456789ABCDEF, 1234567890, 012345678901234 or fedcba9876543210. */
+/** Ids that count up or down, such as 0123456789ABCDEF, 1234567890 or fedcba9876543210. */
 const UP = [
   '0123456789abcdef'.repeat(9),
   '0123456789'.repeat(14),
@@ -48,10 +48,10 @@ const UP = [
 ]
 const COUNTING = [...UP, ...UP.map((run) => [...run].reverse().join(''))]
 const MIN_COUNTING_LENGTH = 6
-/** Pairs that do, such as 00:11:22:33:44:55 and 0102030405060708: four are no chance. */
+/** Ids whose pairs count, such as 00:11:22:33:44:55 or 0102030405060708. Four pairs do not do so by chance. */
 const MIN_PAIRS = 4
 
-/** False for what is absent, known to be the same on many phones, or the name of the model and not of the phone. */
+/** False if the id is missing, known to be shared by many phones, or merely the name of the model. */
 export function isIdentifying(phone: Omit<PhoneFacts, 'androidVersion'>): boolean {
   const id = lettersAndDigits(phone.hardwareId)
   const model = lettersAndDigits(phone.model)
@@ -71,9 +71,9 @@ function isCountingInPairs(id: string): boolean {
 }
 
 /**
- * What proves that the phone of the `first` call calls again; undefined where nothing does. No phone changes its model or
- * manufacturer: where both calls name them, they agree. Then an id that identifies decides. Without one, they and the
- * Android version must all be there.
+ * Returns how both registrations prove to come from one phone, or undefined. A phone never changes its model or
+ * manufacturer, so these must agree if both registrations name them. Then an identifying id is enough. Without one, both
+ * must name the same model, manufacturer and Android version.
  */
 export function samePhoneProof(first: PhoneFacts, again: PhoneFacts): SamePhoneProof | undefined {
   if (first.hardwareId !== again.hardwareId) return undefined
@@ -87,7 +87,7 @@ export function samePhoneProof(first: PhoneFacts, again: PhoneFacts): SamePhoneP
   return isDescribed ? 'description' : undefined
 }
 
-/** Also where a call does not say, or not what. */
+/** True also if one of them has no value. */
 function isSame(first: string | null, again: string | null): boolean {
   const [one, other] = [lettersAndDigits(first), lettersAndDigits(again)]
   return one === other || NO_VALUE.has(one) || NO_VALUE.has(other)

@@ -1,17 +1,16 @@
 /**
- * Whether bytes are built like an APK: a zip whose directory holds one AndroidManifest.xml, which is
- * compiled XML and lies within the file, and a signature. Structure only: no signature is verified.
- * Layout: APPNOTE.TXT 6.3.10, section 4.3. Memory is bounded by the 64 KiB windows below and by
- * HEAD_BYTES, whatever the bytes claim.
+ * Checks the structure of an APK: a zip whose central directory lists one AndroidManifest.xml, which is compiled XML
+ * within the file, and a signature, which is not verified. Layout: APPNOTE.TXT 6.3.10, section 4.3. Memory is bounded by
+ * WINDOW_BYTES and HEAD_BYTES, whatever the file claims.
  */
 import { constants, inflateRawSync } from 'node:zlib'
 
-/** Random access to the file; gives exactly `length` bytes wherever they lie within it. */
+/** Random access to the file. Returns exactly `length` bytes if the file has them. */
 export type ReadAt = (offset: number, length: number) => Promise<Buffer>
 
 export type ApkCheck =
   | { readonly kind: 'apk' }
-  /** `reason` may be shown to whoever sent the bytes. */
+  /** The sender may see `reason`. */
   | { readonly kind: 'invalid'; readonly reason: string }
 
 const MANIFEST = Buffer.from('AndroidManifest.xml')
@@ -23,15 +22,15 @@ const END_SIGNATURE = 0x06054b50
 const END_BYTES = 22
 const MAX_COMMENT_BYTES = 0xffff
 const WINDOW_BYTES = 64 * 1024
-/** Of an entry's name, what is looked at. */
+/** Longer names are compared by their first bytes only. */
 const NAME_BYTES = 256
-/** JAR signing, v1: the signature of the META-INF/*.SF beside it. */
+/** JAR signing (v1): signs the .SF file of the same name. */
 const SIGNATURE_NAME = /^META-INF\/[^/]+\.(?:RSA|DSA|EC)$/
-/** APK Signature Scheme v2 and later: a block right before the directory, which ends in this. */
+/** APK Signature Scheme v2 and later: ends the signing block, which directly precedes the central directory. */
 const SIGNING_BLOCK_MAGIC = Buffer.from('APK Sig Block 42')
-/** A chunk of type RES_XML_TYPE with a header of 8 bytes: how compiled XML begins (ResourceTypes.h of Android). */
+/** Compiled XML begins with a chunk of type RES_XML_TYPE and a header of 8 bytes (Android's ResourceTypes.h). */
 const COMPILED_XML = 0x00080003
-/** Of the compressed manifest. Deflate makes at most 1032 bytes of one, and its longest header is shorter. */
+/** Read of the compressed manifest. Deflate expands it at most 1032-fold; its longest header is shorter than this. */
 const HEAD_BYTES = 1024
 const STORED = 0
 const DEFLATED = 8
@@ -42,7 +41,7 @@ interface Directory {
   readonly entries: number
 }
 
-/** Where the directory says that the manifest lies. */
+/** The manifest's entry in the central directory. */
 interface Entry {
   readonly offset: number
   readonly compressedBytes: number
@@ -50,14 +49,13 @@ interface Entry {
   readonly isEncrypted: boolean
 }
 
-/** What the directory holds. */
 interface Contents {
   readonly manifest: Entry
-  /** JAR signing. */
+  /** By JAR signing. */
   readonly isSigned: boolean
 }
 
-/** Throws only what `readAt` throws: hostile bytes are an outcome. */
+/** Throws only if `readAt` does; malformed bytes give a result. */
 export async function checkApk(readAt: ReadAt, sizeBytes: number): Promise<ApkCheck> {
   const directory = await findDirectory(readAt, sizeBytes)
   if (typeof directory === 'string') return invalid(directory)
@@ -77,7 +75,7 @@ function invalid(reason: string): ApkCheck {
   return { kind: 'invalid', reason }
 }
 
-/** The directory's place, or why there is none. */
+/** Finds the central directory, or says why it cannot. */
 async function findDirectory(readAt: ReadAt, sizeBytes: number): Promise<Directory | string> {
   if (sizeBytes < END_BYTES) return 'the file is too short for a zip'
   const tailBytes = Math.min(sizeBytes, END_BYTES + MAX_COMMENT_BYTES)
@@ -99,7 +97,7 @@ async function findDirectory(readAt: ReadAt, sizeBytes: number): Promise<Directo
   return { offset, end, entries }
 }
 
-/** The last record whose comment reaches exactly to the end of the file. */
+/** Finds the last end record whose comment extends exactly to the end of the file. */
 function findEnd(tail: Buffer): number | undefined {
   for (let at = tail.length - END_BYTES; at >= 0; at--) {
     const isSigned = tail.readUInt32LE(at) === END_SIGNATURE
@@ -150,7 +148,7 @@ function readEntry(window: Buffer, head: number): Entry {
   }
 }
 
-/** Where the manifest's data begins, or why its own header does not hold. */
+/** Finds the manifest's data, or says why its local header is invalid. */
 async function findData(
   readAt: ReadAt,
   entry: Entry,
@@ -170,7 +168,7 @@ async function findData(
   return dataAt + entry.compressedBytes > directory.offset ? outside : dataAt
 }
 
-/** Why the manifest is not compiled XML, or undefined. */
+/** Says why the manifest is not compiled XML; undefined if it is. */
 async function checkCompiled(
   readAt: ReadAt,
   entry: Entry,
@@ -188,7 +186,7 @@ async function checkCompiled(
   return 'AndroidManifest.xml is not compiled XML, as it is in an AAR or in source code'
 }
 
-/** What the beginning of a deflated entry holds; undefined where it is damaged. */
+/** Inflates the beginning of an entry; undefined if it is damaged. */
 function inflateHead(head: Buffer): Buffer | undefined {
   try {
     return inflateRawSync(head, { finishFlush: constants.Z_SYNC_FLUSH })

@@ -1,14 +1,13 @@
-/** What an error says of itself, for a line or a person. */
+/** An error as text, for a log line or a person. */
 
-/** Addresses of one name that are told. */
-const ADDRESSES_NAMED = 8
+const MAX_ADDRESSES_SHOWN = 8
 
-/** Node's AggregateError (each address of a host failed) has no message of its own: theirs then. */
+/** An AggregateError of Node (every address of a host failed) has no message: the text is that of its errors. */
 export function errorText(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (error.message !== '') return error.message
   if (error instanceof AggregateError && error.errors.length > 0) {
-    return error.errors.slice(0, ADDRESSES_NAMED).map(errorText).join(', ')
+    return error.errors.slice(0, MAX_ADDRESSES_SHOWN).map(errorText).join(', ')
   }
   return errorCode(error) ?? error.name
 }

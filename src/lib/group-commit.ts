@@ -1,80 +1,79 @@
 /**
- * Group commit: items that arrive while a statement is in flight form the next group.
+ * Group commit: items that arrive while a statement runs form the next group.
  *
- * States of an item, and what moves it on:
- *   refused   add() found the queue full, too many of its key in it, or the group closed: rejected at once, nothing
- *             was written
- *   queued    waits for a free statement, and behind an earlier one of its key, since no key is twice in a group;
- *             past its deadline it is taken out and rejected, nothing was written
- *   in flight its group's statement runs; past its deadline it is rejected with the outcome unknown
- *   settled   its own row is durable (or was judged): resolved with its own answer
+ * States of an item:
+ *   refused   add() rejects at once and nothing is written: the queue is full, the item's key has too many items in it, or
+ *             the group commit is closed
+ *   queued    waits for a free statement and for earlier items of its key, because a group never holds a key twice; past
+ *             its deadline it is removed and rejected, and nothing is written
+ *   in flight its group's statement runs; past its deadline it is rejected, and its outcome is unknown
+ *   settled   its row is durable, and its promise is resolved with its own result
  *
- * A group that fails is judged by `failureKind`: `retry` runs it again at most twice; `poison` splits it in
- * halves until the bad item stands alone and only that one is rejected; `unavailable` rejects all of it.
+ * `failureKind` decides what happens to a group that failed: `retry` runs it again, at most twice; `poison` splits it in
+ * halves until the bad item is alone, and rejects only that one; `unavailable` rejects all of it.
  */
 import { AppError } from '../domain/errors.ts'
 import { withFailedCall } from '../domain/failed-call.ts'
 
 export type FailureKind = 'retry' | 'poison' | 'unavailable'
 
-export interface GroupCommitOptions<Item, Answer> {
-  /** Writes one group and answers each item in order; resolves only once all of it is durable. */
-  readonly flush: (items: readonly Item[]) => Promise<readonly Answer[]>
-  /** The name of the statement that it runs. */
+export interface GroupCommitOptions<Item, Result> {
+  /** Writes one group. Resolves once all of it is durable, with one result per item, in order. */
+  readonly flush: (items: readonly Item[]) => Promise<readonly Result[]>
+  /** Name of the statement that flush runs, for errors. */
   readonly statement: string
   readonly failureKind: (error: unknown) => FailureKind
-  /** Of items with equal keys a group holds one; the others wait for the next groups, in their order. */
+  /** A group holds at most one item of each key; the others wait for later groups, in order. */
   readonly keyOf: (item: Item) => number
-  /** Items of one key that may wait; one more is refused, so that no single sender fills the queue. */
+  /** One more is refused: no single sender may fill the queue. */
   readonly maxQueuedPerKey: number
-  /** Most items of one statement. */
   readonly maxGroup: number
-  /** Full groups that may wait; one item more is refused. */
+  /** The queue holds that many full groups; one more item is refused. */
   readonly maxQueuedGroups: number
-  /** Statements that may be in flight at once. */
+  /** Statements that run at once. */
   readonly maxInFlight: number
-  /** From add() to the answer at the latest. */
+  /** Counted from add(). */
   readonly deadlineMs: number
-  /** Monotonic clock, milliseconds. */
+  /** Monotonic clock. */
   readonly nowMs: () => number
 }
 
-interface Entry<Item, Answer> {
+interface Entry<Item, Result> {
   readonly item: Item
   readonly key: number
   readonly deadlineAtMs: number
-  readonly resolve: (answer: Answer) => void
+  readonly resolve: (result: Result) => void
   readonly reject: (error: unknown) => void
   isSettled: boolean
 }
 
 const MAX_RETRIES = 2
-/** How often deadlines are looked at while anything waits. */
+/** Deadlines are checked this often while items wait. */
 const SWEEP_INTERVAL_MS = 50
 
-export class GroupCommit<Item, Answer> {
-  readonly #options: GroupCommitOptions<Item, Answer>
-  /** In the order of arrival, and so of deadlines. */
-  #queue: Entry<Item, Answer>[] = []
+export class GroupCommit<Item, Result> {
+  readonly #options: GroupCommitOptions<Item, Result>
+  /** In order of arrival, which is the order of deadlines. */
+  #queue: Entry<Item, Result>[] = []
   readonly #queuedOfKey = new Map<number, number>()
-  #inFlight: readonly (readonly Entry<Item, Answer>[])[] = []
+  #inFlight: readonly (readonly Entry<Item, Result>[])[] = []
   #isScheduled = false
   #isClosed = false
   #sweepTimer: NodeJS.Timeout | undefined
   #drained: (() => void) | undefined
   #closed: Promise<void> | undefined
 
-  constructor(options: GroupCommitOptions<Item, Answer>) {
+  constructor(options: GroupCommitOptions<Item, Result>) {
     this.#options = options
   }
 
-  /** Items that wait for a statement; those in flight are not counted. */
+  /** Items that wait; those in flight are not counted. */
   get queued(): number {
     return this.#queue.length
   }
 
-  /** Settles when this very item is durable or refused: 503 `overloaded`, `shutting_down`, or flush's error. */
-  add(item: Item): Promise<Answer> {
+  /** Resolves when this item is durable. Rejects with 503 `overloaded` or `shutting_down`, or with flush's error. */
+  add(item: Item): Promise<Result> {
     if (this.#isClosed) {
       return Promise.reject(new AppError('shutting_down', 'This server is stopping. Try again.'))
     }
@@ -100,7 +99,7 @@ export class GroupCommit<Item, Answer> {
     })
   }
 
-  /** Refuses further items and resolves when all that were added have settled. Repeatable. */
+  /** Refuses further items; resolves when all earlier ones have settled. Repeatable. */
   close(): Promise<void> {
     this.#isClosed = true
     this.#closed ??= new Promise((resolve) => {
@@ -110,7 +109,7 @@ export class GroupCommit<Item, Answer> {
     return this.#closed
   }
 
-  /** One turn later, so that all items of this turn of the event loop share the statement. */
+  /** Runs in the next iteration of the event loop, so that all items of this one share a statement. */
   #schedule(): void {
     if (this.#isScheduled || this.#inFlight.length >= this.#options.maxInFlight) return
     this.#isScheduled = true
@@ -128,11 +127,11 @@ export class GroupCommit<Item, Answer> {
     })
   }
 
-  #takeGroup(): readonly Entry<Item, Answer>[] {
+  #takeGroup(): readonly Entry<Item, Result>[] {
     const { maxGroup } = this.#options
-    const group: Entry<Item, Answer>[] = []
+    const group: Entry<Item, Result>[] = []
     const keys = new Set<number>()
-    const rest: Entry<Item, Answer>[] = []
+    const rest: Entry<Item, Result>[] = []
     for (const entry of this.#queue) {
       if (group.length === maxGroup || keys.has(entry.key)) {
         rest.push(entry)
@@ -146,19 +145,19 @@ export class GroupCommit<Item, Answer> {
     return group
   }
 
-  #forgetQueued({ key }: Entry<Item, Answer>): void {
+  #forgetQueued({ key }: Entry<Item, Result>): void {
     const left = (this.#queuedOfKey.get(key) ?? 0) - 1
     if (left > 0) this.#queuedOfKey.set(key, left)
     else this.#queuedOfKey.delete(key)
   }
 
-  async #write(group: readonly Entry<Item, Answer>[], retries: number): Promise<void> {
+  async #write(group: readonly Entry<Item, Result>[], retries: number): Promise<void> {
     try {
-      const answers = await this.#options.flush(group.map((entry) => entry.item))
-      if (answers.length !== group.length) throw new Error('flush answered another number of items')
+      const results = await this.#options.flush(group.map((entry) => entry.item))
+      if (results.length !== group.length) throw new Error('flush answered another number of items')
       for (const [index, entry] of group.entries()) {
         entry.isSettled = true
-        entry.resolve(answers[index] as Answer) // same length, checked above
+        entry.resolve(results[index] as Result) // same length, checked above
       }
     } catch (error) {
       const kind = this.#options.failureKind(error)
@@ -200,7 +199,7 @@ export class GroupCommit<Item, Answer> {
     return withFailedCall(new AppError('db_unavailable', message), { statement, cause: 'too_slow' })
   }
 
-  #refuse(entry: Entry<Item, Answer>, error: unknown): void {
+  #refuse(entry: Entry<Item, Result>, error: unknown): void {
     if (entry.isSettled) return
     entry.isSettled = true
     entry.reject(error)

@@ -1,23 +1,21 @@
-/** So many at once, of one key one at a time. The others wait in the order in which they came, so many and so long at most. */
+/** Runs a limited number of tasks at once, and one at a time of each key. The others wait in order, within bounds. */
 import { AppError } from '../domain/errors.ts'
 
 export interface KeyedQueueOptions {
-  /** Of all keys together. */
   readonly maxConcurrent: number
-  /** Callers that wait, of all keys together; one more is refused at once. */
+  /** One more caller is refused at once. */
   readonly maxWaiting: number
-  /** The same, of one key. */
   readonly maxWaitingPerKey: number
-  /** Whoever has no turn by then is refused. */
+  /** A caller that has waited this long is refused. */
   readonly maxWaitMs: number
-  /** Monotonic clock, milliseconds. */
+  /** Monotonic clock. */
   readonly nowMs: () => number
 }
 
 export interface KeyedQueue {
-  /** As `work` settles; rejects with 503 `overloaded` where there is no turn for it. */
+  /** Settles as `work` does; rejects with 503 `overloaded` if it was refused. */
   run<T>(key: string, work: () => Promise<T>): Promise<T>
-  /** Rejects all that wait. */
+  /** Rejects every caller that waits. */
   rejectAll(error: unknown): void
   readonly waiting: number
 }
@@ -25,45 +23,38 @@ export interface KeyedQueue {
 interface Waiter {
   readonly key: string
   readonly deadlineAtMs: number
-  begin(): void
+  start(): void
   refuse(error: unknown): void
 }
 
 export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
-  const {
-    maxConcurrent: maxAtOnce,
-    maxWaiting,
-    maxWaitingPerKey: maxWaitingOfKey,
-    maxWaitMs,
-    nowMs,
-  } = options
-  /** Keys of those at work. */
-  const atWork = new Set<string>()
-  /** In the order of arrival, and so of deadlines. While there is room at work, all of them wait for one of their key. */
+  const { maxConcurrent, maxWaiting, maxWaitingPerKey, maxWaitMs, nowMs } = options
+  const runningKeys = new Set<string>()
+  /** In order of arrival, which is the order of deadlines. */
   let waiters: Waiter[] = []
   let timer: NodeJS.Timeout | undefined
 
   function wait(key: string): Promise<void> {
     const ofKey = waiters.filter((waiter) => waiter.key === key)
-    if (waiters.length >= maxWaiting || ofKey.length >= maxWaitingOfKey) throw overloaded()
-    return new Promise((begin, refuse) => {
-      waiters.push({ key, deadlineAtMs: nowMs() + maxWaitMs, begin, refuse })
+    if (waiters.length >= maxWaiting || ofKey.length >= maxWaitingPerKey) throw overloaded()
+    return new Promise((start, refuse) => {
+      waiters.push({ key, deadlineAtMs: nowMs() + maxWaitMs, start, refuse })
       watchDeadlines()
     })
   }
 
-  function beginNext(): void {
-    while (atWork.size < maxAtOnce) {
-      const next = waiters.findIndex(({ key }) => !atWork.has(key))
+  function startNext(): void {
+    while (runningKeys.size < maxConcurrent) {
+      const next = waiters.findIndex(({ key }) => !runningKeys.has(key))
       const [waiter] = next === -1 ? [] : waiters.splice(next, 1)
       if (waiter === undefined) break
-      atWork.add(waiter.key)
-      waiter.begin()
+      runningKeys.add(waiter.key)
+      waiter.start()
     }
     watchDeadlines()
   }
 
-  /** The first of them is the next: the timer is its. */
+  /** The first waiter is the next to expire. */
   function watchDeadlines(): void {
     clearTimeout(timer)
     const [first] = waiters
@@ -81,13 +72,13 @@ export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
 
   return {
     async run(key, work) {
-      if (atWork.size < maxAtOnce && !atWork.has(key)) atWork.add(key)
+      if (runningKeys.size < maxConcurrent && !runningKeys.has(key)) runningKeys.add(key)
       else await wait(key)
       try {
         return await work()
       } finally {
-        atWork.delete(key)
-        beginNext()
+        runningKeys.delete(key)
+        startNext()
       }
     },
     rejectAll(error) {

@@ -1,13 +1,12 @@
 /**
- * Items that come and go thousands of times a second, in the order in which they came. A Set keeps them as well, but each
- * table that it outgrows points at the items of its time; once such a table is old, they stay until the next full
- * collection, and all that they hold with them: for the open requests that was a seventh of the CPU of a heartbeat
- * (docs/develop/measurements.md). So it is a linked list, and a place that is left points at nothing.
+ * A doubly linked list for items that come and go thousands of times a second. A Set would do, but each table that it
+ * outgrows still points at the items of its time; once such a table is old, they live until the next full collection. For
+ * the open requests that was a seventh of the CPU of a heartbeat (docs/develop/measurements.md).
  */
 
-/** Where one item stands; only the list changes it. */
+/** One item's node. Only the list changes it. */
 export interface ListNode<T> {
-  /** undefined: removed. */
+  /** undefined once removed. */
   item: T | undefined
   previous: ListNode<T> | undefined
   next: ListNode<T> | undefined
@@ -22,12 +21,11 @@ export class LinkedList<T> implements Iterable<T> {
     return this.#size
   }
 
-  /** The one that stands first: that came first, where nothing was rotated. */
   get first(): T | undefined {
     return this.#first?.item
   }
 
-  /** Behind all others; answers the place that removes it. */
+  /** Appends. remove() takes the node. */
   add(item: T): ListNode<T> {
     const node: ListNode<T> = { item, previous: undefined, next: undefined }
     this.#append(node)
@@ -47,12 +45,12 @@ export class LinkedList<T> implements Iterable<T> {
     this.#size--
   }
 
-  /** Moves the one that stands first behind all others. Its place stays its own. */
+  /** Moves the first item to the end; its node stays valid. */
   rotate(): void {
     if (this.#first !== undefined) this.moveToEnd(this.#first)
   }
 
-  /** Moves an item behind all others; does nothing where it was removed. */
+  /** Does nothing if the item was removed. */
   moveToEnd(node: ListNode<T>): void {
     const { previous, next } = node
     if (node.item === undefined || next === undefined) return
@@ -63,7 +61,7 @@ export class LinkedList<T> implements Iterable<T> {
     this.#append(node)
   }
 
-  /** The last one that fits, looked for from the end; nothing is copied. */
+  /** Searches from the end and copies nothing. */
   findLast(fits: (item: T) => boolean): T | undefined {
     for (let node = this.#last; node !== undefined; node = node.previous) {
       if (node.item !== undefined && fits(node.item)) return node.item
@@ -71,11 +69,11 @@ export class LinkedList<T> implements Iterable<T> {
     return undefined
   }
 
-  /** Those that are in it now, as they stand; what is removed meanwhile is left out. */
+  /** The items of this moment, less those removed during the iteration. */
   *[Symbol.iterator](): Generator<T> {
-    const places: ListNode<T>[] = []
-    for (let node = this.#first; node !== undefined; node = node.next) places.push(node)
-    for (const { item } of places) {
+    const nodes: ListNode<T>[] = []
+    for (let node = this.#first; node !== undefined; node = node.next) nodes.push(node)
+    for (const { item } of nodes) {
       if (item !== undefined) yield item
     }
   }

@@ -1,20 +1,20 @@
-/** "Something happened to X": lets a request wait for news of one command, at most so long, without asking the database all the time. */
+/** Lets a request wait for a change of one command, for a limited time, without polling the database all the time. */
 import { AppError } from '../domain/errors.ts'
 
 export class Notifier {
   readonly #waiting = new Map<string, Set<() => void>>()
 
-  /** Keys that somebody waits for. */
+  /** Number of keys that have waiters. */
   get size(): number {
     return this.#waiting.size
   }
 
-  /** Wakes all who wait for `key` in this process. */
+  /** Wakes those who wait for `key` in this process. */
   notify(key: string): void {
     for (const wake of this.#waiting.get(key) ?? []) wake()
   }
 
-  /** Resolves at the next notify, after `timeoutMs`, or when `signal` aborts; never rejects. */
+  /** Resolves at the next notify(), after `timeoutMs`, or when `signal` aborts; never rejects. */
   wait(key: string, timeoutMs: number, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return Promise.resolve()
     return new Promise((resolve) => {
@@ -34,37 +34,37 @@ export class Notifier {
   }
 }
 
-/** How often another replica's news is looked for. */
+/** Changes made by another replica are found this often. */
 const POLL_MS = 250
 
 /**
- * Reads until `isDone` or `waitMs` have passed, and gives the last reading. Another replica's doing shows
- * within POLL_MS, this one's at once. Throws 503 `overloaded` where it would have to wait and too many do.
+ * Reads until `isDone` holds or `waitMs` have passed, and returns the last value. A change made by this replica shows at
+ * once, one made by another within POLL_MS. Throws 503 `overloaded` if it has to wait and too many others already do.
  */
 export async function readUntil<T>(options: {
   readonly read: () => Promise<T>
   readonly isDone: (value: T) => boolean
   readonly waitMs: number
-  /** Resolves when there may be news, at the latest after so many milliseconds. */
+  /** Resolves when the value may have changed, or after `timeoutMs`. */
   readonly waitForChange: (timeoutMs: number) => Promise<void>
-  /** A place among those who wait, given back by the call that it answers; undefined: all are taken. */
+  /** Of the semaphore that bounds how many wait. */
   readonly tryAcquire: () => (() => void) | undefined
   readonly signal: AbortSignal
   readonly nowMs: () => number
 }): Promise<T> {
   const deadlineAtMs = options.nowMs() + options.waitMs
-  let leave: (() => void) | undefined
+  let release: (() => void) | undefined
   try {
     for (;;) {
       const value = await options.read()
       const leftMs = deadlineAtMs - options.nowMs()
       if (options.isDone(value) || leftMs <= 0 || options.signal.aborted) return value
-      leave ??= options.tryAcquire()
-      if (leave === undefined) throw tooManyWait()
+      release ??= options.tryAcquire()
+      if (release === undefined) throw tooManyWait()
       await options.waitForChange(Math.min(leftMs, POLL_MS))
     }
   } finally {
-    leave?.()
+    release?.()
   }
 }
 

@@ -1,11 +1,11 @@
-/** Work that repeats by itself: never twice at once, and a failure leaves the next turn as it was. */
+/** Repeats work: never twice at once, and a failure does not stop it. */
 
 export interface Periodic {
-  /** Runs no more; resolves when a run in progress has ended. */
+  /** Starts no further run; resolves when the current one has ended. */
   stop(): Promise<void>
 }
 
-/** The first run is one interval from now; the next one an interval after the end of the last. */
+/** The first run begins after one interval, each further one an interval after the last has ended. */
 export function startPeriodic(
   intervalMs: number,
   run: () => Promise<void>,
@@ -13,13 +13,13 @@ export function startPeriodic(
 ): Periodic {
   let isStopped = false
   let running: Promise<void> = Promise.resolve()
-  let timer = setTimeout(turn, intervalMs)
+  let timer = setTimeout(begin, intervalMs)
 
-  function turn(): void {
+  function begin(): void {
     running = run()
       .catch(onError)
       .finally(() => {
-        if (!isStopped) timer = setTimeout(turn, intervalMs)
+        if (!isStopped) timer = setTimeout(begin, intervalMs)
       })
   }
 

@@ -1,12 +1,12 @@
-/** So many of something a minute for each key: in memory, of bounded size, by the clock that is passed in. */
+/** Limits how often each key may do something a minute. In memory, of bounded size. */
 
-/** Remembered at once, some 200 bytes each. One more, and the oldest minute is forgotten: its key begins anew. */
+/** About 200 bytes each. One more evicts the key whose minute is the oldest, which may then start a new minute. */
 const MAX_KEYS = 10_000
 const WINDOW_MS = 60_000
 
 export class RateLimit {
   readonly #maxPerMin: number
-  /** By key: the minute that began with its first one. The oldest comes first. */
+  /** A minute begins with the first use of its key. The oldest comes first. */
   readonly #minutes = new Map<string, { readonly startedAtMs: number; count: number }>()
 
   constructor(maxPerMin: number) {
@@ -18,11 +18,11 @@ export class RateLimit {
   }
 
   /**
-   * Counts one more of `key`; beyond the limit it counts none and answers in how many seconds there is room. `nowMs` is
-   * monotonic. `shares`: the key stands for so many clients, and may take as many times the limit.
+   * Counts one use of `key`. Over the limit it counts nothing and returns the seconds until the next minute begins.
+   * `nowMs` is monotonic. A key that stands for many clients has `shares` times the limit.
    */
   take(key: string, nowMs: number, shares = 1): number | undefined {
-    this.#forgetOver(nowMs)
+    this.#evictEnded(nowMs)
     const minute = this.#minutes.get(key)
     if (minute === undefined) {
       this.#makeRoom()
@@ -36,7 +36,7 @@ export class RateLimit {
     return undefined
   }
 
-  #forgetOver(nowMs: number): void {
+  #evictEnded(nowMs: number): void {
     for (const [key, { startedAtMs }] of this.#minutes) {
       if (nowMs < startedAtMs + WINDOW_MS) return
       this.#minutes.delete(key)

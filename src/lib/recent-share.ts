@@ -1,7 +1,7 @@
-/** Of what happened within the last seconds, how much was of one kind: bounded memory, whatever the rate. */
+/** Counts events of the last seconds, and how many of them were hits. Memory is bounded at any rate. */
 
 export class RecentShare {
-  /** One bucket a second, by second modulo the window. */
+  /** A ring with one bucket per second. */
   readonly #buckets: { second: number; all: number; hits: number }[]
 
   constructor(windowS: number) {

@@ -1,18 +1,18 @@
-/** The network that an address belongs to, as its owner got it: an IPv4 /24, an IPv6 /64. */
+/** The network of an address, in the size that one owner usually gets: an IPv4 /24 or an IPv6 /64. */
 import { isIPv4 } from 'node:net'
 
 const V4_PARTS = 3
 const V6_PARTS = 4
 const V6_GROUPS = 8
 
-/** Two addresses of one network give the same text. `address` is valid, and none of IPv4 in IPv6 clothes. */
+/** Addresses of one network give the same text. `address` must be valid and not IPv4-mapped. */
 export function subnetOf(address: string): string {
   if (isIPv4(address)) return `${address.split('.').slice(0, V4_PARTS).join('.')}.0/24`
   const [head = '', tail] = address.toLowerCase().replace(/%.*/, '').split('::')
   const groups = head === '' ? [] : head.split(':')
   if (tail !== undefined) {
-    const behind = tail === '' ? 0 : tail.split(':').length + (tail.includes('.') ? 1 : 0)
-    while (groups.length < V6_GROUPS - behind) groups.push('0')
+    const tailGroups = tail === '' ? 0 : tail.split(':').length + (tail.includes('.') ? 1 : 0)
+    while (groups.length < V6_GROUPS - tailGroups) groups.push('0')
   }
   const network = groups.concat(tail?.split(':') ?? []).slice(0, V6_PARTS)
   return `${network.map((group) => Number.parseInt(group, 16).toString(16)).join(':')}::/64`

@@ -1,22 +1,22 @@
-/** Text of phones and admins that people read in a terminal: which characters are unsafe there, and what becomes of them. */
+/** Text that phones and admins send and that people read in a terminal: finds and replaces unsafe characters. */
 
 /**
- * Controls (C0, DEL, C1), line and paragraph separators, marks that change the direction of text, characters that nobody
- * sees, lone surrogates. U+200C and U+200D stay: Persian, Indic scripts and emoji need them.
+ * Controls (C0, DEL, C1), line and paragraph separators, bidirectional marks, invisible characters and lone surrogates.
+ * U+200C and U+200D are allowed: Persian, Indic scripts and emoji need them.
  */
 const UNSAFE =
   /[\p{Cc}\p{Zl}\p{Zp}\p{Surrogate}\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/u
 const EACH_UNSAFE = new RegExp(UNSAFE, 'gu')
 
-/** What text of several lines may hold besides. */
+/** Also allowed in multi-line text. */
 export const LINES = '\n\t'
 
-/** PostgreSQL stores it as it is, and no terminal acts on it. */
+/** PostgreSQL can store it, and no terminal interprets it. */
 export function isSafe(text: string): boolean {
   return !UNSAFE.test(text)
 }
 
-/** The first unsafe character, such as `U+202E`; undefined where there is none but those of `allowed`. */
+/** The first unsafe character that is not in `allowed`, as `U+202E`. */
 export function unsafeCharacter(text: string, allowed = ''): string | undefined {
   for (const [character] of text.matchAll(EACH_UNSAFE)) {
     if (!allowed.includes(character)) {
@@ -26,14 +26,14 @@ export function unsafeCharacter(text: string, allowed = ''): string | undefined 
   return undefined
 }
 
-/** Text of several lines with U+FFFD in place of each unsafe character; CR LF and CR become LF. */
+/** For multi-line text. Each unsafe character becomes U+FFFD, CR LF and CR become LF. */
 export function replaceUnsafe(text: string): string {
   return text
     .replace(/\r\n?/g, '\n')
     .replace(EACH_UNSAFE, (character) => (LINES.includes(character) ? character : '\uFFFD'))
 }
 
-/** JSON that says the same with \uXXXX in place of each unsafe character. */
+/** Equivalent JSON, with each unsafe character as \uXXXX. */
 export function escapeUnsafe(json: string): string {
   return json.replace(EACH_UNSAFE, (character) =>
     Array.from(

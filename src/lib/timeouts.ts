@@ -1,6 +1,6 @@
-/** Waiting with an end: timers that leave nothing behind. */
+/** Waits and retries. Timers and listeners are always cleaned up. */
 
-/** Resolves after `ms`, or at once when `signal` aborts; never rejects. */
+/** Resolves after `ms`, or when `signal` aborts; never rejects. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted || ms <= 0) return Promise.resolve()
   return new Promise((resolve) => {
@@ -14,10 +14,10 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   })
 }
 
-/** As `work` settles; after `ms` (at once when less than 0) rejects with `refusal()`, while the work goes on. */
+/** Settles as `work` does, but rejects with `refusal()` after `ms`. The work itself goes on. */
 export function withTimeout<T>(work: Promise<T>, ms: number, refusal: () => Error): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(refusal()), Math.max(0, ms)) // Node 24 warns of less than 0
+    const timer = setTimeout(() => reject(refusal()), Math.max(0, ms)) // Node 24 warns about negative values
     work.then(resolve, reject).finally(() => clearTimeout(timer))
   })
 }
@@ -42,7 +42,7 @@ export async function retryWhile<T>(
   }
 }
 
-/** Never twice at once: who asks while it is under way has the outcome of that one. */
+/** Never runs `work` twice at once: callers during a run share its outcome. */
 export function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
   let running: Promise<T> | undefined
   return () => {
@@ -53,7 +53,7 @@ export function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
   }
 }
 
-/** Waits for `work`, at most `ms`, or until `signal` aborts; rejects as it does when it fails within that time. */
+/** Resolves when `work` does, after `ms`, or when `signal` aborts. Rejects if `work` fails before that. */
 export async function waitAtMost(
   work: Promise<unknown>,
   ms: number,

@@ -1,4 +1,4 @@
-/** The embedded PostgreSQL: one cluster through its life, then the ways in which starting it can go wrong. */
+/** The life of one embedded cluster, then the ways in which a start can fail. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -30,7 +30,7 @@ import { isAlive } from '../../src/dev/run-user.ts'
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 const BUILD = join(ROOT, 'build')
 const FIXTURE = `./fixtures/embedded-owner${extname(fileURLToPath(import.meta.url))}`
-/** Every character that a shell, a URL or PostgreSQL's list syntax could trip over. */
+/** Characters that could break a shell, a URL or PostgreSQL's list syntax. */
 const ODD_NAME = `d a,t"a'%2F#?&ü`
 
 const root = mkdtempSync(join(tmpdir(), 'embedded-'))
@@ -58,7 +58,7 @@ async function query(url: string, text: string): Promise<readonly Record<string,
   }
 }
 
-/** The process of fixtures/embedded-owner.ts, once it owns its database. */
+/** Runs fixtures/embedded-owner.ts until it owns its database. */
 async function startOwner(t: Test, directory: string) {
   const child = spawn(process.execPath, [
     fileURLToPath(new URL(FIXTURE, import.meta.url)),

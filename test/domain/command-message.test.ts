@@ -8,7 +8,7 @@ import {
 } from '../../src/domain/command-message.ts'
 
 /*
- * Golden vectors, for authors of device agents too. Not made by this code:
+ * Golden vectors, also for authors of device agents. They were not made by this code:
  *   hmac_key: printf 'device-command-key:v1:<device_id>:3' | openssl dgst -sha256 -hmac 'test-secret-0123456789' -binary | base64
  *             (then +/ to -_, without =)
  *   hmac:     printf 'cmd-1|<device_id>|launch_app|2026-03-04T05:06:07.089Z' | openssl dgst -sha256 -hmac <hmac_key>

@@ -116,7 +116,7 @@ const CASES: readonly Case[] = [
     { isDeleted: true, hasPushToken: false },
     ['device_deleted', 'pushed_waiting_for_device'],
   ],
-  // Silent since is not silent then, and silent then is not silent since.
+  // Silence after the expiry differs from silence at the expiry.
   ['expired', { ...expired, expiresAt: agoS(9_999) }, { lastSeenAt: agoS(9_999) }, PUSHED],
   ['expired', { ...expired, expiresAt: agoS(60) }, { lastSeenAt: agoS(30) }, PUSHED],
   [

@@ -1,4 +1,4 @@
-/** A walk over what is due loses nothing, whatever clocks, locks and late commits do, and walks over nothing again. */
+/** The scan misses no due row, whatever clocks, locks and late commits do, and reads nothing twice. */
 import t from 'tap'
 import { type DueKey, DueScan, type ScanStep } from '../../src/domain/due-scan.ts'
 import { seededRandom } from '../../testkit/random.ts'
@@ -7,19 +7,19 @@ interface Row {
   id: string
   /** Database time, ms. */
   dueAtMs: number
-  /** True time: seen, and not locked, from then on. */
+  /** True time from which on it is visible and not locked. */
   freeAtMs: number
 }
 
 const LIMIT = 64
 const OPTIONS = { farMs: 5_000, pastShare: 0.005 }
 const LEASE_MS = 60_000
-/** What a statement costs, and each entry that it reads. */
+/** The cost of a statement, and of each entry that it reads. */
 const STATEMENT_MS = 1
 const ENTRY_MS = 0.004
 const TOO_SLOW_MS = 900
 
-/** An index whose entries stay while a snapshot is held, a database clock that may be set, and time, all in ms. */
+/** An index that keeps its entries while a snapshot is held, a database clock that can be set, and time; all in ms. */
 class World {
   trueMs = 1_000_000
   clockMs = 5_000_000_000
@@ -44,7 +44,7 @@ class World {
     for (const sorted of this.#dead) sorted.length = 0
   }
 
-  /** One statement; undefined: it took too long. */
+  /** One statement. undefined: it took too long. */
   look({ after, fromAgeMs, toAgeMs }: ScanStep): Row[] | undefined {
     const fromMs = fromAgeMs === null ? Number.NEGATIVE_INFINITY : this.nowMs - fromAgeMs
     const [lowMs, lowId] = after === null ? [fromMs, ''] : [Number(after.at), after.id]
@@ -80,7 +80,7 @@ function byKey(a: Row, b: Row): number {
   return a.dueAtMs - b.dueAtMs || (a.id < b.id ? -1 : 1)
 }
 
-/** How many of them are at most `atMs`. */
+/** Counts those up to `atMs`. */
 function firstAbove(sorted: readonly number[], atMs: number): number {
   let [low, high] = [0, sorted.length]
   while (low < high) {
@@ -91,7 +91,7 @@ function firstAbove(sorted: readonly number[], atMs: number): number {
   return low
 }
 
-/** As db/commands/due.ts asks, until nothing more is to be found. Gives the rows it took. */
+/** Scans as db/commands/due.ts does until nothing more is found. Returns the rows. */
 function drain(world: World, walk: DueScan): Row[] {
   const taken: Row[] = []
   do {
@@ -110,7 +110,7 @@ function drain(world: World, walk: DueScan): Row[] {
   return taken
 }
 
-/** Time passes, in polls of 500 ms with wake-ups between; `each` may add rows. */
+/** Lets time pass, in polls of 500 ms with wake-ups between them; `each` may add rows. */
 function run(world: World, walks: readonly DueScan[], forMs: number, each: () => void): void {
   const endMs = world.trueMs + forMs
   while (world.trueMs < endMs) {
@@ -150,7 +150,7 @@ t.test('nothing that is due is lost or late, whatever happens to clocks and rows
         world.clockMs += (random() - 0.5) * 7_200_000 // the clock is set
       else if (dice < 0.58) for (let n = 0; n < 200; n += 1) add(0, 0)
     })
-    // What is due only by a clock that was set back since, waits for it.
+    // A row that was due only by a clock that has been set back since has to wait.
     world.clockMs += 24 * 3_600_000
     run(world, walks, 25_000, () => {}) // the last may be committed 20 s late
     t.equal(world.live.length, 0, `seed ${seed}: of ${rows.length} rows`)

@@ -1,4 +1,4 @@
-/** Ids and instants: what is made, and what is taken from outside. */
+/** Ids that we make, and ids and instants that we accept. */
 import t from 'tap'
 import { createUuidV7, isAlias, isRequestId, isUuid } from '../../src/domain/ids.ts'
 import { parseInstant } from '../../src/domain/instants.ts'

@@ -1,4 +1,4 @@
-/** When phones are asked to come back: later while heartbeats are slow, each by a share of its own. */
+/** Phones are asked to come back later while heartbeats are slow, each by its own share. */
 import t from 'tap'
 import { createUuidV7 } from '../../src/domain/ids.ts'
 import { Pace } from '../../src/domain/pace.ts'

@@ -1,4 +1,4 @@
-/** Which hardware ids say which phone it is. */
+/** Which hardware ids identify a phone. */
 import t from 'tap'
 import { isIdentifying, type PhoneFacts, samePhoneProof } from '../../src/domain/same-phone.ts'
 

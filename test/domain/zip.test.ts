@@ -1,4 +1,4 @@
-/** What counts as an APK, and that no bytes whatever make the check throw, read outside the file or remember much. */
+/** What counts as an APK. No bytes make the check throw, read outside the file or take much memory. */
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { MANIFEST, makeApk, makeZip, SIGNING_BLOCK } from '../../sim/apk.ts'
@@ -19,7 +19,7 @@ async function check(bytes: Buffer) {
   return { outcome, reads }
 }
 
-/** A copy whose end record has `value` at `offset`; the record stands at the very end. */
+/** A copy whose end record, the last bytes of the file, has `value` at `offset`. */
 function withEnd(zip: Buffer, offset: number, value: number, sizeBytes: 2 | 4): Buffer {
   const copy = Buffer.from(zip)
   copy.writeUIntLE(value, copy.length - END_BYTES + offset, sizeBytes)
@@ -33,7 +33,7 @@ function withEntry(zip: Buffer, offset: number, value: number, sizeBytes: 2 | 4)
   return copy
 }
 
-/** A manifest of so many bytes that do not deflate, or all of one value. */
+/** A manifest of that many bytes, either random or all the same. */
 function compiled(sizeBytes: number, value?: number) {
   const rest = value === undefined ? randomBytes(sizeBytes - 8) : Buffer.alloc(sizeBytes - 8, value)
   return { ...MANIFEST, bytes: Buffer.concat([MANIFEST.bytes, rest]) }

@@ -2,7 +2,7 @@ import t from 'tap'
 import { AppError } from '../../src/domain/errors.ts'
 import { type FailureKind, GroupCommit } from '../../src/lib/group-commit.ts'
 
-/** A group whose statements the test ends by hand. */
+/** The test ends each statement itself. */
 function rig(options: Partial<{ maxQueuedPerKey: number; maxInFlight: number }> = {}) {
   const flights: { items: readonly string[]; land(): void; fail(error: Error): void }[] = []
   const clock = { nowMs: 0 }
@@ -31,7 +31,7 @@ function rig(options: Partial<{ maxQueuedPerKey: number; maxInFlight: number }> 
   }
 }
 
-/** A group that writes at once, but for bad items: each is an upper-case letter. */
+/** Writes at once and fails for bad items, which are upper-case letters. */
 function writing(kind: FailureKind, failures = Number.POSITIVE_INFINITY) {
   const written: string[] = []
   let failuresLeft = failures

@@ -1,4 +1,4 @@
-/** Items that come and go: the list holds exactly those that were added and not removed, in the order in which they came, or were rotated. */
+/** The list holds exactly the items that were added and not removed, in order. */
 import t from 'tap'
 import { LinkedList, type ListNode } from '../../src/lib/linked-list.ts'
 

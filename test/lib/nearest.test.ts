@@ -1,4 +1,3 @@
-/** The known word that a misspelt one probably means. */
 import t from 'tap'
 import { nearest } from '../../src/lib/nearest.ts'
 

@@ -1,8 +1,8 @@
-/** Floods of work: a few pieces behind each pause, first come first, and an end to every flood. */
+/** A burst runs a few callbacks after each pause, in order, and always ends. */
 import t from 'tap'
 import { Throttle } from '../../src/lib/throttle.ts'
 
-/** A queue, and what ends the pause that it waits for; false: it waits for none. */
+/** A throttle, and a function that ends its pause; that returns false if there is none. */
 function withPauses() {
   const pauses: (() => void)[] = []
   const queue = new Throttle((run) => pauses.push(run))

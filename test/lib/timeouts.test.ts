@@ -1,4 +1,4 @@
-/** Waiting together: what is under way is joined, what has ended is begun anew; and nothing is kept of who waited. */
+/** Callers join a run that is under way and begin a new one after it; waits leave no timers or listeners behind. */
 import t from 'tap'
 import { Notifier } from '../../src/lib/notifier.ts'
 import { singleFlight } from '../../src/lib/timeouts.ts'
