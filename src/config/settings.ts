@@ -1,6 +1,7 @@
 /**
  * Every setting, one row each, in the order of the `service.start` line. Parsing, masking, .env.example and
- * docs/reference/settings.md derive from it (`npm run docs`). A row's comment is its sentence there, a `//` line a heading.
+ * docs/reference/settings.md derive from it (`npm run docs`). A row's comment is its sentence there (links start
+ * from docs/reference/), a `//` line a heading.
  * To add a setting, add a row.
  */
 import { maskedUrl, readDatabaseUrl } from './database.ts'
@@ -99,7 +100,7 @@ export const SETTINGS = {
   ),
   /** Connections of one replica; at most 90 to the embedded PostgreSQL. */
   databasePoolMax: integer('DATABASE_POOL_MAX', 10, 5, 1000),
-  /** Prepared statements; `false` behind PgBouncer in transaction mode, where [the role needs settings](docs/operate/scale.md#pgbouncer). */
+  /** Prepared statements; `false` behind PgBouncer in transaction mode, where [the role needs settings](../operate/scale.md#pgbouncer). */
   isDatabasePrepared: flag('DATABASE_PREPARED', true),
   /** `true` starts on a database whose settings can lose acknowledged writes, and continues with one that has lost some. */
   allowUnsafeDatabase: flag('ALLOW_UNSAFE_DATABASE', false),

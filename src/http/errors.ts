@@ -1,53 +1,157 @@
-/** The one table of codes and statuses, and the one place where a thrown value becomes an answer (RFC 9457). */
+/**
+ * The one table of codes and statuses, and the one place where a thrown value becomes a response (RFC 9457). A row's comment
+ * says what the code means, `@act` what to do about it; docs/reference/errors.md and RUNBOOK.md come from them (links start
+ * from docs/reference/).
+ */
 import { STATUS_CODES } from 'node:http'
 import { AppError, type ErrorCode } from '../domain/errors.ts'
 
 export const STATUS = {
+  /** The body is not a JSON object. @act Fix the client. */
   bad_json: 400,
+  /** The path cannot be decoded. @act Fix the client, or nothing: it may be background noise from the internet. */
   bad_path: 400,
+  /** Not valid HTTP/1.1, a header given twice, or two credentials that differ. @act Fix the client or the proxy. */
   bad_request: 400,
+  /** The credential is missing or malformed. @act [Why 401?](../../RUNBOOK.md#why-401) */
   unauthenticated: 401,
+  /** A credential of another kind. @act [Why 401?](../../RUNBOOK.md#why-401) */
   wrong_credential: 401,
+  /** The service did not issue this token. @act [Why 401?](../../RUNBOOK.md#why-401) */
   token_unknown: 401,
+  /** An enrollment token past its time. @act Create another. */
   token_expired: 401,
+  /** An admin revoked it. @act Ask who: [Who changed that?](../../RUNBOOK.md#who-changed-that) */
   token_revoked: 401,
+  /**
+   * Its uses are consumed. A phone that asks for a lost response gets this too, unless it proves to be the same phone:
+   * without a `hardware_id`, or with one that many phones share, its description must agree; another `model` or
+   * `manufacturer` never does.
+   * @act Create another; two phones may share one by mistake.
+   */
   token_exhausted: 401,
+  /** The phone enrolled again. @act Nothing, or find the copy. */
   token_superseded: 401,
+  /** Wrong secret, clock, or order of the signed parts. @act `sec.hmac.invalid` has the reason. */
   signature_invalid: 401,
+  /** The admin token lacks the scope. @act Add the scope, or use the right token. */
   forbidden: 403,
+  /**
+   * Plain HTTP, a proxy that is not trusted, or a proxy on this host that reports HTTP.
+   * @act `TRUSTED_PROXIES`; for a host on your own network: `PLAINTEXT_OK_CIDRS`.
+   */
   https_required: 403,
+  /**
+   * No such path, or a run of slashes outside `/v1/`.
+   * @act A client of another version. `unmatched` in the metrics is background noise from the internet. `/metrics`:
+   * `METRICS_ENABLED=false`.
+   */
   not_found: 404,
+  /** No such device, or not the caller's. @act Look the alias up: `GET /admin/devices?alias=`. */
   device_unknown: 404,
+  /** No such command, not this phone's, or pruned after `COMMAND_RETENTION_DAYS`. @act Nothing; the phone drops the result. */
   command_unknown: 404,
+  /** No such enrollment token. @act `GET /v1/enroll-tokens`. */
   token_not_found: 404,
+  /**
+   * No build of that `build_type` is live and has its bytes.
+   * @act Publish one; after a restore: [builds without bytes](../operate/backup.md#builds-without-bytes)
+   */
   apk_none: 404,
+  /** No such build. @act `GET /admin/apk/builds`. */
   build_unknown: 404,
+  /** The path exists, but not for this method. @act `Allow` lists the methods. */
   method_not_allowed: 405,
+  /** The head or body arrived too slowly. @act Check the client's network, or a proxy that buffers. */
   request_timeout: 408,
+  /** The enrollment token is for another alias. @act Use the right token for that phone. */
   alias_mismatch: 409,
+  /**
+   * An active phone has that alias, and the token is not bound to it.
+   * @act A token bound to the alias re-enrolls the phone; or use another alias.
+   */
   alias_taken: 409,
+  /** The token is already expired or used up; there is nothing to revoke. @act Nothing. */
   token_not_active: 409,
+  /**
+   * Another command has that id, or another batch of enrollment tokens has that `Idempotency-Key`.
+   * @act Use a new `X-Request-ID` or key; to repeat a call, send `Idempotency-Key`.
+   */
   request_id_conflict: 409,
+  /** The command can no longer be cancelled. @act Read its verdict. */
   command_ended: 409,
+  /** That id has other bytes, or was withdrawn. @act Use another id. */
   build_conflict: 409,
+  /** An admin deleted the phone. @act To bring it back, enroll it again. */
   device_deleted: 410,
+  /**
+   * `If-Match` or `If-Unmodified-Since` of a download does not hold: another build is the latest now, and its rest does
+   * not fit the beginning of the first.
+   * @act Delete the part and download from the first byte.
+   */
   precondition_failed: 412,
+  /** The body exceeds the limit of its route ([bounds](bounds.md)). @act Fix the client; for an APK: `APK_MAX_BYTES`. */
   body_too_large: 413,
+  /** Not `application/json`. @act Fix the client. */
   unsupported_media: 415,
+  /** There is nothing after these bytes. @act Nothing: the phone has the whole file. */
   range_not_satisfiable: 416,
+  /** An expectation other than `100-continue`. @act Fix the client. */
   expectation_failed: 417,
+  /**
+   * `errors` lists the fields. Admin routes refuse what they do not know, so that a mistyped filter does not select the
+   * whole fleet: an unknown query parameter or body field (the message suggests the nearest one), a parameter given twice,
+   * a body where none is expected. `holds U+202E`: a control, direction or invisible character that could make a terminal
+   * show something else.
+   * @act Fix the client.
+   */
   invalid_field: 422,
+  /** The action is not in `COMMAND_ACTIONS`. @act Add it, on every replica. */
   action_unknown: 422,
+  /**
+   * Not an APK, for example an AAR or an unsigned one; the message says what is missing. The service does not verify the
+   * signature.
+   * @act Check what CI uploaded: `apksigner verify`.
+   */
   apk_invalid: 422,
+  /** Not the bytes that `X-APK-SHA256` promised. @act Upload again. */
   checksum_mismatch: 422,
+  /**
+   * A limit of `RATE_LIMIT_…` or `APK_MAX_DOWNLOADS_…`.
+   * @act `sec.token.ratelimit` names it; `detail` says how much of it is used and when there is room.
+   */
   rate_limited: 429,
+  /** More than 8 KiB or 64 headers. @act Fix the client or the proxy. */
   headers_too_large: 431,
+  /**
+   * A bug in the service. `http.error` has the stack; a failed download has no stack, its `apk.download.fail` says
+   * `internal`.
+   * @act Keep the line and the `request_id`, and report it. A restart does not help.
+   */
   internal: 500,
+  /** A client or proxy sends a transfer encoding other than chunked. @act Fix the client. */
   transfer_encoding: 501,
+  /**
+   * A [bound](bounds.md) was reached: queue, pool, uploads or downloads at once. `cause` `no_connection`: the pool;
+   * `locked`: another transaction holds that phone's row.
+   * @act [Is it overloaded?](../../RUNBOOK.md#is-it-overloaded); add a replica or connections. Phones retry on their own.
+   */
   overloaded: 503,
+  /**
+   * The service is starting, the database is away, or one statement took too long.
+   * @act `db.unavailable` at that time: [Database trouble](../../RUNBOOK.md#database-trouble). Otherwise: [One statement,
+   * not the database](../../RUNBOOK.md#one-statement-not-the-database)
+   */
   db_unavailable: 503,
+  /**
+   * The service issued this device token, but the database does not know it: ERROR `device.unknown_to_database`.
+   * @act The database was restored from before that enrollment, or `DATABASE_URL` names another one. Restore the right
+   * one, or enroll these phones again. It is never 401, because phones would wipe themselves.
+   */
   not_provisioned: 503,
+  /** This replica is stopping. @act Nothing: the client tries again, on another replica. */
   shutting_down: 503,
+  /** The disk of `DATA_DIR` or of the database is full; the service kept nothing. @act Free some space. */
   insufficient_storage: 507,
 } as const satisfies Record<ErrorCode, number>
 

@@ -7,8 +7,6 @@ import t from 'tap'
 import { DRILLS } from '../../drills/index.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config/config.ts'
 import { CALL_TROUBLES, TROUBLES } from '../../src/db/health/trouble.ts'
-import { STATUS } from '../../src/http/errors.ts'
-import { EVENTS } from '../../src/telemetry/log/events.ts'
 import { PAGES } from '../helpers/pages.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from './markdown.ts'
 
@@ -24,22 +22,6 @@ t.test('generated pages and .env.example are up to date', async (t) => {
   const script = join(ROOT, 'scripts/docs.mjs')
   const { status, stderr } = spawnSync(process.execPath, [script, '--check'], { encoding: 'utf8' })
   t.same({ status, stderr }, { status: 0, stderr: '' })
-})
-
-t.test('the table of events is the vocabulary', async (t) => {
-  const table = tableOf(read('docs/reference/events.md')).map(
-    ([event = '', level, fields = '']) => ({
-      event: codesOf(event)[0],
-      levels: level?.split(', '),
-      fields: codesOf(fields),
-    }),
-  )
-  const vocabulary = Object.entries(EVENTS).map(([event, shape]) => ({
-    event,
-    levels: [...shape.levels],
-    fields: Object.keys(shape.fields),
-  }))
-  t.same(table, vocabulary)
 })
 
 t.test('each cause for which there is no database is told', async (t) => {
@@ -144,31 +126,6 @@ t.test('npm run drill names what it can do, and refuses what it cannot', async (
     t.ok(none.stderr.includes(`${name.padEnd(18)} ${promise}`))
   const wrong = drill('r5', '--kills', 'many')
   t.match(wrong, { status: 64, stderr: /--kills is a number from 0, not "many"/ })
-})
-
-t.test('each code is explained, and what to do about it', async (t) => {
-  const rows = [
-    ...tableOf(sectionOf(read('docs/reference/errors.md'), 'Each 4xx')),
-    ...tableOf(sectionOf(RUNBOOK, 'Why 5xx?')),
-  ]
-  t.same(
-    rows.map(([code]) => code),
-    Object.entries(STATUS).map(([code, status]) => `${status} \`${code}\``),
-  )
-  for (const [code = '', means = '', act = ''] of rows)
-    t.match({ means, act }, { means: /\w/, act: /\w/ }, code)
-})
-
-t.test('of each event that may be WARN or ERROR it is said what to do', async (t) => {
-  const rows = tableOf(sectionOf(RUNBOOK, 'What to do about an event'))
-  const bad = Object.entries(EVENTS).filter(([, { levels }]) =>
-    levels.some((level) => level === 'WARN' || level === 'ERROR'),
-  )
-  t.same(
-    rows.map(([event = '']) => codesOf(event)[0]),
-    bad.map(([event]) => event),
-  )
-  for (const [event = '', act = ''] of rows) t.match(act, /\w/, event)
 })
 
 t.test('settings without effect are named, and no others', async (t) => {
