@@ -6,6 +6,7 @@ import { invalidField } from '../domain/errors.ts'
 import { isRequestId } from '../domain/ids.ts'
 import { parseInstant } from '../domain/instants.ts'
 import { queryInt } from './fields.ts'
+import { type JsonReply, json } from './route.ts'
 
 /** What readPage reads. */
 export const PAGE_QUERY = ['limit', 'cursor'] as const
@@ -60,6 +61,17 @@ export function pageOf<Row>(
   const { at, id } = keyOf(last)
   const nextCursor = Buffer.from(JSON.stringify([at, id, page.list])).toString('base64url')
   return { rows, nextCursor }
+}
+
+/** The response of a list: the rows under `page.list`, and the cursor of the next page. */
+export function listReply<Row>(
+  read: readonly Row[],
+  page: Page,
+  keyOf: (row: Row) => PageKey,
+  toJson: (row: Row) => unknown,
+): JsonReply {
+  const { rows, nextCursor } = pageOf(read, page, keyOf)
+  return json(200, { [page.list]: rows.map(toJson), next_cursor: nextCursor })
 }
 
 function decode(cursor: string, list: string, isId: (id: string) => boolean): PageKey {

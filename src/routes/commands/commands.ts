@@ -5,7 +5,7 @@ import { COMMAND_STATUSES, stateAt } from '../../domain/command.ts'
 import { AppError } from '../../domain/errors.ts'
 import { ACTION, isRequestId } from '../../domain/ids.ts'
 import { queryEnum, queryInt, queryString, queryUuid } from '../../http/fields.ts'
-import { pageOf, readPage } from '../../http/page.ts'
+import { listReply, readPage } from '../../http/page.ts'
 import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
 import { readUntil } from '../../lib/notifier.ts'
 import { commandJson, pausedWith, storyJson } from './command-json.ts'
@@ -50,13 +50,9 @@ export function listCommandsEndpoint(deps: Commands): Endpoint<'admin'> {
         status: queryEnum(query, 'status', COMMAND_STATUSES) ?? null,
         action: queryString(query, 'action', 64, ACTION) ?? null,
       })
-      const { rows, nextCursor } = pageOf(read, page, (row) => ({
-        at: row.createdAtKey,
-        id: row.requestId,
-      }))
+      const keyOf = (row: CommandRow) => ({ at: row.createdAtKey, id: row.requestId })
       const trouble = deps.senderTrouble()
-      const commands = rows.map((row) => commandJson(pausedWith(row, trouble)))
-      return json(200, { commands, next_cursor: nextCursor })
+      return listReply(read, page, keyOf, (row) => commandJson(pausedWith(row, trouble)))
     },
   }
 }

@@ -5,7 +5,7 @@ import { AppError } from '../../domain/errors.ts'
 import { STATUS_FIELDS, STATUS_NAMES, type StatusName } from '../../domain/heartbeat.ts'
 import { ALIAS, isUuid } from '../../domain/ids.ts'
 import { queryInt, queryString } from '../../http/fields.ts'
-import { pageOf, readPage } from '../../http/page.ts'
+import { listReply, readPage } from '../../http/page.ts'
 import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
 import type { Devices } from './feature.ts'
 
@@ -20,9 +20,8 @@ export function listDevicesEndpoint(deps: Devices): Endpoint<'admin'> {
         : null
       const alias = queryString(query, 'alias', 64, ALIAS) ?? null
       const read = await deps.devices.list(page, { alias, offlineForS })
-      const shown = pageOf(read, page, (row) => ({ at: row.createdAt, id: row.deviceId }))
-      const devices = shown.rows.map((row) => deviceJson(row, deps))
-      return json(200, { devices, next_cursor: shown.nextCursor })
+      const keyOf = (row: DeviceRow) => ({ at: row.createdAt, id: row.deviceId })
+      return listReply(read, page, keyOf, (row) => deviceJson(row, deps))
     },
   }
 }

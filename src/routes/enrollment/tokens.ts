@@ -1,6 +1,7 @@
 /** POST, GET and DELETE /v1/enroll-tokens: admins issue, list and revoke enrollment tokens. */
 import { createHash } from 'node:crypto'
 import type { Batch } from '../../db/enrollment/batches.ts'
+import type { EnrollmentTokenRow } from '../../db/enrollment/token-lists.ts'
 import type { NewEnrollmentToken } from '../../db/enrollment/tokens.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { ALIAS, isAlias, isUuid } from '../../domain/ids.ts'
@@ -14,7 +15,7 @@ import {
   queryEnum,
   queryString,
 } from '../../http/fields.ts'
-import { pageOf, readPage } from '../../http/page.ts'
+import { listReply, readPage } from '../../http/page.ts'
 import { type Endpoint, json, type Request } from '../../http/route.ts'
 import type { ReachedLimit } from '../../security/denial.ts'
 import type { Enrollment } from './feature.ts'
@@ -118,24 +119,23 @@ export function listTokensEndpoint({ tokens }: Enrollment): Endpoint<'admin'> {
       const status = queryEnum(query, 'status', STATUSES) ?? null
       const alias = queryString(query, 'alias', 64, ALIAS) ?? null
       const read = await tokens.list(page, { status, alias })
-      const { rows, nextCursor } = pageOf(read, page, (row) => ({
-        at: row.issuedAt,
-        id: row.tokenId,
-      }))
-      const shown = rows.map((row) => ({
-        token_id: row.tokenId,
-        alias: row.alias,
-        status: row.status,
-        uses_allowed: row.usesAllowed,
-        uses_consumed: row.usesConsumed,
-        issued_at: row.issuedAt,
-        expires_at: row.expiresAt,
-        revoked_at: row.revokedAt,
-        issued_by: row.issuedBy,
-        note: row.note,
-      }))
-      return json(200, { tokens: shown, next_cursor: nextCursor })
+      return listReply(read, page, (row) => ({ at: row.issuedAt, id: row.tokenId }), tokenJson)
     },
+  }
+}
+
+function tokenJson(row: EnrollmentTokenRow) {
+  return {
+    token_id: row.tokenId,
+    alias: row.alias,
+    status: row.status,
+    uses_allowed: row.usesAllowed,
+    uses_consumed: row.usesConsumed,
+    issued_at: row.issuedAt,
+    expires_at: row.expiresAt,
+    revoked_at: row.revokedAt,
+    issued_by: row.issuedBy,
+    note: row.note,
   }
 }
 

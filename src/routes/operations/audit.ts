@@ -1,9 +1,10 @@
 /** GET /admin/audit: who did what, newest first. */
 
+import type { AuditRow } from '../../db/audit.ts'
 import { ADMIN_NAME, ALIAS, REQUEST_ID } from '../../domain/ids.ts'
 import { queryString, queryTime } from '../../http/fields.ts'
-import { pageOf, readPage } from '../../http/page.ts'
-import { type Endpoint, json } from '../../http/route.ts'
+import { listReply, readPage } from '../../http/page.ts'
+import type { Endpoint } from '../../http/route.ts'
 import type { Operations } from './feature.ts'
 
 /** audit_id is a bigint: its decimal digits. */
@@ -19,17 +20,19 @@ export function listAuditEndpoint({ audit }: Operations): Endpoint<'admin'> {
         subject: queryString(query, 'subject', 128, REQUEST_ID) ?? null,
         alias: queryString(query, 'alias', 64, ALIAS) ?? null,
       })
-      const { rows, nextCursor } = pageOf(read, page, (row) => row)
-      const shown = rows.map((row) => ({
-        at: row.at,
-        admin: row.admin,
-        what: row.what,
-        subject: row.subject,
-        request_id: row.requestId,
-        ip: row.ip,
-        detail: row.detail,
-      }))
-      return json(200, { audit: shown, next_cursor: nextCursor })
+      return listReply(read, page, (row) => row, entryJson)
     },
+  }
+}
+
+function entryJson(row: AuditRow) {
+  return {
+    at: row.at,
+    admin: row.admin,
+    what: row.what,
+    subject: row.subject,
+    request_id: row.requestId,
+    ip: row.ip,
+    detail: row.detail,
   }
 }
