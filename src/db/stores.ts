@@ -108,8 +108,8 @@ export function createStores(options: StoresOptions) {
     onOutcome: () => {},
     maxConnections: UNTAGGED_CONNECTIONS,
   })
-  const taken = HEARTBEAT_CONNECTIONS + SLOW_CONNECTIONS + UNTAGGED_CONNECTIONS
-  const mainConnections = options.maxConnections - taken
+  const reserved = HEARTBEAT_CONNECTIONS + SLOW_CONNECTIONS + UNTAGGED_CONNECTIONS
+  const mainConnections = options.maxConnections - reserved
   const main = new Pool({ ...common, maxConnections: mainConnections })
   const pools = [hot, slow, forUntagged, main] as const
   const times = {

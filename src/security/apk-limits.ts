@@ -40,7 +40,7 @@ export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number)
   const tokens = new RateLimit(perToken)
   const subnets = new RateLimit(perSubnet)
   const live = new LiveDownloads()
-  const all: NamedShare = { key: 'all', most: settings.apkMaxDownloads, reason: null }
+  const all: NamedShare = { key: 'all', max: settings.apkMaxDownloads, reason: null }
 
   function sharesOf(downloader: Downloader, ip: string | null): readonly NamedShare[] {
     const { apkMaxDownloadsPerToken, apkMaxDownloadsPerSubnet } = settings
@@ -48,12 +48,12 @@ export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number)
     const together = Math.min(phonesOf(downloader), apkMaxDownloadsPerSubnet)
     const own = {
       key: keyOf(downloader),
-      most: Math.max(apkMaxDownloadsPerToken, together),
+      max: Math.max(apkMaxDownloadsPerToken, together),
       reason: 'apk_at_once_per_token',
     }
     if (ip === null) return [own, all]
-    const most = apkMaxDownloadsPerSubnet
-    return [own, { key: subnetOf(ip), most, reason: 'apk_at_once_per_subnet' }, all]
+    const max = apkMaxDownloadsPerSubnet
+    return [own, { key: subnetOf(ip), max, reason: 'apk_at_once_per_subnet' }, all]
   }
 
   return {
@@ -75,13 +75,13 @@ export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number)
     admitDownload(downloader, ip) {
       const admission = live.admit(sharesOf(downloader, ip))
       if ('download' in admission) return admission.download
-      const { reason, most } = admission.exceeded
+      const { reason, max } = admission.exceeded
       if (reason === null) {
         const message = 'Too many downloads at once. Try again shortly.'
         throw new AppError('overloaded', message, { retryAfterS: RETRY_AFTER_S })
       }
       const counts = `downloads at once of ${reason === 'apk_at_once_per_token' ? 'this token' : 'your subnet'}`
-      const reached = { name: reason, limit: most, used: most, counts, retryAfterS: RETRY_AFTER_S }
+      const reached = { name: reason, limit: max, used: max, counts, retryAfterS: RETRY_AFTER_S }
       throw rateLimited(reached, tokenIdOf(downloader))
     },
   }

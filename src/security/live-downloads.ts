@@ -23,7 +23,7 @@ const BYTES_PER_NOTE = (MIN_BYTES_PER_S * NOTE_MS) / 1_000
 export interface Share {
   /** Downloads with the same key count together. */
   readonly key: string
-  readonly most: number
+  readonly max: number
 }
 
 export interface LiveDownload {
@@ -61,7 +61,7 @@ export class LiveDownloads {
       const live = this.#byKey.get(share.key)
       if (live === undefined) continue
       const staying = live.size - [...leaving].filter((download) => live.has(download)).length
-      if (staying < share.most) continue
+      if (staying < share.max) continue
       // Reads up to APK_MAX_DOWNLOADS counters, far less work than the two queries that this request has already
       // made.
       const slowest = findSlowest(live)

@@ -342,8 +342,8 @@ function clocked() {
     live,
     watch,
     clocks: () => clocks,
-    begin: (key: string, most: number, recipient?: ReturnType<typeof client>) =>
-      watch(live.admit([{ key, most }]), recipient),
+    begin: (key: string, max: number, recipient?: ReturnType<typeof client>) =>
+      watch(live.admit([{ key, max }]), recipient),
     pass(seconds: number) {
       for (let s = 0; s < seconds; s += 5) {
         for (const one of clients) one.takenBytes += one.bytesPerNote
@@ -431,8 +431,8 @@ t.test('the slowest one goes, and nobody where that would not help', async (t) =
   begin('b', 1, client(1_000_000))
   pass(65)
   const both = [
-    { key: 'a', most: 3 },
-    { key: 'b', most: 1 },
+    { key: 'a', max: 3 },
+    { key: 'b', max: 1 },
   ] as const
   t.same(live.admit(both), { exceeded: both[1] })
   t.same([slow.isCut, slowest.isCut], [false, false])
@@ -443,8 +443,8 @@ t.test('the slowest one goes, and nobody where that would not help', async (t) =
 t.test('one that gives way makes room under every limit that it counts towards', async (t) => {
   const { live, pass, watch } = clocked()
   const limits = (phone: string) => [
-    { key: phone, most: 1 },
-    { key: 'all', most: 2 },
+    { key: phone, max: 1 },
+    { key: 'all', max: 2 },
   ]
   const [slow, slower] = [client(1), client(0)]
   watch(live.admit(limits('one')), slow)

@@ -28,8 +28,8 @@ interface Problem {
 export function createApi(options: { readonly url: string; readonly token: string }): Api {
   const { origin } = new URL(options.url)
   let now = new Date()
-  const notOurs = (answer: string) =>
-    new ApiError(`${origin} gives no answer of ours: ${plain(answer)}. FLEETLOOP_URL?`)
+  const foreignResponse = (response: string) =>
+    new ApiError(`${origin} gives no answer of ours: ${plain(response)}. FLEETLOOP_URL?`)
 
   async function ask(path: string): Promise<{ readonly status: number; readonly body: unknown }> {
     try {
@@ -41,7 +41,7 @@ export function createApi(options: { readonly url: string; readonly token: strin
       now = new Date(response.headers.get('date') ?? Date.now())
       return { status: response.status, body: await response.json() }
     } catch (error) {
-      throw notOurs(reasonOf(error))
+      throw foreignResponse(reasonOf(error))
     }
   }
 
@@ -52,7 +52,7 @@ export function createApi(options: { readonly url: string; readonly token: strin
       const { status, body } = await ask(path)
       if (status === 200) return body as T // openapi.json of the same release guarantees the form
       const problem: Problem = Object(body)
-      if (problem.code === undefined) throw notOurs(`${status}`)
+      if (problem.code === undefined) throw foreignResponse(`${status}`)
       if (status === 404) return undefined
       const about = plain(`${origin} answers ${status} ${problem.code}: ${problem.detail}`)
       if (status !== 503) throw new ApiError(status === 401 ? `${about} FLEETLOOP_TOKEN?` : about)
