@@ -1,6 +1,6 @@
 /**
  * Owner of `device_tokens`: identifies the bearer of a device token, records its first use and its end. Only this
- * file also writes the device's used and live token to its device_status, where heartbeats look it up.
+ * module copies a device's used and live token to its device_status, where heartbeats look it up.
  */
 import type { DeviceVerdict } from '../../domain/identity.ts'
 import type { Queryable } from '../postgres/pool.ts'

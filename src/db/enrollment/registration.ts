@@ -26,9 +26,7 @@ export interface DeviceDescription extends PhoneFacts {
 
 export interface Registration extends DeviceDescription {
   readonly enrollmentTokenHash: Buffer
-  /** From the body. */
   readonly alias: string | null
-  /** Used only for a new device. */
   readonly newDeviceId: string
   readonly deviceTokenHash: Buffer
   readonly hmacSecretId: string

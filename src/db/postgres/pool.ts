@@ -63,7 +63,7 @@ export interface PoolOptions {
   readonly connectTimeoutMs?: number
   /** Longest wait for a row or table lock. Default LOCK_TIMEOUT_MS. */
   readonly lockTimeoutMs?: number
-  /** Additional server settings of each connection, such as plan_cache_mode. */
+  /** Additional server settings, such as plan_cache_mode. */
   readonly serverSettings?: Readonly<Record<string, string>>
   /** Verifies each new connection before use. */
   readonly verifySession?: VerifySession

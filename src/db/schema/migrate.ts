@@ -37,13 +37,11 @@ export class MigrationError extends Error {
 }
 
 export interface MigrateOptions {
-  /** Default: its own. */
   readonly dialer?: Dialer
   /** ALLOW_UNSAFE_DATABASE. */
   readonly isUnsafeAllowed?: boolean
   readonly onSequences?: (check: SequenceCheck) => void
   readonly onSilent?: (error: Error) => void
-  /** The migration waits for a lock. */
   readonly onWait?: (why: string) => void
   /** Compares a new connection's server with earlier ones. */
   readonly verifyServer?: VerifySession
