@@ -1,4 +1,4 @@
-/** The owner's loop, by itself: what must hold on every Node, every PostgreSQL and every kind of install. */
+/** The owner's loop alone: it must hold on every Node, every PostgreSQL and every kind of install. */
 import t from 'tap'
 import { closeTheLoop } from './helpers/owners-loop.ts'
 

@@ -89,7 +89,7 @@ function summary(verdict: PackageVerdict) {
   return { scheme: signing.scheme, signers: signing.signers, replaced: signing.replaced }
 }
 
-/** The APKs of npm packages as they are, and the smallest as Debian's apksigner signs it anew: a second each. */
+/** APKs from npm packages unchanged, and the smallest re-signed with Debian's apksigner: a second each. */
 function realVariants(dir: string, { a, b, ec }: VariantKeys) {
   const from = process.env['TEST_APK_DIR']
   if (from === undefined) return []

@@ -189,7 +189,7 @@ t.test('a device with more open commands than a batch is deleted with all of the
   t.equal(await count(`state = 'open' and expires_at > now()`), 0)
   const { rows } = await db.query(`select detail from audit_log where subject = '${BUSY}'`)
   t.same(rows, [{ detail: { alias: 'D9', cancelled_commands: open } }])
-  // What a crash between two batches would have left.
+  // The state after a crash between two batches.
   await db.query(`
     update commands set state = 'open', ended_at = null where request_id in ('busy-1', 'busy-2')`)
   const left: string[] = []

@@ -9,7 +9,7 @@ const isShown = new Set<string>()
 interface Fault extends SceneOptions {
   readonly status: CommandStatus
   readonly verdict: VerdictCode
-  /** Stands in the verdict's detail. */
+  /** Part of the verdict's detail. */
   readonly says: string | RegExp
   /** What happens to the command. */
   readonly after?: (scene: Scene) => Promise<unknown>

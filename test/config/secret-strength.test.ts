@@ -1,4 +1,4 @@
-/** A secret that people made up is told from one that a machine drew. */
+/** Distinguishes invented secrets from random ones. */
 import { randomBytes, randomInt, randomUUID } from 'node:crypto'
 import t from 'tap'
 import { apparentBits } from '../../src/config/secret-strength.ts'

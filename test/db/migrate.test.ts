@@ -11,7 +11,7 @@ import { connect } from '../helpers/database.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
 
-/** The key of migrate.ts: whoever holds it, migrates. */
+/** migrate.ts's lock key; its holder migrates. */
 const LOCK_KEY = 7_311_860_294
 
 async function emptyDatabase(t: Test): Promise<string> {

@@ -59,7 +59,7 @@ export function tableOf(markdown: string): readonly (readonly string[])[] {
   return rows
 }
 
-/** What stands in backticks. */
+/** The text in backticks. */
 export function codesOf(text: string): readonly string[] {
   return [...text.matchAll(/`([^`]+)`/g)].map(([, code = '']) => code)
 }

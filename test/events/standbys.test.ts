@@ -1,4 +1,4 @@
-/** What changes while connections are open: standbys that come and go, and settings. */
+/** Changes while connections are open: standbys that come and go, and settings. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'

@@ -179,7 +179,7 @@ t.test('an unusable value is null and named, the others are kept', async (t) => 
   }
 })
 
-/** Least and greatest, or the longest text, and where the value stands in the nested shape. */
+/** Least and greatest value, or the longest text, and the value's path in the nested shape. */
 const BOUNDS: Readonly<Record<string, { readonly most: readonly unknown[]; nested?: string }>> = {
   battery_pct: { most: [0, 100], nested: 'battery.pct' },
   uptime_s: { most: [0, 4_000_000_000], nested: 'system.uptime_seconds' },

@@ -105,7 +105,7 @@ function documentedOf(
     (a, b) => a.parameters - b.parameters,
   )
   const operation = found?.item[method === 'HEAD' ? 'get' : method.toLowerCase()]
-  // These stand at no operation: info.description.
+  // These belong to no operation: info.description.
   if (status === 417) return { documented: PROBLEM, codes: ['expectation_failed'] }
   if (operation === undefined) {
     const codes = found === undefined ? ['not_found', 'bad_path'] : ['method_not_allowed']

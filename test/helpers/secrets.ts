@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 const MIN_LENGTH = 16
 /** Tests name push tokens after their phones, and those names may be logged; real ones have 140 characters and more. */
 const MIN_PUSH_TOKEN_LENGTH = 32
-/** Enrollment, device and Google access tokens, whoever handed them out. */
+/** Enrollment, device and Google access tokens from any source. */
 const TOKEN = /(?:[ed]t_[A-Za-z0-9_-]{43}|ya29\.[A-Za-z0-9_-]{16,})/g
 /** Of those a piece is already too much: parsers quote ten characters of what they do not understand. */
 const PIECE_LENGTH = 10
@@ -43,7 +43,7 @@ export function rememberHeaders(headers: Readonly<Record<string, string>> = {}):
   }
 }
 
-/** What a service is started with. */
+/** Settings of a service. */
 export function rememberSettings(settings: Readonly<Record<string, string | undefined>>): void {
   for (const [name, value = ''] of Object.entries(settings)) {
     if (name === KEY_SETTING) rememberKey(value)
@@ -55,13 +55,13 @@ export function rememberSettings(settings: Readonly<Record<string, string | unde
   }
 }
 
-/** Each line by itself: in JSON the line ends are escaped. */
+/** Line by line: JSON escapes line ends. */
 function rememberKey(serviceAccountJson: string): void {
   const pem = /"private_key": ?"([^"]*)"/.exec(serviceAccountJson)?.[1] ?? ''
   for (const line of pem.split(String.raw`\n`)) if (!line.startsWith('-')) rememberSecret(line)
 }
 
-/** How a secret may stand in a text: as it is, a token's beginning, or as the hex of it or of the bytes it encodes. */
+/** Forms of a secret in a text: as it is, the beginning of a token, or the hex of it or of its decoded bytes. */
 function formsOf(secret: string): readonly string[] {
   const hexOf = (encoding: 'utf8' | 'base64url') => Buffer.from(secret, encoding).toString('hex')
   const isEncoded = /^[A-Za-z0-9_-]+$/.test(secret)

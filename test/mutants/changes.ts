@@ -16,7 +16,7 @@ export interface Sample {
   readonly count: number
   /** How a file's path begins. */
   readonly only: string
-  /** Of test files that neither import the changed file nor are named like it. */
+  /** Test files that neither import the changed file nor share its name. */
   readonly budgetMs: number
 }
 

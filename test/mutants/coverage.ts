@@ -9,7 +9,7 @@ export type Spans = readonly number[]
 export interface Coverage {
   /** Of each compiled file that was loaded, by its path from the root: what ran of its functions. */
   readonly ran: Readonly<Record<string, Spans>>
-  /** Where its functions stand at all: what lies outside them runs whenever it is loaded. */
+  /** Ranges of its functions; code outside of them runs whenever it is loaded. */
   readonly functions: Readonly<Record<string, Spans>>
 }
 

@@ -16,7 +16,7 @@ const { values } = parseArgs({
     count: { type: 'string', default: '150' },
     /** Only files whose path begins so: src/db */
     only: { type: 'string', default: '' },
-    /** What is not judged by then is left to the next run, which goes on from there. */
+    /** Later mutants are left to the next run, which continues there. */
     minutes: { type: 'string', default: '60' },
     /** How long test files of other parts are run for one change, by the time that they take without it. */
     seconds: { type: 'string', default: '60' },

@@ -1,6 +1,6 @@
 /** Small changes to a piece of SQL; what stands in `${…}` is not part of it. */
 
-/** What stands at `start` to `end`, exclusive, becomes `text`. */
+/** Replaces `start` to `end` (exclusive) with `text`. */
 export interface SqlEdit {
   readonly start: number
   readonly end: number

@@ -9,7 +9,7 @@ export interface Measured {
   /** Of its text. */
   readonly hash: string
   readonly ms: number
-  /** One that fails by itself judges nothing. */
+  /** A test that fails without the mutant judges nothing. */
   readonly isOk: boolean
   readonly ran: Coverage['ran']
 }

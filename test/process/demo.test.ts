@@ -35,7 +35,7 @@ interface Demo {
 function startDemo(t: Test, ...args: readonly string[]): Demo {
   const directory = tempDirectory(t)
   chmodSync(directory, 0o755) // PostgreSQL runs as another user where we are root
-  // What the service below it writes is searched for secrets as well.
+  // The output of its service is searched for secrets too.
   const node = ['--enable-source-maps', `--import=${SEARCHED}`] as const
   const child = spawn(process.execPath, [...node, DEMO, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],

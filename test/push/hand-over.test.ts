@@ -17,7 +17,7 @@ async function pushTokenOf({ deviceId }: Enrolled) {
   return (await db.query(text, [deviceId])).rows[0]
 }
 
-/** A replica that is told how FCM answered only when the test says so. */
+/** A replica that gets FCM's response only when the test says so. */
 function slowReplica(t: Test) {
   const client = clientOf(10_000)
   const answered: SendOutcome[] = []
