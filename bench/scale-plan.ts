@@ -1,9 +1,9 @@
 /** Whether two databases run the group statement alike: what its plan reads and writes, by which index. */
 import { createHash } from 'node:crypto'
-import { heartbeatItem } from '../drills/heartbeat-item.ts'
 import type { HeartbeatItem } from '../src/db/heartbeats/heartbeats.ts'
 import type { Secret } from '../src/security/tokens.ts'
 import type { Explained } from '../testkit/explain.ts'
+import { heartbeatItem } from '../testkit/heartbeat-item.ts'
 import { seededToken } from '../testkit/seeded-fleet.ts'
 
 /** The indexes that a statement used, and how much it read. */

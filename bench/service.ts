@@ -1,14 +1,11 @@
 /** A service under a bench: a process whose stdout is a pipe that `cat` empties, as a log collector does in production. */
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { registrationBody } from '../sim/device/body.ts'
-import { issueEnrollmentTokens } from '../sim/fleet.ts'
-import { bodyOf, createSend, jsonHeaders, textOf } from '../testkit/http/client.ts'
+import { createSend } from '../testkit/http/client.ts'
+import { inShell, launch } from '../testkit/service.ts'
 
 export interface BenchService {
   readonly origin: string
@@ -20,17 +17,11 @@ export interface BenchService {
   stop(): Promise<void>
 }
 
-export interface BenchDevice {
-  readonly alias: string
-  readonly deviceId: string
-  readonly token: string
-}
-
-/** Beside bench/ in whatever folder this was compiled to. */
-const MAINS = { normal: '../src/main.js', noMetrics: './main-no-metrics.js' } as const
-/** Node's pipes for children are sockets, production's are pipes: a shell makes one, and tells the service's pid. */
-const SHELL = `sh -c 'echo "pid $$" >&2; exec "$0" "$@"' "$0" "$@" | cat >/dev/null`
+const MAINS = { normal: 'src/main.js', noMetrics: 'bench/main-no-metrics.js' } as const
+/** Node's pipes for children are sockets, production's are pipes: a shell makes one, and prints the service's pid. */
+const PIPED = inShell(`sh -c 'echo "pid $$" >&2; exec "$@"' sh "$@" | cat >/dev/null`)
 const POLL_MS = 20
+
 /** Resolves when it serves requests. `settings`: its environment besides what every service needs; `nodeArgs`: for node. */
 export async function startBenchService(
   main: keyof typeof MAINS,
@@ -40,13 +31,13 @@ export async function startBenchService(
   const startedAtMs = performance.now()
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-bench-'))
   const adminToken = randomBytes(32).toString('base64url')
-  const path = fileURLToPath(new URL(MAINS[main], import.meta.url))
-  const child = spawn('sh', ['-c', SHELL, process.execPath, ...nodeArgs, path], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    detached: true, // Ctrl-C reaches us alone
-    env: {
-      PATH: process.env['PATH'],
-      PORT: '0',
+  const service = launch({
+    main: MAINS[main],
+    nodeArgs,
+    command: PIPED,
+    stdout: 'ignore',
+    isDetached: true, // Ctrl-C reaches only us
+    settings: {
       DATA_DIR: dataDir,
       ADMIN_TOKENS: `bench=${adminToken}`,
       HMAC_SECRET: randomBytes(32).toString('base64url'),
@@ -54,21 +45,8 @@ export async function startBenchService(
       ...settings,
     },
   })
-  let said = ''
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    said += text
-  })
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
-  const find = async (pattern: RegExp): Promise<string> => {
-    for (;;) {
-      const found = pattern.exec(said)?.[1]
-      if (found !== undefined) return found
-      if (child.exitCode !== null) throw new Error(`the service ended: ${said}`)
-      await wait(POLL_MS)
-    }
-  }
-  const pid = Number(await find(/^pid (\d+)$/m))
-  const origin = await find(/^listening on (\S+)$/m)
+  const pid = Number(await service.noted(/^pid (\d+)$/m))
+  const origin = await service.origin
   const send = createSend(origin)
   while ((await send({ method: 'GET', path: '/readyz' })).status !== 200) await wait(POLL_MS)
 
@@ -78,35 +56,9 @@ export async function startBenchService(
     pid,
     startupMs: performance.now() - startedAtMs,
     async stop() {
-      if (child.exitCode === null) process.kill(pid, 'SIGTERM')
-      await ended
+      if (service.process.exitCode === null) process.kill(pid, 'SIGTERM')
+      await service.ended
       rmSync(dataDir, { recursive: true, force: true })
     },
   }
-}
-
-/** Devices enrolled through the public API. */
-export async function enrollBenchDevices(
-  { origin, adminToken }: BenchService,
-  count: number,
-): Promise<readonly BenchDevice[]> {
-  const send = createSend(origin)
-  const aliases = Array.from({ length: count }, (_, index) => `B${index}`)
-  const devices: BenchDevice[] = []
-  for (const [alias, token] of await issueEnrollmentTokens(send, adminToken, aliases)) {
-    const answer = await send({
-      method: 'POST',
-      path: '/v1/register',
-      headers: jsonHeaders(token),
-      body: registrationBody(alias, null),
-    })
-    const body = bodyOf(answer)
-    if (answer.status !== 201) throw new Error(`a registration was answered with ${answer.status}`)
-    devices.push({
-      alias,
-      deviceId: textOf(body, 'device_id'),
-      token: textOf(body, 'device_token'),
-    })
-  }
-  return devices
 }

@@ -11,12 +11,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import pg from 'pg'
+import { enrollDevices } from '../sim/enroll.ts'
 import { type LoadRequest, runLoad } from '../sim/load/load.ts'
 import { startEmbedded } from '../src/dev/embedded-postgres.ts'
+import { createSend } from '../testkit/http/client.ts'
 import { cpuMs } from '../testkit/processes.ts'
 import { median } from '../testkit/statistics.ts'
 import { heartbeatRequest } from './heartbeat/request.ts'
-import { type BenchService, enrollBenchDevices, startBenchService } from './service.ts'
+import { type BenchService, startBenchService } from './service.ts'
 
 const { values } = parseArgs({
   options: {
@@ -64,7 +66,9 @@ async function startSubject(side: Side, start: number): Promise<Subject> {
   const settings = { DATABASE_URL: url.href, HEARTBEAT_DEDUP_WINDOW_S: '0', ...env }
   const service = await startBenchService(main, settings)
   running.push(service)
-  const requests = (await enrollBenchDevices(service, DEVICES)).map(heartbeatRequest)
+  const aliases = Array.from({ length: DEVICES }, (_, index) => `B${index}`)
+  const devices = await enrollDevices(createSend(service.origin), service.adminToken, aliases)
+  const requests = devices.map(heartbeatRequest)
   return { side, service, requests }
 }
 

@@ -1,4 +1,4 @@
-/** A drill: a name, a promise, options with their defaults, and a run that returns figures and a verdict. */
+/** A drill has a name, a promise, options with defaults, and a run that returns figures. */
 import { join } from 'node:path'
 import { type Postgres, withPostgres } from '../testkit/postgres.ts'
 
@@ -6,17 +6,17 @@ export interface Figure {
   readonly promise: string
   readonly measured: string
   readonly isHeld: boolean
-  /** A bound in time or memory: true of a machine that does nothing else. The tests, which share theirs, only print it. */
+  /** A bound in time or memory, which only holds on an idle machine. Tests share theirs, and only print it. */
   readonly isTimed?: boolean
 }
 
-/** A drill, an option or a value that does not exist; the message says which. */
+/** An unknown drill, option or value; the message says which. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
 export interface DrillOption {
-  /** Its type is the option's; a boolean is false and takes no value. */
+  /** The default, which also gives the type; a boolean is false and takes no value. */
   readonly standard: number | string | false
   readonly what: string
 }
@@ -31,7 +31,6 @@ type Values<O extends Options> = {
       : boolean
 }
 
-/** What the run of every drill is given. */
 export interface DrillEnvironment {
   /** The drill's own directory; removed afterwards. */
   readonly dir: string

@@ -1,4 +1,4 @@
-/** Every drill, by what it is about. `npm run drill` prints this list; figures so far are in bench/RESULTS.md. */
+/** All drills. `npm run drill` prints this list; figures are in bench/RESULTS.md. */
 
 import { packagesDrill } from './apk/package.ts'
 import { apkDrill } from './apk/run.ts'

@@ -1,4 +1,4 @@
-/** `npm run drill -- NAME`: one promise on this machine. Exit code 0: held, 1: missed or it could not run, 64: usage. */
+/** `npm run drill -- NAME`: measures one promise. Exit code 0: held, 1: missed or failed, 64: usage. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -54,7 +54,7 @@ function parsed(args: string[], options: Drill['options']) {
   }
 }
 
-/** Of this process, and of the services that it started. */
+/** Of this process and the services that it started. */
 const warnings = collectWarnings()
 
 function warningsFigure(): Figure {
@@ -69,7 +69,7 @@ async function main(): Promise<number> {
   const [drill, values] = readDrill(process.argv.slice(2))
   const print = (line: string) => void process.stdout.write(`${line}\n`)
   const dir = mkdtempSync(join(tmpdir(), 'fleetloop-drill-'))
-  // Last of all exit handlers: what a drill starts registers its own before, and ends there.
+  // Must be the last exit handler: what a drill starts registers its own earlier.
   const remove = () => rmSync(dir, { recursive: true, force: true, maxRetries: 5 })
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.once(name, () => {
@@ -100,7 +100,7 @@ async function main(): Promise<number> {
 }
 
 main().then(
-  (exitCode) => process.exit(exitCode), // calls that are made again until they are answered would go on for ever
+  (exitCode) => process.exit(exitCode), // endless retries would keep it running
   (error: unknown) => {
     const isUsage = error instanceof UsageError
     const text = error instanceof Error ? (isUsage ? error.message : error.stack) : String(error)

@@ -1,7 +1,6 @@
 /** Many simulated phones against one origin: enroll all, let them live, and count what the service answered. */
 import { setMaxListeners } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
-import { asJsonObject, bodyOf, jsonHeaders, type Send, textOf } from '../testkit/http/client.ts'
 import { type DeviceCounts, sumCounts } from './device/counts.ts'
 import { Device, type DeviceOptions } from './device/device.ts'
 import type { Habits } from './device/habits.ts'
@@ -41,7 +40,6 @@ export interface Fleet {
   report(): FleetReport
 }
 
-const MAX_BATCH = 100
 const POLL_MS = 1_000
 
 export function createFleet(options: FleetOptions): Fleet {
@@ -100,44 +98,6 @@ export function createFleet(options: FleetOptions): Fleet {
       }
     },
   }
-}
-
-/**
- * Single-use enrollment tokens bound to the aliases, by alias; in batches, as an admin gets them. With `phonesPerToken`
- * above 1 so many phones share an unbound one: an admin may make only so many tokens an hour.
- */
-export async function issueEnrollmentTokens(
-  send: Send,
-  adminToken: string,
-  aliases: readonly string[],
-  phonesPerToken = 1,
-): Promise<ReadonlyMap<string, string>> {
-  const issued = new Map<string, string>()
-  for (const batch of chunksOf(chunksOf(aliases, phonesPerToken), MAX_BATCH)) {
-    const bound = batch.map(([alias = null]) => (phonesPerToken === 1 ? alias : null))
-    const response = await send({
-      method: 'POST',
-      path: '/v1/enroll-tokens',
-      headers: jsonHeaders(adminToken),
-      body: JSON.stringify({ aliases: bound, uses_allowed: phonesPerToken }),
-    })
-    const { tokens, code } = bodyOf(response)
-    if (response.status !== 201 || !Array.isArray(tokens)) {
-      throw new Error(
-        `enrollment tokens were answered with ${response.status} ${code ?? ''}`.trim(),
-      )
-    }
-    for (const [index, sharers] of batch.entries()) {
-      const token = textOf(asJsonObject(tokens[index]) ?? {}, 'token')
-      for (const alias of sharers) issued.set(alias, token)
-    }
-  }
-  return issued
-}
-
-function chunksOf<T>(items: readonly T[], size: number): readonly (readonly T[])[] {
-  const count = Math.ceil(items.length / size)
-  return Array.from({ length: count }, (_, index) => items.slice(index * size, (index + 1) * size))
 }
 
 async function liveOf(

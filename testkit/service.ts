@@ -1,39 +1,44 @@
-/** One life of the service as a process that a drill ends by SIGKILL; the next life takes the same database and port. */
-import { spawn } from 'node:child_process'
+/** The service as a process of its own: in tests, drills, benches and the demo. */
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { atExit } from './process/at-exit.ts'
 
-export interface ReplicaOptions {
-  /** Its environment; nothing else is inherited but PATH and TMPDIR. */
+export interface LaunchOptions {
+  /** Its environment; it inherits nothing else but PATH and TMPDIR. Without PORT it takes any free one. */
   readonly settings: Readonly<Record<string, string>>
-  /** Default: any free one. */
-  readonly port?: number
-  /** Default: the service as it ships. A URL: another build of it. */
-  readonly main?: 'src/main.js' | 'testkit/failpoint-main.js' | URL
-  /** Gets each line of its log. */
-  readonly onLine?: (line: string) => void
-  /** Options of its Node. */
+  /** A script beside src/, or the URL or path of another build. Default: the service as it ships. */
+  readonly main?: string | URL
+  /** Options of its Node. Default: source maps. */
   readonly nodeArgs?: readonly string[]
-  /** Set by `ulimit -n`; default: as we have it. */
-  readonly maxOpenFiles?: number
+  /** What is executed, of the command of Node and its arguments; default: that command. See `inShell`. */
+  readonly command?: (node: readonly string[]) => readonly string[]
+  readonly stdin?: 'pipe'
+  /** Default: a pipe, which the caller must read. */
+  readonly stdout?: 'pipe' | 'ignore' | number
+  /** script(1) runs it: stdout shows what stderr would. */
+  readonly hasTerminal?: boolean
+  /** In a process group of its own, which Ctrl-C does not reach; the caller must end it. */
+  readonly isDetached?: boolean
 }
 
-export interface Replica {
+export interface Launched {
+  readonly process: ChildProcess
   readonly pid: number
-  /** Once it listens; rejects where it ends before. */
+  /** Resolves once it listens; rejects if it ends before. */
   readonly origin: Promise<string>
-  /** Once it takes requests; rejects where it ends before. */
-  readonly ready: Promise<void>
   /** How it ended; never rejects. */
+  readonly exited: Promise<Ended>
+  /** As `exited`, once all of its pipes have been read. */
   readonly ended: Promise<Ended>
-  /** Its log lines about an answer 500, so far. */
-  readonly faultLines: readonly string[]
-  /** Its db.unavailable and db.recovered lines, so far. */
-  readonly databaseLines: readonly string[]
   /** All of stderr so far. */
   readonly notes: () => string
-  signal(signal: 'SIGKILL' | 'SIGTERM'): void
+  /** Resolves with the first group of `pattern` in `notes`; rejects if the process ends without it. */
+  noted(pattern: RegExp): Promise<string>
+  signal(signal: NodeJS.Signals): void
+  /** SIGTERM; resolves when it has ended. */
+  stop(): Promise<Ended>
 }
 
 export interface Ended {
@@ -41,47 +46,133 @@ export interface Ended {
   readonly signal: string | null
 }
 
-export function startReplica({
-  settings,
-  port = 0,
-  main = 'src/main.js',
-  onLine,
-  nodeArgs = [],
-  maxOpenFiles,
-}: ReplicaOptions): Replica {
-  const path = fileURLToPath(main instanceof URL ? main : new URL(`../${main}`, import.meta.url))
+/** For `command`: `line` is run by a shell, in which "$@" is Node with its arguments. */
+export const inShell = (line: string) => (node: readonly string[]) => [
+  'sh',
+  ...['-c', line, 'sh', ...node],
+]
+
+export const withMaxOpenFiles = (count: number) => inShell(`ulimit -n ${count} && exec "$@"`)
+
+export function launch(options: LaunchOptions): Launched {
+  const { settings, main = 'src/main.js', nodeArgs = ['--enable-source-maps'] } = options
+  const path = fileURLToPath(new URL(main, new URL('../', import.meta.url)))
+  const node = [process.execPath, ...nodeArgs, path]
+  const [file = '', ...args] = options.command?.(node) ?? node
   const { PATH, TMPDIR } = process.env
-  const node = [process.execPath, '--enable-source-maps', ...nodeArgs, path]
-  const limited = ['sh', '-c', `ulimit -n ${maxOpenFiles} && exec "$@"`, 'sh', ...node]
-  const [file = '', ...args] = maxOpenFiles === undefined ? node : limited
+  const isDetached = options.isDetached === true
   const child = spawn(file, args, {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH, TMPDIR, ...settings, PORT: String(port) },
+    stdio: [options.stdin ?? 'ignore', options.stdout ?? 'pipe', 'pipe'],
+    env: { PATH, TMPDIR, PORT: '0', ...settings },
+    detached: isDetached,
   })
-  // Where the drill itself breaks, nobody ends it.
-  const kill = () => child.kill('SIGKILL')
-  process.once('exit', kill)
-  const ended = once(child, 'close').then(([code, signal]) => {
-    process.off('exit', kill)
-    return { code, signal }
+  const ended = endOf(child, 'close')
+  if (child.pid === undefined) throw new Error(`${file} could not be started`)
+  if (!isDetached)
+    child.once(
+      'exit',
+      atExit(() => child.kill('SIGKILL')),
+    )
+  const { stdout, stderr } = child
+  const notes = gather(options.hasTerminal === true ? [stdout, stderr] : [stderr])
+  const exited = endOf(child, 'exit')
+  const failed = exited.then(async (end) => {
+    if (stderr?.closed === false) await once(stderr, 'close')
+    throw new Error(
+      `the service ended with ${end.signal ?? `exit code ${end.code}`}:\n${notes.text()}`,
+    )
   })
-  let notes = ''
-  child.stderr.setEncoding('utf8')
-  const origin = new Promise<string>((resolve) => {
-    child.stderr.on('data', (text: string) => {
-      notes += text
-      const found = /listening on (http\S+)\n/.exec(notes)?.[1]
-      if (found !== undefined) resolve(found)
+  failed.catch(() => {}) // for a caller that waits for nothing
+  const noted = (pattern: RegExp) => Promise.race([notes.find(pattern), failed])
+  const origin = noted(/listening on (http\S+)\s/)
+  origin.catch(() => {}) // for a caller that does not need it
+  return {
+    process: child,
+    pid: child.pid,
+    origin,
+    exited,
+    ended,
+    notes: notes.text,
+    noted,
+    signal: (signal) => void child.kill(signal),
+    stop() {
+      child.kill('SIGTERM')
+      return ended
+    },
+  }
+}
+
+function endOf(child: ChildProcess, event: 'exit' | 'close'): Promise<Ended> {
+  return once(child, event).then(
+    ([code, signal]) => ({ code, signal }),
+    () => ({ code: null, signal: null }), // it could not be started
+  )
+}
+
+/** Collects text; `find` waits for the first group of a pattern. */
+function gather(streams: readonly ChildProcess['stdout'][]) {
+  let text = ''
+  const waiting = new Set<() => void>()
+  for (const stream of streams) {
+    stream?.setEncoding('utf8').on('data', (more: string) => {
+      text += more
+      for (const check of waiting) check()
     })
-  })
-  const died = ended.then(({ code, signal }) => {
-    throw new Error(`the service ended with ${signal ?? `exit code ${code}`}:\n${notes}`)
-  })
+  }
+  return {
+    text: () => text,
+    find: (pattern: RegExp) =>
+      new Promise<string>((resolve) => {
+        const check = () => {
+          const found = pattern.exec(text)?.[1]
+          if (found === undefined) return
+          waiting.delete(check)
+          resolve(found)
+        }
+        waiting.add(check)
+        check()
+      }),
+  }
+}
+
+/** What the service reports of its log at its end, if it dropped lines. */
+export interface LogNote {
+  readonly written: number
+  readonly dropped: number
+}
+
+export function logNote({ notes }: Pick<Launched, 'notes'>): LogNote | undefined {
+  const [, written, dropped] = /log: (\d+) lines written, (\d+) dropped/.exec(notes()) ?? []
+  if (written === undefined) return undefined
+  return { written: Number(written), dropped: Number(dropped) }
+}
+
+export interface ReplicaOptions
+  extends Pick<LaunchOptions, 'settings' | 'main' | 'nodeArgs' | 'command'> {
+  /** Default: any free one. */
+  readonly port?: number
+  /** Gets each line of its log. */
+  readonly onLine?: (line: string) => void
+}
+
+/** A service of a drill, whose log may grow longer than our memory: only these lines are kept. */
+export interface Replica extends Launched {
+  /** Resolves with its origin once it takes requests; rejects if it ends before. */
+  readonly ready: Promise<string>
+  /** Its log lines about a response 500, so far. */
+  readonly faultLines: readonly string[]
+  /** Its db.unavailable and db.recovered lines, so far. */
+  readonly databaseLines: readonly string[]
+}
+
+export function startReplica({ settings, port = 0, onLine, ...options }: ReplicaOptions): Replica {
+  const service = launch({ ...options, settings: { ...settings, PORT: String(port) } })
+  const { stdout } = service.process
+  if (stdout === null) throw new Error('no stdout')
   const faultLines: string[] = []
   const databaseLines: string[] = []
-  // A log may grow longer than our memory: nothing else of it is kept.
-  const lines = createInterface({ input: child.stdout })
-  const ready = new Promise<void>((resolve) => {
+  const lines = createInterface({ input: stdout })
+  const isReady = new Promise<void>((resolve) => {
     lines.on('line', (line) => {
       onLine?.(line)
       if (line.includes('"event":"service.ready"')) resolve()
@@ -89,18 +180,14 @@ export function startReplica({
       if (/"event":"db\.(unavailable|recovered)"/.test(line)) databaseLines.push(line)
     })
   })
-  if (child.pid === undefined) throw new Error(`${file} could not be started`)
-  const replica = {
-    pid: child.pid,
-    origin: Promise.race([origin, died]),
-    ready: Promise.race([ready, died]),
-    ended,
-    faultLines,
-    databaseLines,
-    notes: () => notes,
-    signal: (signal: 'SIGKILL' | 'SIGTERM') => void child.kill(signal),
-  }
-  // Whoever asks is told; a life that nobody asks about is no fault of this process.
-  for (const promise of [died, replica.origin, replica.ready]) promise.catch(() => {})
-  return replica
+  const ready = Promise.race([
+    isReady.then(() => service.origin),
+    service.ended.then(({ code, signal }) => {
+      throw new Error(
+        `the service ended with ${signal ?? `exit code ${code}`}:\n${service.notes()}`,
+      )
+    }),
+  ])
+  ready.catch(() => {}) // for a caller that does not wait for it
+  return { ...service, ready, faultLines, databaseLines }
 }

@@ -1,10 +1,10 @@
 /** The heartbeat that benches send: the fielded agent's, as one phone sends it again and again. */
 import { heartbeatBody } from '../../sim/device/body.ts'
+import type { EnrolledDevice } from '../../sim/enroll.ts'
 import type { LoadRequest } from '../../sim/load/load.ts'
 import { jsonHeaders } from '../../testkit/http/client.ts'
-import type { BenchDevice } from '../service.ts'
 
-export function heartbeatRequest({ alias, deviceId, token }: BenchDevice): LoadRequest {
+export function heartbeatRequest({ alias, deviceId, token }: EnrolledDevice): LoadRequest {
   const body = heartbeatBody('nested', {
     alias,
     deviceId,

@@ -1,4 +1,4 @@
-/** APKs with damage, from a seed: to the file as it is, or to one of its parts before it is packed and signed. */
+/** Damaged APKs, from a seed: the damage is in the whole file, or in a part before it is packed and signed. */
 
 import { signJar } from '../../sim/apk/jar.ts'
 import { compileManifest } from '../../sim/apk/manifest.ts'
@@ -33,13 +33,13 @@ const ENTRIES: readonly ZipEntry[] = [
   { name: 'assets/a', bytes: Buffer.from('stored') },
 ]
 const JAR_PARTS = [/\.(?:RSA|EC)$/, /\.(?:RSA|EC)$/, /\.SF$/, /MANIFEST\.MF$/]
-/** What lengths, counts and offsets are set to. */
+/** Extreme lengths, counts and offsets. */
 const EXTREMES = [
   0, 1, 2, 7, 8, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xfffffff0,
   0xffffffff,
 ]
 
-/** Makes mutated files without end; `keys` sign what is signed. */
+/** Returns an endless source of mutated files; `keys` sign them. */
 export function createMutator(keys: VariantKeys): (dice: Dice) => Mutated {
   const { a, b, ec, dsa } = keys
   const base = { manifest: MANIFEST, resources: RESOURCES, entries: ENTRIES }

@@ -172,7 +172,7 @@ async function readLarge(run: PackagesRun, { a }: VariantKeys): Promise<readonly
   }
 }
 
-/** The most that is alive at a read, after a collection, beyond what was before. */
+/** Returns the peak of live memory during a read, after a collection, beyond that before it. */
 async function measureMemory(source: ApkSource): Promise<number> {
   setFlagsFromString('--expose-gc')
   const collect: () => void = runInNewContext('gc')
@@ -181,7 +181,7 @@ async function measureMemory(source: ApkSource): Promise<number> {
     const { heapUsed, arrayBuffers } = process.memoryUsage()
     return heapUsed + arrayBuffers
   }
-  // What made the file goes away in more than one collection.
+  // What made the file is collected only after several collections.
   for (let left = 3; left > 0; left--) await sleep(1).then(collect)
   const before = alive()
   let most = 0

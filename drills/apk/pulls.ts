@@ -1,11 +1,11 @@
-/** Phones that fetch the latest APK again and again, each of them judged. */
+/** Phones that fetch the latest APK again and again; each download is checked. */
 import type { Device } from '../../sim/device/device.ts'
 
 export interface PullReport {
   readonly pulls: number
-  /** SHA-256 of what came, in hex. */
+  /** SHA-256 of the downloads, hex. */
   readonly sums: ReadonlySet<string>
-  /** What came and was not whole, or not what the answer promised. */
+  /** Downloads that were incomplete or differed from their headers. */
   readonly faults: readonly string[]
 }
 

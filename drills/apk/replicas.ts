@@ -1,8 +1,9 @@
-/** Two replicas on one database, each with a disk of its own: `taker` takes the uploads, `giver` serves the phones. */
+/** Two replicas on one database, each with its own disk: `taker` receives the uploads, `giver` serves the phones. */
 import { join } from 'node:path'
 import pg from 'pg'
 import type { Device } from '../../sim/device/device.ts'
-import { createFleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { issueEnrollmentTokens } from '../../sim/enroll.ts'
+import { createFleet } from '../../sim/fleet.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { type Replica, type ReplicaOptions, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
@@ -20,9 +21,8 @@ export interface StageOptions extends DatabaseEnvironment {
 export interface Seat {
   readonly dataDir: string
   readonly origin: string
-  /** Of now. */
   life: Replica
-  /** Another life on the same disk and port, ready; the one before has ended. */
+  /** Restarts it on the same disk and port; the previous process has ended. */
   restart(
     options?: Pick<ReplicaOptions, 'main'> & { readonly env?: Record<string, string> },
   ): Promise<void>
@@ -34,13 +34,13 @@ export interface Stage {
   readonly devices: readonly Device[]
   readonly uploads: Uploads
   readonly db: pg.Client
-  /** Of `apk-cache`, in the giver's bound. */
+  /** Bound of `apk-cache` on the giver. */
   readonly cacheBytes: number
   readonly adminToken: string
   close(): Promise<void>
 }
 
-/** So few that what was used longest ago has to go. */
+/** Few enough that the cache must evict. */
 const CACHED_APKS = 4
 
 export async function openStage(options: StageOptions): Promise<Stage> {
@@ -64,8 +64,7 @@ export async function openStage(options: StageOptions): Promise<Stage> {
       return life
     }
     const life = start({ settings })
-    const origin = await life.origin
-    await life.ready
+    const origin = await life.ready
     const seat: Seat = {
       dataDir,
       origin,

@@ -17,11 +17,11 @@ import type { Upload } from './uploads.ts'
 
 export interface ApkRun extends StageOptions {
   readonly uploads: number
-  /** Uploads that break off half-way, and as many kills during one. */
+  /** Uploads that break off half-way, and kills during an upload. */
   readonly cuts: number
 }
 
-/** One upload held in memory, or little of many that leaks, passes it; the heap's own ups and downs are half of it. */
+/** Passed by an upload held in memory, or by a small leak per upload; twice the heap's own variation. */
 const MOST_GROWTH_BYTES = 64 * 1024 ** 2
 const MB = 1_000_000
 const MIB = 1024 ** 2
@@ -75,7 +75,7 @@ export async function runApks(run: ApkRun): Promise<readonly Figure[]> {
 }
 
 async function publish({ stage, published }: Acts, upload: Upload): Promise<boolean> {
-  // Known before the answer is here: a phone may be faster than its publisher.
+  // A phone may fetch it before the publisher has the response.
   published.set(upload.sha256, upload)
   return (await stage.uploads.publish(stage.taker.origin, upload)) === 201
 }
@@ -176,7 +176,7 @@ async function killWithin(acts: Acts, pulling: Pulling): Promise<Figure> {
   }
 }
 
-/** All of its bytes are with the database, which was not told to keep them; or was, and nobody heard of it. */
+/** Kills while all bytes are in the database: before the commit, or after it but before the response. */
 async function killAround(
   acts: Acts,
   pulling: Pulling,
@@ -184,8 +184,7 @@ async function killAround(
 ): Promise<Figure> {
   const { run, stage } = acts
   const { taker, uploads } = stage
-  taker.life.signal('SIGTERM')
-  await taker.life.ended
+  await taker.life.stop()
   await taker.restart({ main: 'testkit/failpoint-main.js', env: { FAILPOINT: failpoint } })
   const upload = uploads.next()
   acts.published.set(upload.sha256, upload)
@@ -219,8 +218,7 @@ async function pulled({ published }: Acts, pulling: Pulling): Promise<Figure> {
 
 async function ends({ taker, giver, db }: Stage): Promise<Figure> {
   const lives = [taker.life, giver.life]
-  for (const life of lives) life.signal('SIGTERM')
-  const codes = (await Promise.all(lives.map(({ ended }) => ended))).map(({ code }) => code)
+  const codes = (await Promise.all(lives.map((life) => life.stop()))).map(({ code }) => code)
   const faults = lives.flatMap(({ faultLines }) => faultLines)
   const { rows } = await db.query(`
     select count(*)::int as rows from apk_builds b
@@ -232,7 +230,6 @@ async function ends({ taker, giver, db }: Stage): Promise<Figure> {
   }
 }
 
-/** Resident bytes of the replica, the most while `work` lasts. */
 async function mostResident({ life }: Seat, work: () => Promise<unknown>): Promise<number> {
   let most = 0
   const look = () => {
@@ -244,7 +241,7 @@ async function mostResident({ life }: Seat, work: () => Promise<unknown>): Promi
   return most
 }
 
-/** The last fifth beside the first. */
+/** Compares the last fifth with the first. */
 function flatness(resident: readonly number[]) {
   const part = Math.ceil(resident.length / 5)
   const [early, late] = [Math.max(...resident.slice(0, part)), Math.max(...resident.slice(-part))]
@@ -264,7 +261,7 @@ async function isSpoolEmpty({ taker }: Stage): Promise<boolean> {
   return (await readdir(join(taker.dataDir, 'spool'))).length === 0
 }
 
-/** Of all files together; one that goes meanwhile counts as gone. */
+/** Total size of the files; a file that disappears counts as 0. */
 async function sizeOf(dir: string): Promise<number> {
   const sizes = (await readdir(dir)).map((name) =>
     stat(join(dir, name)).then(

@@ -1,4 +1,4 @@
-/** What CI does to builds in a drill: publishes whole APKs, and breaks off in the middle of them. */
+/** What CI does to builds in a drill: publishes whole APKs, and breaks off uploads half-way. */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { type ClientRequest, request } from 'node:http'
@@ -9,16 +9,15 @@ export interface Upload {
   readonly buildId: string
   readonly versionCode: number
   readonly bytes: Buffer
-  /** Hex. */
   readonly sha256: string
 }
 
 export interface Uploads {
-  /** The next build, of a size between the bounds. */
+  /** The next build; its size is random within the bounds. */
   next(): Upload
-  /** The answer's status. */
+  /** Returns the status. */
   publish(origin: string, upload: Upload): Promise<number>
-  /** Half of it is on its way when this resolves; the rest never comes. */
+  /** Resolves once half of it is on its way; the rest is never sent. */
   beginHalf(origin: string, upload: Upload): Promise<ClientRequest>
 }
 
@@ -55,7 +54,7 @@ export function createUploads(options: {
         agent: false,
         headers: { ...headers, 'content-length': upload.bytes.length, expect: '100-continue' },
       })
-      half.on('error', () => {}) // it is we who break it, or the service that dies
+      half.on('error', () => {}) // we break it, or the service is killed
       half.flushHeaders()
       await once(half, 'continue')
       await new Promise((resolve) =>

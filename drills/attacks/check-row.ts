@@ -1,4 +1,4 @@
-/** A row that is no load but a question: each check has one right answer. */
+/** A row that is a check instead of a load: each question has one right answer. */
 import { createSend, type HttpRequest, type Send } from '../../testkit/http/client.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { serviceSettings } from '../../testkit/service-settings.ts'
@@ -8,7 +8,6 @@ import type { Environment } from './environment.ts'
 import { LinesAccount } from './lines-account.ts'
 
 export interface CheckRow {
-  /** Of attacks.md. */
   readonly row: number
   readonly title: string
   readonly run: (place: Environment) => Promise<readonly Criterion[]>
@@ -23,7 +22,7 @@ export async function runCheckRow(row: CheckRow, place: Environment): Promise<Fi
   return figureOf(`row ${row.row}, ${row.title}`, await row.run(place))
 }
 
-/** One criterion of many cases; `odd`: what does not hold, of any of them. */
+/** One criterion for many cases; `odd` lists those that fail. */
 export function allAre(bar: string, cases: number, odd: readonly string[]): Criterion {
   const shown = odd.slice(0, 10).join('; ')
   return {
@@ -33,7 +32,7 @@ export function allAre(bar: string, cases: number, odd: readonly string[]): Crit
   }
 }
 
-/** A service of its own for as long as `work` takes. */
+/** Starts a service for as long as `work` takes. */
 export async function onService<T>(
   place: Environment,
   settings: Readonly<Record<string, string>>,
@@ -48,12 +47,11 @@ export async function onService<T>(
     await service.ready
     return await work({ send: createSend(await service.origin), lines })
   } finally {
-    service.signal('SIGTERM')
-    await service.ended
+    await service.stop()
   }
 }
 
-/** Asks each, and gives those that `isRight` does not hold of, with their status. */
+/** Sends each request and returns those that fail `isRight`, with their status. */
 export async function oddAnswers(
   send: Send,
   requests: readonly HttpRequest[],

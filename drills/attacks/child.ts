@@ -1,16 +1,16 @@
-/** A process of its own for each part that must not wait for the others: one question at a time, one reply each. */
+/** Child processes for parts that must not wait for each other: one question at a time, one reply each. */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 
 export interface Child<Question, Reply> {
-  /** Rejects where the process ends before it has replied. */
+  /** Rejects if the process ends before it replies. */
   ask(question: Question): Promise<Reply>
   end(): Promise<void>
 }
 
 type Sent<Reply> = { readonly reply: Reply } | { readonly error: string }
 
-/** `module`: beside this one; it calls `serve`. */
+/** `module`: a path relative to this one; it calls `serve`. */
 export function startChild<Question extends object, Reply>(module: string): Child<Question, Reply> {
   const child = fork(new URL(module, import.meta.url))
   let isEnding = false
@@ -18,7 +18,7 @@ export function startChild<Question extends object, Reply>(module: string): Chil
   const died = exited.then(([code, signal]) => {
     throw new Error(`${module} ended with ${signal ?? `exit code ${code}`}`)
   })
-  died.catch(() => {}) // whoever asks is told
+  died.catch(() => {}) // the caller of `ask` receives it
   return {
     async ask(question) {
       child.send(question)
@@ -34,7 +34,7 @@ export function startChild<Question extends object, Reply>(module: string): Chil
   }
 }
 
-/** Replies to each question of the process that forked this one, and ends with it. */
+/** Replies to each question of the parent process, and ends with it. */
 export function serve<Question, Reply>(response: (question: Question) => Promise<Reply>): void {
   process.on('message', (question) => {
     response(question as Question).then(

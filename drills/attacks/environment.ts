@@ -1,8 +1,7 @@
-/** What all rows of a drill share: a database with devices and an APK in it, and where services keep their files. */
+/** What all rows of a drill share: a database with devices and an APK, and the services' directory. */
 import { join } from 'node:path'
 import { makeApk } from '../../sim/apk.ts'
-import { registrationBody } from '../../sim/device/body.ts'
-import { issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { issueEnrollmentTokens, register } from '../../sim/enroll.ts'
 import { createSend, jsonHeaders, type Send } from '../../testkit/http/client.ts'
 import { withClient } from '../../testkit/postgres.ts'
 import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
@@ -17,22 +16,22 @@ export interface Phone {
 export interface Environment {
   readonly databaseUrl: string
   readonly dataDir: string
-  /** Of the honest load. */
+  /** Phones of the honest load. */
   readonly phones: readonly Phone[]
-  /** Whose tokens an attacker has. */
+  /** Phones whose tokens an attacker has. */
   readonly stolen: readonly Phone[]
-  /** All its uses are consumed; still good for downloads. */
+  /** Its uses are consumed; it still authorizes downloads. */
   readonly usedEnrollmentToken: string
   readonly apkBytes: number
 }
 
 const HONEST_PHONES = 50
-/** Three downloads each take every place there is. */
+/** Enough to take every download slot with three each. */
 export const STOLEN_PHONES = 100
-/** More than the system's buffers of a connection take in where nobody reads. */
+/** More than the system buffers on a connection that nobody reads. */
 const APK_BYTES = 8_000_000
 
-/** By a service that ends again: it migrates, and the rest goes through its API but the fleet, which is written as it is. */
+/** Starts a service, which migrates. The fleet is written by SQL, the rest goes through the API. */
 export async function prepareEnvironment(databaseUrl: string, dir: string): Promise<Environment> {
   const dataDir = join(dir, 'data')
   const service = startReplica({ settings: serviceSettings(databaseUrl, dataDir) })
@@ -54,8 +53,7 @@ export async function prepareEnvironment(databaseUrl: string, dir: string): Prom
       apkBytes: APK_BYTES,
     }
   } finally {
-    service.signal('SIGTERM')
-    await service.ended
+    await service.stop()
   }
 }
 
@@ -71,12 +69,6 @@ async function publish(send: Send): Promise<void> {
 
 async function useUp(send: Send): Promise<string> {
   const [token = ''] = (await issueEnrollmentTokens(send, ADMIN_TOKEN, ['ATTACKER'])).values()
-  const { status } = await send({
-    method: 'POST',
-    path: '/v1/register',
-    headers: jsonHeaders(token),
-    body: registrationBody('ATTACKER', null),
-  })
-  if (status !== 201) throw new Error(`the registration was answered with ${status}`)
+  await register(send, 'ATTACKER', token)
   return token
 }

@@ -1,4 +1,4 @@
-/** A service in a small container: rows 1 to 3 at once, and its heap has no room for what a client does not read. */
+/** A service in a small container: rows 1 to 3 at once, on a heap without room for what clients do not read. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Figure } from '../drill.ts'
 import type { Assault, AssaultReport } from './attackers/assault.ts'
@@ -16,7 +16,7 @@ import {
 import { Stage } from './stage.ts'
 
 export interface HeapRun {
-  /** Of the heap: --max-old-space-size. */
+  /** Heap, as --max-old-space-size. */
   readonly mib: number
   readonly minutes: number
   readonly place: Environment
@@ -72,7 +72,7 @@ export async function runSmallHeap(run: HeapRun): Promise<Figure> {
   }
 }
 
-/** One assault after the other, as long as there is time; what came of all of them. */
+/** Runs one assault after the other while there is time; sums up their counts. */
 async function attackAgain(
   stage: Stage,
   seconds: number,

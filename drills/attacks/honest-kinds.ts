@@ -1,7 +1,10 @@
-/** The honest requests beside an attack: the beginning of their ids, which tells their log lines, and their one right status. */
+/**
+ * The honest requests beside an attack: the prefix of their ids, which identifies their log lines, and their only
+ * right status.
+ */
 export const HONEST = {
   heartbeats: { id: 'beat-', status: 200 },
-  /** A known device, refused: a WARN line that no stranger may displace. */
+  /** A known device that is refused: strangers must not displace its WARN line. */
   refusals: { id: 'known-', status: 404 },
   admin: { id: 'admin-', status: 200 },
 } as const

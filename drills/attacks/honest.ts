@@ -1,4 +1,7 @@
-/** A process of honest clients: phones at a fixed rate, a phone that errs now and then, and an admin who looks. */
+/**
+ * A process of honest clients: phones at a fixed rate, a phone with a wrong request now and then, and an admin who
+ * reads.
+ */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { type LoadReport, type LoadRequest, runLoad } from '../../sim/load/load.ts'
 import { jsonHeaders } from '../../testkit/http/client.ts'
@@ -7,11 +10,10 @@ import { HONEST, type HonestKind } from './honest-kinds.ts'
 
 export interface HonestLoad {
   readonly origin: string
-  /** Of devices. */
   readonly tokens: readonly string[]
   readonly adminToken: string
   readonly heartbeatsPerS: number
-  /** First of all, at WARM_FACTOR × that rate. */
+  /** The warm-up, at WARM_FACTOR times that rate. */
   readonly warmS: number
 }
 
@@ -21,25 +23,25 @@ export type HonestQuestion =
   | { readonly do: 'stop' }
 
 export interface HonestReply {
-  /** Of heartbeats, since the last question. */
+  /** Of heartbeats since the last question. */
   readonly p99Ms: number
-  /** Only to `stop`. */
+  /** Only in the reply to `stop`. */
   readonly result: HonestResult | undefined
 }
 
 export interface HonestResult {
   readonly reports: HonestReports
-  /** Request ids of what was answered as it should be. */
+  /** Request ids with the right status. */
   readonly answered: readonly string[]
 }
 
-/** Each kind of request, by what it is answered with. */
+/** Counts by kind of request and response. */
 export type HonestReports = Readonly<Record<HonestKind, LoadReport>>
 
 const CONNECTIONS = 64
 const REFUSALS_PER_S = 10
 const ADMIN_PER_S = 2
-/** A service that has done little yet is slower, and still grows: an attack beside that would look harmless, or greedy. */
+/** A cold service is slower and still grows, which would hide or exaggerate the effect of an attack. */
 const WARM_FACTOR = 8
 const US_PER_MS = 1_000
 const BEAT = JSON.stringify({ status: 'ok', battery_pct: 80, network_type: 'wifi', uptime_s: 60 })
@@ -55,7 +57,7 @@ function beat(heads: readonly LoadRequest['headers'][], index: number): Omit<Loa
   return { method: 'POST', path: '/v1/heartbeat', headers, body: BEAT }
 }
 
-/** Whatever is answered: a service that is cold may refuse some. */
+/** Ignores the responses: a cold service may refuse some. */
 async function warm({ origin, tokens, heartbeatsPerS, warmS }: HonestLoad): Promise<void> {
   const heads = tokens.map(jsonHeaders)
   await runLoad({

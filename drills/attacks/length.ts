@@ -1,20 +1,20 @@
-/** How long and how large: as the rows say, and a short form that shows the same in seconds. */
+/** Duration and size of the attacks: those of the rows, and a short form that shows the same in seconds. */
 
 export interface Length {
   readonly heartbeatsPerS: number
-  /** Of many heartbeats, before anything is measured. */
+  /** Warm-up with heartbeats before anything is measured. */
   readonly warmS: number
   readonly quietS: number
-  /** Windows of attack, with one of quiet before each. */
+  /** Windows of attack, each after a quiet one. */
   readonly rounds: number
   readonly attackS: number
-  /** Of row 1, which only hurts after a while. */
+  /** Row 1, which only hurts after a while. */
   readonly junkS: number
-  /** Of row 4: a download counts as slow after a minute. */
+  /** Row 4: a download counts as slow after a minute. */
   readonly downloadS: number
-  /** Of the sockets that hold something (rows 1, 2, 6), this share. */
+  /** Scales the sockets that hold something (rows 1, 2, 6). */
   readonly share: number
-  /** Of what floods (rows 3, 5, 12), this share. */
+  /** Scales the floods (rows 3, 5, 12). */
   readonly flood: number
 }
 
@@ -41,7 +41,7 @@ export const SHORT: Length = {
   flood: 1,
 }
 
-/** As the tests run them: many at once, on a machine that others use too. */
+/** The tests' length: many attacks at once, on a shared machine. */
 export const TINY: Length = {
   heartbeatsPerS: 20,
   warmS: 0,

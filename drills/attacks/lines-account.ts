@@ -1,12 +1,12 @@
-/** The log of a service under attack: which lines of honest clients came, and what strangers made it write. */
+/** The log of a service under attack: which lines of honest clients were written, and how many strangers caused. */
 import { HONEST } from './honest-kinds.ts'
 
 export interface AnonymousLines {
   readonly lines: number
   readonly bytes: number
-  /** Requests that had no line of their own: they are counted in the `suppressed` of others. */
+  /** Requests without a line of their own, counted in the `suppressed` of other lines. */
   readonly suppressed: number
-  /** In one second of the log, of one event and reason. */
+  /** Maximum per second of the log, event and reason. */
   readonly mostPerS: number
 }
 
@@ -18,16 +18,15 @@ const HONEST_ID = new RegExp(
 )
 
 export class LinesAccount {
-  /** As the `log.dropped` lines say. */
+  /** Sums of the `log.dropped` lines. */
   readonly dropped = { all: 0, anonymous: 0 }
   readonly faults: string[] = []
-  /** Of honest requests that have their line. */
+  /** Honest requests that have their line. */
   readonly ids = new Set<string>()
   readonly #perS = new Map<string, number>()
   readonly #events = new Map<string, number>()
   #anonymous: AnonymousLines = { lines: 0, bytes: 0, suppressed: 0, mostPerS: 0 }
 
-  /** One line of stdout. */
   readonly take = (text: string): void => {
     const line = parsed(text)
     if (line === undefined) {
@@ -45,7 +44,6 @@ export class LinesAccount {
     return this.#anonymous
   }
 
-  /** Lines of this event so far. */
   events(name: string): number {
     return this.#events.get(name) ?? 0
   }
@@ -67,7 +65,7 @@ export class LinesAccount {
     const suppressed = Number(line['suppressed'] ?? 0)
     const key = `${String(line['ts']).slice(0, 19)} ${line['event']} ${line['reason'] ?? NO_CODE}`
     const inThatS = (this.#perS.get(key) ?? 0) + 1
-    // Seconds that are over are not asked for again.
+    // Earlier seconds are no longer needed.
     if (inThatS === 1 && this.#perS.size > 1_000) this.#perS.clear()
     this.#perS.set(key, inThatS)
     this.#anonymous = {

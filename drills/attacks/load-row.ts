@@ -1,4 +1,6 @@
-/** A row that is an attack beside honest load: windows of quiet and of attack by turns, and what must hold of each such row. */
+/**
+ * A row that attacks beside honest load: quiet windows and attack windows in turn, and the criteria of all such rows.
+ */
 import { setTimeout as wait } from 'node:timers/promises'
 import { type Comparison, compare } from '../../testkit/compare.ts'
 import type { Figure } from '../drill.ts'
@@ -12,34 +14,32 @@ import type { LinesAccount } from './lines-account.ts'
 import { type Look, Stage, type StageEnd, type StageOptions } from './stage.ts'
 
 export interface LoadRow {
-  /** Of attacks.md. */
   readonly row: number
   readonly title: string
-  /** Attack windows; default as the length says. */
+  /** Attack windows; default: the length's. */
   readonly rounds?: number
-  /** What honest p99 may be of that in quiet. */
+  /** Bound on honest p99 under attack divided by that in quiet. */
   readonly mostRatio?: number
-  /** So much of the noise floor may be added to it: a bar of ten percent is below what most machines can tell. */
+  /** Share of the noise floor that is added to the bound: most machines cannot resolve ten percent. */
   readonly mostNoise?: number
-  /** Downloads that the service grants while this goes on: each may cost 1 MiB (F8). */
+  /** Downloads that the service grants meanwhile: each may cost 1 MiB (F8). */
   readonly downloads?: number
-  /** Before the service starts. */
+  /** Runs before the service starts. */
   readonly begin: (length: Length, place: Environment) => Promise<Beginning>
 }
 
 export interface Beginning {
   readonly options?: Partial<Omit<StageOptions, 'place' | 'length'>>
-  /** On the running service, before the first window. */
+  /** Runs on the service before the first window. */
   readonly attack: (stage: Stage) => Promise<Attack>
   readonly end?: () => Promise<void>
 }
 
 export interface Attack {
-  /** One window of it. */
   readonly wave: () => Promise<AssaultReport>
-  /** What must hold beside what holds of each row, while the service still runs. */
+  /** Further criteria, judged while the service runs. */
   readonly judge?: (reports: readonly AssaultReport[]) => Promise<readonly Criterion[]>
-  /** The same of its whole log. */
+  /** Further criteria on the whole log. */
   readonly judgeLines?: (
     reports: readonly AssaultReport[],
     lines: LinesAccount,
@@ -108,7 +108,6 @@ const both = (one: Look['probes'], other: Look['probes']) => ({
   lateMs: Math.max(one.lateMs, other.lateMs),
 })
 
-/** The last of each. */
 function lookText(quiets: readonly Look[], hostiles: readonly Look[]): string {
   const [quiet, hostile] = [quiets.at(-1), hostiles.at(-1)]
   if (quiet === undefined || hostile === undefined) return ''
@@ -118,7 +117,7 @@ function lookText(quiets: readonly Look[], hostiles: readonly Look[]): string {
 
 const mib = (bytes: number) => (bytes / MIB).toFixed(0)
 
-/** Throughout and after. Beside it, what the machine alone does to a prober. */
+/** During and after the attack; also reports what the machine alone does to a prober. */
 export function healthCriterion(hostile: readonly Look[], quiet: readonly Look[] = []): Criterion {
   const worst = (looks: readonly Look[]) => Math.max(...looks.map(({ probes }) => probes.worstMs))
   const inQuiet = quiet.length === 0 ? '' : `; in quiet at worst ${worst(quiet).toFixed(1)} ms`
@@ -169,7 +168,6 @@ function memoryCriterion(
   }
 }
 
-/** Each honest request that was answered has its line. */
 export function linesCriterion({ lines }: Stage, { honest }: StageEnd): Criterion {
   const { answered } = honest
   const { dropped, faults } = lines
@@ -181,7 +179,7 @@ export function linesCriterion({ lines }: Stage, { honest }: StageEnd): Criterio
   }
 }
 
-/** 503 is an answer of a machine that is too busy; any other one is not. */
+/** A busy machine may answer 503; any other status is a failure. */
 export function servedCriterion({ honest: { reports } }: StageEnd): Criterion {
   const kinds = ['heartbeats', 'refusals', 'admin'] as const
   const isServed = (kind: HonestKind) => {
@@ -205,7 +203,7 @@ export function servedCriterion({ honest: { reports } }: StageEnd): Criterion {
   }
 }
 
-/** It ends by itself, and on its stderr stands where it listens and nothing else. */
+/** It exits on SIGTERM, and stderr holds nothing but its address. */
 export function aliveCriterion({ lines }: Stage, { ended, notes }: StageEnd): Criterion {
   const said = notes
     .split('\n')

@@ -1,25 +1,25 @@
-/** A process that does nothing but ask /healthz every 50 ms, each time on a new connection, as a supervisor does. */
+/** A process that only requests /healthz every 50 ms, each time on a new connection, as a supervisor does. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { LoadConnection } from '../../sim/load/connection.ts'
 import { serve } from './child.ts'
 
-/** `start` once; then each `read` returns what came since the last one. */
+/** `start` once; then each `read` returns the probes since the last one. */
 export type ProbeQuestion =
   | { readonly do: 'start'; readonly port: number }
   | { readonly do: 'read' }
 
 export interface ProbeReply {
   readonly asked: number
-  /** Answered with something else than 200, or not at all. */
+  /** Not answered, or not with 200. */
   readonly failed: number
-  /** From connect to the last byte; the probe on its way counts with its age. */
+  /** From connect to the last byte; the probe under way counts with its age. */
   readonly worstMs: number
-  /** A timer of this process was late by so much: the machine's share of `worstMs`. */
+  /** Delay of a timer of this process: the machine's share of `worstMs`. */
   readonly lateMs: number
 }
 
 const EVERY_MS = 50
-/** Longer than any stall that was ever measured. */
+/** Longer than any stall ever measured. */
 const TIMEOUT_MS = 150_000
 const TICK_MS = 10
 const REQUEST = 'GET /healthz HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n'

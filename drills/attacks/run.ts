@@ -13,10 +13,10 @@ import { PUSH_ROWS } from './rows/push.ts'
 import { REQUESTS_CHECKS } from './rows/requests.ts'
 
 interface AttacksRun extends DatabaseEnvironment {
-  /** undefined: all. */
+  /** undefined: all */
   readonly rows: ReadonlySet<number> | undefined
   readonly length: Length
-  /** undefined: row after row. */
+  /** undefined: all rows in turn. */
   readonly heap: { readonly mib: number; readonly minutes: number } | undefined
 }
 

@@ -1,8 +1,8 @@
-/** One service under attack, with everything that watches it: honest clients, a prober, its memory, its log. */
+/** One service under attack, and what watches it: honest clients, a prober, its memory, its log. */
 
 import { createSend, type Send } from '../../testkit/http/client.ts'
 import { residentBytes } from '../../testkit/processes.ts'
-import { type Ended, type Replica, startReplica } from '../../testkit/service.ts'
+import { type Ended, type Replica, startReplica, withMaxOpenFiles } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import type { Assault, AssaultReport } from './attackers/assault.ts'
 import { type Child, startChild } from './child.ts'
@@ -16,28 +16,28 @@ export interface StageOptions {
   readonly place: Environment
   readonly settings?: Readonly<Record<string, string>>
   readonly maxOpenFiles?: number | undefined
-  /** Of the service's heap, MiB; undefined: Node's own. */
+  /** Maximum heap; undefined: Node's default. */
   readonly heapMib?: number | undefined
   readonly length: Pick<Length, 'heartbeatsPerS' | 'warmS'>
 }
 
-/** Since the last look. */
+/** Measured since the last look. */
 export interface Look {
   readonly p99Ms: number
   readonly probes: ProbeReply
-  /** The highest. */
+  /** Peak. */
   readonly rssBytes: number
 }
 
 export interface StageEnd {
   readonly ended: Ended
   readonly honest: HonestResult
-  /** Last words of its stderr; empty where it said nothing but where it listens. */
+  /** stderr, without the line that says where it listens. */
   readonly notes: string
 }
 
 const RSS_MS = 100
-/** A service that hangs notices no signal. */
+/** A service that hangs ignores SIGTERM. */
 const END_MS = 60_000
 
 export class Stage {
@@ -70,7 +70,7 @@ export class Stage {
     }, RSS_MS)
   }
 
-  /** The service serves and is warm; honest clients and prober are at work. */
+  /** Resolves once the service is warm, and honest clients and prober are at work. */
   static async open(options: StageOptions): Promise<Stage> {
     const { place, maxOpenFiles, heapMib } = options
     const lines = new LinesAccount()
@@ -81,11 +81,12 @@ export class Stage {
         ...options.settings,
       },
       onLine: lines.take,
-      ...(maxOpenFiles !== undefined && { maxOpenFiles }),
-      ...(heapMib !== undefined && { nodeArgs: [`--max-old-space-size=${heapMib}`] }),
+      ...(maxOpenFiles !== undefined && { command: withMaxOpenFiles(maxOpenFiles) }),
+      ...(heapMib !== undefined && {
+        nodeArgs: ['--enable-source-maps', `--max-old-space-size=${heapMib}`],
+      }),
     })
-    await service.ready
-    const origin = await service.origin
+    const origin = await service.ready
     const honest = startChild<HonestQuestion, HonestReply>('./honest.js')
     const probe = startChild<ProbeQuestion, ProbeReply>('./probe.js')
     const stage = new Stage(origin, service, lines, [honest, probe])
@@ -105,7 +106,7 @@ export class Stage {
     }
   }
 
-  /** Resolves with what came of it; each runs in a process of its own. */
+  /** Runs it in a process of its own; returns its counts. */
   async attack(assault: Assault): Promise<AssaultReport> {
     const attacker = startChild<Assault, AssaultReport>('./attackers/main.js')
     this.#attackers.push(attacker)
@@ -124,7 +125,7 @@ export class Stage {
     return { p99Ms, probes, rssBytes }
   }
 
-  /** Honest clients end first; then the service, in order, and by force where it takes a minute. */
+  /** Ends the honest clients, then the service, with SIGKILL after a minute. */
   async end(): Promise<StageEnd> {
     const { result } = await this.#honest.ask({ do: 'stop' })
     if (result === undefined) throw new Error('the honest clients reported nothing')
@@ -136,7 +137,7 @@ export class Stage {
     return { ended, honest: result, notes: this.#service.notes() }
   }
 
-  /** Whatever still runs. Repeatable. */
+  /** Ends everything. Repeatable. */
   async destroy(): Promise<void> {
     clearInterval(this.#sampler)
     await Promise.all([this.#honest, this.#probe, ...this.#attackers].map((child) => child.end()))

@@ -1,4 +1,4 @@
-/** All rows that are attacks, a few seconds each, several at once on one service with a small heap: the form that the tests run. */
+/** All attacks, several at once for a few seconds on one service with a small heap: the form that the tests run. */
 import type { Figure } from '../drill.ts'
 import type { AssaultReport } from './attackers/assault.ts'
 import { countsText, figureOf } from './criterion.ts'
@@ -13,7 +13,7 @@ import {
 import { type Look, Stage } from './stage.ts'
 
 export interface TogetherRun extends RowRun {
-  /** Each group at once, one group after the other. */
+  /** The rows of a group run at once, the groups one after the other. */
   readonly groups: readonly (readonly LoadRow[])[]
   readonly heapMib: number
 }

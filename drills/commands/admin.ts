@@ -1,4 +1,4 @@
-/** The admin of a commands drill: each call is made again, under the same id, until the service has acknowledged it. */
+/** The admin of a commands drill, who repeats each call with the same id until the service acknowledges it. */
 import { setTimeout as wait } from 'node:timers/promises'
 import {
   bodyOf,
@@ -14,22 +14,22 @@ export interface CommandOrder {
   readonly requestId: string
   readonly alias: string
   readonly ttlS: number
-  /** How long the answer may wait for the first push. */
+  /** How long the response may wait for the first push. */
   readonly waitMs: number
 }
 
 export interface CommandsAdmin {
-  /** Resolves with the 2xx, which is in the journal then. Any other refusal than 408, 429 and 5xx rejects. */
+  /** Resolves once a 2xx is in the journal. Rejects on refusals other than 408, 429 and 5xx. */
   create(order: CommandOrder): Promise<void>
-  /** A command that has ended meanwhile stays as it is. */
+  /** Leaves a command alone that has ended meanwhile. */
   cancel(requestId: string): Promise<void>
-  /** Calls that had to be made again, and those that a 2xx called a repeat: an earlier answer was lost. */
+  /** Repeated calls, and those whose 2xx said that they repeat an earlier one, whose response was lost. */
   readonly counts: { readonly again: number; readonly duplicates: number }
 }
 
 const RETRY_MS = 100
 const ENDED = 409
-/** Said to be sent again; a 408 where the machine is too busy to send a body within its time. */
+/** Statuses that ask for a repeat; 408 if the machine is too busy to send a body in time. */
 const AGAIN: ReadonlySet<number> = new Set([408, 429])
 
 export function createCommandsAdmin(

@@ -1,4 +1,4 @@
-/** The journal check of promise R5: FCM stand-in × phones × database, figure by figure. */
+/** Compares the journals of promise R5: fake FCM, phones and database. */
 
 import type { Figure } from '../drill.ts'
 import {
@@ -16,7 +16,7 @@ export interface Evidence {
   readonly pushes: PushJournal
   readonly stored: Stored
   readonly rules: SpacingRules
-  /** Sends under way at once, over all processes that were killed: so many attempts may have come to nothing. */
+  /** Sends under way at once, over all killed processes: these attempts may be unrecorded. */
   readonly mostLostAttempts: number
 }
 
@@ -63,7 +63,6 @@ function nothingMissing({ stored, journal }: Evidence): Figure {
   }
 }
 
-/** How often each ending may stand in the timeline of a command in this state. */
 function isOneEnding(stored: Stored, { requestId, state, hasResult, isLate }: StoredCommand) {
   const results = stored.endings(requestId, 'result')
   const expired = stored.endings(requestId, 'expired')
@@ -101,7 +100,7 @@ function ranOnce({ stored, journal }: Evidence): Figure {
   }
 }
 
-/** The messages of each command, in the order of the list. */
+/** Messages by command, in the order of the list. */
 function byCommand(messages: readonly Message[]): ReadonlyMap<string, readonly number[]> {
   const attempts = new Map<string, number[]>()
   for (const { requestId, attempt } of messages) {
@@ -115,7 +114,7 @@ function byCommand(messages: readonly Message[]): ReadonlyMap<string, readonly n
 const isRising = (attempts: readonly number[]) =>
   attempts.every((attempt, index) => attempt > (attempts[index - 1] ?? 0))
 
-/** Two channels may overtake each other on the way; so the order counts in each, and no number is given twice. */
+/** The two channels may overtake each other, so the order counts in each; no number is used twice. */
 function attemptsRise({ stored, journal, pushes }: Evidence): Figure {
   const pushed = byCommand(pushes.map(pushMessageOf))
   const mailed = byCommand(journal.mailbox)

@@ -1,4 +1,4 @@
-/** A hostile FCM: a tenth each of 429, 503, 500, accept-then-reset and hang; the other half goes through. */
+/** A hostile FCM: a tenth each of 429, 503, 500, reset after accepting, and hang; half succeeds. */
 
 import type { Behaviour, FakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import type { FcmMode } from '../../sim/fcm/responses.ts'
@@ -11,7 +11,6 @@ const HOSTILE: readonly FcmMode[] = [
   'hang',
 ]
 const SHARE_OF_EACH = 0.1
-/** `Retry-After`, seconds. */
 const RETRY_AFTER_S: Partial<Readonly<Record<FcmMode, number>>> = { quota: 2, unavailable: 1 }
 
 export const RETRY_AFTER_MS: Partial<Readonly<Record<FcmMode, number>>> = Object.fromEntries(
@@ -28,7 +27,7 @@ function behaviour(drawn: number): Behaviour {
   return retryAfterS === undefined ? mode : { mode, retryAfter: String(retryAfterS) }
 }
 
-/** `429: 10 %, …` of what was answered. */
+/** Formats shares as `429: 10 %, …`. */
 export function answersOf(journal: FakeFcm['journal']): string {
   const counts = new Map<FcmMode, number>()
   for (const { mode } of journal) counts.set(mode, (counts.get(mode) ?? 0) + 1)

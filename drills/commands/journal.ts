@@ -1,4 +1,4 @@
-/** What the outside knows of a run: what was acknowledged, every message that came to a phone, what the phones ran. */
+/** What was observed outside: acknowledgements, every message to a phone, and what the phones ran. */
 import type { DeviceListener } from '../../sim/device/habits.ts'
 import type { FakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import type { FleetOptions } from '../../sim/fleet.ts'
@@ -10,18 +10,17 @@ export interface Message {
 }
 
 export interface CommandsJournal {
-  /** Acknowledged with 2xx. */
   readonly accepted: ReadonlySet<string>
   readonly cancelled: ReadonlySet<string>
-  /** Results whose 2xx a phone has seen, by command. */
+  /** Commands whose result was acknowledged with 2xx. */
   readonly reported: ReadonlySet<string>
   /** X-Request-ID of each acknowledged heartbeat. */
   readonly heartbeats: ReadonlySet<string>
-  /** How often a phone ran it. */
+  /** How often a phone ran each command. */
   readonly runs: ReadonlyMap<string, number>
-  /** In heartbeats' answers, in the order in which they came. */
+  /** From heartbeat responses, in order of arrival. */
   readonly mailbox: readonly Message[]
-  /** Messages that a phone refused: signature or addressee wrong. */
+  /** Messages with a wrong signature or addressee. */
   readonly refused: readonly string[]
 }
 
@@ -29,7 +28,7 @@ export interface JournalWriter extends CommandsJournal {
   readonly accepted: Set<string>
   readonly cancelled: Set<string>
   readonly heartbeats: Set<string>
-  /** What the fleet needs to write into it; `send` carries the phones' requests. */
+  /** The fleet's hooks into the journal; `send` carries the phones' requests. */
   watch(send: Send): Pick<FleetOptions, 'send' | 'run' | 'listener'>
 }
 
@@ -71,7 +70,9 @@ export function createCommandsJournal(): JournalWriter {
 
 export type PushJournal = Pick<FakeFcm, 'journal'>['journal']
 
-/** When the service said it, in its own words: what it gave up (FCM_TIMEOUT_MS) may arrive behind what followed. */
+/**
+ * When the service sent it, by its own clock: a push that it gave up (FCM_TIMEOUT_MS) may arrive after the next one.
+ */
 export const sentAtMs = ({ data }: PushJournal[number]): number => Date.parse(data['ts'] ?? '')
 
 export function inOrderSent(pushes: PushJournal): PushJournal {

@@ -6,8 +6,9 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
 import type { Habits } from '../../sim/device/habits.ts'
+import { issueEnrollmentTokens } from '../../sim/enroll.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { createFleet, type Fleet } from '../../sim/fleet.ts'
 import { seededRandom } from '../../testkit/random.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
@@ -22,25 +23,25 @@ export interface CommandsRun extends DatabaseEnvironment {
   readonly commands: number
   readonly kills: number
   readonly devices: number
-  /** Of these, without push token and heartbeat: their commands live for 30 s. */
+  /** Phones without push token and heartbeat; their commands live for 30 s. */
   readonly darkDevices: number
   readonly ratePerS: number
   readonly heartbeatIntervalS: number
-  /** The leases of killed replicas run out after these seconds instead of 60; null: as they are. */
+  /** The leases of killed replicas expire after these seconds; null: after 60. */
   readonly leaseCutS: number | null
-  /** 0 inclusive to 1 exclusive; decides who is killed when, and what FCM answers. */
+  /** 0 inclusive to 1 exclusive; decides which replica is killed when, and what FCM answers. */
   readonly random: () => number
 }
 
 const FCM_TIMEOUT_MS = 500
 const RETRY_BASE_MS = 100
 const MAX_IN_FLIGHT = 64
-/** Half of the lease: it begins when a command is claimed, not when its message arrives. */
+/** Half of the lease, which begins when a command is claimed, not when its message arrives. */
 const UNRECORDED_MS = 30_000
 const CANCELLED_SHARE = 0.05
 const TTL_S = 86_400
 const SHORTEST_TTL_S = 30
-/** So that a kill hits any moment between two commands. */
+/** Lets a kill hit any moment between two commands. */
 const KILL_SPREAD_MS = 50
 const NEVER_S = 10_000_000
 const DARK_SHARE = 0.02
@@ -153,7 +154,7 @@ function habitsOf(run: CommandsRun, index: number): Partial<Habits> {
   return { heartbeatIntervalS: index % 2 === 0 ? run.heartbeatIntervalS : NEVER_S }
 }
 
-/** At their rate, whatever the answers; the kills are spread over them, none is left behind. */
+/** Sends at a fixed rate, whatever the responses; the kills are spread evenly. */
 async function sendCommands(
   run: CommandsRun,
   to: {
@@ -196,7 +197,10 @@ async function sendCommands(
   await Promise.all([...underWay, killing])
 }
 
-/** Until every command has ended and no phone has anything left to tell; what is still open then is judged as it is. */
+/**
+ * Waits until every command has ended and no phone has anything to report. Commands still open then are judged as they
+ * are.
+ */
 async function settle(
   run: CommandsRun,
   { db, fleet }: { readonly db: pg.Client; readonly fleet: Fleet },

@@ -11,18 +11,17 @@ import type { Stored } from './stored.ts'
 
 export interface SpacingRules {
   readonly retryBaseMs: number
-  /** Of the modes that answer with one. */
   readonly retryAfterMs: Partial<Readonly<Record<FcmMode, number>>>
-  /** Less than the lease, which begins before the first of them. 0 where leases are cut short. */
+  /** Less than the lease, which begins before the first push. 0: leases are cut short. */
   readonly unrecordedMs: number
 }
 
-/** Both instants are cut to whole milliseconds. */
+/** Both instants have whole milliseconds. */
 const ROUNDING_MS = 1
 
 type Push = PushJournal[number]
 
-/** `pushes` in the order in which they were sent. */
+/** `pushes` in the order of sending. */
 export function checkSpacing(pushes: PushJournal, stored: Stored, rules: SpacingRules): Figure {
   const last = new Map<string, Push>()
   const faults: string[] = []

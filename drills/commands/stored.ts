@@ -1,4 +1,4 @@
-/** What the database knows of a run: its commands, the attempts that were recorded, the heartbeats. */
+/** What the database holds of a run: commands, recorded attempts, heartbeats. */
 import type pg from 'pg'
 
 export interface StoredCommand {
@@ -11,7 +11,7 @@ export interface StoredCommand {
   readonly isLate: boolean
 }
 
-/** Stages that end a command, and its result. */
+/** Stages that end a command. */
 export type Ending = 'result' | 'expired' | 'cancelled'
 
 export interface Recorded {
@@ -22,10 +22,10 @@ export interface Recorded {
 
 export interface Stored {
   readonly commands: ReadonlyMap<string, StoredCommand>
-  /** How often each stands in the command's timeline. */
+  /** How often the command's timeline has that stage. */
   endings(requestId: string, stage: Ending): number
   recorded(requestId: string, attempt: number): Recorded | undefined
-  /** By the request that brought them. */
+  /** Request ids of the heartbeats. */
   readonly heartbeats: ReadonlySet<string>
 }
 
@@ -59,10 +59,7 @@ export async function readStored(db: pg.Client): Promise<Stored> {
   }
 }
 
-/**
- * Leases whose holder is dead run out now instead of after 60 s. `heldForS`: a holder that lives would have recorded
- * by then; 0: none lives.
- */
+/** Expires the leases of killed processes at once. `heldForS`: a living holder records within it; 0: none lives. */
 export async function lapseLeases(db: pg.Client, heldForS: number): Promise<void> {
   const text = /* sql */ `
     update commands set lease_until = now(), next_attempt_at = now()

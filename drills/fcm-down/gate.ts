@@ -1,18 +1,19 @@
-/** The way to the FCM stand-in: it can be shut, so that connections are refused, and counts those that are open. */
+/** A gate in front of the fake FCM: it can refuse connections, and counts those that are open. */
+
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
+import { listen } from '../../testkit/listen.ts'
 
 export interface FcmGate {
-  /** For FCM_BASE_URL. */
   readonly baseUrl: string
-  /** The most connections that were open at once. */
+  /** Maximum of connections open at once. */
   readonly peak: number
-  /** Cuts what is open and refuses what comes. */
+  /** Closes all connections and refuses new ones. */
   shut(): Promise<void>
   open(): Promise<void>
 }
 
-/** Open, on any free port, in front of `baseUrl`. */
+/** Listens on a free port in front of `baseUrl`. */
 export async function startFcmGate(baseUrl: string): Promise<FcmGate> {
   const target = new URL(baseUrl)
   const sockets = new Set<Socket>()
@@ -20,7 +21,7 @@ export async function startFcmGate(baseUrl: string): Promise<FcmGate> {
   const server = createServer((socket) => {
     const onward = connect(Number(target.port), target.hostname)
     sockets.add(socket)
-    // What was closed before this one came may only be seen after it, in the same turn.
+    // The close of an earlier connection may be seen later in the same turn.
     setImmediate(() => {
       peak = Math.max(peak, sockets.size)
     })
@@ -32,20 +33,14 @@ export async function startFcmGate(baseUrl: string): Promise<FcmGate> {
     }
     for (const side of [socket, onward]) side.on('error', end).on('end', end).on('close', end)
   })
-  const listen = async (port: number) => {
-    server.listen(port, '127.0.0.1')
-    await once(server, 'listening')
-  }
-  await listen(0)
-  const address = server.address()
-  const port = typeof address === 'object' && address !== null ? address.port : 0
+  const port = await listen(server)
 
   return {
     baseUrl: `http://127.0.0.1:${port}`,
     get peak() {
       return peak
     },
-    open: () => listen(port),
+    open: async () => void (await listen(server, port)),
     async shut() {
       if (!server.listening) return
       const closed = once(server, 'close')

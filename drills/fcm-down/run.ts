@@ -4,8 +4,9 @@
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
+import { issueEnrollmentTokens } from '../../sim/enroll.ts'
 import { type FakeFcm, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { createFleet, type Fleet } from '../../sim/fleet.ts'
 import type { LoadReport } from '../../sim/load/load.ts'
 import { compare } from '../../testkit/compare.ts'
 import { createSend, type Send } from '../../testkit/http/client.ts'
@@ -19,9 +20,9 @@ import { servedAll } from '../stdout/phases.ts'
 import { type FcmGate, startFcmGate } from './gate.ts'
 
 interface FcmDownRun extends DatabaseEnvironment {
-  /** With FCM dead, in all. */
+  /** With FCM dead, in total. */
   readonly deadS: number
-  /** Of each kind. */
+  /** Per kind. */
   readonly windows: number
   readonly heartbeatsPerS: number
   readonly commandsPerS: number
@@ -38,10 +39,10 @@ const PHONES = 20
 const PHONE_INTERVAL_S = 2
 const TTL_S = 86_400
 const SETTLE_MS = 2_000
-/** A paused or failing sender tries again within 30 s, and a hung send may hold the only slot before that. */
+/** A paused or failing sender tries again within 30 s; before that a hung send may hold the only slot. */
 const NEXT_SEND_MS = 90_000
 const MOST_RATIO = 1.1
-/** A floor above it says nothing any more: the machine is too busy to tell. */
+/** With a higher noise floor the machine is too busy to measure. */
 const MOST_NOISE = 0.15
 const MOST_SOCKETS = 64
 
@@ -83,8 +84,7 @@ async function runFcmDown(run: FcmDownRun): Promise<readonly Figure[]> {
   await db.connect()
   const over = new AbortController()
   try {
-    await service.ready
-    const origin = await service.origin
+    const origin = await service.ready
     const send = createSend(origin)
     const senders = await enroll(origin, ADMIN_TOKEN, SENDERS)
     const journal = createCommandsJournal()
@@ -120,8 +120,7 @@ async function runFcmDown(run: FcmDownRun): Promise<readonly Figure[]> {
     ]
   } finally {
     over.abort()
-    service.signal('SIGTERM')
-    await service.ended
+    await service.stop()
     await db.end()
     await gate.shut()
     await fcm.close()
@@ -148,7 +147,7 @@ async function enrollPhones(send: Send, fcm: FakeFcm, journal: JournalWriter): P
 
 const aliasOf = (index: number) => `R6-${index % PHONES}`
 
-/** At their rate whatever FCM does; resolves when all that was begun is acknowledged. */
+/** Sends at a fixed rate whatever FCM does; resolves when all are acknowledged. */
 async function sendCommands(
   { commandsPerS }: FcmDownRun,
   to: { readonly send: Send; readonly journal: JournalWriter; readonly signal: AbortSignal },
@@ -168,7 +167,7 @@ async function sendCommands(
 
 type WindowP99 = Readonly<Record<Kind, readonly number[]>>
 
-/** Interleaved, each round beginning with another kind. Ends with FCM alive. */
+/** Interleaves the kinds; each round begins with another one. Ends with FCM alive. */
 async function measureWindows(
   run: FcmDownRun,
   to: { readonly load: HeartbeatLoad; readonly fcm: FakeFcm; readonly gate: FcmGate },
@@ -191,7 +190,7 @@ async function measureWindows(
   return p99Ms
 }
 
-/** Resolves when FCM is so, and the service has felt it. */
+/** Resolves when the service has noticed FCM's new state. */
 async function turn(
   kind: Kind,
   { fcm, gate }: { readonly fcm: FakeFcm; readonly gate: FcmGate },
@@ -203,7 +202,7 @@ async function turn(
   await wait(SETTLE_MS)
 }
 
-/** Each kind until at least one send has met it. */
+/** Keeps each kind until at least one send has met it. */
 async function refuseAll({ refusalS }: FcmDownRun, fcm: FakeFcm): Promise<string> {
   for (const mode of ['not_found', 'forbidden'] as const) {
     const met = fcm.waitForSend((send) => send.mode === mode, NEXT_SEND_MS)

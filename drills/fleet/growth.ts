@@ -31,7 +31,7 @@ interface GrowthRun extends DatabaseEnvironment {
 const MOST_RATIO = 3
 const FCM_LATENCY_MS = 100
 const READERS = 2
-/** Between two looks of one of them. */
+/** Pause between two reads of one admin. */
 const LOOK_MS = 100
 const LOOKS = [
   ...['/admin/devices', '/admin/commands', '/admin/commands?status=queued'],
@@ -39,7 +39,7 @@ const LOOKS = [
   `/admin/commands?device_id=${deviceId(1)}`,
   '/v1/enroll-tokens?status=active',
 ]
-/** A service that has just started, and a database that has just been filled. */
+/** For a service that has just started, and a database that has just been filled. */
 const SETTLE_MS = 10_000
 const MADE_A_SECOND = 4_000
 const US_PER_MS = 1_000
@@ -81,23 +81,21 @@ async function runGrowth(run: GrowthRun): Promise<readonly Figure[]> {
     settings: { ...serviceSettings(url, run.dataDir), ...pushSettings(fcm) },
   })
   try {
-    const origin = await service.origin
-    await service.ready
+    const origin = await service.ready
     return await withClient(url, (db) => measure(run, { db, fcm, origin, mass }))
   } finally {
-    service.signal('SIGTERM')
-    await service.ended
+    await service.stop()
     await fcm.close()
   }
 }
 
 interface Mass {
   readonly id: string
-  /** When some of it expires and the rest is due. */
+  /** When half of it expires and the rest is due. */
   readonly atMs: number
 }
 
-/** Made ahead, so that the window in which all happens at once holds none of it. */
+/** Made in advance, so that the busy window does not include it. */
 async function makeMass(run: GrowthRun, url: string): Promise<Mass> {
   const { devices, expired, due, seconds } = run
   const madeS = (expired + due) / MADE_A_SECOND
@@ -158,14 +156,14 @@ async function measure(run: GrowthRun, { db, fcm, origin, mass }: Rig): Promise<
   ]
 }
 
-/** Resolves with the p99 of heartbeats meanwhile. */
+/** Resolves with the p99 of heartbeats. */
 async function windowOf(load: HeartbeatLoad, work: () => Promise<unknown>): Promise<number> {
   const end = load.window()
   await work()
   return end()
 }
 
-/** As many as there are heartbeats in a window, spread over the fleet: each device is heard of as seldom as in the field. */
+/** One per heartbeat of a window, spread over the fleet: each device reports as rarely as in the field. */
 function senders({ devices, rate, seconds }: GrowthRun) {
   const count = Math.min(devices, 2 * rate * seconds)
   const apart = Math.floor(devices / count)

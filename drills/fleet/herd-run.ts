@@ -1,6 +1,6 @@
 /**
- * The run of a large fleet with restart herds: phones live with one service that ends and starts again, in order and by
- * kill -9; each time it is away for a while, and the moment it is back all phones beat at once.
+ * Restart herds: a large fleet on one service that is restarted by SIGTERM and SIGKILL in turn. After each pause all
+ * phones send at once.
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
@@ -22,26 +22,26 @@ import {
 } from './simulated-fleet.ts'
 
 export interface HerdRun extends DatabaseEnvironment {
-  /** Arguments of `npm run simulate`, besides where the service is. */
+  /** Arguments of `npm run simulate`, without the origin. */
   readonly simulate: readonly string[]
   /** By SIGTERM and SIGKILL in turn. */
   readonly restarts: number
   readonly awayS: number
 }
 
-/** Twice the wait of a phone after its second refusal. */
+/** Twice a phone's wait after its second refusal. */
 const MOST_RETURN_MS = 30_000
 const MOST_READY_MS = 2_000
-/** Between two herds each phone lives so long. */
+/** Heartbeats of each phone between two herds. */
 const BEATS_BETWEEN = 2
 const MIB = 2 ** 20
-/** And at the end the admin asks about commands that nobody has answered for, too. */
+/** At the end the admin also asks about commands that were never acknowledged. */
 const NOT_SERVED =
   / (503 (overloaded|shutting_down|db_unavailable)|no answer)$|^GET \/admin\/commands\/\{request_id\} 404 command_unknown$/
 
 interface Herd {
   readonly how: string
-  /** From the moment when the service took requests again. */
+  /** Since the service took requests again. */
   readonly returnMs: number
   readonly residentMiB: number
 }
@@ -72,8 +72,7 @@ export async function runHerds(run: HerdRun): Promise<readonly Figure[]> {
       isOver = true
     }
     const [summary] = await Promise.all([fleet.run(), drive()])
-    life.signal('SIGTERM')
-    const { code } = await life.ended
+    const { code } = await life.stop()
     const faults = lives.faults()
     return [
       summaryFigure(summary),

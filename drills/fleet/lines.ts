@@ -1,19 +1,19 @@
-/** The log of a simulation, line by line, beside what the simulation knows: one line for each answer, with its event. */
+/** Compares the log of a simulation with what the simulation knows: one line per response, with its event. */
 import type { Summary } from '../../sim/simulate/summary.ts'
 import { ROUTE_LIST } from '../../src/routes/table.ts'
 import type { Figure } from '../drill.ts'
 import { LinesOracle } from '../fuzz/lines.ts'
 
-/** Of an answer that is a success; elsewhere `http.request` ends it. */
+/** The event that ends a success; other responses end in `http.request`. */
 const EVENT_OF_ROUTE: Readonly<Record<string, string>> = {
   '/v1/register': 'register.success',
   '/v1/action-result': 'action_result.ingest',
   '/v1/devices/{device_id}/ack': 'action_result.ingest',
   '/v1/apk/download-latest': 'apk.download',
 }
-/** Asked by others than the simulation. */
+/** Requested by others. */
 const NOT_SIMULATED = ['/metrics', '/readyz', '/admin/apk/builds/{build_id}']
-/** One request_id runs through these. */
+/** These lines share one request_id. */
 const THREAD = ['dispatch.request', 'dispatch.sent', 'action_result.ingest'] as const
 
 type Counts = ReadonlyMap<string, number>
@@ -26,11 +26,9 @@ export class FleetLines {
     'dispatch.sent': new Set(),
     'action_result.ingest': new Set(),
   }
-  /** latency_ms of each scrape. */
   readonly scrapesMs: number[] = []
   #enrollmentDownloads = 0
 
-  /** One line of stdout. */
   take(text: string): void {
     this.#shape.line(text)
     const { event, route, status_code: status, ...line } = JSON.parse(text)
@@ -41,7 +39,9 @@ export class FleetLines {
     add(this.#ends, `${event} ${route} ${status}`, 1)
   }
 
-  /** Once the service has ended. `sent`: the request_ids that FCM accepted, `ended`: those of completed commands. */
+  /**
+   * Call it once the service has ended. `sent`: request_ids that FCM accepted, `ended`: those of completed commands.
+   */
   figures(
     summary: Summary,
     sent: ReadonlySet<string>,
@@ -83,7 +83,7 @@ export class FleetLines {
   }
 }
 
-/** The lines that a simulation without a refusal ends its requests with, by event, route and status. */
+/** The final lines of a simulation without refusals, by event, route and status. */
 function endsOf({ answers: responses, heartbeats }: Summary): Counts {
   const ends = new Map<string, number>()
   for (const [name, count] of Object.entries(responses)) {

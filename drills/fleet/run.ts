@@ -1,7 +1,7 @@
 /**
- * The acceptance run: phones live with a service as it ships, and as many each with two without lines and metrics, at
- * once on one PostgreSQL. What the first one writes, counts and stores is held against what its phones know; its latency
- * against that of the others, which shows the noise, too.
+ * The acceptance run: phones on a service as it ships, and as many on two services without log and metrics, all at
+ * once on one PostgreSQL. Compares the first service's lines, counters and rows with what its phones know, and its
+ * latency with that of the other two, which also show the noise.
  */
 import { join } from 'node:path'
 import { type FakeFcm, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
@@ -26,11 +26,10 @@ import {
 } from './simulated-fleet.ts'
 
 export interface FleetRun extends DatabaseEnvironment {
-  /** Arguments of `npm run simulate`, besides where the service is. */
+  /** Arguments of `npm run simulate`, without the origin. */
   readonly simulate: readonly string[]
 }
 
-/** The owner's (mission.md). */
 const MOST_ADDED_MS = 5
 const MOST_SCRAPE_MS = 50
 const SCRAPE_EVERY_MS = 1_000
@@ -62,8 +61,7 @@ export async function runFleet(run: FleetRun): Promise<readonly Figure[]> {
     const stored = await withClient(on.databaseUrl, (db) =>
       nothingMissing(db, on.fleet.acknowledged),
     )
-    on.life.signal('SIGTERM')
-    const { code, signal } = await on.life.ended
+    const { code, signal } = await on.life.stop()
     const sent = new Set(on.fcm.journal.map(({ data }) => data['request_id'] ?? ''))
     return [
       summaryFigure(summary),
@@ -103,7 +101,7 @@ async function startSide(
   return { life, fcm, fleet, origin, databaseUrl }
 }
 
-/** Once a second; `end` answers the last page. */
+/** Scrapes once a second; `end` returns the last page. */
 function startScraping(origin: string): { end(): Promise<string> } {
   const send = createSend(origin)
   const headers = { authorization: `Bearer ${METRICS_TOKEN}` }
@@ -111,7 +109,7 @@ function startScraping(origin: string): { end(): Promise<string> } {
   const under = new Set<Promise<unknown>>()
   const timer = setInterval(() => {
     const one = scrape()
-      .catch(() => {}) // it has no line then, and the simulation tells of a service that is gone
+      .catch(() => {}) // the service is gone: the simulation reports it
       .finally(() => under.delete(one))
     under.add(one)
   }, SCRAPE_EVERY_MS)
@@ -134,7 +132,7 @@ function countersFigure(summary: Summary, page: string): Figure {
   }
 }
 
-/** Two that should be equal differ: what is within that cannot be told. */
+/** Two equal services differ: smaller differences are noise. */
 function budgetFigure(summary: Summary, quiet: readonly Summary[]): Figure {
   const p95 = ({ latency_ms: latency }: Summary) => latency[HEARTBEAT]?.p95 ?? Number.NaN
   const [on, off] = [p95(summary), quiet.map(p95)]

@@ -1,4 +1,4 @@
-/** A simulation (sim/simulate/run.ts) as part of a drill: what its service is told, and what must hold at its end. */
+/** A simulation (sim/simulate/run.ts) as part of a drill: the service's settings, and what must hold at the end. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { makeApk } from '../../sim/apk.ts'
 import type { FakeFcm } from '../../sim/fcm/fake-fcm.ts'
@@ -27,7 +27,7 @@ export function simulatedSettings(
     ADMIN_TOKENS: `drill=${ADMIN_TOKEN},prometheus:metrics=${METRICS_TOKEN}`,
     ...pushSettings(fcm),
     RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
-    // Of few phones each fetches often: every sixth command tells one to.
+    // Few phones fetch often: every sixth command asks for it.
     RATE_LIMIT_APK_PER_TOKEN_PER_MIN: '1000000',
     RATE_LIMIT_APK_PER_SUBNET_PER_MIN: '1000000',
     APK_MAX_DOWNLOADS_PER_SUBNET: '100000', // all come from one address
@@ -41,9 +41,9 @@ export interface SimulatedFleet extends Simulation {
 export interface SimulatedFleetOptions {
   readonly origin: string
   readonly fcm: FakeFcm
-  /** Its phones' and commands' names begin with it. */
+  /** Prefix of its phones' and commands' names. */
   readonly runId: string
-  /** Of `npm run simulate`, besides where the service is. */
+  /** Of `npm run simulate`, without the origin. */
   readonly args: readonly string[]
   readonly mayEnd?: () => boolean
 }
@@ -71,7 +71,7 @@ export function simulatedFleet({ fcm, ...options }: SimulatedFleetOptions): Simu
   return { ...simulation, acknowledged }
 }
 
-/** Each phone has had `more` heartbeats acknowledged from now on. One that is wiped never has: the summary tells of it. */
+/** Waits until each phone has `more` heartbeats acknowledged. A wiped phone never has; the summary reports it. */
 export async function eachHasBeaten({ fleet }: SimulatedFleet, more: number): Promise<void> {
   const endsAtMs = performance.now() + MOST_BEATS_MS
   const goals = fleet.devices.map(({ counts }) => counts.heartbeatsAccepted + more)
@@ -85,7 +85,6 @@ export async function eachHasBeaten({ fleet }: SimulatedFleet, more: number): Pr
   }
 }
 
-/** So that phones have something to fetch. */
 export async function publishApk(send: Send): Promise<void> {
   const response = await send({
     method: 'PUT',
@@ -104,7 +103,7 @@ export function summaryFigure({ faults, phones, heartbeats, commands }: Summary)
   }
 }
 
-/** `allowed`: of `METHOD route status code`, what may come besides a success. */
+/** `allowed` matches `METHOD route status code` of responses that may occur besides successes. */
 export function answersFigure(
   { answers: responses }: Summary,
   promise: string,

@@ -34,7 +34,7 @@ import {
 } from './simulated-fleet.ts'
 
 export interface TruthRun extends DatabaseEnvironment {
-  /** Arguments of `npm run simulate`, besides where the service is. */
+  /** Arguments of `npm run simulate`, without the origin. */
   readonly simulate: readonly string[]
 }
 
@@ -69,8 +69,7 @@ export async function runTruth(run: TruthRun): Promise<readonly Figure[]> {
   })
   let prometheus: Prometheus | undefined
   try {
-    await service.ready
-    const origin = await service.origin
+    const origin = await service.ready
     const send = createSend(origin)
     await publishApk(send)
     const directory = join(run.dir, 'prometheus')
@@ -101,13 +100,12 @@ export async function runTruth(run: TruthRun): Promise<readonly Figure[]> {
     ]
   } finally {
     await prometheus?.stop()
-    service.signal('SIGTERM')
-    await service.ended
+    await service.stop()
     await fcm.close()
   }
 }
 
-/** As Prometheus has them, once a scrape has brought all that is expected, or none did for long. */
+/** The series in Prometheus, once a scrape has all that are expected, or after a time-out. */
 async function scraped(prometheus: Prometheus, expected: Series): Promise<Series> {
   let found: Series = new Map()
   const read = async () => {
@@ -123,7 +121,7 @@ async function scraped(prometheus: Prometheus, expected: Series): Promise<Series
     )
     return differences(expected, found).length === 0
   }
-  await until(read).catch(() => {}) // then the figure tells what differs
+  await until(read).catch(() => {}) // the figure shows what differs
   return found
 }
 
@@ -154,7 +152,7 @@ async function histogramFigure(prometheus: Prometheus): Promise<Figure> {
   }
 }
 
-/** A scrape counts itself only in the next one. All in one evaluation, at one moment. */
+/** A scrape counts itself only in the next one. One query evaluates all of it at one moment. */
 async function scrapesFigure(prometheus: Prometheus): Promise<Figure> {
   const [failed] = await prometheus.query('sum(count_over_time((up{job="fleetloop"} == 0)[1h:1s]))')
   const [counted] = await prometheus.query(
@@ -186,7 +184,7 @@ async function databaseFigure(run: TruthRun, expected: Series): Promise<Figure> 
   }
 }
 
-/** Last of all: what would be counted late is in it. */
+/** Comes last: it includes what would be counted late. */
 async function pageFigure(send: Send, expected: Series): Promise<Figure> {
   const headers = { authorization: `Bearer ${METRICS_TOKEN}` }
   const { bytes } = await send({ method: 'GET', path: '/metrics', headers })

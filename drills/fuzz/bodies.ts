@@ -1,4 +1,4 @@
-/** Bodies of fuzzed requests: JSON of the fields that a route reads, odd and broken JSON, APKs; and how they are framed. */
+/** Bodies of fuzzed requests: JSON with a route's fields, odd and broken JSON, APKs; and their framing. */
 import { makeApk } from '../../sim/apk.ts'
 import type { RouteShape } from '../../src/http/route.ts'
 import type { Dice } from '../../testkit/dice.ts'
@@ -9,9 +9,9 @@ export interface FuzzBody {
   readonly content: Buffer
   /** Content-Length or Transfer-Encoding, and the type. */
   readonly headers: readonly string[]
-  /** As it goes over the wire. */
+  /** The bytes on the wire. */
   readonly framed: Buffer
-  /** A JSON object within the limit, under a type that is taken. */
+  /** A JSON object within the limit, with an accepted type. */
   readonly isTakenAsObject: boolean
 }
 
@@ -21,7 +21,7 @@ const APKS = Array.from({ length: 8 }, (_, index) =>
 )
 const GOOD_TYPES: readonly string[] = ['application/json', 'application/json; charset=utf-8']
 const BAD_TYPES: readonly string[] = ['text/plain', 'application/jsonx', 'multipart/form-data', '']
-/** No UTF-8. */
+/** Not UTF-8. */
 const BAD_BYTES: readonly string[] = ['ff', 'c0af', 'eda080', 'f4908080', 'e282', 'efbbbf7b7d']
 
 export function fuzzBody(dice: Dice, { path, method, body }: RouteShape): FuzzBody {

@@ -1,9 +1,9 @@
-/** One connection after another of the fuzzer: sends what it is given, however that ends, and judges what comes back. */
+/** The fuzzer's connections: each sends its requests in the given manner and judges the responses. */
 import { connect, type Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises'
 import {
-  FuzzReader,
   MalformedResponseError,
+  StrictReader,
   type StrictResponse,
 } from '../../testkit/http/strict-reader.ts'
 import { type FuzzManner, MOST_OPEN, PLAIN } from './delivery.ts'
@@ -11,22 +11,21 @@ import { isWholeHead, judge } from './oracle.ts'
 import type { FuzzRequest } from './requests.ts'
 
 export interface FuzzListener {
-  /** A whole answer, but 100. */
+  /** A complete response other than 100. */
   onAnswer(request: FuzzRequest, response: StrictResponse): void
-  /** One more: damage had made more requests of one. */
+  /** A further response, because damage split the request. */
   onFurtherAnswer(response: StrictResponse): void
-  /** A mutated request that was no whole one: closed without an answer. */
+  /** A mutated request that was incomplete: closed without a response. */
   onSilence(request: FuzzRequest): void
   onFault(request: FuzzRequest, what: string): void
 }
 
-/** A whole request is answered within this, on the slowest machine, also one that waits for news as long as it may. */
+/** Time-out for a whole request on the slowest machine, one that waits for a command included. */
 const ANSWER_MS = 60_000
-/** What has no answer by then waits for more of the request: the end is sent. */
+/** Without a response by then, the service waits for more of the request: the client half-closes. */
 const PATIENCE_MS = 40
-/** After an end, or after an answer that says so, the server closes within this. */
+/** The server closes within this after a half-close, or after a response that announces it. */
 const CLOSE_MS = 8_000
-/** Of many small writes. */
 const MOST_WRITES = 100
 const MOST_PIECE_BYTES = 20
 const UNREAD_MS = 20
@@ -35,10 +34,10 @@ export class FuzzClient {
   readonly #address: { readonly host: string; readonly port: number }
   readonly #listener: FuzzListener
   #socket: Socket | undefined
-  #reader = new FuzzReader()
-  /** The last answer said that the connection ends. */
+  #reader = new StrictReader()
+  /** The last response said that the connection ends. */
   #isEnding = false
-  /** Requests on their way that were sent together. */
+  /** Requests under way that were sent together. */
   #together = 1
   #wake: () => void = () => {}
 
@@ -48,7 +47,7 @@ export class FuzzClient {
     this.#listener = listener
   }
 
-  /** Never rejects. All of them go out together; where they are more than one, or something is behind them, each is whole. */
+  /** Never rejects. Sends all at once; several requests, or one with junk behind it, are each whole. */
   async send(requests: readonly FuzzRequest[], manner: FuzzManner = PLAIN): Promise<void> {
     const [request, ...behind] = requests
     if (request === undefined) return
@@ -65,7 +64,7 @@ export class FuzzClient {
     this.close()
   }
 
-  /** A reset, not an end: so many ends would leave no local port free. */
+  /** Resets: that many half-closed connections would use up the local ports. */
   close(): void {
     this.#socket?.resetAndDestroy()
     this.#socket = undefined
@@ -99,7 +98,7 @@ export class FuzzClient {
     if (this.#socket !== undefined && !this.#socket.destroyed) return this.#socket
     const socket = connect({ ...this.#address, noDelay: true })
     this.#socket = socket
-    this.#reader = new FuzzReader()
+    this.#reader = new StrictReader()
     const reader = this.#reader
     socket.on('data', (bytes: Buffer) => {
       reader.push(bytes)
@@ -110,7 +109,7 @@ export class FuzzClient {
     return socket
   }
 
-  /** Exactly one answer each, in their order, and then a connection that serves or ends, as the last answer said. */
+  /** Reads exactly one response for each, in order; then the connection serves or ends, as the last response said. */
   async #readPlain(
     request: FuzzRequest,
     behind: readonly FuzzRequest[],
@@ -123,7 +122,7 @@ export class FuzzClient {
     const [next, ...rest] = behind
     if (!this.#isEnding && next !== undefined) return await this.#readBehind(next, rest, manner)
     if (manner.junk !== null) await this.#readRefusal(request)
-    // What the parser itself refuses is answered with a body, also to a HEAD.
+    // The parser's own refusals have a body, even for a HEAD.
     else if (!this.#reader.isBetweenAnswers && !(this.#isEnding && request.isHead)) {
       throw new Error('bytes behind the answer')
     }
@@ -134,7 +133,7 @@ export class FuzzClient {
     for (const unserved of behind) await this.send([unserved])
   }
 
-  /** Behind its last answer: bytes that are no HTTP get 400 or nothing. */
+  /** Bytes after the last request that are not HTTP get 400 or nothing. */
   async #readRefusal(request: FuzzRequest): Promise<void> {
     const refusal = await this.#answer(false, CLOSE_MS)
     if (refusal === undefined) return
@@ -147,8 +146,8 @@ export class FuzzClient {
   }
 
   /**
-   * What ends its connection may take away its place behind another; so may the end of a connection on which more were
-   * sent than may be open, and only that. It is asked again, alone.
+   * A response that ends its connection may cost the requests behind it; so may sending more than may be open. Such a
+   * request is sent again, alone.
    */
   async #readBehind(
     request: FuzzRequest,
@@ -186,7 +185,7 @@ export class FuzzClient {
     }
     if (response === undefined) return this.#listener.onSilence(request)
     this.#judge(request, response)
-    // Whose answers have a body only the bytes tell.
+    // Only the bytes tell which responses to a HEAD have a body.
     if (!text.includes('HEAD ')) await this.#readFurther(request)
   }
 
@@ -195,7 +194,7 @@ export class FuzzClient {
     return new Error(`no answer to a whole request: ${end}`)
   }
 
-  /** What else damage made of it: answers to their end, each well formed. */
+  /** Reads all further responses; each must be well formed. */
   async #readFurther(request: FuzzRequest): Promise<void> {
     this.#socket?.end()
     for (;;) {
@@ -212,7 +211,7 @@ export class FuzzClient {
     for (const fault of judge(request, response)) this.#listener.onFault(request, fault)
   }
 
-  /** The next one that is final; undefined: none within so long, or before the close. */
+  /** The next final response; undefined if none comes in time or before the close. */
   async #answer(isHead: boolean, timeoutMs: number): Promise<StrictResponse | undefined> {
     let response: StrictResponse | undefined
     await this.#until(() => {
@@ -227,7 +226,7 @@ export class FuzzClient {
     return this.#socket?.closed ?? true
   }
 
-  /** Whether it held within so long. Rejects with what `holds` throws. */
+  /** Whether it held in time. Rejects with what `holds` throws. */
   #until(holds: () => boolean, timeoutMs: number): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const look = (isOver: boolean) => {

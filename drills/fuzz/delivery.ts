@@ -1,14 +1,17 @@
-/** How the fuzzer's requests go over the wire: in how many writes, unread, with what behind them; and floods of small ones. */
+/**
+ * How the fuzzer's requests are sent: in how many writes, read or unread, with junk behind them; and floods of small
+ * ones.
+ */
 import { Dice } from '../../testkit/dice.ts'
 
 export interface FuzzManner {
-  /** One behind the other: mostly one, now and then a few, rarely more than may be open. */
+  /** Pipelined requests: mostly one, sometimes a few, rarely more than may be open. */
   readonly pipelined: number
-  /** One after the other, in turns of the event loop of their own. */
+  /** Each write in its own turn of the event loop. */
   readonly writes: 'one' | 'two' | 'many'
-  /** Nothing is read before all is sent. */
+  /** Reads nothing before all is sent. */
   readonly isUnread: boolean
-  /** Sent behind the last request: no HTTP. null: nothing. */
+  /** Sent behind the last request; not HTTP. */
   readonly junk: Buffer | null
 }
 
@@ -19,9 +22,9 @@ export const PLAIN: FuzzManner = {
   junk: null,
 }
 
-/** Beyond so many open requests the service may close the connection (src/http). */
+/** With more open requests the service may close the connection (src/http). */
 export const MOST_OPEN = 16
-/** None of them begins a request, and no empty line, which parsers skip. */
+/** None of them begins a request, and none is an empty line, which parsers skip. */
 const JUNK: readonly string[] = [
   ...[
     '\0',
@@ -41,7 +44,7 @@ const JUNK: readonly string[] = [
   ],
 ]
 
-/** Seeds of their own: requests stay the same whatever is added here. */
+/** A separate seed: requests stay the same when a manner is added. */
 const MANNERS = 999_983
 const FLOODS = 999_979
 
@@ -58,19 +61,18 @@ export function fuzzManner(seed: number, index: number): FuzzManner {
   }
 }
 
-/** A client that only wants to be a burden. */
+/** A client that only sends floods. */
 export interface FuzzFlood {
-  /** One behind the other. */
   readonly requests: Buffer
-  /** In so many small writes, behind them. */
+  /** Small writes after the requests. */
   readonly junk: readonly Buffer[]
   readonly isHead: boolean
   readonly isRead: boolean
-  /** Where nobody reads. */
+  /** How a client that reads nothing ends. */
   readonly ends: 'reset' | 'end'
 }
 
-/** Of one flood: few, many, or so many that their answers stick in the socket where nobody reads them. */
+/** Requests per flood: few, many, or enough that their responses stick in the socket. */
 const MOST_REQUESTS = [40, 1_500, 12_000] as const
 const MOST_JUNK_WRITES = 300
 const SMALL: readonly string[] = [

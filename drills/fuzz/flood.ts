@@ -1,19 +1,19 @@
-/** A flood of the fuzzer: sends it on a connection of its own. Whoever reads is answered well, and whoever sends no HTTP is closed. */
+/** Sends a flood on its own connection. A client that reads gets good responses; one that sends junk is closed. */
 import { connect } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises'
-import { FuzzReader } from '../../testkit/http/strict-reader.ts'
+import { StrictReader } from '../../testkit/http/strict-reader.ts'
 import type { FuzzFlood } from './delivery.ts'
 
 const UNREAD_MS = 50
 const CLOSE_MS = 60_000
 
-/** What was wrong; undefined: nothing. */
+/** Returns what was wrong; undefined: nothing. */
 export async function sendFlood(origin: string, flood: FuzzFlood): Promise<string | undefined> {
   const { hostname, port } = new URL(origin)
   const socket = connect({ host: hostname, port: Number(port), noDelay: true })
   socket.on('error', () => {}) // a reset is also a close
   const closed = new Promise((resolve) => socket.once('close', resolve))
-  const reader = new FuzzReader()
+  const reader = new StrictReader()
   let fault: string | undefined
   const read = (bytes: Buffer) => {
     reader.push(bytes)

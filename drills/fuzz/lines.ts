@@ -1,24 +1,24 @@
-/** The log beside the answers: valid lines of the contract, and for each answer one that ends it, or its share of a count. */
+/** Compares the log with the responses: valid lines, and for each response one that ends it, or a share of a count. */
 import { EVENTS } from '../../src/telemetry/log/events.ts'
 import { OPTIONAL_KINDS } from '../../src/telemetry/log/field-kinds.ts'
 import type { StrictResponse } from '../../testkit/http/strict-reader.ts'
 
-/** telemetry.md, common fields. */
+/** The common fields of docs/reference/events.md. */
 const COMMON =
   'ts,level,event,request_id,route,ip,user_agent,device_id,alias,status_code,latency_ms'
 const ASCII = /^\{"ts":"[ -~]+\}$/
-/** Of a request of the fuzzer's whose answer is read (requests.ts). */
+/** The id of a fuzzed request whose response is read (requests.ts). */
 const OWN_ID = /^q\d+$/
 const MAX_FAULTS = 20
 
 export class LinesOracle {
   readonly faults: string[] = []
-  /** Requests that ended, those included whose lines were too many of a kind to be written. */
+  /** Requests that ended, including those counted in `suppressed`. */
   ended = 0
   readonly #routes: ReadonlySet<string>
-  /** Answers without their line above 0, lines without their answer below: by id and status. */
+  /** By id and status: above 0, responses without a line; below, lines without a response. */
   readonly #open = new Map<string, number>()
-  /** Requests below 500 that lines of others count. */
+  /** Requests below 500 that other lines count. */
   #suppressed = 0
 
   /** `routes`: the templates that `route` may name. */
@@ -26,7 +26,6 @@ export class LinesOracle {
     this.#routes = new Set([...routes, 'unmatched'])
   }
 
-  /** One line of stdout. */
   line(text: string): void {
     const line = this.#parsed(text)
     if (line === undefined) return
@@ -42,15 +41,14 @@ export class LinesOracle {
     this.#count(String(line['http_request_id'] ?? line['request_id']), Number(status), -1)
   }
 
-  /** One whole answer. */
   answer(response: StrictResponse): void {
     const { status, headers } = response
-    // Of a code with many 5xx a second the lines are counted into the next one.
+    // Many 5xx a second with one code are counted in the next line.
     if (status < 200 || status >= 500) return
     this.#count(headers.get('x-request-id') ?? '', status, 1)
   }
 
-  /** Once every line is in: what is left over. */
+  /** Reports what is left over, once every line was read. */
   finish(): void {
     let uncounted = -this.#suppressed
     for (const [key, count] of this.#open) {
@@ -73,11 +71,11 @@ export class LinesOracle {
   #parsed(text: string): Readonly<Record<string, unknown>> | undefined {
     try {
       const line: Readonly<Record<string, unknown>> = JSON.parse(text)
-      const shape = EVENTS[line['event'] as keyof typeof EVENTS] // undefined: not of the vocabulary
+      const shape = EVENTS[line['event'] as keyof typeof EVENTS] // undefined: an unknown event
       const own = Object.entries(shape?.fields ?? {}).flatMap(([name, kind]) =>
         OPTIONAL_KINDS.has(kind) && !(name in line) ? [] : [name],
       )
-      if ('suppressed' in line) own.push('suppressed') // the last field, of a line that stands for others
+      if ('suppressed' in line) own.push('suppressed') // the last field of a line that stands for others
       const keys = Object.keys(line).join()
       if (!ASCII.test(text) || keys !== [COMMON, ...own].join()) this.#fault(text)
       return line

@@ -1,4 +1,4 @@
-/** Damage to the bytes of a request, wherever it falls. */
+/** Damages the bytes of a request anywhere. */
 import type { Dice } from '../../testkit/dice.ts'
 import { FRAGMENTS } from './values.ts'
 
@@ -18,7 +18,7 @@ type Mutation = (dice: Dice, bytes: Buffer) => Buffer
 const splice = (bytes: Buffer, from: number, to: number, ...between: readonly Buffer[]) =>
   Buffer.concat([bytes.subarray(0, from), ...between, bytes.subarray(to)])
 
-/** Mostly in the head, which is short beside some bodies. */
+/** Mostly in the head, which is short compared with some bodies. */
 const place = (dice: Dice, bytes: Buffer) => {
   const head = bytes.indexOf('\r\n\r\n')
   return dice.below((head > 0 && dice.chance(0.7) ? head : bytes.length) + 1)

@@ -1,16 +1,15 @@
-/** What every answer must be, whatever was asked (http-api.md, common rules). */
+/** What every response must be, for any request (openapi.json). */
 import { STATUS } from '../../src/http/errors.ts'
 import type { StrictResponse } from '../../testkit/http/strict-reader.ts'
 import type { FuzzRequest } from './requests.ts'
 
 const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 const RETRY_AFTER = /^[1-9]\d{0,4}$/
-/** Of SQL, stacks and paths. */
 const INTERNALS = /\bselect\b.*\bfrom\b|\.[jt]s:\d|node_modules|\bat \w+ \(|\bpg_|sqlstate/i
 const OUR_TROUBLE = new Set(['overloaded', 'db_unavailable'])
 const CODES: Readonly<Record<string, number>> = STATUS
 
-/** What is wrong with the answer; empty: nothing. */
+/** Returns what is wrong with the response. */
 export function judge(request: FuzzRequest, response: StrictResponse): readonly string[] {
   const { status, headers, body } = response
   if (status === 100) return []
@@ -40,19 +39,19 @@ export function judge(request: FuzzRequest, response: StrictResponse): readonly 
   return faults
 }
 
-/** Whether it is a request without a body, damaged or not: then silence is no answer. */
+/** Whether it is a request without a body, damaged or not, which must get a response. */
 export function isWholeHead(text: string): boolean {
   const begun = text.replace(/^[\r\n]+/, '')
   return begun.includes('\r\n\r\n') && !/content-length|transfer-encoding/i.test(begun)
 }
 
-/** What the parser refuses has no headers yet, and so an id of the service's. */
+/** The parser refuses before it has headers: the id is the service's own. */
 function isOfParser({ headers }: StrictResponse, code: string | null): boolean {
   const isCode = ['bad_request', 'headers_too_large', 'body_too_large', null].includes(code)
   return isCode && headers.get('connection') === 'close'
 }
 
-/** null where the answer is no problem, or has no body. */
+/** null if the response is no problem, or has no body. */
 export function problemCode(response: StrictResponse): string | null {
   if (response.status < 400 || response.body === '') return null
   return String(parsed(response.body)?.['code'] ?? null)
@@ -90,7 +89,7 @@ function isAllowed5xx(
   code: string | null,
 ): boolean {
   if (code === 'not_provisioned') return isForgotten
-  // HEAD hides the code; what it hides is judged by the lines.
+  // HEAD hides the code; the log lines are judged instead.
   if (status === 503) return code === null || OUR_TROUBLE.has(code)
   return status === 501 && /transfer-encoding/i.test(bytes.toString('latin1'))
 }

@@ -1,12 +1,12 @@
-/** What PostgreSQL itself refused during a fuzz: bad input that reaches it is a validator that is missing. */
+/** SQL errors during a fuzz: bad input that reaches PostgreSQL shows a missing validator. */
 import { readFileSync } from 'node:fs'
 import pg from 'pg'
 
-/** Data exceptions, limits, syntax and unknown names, faults (PostgreSQL manual, appendix A). */
+/** Data exceptions, limits, syntax and unknown names, internal errors (PostgreSQL manual, appendix A). */
 const OURS = /^(22|42|54|0A|XX)/
 const ERROR = /^(?:ERROR|FATAL|PANIC): {2}([0-9A-Z]{5}): (.*)$/gm
 
-/** Its log names the SQLSTATE of each error from now on. */
+/** Makes its log name the SQLSTATE of each error. */
 export async function nameErrors(databaseUrl: string): Promise<void> {
   const db = new pg.Client({ connectionString: databaseUrl })
   await db.connect()
@@ -18,7 +18,6 @@ export async function nameErrors(databaseUrl: string): Promise<void> {
 
 export interface PostgresErrors {
   readonly bySqlstate: Readonly<Record<string, number>>
-  /** Those that should not have reached it. */
   readonly faults: readonly string[]
 }
 

@@ -1,6 +1,6 @@
 /**
- * The requests of the fuzzer: a grammar over every route of the table, its credentials, paths, queries, headers, bodies
- * and framing. Seed and index alone decide which choices make one, so that it can be made again.
+ * The fuzzer's requests: a grammar over every route, with credentials, paths, queries, headers, bodies and framing.
+ * Seed and index alone determine a request, so that it can be repeated.
  */
 import { signatureOf } from '../../sim/device/signature.ts'
 import type { RouteShape } from '../../src/http/route.ts'
@@ -14,18 +14,18 @@ import type { FuzzPhone, FuzzWorld } from './world.ts'
 export interface FuzzRequest {
   readonly index: number
   readonly bytes: Buffer
-  /** Its X-Request-ID, where it has one that is taken. */
+  /** Its X-Request-ID, if it has a valid one. */
   readonly id: string | null
   readonly isHead: boolean
-  /** By the grammar alone; of a mutated one nobody knows where it ends. */
+  /** Well formed unless mutated; nobody knows where a mutated one ends. */
   readonly isMutated: boolean
   /** The client leaves without reading. */
   readonly isAborted: boolean
-  /** Its credential is good, and for this route: never 401. */
+  /** Its credential is right for this route: never 401. */
   readonly isProven: boolean
-  /** A heartbeat that authenticates: nothing but 200, or our own trouble. */
+  /** A heartbeat with a good credential: only 200, or our own trouble. */
   readonly isHeartbeat: boolean
-  /** With the device token that the database forgot: the one reason for 503 `not_provisioned`. */
+  /** Uses the device token that the database forgot: the only reason for 503 `not_provisioned`. */
   readonly isForgotten: boolean
 }
 
@@ -92,7 +92,7 @@ export function fuzzRequest(
   }
 }
 
-/** These two headers are logged as they come: a credential that damage has moved there would be, too. */
+/** These two headers are logged as they come, and so would be a credential that damage moves there. */
 const MISPLACED = /^(?:user-agent|x-request-id)[ \t]*:.*(?:bearer|[de]t_)/im
 
 function damaged(dice: Dice, plain: Buffer): Buffer {
@@ -129,7 +129,7 @@ function pathOf(
 }
 
 function queryOf(dice: Dice, { method, path, guard }: RouteShape): string {
-  // An admin route takes no other name, and none that is odd.
+  // Admin routes refuse unknown and odd names.
   const fields = Object.entries(
     QUERIES[`${method} ${path}`] ?? (guard === 'admin' ? {} : { x: [] }),
   )
@@ -171,7 +171,7 @@ function credentialOf(
       return { lines: [], isRight: true }
     case 'admin':
       return { lines: [bearer(world.adminToken)], isRight: true }
-    case 'enrollment-token': // may be exhausted by now
+    case 'enrollment-token': // may be exhausted
       return { lines: [bearer(dice.pick(world.enrollmentTokens))], isRight: false }
     case 'downloader':
       return {

@@ -1,7 +1,6 @@
-/** What each endpoint reads, beside what the route table says: good values, as JSON text and as query text. */
+/** What each endpoint reads, besides the route table: good values, as JSON text and as query text. */
 import { FORGED_CURSORS } from './values.ts'
 
-/** Good values of each field. */
 export type Fields = Readonly<Record<string, readonly string[]>>
 
 const texts = (...values: readonly string[]) => values.map((value) => JSON.stringify(value))

@@ -1,4 +1,4 @@
-/** The run of the fuzzer: so many requests over so many connections, and what came of them (R8). */
+/** Runs the fuzzer (R8): sends the requests over many connections and collects the outcome. */
 import type { RouteShape } from '../../src/http/route.ts'
 import type { StrictResponse } from '../../testkit/http/strict-reader.ts'
 import { FuzzClient, type FuzzListener } from './client.ts'
@@ -17,7 +17,7 @@ export interface FuzzRun {
   readonly requests: number
   readonly connections: number
   readonly lines: LinesOracle
-  /** Told of each request, by its number from 1. */
+  /** Called for each request, with its number from 1. */
   readonly onProgress?: (sent: number) => void
 }
 
@@ -25,27 +25,27 @@ export interface FuzzReport {
   readonly sent: number
   readonly mutated: number
   readonly aborted: number
-  /** Mutated ones that were no whole request: closed without an answer. */
+  /** Mutated ones that were no whole request: closed without a response. */
   readonly silent: number
   readonly answered: number
-  /** Answers beyond the first to what damage made more requests of. */
+  /** Responses beyond the first to one damaged request. */
   readonly further: number
-  /** Connections that only wanted to be a burden. */
+  /** Connections that only sent floods. */
   readonly floods: number
   readonly byStatus: Readonly<Record<string, number>>
-  /** Of 5xx. */
+  /** 5xx by code. */
   readonly byCode: Readonly<Record<string, number>>
   /** The first ones, with the request. */
   readonly faults: readonly string[]
 }
 
 const MAX_FAULTS = 20
-/** Requests between two of them. */
+/** Requests between two floods. */
 const FLOOD_EVERY = 1_000
 const SHOWN_BYTES = 700
 const SECRETS = /[ed]t_[A-Za-z0-9_-]{43}|(?<=(?:Bearer|Basic|Token:) )[^\s\\"]+/g
 
-/** Resolves when all are answered. */
+/** Resolves when all requests have ended. */
 export async function runFuzz(run: FuzzRun): Promise<FuzzReport> {
   const counts = { sent: 0, mutated: 0, aborted: 0, silent: 0, answered: 0, further: 0, floods: 0 }
   const byStatus: Record<string, number> = {}

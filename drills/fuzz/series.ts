@@ -1,10 +1,10 @@
-/** The scrape after a fuzz: every label is one that was known at start, and the counters hold what was answered. */
+/** The scrape after a fuzz: every label was known at startup, and the counters include the responses. */
 import type { RouteShape } from '../../src/http/route.ts'
 
 export interface SeriesFacts {
   readonly series: number
   readonly rssBytes: number
-  /** Of http_requests_total. */
+  /** http_requests_total. */
   readonly requests: number
   readonly requests5xx: number
   readonly faults: readonly string[]
@@ -13,7 +13,7 @@ export interface SeriesFacts {
 const MAX_BUILD_TYPES = 32
 const SAMPLE = /^([a-z0-9_]+)(?:\{((?:\w+="[^"\\\n]*",?)+)\})? (\S+)$/
 
-/** `text` as /metrics gave it. */
+/** `text`: the page of /metrics. */
 export function readSeries(
   text: string,
   routes: readonly RouteShape[],

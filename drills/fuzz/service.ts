@@ -25,7 +25,7 @@ const SECRETS = {
 }
 const ACTIONS = ['ping', 'ring']
 const PARTS = 10
-/** Of one answer of /healthz, beside 64 connections that ask without a pause. */
+/** Bound on a response of /healthz, beside 64 connections that never pause. */
 const MOST_STALL_MS = 1_000
 const MIB = 1024 * 1024
 
@@ -61,8 +61,7 @@ async function fuzzService(options: FuzzOptions): Promise<readonly Figure[]> {
     },
     onLine: (line) => lines.line(line),
   })
-  await service.ready
-  const origin = await service.origin
+  const origin = await service.ready
   const world = await createFuzzWorld(origin, SECRETS)
   const send = createSend(origin)
   const scrape = async (): Promise<SeriesFacts> => {
@@ -96,8 +95,7 @@ async function fuzzService(options: FuzzOptions): Promise<readonly Figure[]> {
   const probes = await probe.ask({ do: 'read' })
   await probe.end()
   parts.push(await scrape())
-  service.signal('SIGTERM')
-  const ended = await service.ended
+  const ended = await service.stop()
   lines.finish()
   print(`${JSON.stringify(report.byStatus)}; 5xx: ${JSON.stringify(report.byCode)}`)
   return figuresOf({

@@ -1,11 +1,10 @@
-/** What clients send that no one asked for: JSON as text (JavaScript could not hold all of it), query values, headers. */
+/** Hostile values: JSON as text (JavaScript cannot hold all of it), query values, headers. */
 
 const DEEP = ['[', '{"a":'].flatMap((open) => {
   const close = open === '[' ? ']' : '}'
   return [17, 2_000].map((levels) => `${open.repeat(levels)}1${close.repeat(levels)}`)
 })
 
-/** Valid JSON. */
 export const ODD_JSON: readonly string[] = [
   ...['null', 'true', 'false', '[]', '{}', '[null]', '{"a":1}', '[[],{}]'],
   ...['0', '-0', '-1', '1', '1.5', '85.0', '1.2345678E7', '1e999', '-1e999', '1e-400'],
@@ -34,7 +33,6 @@ export const ODD_JSON: readonly string[] = [
   ...DEEP,
 ]
 
-/** Nobody's JSON. */
 export const BROKEN_JSON: readonly string[] = [
   ...['', ' ', '{', '}', '{"a"}', '{"a":}', '{"a":1,}', '[1,]', '{}{}', '{} x', 'nul', 'NaN'],
   ...['{"a":NaN}', '{"a":01}', '{"a":+1}', '{"a":1.}', '{"a":.5}', "{'a':1}", '{"a":"\t"}'],
@@ -58,7 +56,7 @@ export const ODD_NAMES: readonly string[] = [
   ...['a\\u0000b', '\\ud800', '$where', 'device_id', 'deviceId', "a'b", 'q'.repeat(300)],
 ]
 
-/** As they stand in a URL. */
+/** As written in a URL. */
 export const ODD_QUERY: readonly string[] = [
   ...['', '0', '-1', '1', '50', '500', '501', '1.5', '1e3', '+1', '0x1', '999999999999999999999'],
   ...[
@@ -89,7 +87,7 @@ export const FORGED_CURSORS: readonly string[] = [
   ),
 )
 
-/** What may stand in any path segment. */
+/** Values of any path segment. */
 export const ODD_SEGMENTS: readonly string[] = [
   ...[
     '',
@@ -173,7 +171,7 @@ export const ODD_HEADERS: readonly string[] = [
   ],
 ]
 
-/** What mutations put between the bytes of a request. */
+/** What mutations insert into a request. */
 export const FRAGMENTS: readonly string[] = [
   ...[
     '\r\n',

@@ -1,4 +1,4 @@
-/** What the fuzzer's requests are about: phones, tokens and a build that are there, made through the public API. */
+/** What the fuzzer's requests refer to: phones, tokens and a build, made through the public API. */
 import { createHmac, randomBytes } from 'node:crypto'
 import { makeApk } from '../../sim/apk.ts'
 import { registrationBody } from '../../sim/device/body.ts'
@@ -13,19 +13,18 @@ import {
 
 export interface FuzzWorld {
   readonly adminToken: string
-  /** May only read. */
   readonly readerToken: string
-  /** Their credentials stay good: no request of the fuzzer's names one of them, but by its alias to command it. */
+  /** Their credentials stay good: fuzzed requests refer to them only by alias, to send commands. */
   readonly phones: readonly FuzzPhone[]
-  /** Of devices that requests may delete. */
+  /** Devices that requests may delete. */
   readonly doomedDevices: readonly string[]
-  /** Of enrollment tokens that requests may revoke. */
+  /** Enrollment tokens that requests may revoke. */
   readonly doomedTokens: readonly string[]
-  /** Unbound, good for many uses. */
+  /** Unbound, with many uses. */
   readonly enrollmentTokens: readonly string[]
-  /** Each a credential that opens nothing: replaced, forgotten by the database, made up. */
+  /** Credentials that authenticate nobody: replaced, forgotten by the database, made up. */
   readonly deadTokens: readonly string[]
-  /** One of these: made by us, unknown to the database. */
+  /** One of these: issued by us, unknown to the database. */
   readonly forgottenToken: string
 }
 
@@ -35,7 +34,7 @@ export interface FuzzPhone {
   readonly hmacKey: string
 }
 
-/** As many as there may be connections: of one phone only so many heartbeats may wait. */
+/** One per connection: a phone's waiting heartbeats are bounded. */
 const PHONES = 64
 const DOOMED = 40
 const ENROLLMENT_TOKENS = 20
@@ -110,7 +109,7 @@ export async function createFuzzWorld(
   }
 }
 
-/** With the tag of the secret, and unknown to every database (http-api.md, Credentials). */
+/** With the secret's tag, but unknown to every database. */
 function forgottenTokenOf(hmacSecret: string): string {
   const random = randomBytes(26)
   const tag = createHmac('sha256', hmacSecret).update('device-token:v1:').update(random).digest()

@@ -1,9 +1,11 @@
-/** A server with a fraction of a core: by a control group where we may make one, else stopped and continued in turn. Linux. */
+/**
+ * Limits a server to a fraction of a core: by a control group if possible, otherwise stopped and continued in turn.
+ * Linux.
+ */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 export interface CpuLimit {
-  /** Such as `cgroup v2`. */
   readonly how: string
   end(): void
 }
@@ -11,7 +13,7 @@ export interface CpuLimit {
 const PERIOD_US = 100_000
 const GROUP = `fleetloop-drill-${process.pid}`
 
-/** Of the processes that there are and of all that they start: `share` of one core together. */
+/** Limits these processes and all that they start to `share` of one core, together. */
 export function limitCpu(pids: () => readonly number[], share: number): CpuLimit {
   const quotaUs = Math.round(share * PERIOD_US)
   return controlGroup(pids(), quotaUs) ?? dutyCycle(pids, quotaUs)
@@ -50,7 +52,7 @@ function controlGroup(pids: readonly number[], quotaUs: number): CpuLimit | unde
   return undefined
 }
 
-/** As cpulimit does. A process that is started while the others are stopped is missed until the next period. */
+/** As cpulimit does. A process started while the others are stopped is missed until the next period. */
 function dutyCycle(pids: () => readonly number[], quotaUs: number): CpuLimit {
   let isOver = false
   const signalAll = (signal: NodeJS.Signals) => {

@@ -1,4 +1,4 @@
-/** Two replicas on one PostgreSQL, each under its share of a load, and all that is watched meanwhile. */
+/** Two replicas on one PostgreSQL, each under its share of a load, with probes. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Postgres, startPostgres, withClient } from '../../testkit/postgres.ts'
@@ -25,19 +25,19 @@ export interface Seat {
 export interface ReplicasRig {
   readonly postgres: Postgres
   readonly seats: readonly Seat[]
-  /** What came since the last call, from all replicas. */
+  /** All replicas' responses since the last call. */
   endPhase(): Phase
-  /** Resolves at the next 2xx of any of them; moments by performance.now(). */
+  /** Resolves at the next 2xx of any replica; by performance.now(). */
   success(): Promise<number>
-  /** How many writes were acknowledged so far. */
+  /** Writes acknowledged so far. */
   acknowledged(): number
 }
 
 const PHONES = 100
 
 /**
- * The figures of `work` under `ratePerS` requests a second in all, and what holds of every fault. `prepare`: before the
- * replicas start.
+ * Returns the figures of `work` under `ratePerS` requests a second in total, and those of every fault. `prepare` runs
+ * before the replicas start.
  */
 export async function onReplicasRig(
   { dir }: DrillEnvironment,
@@ -78,7 +78,7 @@ export async function onReplicasRig(
   }
 }
 
-/** The n-th replica, with phones of its own. */
+/** The n-th replica, with its own phones. */
 async function seat(service: Replica, n: number, ratePerS: number): Promise<Seat> {
   const origin = await service.origin
   const responses = new ResponseWatch()
@@ -125,8 +125,7 @@ async function end(postgres: Postgres, seats: readonly Seat[]): Promise<readonly
   const missing = await withClient(postgres.url, (db) =>
     nothingMissing(db, together(seats.map(({ load }) => load.acknowledged))),
   )
-  for (const { service } of seats) service.signal('SIGTERM')
-  const ends = await Promise.all(seats.map(({ service }) => service.ended))
+  const ends = await Promise.all(seats.map(({ service }) => service.stop()))
   const faults = seats.flatMap(({ service }) => service.faultLines)
   const probesFailed = seats.reduce((sum, { probes }) => sum + probes.health.failed, 0)
   return [
@@ -151,10 +150,10 @@ function together(parts: readonly Acknowledged[]): Acknowledged {
   return { heartbeats: sum('heartbeats'), commands: sum('commands'), results: sum('results') }
 }
 
-/** One line at the beginning, one at the end, of each replica. */
+/** One line at the beginning and one at the end, for each replica. */
 export async function episodes(seats: readonly Seat[]): Promise<Figure> {
   const isTold = () => seats.every(({ service }) => service.databaseLines.length >= 2)
-  await until(isTold).catch(() => {}) // what was told until then says it
+  await until(isTold).catch(() => {}) // the figure shows what was logged
   const told = seats.map(({ service }) => service.databaseLines.map((line) => JSON.parse(line)))
   return {
     promise: 'db.unavailable and db.recovered once per replica',

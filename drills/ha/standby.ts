@@ -8,8 +8,8 @@ import { until } from '../../testkit/until.ts'
 const NAME = 'standby'
 
 /**
- * Running, in `dataDir`, a copy of the one in `primaryDir`, which is stopped for it and started again. Resolves when no
- * commit of the primary is acknowledged any more before the standby has it.
+ * Starts a copy of the server in `primaryDir`, which restarts for it. Resolves when the primary acknowledges no commit
+ * that the standby lacks.
  */
 export async function startSynchronousStandby(
   primary: Postgres,

@@ -7,18 +7,17 @@ import { limitCpu } from './cpu-limit.ts'
 import { episodes, onReplicasRig, type ReplicasRig } from './replicas-rig.ts'
 
 export interface StormRun {
-  /** Of one core, percent. */
+  /** Percent of one core. */
   readonly cpu: number
-  /** Before the crash. */
   readonly calmS: number
-  /** Judged, from SETTLE_S after the first success on. */
+  /** Judged from SETTLE_S after the first success. */
   readonly steadyS: number
 }
 
 const MOST_MS = 10_000
 const NEVER_MS = 60_000
 const SETTLE_S = 3
-/** What was on its way may still be answered. */
+/** Requests under way may still succeed. */
 const UNDER_WAY_MS = 500
 
 export const stormDrill = defineDrill({
@@ -61,7 +60,7 @@ export async function runStorm(
         promise: `the first 2xx within ${MOST_MS / 1_000} s of the crash`,
         measured: tookMs === undefined ? 'never' : `after ${(tookMs / 1_000).toFixed(1)} s`,
         isHeld: tookMs !== undefined && tookMs <= MOST_MS,
-        isTimed: tookMs !== undefined, // never is no matter of the machine
+        isTimed: tookMs !== undefined, // never is not a matter of the machine
       },
       {
         promise: `steady from ${SETTLE_S} s after it: only successes`,

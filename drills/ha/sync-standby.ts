@@ -14,19 +14,18 @@ import { startSynchronousStandby } from './standby.ts'
 
 export interface SyncStandbyRun {
   readonly seconds: number
-  /** Before and after. */
   readonly calmS: number
 }
 
 const MOST_BACKENDS = REPLICAS * POOL_MAX + 2
 const SAMPLE_MS = 50
 const RESULT_OF = 'before-the-freeze'
-/** What had its commit when the standby froze may still be on its way to the client. */
+/** Responses to commits from before the freeze may still be under way. */
 const UNDER_WAY_MS = 500
 const FELT_MS = 2_000
-/** For so long an operator cancels what hangs. */
+/** How long an operator cancels waiting commits. */
 const CANCELLED_MS = 2_000
-/** Of each replica. */
+/** Per replica. */
 const READS = 10
 const BACKENDS = /* sql */ `
   select count(*)::int as "count" from pg_stat_activity
@@ -131,7 +130,7 @@ async function runSyncStandby(
   ]
 }
 
-/** A commit whose wait is cancelled says that it was done, with a warning that the standby may not have it. */
+/** Cancelling the wait of a commit makes it succeed with a warning that the standby may not have it. */
 function cancelWaits(url: string, forMs: number): Promise<void> {
   const endsAtMs = performance.now() + forMs
   return withClient(url, async (db) => {
@@ -151,14 +150,14 @@ const sendCommand = (rig: ReplicasRig) =>
     request_id: RESULT_OF,
   })
 
-/** Of that command, the same each time. */
+/** The result of that command, the same each time. */
 const sendResult = (rig: ReplicasRig) =>
   send(rig, seededToken(HMAC_SECRET, 1), '/v1/action-result', {
     request_id: RESULT_OF,
     outcome: 'success',
   })
 
-/** To the first replica; the status. */
+/** Sends to the first replica; returns the status. */
 async function send(
   { seats: [seat] }: ReplicasRig,
   token: string,
@@ -170,7 +169,7 @@ async function send(
   return (await sendNow({ method: 'POST', path, headers, body: JSON.stringify(body) })).status
 }
 
-/** How many of them failed. */
+/** Returns how many failed. */
 async function reads({ seats }: ReplicasRig): Promise<number> {
   let failed = 0
   for (const { service } of seats) {
@@ -184,7 +183,7 @@ async function reads({ seats }: ReplicasRig): Promise<number> {
   return failed
 }
 
-/** `stop` answers how many there were at most. */
+/** `stop` returns the maximum. */
 function watchBackends(url: string): { stop(): Promise<number> } {
   let isOver = false
   let most = 0

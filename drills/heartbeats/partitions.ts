@@ -14,7 +14,7 @@ import { beatDuring } from './sending.ts'
 
 export interface RaceOptions {
   readonly url: string
-  /** A superuser's, on the same database. */
+  /** A superuser's client of the same database. */
   readonly db: pg.Client
   readonly rounds: number
   readonly random: () => number
@@ -22,23 +22,23 @@ export interface RaceOptions {
 
 export interface RaceFigures {
   readonly rounds: number
-  /** Days made and days dropped, each by one replica only. */
+  /** Days created and dropped, each by one replica. */
   readonly created: number
   readonly dropped: number
-  /** What a replica could not do. */
+  /** Errors of `maintain`. */
   readonly failed: readonly string[]
-  /** Days of today and the 7 ahead that no partition holds at the end. */
+  /** Days of today and the 7 ahead without a partition at the end. */
   readonly missing: readonly string[]
-  /** Heartbeats left in the net. */
+  /** Heartbeats left in the DEFAULT partition. */
   readonly inNet: number
 }
 
 const RETENTION_DAYS = 7
 const SLOW_TIMEOUT_MS = 30_000
-/** So often today's partition is taken away, and what it held falls into the net. */
+/** How often today's partition is dropped and its rows move to the DEFAULT partition. */
 const TAKE_AWAY_EVERY = 5
 
-/** As if nobody had made this day: its heartbeats lie in the net. */
+/** Moves the day's rows to the DEFAULT partition, as if nobody had created the day. */
 const TAKE_AWAY = (partition: string) => `
   begin;
   lock table heartbeats in access exclusive mode;
@@ -123,7 +123,7 @@ export async function racePartitions(options: RaceOptions): Promise<RaceFigures>
   }
 
   for (let round = 1; round <= rounds; round++) {
-    // Never so far ahead that today's heartbeats are beyond the retention.
+    // Never so far ahead that today's heartbeats exceed the retention.
     shiftDays = Math.floor(random() * (RETENTION_DAYS + 1))
     const { today, ahead } = await daysOf(db)
     if (round % TAKE_AWAY_EVERY === 0) await db.query(TAKE_AWAY(today))

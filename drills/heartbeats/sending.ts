@@ -1,17 +1,17 @@
-/** Phones that send heartbeats while something else goes on: what they were answered. */
+/** Phones that send heartbeats while something else runs, and their responses. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Send } from '../../testkit/http/client.ts'
 import { jsonHeaders } from '../../testkit/http/client.ts'
 
 export interface Beaten {
-  /** Answers by status; `lost` where no whole answer came. */
+  /** Responses by status; `lost` without a whole response. */
   readonly byStatus: Readonly<Record<string, number>>
 }
 
-/** So few that a day is moved within the lock's time-out however long it goes on: 80 a second of eight phones at most. */
+/** Few enough that a day can be moved within the lock time-out: at most 80 heartbeats a second of eight phones. */
 const PAUSE_MS = 100
 
-/** Each token's phone sends one after the other, with a pause, until `work` is over; resolves with both. */
+/** Each phone sends one heartbeat after the other, with a pause, until `work` ends. */
 export async function beatDuring<T>(
   send: Send,
   tokens: readonly string[],

@@ -5,20 +5,20 @@ import { type HeartbeatItem, storeHeartbeats } from '../../src/db/heartbeats/hea
 import { Pool } from '../../src/db/postgres/pool.ts'
 import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { HOT_SETTINGS } from '../../src/db/stores.ts'
+import { heartbeatItem } from '../../testkit/heartbeat-item.ts'
 import { withClient } from '../../testkit/postgres.ts'
 import { defineDrill } from '../drill.ts'
-import { heartbeatItem } from '../heartbeat-item.ts'
 import { grow, NOTHING, tokenHash } from '../plans/installation.ts'
 
 export interface WritersOptions {
   readonly url: string
-  /** A superuser's, on the same empty, migrated database. */
+  /** A superuser's client of the same empty, migrated database. */
   readonly db: pg.Client
   readonly writers: number
-  /** All groups take their devices from so many. */
+  /** All groups choose from so many devices. */
   readonly devices: number
   readonly groupSize: number
-  /** Asked before each group of each writer. */
+  /** Asked before each group. */
   readonly isOver: (groups: number) => boolean
   readonly random: () => number
 }
@@ -27,13 +27,13 @@ export interface WritersFigures {
   readonly heartbeats: number
   readonly groups: number
   readonly deadlocks: number
-  /** Of all updates of device_status. */
+  /** Share of all updates of device_status. */
   readonly hotPct: number
   readonly storedRows: number
 }
 
 const FLEET = { ...NOTHING, devices: 5_000, open: 500 }
-/** Waits for locks as long as they take: a writer that gave up would hide a deadlock. */
+/** Long: a writer that gave up would hide a deadlock. */
 const LOCK_TIMEOUT_MS = 30_000
 
 const LEAST_HOT_PCT = 95
@@ -101,7 +101,7 @@ export async function runWriters(options: WritersOptions): Promise<WritersFigure
   return { heartbeats, groups, ...(await countersOf(db, heartbeats)) }
 }
 
-/** Different ones, in any order. */
+/** Different ones, in random order. */
 function drawn(hashes: readonly Buffer[], { groupSize, random }: WritersOptions) {
   return hashes
     .map((hash) => ({ hash, place: random() }))
@@ -121,7 +121,7 @@ const COUNTERS = /* sql */ `
   from pg_stat_database d, pg_stat_user_tables s
   where d.datname = current_database() and s.relname = 'device_status'`
 
-/** Sessions tell their counts when they end, a little later than their clients hear of it. */
+/** Sessions report their counters when they end, slightly after their clients notice. */
 async function countersOf(db: pg.Client, heartbeats: number) {
   for (;;) {
     const { rows } = await db.query(COUNTERS)

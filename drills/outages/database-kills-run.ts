@@ -1,4 +1,4 @@
-/** One run of promise R2: PostgreSQL killed again and again under load; it starts again, the service goes on. */
+/** Promise R2: PostgreSQL is killed again and again under load; it restarts, and the service goes on. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Figure } from '../drill.ts'
 import { codesText, type Phase, sumOf } from '../shared/response-watch.ts'
@@ -7,7 +7,7 @@ import { episodeFigure, probe, soundFigure, untilTold } from './run.ts'
 
 export interface DatabaseKillsRun {
   readonly kills: number
-  /** Asked afterwards, to find a poisoned connection. */
+  /** Requests afterwards, to find a poisoned connection. */
   readonly probes: number
   readonly random: () => number
 }

@@ -51,7 +51,7 @@ export const databaseFrozenDrill = outageDrill(
   'PostgreSQL frozen: every answer within 2 s, memory + at most 32 MiB, back within 2 s, no poisoned connection',
 )
 
-/** What was not tried is not held. */
+/** A skipped trouble is not held. */
 const NO_SMALL_DISK = {
   promise: 'full disk: 503, one episode, back by itself',
   measured: 'not tried: to mount a small file system needs root',

@@ -15,14 +15,13 @@ interface ReturnRun extends PostgresEnvironment {
 }
 
 interface Tally {
-  /** Ids of heartbeats answered with 200. */
   readonly acknowledged: string[]
   latestNextS: number
   unauthorized: number
 }
 
 const CONNECTIONS = 500
-/** As long as a phone waits that believes Retry-After. */
+/** The wait of a phone that obeys Retry-After. */
 const RETRY_S = 5
 const MOST_WAVES = 20
 
@@ -49,8 +48,7 @@ async function runReturn(run: ReturnRun): Promise<readonly Figure[]> {
     },
   })
   try {
-    const origin = await life.origin
-    await life.ready
+    const origin = await life.ready
     await withClient(postgres.url, (db) => seedFleet(db, HMAC_SECRET, devices))
     const tally: Tally = { acknowledged: [], latestNextS: 0, unauthorized: 0 }
     const send = (title: string, requests: readonly LoadRequest[], seconds: number) =>
@@ -66,8 +64,7 @@ async function runReturn(run: ReturnRun): Promise<readonly Figure[]> {
     }
     return figuresOf(tally, left.length, await countMissing(postgres.url, tally.acknowledged))
   } finally {
-    life.signal('SIGTERM')
-    await life.ended
+    await life.stop()
   }
 }
 
@@ -80,7 +77,7 @@ interface Wave {
   readonly print: (line: string) => void
 }
 
-/** Sends each once, evenly over `seconds`; answers those that were not acknowledged. */
+/** Sends each once, evenly over `seconds`; returns those that were not acknowledged. */
 async function wave(options: Wave): Promise<readonly LoadRequest[]> {
   const { requests, seconds, tally } = options
   const left = new Set(requests)

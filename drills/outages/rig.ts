@@ -1,4 +1,4 @@
-/** One service, a PostgreSQL of its own that a drill can hurt, a load that goes on, and all that is watched meanwhile. */
+/** One service under load, a PostgreSQL that a drill can break, and probes. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Postgres, startPostgres, withClient } from '../../testkit/postgres.ts'
@@ -17,13 +17,13 @@ export interface OutageRig {
   readonly service: Replica
   readonly origin: string
   readonly adminToken: string
-  /** Of the phones that the load does not use. */
+  /** Phones that the load does not use. */
   readonly spareTokens: readonly string[]
   readonly answers: ResponseWatch
   readonly probes: ProbeWatch
-  /** The small file system that holds the database and nothing else; undefined where we may not mount one. */
+  /** A small file system for the database alone; undefined without the right to mount one. */
   readonly disk: string | undefined
-  /** Ends load and service; what holds of every outage. */
+  /** Ends load and service; returns the figures of every outage. */
   end(): Promise<readonly Figure[]>
   destroy(): Promise<void>
 }
@@ -31,10 +31,10 @@ export interface OutageRig {
 const DISK_MIB = 256
 const PHONES = 200
 const SPARE_PHONES = 20
-/** Every other answer is a fault of ours, or tells a phone that it is bad. */
+/** Any other response is our fault, or tells a phone that its credential is bad. */
 const EXPECTED = /^(200|201|202|503 (db_unavailable|overloaded))$/
 
-/** The figures of `work` under load, and what holds of every outage. */
+/** Returns the figures of `work` under load, and those of every outage. */
 export async function onOutageRig(
   place: DrillEnvironment,
   ratePerS: number,
@@ -49,7 +49,6 @@ export async function onOutageRig(
   }
 }
 
-/** Serving, and under load. */
 async function startOutageRig(
   { dir, dataDir: serviceDir }: DrillEnvironment,
   ratePerS: number,
@@ -61,7 +60,7 @@ async function startOutageRig(
   await withClient(postgres.url, (db) =>
     db.query(`alter system set max_connections = ${MAX_CONNECTIONS}`),
   )
-  await postgres.stop() // a restart brings it
+  await postgres.stop() // takes effect after a restart
   await postgres.start()
   const service = startReplica({
     settings: {
@@ -70,8 +69,7 @@ async function startOutageRig(
       RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
     },
   })
-  await service.ready
-  const origin = await service.origin
+  const origin = await service.ready
   await withClient(postgres.url, (db) => seedFleet(db, HMAC_SECRET, PHONES + SPARE_PHONES))
   const tokens = Array.from({ length: PHONES + SPARE_PHONES }, (_, n) =>
     seededToken(HMAC_SECRET, n + 1),
@@ -102,8 +100,7 @@ async function startOutageRig(
       const { byCode, mute } = responses.sum
       const odd = Object.entries(byCode).filter(([code]) => !EXPECTED.test(code))
       const missing = await withClient(postgres.url, (db) => nothingMissing(db, load.acknowledged))
-      service.signal('SIGTERM')
-      const { code, signal } = await service.ended
+      const { code, signal } = await service.stop()
       return [
         missing,
         {
@@ -132,7 +129,7 @@ async function startOutageRig(
   }
 }
 
-/** Of what was answered in a phase: nothing later than 2 s. */
+/** No response of the phase later than 2 s. */
 export function inTimeFigure(phase: Phase, when: string): Figure {
   return {
     promise: `${when}: every answer within 2 s`,

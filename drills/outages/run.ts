@@ -1,4 +1,4 @@
-/** One run of promise R3 (PostgreSQL stopped) or R4 (frozen), under load: what is answered, and how soon it is back. */
+/** Promises R3 (PostgreSQL stopped) and R4 (frozen), under load: the responses, and the time to recover. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { residentBytes } from '../../testkit/processes.ts'
@@ -9,9 +9,9 @@ import { inTimeFigure, type OutageRig } from './rig.ts'
 export interface OutageRun {
   readonly kind: 'stopped' | 'frozen'
   readonly seconds: number
-  /** Before and after it. */
+  /** Before and after. */
   readonly calmS: number
-  /** Asked afterwards, to find a poisoned connection. */
+  /** Requests afterwards, to find a poisoned connection. */
   readonly probes: number
 }
 
@@ -108,11 +108,11 @@ export function timed(promise: string, tookMs: number | undefined): Figure {
     promise,
     measured: tookMs === undefined ? 'never' : `after ${tookMs.toFixed(0)} ms`,
     isHeld: tookMs !== undefined && tookMs <= MOST_MS,
-    isTimed: tookMs !== undefined, // never is no matter of the machine
+    isTimed: tookMs !== undefined, // never is not a matter of the machine
   }
 }
 
-/** Until the service has written so many lines about its database, or long enough. */
+/** Waits until the service has logged so many lines about its database, or until the time is over. */
 export async function untilTold({ service }: OutageRig, lines: number): Promise<void> {
   const endsAtMs = performance.now() + TOLD_MS
   while (service.databaseLines.length < lines && performance.now() < endsAtMs) await wait(POLL_MS)
@@ -123,11 +123,11 @@ export function soundFigure(poisoned: readonly string[], { probes }: { probes: n
     promise: 'no poisoned connection afterwards',
     measured: `${poisoned.length} of ${probes} probes not 200 ${[...new Set(poisoned)].join()}`,
     isHeld: poisoned.length === 0,
-    isTimed: true, // a machine that is too busy has time-outs of its own
+    isTimed: true, // a busy machine causes time-outs of its own
   }
 }
 
-/** The answers that were not 200. */
+/** Returns how many responses were not 200. */
 export async function probe(rig: OutageRig, count: number): Promise<readonly string[]> {
   const send = createSend(rig.origin)
   const bad: string[] = []
@@ -154,7 +154,7 @@ export async function probe(rig: OutageRig, count: number): Promise<readonly str
   return bad
 }
 
-/** The greatest of many samples; `takePeak` answers it and starts over. */
+/** The maximum of many samples; `takePeak` returns and resets it. */
 function watchMemory(pid: number) {
   let peakMiB = 0
   const timer = setInterval(() => {

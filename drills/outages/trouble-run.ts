@@ -1,4 +1,4 @@
-/** Kinds of database trouble in turn, under load: what is answered, what is logged, and how soon it is back. */
+/** All kinds of database trouble in turn, under load: responses, log lines, and the time to recover. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Figure } from '../drill.ts'
 import { codesText } from '../shared/response-watch.ts'
@@ -7,11 +7,11 @@ import { episodeFigure, probe, soundFigure, timed, untilTold } from './run.ts'
 import { type Trouble, troublesOf } from './troubles.ts'
 
 export interface TroubleRun {
-  /** Each kind. */
+  /** Per kind. */
   readonly seconds: number
-  /** Before each. */
+  /** Before each kind. */
   readonly calmS: number
-  /** Asked after each, to find a poisoned connection. */
+  /** Requests after each, to find a poisoned connection. */
   readonly probes: number
 }
 
@@ -38,7 +38,7 @@ async function suffer(
   await wait(1_000 * run.calmS)
   rig.answers.end()
   await trouble.begin()
-  await untilTold(rig, from + 1) // a full disk is felt once the last room in PostgreSQL's files is used
+  await untilTold(rig, from + 1) // a full disk shows once PostgreSQL's files are full
   await wait(1_000 * run.seconds)
   const meanwhile = rig.answers.end()
   const success = rig.answers.success().then(() => performance.now())

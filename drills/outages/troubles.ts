@@ -1,4 +1,4 @@
-/** Database trouble other than a server that is down or silent (run.ts): how each kind is made, and ended. */
+/** Database trouble other than a stopped or silent server (run.ts): how each kind begins and ends. */
 import { execFileSync } from 'node:child_process'
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,11 +11,11 @@ export interface Trouble {
   /** It comes and goes at first: one episode or several. */
   readonly mayFlicker?: true
   begin(): Promise<void>
-  /** The trouble is over when it resolves. */
+  /** Resolves when it is over. */
   end(): Promise<void>
 }
 
-/** All of the server's, those for superusers included. */
+/** Of the server, including those reserved for superusers. */
 export const MAX_CONNECTIONS = 30
 const HOGS = MAX_CONNECTIONS + 10
 const HOG_PAUSE_MS = 5
@@ -49,7 +49,7 @@ export function troublesOf(postgres: Postgres, disk: string | undefined): readon
 
 const RELOAD = 'select pg_reload_conf()'
 
-/** Others hold all of them; the service's are ended, and it gets no new ones. */
+/** Others take all connections; the service's are closed, and it gets no new ones. */
 function tooManyConnections(url: string): Trouble {
   let hogging = new AbortController()
   let hogs: Promise<unknown> = Promise.resolve()
@@ -76,7 +76,7 @@ function tooManyConnections(url: string): Trouble {
 const OUST = /* sql */ `
   select pg_terminate_backend(pid, 1000) from pg_stat_activity where application_name = 'fleetloop'`
 
-/** Holds a connection as soon as it can have one, until `signal` aborts. */
+/** Takes a connection as soon as one is free, and holds it until `signal` aborts. */
 async function hog(url: string, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const client = new pg.Client({ connectionString: url })
@@ -91,12 +91,12 @@ async function hog(url: string, signal: AbortSignal): Promise<void> {
   }
 }
 
-/** `disk` holds the database and nothing else. */
+/** `disk` holds only the database. */
 function fullDisk(postgres: Postgres, disk: string): Trouble {
   const ballast = join(disk, 'ballast')
   return {
     name: 'full disk',
-    mayFlicker: true, // while PostgreSQL's files have room left, some rows fit and some do not
+    mayFlicker: true, // some rows fit as long as PostgreSQL's files have room
     async begin() {
       const fd = openSync(ballast, 'w')
       const piece = Buffer.alloc(MIB)
@@ -110,12 +110,12 @@ function fullDisk(postgres: Postgres, disk: string): Trouble {
     },
     async end() {
       rmSync(ballast)
-      await postgres.start() // it ends where it cannot write its log
+      await postgres.start() // it stops if it cannot write its log
     },
   }
 }
 
-/** A file system of its own, that a file can fill; undefined where we may not make one. */
+/** Mounts a small file system that a file can fill; false without the right to. */
 export function mountSmallDisk(path: string, sizeMib: number): boolean {
   try {
     const options = `size=${sizeMib}m,mode=0755`
@@ -123,7 +123,7 @@ export function mountSmallDisk(path: string, sizeMib: number): boolean {
   } catch {
     return false
   }
-  process.once('exit', () => unmount(path)) // where the drill itself breaks
+  process.once('exit', () => unmount(path)) // if the drill fails
   return true
 }
 
@@ -131,7 +131,7 @@ export function unmount(path: string): void {
   try {
     execFileSync('umount', ['-l', path], { stdio: 'ignore' })
   } catch {
-    // it is none any more
+    // not mounted any more
   }
 }
 

@@ -1,4 +1,4 @@
-/** Three machines under Patroni, from nothing to a leader with a synchronous standby; who is what; a switchover. */
+/** Three machines under Patroni, from nothing to a leader with a synchronous standby; their roles; a switchover. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { withClient } from '../../testkit/postgres.ts'
 import { createMachine, type Machine } from './machine.ts'
@@ -10,13 +10,13 @@ export interface Cluster {
   readonly machines: readonly Machine[]
   leader(): Promise<Machine>
   synchronousStandby(): Promise<Machine>
-  /** Two standbys follow, one of them synchronous. Rejects after two minutes. */
+  /** Resolves when two standbys follow, one of them synchronous. Rejects after two minutes. */
   whole(): Promise<void>
-  /** In order, as by `patronictl switchover`: the synchronous standby takes over. */
+  /** As `patronictl switchover` does: the synchronous standby takes over. */
   switchover(): Promise<void>
-  /** Of a superuser, on that machine. */
+  /** A superuser's, on that machine. */
   url(machine: Machine, database: string): string
-  /** Every process of it. */
+  /** Ends every process. */
   destroy(): Promise<void>
 }
 
@@ -97,7 +97,7 @@ export function createCluster(dir: string, network: Network): Cluster {
     async switchover() {
       const [from, to] = [await find('/primary'), await find('/sync')]
       const body = JSON.stringify({ leader: from.name, candidate: to.name })
-      const signal = AbortSignal.timeout(WHOLE_MS) // it answers when it is done
+      const signal = AbortSignal.timeout(WHOLE_MS) // responds when it is done
       const response = await ask(from, '/switchover', { method: 'POST', body, signal })
       const said = await response.text()
       if (!response.ok) throw new Error(`no switchover: ${said}`)
@@ -113,7 +113,7 @@ export function createCluster(dir: string, network: Network): Cluster {
   }
 }
 
-/** Once there is a leader that lets us in: the service's role and database. */
+/** Creates the service's role and database, once there is a leader. */
 export async function createDatabase(url: string, role: string, password: string): Promise<void> {
   await withClient(url, async (db) => {
     await db.query(`create role ${role} login password '${password}'`)

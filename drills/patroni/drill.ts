@@ -1,4 +1,7 @@
-/** `npm run drill -- patroni`: two replicas on three PostgreSQL under Patroni, set up as docs/operate/scale.md says, and what befalls them. */
+/**
+ * `npm run drill -- patroni`: two replicas on three PostgreSQL under Patroni, set up as in docs/operate/scale.md, and
+ * faults.
+ */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -7,7 +10,7 @@ import { FAULTS } from './faults.ts'
 import { missingPrograms } from './programs.ts'
 import { runPatroni } from './run.ts'
 
-/** What a run needs, but what no JSON can say. */
+/** The part of a run that JSON can carry. */
 export interface Plan {
   readonly dir: string
   readonly faults: readonly string[]
@@ -45,14 +48,14 @@ function mayNamespace(): boolean {
   return process.geteuid?.() === 0 && spawnSync('unshare', ['--net', 'ip', 'link']).status === 0
 }
 
-/** In a process of its own: a namespace is a process's. */
+/** A namespace belongs to a process, so it needs a child. */
 async function runInside(plan: Plan): Promise<readonly Figure[]> {
   const script = fileURLToPath(new URL('inside.js', import.meta.url))
   const node = [process.execPath, '--enable-source-maps', script, JSON.stringify(plan)]
   const child = spawn('unshare', ['--net', ...node], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
-  // Its own exit ends what it started; until then our directory is in use.
+  // Its exit handler ends what it started; until then it uses our directory.
   process.once('exit', () => {
     child.kill('SIGTERM')
     spawnSync('tail', [`--pid=${child.pid}`, '-f', '/dev/null'], { timeout: 10_000 })

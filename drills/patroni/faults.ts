@@ -1,4 +1,4 @@
-/** What is done to the cluster under load: each begins, lasts, ends, and leaves a cluster that becomes whole by itself. */
+/** Faults under load: each begins, lasts, ends, and leaves a cluster that recovers by itself. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster } from './cluster.ts'
 import type { Machine } from './machine.ts'
@@ -20,7 +20,7 @@ export interface Fault {
   missing?(scene: Scene): string | undefined
 }
 
-/** Longer than `ttl` of patroni.yml and the election behind it. */
+/** Longer than `ttl` of patroni.yml and the election that follows. */
 const PAST_TTL_MS = 28_000
 const STANDBY_MS = 20_000
 
@@ -117,13 +117,13 @@ async function frozen(cluster: Cluster, what: 'patroni' | 'all'): Promise<void> 
   machine.freeze(what)
   try {
     await another(cluster, machine)
-    await wait(5_000) // the old one comes back to a cluster that has gone on
+    await wait(5_000) // the old leader comes back to a cluster that has moved on
   } finally {
     machine.thaw()
   }
 }
 
-/** Once another machine leads. */
+/** Resolves once another machine leads. */
 async function another(cluster: Cluster, former: Machine): Promise<void> {
   while ((await cluster.leader()) === former) await wait(200)
 }

@@ -1,39 +1,38 @@
-/** What must hold of each fault, over its rounds. */
+/** What must hold for each fault, over its rounds. */
 
 import type { Figure } from '../drill.ts'
 import { codesText, MAX_RESPONSE_MS, type Phase, sumOf } from '../shared/response-watch.ts'
 import type { Fault } from './faults.ts'
 import type { Gap } from './write-probes.ts'
 
-/** One round of a fault. */
 export interface Suffered {
   readonly fault: Fault
   /** From 0. */
   readonly round: number
   readonly answers: Phase
-  /** The longest time in which the machine that leads afterwards took no write. */
+  /** The longest time without a write on the machine that leads afterwards. */
   readonly unwritable: Gap
-  /** The longest time in which the service acknowledged none. */
+  /** The longest time without an acknowledged write. */
   readonly unacknowledged: Gap
   /** db.unavailable and db.recovered of each replica. */
   readonly databaseLines: readonly (readonly string[])[]
-  /** Requests without a whole answer. */
+  /** Requests without a whole response. */
   readonly unanswered: readonly string[]
   readonly missing: Figure
 }
 
-/** Of the first acknowledged write after the database takes writes again. */
+/** For the first acknowledged write, since the database takes writes again. */
 const MOST_BACK_MS = 2_000
-/** So long an outage must be told; a shorter one may end before a statement has failed. */
+/** A longer outage must be logged; a shorter one may end before a statement fails. */
 const TOLD_MS = 3_000
-/** Less is no outage: a busy machine pauses, too. */
+/** A shorter pause is a busy machine's. */
 const PAUSE_MS = 1_000
 const EXPECTED = /^(200|201|202|503 (db_unavailable|overloaded|shutting_down))$/
 
 const lengthMs = ({ fromMs, toMs }: Gap) => toMs - fromMs
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`
 const outageMs = ({ unacknowledged }: Suffered) => lengthMs(unacknowledged)
-/** 0 where the service did not pause. */
+/** 0: the service did not pause. */
 const backMs = (one: Suffered) =>
   outageMs(one) < PAUSE_MS ? 0 : Math.max(0, one.unacknowledged.toMs - one.unwritable.toMs)
 
@@ -41,7 +40,7 @@ function eventsOf(lines: readonly string[]): string {
   return lines.map((line) => JSON.parse(line).event.replace('db.', '')).join('-') || 'none'
 }
 
-/** One pair, or none where the outage is short. */
+/** One pair, or none if the outage is short. */
 function isOneEpisode(lines: readonly string[], pausedMs: number): boolean {
   const events = eventsOf(lines)
   return events === 'unavailable-recovered' || (events === 'none' && pausedMs < TOLD_MS)

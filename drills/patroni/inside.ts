@@ -1,11 +1,14 @@
-/** A run in a network namespace of its own (`unshare --net node inside.js VALUES`): lines go to stdout, the figures to the parent. */
+/**
+ * A run in its own network namespace (`unshare --net node inside.js VALUES`): prints lines to stdout, sends the
+ * figures to the parent.
+ */
 
 import type { Plan } from './drill.ts'
 import { FAULTS } from './faults.ts'
 import { runPatroni } from './run.ts'
 
 const { faults, ...plan }: Plan = JSON.parse(process.argv[2] ?? '')
-// The exit handlers of what runs here end it.
+// Exit handlers end what was started here.
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => process.exit(130))
 process.once('disconnect', () => process.exit(130))
 

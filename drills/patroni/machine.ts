@@ -1,12 +1,13 @@
-/** One of the three machines: etcd, Patroni and the PostgreSQL that Patroni runs, as the page sets them up. */
+/** One of three machines: etcd, Patroni and its PostgreSQL, set up as in docs/operate/scale.md. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { hasEnded } from '../../src/dev/run-user.ts'
 import { signalPid } from '../../testkit/postgres.ts'
+import { atExit } from '../../testkit/process/at-exit.ts'
 import type { Network } from './network.ts'
 import { ofMachine, pageFile, replaced } from './page.ts'
-import { asPostgres, atExit, endOfLog, type Program, serverPids, startProgram } from './programs.ts'
+import { asPostgres, endOfLog, type Program, serverPids, startProgram } from './programs.ts'
 
 export interface Machine {
   readonly name: string
@@ -15,12 +16,12 @@ export interface Machine {
   readonly address: string
   startEtcd(): void
   startPatroni(): void
-  /** SIGSTOP: Patroni alone, etcd alone, or all that runs here. */
+  /** Sends SIGSTOP to Patroni alone, etcd alone, or all processes. */
   freeze(what: 'patroni' | 'etcd' | 'all'): void
   thaw(): void
-  /** SIGKILL to Patroni and every process of PostgreSQL, or to etcd; resolves when they are gone. */
+  /** Sends SIGKILL to Patroni and PostgreSQL, or to etcd; resolves when they are gone. */
   kill(what: 'database' | 'etcd'): Promise<void>
-  /** The ends of its logs. */
+  /** The last lines of its logs. */
   notes(): string
 }
 
@@ -60,7 +61,7 @@ export function createMachine(options: MachineOptions): Machine {
     const server = what === 'database' || what === 'all' ? serverPids(dataDir) : []
     return [...parts.flatMap((part) => (part && !part.hasEnded() ? [part.pid] : [])), ...server]
   }
-  // A server outlives the Patroni that started it. Without its postmaster every process of it ends.
+  // A server outlives the Patroni that started it; without a postmaster its processes end.
   atExit(() => {
     for (const pid of serverPids(dataDir)) signalPid(pid, 'SIGKILL')
   })
@@ -78,7 +79,7 @@ export function createMachine(options: MachineOptions): Machine {
       for (const pid of pidsOf('all')) signalPid(pid, 'SIGCONT')
     },
     async kill(what) {
-      // Patroni comes first, so that it starts nothing anew.
+      // Patroni first, so that it restarts nothing.
       const pids = pidsOf(what)
       for (const pid of pids) signalPid(pid, 'SIGSTOP')
       for (const pid of pids) signalPid(pid, 'SIGKILL')
@@ -97,7 +98,7 @@ function writeConfigurations(directory: string, options: MachineOptions): void {
     ['/var/lib/postgresql/fleetloop', join(directory, 'data')],
     ['/var/run/postgresql', join(directory, 'run')],
     ['/usr/lib/postgresql/15/bin', options.binDirectory],
-    // Of this machine it would reset the whole.
+    // The watchdog would reset this whole machine.
     ['mode: automatic', 'mode: off'],
     ['  pg_hba:\n', `  pg_hba:\n    - ${options.ownAccess}\n`],
     ['10.0.0.11/32', network.cidr],

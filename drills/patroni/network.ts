@@ -1,22 +1,22 @@
 /**
- * The machines' network. As root: a network namespace for each machine and a bridge between them, inside a namespace
- * that this process alone is in, so that the page's own addresses serve. Else: addresses of 127.0.0.0/8, nobody's by chance.
+ * The machines' network. As root: a network namespace per machine and a bridge, inside a namespace of this process, so
+ * that the page's addresses work. Otherwise: addresses of 127.0.0.0/8.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { readlinkSync } from 'node:fs'
+import { atExit } from '../../testkit/process/at-exit.ts'
 import { until } from '../../testkit/until.ts'
-import { atExit } from './programs.ts'
 
 export interface Network {
   /** The first three numbers of each address. */
   readonly prefix: string
-  /** Of the machines and of what may call them. */
+  /** The machines and their clients. */
   readonly cidr: string
-  /** Nobody else is on it, on the loopback addresses either. */
+  /** Nobody else uses it, nor its loopback addresses. */
   readonly isPrivate: boolean
-  /** What comes before a program that runs on the machine with this last number. */
+  /** The command prefix that runs a program on the machine with this last number. */
   runOn(host: number): readonly string[]
-  /** Packets between two machines get lost, silently and both ways; undefined where that cannot be done. */
+  /** Silently drops packets between two machines, both ways; undefined if that is impossible. */
   readonly cut: ((host: number, others: readonly number[]) => void) | undefined
   heal(): void
   close(): void
@@ -42,7 +42,7 @@ export function loopbackNetwork(random: () => number): Network {
   }
 }
 
-/** This process must be in a namespace of its own (`unshare --net`), and root. `own`: last numbers of its addresses. */
+/** Needs root and a process in its own namespace (`unshare --net`). `own`: last numbers of its addresses. */
 export async function namespacedNetwork(
   own: readonly number[],
   hosts: readonly number[],
@@ -76,7 +76,7 @@ export async function namespacedNetwork(
   }
 
   const undo: (() => void)[] = []
-  /** `from` sends to `to` what nobody on the bridge takes. */
+  /** Routes packets from `from` to `to` to an unused address of the bridge. */
   const loseWay = (from: number, to: number) => {
     const entry = ['neigh', 'replace', `${prefix}.${to}`, 'lladdr', NOBODYS_MAC]
     ipOn(from, ...entry, 'dev', DEVICE, 'nud', 'permanent')

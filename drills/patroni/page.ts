@@ -1,4 +1,4 @@
-/** The files that docs/operate/scale.md shows, as they stand there and as a drill needs them. */
+/** The files shown in docs/operate/scale.md, verbatim and adapted to a drill. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
@@ -14,7 +14,7 @@ export function pageFile(name: string): string {
   return block.slice(block.indexOf('\n') + 1)
 }
 
-/** As the page says: `text`, which is pg1's, becomes that of machine `index` (from 1) where it names itself. */
+/** Adapts `text`, which is pg1's, to machine `index` (from 1). */
 export function ofMachine(text: string, index: number): string {
   const lines = text.split('\n').map((line) => {
     if (/^ *(hosts|initial-cluster):/.test(line)) return line
@@ -23,7 +23,7 @@ export function ofMachine(text: string, index: number): string {
   return lines.join('\n')
 }
 
-/** Every `from` becomes its `to`; one that does not stand there is an error, so that page and drill cannot part. */
+/** Replaces every `from`; throws if one is missing, so that page and drill cannot diverge. */
 export function replaced(text: string, pairs: readonly (readonly [string, string])[]): string {
   return pairs.reduce((done, [from, to]) => {
     if (!done.includes(from)) throw new Error(`scale.md does not say "${from}" any more`)

@@ -1,13 +1,13 @@
-/** Programs that a drill starts, and ends by their pids: itself or, where it breaks, at its exit. */
+/** Programs that a drill starts and ends by pid; if it fails, its exit handler ends them. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { isPostmaster } from '../../src/dev/run-user.ts'
 import { childrenOf } from '../../testkit/postgres.ts'
+import { atExit } from '../../testkit/process/at-exit.ts'
 
 export interface Program {
   readonly pid: number
-  /** Once it has ended. */
   readonly ended: Promise<unknown>
   hasEnded(): boolean
   signal(name: NodeJS.Signals): void
@@ -15,23 +15,8 @@ export interface Program {
 
 const DEBIANS = '/usr/lib/postgresql'
 const LOG_LINES = 15
-const endings = new Set<() => void>()
 
-/** What ends something of ours where the drill breaks; returns what makes that needless. */
-export function atExit(end: () => void): () => void {
-  if (endings.size === 0) process.once('exit', endAll)
-  endings.add(end)
-  return () => {
-    endings.delete(end)
-    if (endings.size === 0) process.off('exit', endAll)
-  }
-}
-
-function endAll(): void {
-  for (const end of endings) end()
-}
-
-/** What is not installed, and where it is had; false where all is there. */
+/** What is not installed, and how to install it; false if nothing is missing. */
 export function missingPrograms(names: readonly string[]): string | false {
   const has = (name: string) => !spawnSync('sh', ['-c', `command -v ${name}`]).status
   const missing = names.filter((name) => !has(name))
@@ -52,7 +37,7 @@ export function binDirectory(): string | undefined {
   }
 }
 
-/** What comes before a program that refuses to run as root. */
+/** The command prefix for a program that refuses to run as root. */
 export function asPostgres(): readonly string[] {
   if (process.geteuid?.() !== 0) return []
   return ['setpriv', '--reuid=postgres', '--regid=postgres', '--clear-groups', '--']
@@ -71,7 +56,7 @@ export function startProgram(command: readonly string[], log: string): Program {
   closeSync(output)
   const forget = atExit(() => child.kill('SIGKILL'))
   const ended = once(child, 'exit').finally(forget)
-  ended.catch(() => {}) // it could not be started: it has no pid
+  ended.catch(() => {}) // it could not be started and has no pid
   if (child.pid === undefined) throw new Error(`${file} could not be started`)
   return {
     pid: child.pid,
@@ -85,13 +70,13 @@ export function endOfLog(log: string): string {
   return readFileSync(log, 'utf8').trimEnd().split('\n').slice(-LOG_LINES).join('\n')
 }
 
-/** A postmaster and its children; it first, so that one that is stopped starts no further process. */
+/** The postmaster first: stopped, it starts no further process. */
 export function serverPids(dataDir: string): readonly number[] {
   try {
     const [first = ''] = readFileSync(`${dataDir}/postmaster.pid`, 'utf8').split('\n')
     const pid = Number(first)
-    return isPostmaster(pid, dataDir) ? [pid, ...childrenOf(pid)] : [] // else a left file
+    return isPostmaster(pid, dataDir) ? [pid, ...childrenOf(pid)] : [] // otherwise the file is stale
   } catch {
-    return [] // it does not run
+    return [] // not running
   }
 }

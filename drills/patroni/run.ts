@@ -1,4 +1,4 @@
-/** One run: the cluster, two replicas, the load; fault after fault; what was answered, logged and lost of each. */
+/** One run: cluster, two replicas and load; fault after fault, with responses, log lines and losses. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { withClient } from '../../testkit/postgres.ts'
 import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
@@ -20,7 +20,7 @@ export interface PatroniRun {
   readonly repeats: number
   readonly ratePerS: number
   readonly isMultiHost: boolean
-  /** This process has a network namespace of its own, and is root. */
+  /** This process has its own network namespace, and is root. */
   readonly isNamespaced: boolean
   readonly print: (line: string) => void
 }
@@ -30,9 +30,9 @@ interface Watched {
   readonly answers: ResponseWatch
   readonly probes: WriteProbes
   readonly load: MixedLoad
-  /** When a write of the load was acknowledged, by performance.now(). */
+  /** When writes of the load were acknowledged, by performance.now(). */
   readonly acknowledgedAtMs: readonly number[]
-  /** Requests that got no whole answer. */
+  /** Requests without a whole response. */
   readonly failures: string[]
 }
 
@@ -144,7 +144,7 @@ async function suffer(watched: Watched, fault: Fault, round: number): Promise<Su
   const startedAtMs = performance.now()
   await fault.run(scene, round)
   await cluster.whole()
-  // A service that does not come back is a figure, too.
+  // A service that does not recover is a figure, too.
   const isSettled = () =>
     performance.now() - (acknowledgedAtMs.at(-1) ?? 0) < CALM_MS &&
     linesOf().every((lines) => lines.length % 2 === 0)

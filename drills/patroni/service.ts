@@ -1,4 +1,7 @@
-/** Two replicas of the service on the cluster, and the page's HAProxy before them and, unless they go by a multi-host URL, behind. */
+/**
+ * Two replicas of the service on the cluster, behind the page's HAProxy; they reach the database through HAProxy or by
+ * a multi-host URL.
+ */
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createSend } from '../../testkit/http/client.ts'
@@ -12,30 +15,30 @@ import { endOfLog, startProgram } from './programs.ts'
 export interface ServiceOptions {
   readonly dir: string
   readonly network: Network
-  /** Of the database, `role:password@`. */
+  /** `role:password@` of the database. */
   readonly credential: string
   readonly machines: readonly { readonly address: string }[]
   readonly isMultiHost: boolean
 }
 
 export interface Service {
-  /** Where phones call: HAProxy's. */
+  /** HAProxy's, for the phones. */
   readonly origin: string
   readonly seats: readonly Seat[]
-  /** SIGTERM, and a new one once it has ended. */
+  /** SIGTERM, then a new process. */
   restart(seat: Seat): Promise<void>
-  /** What went wrong so far: an end that nobody asked for, an answer 500. */
+  /** Unexpected exits and responses 500 so far. */
   faults(): readonly string[]
   stop(): Promise<readonly (number | null)[]>
 }
 
 export interface Seat {
   readonly name: string
-  /** Its db.unavailable and db.recovered lines, those of lives that have ended included. */
+  /** db.unavailable and db.recovered lines, including those of earlier processes. */
   readonly databaseLines: readonly string[]
 }
 
-/** The last numbers of their addresses, the page's. */
+/** The last numbers of their addresses, as on the page. */
 export const APP_HOSTS = [21, 22] as const
 const PORT = 8080
 const FRONT_PORT = 8000
@@ -69,14 +72,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 }
 
 export interface Haproxy {
-  /** host:port where phones call, and where the service finds the database. */
+  /** host:port for phones, and for the service's connections to the database. */
   readonly front: string
   readonly back: string
   faults(): readonly string[]
   stop(): Promise<void>
 }
 
-/** Listens when it resolves. */
+/** Resolves when it listens. */
 export async function startHaproxy(
   options: Pick<ServiceOptions, 'dir' | 'network' | 'isMultiHost'>,
 ): Promise<Haproxy> {
@@ -162,7 +165,7 @@ function takeSeat(address: string, url: string, { dir, network }: ServiceOptions
   }
 }
 
-/** So that PostgreSQL's user may enter what is ours. */
+/** Lets PostgreSQL's user enter our directory. */
 export function openDirectory(dir: string): void {
   chmodSync(dir, 0o711)
 }

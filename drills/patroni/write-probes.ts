@@ -1,4 +1,4 @@
-/** Which machine takes writes, asked of each all the time, past everything that stands before the database. */
+/** Finds out which machine takes writes, by writing to each all the time, directly. */
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
 import { withClient } from '../../testkit/postgres.ts'
@@ -9,7 +9,7 @@ export interface Gap {
 }
 
 export interface WriteProbes {
-  /** When a write was committed on this one of the URLs, by performance.now(), oldest first. */
+  /** When writes were committed there, by performance.now(), oldest first. */
   committedAtMs(index: number): readonly number[]
   stop(): Promise<void>
 }
@@ -23,7 +23,7 @@ export async function makeProbeTable(url: string): Promise<void> {
   await withClient(url, (db) => db.query(TABLE))
 }
 
-/** `urls`: one a machine. */
+/** `urls`: one per machine. */
 export function startWriteProbes(urls: readonly string[]): WriteProbes {
   const committedAtMs = urls.map((): number[] => [])
   let isOver = false
@@ -62,7 +62,7 @@ async function connect(url: string): Promise<pg.Client> {
     connectionTimeoutMillis: TIMEOUT_MS,
     query_timeout: TIMEOUT_MS,
   })
-  db.on('error', () => {}) // the next statement says so
+  db.on('error', () => {}) // the next statement reports it
   await db.connect()
   return db
 }

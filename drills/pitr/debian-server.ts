@@ -4,7 +4,8 @@ import { appendFileSync, chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { signalPid } from '../../testkit/postgres.ts'
-import { asPostgres, atExit, binDirectory, serverPids } from '../patroni/programs.ts'
+import { atExit } from '../../testkit/process/at-exit.ts'
+import { asPostgres, binDirectory, serverPids } from '../patroni/programs.ts'
 
 export interface DebianServer {
   /** Of the server's user, to do with as it likes. */

@@ -1,6 +1,5 @@
 /** Phones that enroll through the API, and what each is told when it sends a heartbeat. */
-import { registrationBody } from '../../sim/device/body.ts'
-import { issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { enrollDevices } from '../../sim/enroll.ts'
 import { bodyOf, jsonHeaders, type Send, textOf } from '../../testkit/http/client.ts'
 import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
 
@@ -11,20 +10,8 @@ export async function enroll(
   count: number,
 ): Promise<readonly string[]> {
   const aliases = Array.from({ length: count }, (_, index) => `${prefix}${index + 1}`)
-  const tokens = await issueEnrollmentTokens(send, ADMIN_TOKEN, aliases)
-  return Promise.all(
-    aliases.map(async (alias) => {
-      const response = await send({
-        method: 'POST',
-        path: '/v1/register',
-        headers: jsonHeaders(tokens.get(alias) ?? ''),
-        body: registrationBody(alias, null),
-      })
-      const token = textOf(bodyOf(response), 'device_token')
-      if (token === '') throw new Error(`${alias} was answered with ${response.status}`)
-      return token
-    }),
-  )
+  const devices = await enrollDevices(send, ADMIN_TOKEN, aliases)
+  return devices.map(({ token }) => token)
 }
 
 /** `200`, or status and code, each with how often: `503 not_provisioned, Retry-After`. */

@@ -96,8 +96,7 @@ async function runOn(
   await before.stop()
   print(`behind it: ${codesText(responses.end())}`)
 
-  life.signal('SIGTERM')
-  await life.ended
+  await life.stop()
   await server.stop()
   const startedAtMs = performance.now()
   await server.restoreTo(moment)

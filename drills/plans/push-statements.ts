@@ -7,7 +7,7 @@ import { commandResultStore } from '../../src/db/commands/results.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
 import type { AttemptRecord, Claim, Outbox } from '../../src/domain/outbox.ts'
-import { heartbeatItem } from '../heartbeat-item.ts'
+import { heartbeatItem } from '../../testkit/heartbeat-item.ts'
 import { deviceId, type Installation, tokenHash } from './installation.ts'
 import { BOTH, type Statement } from './statement.ts'
 

@@ -142,12 +142,10 @@ async function startSide(url: string, dataDir: string): Promise<Side> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   const stop = async () => {
     agent.destroy()
-    life.signal('SIGTERM')
-    await life.ended
+    await life.stop()
   }
   try {
-    const origin = await life.origin
-    await life.ready
+    const origin = await life.ready
     await withClient(url, swept)
     return { origin, agent, stop }
   } catch (error) {

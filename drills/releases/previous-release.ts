@@ -105,8 +105,7 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
     balancer = through
     await until(() => backends.every(through.isReady))
     const replace = async (seat: Seat, kind: Kind) => {
-      seat.life.signal('SIGTERM')
-      exits.push((await seat.life.ended).code)
+      exits.push((await seat.life.stop()).code)
       seat.life = await start(kind, Number(new URL(seat.origin).port))
       await until(() => through.isReady(seat.origin))
     }

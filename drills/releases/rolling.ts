@@ -172,8 +172,7 @@ interface Exit {
 async function endInOrder({ life, origin }: Seat, isStuck: boolean, token: string): Promise<Exit> {
   const sockets = isStuck ? await openStuck(origin, token) : []
   const startedAtMs = performance.now()
-  life.signal('SIGTERM')
-  const { code } = await life.ended
+  const { code } = await life.stop()
   const tookMs = performance.now() - startedAtMs
   for (const socket of sockets) socket.destroy()
   return { tookMs, code, isStuck }

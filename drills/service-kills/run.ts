@@ -5,8 +5,9 @@
  */
 
 import { setTimeout as wait } from 'node:timers/promises'
+import { issueEnrollmentTokens } from '../../sim/enroll.ts'
 import { type FakeFcm, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { createFleet, type Fleet } from '../../sim/fleet.ts'
 import type { Failpoint } from '../../src/domain/failpoint.ts'
 import { createSend, type Send } from '../../testkit/http/client.ts'
 import { withClient } from '../../testkit/postgres.ts'
@@ -109,8 +110,7 @@ export async function runServiceKills(run: ServiceKillsRun): Promise<readonly Fi
     await settle(run, fleet, () => {
       phoneSkewMs += LONG_MS // a phone that was refused meanwhile tries again, too
     })
-    last.signal('SIGTERM')
-    const ended = await last.ended
+    const ended = await last.stop()
     const stored = await withClient(run.databaseUrl, readStored)
     return [
       ...checkCommands({

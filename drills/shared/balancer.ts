@@ -2,8 +2,9 @@
  * A small HTTP load balancer, as a drill needs one: it asks /readyz of each backend once a second, sends requests in
  * turn to those that said 200 last, on kept connections, and learns nothing from requests that fail.
  */
+
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { listen } from '../../testkit/listen.ts'
 
 export interface BalancerOptions {
   /** `http://host:port` of each. */
@@ -84,8 +85,7 @@ export async function startBalancer(options: BalancerOptions): Promise<Balancer>
   }
 
   const server = createServer(forward)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo // of a server that listens on TCP
+  const port = await listen(server)
   const probeAll = () => backends.forEach(probe)
   probeAll()
   const probing = setInterval(probeAll, options.probeMs ?? PROBE_MS)

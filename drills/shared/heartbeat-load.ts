@@ -1,10 +1,9 @@
 /** The load of the drill: heartbeats at a fixed rate, one log line each, with the latencies of the window under way. */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { setTimeout as wait } from 'node:timers/promises'
-import { registrationBody } from '../../sim/device/body.ts'
-import { issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { type EnrolledDevice, enrollDevices } from '../../sim/enroll.ts'
 import { type LoadReport, runLoad } from '../../sim/load/load.ts'
-import { bodyOf, createSend, jsonHeaders, textOf } from '../../testkit/http/client.ts'
+import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { LOAD_ID } from '../stdout/account.ts'
 
 const POLL_MS = 150
@@ -12,38 +11,22 @@ const POLL_MS = 150
 export const LOAD_CONNECTIONS = 64
 const US_PER_MS = 1_000
 
-export interface Sender {
-  readonly token: string
-  readonly alias: string
-}
-
 /** Waits until it answers. */
 export async function awaitReady(origin: string): Promise<void> {
   const send = createSend(origin)
   while ((await send({ method: 'GET', path: '/readyz' })).status !== 200) await wait(POLL_MS)
 }
 
-/** So many devices, enrolled through the public API. */
-export async function enroll(
+export type Sender = Pick<EnrolledDevice, 'alias' | 'token'>
+
+/** `count` devices, enrolled through the public API. */
+export function enroll(
   origin: string,
   adminToken: string,
   count: number,
 ): Promise<readonly Sender[]> {
-  const send = createSend(origin)
   const aliases = Array.from({ length: count }, (_, index) => `D${index}`)
-  const senders: Sender[] = []
-  for (const [alias, token] of await issueEnrollmentTokens(send, adminToken, aliases)) {
-    const response = await send({
-      method: 'POST',
-      path: '/v1/register',
-      headers: jsonHeaders(token),
-      body: registrationBody(alias, null),
-    })
-    if (response.status !== 201)
-      throw new Error(`a registration was answered with ${response.status}`)
-    senders.push({ alias, token: textOf(bodyOf(response), 'device_token') })
-  }
-  return senders
+  return enrollDevices(createSend(origin), adminToken, aliases)
 }
 
 export interface HeartbeatLoad {

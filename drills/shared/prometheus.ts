@@ -1,9 +1,10 @@
 /** A real Prometheus (Debian package `prometheus`), what it is asked, and its tool's opinion of a page. */
+
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
+import { freePort } from '../../testkit/listen.ts'
 import { until } from '../../testkit/until.ts'
 
 export const CONFIG_FILE = 'prometheus.yml'
@@ -127,14 +128,4 @@ async function notesUntilReady(child: ChildProcess): Promise<string> {
     })
   })
   return Promise.race([ready, once(child, 'close').then(() => text)])
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo // of a server that listens on TCP
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -41,8 +41,7 @@ export async function startReplicaPair(
 
   async function take(): Promise<Seat> {
     const life = start(0)
-    const origin = await life.origin
-    await life.ready
+    const origin = await life.ready
     return { origin, send: createSend(origin), life, isReady: true }
   }
 
@@ -78,8 +77,7 @@ export async function startReplicaPair(
         seats.map(async ({ life }) => {
           await life.ready.catch(() => {})
           expected.add(life)
-          life.signal('SIGTERM')
-          return (await life.ended).code
+          return (await life.stop()).code
         }),
       )
     },

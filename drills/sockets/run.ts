@@ -94,8 +94,7 @@ async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
   const ended = endOf(hostile)
   ended.catch(() => {}) // whoever waits for it is told
   try {
-    await service.ready
-    const origin = await service.origin
+    const origin = await service.ready
     const senders = await enroll(origin, ADMIN_TOKEN, SENDERS)
     await publish(origin)
     const load = startHeartbeats(origin, senders, run.heartbeatsPerS)
@@ -143,8 +142,7 @@ async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
     ]
   } finally {
     hostile.kill()
-    service.signal('SIGTERM')
-    await service.ended
+    await service.stop()
   }
 }
 

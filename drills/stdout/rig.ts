@@ -3,8 +3,8 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, constants, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { residentBytes } from '../../testkit/processes.ts'
+import { type LogNote, launch, logNote } from '../../testkit/service.ts'
 
 export interface Rig {
   readonly origin: string
@@ -26,11 +26,8 @@ export interface Ended {
   readonly code: number | null
   readonly tookMs: number
   /** By its own count: without a note on stderr nothing was dropped. */
-  readonly note: { readonly written: number; readonly dropped: number } | undefined
+  readonly note: LogNote | undefined
 }
-
-/** Beside drills/ in whatever folder this was compiled to. */
-const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
 /** Resolves when the service listens; it answers 503 until its database is prepared. `name` is free in `dir`. */
 export async function startRig(
@@ -48,52 +45,32 @@ export async function startRig(
     out: openSync(outputPath, 'w'),
   }
   const reader = spawn('cat', { stdio: [fds.read, fds.out, 'inherit'] })
-  const { PATH, TMPDIR } = process.env
-  const service = spawn(process.execPath, ['--enable-source-maps', MAIN], {
-    stdio: ['ignore', fds.write, 'pipe'],
-    env: { PATH, TMPDIR, PORT: '0', ...settings },
-  })
+  const service = launch({ settings, stdout: fds.write })
   for (const fd of [bothFd, ...Object.values(fds)]) closeSync(fd)
-  const exited = once(service, 'exit')
-  const closed = once(service, 'close')
   const readerExited = once(reader, 'exit')
-  let said = ''
-  const { stderr } = service
-  if (stderr === null) throw new Error('no stderr')
-  stderr.setEncoding('utf8')
-  const origin = await new Promise<string>((resolve, reject) => {
-    stderr.on('data', (text: string) => {
-      said += text
-      const found = /listening on (http\S+)\n/.exec(said)?.[1]
-      if (found !== undefined) resolve(found)
-    })
-    exited.then(() => reject(new Error(`the service did not start:\n${said}`)), reject)
-  })
+  const origin = await service.origin
 
   return {
     origin,
     reader,
     outputPath,
-    rssBytes() {
-      return residentBytes(service.pid ?? 0)
-    },
+    rssBytes: () => residentBytes(service.pid),
     async end() {
       const startedAtMs = performance.now()
-      service.kill('SIGTERM')
-      const [code] = await exited
+      service.signal('SIGTERM')
+      const { code } = await service.exited
       const tookMs = performance.now() - startedAtMs
-      await closed
-      const [, written, dropped] = /log: (\d+) lines written, (\d+) dropped/.exec(said) ?? []
-      const note = { written: Number(written), dropped: Number(dropped) }
-      return { code, tookMs, note: written === undefined ? undefined : note }
+      await service.ended
+      return { code, tookMs, note: logNote(service) }
     },
     async readRest() {
       reader.kill('SIGCONT')
       await readerExited
     },
     async destroy() {
-      for (const child of [service, reader]) child.kill('SIGKILL')
-      await Promise.all([exited, readerExited])
+      service.signal('SIGKILL')
+      reader.kill('SIGKILL')
+      await Promise.all([service.exited, readerExited])
     },
   }
 }

@@ -1,11 +1,9 @@
 /** The built service as a child process on an embedded PostgreSQL in a temporary directory; stopped and removed at the end. */
-import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Readable } from 'node:stream'
-import { fileURLToPath } from 'node:url'
 import { LogBook } from '../../testkit/log-book.ts'
+import { launch } from '../../testkit/service.ts'
 
 export interface ServiceProcess {
   readonly log: LogBook
@@ -17,8 +15,6 @@ export interface ServiceProcess {
   stop(): Promise<number | null>
 }
 
-/** Beside sim/ in whatever folder this was compiled to. */
-const MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 /** initdb and the start of PostgreSQL on a slow machine. */
 const READY_MS = 60_000
 /** More than SHUTDOWN_GRACE_MS. */
@@ -28,18 +24,10 @@ const SHOWN_NOTES = 2_000
 /** `settings`: its environment; nothing else is inherited but PATH and TMPDIR. */
 export function startServiceProcess(settings: Readonly<Record<string, string>>): ServiceProcess {
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-'))
-  const { PATH, TMPDIR } = process.env
-  // A process group of its own: Ctrl-C at the terminal reaches us, and we stop it in order.
-  const child = spawn(process.execPath, ['--enable-source-maps', MAIN], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    detached: true,
-    env: { PATH, TMPDIR, PORT: '0', DATA_DIR: dataDir, ...settings },
-  })
-  const ended = new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(`could not be started: ${error.message}`))
-    child.once('close', (code, signal) => resolve(`ended with ${signal ?? `exit code ${code}`}`))
-  })
-  const notes = collectNotes(child)
+  // Ctrl-C at the terminal reaches only us, and we stop it in order.
+  const service = launch({ settings: { DATA_DIR: dataDir, ...settings }, isDetached: true })
+  const { stdout } = service.process
+  if (stdout === null) throw new Error('no stdout')
   let isStopping = false
   let hasSignalled = false
   let fail: (error: Error) => void = () => {}
@@ -47,18 +35,20 @@ export function startServiceProcess(settings: Readonly<Record<string, string>>):
     fail = reject
   })
   failed.catch(() => {}) // for a caller that only stops
-  const log = new LogBook(child.stdout, (line) => {
+  const log = new LogBook(stdout, (line) => {
     fail(new Error(`the service wrote to stdout what is no log line: ${line.slice(0, 200)}`))
   })
-  ended.then((how) => {
-    if (!isStopping) fail(new Error(`the service ${how}; its last notes:\n${notes.text()}`))
+  service.ended.then(({ code, signal }) => {
+    const how = `ended with ${signal ?? `exit code ${code}`}`
+    const notes = service.notes().slice(-SHOWN_NOTES).trim()
+    if (!isStopping) fail(new Error(`the service ${how}; its last notes:\n${notes}`))
   }, fail)
 
   const ready = Promise.race([
     failed,
     log
       .waitFor(({ event }) => event === 'service.ready', 'service.ready', READY_MS)
-      .then(() => notes.origin),
+      .then(() => service.origin),
   ])
   ready.catch(() => {})
 
@@ -66,12 +56,12 @@ export function startServiceProcess(settings: Readonly<Record<string, string>>):
     isStopping = true
     try {
       // Before it listens, a signal would end it and leave its PostgreSQL behind.
-      await Promise.race([notes.origin, ended])
-      hasSignalled = child.kill('SIGTERM')
-      const lastResort = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
-      await ended
+      await service.origin.catch(() => {})
+      hasSignalled = service.process.kill('SIGTERM')
+      const lastResort = setTimeout(() => service.signal('SIGKILL'), STOP_MS)
+      const { code } = await service.ended
       clearTimeout(lastResort)
-      return child.exitCode
+      return code
     } finally {
       rmSync(dataDir, { recursive: true, force: true })
     }
@@ -84,25 +74,8 @@ export function startServiceProcess(settings: Readonly<Record<string, string>>):
     failed,
     stop() {
       if (stopping === undefined) stopping = stopAndRemove()
-      else if (hasSignalled) child.kill('SIGTERM')
+      else if (hasSignalled) service.signal('SIGTERM')
       return stopping
     },
   }
-}
-
-/** stderr: what the service has to say to people. */
-function collectNotes(child: ChildProcessByStdio<null, Readable, Readable>): {
-  readonly origin: Promise<string>
-  readonly text: () => string
-} {
-  let text = ''
-  const origin = new Promise<string>((resolve) => {
-    child.stderr.setEncoding('utf8')
-    child.stderr.on('data', (more: string) => {
-      text = (text + more).slice(-SHOWN_NOTES)
-      const found = /listening on (http\S+)\n/.exec(text)?.[1]
-      if (found !== undefined) resolve(found)
-    })
-  })
-  return { origin, text: () => text.trim() }
 }

@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { makeApk } from '../apk.ts'
 import type { Device } from '../device/device.ts'
-import { createFleet, issueEnrollmentTokens } from '../fleet.ts'
+import { issueEnrollmentTokens } from '../enroll.ts'
+import { createFleet } from '../fleet.ts'
 import { expect, expectStatus, type Stage, type StoryDeps, StoryError } from './context.ts'
 import { tellCommand, tellMetrics } from './last-steps.ts'
 import { createRecorder, type Exchange } from './recorder.ts'
@@ -183,7 +184,7 @@ async function show(
   screen.request(who, origin, request)
   screen.answer(response)
   const requestId = String(response.headers['x-request-id'])
-  await log.endOf(requestId)
+  await log.terminalOf(requestId)
   for (const line of log.about(requestId)) if (isShown(line)) screen.line(line)
 }
 

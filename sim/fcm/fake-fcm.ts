@@ -3,9 +3,10 @@
  * hands messages to simulated devices, and fails on demand. Development code: tests, the demo and drills.
  * Its journal keeps every send; a message is written there, and handed over, before it is answered.
  */
-import { once } from 'node:events'
+
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
+import { listen } from '../../testkit/listen.ts'
 import { type CheckedMessage, checkMessage, dataOnPhone } from './message.ts'
 import {
   CANNED,
@@ -76,11 +77,7 @@ const MAX_REQUEST_BYTES = 64 * 1024
 /** `port`: default any free one. Rejects where it is taken. */
 export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFcm> {
   const server = createServer()
-  server.listen(options.port ?? 0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  const port = typeof address === 'object' && address !== null ? address.port : 0
-  const baseUrl = `http://127.0.0.1:${port}`
+  const baseUrl = `http://127.0.0.1:${await listen(server, options.port)}`
   const tokenUri = `${baseUrl}/token`
 
   const serviceAccount = await makeServiceAccount({ ...options, tokenUri })

@@ -1,9 +1,9 @@
 /** One request_id at two replicas at once: one command, one message, and everyone is told the same. */
 import t from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import type { LogLine } from '../../testkit/log-book.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
-import type { LogLine } from '../helpers/lines.ts'
 import { startService } from '../helpers/service.ts'
 
 const POSTS = 50

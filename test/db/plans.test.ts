@@ -1,4 +1,5 @@
 /** What statements read does not grow with the tables: a fiftieth of a large fleet here, all of it by `npm run drill -- plans`. */
+
 import { randomUUID } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -20,8 +21,9 @@ import { HOT_SETTINGS } from '../../src/db/stores.ts'
 import { explained, plainDatabase } from '../../testkit/explain.ts'
 import { seedFleet } from '../../testkit/seeded-fleet.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
+import { HMAC_SECRET } from '../helpers/service.ts'
 
-const SECRET = { id: 'default', secret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
+const SECRET = { id: 'default', secret: HMAC_SECRET }
 const MANY = { ...installationOf(6_000), deleted: 8_000, due: 500, unswept: 600 }
 const FEW = { ...MANY, ended: MANY.ended / 3 }
 /** An index that is a level deeper costs a page more for each entry that it gets. */

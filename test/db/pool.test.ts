@@ -1,6 +1,6 @@
 /** The way to PostgreSQL under bad input, lost connections, time-outs and overload. */
-import { once } from 'node:events'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+
+import { createServer, type Socket } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { DatabaseHealth } from '../../src/db/health/health.ts'
@@ -14,6 +14,7 @@ import type { AttemptRecord, Claim } from '../../src/domain/outbox.ts'
 import { errorText } from '../../src/lib/error-text.ts'
 import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { until } from '../helpers/replicas.ts'
 import { readCluster } from '../runner/cluster.ts'
 
@@ -559,9 +560,7 @@ t.test('while nobody answers one attempt is made at a time, however many ask', a
     )
     most = Math.max(most, open.size)
   })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  t.teardown(() => server.close())
-  const { port } = server.address() as AddressInfo // of a server that listens on TCP
+  const port = await listenFor(t, server)
   const common = {
     url: `postgres://u@127.0.0.1:${port}/d`,
     dialer: new Dialer(),

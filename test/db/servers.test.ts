@@ -1,6 +1,4 @@
-/** Hosts of one URL, and what is known of a server. */
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
+import { createServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { type Seen, ServerHistory } from '../../src/db/health/server-history.ts'
 import { connect as dial } from '../../src/db/postgres/connect.ts'
@@ -9,17 +7,12 @@ import { Pool } from '../../src/db/postgres/pool.ts'
 import { RewoundError, type ServerClient } from '../../src/db/postgres/server-client.ts'
 import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
 /** Listens, and says nothing. */
-async function silentPort(t: Test): Promise<number> {
-  const silent = createServer()
-  silent.listen(0, '127.0.0.1')
-  await once(silent, 'listening')
-  t.teardown(() => silent.close())
-  return (silent.address() as AddressInfo).port
-}
+const silentPort = (t: Test) => listenFor(t, createServer())
 
 /** `url` with a list of hosts that are all at 127.0.0.1. */
 function urlWith(url: string, ...ports: readonly (number | string)[]): string {
@@ -95,10 +88,7 @@ t.test('a server that has lost something is used while a host is silent', async 
 t.test('where no host will do, the code is that of the one that came furthest', async (t) => {
   const url = await createDatabase(t)
   const resetting = createServer((socket) => socket.destroy())
-  resetting.listen(0, '127.0.0.1')
-  await once(resetting, 'listening')
-  t.teardown(() => resetting.close())
-  const { port: resets } = resetting.address() as AddressInfo
+  const resets = await listenFor(t, resetting)
   const signal = AbortSignal.timeout(20_000)
   const refusedAndReset = serversOf(urlWith(url, 1, resets))
   const error = await dial(refusedAndReset, {}, signal).catch((error) => error)

@@ -15,7 +15,7 @@ import { startDebianServer } from '../../drills/pitr/debian-server.ts'
 import { until } from '../../testkit/until.ts'
 import { connect, createDatabase as createEmpty } from '../helpers/database.ts'
 import { tempDirectory } from '../helpers/directory.ts'
-import { launch, settings } from '../process/launched.ts'
+import { launchService, settings } from '../helpers/service.ts'
 import { blocksOf, sectionOf } from './markdown.ts'
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
@@ -109,7 +109,7 @@ t.test(
     const old = await startDebianServer(dir, 'old', () => 'wal_level = logical\n')
     t.teardown(old.stop)
     await old.command('createdb', '-h', old.sockets, '-U', 'postgres', 'fleetloop')
-    const before = launch(t, settings(old.url('fleetloop')))
+    const before = launchService(t, settings(old.url('fleetloop')))
     await before.lines.waitFor(({ event }) => event === 'service.ready')
     const db = await connect(t, old.url('fleetloop'))
     for (let row = 0; row < 5; row += 1) await db.query(AUDITED)
@@ -132,14 +132,14 @@ t.test(
       const { rows } = await now.query(pageFile('logical-copied'))
       return rows[0].tables_left === '0'
     })
-    before.process.kill('SIGTERM')
-    await before.exit
+    before.signal('SIGTERM')
+    await before.ended
     await until(
       async () => Number((await db.query(pageFile('logical-behind'))).rows[0].bytes_behind) <= 0,
     )
     await now.query('drop subscription fleetloop')
 
-    const after = launch(t, settings(target))
+    const after = launchService(t, settings(target))
     await after.lines.waitFor(({ event }) => event === 'service.ready')
     const sixth = await now.query(AUDITED) // by a sequence that starts over it would be the first
     const moved = await now.query("select max(audit_id) as last from audit_log where what = 'test'")

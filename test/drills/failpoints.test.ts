@@ -12,7 +12,7 @@ import { call } from '../helpers/client.ts'
 import { createDatabase } from '../helpers/database.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 import { databaseEnvironment, held } from '../helpers/drill.ts'
-import { ADMIN } from '../helpers/service.ts'
+import { ADMIN, settings } from '../helpers/service.ts'
 
 t.test('deaths at every failpoint and at random lose nothing and run nothing twice', async (t) => {
   const seed = Date.now() % 1_000_000
@@ -32,10 +32,8 @@ t.test('deaths at every failpoint and at random lose nothing and run nothing twi
 t.test('no setting reaches a failpoint of the service as it ships', async (t) => {
   const life = startReplica({
     settings: {
-      DATABASE_URL: await createDatabase(t),
+      ...settings(await createDatabase(t)),
       DATA_DIR: tempDirectory(t),
-      ADMIN_TOKENS: `tester=${ADMIN}`,
-      HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
       FAILPOINT: 'after_commit_before_reply',
       FAILPOINT_HIT: '1',
     },

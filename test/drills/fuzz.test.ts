@@ -8,7 +8,7 @@ import { runFuzz } from '../../drills/fuzz/run.ts'
 import { readSeries } from '../../drills/fuzz/series.ts'
 import { createFuzzWorld } from '../../drills/fuzz/world.ts'
 import { ROUTE_LIST } from '../../src/routes/table.ts'
-import { ADMIN, startService } from '../helpers/service.ts'
+import { ADMIN, HMAC_SECRET, startService } from '../helpers/service.ts'
 
 const READER = 'reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const REQUESTS = 4_000
@@ -27,7 +27,7 @@ t.test(`${REQUESTS} requests of the grammar, a third of them damaged`, async (t)
   const world = await createFuzzWorld(service.origin, {
     adminToken: ADMIN,
     readerToken: READER,
-    hmacSecret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
+    hmacSecret: HMAC_SECRET,
   })
   const lines = new LinesOracle(ROUTE_LIST.map(({ path }) => path))
   const probe = startChild<ProbeQuestion, ProbeReply>('./probe.js')

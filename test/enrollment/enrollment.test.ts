@@ -3,9 +3,8 @@ import { createHmac } from 'node:crypto'
 import t from 'tap'
 import type { TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
-import { startService } from '../helpers/service.ts'
+import { HMAC_SECRET, startService } from '../helpers/service.ts'
 
-const SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 /** A phone that says which one it is. */
 const PHONE = { hardware_id: 'R4S1409240004533' }
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
@@ -80,10 +79,10 @@ t.test('a bound token enrolls its alias and answers all that a device needs', as
   t.match(body, { device_token: /^dt_[A-Za-z0-9_-]{43}$/, server_time: /Z$/, instance_id: UUID })
   const raw = Buffer.from(body.device_token.slice(3), 'base64url')
   const random = raw.subarray(0, 26)
-  const tag = createHmac('sha256', SECRET).update('device-token:v1:').update(random).digest()
+  const tag = createHmac('sha256', HMAC_SECRET).update('device-token:v1:').update(random).digest()
   t.same(raw.subarray(26), tag.subarray(0, 6), 'the token carries our tag')
   const label = `device-command-key:v1:${body.device_id}:1`
-  t.equal(body.hmac_key, createHmac('sha256', SECRET).update(label).digest('base64url'))
+  t.equal(body.hmac_key, createHmac('sha256', HMAC_SECRET).update(label).digest('base64url'))
   t.equal((await beat(body.device_token)).status, 200)
 })
 
@@ -362,7 +361,7 @@ t.test('re-enrollment keeps the device and ends its old token at once', async (t
   t.equal(body.device_id, before.deviceId)
   t.not(body.hmac_key, before.hmacKey)
   const label = `device-command-key:v1:${before.deviceId}:2`
-  t.equal(body.hmac_key, createHmac('sha256', SECRET).update(label).digest('base64url'))
+  t.equal(body.hmac_key, createHmac('sha256', HMAC_SECRET).update(label).digest('base64url'))
   t.match(await beat(before.token), { status: 401, body: { code: 'token_superseded' } })
   t.match(await service.lines.terminalOf('again-register'), { result: 're_enrolled' })
   const device = await service.call('GET', `/admin/devices/${before.deviceId}`)

@@ -1,7 +1,6 @@
 /** Requests that wait while somebody changes what their token is worth: they are judged by what holds afterwards. */
 import { createHash, randomUUID } from 'node:crypto'
 import t from 'tap'
-import { heartbeatItem } from '../../drills/heartbeat-item.ts'
 import { commandStore } from '../../src/db/commands/commands.ts'
 import { mailbox } from '../../src/db/commands/mailbox.ts'
 import { deviceTokenStore } from '../../src/db/devices/device-tokens.ts'
@@ -14,6 +13,7 @@ import {
   storeHeartbeats,
 } from '../../src/db/heartbeats/heartbeats.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
+import { heartbeatItem } from '../../testkit/heartbeat-item.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'
 

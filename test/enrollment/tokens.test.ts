@@ -1,8 +1,9 @@
 /** Enrollment tokens: issued, listed and revoked by admins, refused with a reason, and never told twice. */
 import t from 'tap'
+import type { LogLine } from '../../testkit/log-book.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
-import { COMMON_KEYS, type LogLine } from '../helpers/lines.ts'
+import { COMMON_KEYS } from '../helpers/lines.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 
 const PATH = '/v1/enroll-tokens'

@@ -1,10 +1,11 @@
 /** The lines of the dispatcher against a stand-in of FCM: background work, under each command's id. */
+
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { CANNED } from '../../sim/fcm/responses.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 import { about, BACKGROUND, isCount, isDuration, theme } from './helpers.ts'
 
@@ -150,14 +151,9 @@ async function startGate(t: Test) {
     waiting.set(JSON.parse(text).message.data.request_id, res)
     server.emit('message')
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
+  const port = await listenFor(t, server)
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, // listening on TCP, above
+    url: `http://127.0.0.1:${port}`,
     /** The answer that the message of this command waits for. */
     async sendOf(requestId: string): Promise<ServerResponse> {
       for (;;) {

@@ -7,8 +7,7 @@ import { call } from '../helpers/client.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { beat, type OwnServer, ownServers, promote, ready } from '../helpers/own-servers.ts'
 import { until } from '../helpers/replicas.ts'
-import { startService } from '../helpers/service.ts'
-import { launch, settings } from '../process/launched.ts'
+import { launchService, settings, startService } from '../helpers/service.ts'
 import { BACKGROUND, theme } from './helpers.ts'
 
 const { compare } = theme(t, 'servers')
@@ -134,12 +133,12 @@ t.test('a restart remembers the loss until the operator deletes the file', async
     const text = 'select pg_current_wal_flush_lsn() > $1::pg_lsn as "isAhead"'
     return (await db.query(text, [lsn])).rows[0].isAhead
   })
-  const again = launch(t, { ...settings(url.href), DATA_DIR: dataDir })
+  const again = launchService(t, { ...settings(url.href), DATA_DIR: dataDir })
   const told = await again.lines.waitFor(({ event }) => event === 'db.unavailable')
   t.match(told, { cause: 'rewound', error: /has lost a part of its log/ })
-  t.match(await call(await again.origin(), 'GET', '/readyz'), { status: 503 })
-  again.process.kill('SIGTERM')
-  t.equal(await again.exit, 0)
+  t.match(await call(await again.origin, 'GET', '/readyz'), { status: 503 })
+  again.signal('SIGTERM')
+  t.equal((await again.ended).code, 0)
   rmSync(join(dataDir, 'database-seen.json'))
   const accepted = await startService(t, {
     databaseUrl: url.href,

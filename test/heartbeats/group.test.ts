@@ -8,9 +8,9 @@ import type { Heartbeat } from '../../src/domain/heartbeat.ts'
 import { readHeartbeat } from '../../src/routes/devices/heartbeat-body.ts'
 import { hashToken, issueDeviceToken } from '../../src/security/tokens.ts'
 import { connect } from '../helpers/database.ts'
-import { type Enrolled, startService } from '../helpers/service.ts'
+import { type Enrolled, HMAC_SECRET, startService } from '../helpers/service.ts'
 
-const SECRET = { id: 'default', secret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
+const SECRET = { id: 'default', secret: HMAC_SECRET }
 
 // Window 0: every heartbeat is stored, so that each test reads back what it sent.
 const service = await startService(t, { env: { HEARTBEAT_DEDUP_WINDOW_S: '0' } })

@@ -6,10 +6,10 @@ import { runWriters } from '../../drills/heartbeats/writers.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { type Enrolled, type Running, startService } from '../helpers/service.ts'
+import { type Enrolled, HMAC_SECRET, type Running, startService } from '../helpers/service.ts'
 
 const MINUTE_MS = 60_000
-const SECRET = { id: 'default', secret: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
+const SECRET = { id: 'default', secret: HMAC_SECRET }
 
 /** Two replicas on one database, with this window. */
 async function pair(windowS: number, databaseUrl?: string): Promise<readonly [Running, Running]> {

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import type { Test } from 'tap'
+import { StrictReader } from '../../testkit/http/strict-reader.ts'
 import { mustBeProblem } from './contract.ts'
 
 export interface RawResponse {
@@ -19,8 +20,8 @@ export interface RawResponse {
 export class RawConnection {
   readonly answers: RawResponse[] = []
   readonly #socket: Socket
+  readonly #reader = new StrictReader()
   readonly #waiting = new Set<() => void>()
-  #rest = Buffer.alloc(0)
   #isClosed = false
 
   constructor(socket: Socket) {
@@ -101,26 +102,16 @@ export class RawConnection {
   }
 
   #take(bytes: Buffer): void {
-    this.#rest = Buffer.concat([this.#rest, bytes])
+    this.#reader.push(bytes)
     for (;;) {
-      const headEnd = this.#rest.indexOf('\r\n\r\n')
-      if (headEnd === -1) return
-      const [first = '', ...lines] = this.#rest.toString('latin1', 0, headEnd).split('\r\n')
-      const headers = Object.fromEntries(
-        lines.map((line) => {
-          const colon = line.indexOf(':')
-          return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()]
-        }),
-      )
-      const end = headEnd + 4 + Number(headers['content-length'] ?? 0)
-      if (this.#rest.length < end) return
-      const text = this.#rest.toString('utf8', headEnd + 4, end)
-      this.#rest = this.#rest.subarray(end)
+      const response = this.#reader.next(false)
+      if (response === undefined) return
+      const headers = Object.fromEntries(response.headers)
       this.answers.push({
-        status: Number(/^HTTP\/1\.1 (\d{3})/.exec(first)?.[1]),
+        status: response.status,
         headers,
-        text,
-        body: /json/.test(headers['content-type'] ?? '') ? JSON.parse(text) : undefined,
+        text: response.body,
+        body: /json/.test(headers['content-type'] ?? '') ? JSON.parse(response.body) : undefined,
         requestId: headers['x-request-id'] ?? '',
       })
       this.#wake()

@@ -12,12 +12,11 @@ import { createFcmClient } from '../../src/push/fcm.ts'
 import type { Line } from '../../src/telemetry/log/log.ts'
 import { until } from '../../testkit/until.ts'
 import { connect } from './database.ts'
-import { type Enrolled, startService } from './service.ts'
+import { type Enrolled, HMAC_SECRET, startService } from './service.ts'
 
 export { until }
 
 export const DEADLINE_MS = 30_000
-const SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 
 /** Of one test file; all ends with its `t`. */
 export async function startReplicas(t: Test) {
@@ -46,7 +45,7 @@ export async function startReplicas(t: Test) {
     const dispatcher = new Dispatcher({
       outbox: queue,
       fcm: clientOf(DEADLINE_MS),
-      commandKey: ({ deviceId, enrollmentNo }) => commandKey(SECRET, deviceId, enrollmentNo),
+      commandKey: ({ deviceId, enrollmentNo }) => commandKey(HMAC_SECRET, deviceId, enrollmentNo),
       log: { write: (line) => void lines.push(line) },
       maxInFlight: 64,
       retryBaseMs: 1,

@@ -1,26 +1,39 @@
 /** The service as a real process (build/src/main.js) on a database of its own, and a client for it. */
 
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import type { ChildProcess } from 'node:child_process'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { LogBook } from '../../testkit/log-book.ts'
+import {
+  type Launched,
+  type LaunchOptions,
+  launch,
+  withMaxOpenFiles,
+} from '../../testkit/service.ts'
 import { type CallOptions, call, type TestResponse } from './client.ts'
 import { createDatabase } from './database.ts'
 import { tempDirectory } from './directory.ts'
-import { Lines } from './lines.ts'
 
 export const ADMIN = 'test-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 /** FLEETLOOP_TEST_MAIN: another build, such as a production install. */
 export const MAIN =
   process.env['FLEETLOOP_TEST_MAIN'] ?? fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
+export const HMAC_SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
+const EX_CONFIG = 78
+
+export interface Started extends Launched {
+  readonly dataDir: string
+  readonly lines: LogBook
+}
+
 export interface Running {
   readonly origin: string
   readonly databaseUrl: string
   readonly dataDir: string
   readonly process: ChildProcess
-  readonly lines: Lines
+  readonly lines: LogBook
   /** All of stderr so far. */
   readonly stderr: () => string
   /** One request with the admin's token, or another, or none. */
@@ -46,65 +59,81 @@ export interface StartOptions {
   readonly maxOpenFiles?: number
 }
 
+/** The process, ready or not; killed at the end of `t`. */
+export function launchService(
+  t: Test,
+  env: Readonly<Record<string, string>>,
+  options: Pick<LaunchOptions, 'main' | 'command'> = {},
+): Started {
+  const dataDir = tempDirectory(t)
+  const settings = { DATA_DIR: dataDir, ...env }
+  const launched = launch({ main: MAIN, ...options, settings })
+  const { stdout } = launched.process
+  if (stdout === null) throw new Error('no stdout')
+  t.teardown(async () => {
+    launched.signal('SIGKILL')
+    await launched.ended
+  })
+  return { ...launched, dataDir, lines: new LogBook(stdout) }
+}
+
+export function settings(databaseUrl: string) {
+  return {
+    DATABASE_URL: databaseUrl,
+    ADMIN_TOKENS: `tester=${ADMIN}`,
+    HMAC_SECRET,
+  }
+}
+
+/** Exit code 78 and no request served; returns stderr. */
+export async function refused(t: Test, env: Readonly<Record<string, string>>): Promise<string> {
+  const { lines, ended, notes } = launchService(t, env)
+  const serves = lines
+    .waitFor(({ event }) => event === 'service.ready')
+    .then(
+      () => ({ code: 'it serves' }),
+      () => ended,
+    )
+  t.equal((await Promise.race([ended, serves])).code, EX_CONFIG, notes())
+  t.equal(lines.of('service.ready').length, 0)
+  t.notMatch(notes(), /\n +at /, 'a message, no stack')
+  return notes()
+}
+
 /** Started and ready; stopped at the end of `t`. */
 export async function startService(t: Test, options: StartOptions = {}): Promise<Running> {
   const databaseUrl = options.databaseUrl ?? (await createDatabase(t))
-  const dataDir = tempDirectory(t)
-  const env = {
-    PATH: process.env['PATH'],
-    PORT: '0',
-    DATABASE_URL: databaseUrl,
-    DATA_DIR: dataDir,
-    ADMIN_TOKENS: `tester=${ADMIN}`,
-    HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
-    ...options.env,
-  }
-  const [file, args] = commandOf(options.maxOpenFiles)
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], env })
-  let stderr = ''
-  child.stderr.setEncoding('utf8')
-  child.stderr.on('data', (text: string) => {
-    stderr += text
-  })
-  const lines = new Lines(child.stdout)
-  // Where the test itself breaks, no teardown runs.
-  const kill = () => child.kill('SIGKILL')
-  process.once('exit', kill)
-  child.once('exit', () => process.off('exit', kill))
-  const exited = once(child, 'exit')
-  const closed = once(child, 'close')
+  const service = launchService(
+    t,
+    { ...settings(databaseUrl), ...options.env },
+    options.maxOpenFiles === undefined ? {} : { command: withMaxOpenFiles(options.maxOpenFiles) },
+  )
   const stop = async () => {
-    child.kill('SIGTERM')
-    const [code] = await exited
-    child.stdout.resume() // a test may have stopped reading; the rest is searched for secrets too
-    await closed
-    return code as number | null // 'exit' gives the code first
+    service.signal('SIGTERM')
+    const { code } = await service.exited
+    service.process.stdout?.resume() // a test may have stopped reading; the rest is searched for secrets too
+    await service.ended
+    return code
   }
   t.teardown(stop)
   try {
-    await lines.waitFor((line) => line.event === 'service.ready', 'service.ready')
+    await service.lines.waitFor((line) => line.event === 'service.ready', 'service.ready')
   } catch (error) {
-    throw new Error(`${String(error)}\nstderr:\n${stderr}`)
+    throw new Error(`${String(error)}\nstderr:\n${service.notes()}`)
   }
-  const origin = /listening on (\S+)/.exec(stderr)?.[1] ?? ''
+  const origin = await service.origin
   const running: Running = {
     origin,
     databaseUrl,
-    dataDir,
-    process: child,
-    lines,
-    stderr: () => stderr,
+    dataDir: service.dataDir,
+    process: service.process,
+    lines: service.lines,
+    stderr: service.notes,
     call: (method, path, call_) => call(origin, method, path, { token: ADMIN, ...call_ }),
     stop,
     enroll: (alias, body) => enroll(running, alias, body),
   }
   return running
-}
-
-function commandOf(maxOpenFiles: number | undefined): readonly [string, string[]] {
-  const args = ['--enable-source-maps', MAIN]
-  if (maxOpenFiles === undefined) return [process.execPath, args]
-  return ['sh', ['-c', `ulimit -n ${maxOpenFiles} && exec "$@"`, 'sh', process.execPath, ...args]]
 }
 
 async function enroll(

@@ -6,8 +6,9 @@
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { createRecorder, type Exchange } from '../../sim/demo/recorder.ts'
+import { issueEnrollmentTokens } from '../../sim/enroll.ts'
 import { type FakeFcm, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { createFleet, type Fleet, issueEnrollmentTokens } from '../../sim/fleet.ts'
+import { createFleet, type Fleet } from '../../sim/fleet.ts'
 import {
   bodyOf,
   createSend,

@@ -1,8 +1,9 @@
 /** What a connection carries: where one request ends and the next begins, what closes it, and how many there may be. */
+
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import t from 'tap'
 import { connectionOf } from '../../src/http/connection/connection.ts'
 import {
@@ -12,6 +13,7 @@ import {
   IdleWatch,
 } from '../../src/http/connection/connections.ts'
 import { ConnectionLimit } from '../../src/http/connection/limit.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
@@ -29,11 +31,8 @@ const UNBOUND = { max: 10, isTrustedProxy: () => true, isPipelineFull: () => fal
 
 /** A server of this process, and a connection to it; both end with the file. */
 async function listening(server: Server) {
-  server.listen(0, '127.0.0.1')
-  t.teardown(() => server.close())
-  await once(server, 'listening')
   const connected = once(server, 'connection')
-  const client = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  const client = connect(await listenFor(t, server), '127.0.0.1')
   t.teardown(() => client.destroy())
   client.on('error', () => {}) // it may be reset
   const [socket] = await connected

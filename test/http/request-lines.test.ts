@@ -2,9 +2,10 @@
 import t, { type Test } from 'tap'
 import { writeRefusal } from '../../src/http/request-lines.ts'
 import { LineLimit } from '../../src/telemetry/log/line-limit.ts'
+import type { LogLine } from '../../testkit/log-book.ts'
 import type { CallOptions } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
-import { type LogLine, requestsOf } from '../helpers/lines.ts'
+import { requestsOf } from '../helpers/lines.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { type Running, startService } from '../helpers/service.ts'
 

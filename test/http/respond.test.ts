@@ -1,9 +1,11 @@
 /** Bodies as they are written: however many downloads run, each turn of the event loop carries few of their chunks. */
+
 import { createServer, request, type ServerResponse } from 'node:http'
-import { type AddressInfo, Socket } from 'node:net'
+import { Socket } from 'node:net'
 import t from 'tap'
 import { behindNewConnections } from '../../src/http/new-connections.ts'
 import { sendReply } from '../../src/http/respond.ts'
+import { listenFor } from '../helpers/listen.ts'
 
 const CLIENTS = 20
 const CHUNKS = 5
@@ -38,9 +40,7 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
     }
   })
   const turns = behindNewConnections(server)
-  t.teardown(() => server.close())
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
+  const port = await listenFor(t, server)
   const bytes = await Promise.all(
     Array.from(
       { length: CLIENTS },

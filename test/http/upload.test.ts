@@ -2,7 +2,6 @@
 
 import { mkdirSync, readdirSync } from 'node:fs'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -13,6 +12,7 @@ import { openUpload } from '../../src/http/body.ts'
 import { problemOf, toAppError } from '../../src/http/errors.ts'
 import { sendProblem } from '../../src/http/respond.ts'
 import { tempDirectory } from '../helpers/directory.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 
@@ -44,9 +44,7 @@ async function serve(t: Test, { maxBytes = MIB, idleTimeoutMs, ...more }: Option
         },
       )
   })
-  t.teardown(() => server.close())
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
+  const port = await listenFor(t, server)
   return { dir, uploads, origin: `http://127.0.0.1:${port}` }
 }
 
@@ -91,9 +89,7 @@ t.test('one that is refused half-way leaves no clock that could still go off', a
 
 t.test('while our disk is what is waited for, no clock runs', async (t) => {
   const server = createServer()
-  t.teardown(() => server.close())
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
+  const port = await listenFor(t, server)
   const client = await openRaw(t, `http://127.0.0.1:${port}`)
   const sizeBytes = 300_000
   const received = new Promise<number>((resolve, reject) => {

@@ -1,8 +1,8 @@
 /** Admins: who may do what, and the fleet, its tokens and its history as lists. */
 import t, { type Test } from 'tap'
+import type { LogLine } from '../../testkit/log-book.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
-import type { LogLine } from '../helpers/lines.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 
 const SECOND_ADMIN = 'next-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'

@@ -1,7 +1,7 @@
 /** What one client may take of a service, so that the others keep theirs: downloads a minute, places to wait in. */
+
 import { createHash, randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { PassThrough } from 'node:stream'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
@@ -16,10 +16,11 @@ import { createKeyedQueue, type KeyedQueueOptions } from '../../src/lib/keyed-qu
 import { RateLimit } from '../../src/lib/rate-limit.ts'
 import { subnetOf } from '../../src/lib/subnet.ts'
 import { Throttle } from '../../src/lib/throttle.ts'
+import type { LogLine } from '../../testkit/log-book.ts'
 import { databaseOutage } from '../docs/night.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
-import type { LogLine } from '../helpers/lines.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { head, openRaw, type RawConnection } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
@@ -263,9 +264,7 @@ t.test('a body that comes with its head needs no clock, and its request ends', a
     const bytes = await readBytes(request, 8_192, bodies)
     res.end(`${bytes} ${clocksAsked} ${request.complete}`)
   })
-  t.teardown(() => server.close())
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
+  const port = await listenFor(t, server)
   const client = await openRaw(t, `http://127.0.0.1:${port}`)
   const asked = head('POST / HTTP/1.1', 'Content-Length: 3')
   client.write(`${asked}one`)

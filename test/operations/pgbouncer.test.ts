@@ -5,7 +5,7 @@ import { HOT_SETTINGS } from '../../src/db/stores.ts'
 import { connect } from '../helpers/database.ts'
 import { closeTheLoop } from '../helpers/owners-loop.ts'
 import { until } from '../helpers/replicas.ts'
-import { launch, refused, settings } from '../process/launched.ts'
+import { launchService, refused, settings } from '../helpers/service.ts'
 import { missingPgBouncer, startPgBouncer } from './pgbouncer.ts'
 
 t.test('through PgBouncer in transaction mode', { skip: missingPgBouncer }, async (t) => {
@@ -45,9 +45,9 @@ t.test('through PgBouncer in transaction mode', { skip: missingPgBouncer }, asyn
     t.match(said, /array_nulls is "off"/)
     await db.query(`alter role ${name} reset bytea_output; alter role ${name} reset array_nulls`)
     await renew()
-    const launched = launch(t, env)
+    const launched = launchService(t, env)
     await launched.lines.waitFor(({ event }) => event === 'service.ready')
-    t.match(launched.stderr(), /note: through a pooler the role needs settings of its own for jit:/)
+    t.match(launched.notes(), /note: through a pooler the role needs settings of its own for jit:/)
     await db.query(`alter role ${name} set jit = 'off'`)
     await renew()
   })

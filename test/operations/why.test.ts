@@ -1,4 +1,5 @@
 /** `why`, as the pager types it: what it says of commands, phones and APKs, and of what keeps it from knowing. */
+
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -9,8 +10,10 @@ import { makeApk } from '../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { duration } from '../../src/cli/why/ago.ts'
 import { plain } from '../../src/cli/why/api.ts'
+import { freePort } from '../../testkit/listen.ts'
 import { databaseOutage } from '../docs/night.ts'
 import { connect } from '../helpers/database.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, MAIN, type Running, startService } from '../helpers/service.ts'
 
@@ -268,10 +271,10 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
   })
   for (const [nobody, reason] of [
     ['http://127.0.0.1:9', 'bad port'], // one that fetch does not ask
-    [await closedPort(), 'ECONNREFUSED'],
-    [(await closedPort()).replace('127.0.0.1', 'localhost'), 'ECONNREFUSED'],
+    [`http://127.0.0.1:${await freePort()}`, 'ECONNREFUSED'],
+    [`http://localhost:${await freePort()}`, 'ECONNREFUSED'],
     ['https://no-such-host.invalid', 'E'], // ENOTFOUND, or EAI_AGAIN where nobody resolves names
-    [(await closedPort()).replace('http:', 'https:'), 'ECONNREFUSED'],
+    [`https://127.0.0.1:${await freePort()}`, 'ECONNREFUSED'],
   ] as const) {
     const said = await why({ FLEETLOOP_URL: nobody, FLEETLOOP_TOKEN: READER }, 'D01')
     t.equal(said.code, 1)
@@ -293,23 +296,10 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
   }
 
   const other = createServer((_, response) => response.writeHead(404).end('{"error":"nothing"}'))
-  other.listen(0, '127.0.0.1')
-  await once(other, 'listening')
-  t.teardown(() => other.close())
-  const { port } = Object(other.address())
+  const port = await listenFor(t, other)
   const another = { FLEETLOOP_URL: `http://127.0.0.1:${port}`, FLEETLOOP_TOKEN: READER }
   t.match(await why(another, 'D01'), { code: 1, err: / no answer of ours: 404\. FLEETLOOP_URL\?/ })
 })
-
-/** The URL of a port that nobody listens on. */
-async function closedPort(): Promise<string> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = Object(server.address())
-  server.close()
-  await once(server, 'close')
-  return `http://127.0.0.1:${port}`
-}
 
 t.test('without its database the service says so, and why', async (t) => {
   await databaseOutage(t, service, async () => {

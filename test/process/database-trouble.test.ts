@@ -1,6 +1,6 @@
 /** A database that is away or slow: always 503 with Retry-After, never 401, and back by itself. */
-import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
+
+import { createServer } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { createApi } from '../../src/cli/why/api.ts'
@@ -11,6 +11,7 @@ import { serviceSettings } from '../../testkit/service-settings.ts'
 import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { call } from '../helpers/client.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 import { readCluster } from '../runner/cluster.ts'
@@ -220,9 +221,7 @@ t.test('a server that stays silent, or that nobody can speak with, is waited for
       socket.on('error', () => {})
       socket.on('data', () => socket.write(response))
     })
-    await once(server.listen(0, '127.0.0.1'), 'listening')
-    t.teardown(() => server.close())
-    const { port } = server.address() as AddressInfo // of a server that listens on TCP
+    const port = await listenFor(t, server)
     const life = startWaiting(t, `postgres://127.0.0.1:${port}/nowhere${query}`)
     const origin = await life.origin
     await until(() => life.databaseLines.length > 0)

@@ -21,7 +21,7 @@ import { blocksOf } from '../docs/markdown.ts'
 import { copyProject, missingTools, playTour, ROOT, readersEnv, startToured } from '../docs/tour.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 import { readPage } from '../helpers/pages.ts'
-import { ADMIN } from '../helpers/service.ts'
+import { ADMIN, HMAC_SECRET } from '../helpers/service.ts'
 import { type Container, makeContainer, noContainer } from './container.ts'
 
 const PAPERS = [
@@ -148,7 +148,7 @@ t.test(
       DATA_DIR: volume,
       DATABASE_URL: databaseUrl,
       ADMIN_TOKENS: `local=${ADMIN}`,
-      HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
+      HMAC_SECRET,
       SHUTDOWN_DRAIN_MS: '0',
     })
     const status = readFileSync(`/proc/${service.pid}/status`, 'utf8')

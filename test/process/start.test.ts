@@ -7,9 +7,8 @@ import { readMigrations } from '../../src/db/schema/migrate.ts'
 import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { call } from '../helpers/client.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { ADMIN, startService } from '../helpers/service.ts'
+import { ADMIN, launchService, refused, settings, startService } from '../helpers/service.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
-import { launch, refused, settings } from './launched.ts'
 
 const OLD = 'Tn5xJw8qRe3zUb6mKy9aHs2d'
 const NEW = 'Gv4pLc7fZk2tXj8nWq5rMd9b'
@@ -118,8 +117,8 @@ t.test('a weak HMAC secret signs nothing, and the phones that it has go on', asy
 
 t.test('a database that is away at the start is waited for', async (t) => {
   const { url, create } = await absentDatabase(t)
-  const launched = launch(t, settings(url))
-  const origin = await launched.origin()
+  const launched = launchService(t, settings(url))
+  const origin = await launched.origin
   const start = await launched.lines.waitFor((line) => line.event === 'service.start')
   t.match(start, { instance_id: null, config: { push: 'off' } })
   t.equal((await call(origin, 'GET', '/healthz')).status, 200)
@@ -151,8 +150,8 @@ t.test('a database that is away at the start is waited for', async (t) => {
   t.equal((await call(origin, 'GET', '/admin/devices', { token: ADMIN })).status, 200)
   t.equal(launched.lines.of('db.recovered').length, 1)
   t.equal(launched.lines.of('service.start').length, 1)
-  launched.process.kill('SIGTERM')
-  t.equal(await launched.exit, 0)
+  launched.signal('SIGTERM')
+  t.equal((await launched.ended).code, 0)
 })
 
 t.test('a DATA_DIR that cannot be written to is refused', async (t) => {
@@ -166,37 +165,37 @@ t.test('a DATA_DIR that cannot be written to is refused', async (t) => {
 t.test('a port that is taken is told in a line', async (t) => {
   const { origin, databaseUrl } = await startService(t)
   const { port } = new URL(origin)
-  const launched = launch(t, { ...settings(databaseUrl), PORT: port })
-  t.equal(await launched.exit, 1)
-  t.match(launched.stderr(), new RegExp(`EADDRINUSE.*:${port}\\. Give a PORT that is free`))
-  t.notMatch(launched.stderr(), /\n +at /)
-  const elsewhere = launch(t, { ...settings(databaseUrl), HOST: '203.0.113.1' })
-  t.equal(await elsewhere.exit, 1)
-  t.match(elsewhere.stderr(), /^listen EADDRNOTAVAIL.* Give a HOST that is/m)
+  const launched = launchService(t, { ...settings(databaseUrl), PORT: port })
+  t.equal((await launched.ended).code, 1)
+  t.match(launched.notes(), new RegExp(`EADDRINUSE.*:${port}\\. Give a PORT that is free`))
+  t.notMatch(launched.notes(), /\n +at /)
+  const elsewhere = launchService(t, { ...settings(databaseUrl), HOST: '203.0.113.1' })
+  t.equal((await elsewhere.ended).code, 1)
+  t.match(elsewhere.notes(), /^listen EADDRNOTAVAIL.* Give a HOST that is/m)
   for (const host of [
     'nowhere.invalid',
     ...(existsSync('/proc/net/if_inet6') ? ['fe80::1'] : []),
   ]) {
-    const nowhere = launch(t, { ...settings(databaseUrl), HOST: host })
-    const code = await nowhere.exit
-    if (/EAI_AGAIN/.test(nowhere.stderr())) {
+    const nowhere = launchService(t, { ...settings(databaseUrl), HOST: host })
+    const code = (await nowhere.ended).code
+    if (/EAI_AGAIN/.test(nowhere.notes())) {
       t.equal(code, 1, 'no name server here: it may come')
       continue
     }
     t.equal(code, 78, host)
     const told = `cannot be used: HOST: .*${host}; give an address or a name of this machine$`
-    t.match(nowhere.stderr(), new RegExp(told, 'm'))
+    t.match(nowhere.notes(), new RegExp(told, 'm'))
   }
 })
 
 t.test('a signal ends the wait for a database', async (t) => {
-  const launched = launch(t, {
+  const launched = launchService(t, {
     ...settings('postgres://127.0.0.1:1/nowhere'),
     SHUTDOWN_DRAIN_MS: '12000',
   })
   await launched.lines.waitFor((line) => line.event === 'service.start')
-  launched.process.kill('SIGTERM')
-  t.equal(await launched.exit, 0)
+  launched.signal('SIGTERM')
+  t.equal((await launched.ended).code, 0)
   const last = launched.lines.all.at(-1)
   t.match(last, { event: 'service.stop', reason: 'SIGTERM' })
   t.ok(Number(last?.['drained_ms']) < 12_000, 'nobody was ever sent here: no drain')
@@ -205,12 +204,12 @@ t.test('a signal ends the wait for a database', async (t) => {
 t.test('replicas that start at once on an empty database are one installation', async (t) => {
   const { url, create } = await absentDatabase(t)
   await create()
-  const replicas = [1, 2, 3].map(() => launch(t, settings(url)))
+  const replicas = [1, 2, 3].map(() => launchService(t, settings(url)))
   const ids = new Set<unknown>()
   for (const { lines, origin } of replicas) {
     await lines.waitFor((line) => line.event === 'service.ready')
-    t.equal((await call(await origin(), 'GET', '/readyz')).status, 200)
-    ids.add((await call(await origin(), 'GET', '/healthz')).body.instance_id)
+    t.equal((await call(await origin, 'GET', '/readyz')).status, 200)
+    ids.add((await call(await origin, 'GET', '/healthz')).body.instance_id)
   }
   t.equal(ids.size, 1, 'one instance_id')
   const db = await connect(t, url)

@@ -1,21 +1,15 @@
 /** The service on a stdout of the test's choice, with an exact account of the lines that it must have written. */
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
+import { type Ended, inShell, type LogNote, launch, logNote } from '../../testkit/service.ts'
 import { type CallOptions, call } from '../helpers/client.ts'
 import { createDatabase } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { leaksIn } from '../helpers/secrets.ts'
-import { ADMIN } from '../helpers/service.ts'
-
-const MAIN =
-  process.env['FLEETLOOP_TEST_MAIN'] ?? fileURLToPath(new URL('../../src/main.js', import.meta.url))
+import { ADMIN, MAIN, settings } from '../helpers/service.ts'
 
 /** service.start, partition.create, service.ready and, at the end, service.stop. */
 const OWN_LINES = 4
@@ -46,16 +40,14 @@ export interface StdoutService {
   /** Lines dropped so far, by the metric. */
   dropped(): Promise<number>
   /** Ends by SIGTERM; rejects where it does not. `note`: what it said of lines that nobody got, else none were dropped. */
-  end(): Promise<Ended>
+  end(): Promise<StdoutEnd>
 }
 
-export interface Ended {
-  readonly code: number | null
-  /** Of its own watchdog, SHUTDOWN_GRACE_MS + 0.5 s after the SIGTERM; null: it came to its end before that. */
-  readonly signal: string | null
+/** `signal`: of its own watchdog, SHUTDOWN_GRACE_MS + 0.5 s after the SIGTERM; null: it ended before that. */
+export interface StdoutEnd extends Ended {
   /** All lines asked for in its life, but those about drops: one a request, and those of OWN_LINES. */
   readonly emitted: number
-  readonly note: { readonly written: number; readonly dropped: number } | undefined
+  readonly note: LogNote | undefined
 }
 
 export interface StdoutOptions {
@@ -69,31 +61,27 @@ export interface StdoutOptions {
 
 /** Ready, with one device enrolled; killed at the end of `t`. */
 export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutService> {
-  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-data-'))
-  const [command, args] = commandOf(options)
-  const env = {
-    PATH: process.env['PATH'],
-    PORT: '0',
-    DATABASE_URL: await createDatabase(t),
-    DATA_DIR: dataDir,
-    ADMIN_TOKENS: `tester=${ADMIN}`,
-    HMAC_SECRET: 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n',
-    LOG_BUFFER_BYTES: '65536',
-    ...options.env,
-  }
-  const child = spawn(command, args, { stdio: ['pipe', options.stdout, 'pipe'], env })
-  const exited = once(child, 'exit')
-  const { stdout, stderr, stdin } = child
-  // A terminal shows both. The output of any other stdout is the test's alone.
-  const heard = hear(options.isTerminal === true ? [stdout, stderr] : [stderr], exited)
+  const hasTerminal = options.isTerminal === true
+  const service = launch({
+    settings: {
+      ...settings(await createDatabase(t)),
+      DATA_DIR: tempDirectory(t),
+      LOG_BUFFER_BYTES: '65536',
+      ...options.env,
+    },
+    main: MAIN,
+    command: hasTerminal ? inTerminal : inShell(options.shell ?? 'exec "$@"'),
+    stdin: 'pipe',
+    stdout: options.stdout,
+    hasTerminal,
+  })
   t.teardown(async () => {
-    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
-    await exited
-    rmSync(dataDir, { recursive: true, force: true })
+    service.signal('SIGKILL')
+    await service.exited
   })
 
-  const origin = await heard.match(/listening on (\S+)\s/)
-  const pid = options.isTerminal === true ? Number(await heard.match(/pid (\d+)\s/)) : child.pid
+  const origin = await service.origin
+  const pid = hasTerminal ? Number(await service.noted(/pid (\d+)\s/)) : service.pid
   let emitted = OWN_LINES
   const ask = (method: string, path: string, { headers, ...rest }: CallOptions = {}) => {
     emitted++
@@ -127,10 +115,10 @@ export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutSe
   }
 
   return {
-    stdout,
-    stdin,
-    shown: heard.text,
-    showed: heard.match,
+    stdout: service.process.stdout,
+    stdin: service.process.stdin,
+    shown: service.notes,
+    showed: service.noted,
     dropped,
     async serves(t) {
       t.equal((await ask('POST', '/v1/heartbeat', { token, body: { status: 'ok' } })).status, 200)
@@ -149,50 +137,21 @@ export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutSe
       throw new Error('no line was dropped')
     },
     async end() {
-      if (pid !== undefined) process.kill(pid, 'SIGTERM')
-      const late = setTimeout(END_DEADLINE_MS, [], { ref: false })
-      const [code, signal] = await Promise.race([exited, late])
-      if (code === undefined) throw new Error('neither its grace nor its watchdog ended it')
+      process.kill(pid, 'SIGTERM')
+      const late = setTimeout(END_DEADLINE_MS, undefined, { ref: false })
+      const ended = await Promise.race([service.exited, late])
+      if (ended === undefined) throw new Error('neither its grace nor its watchdog ended it')
+      const { stderr } = service.process
       if (stderr?.readableEnded === false) await once(stderr, 'end')
-      const [, written, lost] = /log: (\d+) lines written, (\d+) dropped/.exec(heard.text()) ?? []
-      const note = { written: Number(written), dropped: Number(lost) }
-      return { code, signal, emitted, note: written === undefined ? undefined : note }
+      return { ...ended, emitted, note: logNote(service) }
     },
   }
 }
 
-/** Gathers what these say; `match` waits for the first group of a pattern, or for `exited`. */
-function hear(streams: readonly (Readable | null)[], exited: Promise<unknown>) {
-  let said = ''
-  const watchers = new Set<() => void>()
-  for (const stream of streams) {
-    stream?.setEncoding('utf8').on('data', (text: string) => {
-      said += text
-      for (const watch of watchers) watch()
-    })
-  }
-  return {
-    text: () => said,
-    match: (pattern: RegExp) =>
-      new Promise<string>((resolve, reject) => {
-        const watch = () => {
-          const found = pattern.exec(said)?.[1]
-          if (found !== undefined) resolve(found)
-        }
-        watchers.add(watch)
-        watch()
-        exited.then(() => reject(new Error(`it ended without ${pattern}: ${said}`)), reject)
-      }),
-  }
-}
-
-function commandOf({ shell, isTerminal }: StdoutOptions): [string, string[]] {
-  const program = [process.execPath, '--enable-source-maps', MAIN] as const
-  if (isTerminal !== true) {
-    return ['/bin/sh', ['-c', shell ?? 'exec "$@"', 'sh', ...program]]
-  }
-  const quoted = program.map((part) => `'${part}'`).join(' ')
-  return ['script', ['-qec', `echo "pid $$"; exec ${quoted}`, '/dev/null']]
+/** script(1) gives it a terminal: stdin's bytes are its keys. */
+function inTerminal(node: readonly string[]): readonly string[] {
+  const quoted = node.map((part) => `'${part}'`).join(' ')
+  return ['script', '-qec', `echo "pid $$"; exec ${quoted}`, '/dev/null']
 }
 
 /**

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import { Lines } from '../helpers/lines.ts'
+import { LogBook } from '../../testkit/log-book.ts'
 import { accountOf, type StdoutService, startOn } from './stdout-service.ts'
 
 /** A reader that dies takes at most what one pipe holds with it. */
@@ -34,7 +34,7 @@ function openPipe(t: Test): { readonly readFd: number; readonly writeFd: number 
 interface Read {
   readonly service: StdoutService
   readonly stdout: Readable
-  readonly lines: Lines
+  readonly lines: LogBook
 }
 
 /** The service on a pipe that this process reads. */
@@ -42,7 +42,7 @@ async function startOnPipe(t: Test, env = {}): Promise<Read> {
   const { readFd, writeFd } = openPipe(t)
   const stdout = new Socket({ fd: readFd, readable: true, writable: false })
   t.teardown(() => stdout.destroy())
-  const lines = new Lines(stdout)
+  const lines = new LogBook(stdout)
   const service = await startOn(t, { stdout: writeFd, env })
   closeSync(writeFd)
   return { service, stdout, lines }
@@ -52,7 +52,7 @@ async function startOnPipe(t: Test, env = {}): Promise<Read> {
 async function startOnSocket(t: Test): Promise<Read> {
   const service = await startOn(t, { stdout: 'pipe' })
   const stdout = service.stdout ?? fail('no stdout')
-  return { service, stdout, lines: new Lines(stdout) }
+  return { service, stdout, lines: new LogBook(stdout) }
 }
 
 /** What a reader of the whole output got. */
@@ -125,7 +125,7 @@ t.test('a reader that is killed takes at most what the pipe held with it', async
   const { readFd, writeFd } = openPipe(t)
   const reader = spawn('cat', { stdio: [readFd, 'pipe', 'ignore'] })
   closeSync(readFd)
-  const lines = new Lines(reader.stdout ?? fail('no stdout'))
+  const lines = new LogBook(reader.stdout ?? fail('no stdout'))
   const service = await startOn(t, { stdout: writeFd })
   closeSync(writeFd)
   await service.serves(t)

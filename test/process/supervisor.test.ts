@@ -1,6 +1,6 @@
 /** What systemd is told, by systemd-notify to a real datagram socket, and that a process that hangs tells it no more. */
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -8,7 +8,7 @@ import t, { type Test } from 'tap'
 import { createSupervisor } from '../../src/app/supervisor.ts'
 import { createDatabase } from '../helpers/database.ts'
 import { tempDirectory } from '../helpers/directory.ts'
-import { ADMIN, MAIN } from '../helpers/service.ts'
+import { launchService, settings } from '../helpers/service.ts'
 
 const missing = ['python3', 'systemd-notify'].filter(
   (tool) => spawnSync(tool, ['--version']).error !== undefined,
@@ -57,42 +57,23 @@ async function listenAt(t: Test, name: string) {
   return { messages, heard, silent }
 }
 
-function directoryOf(t: Test): string {
-  const path = tempDirectory(t)
-  return path
-}
-
-async function start(t: Test, env: Readonly<Record<string, string>>): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [MAIN], {
-    stdio: 'ignore',
-    env: {
-      PATH: process.env['PATH'],
-      PORT: '0',
-      DATABASE_URL: await createDatabase(t),
-      DATA_DIR: directoryOf(t),
-      ADMIN_TOKENS: `tester=${ADMIN}`,
-      HMAC_SECRET: ADMIN,
-      ...env,
-    },
-  })
-  t.teardown(() => child.kill('SIGKILL'))
-  return child
-}
-
 t.test('a service is up, alive, and silent once it hangs', { skip }, async (t) => {
-  const NOTIFY_SOCKET = join(directoryOf(t), 'notify')
+  const NOTIFY_SOCKET = join(tempDirectory(t), 'notify')
   const systemd = await listenAt(t, NOTIFY_SOCKET)
-  const service = await start(t, { NOTIFY_SOCKET, WATCHDOG_USEC: String(WATCHDOG_S * 1e6) })
-  const ended = once(service, 'exit')
+  const service = launchService(t, {
+    ...settings(await createDatabase(t)),
+    NOTIFY_SOCKET,
+    WATCHDOG_USEC: String(WATCHDOG_S * 1e6),
+  })
   await systemd.heard('WATCHDOG=1', 2)
   t.same([...new Set(systemd.messages)].sort(), ['READY=1', 'WATCHDOG=1', 'bound'])
-  service.kill('SIGSTOP')
+  service.signal('SIGSTOP')
   await systemd.silent(WATCHDOG_S)
-  service.kill('SIGCONT')
+  service.signal('SIGCONT')
   const pings = systemd.messages.filter((message) => message === 'WATCHDOG=1').length
   await systemd.heard('WATCHDOG=1', pings + 1)
-  service.kill('SIGTERM')
-  t.same(await ended, [0, null])
+  service.signal('SIGTERM')
+  t.same(await service.ended, { code: 0, signal: null })
   await systemd.heard('STOPPING=1')
 })
 

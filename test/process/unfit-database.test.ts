@@ -13,9 +13,15 @@ import { startEmbedded } from '../../src/dev/embedded-postgres.ts'
 import { call } from '../helpers/client.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { closeTheLoop } from '../helpers/owners-loop.ts'
-import { ADMIN, startService } from '../helpers/service.ts'
+import {
+  ADMIN,
+  launchService,
+  refused,
+  type Started,
+  settings,
+  startService,
+} from '../helpers/service.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
-import { type Launched, launch, refused, settings } from './launched.ts'
 
 /** For each setting that connections pin, a value by which something of ours would go wrong or look otherwise. */
 const HOSTILE: Readonly<Record<string, string>> = {
@@ -251,10 +257,10 @@ async function ownServer(t: Test) {
 }
 
 /** Such a line comes on stderr; resolves with all of it. */
-async function said(launched: Launched, pattern: RegExp): Promise<string> {
-  while (!pattern.test(launched.stderr()))
+async function said(launched: Started, pattern: RegExp): Promise<string> {
+  while (!pattern.test(launched.notes()))
     await once(launched.process.stderr ?? launched.process, 'data')
-  return launched.stderr()
+  return launched.notes()
 }
 
 t.test('a database that is not reached says why', async (t) => {
@@ -279,8 +285,8 @@ t.test('a database that is not reached says why', async (t) => {
     ['postgres://u@%2Fnowhere/d', /ENOENT \/nowhere/, 'socket_missing'],
   ]
   const tell = async ([databaseUrl, why, code]: (typeof troubles)[number]) => {
-    const launched = launch(t, settings(databaseUrl))
-    const origin = await launched.origin()
+    const launched = launchService(t, settings(databaseUrl))
+    const origin = await launched.origin
     const note = `^waiting for the database: .*${why.source}.*; trying again$`
     const notes = await said(launched, new RegExp(note, 'm'))
     t.notMatch(notes, /hunter/)
@@ -293,9 +299,9 @@ t.test('a database that is not reached says why', async (t) => {
     await t.rejects(api.get('/admin/devices'), { message: new RegExp(`database: ${code}: `) })
     const start = await launched.lines.waitFor(({ event }) => event === 'service.start')
     t.match(start, { database: code })
-    t.equal(launched.stderr().match(/waiting for/g)?.length, 1, 'told once, tried often')
-    launched.process.kill('SIGKILL')
-    await launched.exit
+    t.equal(launched.notes().match(/waiting for/g)?.length, 1, 'told once, tried often')
+    launched.signal('SIGKILL')
+    await launched.ended
   }
   while (troubles.length > 0) await Promise.all(troubles.splice(0, AT_ONCE).map(tell))
 })

@@ -8,6 +8,7 @@ import {
   type AccessTokenOptions,
   createAccessTokens,
 } from '../../src/push/access-token.ts'
+import { listenFor } from '../helpers/listen.ts'
 
 const MINUTE_MS = 60_000
 const keyPair = await makeKeyPair()
@@ -201,13 +202,7 @@ t.test('any other answer becomes a clear error without secrets', async (t) => {
       .writeHead(response.status, { location: '/elsewhere' })
       .end(response.body.replace('ECHO', assertion))
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const address = server.address()
-  const port = typeof address === 'object' ? address?.port : null
+  const port = await listenFor(t, server)
   const tokenUri = `http://127.0.0.1:${port}/token`
   const { account } = await makeServiceAccount({ tokenUri, keyPair })
 

@@ -1,10 +1,10 @@
 /** Requests to FCM share so many connections and no more, whatever becomes of each. */
-import { once } from 'node:events'
+
 import { createServer, type RequestListener } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { createPost } from '../../src/push/bounded-post.ts'
 import { readBody } from '../../src/push/fcm-response.ts'
+import { listenFor } from '../helpers/listen.ts'
 
 const MAX_SOCKETS = 4
 
@@ -20,13 +20,7 @@ async function start(t: Test, timeoutMs: number, listener: RequestListener) {
       sockets.open -= 1
     })
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const { port } = server.address() as AddressInfo // of a server that listens on TCP
+  const port = await listenFor(t, server)
   const post = createPost(`http://127.0.0.1:${port}/`, { maxSockets: MAX_SOCKETS, timeoutMs })
   const postAll = (times: number) =>
     Promise.allSettled(Array.from({ length: times }, () => post({}, 'body', readBody)))

@@ -7,8 +7,8 @@ import {
   startFakeFcm,
 } from '../../sim/fcm/fake-fcm.ts'
 import { verifyCommandData } from '../../src/domain/command-message.ts'
+import type { LogLine } from '../../testkit/log-book.ts'
 import { connect } from '../helpers/database.ts'
-import type { LogLine } from '../helpers/lines.ts'
 import { startService } from '../helpers/service.ts'
 
 const fcm = await startFakeFcm()

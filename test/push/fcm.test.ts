@@ -6,6 +6,7 @@ import { createAccessTokens } from '../../src/push/access-token.ts'
 import { faultText } from '../../src/push/attempt.ts'
 import { createFcmClient, type FcmClientOptions, messageBytes } from '../../src/push/fcm.ts'
 import { classifyFcmResponse, readBody, safeText } from '../../src/push/fcm-response.ts'
+import { listenFor } from '../helpers/listen.ts'
 
 const keyPair = await makeKeyPair()
 const DATA = { action: 'ping', request_id: 'cmd-1', attempt: '1' }
@@ -193,13 +194,7 @@ t.test('an error body without end is read to its limit only', async (t) => {
     const timer = setInterval(() => res.write(Buffer.alloc(32 * 1024, 'x')), 1)
     res.on('close', () => clearInterval(timer))
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const address = server.address()
-  const port = typeof address === 'object' ? address?.port : null
+  const port = await listenFor(t, server)
   const { client } = await start(t, { baseUrl: `http://127.0.0.1:${port}/` })
   t.match(await client.send(message()), { kind: 'retry', fcmHttpCode: 500, fcmStatus: 'INTERNAL' })
 })

@@ -1,12 +1,11 @@
 /** Credentials: how a device token is judged, and what each refusal says. */
 import { createHmac, randomBytes } from 'node:crypto'
 import t from 'tap'
+import type { LogLine } from '../../testkit/log-book.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
-import type { LogLine } from '../helpers/lines.ts'
-import { ADMIN, startService } from '../helpers/service.ts'
+import { ADMIN, HMAC_SECRET, startService } from '../helpers/service.ts'
 
-const SECRET = 'test-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const UNKNOWN_ID = '018f0000-0000-7000-8000-000000000000'
 const DEVICE_ROUTES = [
   ['POST', '/v1/heartbeat'],
@@ -23,7 +22,7 @@ const db = await connect(t, service.databaseUrl)
 /** A device token with our tag, that no database has heard of. */
 function forgottenToken(): string {
   const random = randomBytes(26)
-  const tag = createHmac('sha256', SECRET).update('device-token:v1:').update(random).digest()
+  const tag = createHmac('sha256', HMAC_SECRET).update('device-token:v1:').update(random).digest()
   return `dt_${Buffer.concat([random, tag.subarray(0, 6)]).toString('base64url')}`
 }
 
@@ -251,14 +250,14 @@ t.test(
 )
 
 t.test('the first secret signs new enrollments, and every secret verifies', async (t) => {
-  const old = await startService(t, { env: { HMAC_SECRET: `old=${SECRET}-old` } })
+  const old = await startService(t, { env: { HMAC_SECRET: `old=${HMAC_SECRET}-old` } })
   const before = await old.enroll('rotated-1')
   const { databaseUrl } = old
-  const env = { HMAC_SECRET: `new=${SECRET}-new,old=${SECRET}-old` }
+  const env = { HMAC_SECRET: `new=${HMAC_SECRET}-new,old=${HMAC_SECRET}-old` }
   const next = await startService(t, { databaseUrl, env })
   const after = await next.enroll('rotated-2')
   const label = `device-command-key:v1:${after.deviceId}:1`
-  const key = createHmac('sha256', `${SECRET}-new`).update(label).digest('base64url')
+  const key = createHmac('sha256', `${HMAC_SECRET}-new`).update(label).digest('base64url')
   t.equal(after.hmacKey, key)
   for (const [service, token, status] of [
     [next, before.token, 200],

@@ -1,12 +1,8 @@
 /** The load generator against plain servers: its rate, its clock, its bounds, and what it counts when a server dies. */
-import { once } from 'node:events'
+
 import { appendFileSync } from 'node:fs'
 import { createServer, type RequestListener, type Server } from 'node:http'
-import {
-  type AddressInfo,
-  createServer as createTcpServer,
-  type Server as TcpServer,
-} from 'node:net'
+import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openJournal, readJournal } from '../../sim/load/journal.ts'
@@ -17,6 +13,7 @@ import {
   runLoad,
 } from '../../sim/load/load.ts'
 import { ResponseReader } from '../../testkit/http/response-reader.ts'
+import { listenFor } from '../helpers/listen.ts'
 
 const ok: RequestListener = (_request, response) => void response.end('ok')
 
@@ -25,16 +22,7 @@ async function serve(
   listener: RequestListener,
 ): Promise<{ origin: string; server: Server }> {
   const server = createServer(listener)
-  t.teardown(() => {
-    server.close()
-    server.closeAllConnections()
-  })
-  return { origin: await originOf(server.listen(0, '127.0.0.1')), server }
-}
-
-async function originOf(server: TcpServer): Promise<string> {
-  await once(server, 'listening')
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}` // it listens on TCP
+  return { origin: `http://127.0.0.1:${await listenFor(t, server)}`, server }
 }
 
 /** Ends after the answer for which `closesConnection` holds; ids are `r0`, `r1`, … and stand in the path. */
@@ -205,7 +193,7 @@ t.test('a server that speaks another protocol has not answered', async (t) => {
     end.abort()
   })
   t.teardown(() => server.close())
-  const origin = await originOf(server.listen(0, '127.0.0.1'))
+  const origin = `http://127.0.0.1:${await listenFor(t, server)}`
   const report = await load(origin, () => false, { signal: end.signal })
   t.ok(report.failed >= 1)
   t.same(report.byStatus, {})

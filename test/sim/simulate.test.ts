@@ -17,6 +17,7 @@ import { startSimulatedFcm } from '../../sim/simulate/fcm.ts'
 import type { Summary } from '../../sim/simulate/summary.ts'
 import { connect } from '../helpers/database.ts'
 import { tempDirectory } from '../helpers/directory.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
@@ -203,11 +204,7 @@ t.test('a service that answers 401 wipes the phones, and the exit code says so',
     const [status, body] = responses[req.url ?? ''] ?? [401, { code: 'token_unknown' }]
     req.on('end', () => res.writeHead(status).end(JSON.stringify(body)))
   })
-  service.listen(0, '127.0.0.1')
-  await once(service, 'listening')
-  t.teardown(() => service.close())
-  const address = service.address()
-  const port = typeof address === 'object' ? address?.port : 0
+  const port = await listenFor(t, service)
   const run = simulate(
     t,
     ...['--url', `http://127.0.0.1:${port}`, '--devices', '1', '--interval', '0.1'],

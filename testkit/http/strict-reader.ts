@@ -1,4 +1,4 @@
-/** Answers as they stand on the wire, read strictly: what is not well formed is a fault, not a guess. */
+/** Reads HTTP/1.1 responses strictly: a malformed one is an error, not a guess. For the load generator see response-reader.ts. */
 import { isUtf8 } from 'node:buffer'
 
 export interface StrictResponse {
@@ -18,7 +18,7 @@ export class MalformedResponseError extends Error {
   override readonly name = 'MalformedAnswerError'
 }
 
-export class FuzzReader {
+export class StrictReader {
   #rest: Buffer = Buffer.alloc(0)
 
   /** Bytes that belong to no whole answer yet. */

@@ -1,19 +1,19 @@
-/** What an attacker can be told to do. Whatever it opens goes to 127.0.0.1, from addresses of 127.0.0.0/8. */
+/** Assaults that an attacker can run. All connections go to 127.0.0.1, from addresses of 127.0.0.0/8. */
 
 interface Common {
   readonly port: number
   readonly seconds: number
 }
 
-/** Requests until their answers stick in the socket, then bytes that are no HTTP, then the close (row 1). */
+/** Requests until their responses stick in the socket, then bytes that are not HTTP, then a close (row 1). */
 export interface JunkAssault extends Common {
   readonly kind: 'junk'
   readonly sockets: number
-  /** So many of them are filled first, and send a byte each millisecond. */
+  /** These are filled first, and send a byte per millisecond. */
   readonly fast: number
-  /** By turns: what each socket sends first. */
+  /** What each socket sends first, in rotation. */
   readonly firsts: readonly string[]
-  /** Sends its first so often, and reads nothing. */
+  /** How often it sends its first bytes; it reads nothing. */
   readonly repeats: number
 }
 
@@ -22,19 +22,19 @@ export interface BurstsAssault extends Common {
   readonly kind: 'bursts'
   readonly sockets: number
   readonly burstBytes: number
-  /** false: one burst, and not a byte is read. */
+  /** false: one burst, and nothing is read. */
   readonly reads: boolean
-  /** From the last answer to the next burst. */
+  /** From the last response to the next burst. */
   readonly pauseMs: number
 }
 
-/** Downloads that take next to nothing, as many as are given (row 4). */
+/** As many downloads as are granted, each read very slowly (row 4). */
 export interface DownloadsAssault extends Common {
   readonly kind: 'downloads'
   readonly tokens: readonly string[]
-  /** Tried at once with each token. */
+  /** Attempts at once per token. */
   readonly perToken: number
-  /** Third byte of the address 127.1.x.1, a /24 each; tokens take them by turns. */
+  /** Third byte of the address 127.1.x.1, so a /24 each; tokens use them in rotation. */
   readonly subnets: number
 }
 
@@ -42,7 +42,7 @@ export interface DownloadsAssault extends Common {
 export interface RequestsAssault extends Common {
   readonly kind: 'requests'
   readonly ratePerS: number
-  /** By turns. */
+  /** Sent in rotation. */
   readonly requests: readonly {
     readonly method: 'GET' | 'POST'
     readonly path: string
@@ -51,18 +51,17 @@ export interface RequestsAssault extends Common {
   }[]
 }
 
-/** Connections that say nothing, as many as the service lets in, and a few more every second (row 6). */
+/** Silent connections, as many as the service accepts, and a few more every second (row 6). */
 export interface IdleAssault extends Common {
   readonly kind: 'idle'
-  /** At most. */
   readonly sockets: number
-  /** Addresses 127.2.x.y that they come from, by turns. */
+  /** Source addresses 127.2.x.y, used in rotation. */
   readonly addresses: number
 }
 
 export type Assault = JunkAssault | BurstsAssault | DownloadsAssault | RequestsAssault | IdleAssault
 
-/** What came of it, by what is counted. */
+/** Counts by name. */
 export type AssaultReport = Readonly<Record<string, number>>
 
 /** 27 bytes, answered with 404. */

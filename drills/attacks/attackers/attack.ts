@@ -1,4 +1,4 @@
-/** The attackers' process: carries out one assault after the other, and replies with what came of each. */
+/** The attackers' process: runs one assault after the other and replies with its counts. */
 import type { Assault, AssaultReport } from './assault.ts'
 import { sendBursts, sendJunk } from './bytes.ts'
 import { holdDownloads, lieIdle, sendRequests } from './clients.ts'

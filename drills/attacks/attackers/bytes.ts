@@ -1,4 +1,4 @@
-/** Rows 1, 2, 3 and 12: sockets that send much and read nothing, or send what is no HTTP. */
+/** Rows 1, 2, 3 and 12: sockets that send much and read nothing, or send bytes that are not HTTP. */
 import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { tcpSockets } from '../../sockets/descriptors.ts'
@@ -6,7 +6,7 @@ import { type AssaultReport, type BurstsAssault, type JunkAssault, SMALLEST } fr
 import { AttackerSockets } from './sockets.ts'
 
 const JUNK = '\x01'
-/** The others send a byte each SLOW_MS, these one each millisecond. */
+/** Interval between bytes; the fast ones send one per millisecond. */
 const SLOW_MS = 100
 const REST_MS = 500
 const REST_LOOK_MS = 100
@@ -17,7 +17,7 @@ export async function sendJunk(assault: JunkAssault): Promise<AssaultReport> {
   const attacker = new AttackerSockets(port)
   const onOpen = (socket: Socket, index: number) =>
     void socket.write((firsts[index % firsts.length] ?? '').repeat(repeats))
-  // By themselves at first: what the service grants all of them together is little for each.
+  // The fast ones go first, alone: what the service grants to all together is little for each.
   const fast = await attacker.keep({ count: fastCount, onOpen })
   attacker.count('sockets with answers that stick', await atRest(fast, seconds))
   const slow = await attacker.keep({ count: count - fastCount, onOpen })
@@ -35,7 +35,10 @@ export async function sendJunk(assault: JunkAssault): Promise<AssaultReport> {
   return attacker.end()
 }
 
-/** Waits until the system has moved no byte between these and the service for a while, or so long; how many of them have much unread then. */
+/**
+ * Waits until the system moves no bytes between these sockets and the service, or until the time is over. Returns how
+ * many have much unread.
+ */
 async function atRest(sockets: readonly Socket[], mostS: number): Promise<number> {
   const ports = new Set(sockets.map(({ localPort = 0 }) => localPort))
   const endsAtMs = performance.now() + 1_000 * mostS
@@ -53,7 +56,7 @@ async function atRest(sockets: readonly Socket[], mostS: number): Promise<number
   }
 }
 
-/** Of connections from or to these ports, both sides: who holds what, `address>sent:received` (proc(5), net/tcp). */
+/** Queues of connections from or to these ports, both sides, as `address>sent:received` (proc(5), net/tcp). */
 function queuesOf(ports: ReadonlySet<number>): readonly string[] {
   return tcpSockets()
     .filter(({ local, remote }) =>
@@ -91,7 +94,7 @@ interface Bursting {
   readonly perBurst: number
 }
 
-/** A burst, all its answers, a pause, and again, until the socket is closed. */
+/** Repeats until the socket is closed: a burst, all responses, a pause. */
 async function burstAgain({ pauseMs }: BurstsAssault, on: Bursting): Promise<void> {
   const { attacker, socket, burst, perBurst } = on
   const responses = countAnswers(socket, () => attacker.count('answers'))
@@ -105,7 +108,7 @@ async function burstAgain({ pauseMs }: BurstsAssault, on: Bursting): Promise<voi
 
 const ANSWER = Buffer.from('HTTP/1.1 ')
 
-/** Reads from now on. `next` resolves when so many more answers have begun, or at the close. */
+/** Starts to read. `next` resolves when that many more responses have begun, or at the close. */
 function countAnswers(socket: Socket, onAnswer: () => void) {
   let rest: Buffer = Buffer.alloc(0)
   let left = 0

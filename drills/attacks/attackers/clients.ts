@@ -1,4 +1,4 @@
-/** Rows 4 to 7: clients that speak HTTP as they should, and take more than their share. */
+/** Rows 4 to 7: clients that speak HTTP correctly and take more than their share. */
 import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -8,16 +8,16 @@ import type { AssaultReport, DownloadsAssault, IdleAssault, RequestsAssault } fr
 import { AttackerSockets, standing } from './sockets.ts'
 
 const RETRY_MS = 500
-/** A byte of an answer each second. */
+/** Interval between bytes of a response. */
 const TRICKLE_MS = 1_000
 const CONNECTIONS = 64
-/** Opened at once, up to the bound; there one by one. */
+/** Opened at once, up to the bound; after that one by one. */
 const BATCH = 20
 const PAUSE_MS = 20
-/** To reach the bound; how long an attack takes counts from there. */
+/** Limit for reaching the bound; the attack's duration starts there. */
 const MOST_OPENING_MS = 30_000
 
-/** A download is held from when its answer began with 200 until the system has closed its connection. */
+/** A download is held from its 200 until the system has closed its connection. */
 export async function holdDownloads(assault: DownloadsAssault): Promise<AssaultReport> {
   const { tokens, perToken, subnets, port, seconds } = assault
   const attacker = new AttackerSockets(port)
@@ -75,7 +75,7 @@ export async function holdDownloads(assault: DownloadsAssault): Promise<AssaultR
   return attacker.end()
 }
 
-/** 43 characters of base64url, made anew for each `*`. */
+/** Replaces each `*` by 43 new random characters of base64url. */
 const madeUp = (text: string) => text.replaceAll('*', () => randomBytes(32).toString('base64url'))
 
 export async function sendRequests(assault: RequestsAssault): Promise<AssaultReport> {
@@ -102,7 +102,7 @@ export async function sendRequests(assault: RequestsAssault): Promise<AssaultRep
   return { due, shed, failed, ...Object.fromEntries(statuses) }
 }
 
-/** Each asks once, so that it looks like a client; then nothing. From the first that is closed on, only a few more. */
+/** Each sends one request, to look like a client, then nothing. After the first close only a few more are opened. */
 export async function lieIdle(assault: IdleAssault): Promise<AssaultReport> {
   const { sockets: most, addresses, port, seconds } = assault
   const attacker = new AttackerSockets(port)

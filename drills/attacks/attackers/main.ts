@@ -1,4 +1,4 @@
-/** A process that attacks as it is told. */
+/** The entry point of an attacker's process. */
 
 import { serve } from '../child.ts'
 import type { Assault, AssaultReport } from './assault.ts'

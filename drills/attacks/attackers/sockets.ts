@@ -1,18 +1,18 @@
-/** Sockets of an attacker: opened a few at a time, opened again where the service closes them, counted. */
+/** An attacker's sockets: opened in batches, reopened when the service closes them, counted. */
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { TCP_ESTABLISHED, tcpSockets } from '../../sockets/descriptors.ts'
 
-/** Opened at once; then the others wait a moment: a flood of connections is no part of any row. */
+/** Opened at once; the others wait a moment. A flood of connections is not part of any row. */
 const BATCH = 20
 const BATCH_MS = 10
-/** Between two looks at those that were closed. */
+/** Interval for reopening closed sockets. */
 const REOPEN_MS = 1_000
 
 export interface KeptSockets {
   readonly count: number
   readonly addressOf?: (index: number) => string
-  /** Called for each that is connected, at first and again. */
+  /** Called for each socket that connects, at first and again. */
   readonly onOpen: (socket: Socket, index: number) => void
 }
 
@@ -38,12 +38,12 @@ export class AttackerSockets {
     this.counts[what] = (this.counts[what] ?? 0) + by
   }
 
-  /** Keeps the highest value. */
+  /** Keeps the maximum. */
   peak(what: string, value: number): void {
     this.counts[what] = Math.max(this.counts[what] ?? 0, value)
   }
 
-  /** Resolves once it is connected, or closed. Nothing is read of it before it is resumed. */
+  /** Resolves once it is connected or closed. Nothing is read before it is resumed. */
   async connect(localAddress = '127.0.0.1'): Promise<Socket> {
     const socket = connect({ port: this.#port, host: '127.0.0.1', noDelay: true, localAddress })
     socket.pause()
@@ -66,7 +66,7 @@ export class AttackerSockets {
     return socket
   }
 
-  /** Resolves once all were opened; from then on those that were closed are opened again, until the end. */
+  /** Resolves once all were opened. Closed ones are reopened until the end. */
   async keep(kept: KeptSockets): Promise<readonly Socket[]> {
     const sockets: Socket[] = []
     const open = async () => {
@@ -97,7 +97,7 @@ export class AttackerSockets {
     return sockets
   }
 
-  /** Closes all at once, as the rows have it, and opens none any more. */
+  /** Closes all at once and opens no more. */
   end(): Record<string, number> {
     this.#isOver = true
     const sockets = [...this.#open]
@@ -107,7 +107,7 @@ export class AttackerSockets {
   }
 }
 
-/** Of these, those that the system has not closed: a paused socket notices no reset. */
+/** Filters out those that the system has closed: a paused socket notices no reset. */
 export function standing(sockets: Iterable<Socket>): readonly Socket[] {
   const established = new Set(
     tcpSockets().flatMap(({ local, state }) => (state === TCP_ESTABLISHED ? [local] : [])),
@@ -115,7 +115,7 @@ export function standing(sockets: Iterable<Socket>): readonly Socket[] {
   return [...sockets].filter((socket) => established.has(localText(socket)))
 }
 
-/** As net/tcp has it: the octets of the address backwards, and the port, in hexadecimal digits. */
+/** The format of net/tcp: the octets of the address backwards, and the port, in hexadecimal. */
 function localText({ localAddress = '', localPort = 0 }: Socket): string {
   const octets = localAddress.split('.').reverse().map(Number)
   const address = octets.map((octet) => octet.toString(16).padStart(2, '0')).join('')

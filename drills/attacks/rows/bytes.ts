@@ -1,4 +1,4 @@
-/** Rows 1, 2, 3 and 12: anybody, without a credential, or with one that lets him download. */
+/** Rows 1, 2, 3 and 12: clients without a credential, or with one that allows downloads. */
 import { SMALLEST } from '../attackers/assault.ts'
 import type { Criterion } from '../criterion.ts'
 import type { Environment } from '../environment.ts'
@@ -9,14 +9,13 @@ import type { Stage } from '../stage.ts'
 import { unreadCapacity } from './unread.ts'
 
 const HEALTH = 'GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n'
-/** More than the system holds: headers that differ in length, a buffer that grows. */
+/** Margin over the system's buffers: headers differ in length, buffers grow. */
 const SPARE = 1.25
 const NO_LIMIT = '100000'
 export const UNLIMITED_DOWNLOADS = {
   RATE_LIMIT_APK_PER_TOKEN_PER_MIN: NO_LIMIT,
   RATE_LIMIT_APK_PER_SUBNET_PER_MIN: NO_LIMIT,
 }
-/** Downloads at once. */
 export const PER_SUBNET = 64
 const JUNK_SOCKETS = 100
 const FAST_SOCKETS = 10
@@ -25,10 +24,10 @@ const UNREAD_BYTES = 300_000
 const BURST_SOCKETS = 100
 const BURST_BYTES = 64 * 1024
 const BURST_PAUSE_MS = 1_000
-/** One request at a time on each: what is pipelined is slowed down before it is refused. */
+/** Each sends one request at a time: pipelining is slowed down before it is refused. */
 const LINE_SOCKETS = 100
 const LINE_PAUSE_MS = 20
-/** Of anonymous refusals of one code, a second. */
+/** Bound on lines about anonymous refusals with one code. */
 const MOST_LINES_PER_S = 50
 
 const junkSockets = ({ share }: Length) => ({
@@ -36,7 +35,7 @@ const junkSockets = ({ share }: Length) => ({
   fast: Math.ceil(share * FAST_SOCKETS),
 })
 
-/** GET /healthz, unread, until an answer sticks. */
+/** Sends GET /healthz and reads nothing until a response sticks. */
 export async function stickingHealth(stage: Stage, length: Length) {
   const { headers, bytes } = await stage.send({ method: 'GET', path: '/healthz' })
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
@@ -158,7 +157,7 @@ function logCriteria(responses: number, { anonymous }: LinesAccount): readonly C
     {
       bar: `at most ${MOST_LINES_PER_S} lines a second of one code`,
       measured: `in one second of the clock at most ${mostPerS}; ${ratio.toFixed(2)} bytes of log for each byte of a request`,
-      // A second of the limit may begin in the midst of one of the clock.
+      // A second of the limit may overlap two of the clock.
       isHeld: mostPerS <= 2 * MOST_LINES_PER_S,
     },
     {

@@ -1,13 +1,13 @@
-/** Rows 5 and 6: strangers who ask without end, or hold connections and say nothing. */
+/** Rows 5 and 6: strangers who send requests without end, or hold silent connections. */
 import type { AssaultReport } from '../attackers/assault.ts'
 import type { LoadRow } from '../load-row.ts'
 
 const MADE_UP_PER_S = 1_000
-/** R6's: beyond it the machine is too busy to tell. */
+/** As in R6: above it the machine is too busy to measure. */
 const MOST_NOISE = 0.15
 const OPEN_FILES = 2_048
 const FEW_OPEN_FILES = 1_024
-/** More than may be open with so many files: some are the service's own. */
+/** Share of the descriptors; the service uses some itself. */
 const BEYOND = 0.85
 const ADDRESSES = 250
 

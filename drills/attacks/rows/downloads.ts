@@ -1,4 +1,4 @@
-/** Row 4: who has one credential, or many, takes every place for downloads there is. */
+/** Row 4: attackers with one credential, or many, take every download slot. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { jsonHeaders, type Send } from '../../../testkit/http/client.ts'
 import type { AssaultReport } from '../attackers/assault.ts'
@@ -12,19 +12,18 @@ interface Form {
   readonly tokensOf: (place: Environment) => readonly string[]
   readonly perToken: number
   readonly subnets: number
-  /** Of all attackers, that are granted. */
+  /** Granted to all attackers together. */
   readonly downloads: number
-  /** A phone that wants the APK has it after so long, its 503s included. */
+  /** Until a phone that wants the APK has it, including its 503s. */
   readonly mostWaitS: number
 }
 
 const PER_CREDENTIAL = 3
-/** APK_MAX_DOWNLOADS. */
 const MAX_DOWNLOADS = 256
 const TRIED_AT_ONCE = 20
-/** Three downloads each are more than a subnet may have. */
+/** With three downloads each they exceed a subnet's bound. */
 const MIN_TOKENS = 25
-/** A slow download gives way after a minute. */
+/** A slow download is closed after a minute. */
 const GIVES_WAY_S = 75
 const AT_ONCE_S = 5
 const EVERY_MS = 1_000
@@ -65,7 +64,7 @@ const FORMS: readonly Form[] = [
   },
 ]
 
-/** One phone after the other fetches the APK, until it is told to stop; each asks again until it has it. */
+/** Lets one phone after the other fetch the APK until `stop`; each retries until it has it. */
 class Downloading {
   readonly byStatus: Record<string, number> = {}
   whole = 0
@@ -94,7 +93,7 @@ class Downloading {
       const sinceMs = performance.now()
       const token = phones[index % phones.length]?.token ?? ''
       while (!(await this.#isFetched(token))) {
-        // The first one is seen through: a busy machine may have had no time for it.
+        // Always finish the first one: a busy machine may have had no time for it.
         const isSeenThrough = this.whole > 0 || performance.now() - sinceMs > 1_000 * GIVES_WAY_S
         if (signal.aborted && isSeenThrough) break
         await wait(RETRY_MS)
@@ -156,7 +155,7 @@ export const DOWNLOADS_ROWS: readonly LoadRow[] = FORMS.map((form) => ({
     options: { settings: UNLIMITED_DOWNLOADS },
     async attack(stage) {
       const { port } = stage
-      // From before the first window: what they cost is no effect of the attack.
+      // Starts before the first window, so that its cost is not counted as the attack's.
       const downloading = new Downloading(stage.send, place)
       return {
         wave: () =>

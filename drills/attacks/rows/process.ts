@@ -1,4 +1,4 @@
-/** Rows 8 and 14: what the process refuses at its start, and how it is meant to be run. */
+/** Rows 8 and 14: what the process refuses at startup, and how the documentation runs it. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -15,11 +15,11 @@ const ROOT = fileURLToPath(new URL('../../../../', import.meta.url))
 const WHY = fileURLToPath(new URL('../../../src/cli/why.js', import.meta.url))
 const EXIT_CONFIG = 78
 const START_MS = 8_000
-/** Nobody's name (RFC 2606): whoever asks for it is told so, and nothing is connected to. */
+/** A reserved name (RFC 2606): resolving it fails, and nothing is connected to. */
 const ELSEWHERE = 'postgres://fleet:word@database.invalid:5432/fleet'
 const TLS = `${ELSEWHERE}?sslmode=verify-full`
 
-/** `exit 78`, or `starts` where it listens, or neither within so long. */
+/** `exit 78`, `starts` once it listens, or neither in time. */
 async function outcomeOf(settings: Readonly<Record<string, string>>): Promise<string> {
   const service = startReplica({ settings })
   const outcome = await Promise.race([
@@ -137,7 +137,7 @@ function digestsCriterion(): Criterion {
   return allAre('images are named by digest', images.length, byTag)
 }
 
-/** What stands on a command line, every user of the machine can read in `ps`. */
+/** Every user of the machine can read command lines with `ps`. */
 function recipesCriterion(): Criterion {
   const docs = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
   const files = ['README.md', 'RUNBOOK.md', ...docs.map((name) => join('docs', name))]

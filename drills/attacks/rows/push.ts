@@ -1,4 +1,4 @@
-/** Row 7: one phone that tells its push token again and again, beside phones that are waiting for their commands. */
+/** Row 7: one phone that changes its push token again and again, beside phones that wait for commands. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { type FakeFcm, pushSettings, startFakeFcm } from '../../../sim/fcm/fake-fcm.ts'
 import { bodyOf, jsonHeaders, type Send } from '../../../testkit/http/client.ts'
@@ -11,7 +11,7 @@ import type { Stage } from '../stage.ts'
 
 interface Form {
   readonly title: string
-  /** `*` is made up anew each time. */
+  /** Each `*` becomes random characters. */
   readonly pushToken: string
 }
 
@@ -23,14 +23,14 @@ const CHANGES_PER_S = 20
 const VICTIMS = 5
 const EVERY_MS = 500
 const MOST_WAIT_MS = 5_000
-/** For what is on its way when the attack is over. */
+/** For pushes still under way after the attack. */
 const LATE_MS = 15_000
-/** Ten changes an hour, and the attempts of a command that FCM refuses. */
+/** Ten changes an hour, plus the attempts of a command that FCM refuses. */
 const MOST_SENDS = 40
 const MOST_STEPS = 100
 const TTL_S = 86_400
 
-/** Commands to phones that have done nothing wrong, and when each came by push. */
+/** Commands to innocent phones, and when each arrived by push. */
 class Victims {
   readonly waitsMs: number[] = []
   sent = 0
@@ -101,7 +101,7 @@ async function command(send: Send, { deviceId }: Phone, requestId: string): Prom
   if (status !== 202) throw new Error(`a command was answered with ${status}`)
 }
 
-/** What is sent to the attacker's tokens is limited by FCM, or goes nowhere. */
+/** Pushes to the attacker's tokens are rate-limited by FCM, or fail. */
 async function attackOn(stage: Stage, place: Environment, form: Form, fcm: FakeFcm, s: number) {
   const { pushToken } = form
   const isAttackers = (token: string) => !token.startsWith('victim-')

@@ -1,7 +1,7 @@
-/** Rows 9, 10, 11 and 13: single requests that are not what they seem. */
+/** Rows 9, 10, 11 and 13: single malicious requests. */
 
 import { makeApk } from '../../../sim/apk.ts'
-import { issueEnrollmentTokens } from '../../../sim/fleet.ts'
+import { issueEnrollmentTokens } from '../../../sim/enroll.ts'
 import {
   bodyOf,
   type HttpRequest,
@@ -101,7 +101,7 @@ const forgedCursors: readonly string[] = [
   ...ODD_KEYS,
 ].map((key) => Buffer.from(JSON.stringify(key)).toString('base64url'))
 
-/** Of the first page of each list that has more than one, and what a bit or two makes of them. */
+/** Takes the cursor of each list's first page and flips a bit or two. */
 async function damagedCursors(send: Send): Promise<readonly string[]> {
   const own: string[] = []
   for (const list of LISTS) {
@@ -139,12 +139,12 @@ const cursors: CheckRow = {
     }),
 }
 
-/** A terminal obeys the first two; the others turn the text around. */
+/** A terminal obeys the first two; the others reverse the text. */
 const NASTY = '\u009b31m\u0085x\u202ey\u2066z\u200f'
 const TERMINAL = /[\u0080-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/u
 const COMMAND = 'nasty-command'
 
-/** Strings that a phone or an admin stores, wherever one is taken. */
+/** Stores such strings wherever a phone or an admin can. */
 async function storeNasty(send: Send, place: Environment): Promise<readonly string[]> {
   const [token = ''] = (await issueEnrollmentTokens(send, ADMIN_TOKEN, ['NASTY'])).values()
   const [phone] = place.stolen
@@ -186,7 +186,7 @@ async function storeNasty(send: Send, place: Environment): Promise<readonly stri
   return responses
 }
 
-/** The paths of strings in it that a terminal would obey. */
+/** Returns the paths of strings that a terminal would obey. */
 function nastyIn(value: unknown, path: string): readonly string[] {
   if (typeof value === 'string') return TERMINAL.test(value) ? [path] : []
   if (typeof value !== 'object' || value === null) return []

@@ -1,17 +1,16 @@
-/** How much a client can leave unread before answers stay in the service's own memory. */
+/** How much a client can leave unread before responses stay in the service's memory. */
+
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
+import { listen } from '../../../testkit/listen.ts'
 
 const FULL_AFTER_MS = 200
 
-/** Bytes that the system holds of a connection over loopback whose reader reads nothing, written `sizeBytes` at a time. */
+/** Bytes that the system buffers on a loopback connection that nobody reads, written `sizeBytes` at a time. */
 export async function unreadCapacity(sizeBytes: number): Promise<number> {
   const server = createServer({ noDelay: true })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  const port = typeof address === 'object' && address !== null ? address.port : 0
+  const port = await listen(server)
   const reader = connect({ port, host: '127.0.0.1' }).pause()
   const [writer] = await once(server, 'connection')
   const piece = Buffer.alloc(sizeBytes)

@@ -1,0 +1,20 @@
+/** Servers of tests and drills, on free ports of 127.0.0.1. */
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:net'
+
+/** Resolves with the port once `server` listens. Rejects if `port` is taken. */
+export async function listen(server: Server, port = 0): Promise<number> {
+  server.listen(port, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+/** A port on which nobody listens; another process may take it. */
+export async function freePort(): Promise<number> {
+  const server = createServer()
+  const port = await listen(server)
+  server.close()
+  await once(server, 'close')
+  return port
+}
