@@ -22,7 +22,7 @@ const { values } = parseArgs({
 })
 const WRITER = fileURLToPath(new URL('./line-writer.js', import.meta.url))
 
-/** stdout goes through a pipe into nothing; answers what the program said on stderr. */
+/** Runs it with stdout on a pipe that is read; returns its stderr. */
 async function run(args: readonly string[]): Promise<string> {
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
   child.stdout.resume()

@@ -30,9 +30,9 @@ const SCRAPES = 200
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'BREW']
 const STATUSES = [200, 304, 404, 503]
 const ACTIONS = ['ping', 'launch_app', 'update', 'ring', 'reboot', 'restart_app', 'list_packages']
-/** More build types than have series of their own. */
+/** More than the build types with their own series. */
 const BUILD_TYPES = Array.from({ length: 40 }, (_, index) => `type-${index}`)
-/** Mostly fast, as the service is, with a tail through every bucket; a power of two of them. */
+/** Mostly fast, with a tail through every bucket; a power of two of them. */
 const LATENCIES_MS = Float64Array.from({ length: 1024 }, (_, index) =>
   index % 8 === 0 ? 1.4 ** (index % 27) : 0.3 + (index % 37) / 10,
 )
@@ -78,7 +78,7 @@ function endRequests({ routes }: Full, count: number): void {
   }
 }
 
-/** Each alone in a loop; what the loop costs itself is in it. */
+/** Each in its own loop, whose cost is included. */
 function observationsOf(full: Full): Record<string, (count: number) => void> {
   const histogram = full.metrics.fcmDispatchLatency('ping')
   const counter = full.metrics.heartbeatsIngested
@@ -99,7 +99,7 @@ function nsEach(observe: (count: number) => void): number {
   return ((performance.now() - startMs) * 1e6) / OBSERVATIONS
 }
 
-/** A scrape as the service answers it: the text and its bytes. */
+/** A scrape: the text and its bytes. */
 function scrapeMs(metrics: Metrics): number {
   const startMs = performance.now()
   for (let scrape = 0; scrape < SCRAPES; scrape++) Buffer.from(metrics.render().text)
@@ -119,7 +119,7 @@ const observed = fullMetrics()
 const observations = Object.entries(observationsOf(observed))
 const { series } = many.metrics.render()
 
-/** By what was measured, in the order of the first run. */
+/** By name, in the order of the first run. */
 const figures = new Map<string, number[]>()
 const keep = (what: string, figure: number) => {
   figures.set(what, [...(figures.get(what) ?? []), figure])

@@ -1,4 +1,4 @@
-/** Whether two databases run the group statement alike: what its plan reads and writes, by which index. */
+/** Checks whether two databases run the group statement the same way: reads, writes and indexes of its plan. */
 import { createHash } from 'node:crypto'
 import type { HeartbeatItem } from '../src/db/heartbeats/heartbeats.ts'
 import type { Secret } from '../src/security/tokens.ts'
@@ -6,12 +6,12 @@ import type { Explained } from '../testkit/explain.ts'
 import { heartbeatItem } from '../testkit/heartbeat-item.ts'
 import { seededToken } from '../testkit/seeded-fleet.ts'
 
-/** The indexes that a statement used, and how much it read. */
+/** The indexes of a statement, and how much it read. */
 export function planShape({ name, nodes }: Explained): string {
   return [name, ...nodes].join('\n  ')
 }
 
-/** A group of heartbeats of `count` seeded devices, spread over the first `devices`. */
+/** Heartbeats of `count` seeded devices, spread over the first `devices`. */
 export function seededItems(
   secret: Secret,
   devices: number,

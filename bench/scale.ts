@@ -44,7 +44,7 @@ const RATE_PER_S = Number(values.rate)
 const SMALL_DEVICES = 1_000
 const BYTES_PER_HEARTBEAT = 320
 const CONNECTIONS = 128
-/** Prime: devices follow each other in no order of any index. */
+/** A prime: consecutive devices are far apart in every index. */
 const STRIDE = 7_919
 const SECRET = { id: 'default', secret: 'bench-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n' }
 
@@ -84,7 +84,7 @@ async function end(): Promise<void> {
   if (values.keep === undefined) rmSync(dataDir, { recursive: true, force: true })
 }
 
-/** Without WAL for what is filled in one transaction with its table: what stays in memory is as in production. */
+/** Without WAL for tables created and filled in one transaction; memory settings are production's. */
 async function startCluster(): Promise<EmbeddedDatabase> {
   const first = await startEmbedded({ dataDir, log: () => {} })
   const admin = new pg.Client({ connectionString: first.url })
@@ -106,7 +106,7 @@ async function startCluster(): Promise<EmbeddedDatabase> {
   return startEmbedded({ dataDir, log: () => {} })
 }
 
-/** False: a day was stored, and the next run goes on. */
+/** false: it stored one day; the next run continues. */
 async function prepare(name: Side['name'], devices: number, heartbeats: number): Promise<boolean> {
   const url = new URL(database?.url ?? '')
   url.pathname = `/${name}`

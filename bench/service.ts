@@ -1,4 +1,4 @@
-/** A service under a bench: a process whose stdout is a pipe that `cat` empties, as a log collector does in production. */
+/** A service under a bench, whose stdout is a pipe emptied by `cat`, as a log collector does in production. */
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,6 @@ export interface BenchService {
   readonly pid: number
   /** From the start of the process to the first 200 of /readyz. */
   readonly startupMs: number
-  /** SIGTERM, and its end. */
   stop(): Promise<void>
 }
 
@@ -22,7 +21,7 @@ const MAINS = { normal: 'src/main.js', noMetrics: 'bench/main-no-metrics.js' } a
 const PIPED = inShell(`sh -c 'echo "pid $$" >&2; exec "$@"' sh "$@" | cat >/dev/null`)
 const POLL_MS = 20
 
-/** Resolves when it serves requests. `settings`: its environment besides what every service needs; `nodeArgs`: for node. */
+/** Resolves when it serves requests. `settings` are added to those that every service needs. */
 export async function startBenchService(
   main: keyof typeof MAINS,
   settings: Readonly<Record<string, string>>,

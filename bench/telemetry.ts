@@ -94,7 +94,7 @@ async function measure({ service, requests }: Subject): Promise<Window> {
   return { p50Ms: p50, p95Ms: p95, cpuMs: cpuMs(service.pid) - beforeMs, heartbeats }
 }
 
-/** Fresh processes; each round begins with another side, so that none is always the first. */
+/** With new processes; each round begins with another side. */
 async function measureStart(start: number): Promise<Windows> {
   const subjects: Subject[] = []
   for (const side of NAMES) subjects.push(await startSubject(side, start))
@@ -144,7 +144,6 @@ function say(title: string, windows: Windows): void {
   compare('again over off, the noise', windows.again, windows.off)
 }
 
-/** What was started is stopped in any case. */
 let isInterrupted = false
 let interrupt = () => {}
 for (const signal of ['SIGINT', 'SIGTERM']) {

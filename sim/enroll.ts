@@ -5,8 +5,8 @@ import { registrationBody } from './device/body.ts'
 const MAX_BATCH = 100
 
 /**
- * Single-use enrollment tokens bound to the aliases, by alias; in batches, as an admin gets them. With `phonesPerToken`
- * above 1 so many phones share an unbound one: an admin may make only so many tokens an hour.
+ * Single-use enrollment tokens bound to the aliases, in batches. With `phonesPerToken` above 1, that many phones share
+ * an unbound token, because tokens per admin and hour are limited.
  */
 export async function issueEnrollmentTokens(
   send: Send,
@@ -48,7 +48,7 @@ export interface EnrolledDevice {
   readonly token: string
 }
 
-/** One new device for each alias, without a push token. */
+/** Enrolls a new device for each alias, without a push token. */
 export async function enrollDevices(
   send: Send,
   adminToken: string,

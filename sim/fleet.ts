@@ -1,4 +1,4 @@
-/** Many simulated phones against one origin: enroll all, let them live, and count what the service answered. */
+/** Many simulated phones against one origin: enroll, live, and count the responses. */
 import { setMaxListeners } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type DeviceCounts, sumCounts } from './device/counts.ts'
@@ -9,7 +9,7 @@ import type { FakeFcm } from './fcm/fake-fcm.ts'
 export interface FleetOptions
   extends Pick<DeviceOptions, 'send' | 'nowMs' | 'random' | 'run' | 'listener'> {
   readonly aliases: readonly string[]
-  /** What sets the phone with this index apart. */
+  /** Individual habits of the phone with this index. */
   readonly habitsOf?: (index: number) => Partial<Habits>
   /** Where their push tokens are registered; absent: they have none. */
   readonly push?: Pick<FakeFcm, 'register'>
@@ -18,7 +18,7 @@ export interface FleetOptions
 export interface FleetReport {
   readonly counts: DeviceCounts
   readonly enrolled: number
-  /** Items in the phones' queues, and those lost to a full queue or to age. */
+  /** Items in the phones' queues, and those dropped from a full queue or for their age. */
   readonly queued: number
   readonly lost: number
 }
@@ -26,16 +26,18 @@ export interface FleetReport {
 export interface Fleet {
   readonly devices: readonly Device[]
   /**
-   * Each phone that is not enrolled yet, with the token of its alias; at most `atOnce` (20) at a time, no further one
-   * once `signal` aborts. A refusal only shows in what `send` brings.
+   * Enrolls each phone that is not enrolled with its alias's token; at most `atOnce` (20) at a time, no more once
+   * `signal` aborts. Refusals only show in the responses.
    */
   enroll(
     tokens: ReadonlyMap<string, string>,
     options?: { readonly atOnce?: number; readonly signal?: AbortSignal },
   ): Promise<void>
-  /** One heartbeat of each phone, all at once. */
+  /** Sends one heartbeat per phone, all at once. */
   beat(): Promise<void>
-  /** Alarms and retries in real time, until `signal` aborts: no push is taken any more, what is under way is ended. */
+  /**
+   * Runs alarms and retries in real time until `signal` aborts; then no push is received, and requests under way end.
+   */
   live(signal: AbortSignal): Promise<void>
   report(): FleetReport
 }
@@ -72,7 +74,7 @@ export function createFleet(options: FleetOptions): Fleet {
           if (device === undefined) return
           const token = tokens.get(device.alias)
           if (token === undefined) throw new Error(`no enrollment token for ${device.alias}`)
-          await device.register(token).catch(() => {}) // no answer: it stays unenrolled
+          await device.register(token).catch(() => {}) // without a response it stays unenrolled
         }
       }
       await Promise.all(Array.from({ length: atOnce }, enrollNext))
@@ -108,9 +110,9 @@ async function liveOf(
 ): Promise<void> {
   while (!signal.aborted) {
     const untilWakeMs = device.nextWakeAtMs - nowMs()
-    // A push in between may bring an earlier retry, hence the bound.
+    // Bounded, because a push may cause an earlier retry.
     await wait(Math.min(Math.max(1, untilWakeMs), POLL_MS), undefined, { signal }).catch(() => {})
-    // The alarm rings also while a drain hangs, as in the field: it is not awaited here.
+    // Not awaited: as in the field, the alarm fires even while a drain hangs.
     if (!signal.aborted && nowMs() >= device.nextWakeAtMs) track(device.wake())
   }
 }

@@ -1,4 +1,4 @@
-/** Latencies of interleaved windows, and what their ratio is worth on this machine. */
+/** Compares latencies of interleaved windows, with the machine's noise. */
 import { median } from './statistics.ts'
 
 export interface Comparison {
@@ -6,11 +6,11 @@ export interface Comparison {
   readonly other: number
   /** other / base, both medians. */
   readonly ratio: number
-  /** What the ratio of two medians is worth here: how far one half of the base windows is from the other half. */
+  /** Noise floor of the ratio: how far one half of the base windows is from the other half. */
   readonly noise: number
 }
 
-/** Of interleaved windows: `base` and `other` as they came. */
+/** `base` and `other` in the order of measurement. */
 export function compare(base: readonly number[], other: readonly number[]): Comparison {
   const half = (odd: number) => median(base.filter((_, index) => index % 2 === odd))
   const [baseMedian, otherMedian] = [median(base), median(other)]

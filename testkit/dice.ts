@@ -1,4 +1,4 @@
-/** Choices that a seed repeats. */
+/** Random choices that a seed repeats. */
 import { seededRandom } from './random.ts'
 
 export class Dice {
@@ -18,7 +18,7 @@ export class Dice {
     return this.random() < share
   }
 
-  /** Of a list that is not empty. */
+  /** The list must not be empty. */
   pick<T>(list: readonly T[]): T {
     return list[this.below(list.length)] as T // within the list
   }

@@ -5,25 +5,23 @@
 import type pg from 'pg'
 import type { Database, Query, Result } from '../src/db/postgres/pool.ts'
 
-/** `custom`: planned for the values at hand. `generic`: once for all values, as a prepared statement may be. */
+/** `custom`: planned for these values. `generic`: once for all values, as a prepared statement may be. */
 export type PlanMode = 'custom' | 'generic'
 
 export interface Explained {
-  /** Of the query. */
   readonly name: string
-  /** Tables of GROWING that were read from end to end. */
+  /** Tables of GROWING that were read completely. */
   readonly seqScans: readonly string[]
-  /** Indexes that were used. */
   readonly indexes: ReadonlySet<string>
-  /** Rows of GROWING that scans read, those dropped on the way too. */
+  /** Rows of GROWING that scans read, including those filtered out. */
   readonly rowsRead: number
   /** Pages touched, of tables and indexes. */
   readonly pages: number
-  /** Its own nodes from the top, each with its index or relation: `Index Scan devices_pkey`. */
+  /** Its own nodes from the top, with index or relation: `Index Scan devices_pkey`. */
   readonly nodes: readonly string[]
 }
 
-/** Tables that grow with what is done. A small fleet's devices may well be read as a whole. */
+/** Tables that grow with use. Those of a small fleet may be read as a whole. */
 const GROWING: readonly string[] = [
   ...['commands', 'command_events', 'audit_log', 'enrollment_tokens', 'device_tokens'],
   'apk_download_events',
@@ -42,7 +40,7 @@ interface PlanNode {
   readonly Plans?: readonly PlanNode[]
 }
 
-/** A plan as auto_explain sends it to the client that ran the statement. */
+/** A plan as auto_explain sends it to the client. */
 interface Explanation {
   readonly 'Query Text': string
   readonly Plan: PlanNode
@@ -101,7 +99,7 @@ export async function explained(
   return explained
 }
 
-/** Statements as they are, on a client. */
+/** Runs statements on a client, without explaining. */
 export function plainDatabase(client: pg.Client): Database {
   const database: Database = {
     async query<Row extends object>({ text, values }: Query): Promise<Result<Row>> {
@@ -113,7 +111,7 @@ export function plainDatabase(client: pg.Client): Database {
   return database
 }
 
-/** Takes the query's plan off the list, and those before it, which are of its triggers: foreign keys, above all. */
+/** Removes the query's plan from the list, and those of its triggers before it, such as foreign keys. */
 function readPlans({ name, text }: Query, explanations: Explanation[]): Explained {
   const own = explanations.findIndex((explanation) => explanation['Query Text'] === text)
   const plans = explanations.splice(0, own + 1).map(({ Plan }) => Plan)

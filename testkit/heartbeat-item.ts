@@ -1,9 +1,9 @@
-/** Heartbeats as their group statement takes them, without a phone and without the wire. */
+/** Arguments of the group statement, without a phone and HTTP. */
 
 import type { HeartbeatItem } from '../src/db/heartbeats/heartbeats.ts'
 import { EMPTY_HEARTBEAT, type Heartbeat } from '../src/domain/heartbeat.ts'
 
-/** From the phone of this token, which says that it is well, and what is in `said`. */
+/** A heartbeat with status ok and the fields of `said`. */
 export function heartbeatItem(
   tokenHash: Buffer,
   requestId: string,

@@ -1,4 +1,4 @@
-/** A PostgreSQL of a drill's own, that can be stopped, killed, frozen, started again and made a standby. Linux. */
+/** A PostgreSQL that can be stopped, killed, frozen, restarted and made a standby. Linux. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -7,33 +7,33 @@ import { type EmbeddedDatabase, startEmbedded } from '../src/dev/embedded-postgr
 import { hasEnded, isAlive } from '../src/dev/run-user.ts'
 
 export interface Postgres {
-  /** The same before and after a restart. */
+  /** The same after a restart. */
   readonly url: string
-  /** Resolves when it takes connections; does nothing where it runs. */
+  /** Resolves when it accepts connections; does nothing if it runs. */
   start(): Promise<void>
   /** Fast shutdown. Repeatable. */
   stop(): Promise<void>
-  /** SIGKILL to every process of it; resolves when they are gone. */
+  /** SIGKILL to all its processes; resolves when they are gone. */
   kill(): Promise<void>
-  /** SIGSTOP to every process of it, which keeps connections open and answers none. */
+  /** SIGSTOP to all its processes: connections stay open and get no response. */
   freeze(): void
   thaw(): void
-  /** Its processes, the postmaster first. */
+  /** The postmaster first. */
   pids(): readonly number[]
-  /** SIGKILL to one of its connections: it ends all others, and recovers from its log. */
+  /** SIGKILL to one of its connections: it ends all others and recovers from its log. */
   crash(): void
-  /** At the next start it is a hot standby, which only reads, until it is told to promote. */
+  /** From the next start it is a hot standby, until it is promoted. */
   becomeStandby(): void
 }
 
 const KILLED_MS = 10_000
 
-/** Running, under `dataDir`, which is made. Ended with this process at the latest. `binaries`: of another release. */
+/** Starts one in `dataDir`, which it creates. Ends with this process at the latest. `binaries`: of another release. */
 export async function startPostgres(dataDir: string, binaries?: Binaries): Promise<Postgres> {
   let running: EmbeddedDatabase | undefined
   const start = async () => {
     if (running !== undefined && isAlive(running.pid)) return
-    await running?.stop() // only lets go of the directory
+    await running?.stop() // only releases the directory
     running = await startEmbedded({ dataDir, log: () => {}, ...(binaries && { binaries }) })
   }
   /** The postmaster first: stopped, it starts no further process. */
@@ -47,7 +47,7 @@ export async function startPostgres(dataDir: string, binaries?: Binaries): Promi
   }
   await start()
   const url = running?.url ?? ''
-  // Where the drill itself breaks, nobody ends it.
+  // If the drill breaks, nobody else ends it.
   process.once('exit', () => {
     for (const pid of signalAll('SIGSTOP')) signalPid(pid, 'SIGKILL')
   })
@@ -64,7 +64,7 @@ export async function startPostgres(dataDir: string, binaries?: Binaries): Promi
       const pids = signalAll('SIGSTOP')
       for (const pid of pids) signalPid(pid, 'SIGKILL')
       await Promise.all(pids.map((pid) => hasEnded(pid, KILLED_MS)))
-      await running.stop() // only lets go of the directory
+      await running.stop() // only releases the directory
       running = undefined
     },
     freeze: () => void signalAll('SIGSTOP'),
@@ -78,7 +78,7 @@ export async function startPostgres(dataDir: string, binaries?: Binaries): Promi
   }
 }
 
-/** For as long as `work` takes. */
+/** Starts one for as long as `work` takes. */
 export async function withPostgres<T>(
   dataDir: string,
   work: (postgres: Postgres) => Promise<T>,
@@ -92,10 +92,10 @@ export async function withPostgres<T>(
   }
 }
 
-/** A client for as long as `work` takes. */
+/** Connects a client for as long as `work` takes. */
 export async function withClient<T>(url: string, work: (db: pg.Client) => Promise<T>): Promise<T> {
   const db = new pg.Client({ connectionString: url })
-  db.on('error', () => {}) // its server may be killed: the next statement says so
+  db.on('error', () => {}) // its server may be killed: the next statement reports it
   await db.connect()
   try {
     return await work(db)
@@ -113,7 +113,7 @@ export function childrenOf(postmaster: number): readonly number[] {
   }
 }
 
-/** Of a process that may have ended meanwhile. */
+/** The process may have ended. */
 export function signalPid(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal)

@@ -1,4 +1,4 @@
-/** What the kernel says of processes: CPU so far, resident memory. Linux only. */
+/** CPU and resident memory of processes, from the kernel. Linux only. */
 import { existsSync, readFileSync } from 'node:fs'
 
 /** USER_HZ, the unit of /proc/PID/stat, is 100 on every Linux that Node runs on. */
@@ -13,20 +13,20 @@ function cpuFieldsMs(pid: number): readonly number[] {
     .map((ticks) => Number(ticks) * MS_PER_TICK)
 }
 
-/** Milliseconds of CPU of the process so far, user and system; in steps of 10. */
+/** CPU so far, user and system, milliseconds in steps of 10. */
 export function cpuMs(pid: number): number {
   const [user = 0, system = 0] = cpuFieldsMs(pid)
   return user + system
 }
 
-/** As cpuMs, of a process and its direct children, those that have ended too: a whole PostgreSQL by its postmaster. */
+/** As cpuMs, with its direct children, even ended ones: all of PostgreSQL by its postmaster. */
 export function cpuMsWithChildren(pid: number): number {
   const own = cpuFieldsMs(pid).reduce((sum, ms) => sum + ms, 0)
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')
   return own + children.filter(Boolean).reduce((sum, child) => sum + livingCpuMs(Number(child)), 0)
 }
 
-/** 0 for one that ended since it was listed: its parent has its time by now. */
+/** 0 if it ended meanwhile: its time is its parent's by then. */
 function livingCpuMs(pid: number): number {
   try {
     return cpuMs(pid)
@@ -35,7 +35,7 @@ function livingCpuMs(pid: number): number {
   }
 }
 
-/** Resident memory of a process now; 0 once it has ended. */
+/** Resident memory; 0 once it has ended. */
 export function residentBytes(pid: number): number {
   const path = `/proc/${pid}/status`
   const status = existsSync(path) ? readFileSync(path, 'utf8') : ''

@@ -1,4 +1,4 @@
-/** A fleet straight into the database, set-based, with tokens that can be made again from their numbers: for benches and drills. */
+/** Inserts a fleet by set-based SQL, with tokens that follow from device numbers; for benches and drills. */
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
 import { issueDeviceToken, type Secret } from '../src/security/tokens.ts'
@@ -7,7 +7,7 @@ import { issueDeviceToken, type Secret } from '../src/security/tokens.ts'
 const BATCH = 100_000
 const RANDOM_BYTES = 26
 
-/** The id of the n-th device, from 1, as an enrollment of that order would give. */
+/** The id of the n-th device, from 1, in order of enrollment. */
 export const seededDeviceId = (n: number) =>
   `01a20000-0000-7000-8000-${n.toString(16).padStart(12, '0')}`
 
@@ -17,7 +17,7 @@ export function seededToken(secret: Secret, n: number): string {
   return issueDeviceToken(secret, () => random).token
 }
 
-/** SQL for seededToken: HMAC-SHA256 of RFC 2104 by the one hash that PostgreSQL has. */
+/** seededToken in SQL: HMAC-SHA256 (RFC 2104) from PostgreSQL's sha256. */
 const SEEDED = /* sql */ `
   with numbered as (
     select n, substring(sha256(convert_to('seeded-' || n, 'UTF8')) from 1 for ${RANDOM_BYTES}) as random
@@ -49,11 +49,11 @@ const INSERT = /* sql */ `
 export interface SeedOptions {
   /** The number of the first device. Default 1. */
   readonly from?: number
-  /** Each has a push token, was enrolled at a time of its own, and has sent a heartbeat just now. Default: nothing was heard of any. */
+  /** Each has a push token, its own enrollment time, and a recent heartbeat. Default: none has reported. */
   readonly isReporting?: boolean
 }
 
-/** Devices up to `count`, each with a token in use. As a superuser: no foreign key is checked. */
+/** Devices up to `count`, each with a token. Needs a superuser: foreign keys are not checked. */
 export async function seedFleet(
   db: pg.Client,
   secret: Secret,

@@ -1,4 +1,4 @@
-/** What each drill's service is told, and the credentials that it then takes. */
+/** Settings of each drill's service, and its credentials. */
 
 export const ADMIN_TOKEN = 'drill-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 /** A lone HMAC_SECRET has the id `default`. */

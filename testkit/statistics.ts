@@ -1,6 +1,6 @@
-/** What all benches share: how figures are put together. */
+/** Statistics of benches and drills. */
 
-/** The middle of the sorted figures, the mean of the two middle ones where their number is even; NaN of none. */
+/** Mean of the two middle figures if their number is even; NaN of none. */
 export function median(figures: readonly number[]): number {
   const sorted = [...figures].sort((a, b) => a - b)
   const middle = sorted.length / 2

@@ -1,13 +1,13 @@
-/** Days of heartbeats straight into their partitions, as if a fleet had sent them: set-based, a day in one transaction. */
+/** Inserts days of heartbeats into their partitions by set-based SQL, a day per transaction. */
 import type pg from 'pg'
 
-/** As many as are kept by default; today is the last of them, so that what is measured adds to a large partition. */
+/** As many as are kept by default, including today, so that measured inserts go into a large partition. */
 const DAYS = 7
 /** Windows of 10 s in a day. */
 const BUCKETS_A_DAY = 8_640
 
 export interface History {
-  /** The rows are those of devices 1 to `devices` (seeded-fleet.ts). */
+  /** Of devices 1 to `devices` (seeded-fleet.ts). */
   readonly devices: number
   readonly count: number
   /** Stops after so many days. */
@@ -15,7 +15,7 @@ export interface History {
   readonly print: (line: string) => void
 }
 
-/** Leaves days alone that have rows; false where it stopped after `mostDays`. */
+/** Skips days with rows; false if it stopped after `mostDays`. */
 export async function storeHistory(db: pg.Client, history: History): Promise<boolean> {
   const perDay = Math.ceil(history.count / DAYS)
   await db.query(`set maintenance_work_mem = '1GB'; set max_parallel_maintenance_workers = 2`)
@@ -48,7 +48,7 @@ async function hasRows(db: pg.Client, table: string): Promise<boolean> {
   return ((await db.query(`select from ${table} limit 1`)).rowCount ?? 0) > 0
 }
 
-/** Filled before its index is made and it is attached. The service may have made today, without a row. */
+/** Fills the table before it is indexed and attached. The service may have created today, empty. */
 async function storeDay(
   db: pg.Client,
   { day, next, buckets }: { readonly day: string; readonly next: string; readonly buckets: number },

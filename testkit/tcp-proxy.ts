@@ -1,9 +1,9 @@
-/** A TCP line to a database that can be frozen, all of it or what comes, or led to another: open, accepting, and silent. */
+/** A TCP proxy to a database that can be frozen, completely or for new connections, or moved to another target. */
 import { once } from 'node:events'
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
-/** `url` leads over it; its end is that of `t`. */
+/** Runs until the end of `t`; `url` is the proxied one. */
 export async function lineTo(t: Test, url: string) {
   let target = placeOf(url)
   const sockets = new Set<Socket>()
@@ -35,7 +35,7 @@ export async function lineTo(t: Test, url: string) {
   over.host = `127.0.0.1:${(server.address() as AddressInfo).port}`
   return {
     url: over.href,
-    /** What comes leads there; those that are open go on. */
+    /** Affects new connections only. */
     leadTo(other: string) {
       target = placeOf(other)
     },
@@ -43,7 +43,7 @@ export async function lineTo(t: Test, url: string) {
     freezeOpen() {
       for (const socket of sockets) socket.pause()
     },
-    /** Those that are open go on. */
+    /** Open ones go on. */
     freezeNew() {
       isFrozen = true
     },

@@ -1,4 +1,4 @@
-/** Waiting for something that only shows when it is asked for. */
+/** Polling, for what sends no event. */
 import { setTimeout as wait } from 'node:timers/promises'
 
 const POLL_MS = 10

@@ -1,4 +1,4 @@
-/** A list that only grows, and whose next fitting item can be waited for. */
+/** A list that only grows; callers can wait for an item. */
 export class WatchedList<T> {
   readonly items: T[] = []
   readonly #watchers = new Set<(item: T) => void>()
@@ -8,7 +8,7 @@ export class WatchedList<T> {
     for (const watch of this.#watchers) watch(item)
   }
 
-  /** The first item that fits, past or to come; rejects after `timeoutMs`, naming `what`. */
+  /** The first fitting item, past or to come; rejects after `timeoutMs`, naming `what`. */
   waitFor(fits: (item: T) => boolean, what: string, timeoutMs: number): Promise<T> {
     const past = this.items.find(fits)
     if (past !== undefined) return Promise.resolve(past)

@@ -36,7 +36,7 @@ const APK_BYTES = Number(values.mib) * 1024 * 1024
 const READERS = Number(values.readers)
 const WARM_UPS = 1
 const MIB = 1024 * 1024
-/** Between the last piece of the last reader and a look at the memory. */
+/** From the last reader's last piece to the memory measurement. */
 const SETTLE_MS = 1_000
 
 interface Side extends Target {
@@ -64,7 +64,7 @@ async function startPlain(path: string) {
   return { child, side: sideOf(child.pid, origin, get('/')) }
 }
 
-/** Published, and fetched once, so that it is in the cache. */
+/** Publishes the APK, and downloads it once into the cache. */
 async function startService(databaseUrl: string, apk: Buffer) {
   const limits = {
     RATE_LIMIT_APK_PER_TOKEN_PER_MIN: '1000000',
@@ -107,7 +107,7 @@ async function measure(side: Side, isWarmUp: boolean): Promise<void> {
   side.residentMib.push(resident / MIB)
 }
 
-/** Resident memory that one more download costs which nobody reads on. */
+/** Resident memory per download that nobody reads. */
 async function heldBytes(side: Side): Promise<number> {
   const before = residentBytes(side.pid)
   const readers = await openSlowReaders(side, READERS)
@@ -126,7 +126,6 @@ function say(what: string, plain: readonly number[], service: readonly number[],
   )
 }
 
-/** What was started is stopped in any case. */
 let isInterrupted = false
 let interrupt = () => {}
 for (const signal of ['SIGINT', 'SIGTERM']) {

@@ -1,4 +1,4 @@
-/** The other side of F8: a plain server that answers every GET with one file, by fs.createReadStream. Its path is the argument. */
+/** F8's baseline: a plain server that streams one file, its argument, by fs.createReadStream. */
 import { createReadStream, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -12,7 +12,7 @@ const server = createServer((_request, response) => {
     'content-type': 'application/vnd.android.package-archive',
     'content-length': sizeBytes,
   })
-  pipeline(createReadStream(path), response, () => {}) // a client that left is no news
+  pipeline(createReadStream(path), response, () => {}) // the client left
 })
 server.listen(0, '127.0.0.1', () => {
   const { port } = server.address() as AddressInfo // it listens on TCP

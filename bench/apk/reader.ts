@@ -1,18 +1,18 @@
-/** The client of bench:apk: reads answers off a socket into one buffer, counts and forgets, so that it costs as little as a client can. */
+/** The client of bench:apk: reads responses into one buffer and only counts, to cost as little as possible. */
 import { setMaxListeners } from 'node:events'
 import { connect, type Socket } from 'node:net'
 
 export interface Target {
   readonly host: string
   readonly port: number
-  /** A whole GET, of an answer with content-length on a connection that stays open. */
+  /** A whole GET; the response has a content-length and keeps the connection open. */
   readonly request: string
 }
 
 const BUFFER_BYTES = 1024 * 1024
 const HEAD_END = '\r\n\r\n'
 
-/** Downloads one after the other on `connections` connections until `signal`; gives the bytes of bodies that arrived. */
+/** Downloads repeatedly on `connections` connections until `signal`; returns the number of body bytes. */
 export async function readAll(
   target: Target,
   connections: number,
@@ -70,7 +70,7 @@ function bodyLengthOf(buffer: Uint8Array, length: number) {
   return { sizeBytes, headBytes: end + HEAD_END.length }
 }
 
-/** Connections that asked, took a first piece and then read no more, as phones out of reach; `end` lets them go. */
+/** Connections that read a first piece and then nothing, as phones out of reach; `end` closes them. */
 export async function openSlowReaders(target: Target, count: number) {
   const sockets: Socket[] = []
   for (let opened = 0; opened < count; opened++) {

@@ -85,7 +85,7 @@ const windowOf = (running: BenchService, ratePerS: number, seconds: number) =>
     next: requestOf,
   })
 
-/** 7919 is prime: neighbours in time are none in the index. */
+/** A prime stride: requests close in time are far apart in the index. */
 function requestOf(index: number): LoadRequest {
   const request = requests[(index * 7919) % requests.length]
   if (request === undefined) throw new Error('--devices must be 1 at least')

@@ -1,4 +1,4 @@
-/** The heartbeat that benches send: the fielded agent's, as one phone sends it again and again. */
+/** The fielded agent's heartbeat, as one phone repeats it. */
 import { heartbeatBody } from '../../sim/device/body.ts'
 import type { EnrolledDevice } from '../../sim/enroll.ts'
 import type { LoadRequest } from '../../sim/load/load.ts'

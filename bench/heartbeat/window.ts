@@ -1,4 +1,4 @@
-/** One stretch of heartbeats against one service, and what it cost: node, PostgreSQL, WAL. */
+/** A window of heartbeats against one service, and its cost: node, PostgreSQL, WAL. */
 import type pg from 'pg'
 import { type LoadReport, type LoadRequest, runLoad } from '../../sim/load/load.ts'
 import { cpuMs, cpuMsWithChildren } from '../../testkit/processes.ts'
@@ -6,12 +6,12 @@ import type { BenchService } from '../service.ts'
 
 export interface WindowCost {
   readonly heartbeats: number
-  /** CPU of the service's process for one heartbeat. */
+  /** CPU of the service per heartbeat. */
   readonly nodeUs: number
-  /** CPU of all of PostgreSQL for one heartbeat. */
+  /** CPU of PostgreSQL per heartbeat. */
   readonly postgresUs: number
   readonly walBytes: number
-  /** Heartbeats of one transaction. */
+  /** Heartbeats per transaction. */
   readonly groupSize: number
   readonly latencyMs: LoadReport['latencyMs']
 }
@@ -19,7 +19,6 @@ export interface WindowCost {
 export interface WindowOptions {
   readonly service: BenchService
   readonly postmasterPid: number
-  /** On the service's own database. */
   readonly db: pg.Client
   readonly ratePerS: number
   readonly seconds: number
@@ -31,7 +30,7 @@ const COUNTERS = /* sql */ `
   select (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8 as "walBytes", xact_commit::float8 as "commits"
   from pg_stat_database where datname = current_database()`
 
-/** Throws where a heartbeat was not answered with 200. */
+/** Throws unless every heartbeat is answered with 200. */
 export async function measureWindow(options: WindowOptions): Promise<WindowCost> {
   const { service, postmasterPid } = options
   const before = await countersOf(options)
@@ -59,7 +58,7 @@ export async function measureWindow(options: WindowOptions): Promise<WindowCost>
   }
 
   async function countersOf({ db }: WindowOptions) {
-    // Sessions tell their transactions at most once a second; this one's are few.
+    // Sessions report their transactions at most once a second; this one has few.
     await db.query('select pg_sleep(1.1)')
     const { rows } = await db.query<{ walBytes: number; commits: number }>(COUNTERS)
     return {

@@ -6,23 +6,22 @@ import { pageFile, replaced } from '../patroni/page.ts'
 import { startDebianServer } from './debian-server.ts'
 
 export interface ArchivedServer {
-  /** Of a superuser. */
+  /** A superuser's. */
   readonly url: string
   stop(): Promise<void>
   baseBackup(): Promise<void>
-  /** The server is stopped; afterwards it runs, and is as it was at that moment. */
+  /** Needs a stopped server; afterwards it runs, with the data of that moment. */
   restoreTo(moment: string): Promise<void>
 }
 
 const BACKUPS = '/var/backups/fleetloop'
 
-/** Running. */
 export async function startArchivedServer(dir: string): Promise<ArchivedServer> {
   const server = await startDebianServer(dir, 'server', (directory) =>
     replaced(pageFile('archive.conf'), [[BACKUPS, join(directory, 'backups')]]),
   )
   const backups = join(server.directory, 'backups')
-  /** As the page says, with our paths. */
+  /** The page's script, with our paths. */
   const script = (name: string, more: Readonly<Record<string, string>> = {}) => {
     const names = {
       BACKUPS: backups,
@@ -42,7 +41,7 @@ export async function startArchivedServer(dir: string): Promise<ArchivedServer> 
     async restoreTo(moment) {
       await script('point-in-time', { TARGET: moment })
       await server.start()
-      await until(() => hasPromoted(server.url('postgres')).catch(() => false)) // it starts
+      await until(() => hasPromoted(server.url('postgres')).catch(() => false)) // it is starting
     },
   }
 }

@@ -1,4 +1,4 @@
-/** Debian's PostgreSQL with settings of its own and its tools beside it, on a socket under a directory of ours. */
+/** Debian's PostgreSQL and its tools, with its own settings, on a socket in a directory of ours. */
 import { execFile } from 'node:child_process'
 import { appendFileSync, chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,22 +8,21 @@ import { atExit } from '../../testkit/process/at-exit.ts'
 import { asPostgres, binDirectory, serverPids } from '../patroni/programs.ts'
 
 export interface DebianServer {
-  /** Of the server's user, to do with as it likes. */
+  /** Owned by the server's user. */
   readonly directory: string
   readonly dataDir: string
-  /** Of its socket. */
   readonly sockets: string
-  /** Of a superuser. */
+  /** A superuser's. */
   url(database: string): string
   start(): Promise<void>
   stop(): Promise<void>
-  /** A program of PostgreSQL or of the system, as the server's user. */
+  /** Runs a program of PostgreSQL or of the system as the server's user. */
   command(...args: readonly string[]): Promise<void>
 }
 
 const run = promisify(execFile)
 
-/** Running. `dir`: below it `name` is made; `settings`: lines of postgresql.conf. */
+/** Starts it in `name`, created in `dir`; `settings` are lines of postgresql.conf. */
 export async function startDebianServer(
   dir: string,
   name: string,
@@ -40,7 +39,7 @@ export async function startDebianServer(
   }
   for (const path of [directory, sockets]) mkdirSync(path)
   if (process.geteuid?.() === 0) await run('chown', ['-R', 'postgres:postgres', directory])
-  chmodSync(dir, 0o711) // PostgreSQL's user may enter what is ours
+  chmodSync(dir, 0o711) // lets PostgreSQL's user enter it
   await command(
     'initdb',
     '-D',

@@ -1,4 +1,4 @@
-/** Phones that enroll through the API, and what each is told when it sends a heartbeat. */
+/** Phones that enroll through the API, and the responses to their heartbeats. */
 import { enrollDevices } from '../../sim/enroll.ts'
 import { bodyOf, jsonHeaders, type Send, textOf } from '../../testkit/http/client.ts'
 import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
@@ -14,7 +14,7 @@ export async function enroll(
   return devices.map(({ token }) => token)
 }
 
-/** `200`, or status and code, each with how often: `503 not_provisioned, Retry-After`. */
+/** Sends one heartbeat each; counts `200`, or status and code: `503 not_provisioned, Retry-After`. */
 export async function answersTo(send: Send, tokens: readonly string[]): Promise<string> {
   const counts: Record<string, number> = {}
   for (const token of tokens) {

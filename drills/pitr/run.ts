@@ -20,11 +20,11 @@ import { answersTo, enroll } from './phones.ts'
 interface PitrRun extends DrillEnvironment {
   readonly seconds: number
   readonly ratePerS: number
-  /** That enroll before the moment, and as many behind it. */
+  /** Phones that enroll before the moment, and as many after it. */
   readonly phones: number
 }
 
-/** Of the load; the mistake deletes as many others. */
+/** Phones of the load; the mistake deletes DELETED others. */
 const PHONES = 200
 const DELETED = 20
 
@@ -178,13 +178,12 @@ function copyOf({ acknowledged }: MixedLoad): Acknowledged {
   }
 }
 
-/** By the server's clock, which stamps each commit. */
+/** By the server's clock, which also stamps commits. */
 async function nowOf(db: { query(text: string): Promise<{ rows: { now: string }[] }> }) {
   const { rows } = await db.query('select clock_timestamp()::text as now')
   return rows[0]?.now ?? ''
 }
 
-/** The mistake. */
 async function deletePhones(origin: string): Promise<void> {
   const send = createSend(origin)
   for (let n = PHONES + 1; n <= PHONES + DELETED; n += 1) {

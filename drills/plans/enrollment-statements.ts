@@ -1,4 +1,4 @@
-/** Who is who: enrollment tokens, registrations, device tokens, push tokens, the end of a device. */
+/** Enrollment tokens, registrations, device tokens, push tokens, deletion of a device. */
 import { randomUUID } from 'node:crypto'
 import { apkStore } from '../../src/db/apks/apks.ts'
 import { downloadStore } from '../../src/db/apks/downloads.ts'
@@ -142,7 +142,7 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
   ]
 }
 
-/** A batch may read all that was issued within the hour, whoever did. */
+/** A batch may read every token issued within the hour, by any admin. */
 function enrollmentTokens(): readonly Statement[] {
   const store = (database: Database) => enrollmentTokenStore(database)
   const token = { tokenId: randomUUID(), tokenHash: tokenHash(0), alias: null }
@@ -248,7 +248,7 @@ function offerPushToken(database: Database, fcmToken: string) {
   return deviceStore(database).offerPushToken(device, offer, 'r')
 }
 
-/** Refuses groups of heartbeats as a lock that another transaction holds does. */
+/** Refuses groups of heartbeats, as another transaction's lock does. */
 function heldUp(database: Database): Database {
   return {
     ...database,

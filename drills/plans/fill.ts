@@ -1,4 +1,4 @@
-/** Databases with an installation in each, in a PostgreSQL that is filled quickly and may be kept for the next run. */
+/** Databases with one installation each, in a PostgreSQL tuned for filling, which may be kept for the next run. */
 
 import { partitions } from '../../src/db/heartbeats/partitions.ts'
 import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
@@ -7,7 +7,7 @@ import { type Postgres, withClient } from '../../testkit/postgres.ts'
 import { storeHistory } from '../../testkit/stored-history.ts'
 import { grow, HEARTBEATS, type Installation } from './installation.ts'
 
-/** As a server of that size has it; restarts it. */
+/** Sets what a server of that size has; restarts it. */
 export async function tune(postgres: Postgres): Promise<void> {
   await withClient(postgres.url, async (db) => {
     for (const [name, value] of [
@@ -23,15 +23,14 @@ export async function tune(postgres: Postgres): Promise<void> {
 }
 
 export interface Filling {
-  /** Of the database. */
   readonly name: string
-  /** What it holds already. */
+  /** What it already holds. */
   readonly from: Installation
   readonly to: Installation
   readonly print: (line: string) => void
 }
 
-/** Resolves with the URL of the database, filled, unless an earlier run has done so. */
+/** Resolves with the URL of the filled database; does nothing if an earlier run has filled it. */
 export async function fill(url: string, { name, from, to, print }: Filling): Promise<string> {
   const own = new URL(url)
   own.pathname = `/${name}`

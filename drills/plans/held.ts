@@ -1,7 +1,8 @@
 /**
- * `npm run drill -- plans --held`: a pg_dump holds its snapshot for ten minutes while 300 commands a second come, are pushed
- * and end. What each leaves behind in the indexes of claim and sweep cannot be removed meanwhile, and no look may walk over
- * it again and again. The ten minutes are made at once, row by row with their own times; the looks before and after are real.
+ * `npm run drill -- plans --held`: a pg_dump holds its snapshot for ten minutes while 300 commands a second arrive,
+ * are pushed and end. Meanwhile their entries in the indexes of claim and sweep cannot be removed, and no query may
+ * walk over them again and again. The ten minutes are inserted at once, each row with its own times; the queries
+ * before and after are real.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import type pg from 'pg'
@@ -18,27 +19,27 @@ import { pagesOf } from './statement.ts'
 
 const FLEET = { ...NOTHING, devices: 5_000, open: 500 }
 const PER_S = 300
-/** Of what lies behind when the dump begins. */
+/** Flow that lies behind when the dump begins. */
 const BEFORE_S = 180
-/** How long looks are measured, before the dump and at its end, after the first ones. */
+/** Measuring time, before the dump and at its end, after the first queries. */
 const MEASURED_MS = 60_000
 const WARM_UP_MS = 10_000
 const SWEEP_EVERY_MS = 5_000
 const CLAIM_LIMIT = 64
-/** Commands that are accepted between two claims. */
+/** Commands accepted between two claims. */
 const AT_ONCE = 2
-/** A command that expires while the dump runs leaves more in the way of the sweep than one that lives for a day. */
+/** A command that expires during the dump leaves more in the sweep's way than one that lives for a day. */
 const TTL_S = 120
 const MOST_GROWTH = 2
 
 interface Cost {
   readonly claims: number
-  /** Means of one claim and of one sweep. */
+  /** Mean pages of one claim and of one sweep. */
   readonly claimPages: number
   readonly claimMs: number
   readonly sweepPages: number
   readonly sweepMs: number
-  /** The dearest claim, and how it was read. */
+  /** The most expensive claim, and its plan. */
   readonly mostPages: number
   readonly mostMs: number
   readonly nodes: readonly string[]
@@ -51,7 +52,7 @@ export async function explainHeld(
   print: (line: string) => void,
 ): Promise<readonly Figure[]> {
   await grow(db, NOTHING, FLEET)
-  // What waits for phones that are away stays open. With nothing open at all the planner takes any index for empty.
+  // Commands for absent phones stay open. With nothing open at all, the planner takes every index for empty.
   await db.query(`delete from commands where push_state = 'waiting'`)
   const pool = new Pool({ url, maxConnections: 2, isPrepared: true })
   try {
@@ -65,7 +66,7 @@ export async function explainHeld(
     return await withClient(url, async (dump) => {
       await dump.query('begin isolation level repeatable read; select 1')
       await fillFlow(db, heldS)
-      await db.query('analyze') // or the planner knows the flow from the midst of its making
+      await db.query('analyze') // otherwise the planner has statistics from the middle of the fill
       const startedAtMs = performance.now()
       const whole = await explained(db, 'generic', (database) =>
         commandQueue(database, 'drill').claim(CLAIM_LIMIT, randomUUID()),
@@ -102,7 +103,7 @@ function text(cost: Cost): string {
   return `${cost.claims} claims of ${claim} (at most ${most}), a sweep of ${sweep}`
 }
 
-/** What `forS` seconds of commands leave behind that came until now: accepted, claimed, recorded and ended. */
+/** Inserts what `forS` seconds of commands leave behind up to now: accepted, claimed, recorded and ended. */
 async function fillFlow(db: pg.Client, forS: number): Promise<void> {
   const tag = randomUUID().slice(0, 8)
   const statements = [
@@ -127,7 +128,9 @@ interface Asked {
   readonly nodes: readonly string[]
 }
 
-/** Commands come, are claimed and end, and every 5 s a sweep, as the service asks; pages of claims and sweeps. */
+/**
+ * Accepts, claims and ends commands and sweeps every 5 s, as the service does; returns the pages of claims and sweeps.
+ */
 function asService(db: pg.Client, pool: Database) {
   let explaining: Database = pool
   const queue = commandQueue(

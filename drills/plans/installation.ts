@@ -1,23 +1,23 @@
-/** What a fleet that has run for months leaves behind, of any size and in one proportion: filled by SQL, set-based. */
+/** The data of a fleet after months, of any size in fixed proportions, inserted by set-based SQL. */
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
 import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { HMAC_SECRET } from '../../testkit/service-settings.ts'
 
-/** Rows of each kind. Growing an installation adds to each, the older rows last. */
+/** Rows of each kind. Growing an installation adds to each; older rows come last. */
 export interface Installation {
   readonly devices: number
-  /** Enrolled after all others and deleted. */
+  /** Enrolled after all others, then deleted. */
   readonly deleted: number
-  /** Ended commands that one device (BUSY) has beyond its share. */
+  /** Extra ended commands of one device (BUSY). */
   readonly busy: number
   /** Open commands of one device (CROWDED). */
   readonly crowded: number
   /** Open commands of all statuses. */
   readonly open: number
-  /** Open commands that are due for push, made at once. */
+  /** Open commands due for push, created at once. */
   readonly due: number
-  /** Due commands whose time is over and that no sweep has ended yet. */
+  /** Due commands that have expired and were not swept yet. */
   readonly unswept: number
   readonly ended: number
   readonly audit: number
@@ -31,7 +31,10 @@ export const NOTHING: Installation = {
   ...{ ended: 0, audit: 0, tokens: 0, downloads: 0, builds: 0 },
 }
 
-/** Of 300,000 devices: 3,000,000 commands, 30,000 of them open, 8,400,000 events, 2,000,000 audit rows, 200,000 tokens. */
+/**
+ * With 300,000 devices: 3,000,000 commands, 30,000 of them open, 8,400,000 events, 2,000,000 audit rows, 200,000
+ * tokens.
+ */
 export function installationOf(devices: number): Installation {
   const share = (ofLargest: number) => Math.round((ofLargest * devices) / LARGEST)
   const open = Math.max(MIN_OPEN, share(30_000))
@@ -51,37 +54,37 @@ export function installationOf(devices: number): Installation {
 }
 
 export const LARGEST = 300_000
-/** A claim finds as many as it may take. */
+/** Enough for a full claim. */
 const MIN_OPEN = 500
-/** Heartbeats for each device. */
+/** Per device. */
 export const HEARTBEATS = 67
-/** Ended commands, audit rows and enrollment tokens are spread over so many days; all that is older than PRUNED_DAYS is pruned. */
+/** Days of ended commands, audit rows and enrollment tokens; PRUNED_DAYS and older are pruned. */
 export const DAYS = 90
 export const PRUNED_DAYS = 60
 
 export const BUSY = 2
 export const CROWDED = 3
-/** An action that 1 in so many commands has; the others are pings. */
+/** The action of one command in so many; the others are pings. */
 export const RARE_ACTION = { name: 'reboot', oneIn: 5_000 } as const
-/** Who made those of the rare action; the others are the admin `drill`'s. */
+/** Admin of the rare action's commands; the others are by `drill`. */
 export const RARE_ADMIN = 'rare'
-/** Who did half of it until so many rows ago, and nothing since. */
+/** Admin of half of them until some time ago, and of none since. */
 export const LEFT_ADMIN = 'left'
 const LEFT_AFTER = 8_000
-/** Who issues enrollment tokens as fast as they can: so many within the hour. */
+/** Admin who issues enrollment tokens at the highest rate. */
 export const BUSY_ADMIN = 'busy'
 export const ISSUED = 1_000
-/** A phone that is enrolled again and again; so is called what is changed again and again: one row in so many is about it. */
+/** A phone that enrolls again and again; also the subject of one audit row in so many. */
 export const BUSY_ALIAS = 'busy-phone'
 const BUSY_ONE_IN = 50
-/** One entry of the audit log in so many is about a device, the others about commands. */
+/** One audit row in so many is about a device, the others about commands. */
 const ABOUT_A_DEVICE = 4
 export const BUILD_TYPE = 'debug'
 export const RARE_BUILD = { type: 'release', oneIn: 500 } as const
 export const SILENT_ONE_IN = 1_000
-/** Their numbers are beyond all others'. */
+/** Numbers above all others. */
 const DELETED_FROM = 1_000_000_000
-/** Rows of one statement, so that no fill needs more memory than another. */
+/** Rows per statement, which bounds its memory. */
 const BATCH = 100_000
 const DAY_S = 86_400
 
@@ -91,10 +94,10 @@ export const deviceId = seededDeviceId
 export const tokenHash = (n: number) =>
   createHash('sha256').update(seededToken(HMAC_SECRET, n)).digest()
 
-/** The hash of an enrollment token that is filled in: `busy-1` to `busy-1000` unbound and active, `bound-1` for S1. */
+/** The hash of a filled enrollment token: `busy-1` to `busy-1000` are unbound and active, `bound-1` is for S1. */
 export const enrollmentHash = (name: string) => createHash('sha256').update(name).digest()
 
-/** Fills in what `to` has more than `from`, both spread over DAYS as the rows of `whole` are, which it may become. */
+/** Inserts what `to` has more than `from`, spread over DAYS like the rows of `whole`, which it may become. */
 export async function grow(
   db: pg.Client,
   from: Installation,
@@ -115,13 +118,13 @@ export async function grow(
   await db.query('vacuum (analyze)')
 }
 
-/** The numbers of the rows that an insert makes. */
+/** The row numbers of an insert. */
 const ROWS = /* sql */ `from generate_series($1::int, $2::int) n`
-/** The id of the device whose number is `n`, an expression. */
+/** SQL: the id of the device with number `n`. */
 export const deviceIdSql = (n: string) =>
   `('01a20000-0000-7000-8000-' || lpad(to_hex(${n}), 12, '0'))::uuid`
 
-/** One in SILENT_ONE_IN of the devices has said nothing for a day. */
+/** One device in SILENT_ONE_IN was last heard of a day ago. */
 const SILENCE = /* sql */ `
   update device_status set last_seen_at = now() - interval '1 day'
   where device_id = any (array(
@@ -261,7 +264,7 @@ interface Opened {
   readonly expires?: string
 }
 
-/** Every status that an open command may have, push_failed the rarest. */
+/** Every status of an open command; push_failed is the rarest. */
 const MIXED: Opened = {
   pushState: `case when n % 1000 = 0 then 'gave_up' when n % 10 in (1, 2, 3, 4, 5) then 'sent'
     when n % 10 = 6 then 'backoff' else 'waiting' end`,

@@ -29,18 +29,18 @@ import { BOTH, type Statement } from './statement.ts'
 
 type Bounds = Pick<Statement, 'mostRows' | 'mostPages' | 'index'>
 
-/** As a page of 50 is asked for. */
+/** One row more than a page of 50. */
 const PAGE = 51
 const LATER = 100
-/** PostgreSQL may read a page of a large table with so many workers beside the connection, each a page of its own. */
+/** Workers beside the connection that may read a large table, each a page of its own. */
 const WORKERS = 2
-/** By status: how often a list may read what has expired and no sweep has ended yet. */
+/** How often a list may read what has expired and was not swept yet, by status. */
 const UNSWEPT_READS: Readonly<Record<string, number>> = { expired: 4, queued: 1 }
-/** Enrollment tokens that are valid, which the hour's limit keeps few, and those that are looked at before them. */
+/** Valid enrollment tokens, which the hourly limit keeps few, and those checked before them. */
 const VALID_TOKENS = 5_000
-/** Devices that have been silent for long are read as a whole, while they are so few. */
+/** While few devices are silent for long, they are read as a whole. */
 const MOST_SILENT = 3_000
-/** A plan for all values may read and sort all rows of one subject, where the table is so small that it takes them to be few. */
+/** In a small table, a generic plan may read and sort all rows of one subject. */
 const SORTED: Bounds = { mostRows: 10_000, mostPages: 5_000 }
 const DAY_MS = 86_400_000
 const NO_FILTER: CommandFilter = { deviceId: null, status: null, action: null }
@@ -57,7 +57,7 @@ export function listStatements(installation: Installation): readonly Statement[]
   ]
 }
 
-/** Both pages of one list. */
+/** The first and the hundredth page of a list. */
 function pages<Row>(
   title: string,
   read: Read<Row>,
@@ -88,11 +88,11 @@ function commandLists({ busy, crowded, unswept }: Installation): readonly Statem
   const device = { ...NO_FILTER, deviceId: deviceId(1) }
   const ended = ['completed', 'cancelled', 'expired'] as const
   const open = ['queued', 'sent', 'delivered', 'push_failed'] as const
-  // Of one device all commands may be read, whatever else is asked.
+  // All commands of one device may be read, whatever the filter.
   const ofBusy = { mostRows: busy + 4 * PAGE, mostPages: busy + 1_000 }
   const ofCrowded = { mostRows: crowded + 4 * PAGE, mostPages: crowded + 1_000 }
-  // What no sweep has ended yet is read as a whole, for the seconds that the sweep takes; where it is a large part of what
-  // is open, all of that is. Those that are queued are looked for behind it.
+  // Expired commands are read as a whole until they are swept, within seconds; if they are a large part of the open
+  // ones, all of those are. Queued ones come after them.
   const bounded = (status: string, mostRows: number): Bounds => ({
     mostRows: mostRows + FEW_OPEN + (UNSWEPT_READS[status] ?? 0) * unswept,
   })
@@ -223,7 +223,7 @@ function tokenLists(): readonly Statement[] {
   )
 }
 
-/** Builds are few, and each costs a hundred times its row in bytes: a rare type is looked for among all of them. */
+/** There are few builds, each a hundred times larger than its row: a rare type is searched among all of them. */
 function buildLists({ builds }: Installation): readonly Statement[] {
   const types = [undefined, BUILD_TYPE, RARE_BUILD.type, 'none']
   return [

@@ -1,4 +1,4 @@
-/** Commands one by one: made, claimed, pushed, handed over, ended. */
+/** Single commands: created, claimed, pushed, handed over, ended. */
 import { createHash, randomUUID } from 'node:crypto'
 import { commandStore } from '../../src/db/commands/commands.ts'
 import { mailbox } from '../../src/db/commands/mailbox.ts'
@@ -13,13 +13,12 @@ import { BOTH, type Statement } from './statement.ts'
 
 const GROUP = 64
 const CLAIMED = 64
-/** Open commands that a small fleet's planner may read as a whole. */
+/** A small fleet's planner may read all open commands. */
 export const FEW_OPEN = 510
-/** Where no more are due, a claim may read and sort them all. */
+/** With no more due, a claim may read and sort them all. */
 const FEW_DUE = 2_000
 const INSTANCE = 'drill'
 export const BY = { admin: 'drill', requestId: 'r', ip: null, instance: INSTANCE }
-/** A phone reports success. */
 export const RESULT = {
   outcome: 'success',
   message: null,
@@ -28,7 +27,6 @@ export const RESULT = {
   finishedAt: null,
   httpRequestId: 'r',
 } as const
-/** FCM takes a push. */
 export const ATTEMPT: AttemptRecord = {
   ...{ fcmHttpCode: 200, fcmStatus: 'OK', latencyMs: 1, retryInMs: null, reason: null },
   pushState: 'sent',
@@ -40,7 +38,7 @@ export const claim: Statement = {
   run: (database) => commandQueue(database, INSTANCE).claim(CLAIMED, randomUUID()),
   index: 'commands_due',
   mostRows: 3 * CLAIMED + FEW_DUE,
-  mostPages: 60 * CLAIMED, // each is entered anew into all indexes
+  mostPages: 60 * CLAIMED, // each is inserted into all indexes
 }
 
 export function pushStatements({ devices }: Installation): readonly Statement[] {
@@ -170,7 +168,7 @@ function recordResult(database: Database, requestId: string) {
   return commandResultStore(database, INSTANCE).record(about)
 }
 
-/** Heartbeats of as many devices, spread over the fleet: some with open commands. */
+/** Heartbeats of so many devices, spread over the fleet; some have open commands. */
 export function group(devices: number) {
   return Array.from({ length: GROUP }, (_, n) =>
     heartbeatItem(tokenHash(n * Math.floor(devices / GROUP) + 1), 'r'),

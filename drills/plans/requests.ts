@@ -1,4 +1,4 @@
-/** Each admin GET with each of its filters, timed on a service before a small installation and on one before a large one. */
+/** Times each admin GET with each filter, on a service with a small installation and one with a large one. */
 import { Agent, request } from 'node:http'
 import { join } from 'node:path'
 import { withClient } from '../../testkit/postgres.ts'
@@ -18,7 +18,7 @@ import {
 import { swept } from './swept.ts'
 
 export interface RequestsOptions {
-  /** Of each GET on each side. */
+  /** Per GET and side. */
   readonly requests: number
   readonly dir: string
   readonly print: (line: string) => void
@@ -36,7 +36,7 @@ const BUILDS = [BUILD_TYPE, RARE_BUILD.type, 'none']
 
 const named = (name: string) => [`${name}=${BUSY_ALIAS}`, `${name}=none`]
 
-/** Paths with their queries. */
+/** Paths with queries. */
 function asked(now: Date): readonly string[] {
   const of = (path: string, ...queries: string[]) => [
     path,
@@ -78,7 +78,7 @@ function asked(now: Date): readonly string[] {
   ]
 }
 
-/** Lists of which a page is asked for that lies LATER rows behind the first. */
+/** Lists whose page LATER rows behind the first is requested. */
 const DEEP = [
   '/admin/devices',
   '/admin/commands',
@@ -126,11 +126,10 @@ function compared(
 interface Timed {
   readonly p50: number
   readonly p95: number
-  /** All that were answered. */
   readonly statuses: string
 }
 
-/** A service before one of the installations, and a connection to it. */
+/** A service with one of the installations, and a connection to it. */
 interface Side {
   readonly origin: string
   readonly agent: Agent
@@ -170,7 +169,7 @@ async function measure(
   return times
 }
 
-/** One request of each side after the other, so that both meet the same machine; the first WARM_UP are not counted. */
+/** Alternates the sides, so that both meet the same machine; the first WARM_UP do not count. */
 async function inTurn(
   [small, large]: readonly [Side, Side],
   [smallPath, largePath]: readonly [string, string],
@@ -204,7 +203,7 @@ function createTimes() {
   }
 }
 
-/** Of the row LATER rows on, or of the last page where the list is shorter. */
+/** The cursor LATER rows on, or the last one of a shorter list. */
 async function deepCursor({ agent, origin }: Side, path: string): Promise<string> {
   let cursor = ''
   for (let rows = 0; rows < LATER; rows += PAGE) {

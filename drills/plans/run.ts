@@ -22,10 +22,10 @@ interface PlansOptions {
 }
 
 const SMALL_DEVICES = 1_000
-/** Of the large one beside its history: a campaign, and as many commands whose time was over at once. */
+/** Added to the large one: a campaign, and commands that expired all at once. */
 const CAMPAIGN = { due: 200_000, unswept: 100_000 }
 
-/** What a statement read, in one mode. */
+/** What one statement read in one mode. */
 interface Cost {
   readonly pages: number
   readonly rows: number
@@ -108,7 +108,7 @@ async function costsOf(db: pg.Client, installation: Installation): Promise<Costs
 
 const keyOf = (title: string, mode: PlanMode) => `${title} (${mode})`
 
-/** A small installation's plans are its own; those of the large ones must be within their bounds. */
+/** Only the plans of the large installations must be within their bounds. */
 function compared(
   installation: Installation,
   [small, large, busy]: readonly [Costs, Costs, Costs],

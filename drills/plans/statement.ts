@@ -1,33 +1,33 @@
-/** A statement of the service whose cost must not grow with what others left behind: how it is asked, and what it may read. */
+/** A statement of the service whose cost must not grow with other data: how it runs, and what it may read. */
 import type { ListPage } from '../../src/db/audit.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
 import type { Explained, PlanMode } from '../../testkit/explain.ts'
 
 export interface Statement {
   readonly title: string
-  /** Where the service knows: the hot path asks for generic plans. */
+  /** The hot path asks for generic plans; elsewhere PostgreSQL chooses. */
   readonly modes: readonly PlanMode[]
-  /** `after`: what `cursor` gave. */
+  /** `after`: the result of `cursor`. */
   readonly run: (database: Database, after: ListPage['after']) => Promise<unknown>
-  /** The key of the row that a later page of a list begins after. */
+  /** The key of the row before a later page. */
   readonly cursor?: (database: Database) => Promise<ListPage['after']>
-  /** The index that must serve it. Default: whichever the planner likes. */
+  /** The index that must serve it. Default: the planner's choice. */
   readonly index?: string
-  /** Rows of the tables that grow that it may read at most, however many they hold. */
+  /** Maximum rows it may read of tables that grow. */
   readonly mostRows: number
-  /** Pages that it may touch at most. Default: what its rows may cost, PAGES_PER_ROW each. */
+  /** Maximum pages it may touch. Default: PAGES_PER_ROW for each row. */
   readonly mostPages?: number
 }
 
 export const BOTH: readonly PlanMode[] = ['custom', 'generic']
-/** A row that is looked up costs the levels of an index and its own page; a command is told with its device. */
+/** A lookup costs the levels of an index and the row's page; a command is read with its device. */
 const PAGES_PER_ROW = 12
 const MIN_PAGES = 200
 
 export const mostPagesOf = ({ mostPages, mostRows }: Statement) =>
   mostPages ?? MIN_PAGES + mostRows * PAGES_PER_ROW
 
-/** What is wrong with how it ran; empty where nothing is. */
+/** Returns what exceeded its bounds. */
 export function faultsOf(statement: Statement, explained: readonly Explained[]): readonly string[] {
   const faults: string[] = []
   const { index, mostRows } = statement

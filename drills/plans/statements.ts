@@ -1,4 +1,4 @@
-/** Every statement of src/db that reads a table which grows, each as the service asks it. */
+/** Every statement of src/db that reads a growing table, as the service runs it. */
 import { enrollmentStatements } from './enrollment-statements.ts'
 import type { Installation } from './installation.ts'
 import { listStatements } from './list-statements.ts'

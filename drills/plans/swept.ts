@@ -1,11 +1,11 @@
-/** Waiting for the service to end what has expired. */
+/** Waits until the service has ended expired commands. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type pg from 'pg'
 
 const POLL_MS = 250
 const DEADLINE_MS = 300_000
 
-/** Asks seldom and by index, so that it costs what is measured nothing. */
+/** Polls rarely and by index, so that it does not disturb what is measured. */
 export async function swept(db: pg.Client): Promise<void> {
   const endsAtMs = performance.now() + DEADLINE_MS
   while ((await db.query(UNSWEPT)).rowCount === 1) {

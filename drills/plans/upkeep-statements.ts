@@ -1,15 +1,15 @@
-/** What the service does by itself: sweeps, gauges, prunes, days of heartbeats. */
+/** The service's own work: sweeps, gauges, pruning, daily partitions. */
 import { commandQueue } from '../../src/db/commands/queue.ts'
 import { partitions } from '../../src/db/heartbeats/partitions.ts'
 import { prunes } from '../../src/db/retention.ts'
 import { PRUNED_DAYS } from './installation.ts'
 import { BOTH, type Statement } from './statement.ts'
 
-/** As maintenance.ts takes them. */
+/** As in maintenance.ts. */
 const BATCH = 500
-/** More than there is of anything. */
+/** More than any row's age. */
 const NEVER_DAYS = 10_000
-/** Each row leaves its indexes' pages alone; a command takes its three events with it, each found by itself. */
+/** Pruning a row touches each of its indexes; a command takes three events along, each found by itself. */
 const MOST_PAGES_OF_PRUNED = 40
 
 export function upkeepStatements(): readonly Statement[] {
@@ -20,14 +20,14 @@ export function upkeepStatements(): readonly Statement[] {
       run: (database) => commandQueue(database, 'drill').expire(BATCH),
       index: 'commands_sweep',
       mostRows: 4 * BATCH,
-      mostPages: 60 * BATCH, // each is entered anew into all indexes
+      mostPages: 60 * BATCH, // each is inserted into all indexes
     },
     {
       title: 'gauge of waiting commands',
       modes: BOTH,
       run: (database) => commandQueue(database, 'drill').countWaiting(),
       index: 'commands_due',
-      mostRows: 20_000, // where there is hardly more than it counts, it may read and sort all
+      mostRows: 20_000, // with hardly more than it counts, it may read and sort all
       mostPages: 10_000,
     },
     {
@@ -35,7 +35,7 @@ export function upkeepStatements(): readonly Statement[] {
       modes: BOTH,
       run: (database) => partitions(database, { retentionDays: NEVER_DAYS }).maintain(),
       mostRows: 0,
-      mostPages: 500, // of the catalog
+      mostPages: 500, // catalog pages
     },
     ...pruneStatements('of what is old', PRUNED_DAYS),
     ...pruneStatements('where nothing is old', NEVER_DAYS),
@@ -50,7 +50,7 @@ const PRUNED = [
 
 function pruneStatements(what: string, days: number): readonly Statement[] {
   return PRUNED.map((table, index) => {
-    // Batches have an age of their own.
+    // Batches have their own retention.
     const isOld = days === PRUNED_DAYS || table === BATCHES
     return {
       title: `prune ${what}: ${table}`,

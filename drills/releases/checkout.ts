@@ -1,13 +1,11 @@
-/** An earlier release of this service, built from this repository's own history. */
+/** An earlier release of this service, built from this repository's history. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, symlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 export interface Release {
-  /** In full. */
   readonly commit: string
-  /** For startReplica. */
   readonly main: URL
   /** Numbers of its newest migration and of ours. */
   readonly schema: number
@@ -16,12 +14,12 @@ export interface Release {
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 const BUILT_FROM = ['src', 'sql', 'package.json', 'tsconfig.json', 'tsconfig.build.json']
-/** Far above the size of such an archive. */
+/** Far above the size of an archive. */
 const MAX_ARCHIVE_BYTES = 64 * 1024 ** 2
 
 /**
- * Builds `commit` under `dir`, which is made, with the dependencies of this checkout. Default: the newest commit with an
- * older schema, the parent of the one that brought the newest migration. Throws where this is no checkout with that history.
+ * Builds `commit` in `dir`, which it creates, with this checkout's dependencies. Default: the parent of the commit
+ * that added the newest migration. Throws without that history.
  */
 export function buildRelease(dir: string, commit = ''): Release {
   const found =
@@ -64,6 +62,6 @@ function migrationsIn(dir: string): number {
 function git(...args: string[]): string {
   return execFileSync('git', ['-C', ROOT, ...args], {
     encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'], // what it says of a fault is in the error
+    stdio: ['ignore', 'pipe', 'pipe'], // the error includes its output
   }).trim()
 }

@@ -1,8 +1,8 @@
-/** One phone whose steps are taken by two releases in turn: whatever one of them wrote, the other must read right. */
+/** One phone whose steps are handled by two releases in turn: each must read what the other wrote. */
 import { bodyOf, createSend, jsonHeaders, type Send, textOf } from '../../testkit/http/client.ts'
 import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
 
-/** What did not go as it must, one text each. `first` and `second` are the origins of replicas. */
+/** Returns what went wrong. `first` and `second` are the origins of replicas. */
 export async function cross(
   alias: string,
   first: string,
@@ -27,7 +27,7 @@ export async function cross(
     )
     return textOf(Object(tokens)[0] ?? {}, 'token')
   }
-  // Without an id the second call would not prove to be the same phone's.
+  // Without an id, the second call would not prove to come from the same phone.
   const phone = { alias, hardware_id: `serial-${alias}` }
   const register = async (what: string, send: Send, enrollment: string, status: number) =>
     textOf(

@@ -1,11 +1,11 @@
-/** An address of this machine that is not loopback: what comes from there is no local client to the service. */
+/** An address of this machine that is not loopback, so that the service sees no local client. */
 import { execFileSync } from 'node:child_process'
 import { networkInterfaces } from 'node:os'
 
-/** For documentation only (RFC 5737), so it is nobody's. */
+/** Reserved for documentation (RFC 5737). */
 const BORROWED = '198.51.100.37'
 
-/** One that the machine has, else one that it gets for as long as `work` takes; that needs root and `ip`. */
+/** An address of the machine, or one added for as long as `work` takes, which needs root and `ip`. */
 export async function withExternalAddress<T>(work: (address: string) => Promise<T>): Promise<T> {
   const own = Object.values(networkInterfaces())
     .flat()
@@ -13,7 +13,7 @@ export async function withExternalAddress<T>(work: (address: string) => Promise<
   if (own !== undefined) return work(own.address)
   change('add')
   const giveBack = () => change('del')
-  process.once('exit', giveBack) // where the drill itself breaks
+  process.once('exit', giveBack) // if the drill fails
   try {
     return await work(BORROWED)
   } finally {

@@ -25,15 +25,15 @@ import { cross } from './crossing.ts'
 
 export interface PreviousReleaseRun extends DatabaseEnvironment {
   readonly release: Release
-  /** That live with both through the balancer. */
+  /** Phones that live with both through the balancer. */
   readonly devices: number
-  /** More, whose steps are taken by both in turn. */
+  /** Further phones, whose steps both handle in turn. */
   readonly phones: number
-  /** Of the phones behind the balancer, seconds between heartbeats. */
+  /** Seconds between heartbeats of the phones behind the balancer. */
   readonly intervalS: number
-  /** How often the balancer asks /readyz. */
+  /** Interval of the balancer's probes. */
   readonly probeMs: number
-  /** SHUTDOWN_DRAIN_MS: more than two of its questions. */
+  /** SHUTDOWN_DRAIN_MS: more than two probe intervals. */
   readonly drainMs: number
 }
 
@@ -92,7 +92,7 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
   const exits: (number | null)[] = []
   let balancer: Balancer | undefined
   try {
-    const first = await seatOf(await start('previous')) // it makes the schema
+    const first = await seatOf(await start('previous')) // it creates the schema
     const second = await seatOf(await start('previous'))
     await publishApk(createSend(first.origin))
     const backends = [first.origin, second.origin]
@@ -180,7 +180,7 @@ async function seatOf(life: Replica): Promise<Seat> {
   return { life, origin: await life.origin }
 }
 
-/** Half of the phones begin with one of the two. */
+/** Half of the phones begin with each of them. */
 async function crossAll(
   { phones }: PreviousReleaseRun,
   prefix: string,

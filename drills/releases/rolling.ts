@@ -21,15 +21,18 @@ export interface RollingRun extends DatabaseEnvironment {
   readonly terms: number
   readonly ratePerS: number
   readonly drainMs: number
-  /** With silent and half-sent sockets open at every so-manieth SIGTERM, from the first on; 0: at none. */
+  /** Every so many SIGTERMs, from the first on, silent and half-sent sockets are open; 0: never. */
   readonly stuckEvery: number
 }
 
 const GRACE_MS = 15_000
-/** What rolls is a service under way: until then neither it nor load and balancer have done any of this, and are slow. */
+/** Warm-up: before it, service, load and balancer are slow. */
 const UNDER_WAY_MS = 5_000
 const PHONES = 200
-/** Of a machine too slow for its time-outs, and, plain, of a balancer that found none ready; a service that ends has none. */
+/**
+ * Statuses of a machine that is too slow, and, without a code, of a balancer without a ready backend. A failing
+ * shutdown causes none of them.
+ */
 const BUSY: ReadonlySet<string> = new Set(['503', '503 overloaded', '503 db_unavailable'])
 const STUCK = 10
 const ASKED_PLAINLY = 20
@@ -139,7 +142,7 @@ async function runAt(run: RollingRun, address: string): Promise<readonly Figure[
   }
 }
 
-/** What a balancer is told that does not say that the client came over HTTPS. */
+/** Responses to a balancer that does not forward that the client used HTTPS. */
 async function askPlainly(
   backends: readonly string[],
   localAddress: string,
@@ -178,7 +181,7 @@ async function endInOrder({ life, origin }: Seat, isStuck: boolean, token: strin
   return { tookMs, code, isStuck }
 }
 
-/** Some that never send a byte, some that stop within the head, some within the body. */
+/** Sockets that never send a byte, stop within the head, or within the body. */
 async function openStuck(origin: string, token: string): Promise<readonly Socket[]> {
   const { hostname, port } = new URL(origin)
   const request = `POST /v1/heartbeat HTTP/1.1\r\nhost: x\r\nx-forwarded-proto: https\r\nauthorization: Bearer ${token}\r\n`
@@ -186,7 +189,7 @@ async function openStuck(origin: string, token: string): Promise<readonly Socket
   const opening = starts.flatMap((bytes) =>
     Array.from({ length: STUCK }, async () => {
       const socket = connect(Number(port), hostname)
-      socket.on('error', () => {}) // it is cut off in the end
+      socket.on('error', () => {}) // the service closes it
       await new Promise((resolve) => socket.once('connect', resolve))
       socket.write(bytes)
       return socket

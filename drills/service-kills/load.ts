@@ -1,4 +1,7 @@
-/** The load of promise R1: heartbeats at a fixed rate, phones that live, and commands that are said again until they are acknowledged. */
+/**
+ * The load of promise R1: heartbeats at a fixed rate, living phones, and commands that are repeated until
+ * acknowledged.
+ */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Fleet } from '../../sim/fleet.ts'
 import { type LoadReport, runLoad } from '../../sim/load/load.ts'
@@ -17,7 +20,7 @@ export interface KillsLoadOptions {
 }
 
 export interface KillsLoad {
-  /** Resolves when every request is settled, and every order acknowledged. What became of the heartbeats at the rate. */
+  /** Resolves with the report on the heartbeats, once every request is settled and every command acknowledged. */
   stop(): Promise<LoadReport>
 }
 
@@ -25,7 +28,6 @@ const SENDERS = 50
 const CONNECTIONS = 500
 const TTL_S = 86_400
 
-/** Resolves when it has begun. */
 export async function startKillsLoad(options: KillsLoadOptions): Promise<KillsLoad> {
   const { origin, adminToken, journal, fleet } = options
   const senders = await enroll(origin, adminToken, SENDERS)

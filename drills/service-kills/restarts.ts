@@ -1,13 +1,15 @@
-/** The lives of one service, one after the other, on one database and one port; each may be made to die at a failpoint. */
+/**
+ * One service that is restarted again and again on one database and port; each process may be killed at a failpoint.
+ */
 import { type Replica, startReplica } from '../../testkit/service.ts'
 
 export interface Lives {
-  /** The next one, once it takes requests; the one before it has ended. With a FAILPOINT it is the build that has them. */
+  /** Starts the next process; the previous one has ended. With a FAILPOINT it runs the build with failpoints. */
   next(failpoint: Readonly<Record<string, string>>): Promise<Replica>
   readonly count: number
-  /** From the start of each process, begun at once after the death before it, to the moment when it takes requests. */
+  /** From the start of each process, right after the previous one's end, until it takes requests. */
   readonly readyMs: readonly number[]
-  /** Answers 500. */
+  /** Lines about responses 500. */
   faults(): readonly string[]
   destroy(): Promise<void>
 }
@@ -27,7 +29,7 @@ export function startLives(settings: Readonly<Record<string, string>>): Lives {
       })
       lives.push(life)
       if (port === 0) port = Number(new URL(await life.origin).port)
-      // Background work may reach its failpoint as soon as it begins.
+      // Background work may reach its failpoint at once.
       const isReady = await Promise.race([
         life.ready.then(() => true),
         life.ended.then(() => false),

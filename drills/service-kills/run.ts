@@ -24,17 +24,17 @@ import { type Lives, startLives } from './restarts.ts'
 
 export interface ServiceKillsRun extends DatabaseEnvironment {
   readonly randomKills: number
-  /** At each failpoint. */
+  /** Per failpoint. */
   readonly failpointKills: number
   readonly heartbeatsPerS: number
   readonly commandsPerS: number
-  /** The leases of dead replicas run out after these seconds instead of 60; null: as they are. */
+  /** The leases of killed processes expire after these seconds; null: after 60. */
   readonly leaseCutS: number | null
-  /** 0 inclusive to 1 exclusive; decides the order of deaths and when they come. */
+  /** 0 inclusive to 1 exclusive; decides the order of kills and when they happen. */
   readonly random: () => number
 }
 
-/** So often a failpoint is reached at most before the process dies there; EARLY of the deaths come at the first time. */
+/** Maximum of hits before the process is killed there; a share of EARLY is killed at the first. */
 const MOST_HITS: Readonly<Record<Failpoint, number>> = {
   before_commit: 8,
   after_commit_before_reply: 100,
@@ -49,12 +49,12 @@ const PHONES = 8
 const MAX_IN_FLIGHT = 8
 const FCM_TIMEOUT_MS = 500
 const RETRY_BASE_MS = 50
-/** Half of the lease: it begins when a command is claimed, not when its message arrives. */
+/** Half of the lease, which begins when a command is claimed, not when its message arrives. */
 const UNRECORDED_MS = 30_000
 const LIFE_MS = 1_500
 const REACHED_MS = 30_000
 const MOST_READY_MS = 2_000
-/** More than the longest wait of a phone before it tries again. */
+/** Longer than a phone's longest wait before it retries. */
 const LONG_MS = 600_000
 const SETTLE_MS = 300_000
 const POLL_MS = 100
@@ -108,7 +108,7 @@ export async function runServiceKills(run: ServiceKillsRun): Promise<readonly Fi
       `heartbeats at the rate: ${sent} sent, ${JSON.stringify(byStatus)}, ${failed} without an answer, ${shed} never sent`,
     )
     await settle(run, fleet, () => {
-      phoneSkewMs += LONG_MS // a phone that was refused meanwhile tries again, too
+      phoneSkewMs += LONG_MS // phones that were refused retry, too
     })
     const ended = await last.stop()
     const stored = await withClient(run.databaseUrl, readStored)
@@ -154,7 +154,7 @@ async function enrollPhones(
 
 type Death = Failpoint | 'random'
 
-/** What did not go as planned, one text each. `life` is the first to die. */
+/** Returns what went wrong. `life` is killed first. */
 async function dieAgainAndAgain(
   run: ServiceKillsRun,
   lives: Lives,
@@ -188,7 +188,7 @@ async function dieOnce(
 ): Promise<Ended | undefined> {
   const isEarly = death === 'random' || random() < EARLY
   const hit = isEarly ? 1 : 1 + Math.floor(random() * MOST_HITS[death])
-  // A shutdown with sends under way, and without.
+  // Shutdowns with and without sends under way.
   fcm.setMode({ fcm: death === 'mid_shutdown' && random() < 0.5 ? 'hang' : 'ok' })
   const life = await lives.next(
     death === 'random' ? {} : { FAILPOINT: death, FAILPOINT_HIT: String(hit) },
@@ -207,7 +207,10 @@ async function dieOnce(
   return isThere ? (ended ?? undefined) : undefined
 }
 
-/** Until every command has ended and no phone has anything left to tell; what is still open then is judged as it is. */
+/**
+ * Waits until every command has ended and no phone has anything to report. Commands still open then are judged as they
+ * are.
+ */
 async function settle(run: ServiceKillsRun, fleet: Fleet, skip: () => void): Promise<void> {
   const endsAtMs = performance.now() + SETTLE_MS
   await withClient(run.databaseUrl, async (db) => {

@@ -1,9 +1,9 @@
-/** What was acknowledged, held against the database: the check of promises R1 and R2. */
+/** Compares what was acknowledged with the database: the check of promises R1 and R2. */
 import type pg from 'pg'
 import type { Figure } from '../drill.ts'
 import type { Acknowledged } from './mixed-load.ts'
 
-/** Ids of $1 that have no such row. */
+/** Ids of $1 without a row. */
 const MISSING: Readonly<Record<keyof Acknowledged, string>> = {
   heartbeats: /* sql */ `
     select id from unnest($1::text[]) id except select request_id from heartbeats`,

@@ -1,24 +1,23 @@
 /**
- * A small HTTP load balancer, as a drill needs one: it asks /readyz of each backend once a second, sends requests in
- * turn to those that said 200 last, on kept connections, and learns nothing from requests that fail.
+ * A small HTTP load balancer: probes /readyz of each backend once a second, sends requests in turn to those that
+ * returned 200 last, on kept connections, and learns nothing from failed requests.
  */
 
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { listen } from '../../testkit/listen.ts'
 
 export interface BalancerOptions {
-  /** `http://host:port` of each. */
   readonly backends: readonly string[]
-  /** Where its own connections to the backends come from. */
+  /** Source address of its connections to the backends. */
   readonly localAddress: string
-  /** Whether it tells the backends that the client came over HTTPS, and who it was. */
+  /** Whether it forwards the client's address and that it used HTTPS. */
   readonly forwards: boolean
   readonly probeMs?: number
 }
 
 export interface Balancer {
   readonly origin: string
-  /** What /readyz of this backend said last. */
+  /** The last probe's result. */
   isReady(backend: string): boolean
   close(): Promise<void>
 }

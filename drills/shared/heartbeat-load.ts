@@ -1,4 +1,4 @@
-/** The load of the drill: heartbeats at a fixed rate, one log line each, with the latencies of the window under way. */
+/** Heartbeats at a fixed rate, one log line each, with the latencies of the current window. */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type EnrolledDevice, enrollDevices } from '../../sim/enroll.ts'
@@ -7,11 +7,10 @@ import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { LOAD_ID } from '../stdout/account.ts'
 
 const POLL_MS = 150
-/** Of one load, at most. */
+/** Per load. */
 export const LOAD_CONNECTIONS = 64
 const US_PER_MS = 1_000
 
-/** Waits until it answers. */
 export async function awaitReady(origin: string): Promise<void> {
   const send = createSend(origin)
   while ((await send({ method: 'GET', path: '/readyz' })).status !== 200) await wait(POLL_MS)
@@ -30,9 +29,9 @@ export function enroll(
 }
 
 export interface HeartbeatLoad {
-  /** Measures from now on, in a window of its own; the answer ends it: its p99, ms. */
+  /** Starts a window; the returned function ends it and returns its p99, ms. */
   window(): () => number
-  /** No more arrivals; resolves when all is answered. */
+  /** Ends the arrivals; resolves when all are answered. */
   stop(): Promise<LoadReport>
 }
 

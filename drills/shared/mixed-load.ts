@@ -1,4 +1,4 @@
-/** What phones and admins ask of a service, in turn and at a fixed rate, and which of their writes were acknowledged. */
+/** Requests of phones and admins in turn, at a fixed rate, and which writes were acknowledged. */
 
 import {
   type LoadReport,
@@ -12,38 +12,40 @@ import { seededDeviceId } from '../../testkit/seeded-fleet.ts'
 export interface MixedLoadOptions {
   readonly origin: string
   readonly adminToken: string
-  /** Of the seeded devices 1, 2, …, or of those behind the first `devicesBefore`. */
+  /** Of the seeded devices 1, 2, …, after the first `devicesBefore`. */
   readonly tokens: readonly string[]
   readonly devicesBefore?: number
   readonly ratePerS: number
   readonly onAnswer: (response: LoadResponse) => void
   readonly onFailure?: (request: LoadRequest) => void
-  /** Stands in its ids, so that a second load on the same database has others. */
+  /** Prefix of its ids, so that a second load on the same database has others. */
   readonly series?: string
 }
 
-/** Ids of acknowledged writes: the request's for a heartbeat, the command's for it and its result, the token's. */
+/** Ids of acknowledged writes: the request's for a heartbeat, the command's for itself and its result, the token's. */
 export interface Acknowledged {
   readonly heartbeats: ReadonlySet<string>
   readonly commands: ReadonlySet<string>
   readonly results: ReadonlySet<string>
-  /** Where the load makes any. */
   readonly enrollmentTokens?: ReadonlySet<string>
 }
 
 export interface MixedLoad {
   readonly acknowledged: Acknowledged
-  /** No more arrivals; resolves when all is answered. */
+  /** Ends the arrivals; resolves when all are answered. */
   stop(): Promise<LoadReport>
 }
 
-/** More than can be in flight: a request waits for its answer for at most 2 s. */
+/** More than can be in flight: a request takes at most 2 s. */
 const CONNECTIONS = 2_000
 const TURNS = [
   ...['heartbeat', 'heartbeat', 'command', 'heartbeat', 'read'],
   ...['heartbeat', 'heartbeat', 'result', 'heartbeat', 'write'],
 ] as const
-/** Of the writes. No admin enrolls 25 devices a second: the limit's look at the last hour would soon be most of the load. */
+/**
+ * Share of the writes. No admin enrolls 25 devices a second: counting the last hour for the limit would dominate the
+ * load.
+ */
 const ENROLLMENT_EVERY = 10
 const READS = [
   '/admin/devices?limit=1',
@@ -64,7 +66,7 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
   const results = new Set<string>()
   const enrollmentTokens = new Set<string>()
   const kept = { h: heartbeats, c: commands, r: results } as const
-  /** Acknowledged commands without an acknowledged result, by the device that may report. */
+  /** Acknowledged commands without an acknowledged result, by device. */
   const open: { readonly id: string; readonly device: number }[] = []
   const deviceOf = new Map<string, number>()
   const admin = jsonHeaders(options.adminToken)
@@ -137,7 +139,7 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
       if (response.status < 300 && (kind === 'h' || kind === 'c' || kind === 'r'))
         kept[kind].add(name)
       if (response.status < 300 && kind === 't') enrollmentTokens.add(tokenIdOf(response.body))
-      // A result that was refused is reported again, as a phone does.
+      // Reports a refused result again, as a phone does.
       const isOpen = response.status < 300 ? kind === 'c' : isResult
       if (isOpen && device !== undefined) open.push({ id: name, device })
       deviceOf.delete(id)

@@ -1,13 +1,13 @@
-/** Asks /healthz and /readyz again and again, as a supervisor and a balancer do, and remembers the answers. */
+/** Polls /healthz and /readyz, as a supervisor and a balancer do, and records the responses. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { createSend } from '../../testkit/http/client.ts'
 
 export interface ProbeWatch {
-  /** Probes of /healthz, and those that were not 200. */
+  /** Probes of /healthz, and those without 200. */
   readonly health: { readonly asked: number; readonly failed: number }
-  /** Milliseconds from `movedAtMs` (performance.now) to the first answer of /readyz that said so; undefined: none yet. */
+  /** Milliseconds from `movedAtMs` (performance.now) to the first such response of /readyz; undefined: none yet. */
   readyAfterMs(sinceMs: number, isReady: boolean): number | undefined
-  /** Answers 200 of /readyz that came from the first to before the second moment (performance.now). */
+  /** Responses 200 of /readyz from the first moment to before the second (performance.now). */
   readyBetween(fromMs: number, toMs: number): number
   stop(): Promise<void>
 }

@@ -1,4 +1,4 @@
-/** A real Prometheus (Debian package `prometheus`), what it is asked, and its tool's opinion of a page. */
+/** A real Prometheus (Debian package `prometheus`): queries, and its tool's verdict on a page. */
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -21,12 +21,12 @@ export interface Prometheus {
   readonly origin: string
   /** The instant vector of a PromQL query. */
   query(text: string): Promise<readonly Sample[]>
-  /** As query, once it is not empty: between two scrapes, of which one failed, a series is gone. */
+  /** As `query`, once it is not empty: after a failed scrape a series is gone. */
   answer(text: string): Promise<readonly Sample[]>
   stop(): Promise<void>
 }
 
-/** What is not installed, and where it is had; false where all is there. */
+/** What is not installed, and how to install it; false if nothing is missing. */
 export function missingTools(): string | false {
   const missing = ['prometheus', 'promtool'].filter((tool) => spawnSync(tool, ['--version']).error)
   return (
@@ -52,7 +52,7 @@ scrape_configs:
   writeFileSync(join(directory, TOKEN_FILE), token)
 }
 
-/** Scrapes as the files in `directory` say. */
+/** Starts with the configuration in `directory`. */
 export async function startPrometheus(directory: string): Promise<Prometheus> {
   for (let tries = 1; ; tries += 1) {
     const address = `127.0.0.1:${await freePort()}`
@@ -65,7 +65,7 @@ export async function startPrometheus(directory: string): Promise<Prometheus> {
       ],
       { cwd: directory, stdio: ['ignore', 'ignore', 'pipe'] },
     )
-    // Where its user breaks, nobody ends it.
+    // If its user breaks, nobody else ends it.
     const kill = () => child.kill('SIGKILL')
     process.once('exit', kill)
     child.once('exit', () => process.off('exit', kill))
@@ -107,18 +107,18 @@ function prometheusAt(origin: string, child: ChildProcess): Prometheus {
   }
 }
 
-/** Advice about names that are the owner's: milliseconds where Prometheus would have seconds. */
+/** Advice against milliseconds in the owner's names; Prometheus prefers seconds. */
 const UNIT_ADVICE =
   /^(http_request_latency_ms|fcm_dispatch_latency_ms|fleetloop_event_loop_delay_p99_ms) (use base unit "seconds" instead of "milliseconds"|metric names should not contain abbreviated units)$/
 
-/** What `promtool check metrics` says of a page, but for the unit in the owner's names; empty where it parses. */
+/** What `promtool check metrics` reports about a page, apart from that advice. */
 export function complaintsAbout(page: string): readonly string[] {
   const how = { input: page, encoding: 'utf8' } as const
   const { stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], how)
   return `${stdout}${stderr}`.split('\n').filter((line) => line !== '' && !UNIT_ADVICE.test(line))
 }
 
-/** `ready`, or all that it said before it ended. */
+/** Resolves with `ready`, or with all output if it ends before. */
 async function notesUntilReady(child: ChildProcess): Promise<string> {
   let text = ''
   const ready = new Promise<string>((resolve) => {

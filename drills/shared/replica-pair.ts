@@ -1,15 +1,15 @@
-/** Two replicas of the service on one database, behind a balancer that knows which one is ready; each can be killed. */
+/** Two replicas on one database, behind a balancer that knows which one is ready; each can be killed. */
 import { createSend, type Send } from '../../testkit/http/client.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 
 export interface ReplicaPair {
-  /** Each request goes to one of those that are ready, by chance. */
+  /** Sends each request to a random ready replica. */
   readonly send: Send
-  /** SIGKILL to one of those that are ready, once there is one; it starts again on its port. Resolves when it is dead. */
+  /** Kills a random ready replica, once there is one; it restarts on its port. Resolves when it is dead. */
   kill(): Promise<void>
-  /** SIGTERM to both; their exit codes. */
+  /** SIGTERM to both; returns their exit codes. */
   stop(): Promise<readonly (number | null)[]>
-  /** What went wrong so far: an end that nobody asked for, an answer 500. */
+  /** Unexpected exits and responses 500 so far. */
   faults(): readonly string[]
 }
 
@@ -45,7 +45,7 @@ export async function startReplicaPair(
     return { origin, send: createSend(origin), life, isReady: true }
   }
 
-  /** One of those that are ready; while none is, any. */
+  /** A random ready one; any if none is ready. */
   function pick(): Seat {
     const ready = seats.filter(({ isReady }) => isReady)
     const from = ready.length > 0 ? ready : seats

@@ -1,20 +1,20 @@
-/** What a load was answered, phase by phase: by code, how late at most, and whether a refusal says when to come back. */
+/** A load's responses, phase by phase: codes, latency, and whether refusals say when to retry. */
 
 import type { LoadResponse } from '../../sim/load/load.ts'
 import { asJsonObject, textOf } from '../../testkit/http/client.ts'
 
 export interface Phase {
-  /** `200`, `503 db_unavailable`. */
+  /** Counts by `200`, `503 db_unavailable` and so on. */
   readonly byCode: Readonly<Record<string, number>>
-  /** From the moment when the request was due. */
+  /** Since the request was due. */
   readonly slowestMs: number
-  /** Answers later than MAX_RESPONSE_MS. */
+  /** Later than MAX_RESPONSE_MS. */
   readonly late: number
   /** 429 and 503 without Retry-After. */
   readonly mute: number
 }
 
-/** Of every answer, however the database is (promises.md, R3). */
+/** Bound on every response, whatever the database does (R3). */
 export const MAX_RESPONSE_MS = 2_000
 
 export class ResponseWatch {
@@ -35,7 +35,7 @@ export class ResponseWatch {
     if (status < 300) this.#onSuccess?.()
   }
 
-  /** What came since the last call. */
+  /** Ends the phase: what came since the last call. */
   end(): Phase {
     const phase = {
       byCode: this.#byCode,
@@ -51,7 +51,7 @@ export class ResponseWatch {
     return phase
   }
 
-  /** All phases that have ended, as one. */
+  /** All phases that have ended. */
   get sum(): Phase {
     return sumOf(this.#phases)
   }
@@ -64,7 +64,6 @@ export class ResponseWatch {
   }
 }
 
-/** Several phases as one. */
 export function sumOf(phases: readonly Phase[]): Phase {
   const byCode: Record<string, number> = {}
   for (const phase of phases) {
@@ -80,7 +79,7 @@ export function sumOf(phases: readonly Phase[]): Phase {
   }
 }
 
-/** Sorted, `200 × 1200, 503 db_unavailable × 300`. */
+/** Sorted, as `200 × 1200, 503 db_unavailable × 300`. */
 export function codesText({ byCode }: Phase): string {
   const codes = Object.entries(byCode).sort(([a], [b]) => (a < b ? -1 : 1))
   return codes.map(([code, count]) => `${code} × ${count}`).join(', ') || 'none'

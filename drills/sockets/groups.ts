@@ -1,4 +1,4 @@
-/** Who the sockets of R9 are, and what they say. */
+/** The groups of sockets in R9, and what they send. */
 
 import type { Sender } from '../shared/heartbeat-load.ts'
 import type { HostileGroup } from './hostile.ts'

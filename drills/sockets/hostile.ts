@@ -1,8 +1,8 @@
 /**
- * Sockets that only want to be held: a process of their own, so that they cost the honest clients of the drill nothing
- * but the machine. Slow ones send a byte of a head each second, half ones half a body and then nothing, slow readers
- * take a byte of an answer each second, idle ones ask once; the latter two send empty lines, which are no request. Or they
- * reset the connection in the midst of an answer.
+ * Hostile sockets, in a process of their own, so that they cost honest clients only the machine. Slow ones send a byte
+ * of a head each second, half ones half a body and nothing more, slow readers read a byte of a response each second,
+ * idle ones send one request; the last two also send empty lines, which are no request. Others reset the connection
+ * within a response.
  */
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -12,39 +12,39 @@ export interface HostileWave {
   readonly port: number
   /** The service's. */
   readonly pid: number
-  /** Opened at once by each group; 1,000 a second, if there are fewer. */
+  /** Opened at once per group, at 1,000 a second. */
   readonly burst: number
-  /** Sent at once by each of so many. */
+  /** All start at once. */
   readonly groups: readonly HostileGroup[]
 }
 
 export interface HostileGroup {
   readonly name: string
   readonly count: number
-  /** By turns. */
+  /** Sent first, in rotation. */
   readonly firsts: readonly string[]
-  /** Each second; `reset`: at the first bytes of the answer. */
+  /** Each second; `reset`: at the first bytes of the response. */
   readonly goesOn: 'write a byte' | 'nothing' | 'read a byte' | 'write a line' | 'reset'
 }
 
 export interface HostileReport {
   readonly outcomes: readonly HostileOutcome[]
-  /** Descriptors of the service, at most. A look takes so long that it would be seen in the phones' latencies, were it theirs. */
+  /** Maximum of the service's descriptors. Counting here keeps its cost out of the phones' latencies. */
   readonly peakFiles: number
 }
 
-/** Of one group, once all its sockets are closed. */
+/** One group's, once all its sockets are closed. */
 export interface HostileOutcome {
   readonly name: string
-  /** From the first socket to the last: they compute only where nobody else wants to, and may be late. */
+  /** From the first socket to the last: this process has the lowest priority and may be late. */
   readonly openedMs: number
   /** From connect to close, ascending, ms. */
   readonly heldMs: readonly number[]
-  /** Status of the answer; `none` where none came. */
+  /** By response status; `none` without one. */
   readonly byStatus: Readonly<Record<string, number>>
 }
 
-/** So that being held is measured, not a flood of connections: each takes the service 0.16 ms to accept. */
+/** A flood of connections is not what is measured: each takes the service 0.16 ms to accept. */
 const OPENED_PER_S = 1_000
 const TICK_MS = 20
 const TICKS_PER_S = 1_000 / TICK_MS
@@ -68,7 +68,7 @@ async function attackAs(
   const startedAtMs = performance.now()
   const heldMs: number[] = []
   const byStatus: Record<string, number> = {}
-  /** With the tick of each second at which it says something: its own, however many have closed meanwhile. */
+  /** With the tick at which it sends each second, independent of closed sockets. */
   const open = new Map<Socket, number>()
   const closed: Promise<void>[] = []
   const ticker = trickle(open, goesOn)
@@ -105,7 +105,6 @@ async function attackAs(
   return { name, openedMs, heldMs: heldMs.sort((a, b) => a - b), byStatus }
 }
 
-/** Each socket once a second. */
 function trickle(
   open: ReadonlyMap<Socket, number>,
   goesOn: HostileGroup['goesOn'],

@@ -1,22 +1,24 @@
-/** Connections that lie idle for as long as a balancer keeps them, and are used then: none may be closed under its request. */
+/**
+ * Connections that idle for as long as a balancer keeps them and are then used: none may be closed under its request.
+ */
 import { setTimeout as wait } from 'node:timers/promises'
 import { LoadConnection } from '../../sim/load/connection.ts'
 import type { Figure } from '../drill.ts'
 import type { Sender } from '../shared/heartbeat-load.ts'
 
 export interface Kept {
-  /** Once each was used again, and closed. */
+  /** Resolves once each was used again, and closed. */
   readonly figure: Promise<Figure>
 }
 
-/** An ALB's, a longer one, and to the second what we promise (`Keep-Alive: timeout=75`). */
+/** An ALB's, a longer one, and exactly what we promise (`Keep-Alive: timeout=75`). */
 const IDLE_S = [60, 70, 75] as const
 const AT_ONCE = 100
 const REST_MS = 100
 const FIRST = 'GET /healthz HTTP/1.1\r\nhost: drill\r\n\r\n'
 const BODY = '{"status":"ok"}'
 
-/** Resolves when `count` of them lie idle. */
+/** Resolves when `count` of them are idle. */
 export async function keepIdle(
   origin: string,
   senders: readonly Sender[],

@@ -25,11 +25,11 @@ export interface SocketsRun extends DatabaseEnvironment {
   readonly slow: number
   readonly half: number
   readonly readers: number
-  /** Downloads that are reset at their first bytes; opened as the others are. */
+  /** Downloads that are reset at their first bytes. */
   readonly aborts: number
   /** Sockets of a wave that are opened at once. */
   readonly burst: number
-  /** Connections that lie idle as long as they may, and are used then. */
+  /** Connections that idle as long as they may, and are then used. */
   readonly kept: number
   /** Waves, and quiet windows between them. */
   readonly rounds: number
@@ -40,20 +40,20 @@ const SENDERS = 50
 const NO_LIMIT = '100000'
 const APK_BYTES = 24_000_000
 const SETTLE_MS = 2_000
-/** Until the compiler is done with the service: before, it is twice as slow, and a wave beside that would look harmless. */
+/** Warm-up: before the compiler is done the service is twice as slow, which would hide the effect of a wave. */
 const WARM_MS = 15_000
 const QUIET_MS = 12_000
 const MOST_RATIO = 2
-/** src/http/listener.ts and src/http/body.ts. */
 const LIMIT_MS = 10_000
-/** src/http/connection/connections.ts. */
 const READER_LIMIT_MS = 60_000
 const IDLE_LIMIT_MS = 80_000
-/** Beyond the limit: the checking interval, and a machine that is busy. */
+/** The check interval, and a busy machine. */
 const MOST_LATE_MS = 1_500
-/** Looks are 2.5 s apart, or a little more; one begins the time and one ends it; the byte that learns of it comes a second later. */
+/**
+ * Checks are a little more than 2.5 s apart; one starts the clock and one ends it; the next byte comes a second later.
+ */
 const READER_LATE_MS = 10_000
-/** Such as those to the database that only the load asked for. */
+/** Such as connections to the database that only the load needs. */
 const MOST_MORE_FILES = 5
 const MIB = 1024 * 1024
 
@@ -146,7 +146,7 @@ async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
   }
 }
 
-/** Whoever attacks computes on a machine of their own: here, only where nobody else wants to. */
+/** An attacker's CPU is elsewhere: here it runs at the lowest priority. */
 function startHostile(): ChildProcess {
   const hostile = fork(new URL('./hostile.js', import.meta.url))
   if (hostile.pid !== undefined) setPriority(hostile.pid, constants.priority.PRIORITY_LOW)
@@ -168,7 +168,7 @@ async function publish(origin: string): Promise<void> {
   if (response.status !== 201) throw new Error(`the APK was answered with ${response.status}`)
 }
 
-/** A quiet window, then one from a wave's first socket to its last, in turn. */
+/** Alternates a quiet window and one from a wave's first socket to its last. */
 async function measureWaves(
   { rounds, print }: SocketsRun,
   load: HeartbeatLoad,
@@ -256,7 +256,7 @@ function abortedFigure(
   }
 }
 
-/** `clients`: behind the waves, where the load goes on, and behind all. */
+/** `clients`: after the waves, while the load goes on, and at the end. */
 function filesFigure(
   { slow, half }: SocketsRun,
   {

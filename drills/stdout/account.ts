@@ -1,25 +1,24 @@
-/** What a reader got of the log, held against the requests that were sent. */
+/** Compares what a reader got of the log with the requests that were sent. */
 import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { asJsonObject } from '../../testkit/http/client.ts'
 
-/** Ids of the load's requests: this and the number of the request. */
+/** Prefix of the load's request ids, before the number. */
 export const LOAD_ID = 'load-'
 
 export interface Account {
-  /** Terminal lines of the load's requests, each counted once. */
+  /** Terminal lines of the load's requests. */
   readonly loadLines: number
-  /** All others but those about drops: start, stop, enrollment, scrapes. */
+  /** All others except log.dropped: start, stop, enrollment, scrapes. */
   readonly otherLines: number
-  /** The sum of what the `log.dropped` lines say. */
+  /** Sum of the `log.dropped` lines. */
   readonly reportedDrops: number
-  /** Lines that are no JSON object, or end a request that another line has ended. */
+  /** Lines that are no JSON object, or end a request twice. */
   readonly faults: number
-  /** Of all lines. */
   readonly meanLineBytes: number
 }
 
-/** `isCut`: the last line may be unfinished, for the service was ended before a reader that stood still. */
+/** `isCut`: the last line may be unfinished, because the service ended before its reader went on. */
 export async function readAccount(path: string, isCut = false): Promise<Account> {
   const seen = new Set<number>()
   const account = { loadLines: 0, otherLines: 0, reportedDrops: 0, faults: 0 }

@@ -1,6 +1,6 @@
 /**
- * `npm run drill -- R7`: promise R7 on this machine. The built service with an embedded PostgreSQL under a steady
- * load, and a reader of its stdout that stops, goes on, and is killed. Linux.
+ * `npm run drill -- R7`: the service with an embedded PostgreSQL under a steady load, and a reader of its stdout that
+ * stops, goes on, and is killed. Linux.
  */
 import { randomBytes } from 'node:crypto'
 import { defineDrill } from '../drill.ts'

@@ -1,4 +1,4 @@
-/** The short parts of the drill: a reader that is killed, and SIGTERM while the reader stands still, both under load. */
+/** The short parts of the drill, under load: the reader is killed; SIGTERM while the reader is stopped. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Figure } from '../drill.ts'
 import { awaitReady, type Sender, startHeartbeats } from '../shared/heartbeat-load.ts'
@@ -7,10 +7,9 @@ import { fillMs, PIPE_BYTES, type StdoutRun, servedAll } from './phases.ts'
 import { startRig } from './rig.ts'
 
 const MOST_EXIT_MS = 5_000
-/** Of service.stop, which a dead reader does not get. */
+/** service.stop, which a dead reader misses. */
 const LAST_LINES = 1
 
-/** Half of the time with a reader, half without. */
 export async function readerKilled(
   options: StdoutRun,
   senders: readonly Sender[],

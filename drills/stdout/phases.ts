@@ -1,4 +1,4 @@
-/** The long part of the drill: a reader that stops and goes on, beside a load that must not feel it. */
+/** The long part of the drill: a reader that stops and goes on, beside a load that must not notice. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { LoadReport } from '../../sim/load/load.ts'
 import { type Comparison, compare } from '../../testkit/compare.ts'
@@ -17,10 +17,10 @@ export interface StdoutRun {
   readonly dir: string
   readonly adminToken: string
   readonly settings: Readonly<Record<string, string>>
-  /** Of the long stall, and of the time with a reader before it; windows are a tenth of it. */
+  /** Of the long stall, and of the time with a reader before it; a window is a tenth of it. */
   readonly stallS: number
   readonly ratePerS: number
-  /** Of each kind. */
+  /** Per kind. */
   readonly windows: number
   readonly ringBytes: number
   readonly print: (line: string) => void
@@ -30,22 +30,22 @@ const MIB = 1024 * 1024
 export const PIPE_BYTES = 64 * 1024
 const MOST_MORE_BYTES = 8 * MIB
 const MOST_RATIO = 1.1
-/** A floor above it says nothing any more: the machine is too busy to tell. */
+/** With a higher noise floor the machine is too busy to measure. */
 const MOST_NOISE = 0.15
 const DEVICES = 50
-/** Of one heartbeat, a little less than it is: the ring must be full before a window is measured. */
+/** A little less than a heartbeat's: the ring must be full before a window is measured. */
 const LINE_BYTES = 350
 const SAMPLE_MS = 100
 
 const ms = (value: number) => `${value.toFixed(2)} ms`
 const mib = (bytes: number) => `${(bytes / MIB).toFixed(1)} MiB`
 
-/** So long after the reader stopped, ring and pipe are full. */
+/** After this long without a reader, ring and pipe are full. */
 export function fillMs({ ringBytes, ratePerS }: StdoutRun): number {
   return ((ringBytes + PIPE_BYTES) / (LINE_BYTES * ratePerS)) * 1_000
 }
 
-/** The greatest of many samples; `reset` answers it and starts over. */
+/** The maximum of many samples; `reset` returns it and starts over. */
 function watchMemory(rig: Rig) {
   let peakBytes = 0
   const timer = setInterval(() => {
@@ -61,7 +61,7 @@ function watchMemory(rig: Rig) {
   }
 }
 
-/** p99 of interleaved windows, every other pair the other way round. Ends with the reader awake. */
+/** p99 of interleaved windows; every other pair is reversed. Ends with the reader awake. */
 async function measureWindows(
   rig: Rig,
   load: HeartbeatLoad,
@@ -86,12 +86,12 @@ async function measureWindows(
   return compare(p99.running, p99.stopped)
 }
 
-/** Each request that was due was sent, and answered with 200. */
+/** Each due request was sent and answered with 200. */
 export function servedAll({ sent, shed, failed, byStatus }: LoadReport): boolean {
   return failed === 0 && shed === 0 && byStatus['200'] === sent
 }
 
-/** Answers the figures and the devices it enrolled, for the parts that follow. */
+/** Returns the figures, and the enrolled devices for the later parts. */
 export async function readerStops(
   options: StdoutRun,
 ): Promise<{ figures: Figure[]; senders: readonly Sender[] }> {

@@ -1,4 +1,4 @@
-/** The built service on a pipe whose reader, a `cat` into a file, can be stopped, woken and killed. Linux. */
+/** The service on a pipe whose reader, a `cat` into a file, can be stopped, resumed and killed. Linux. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, constants, openSync } from 'node:fs'
@@ -9,27 +9,27 @@ import { type LogNote, launch, logNote } from '../../testkit/service.ts'
 export interface Rig {
   readonly origin: string
   readonly reader: ChildProcess
-  /** What the reader got so far; all of it after `end`. */
+  /** What the reader has written; complete after `end`. */
   readonly outputPath: string
-  /** Resident memory of the service now; 0 once it has ended. */
+  /** 0 once it has ended. */
   rssBytes(): number
   /** SIGTERM; resolves when the service has ended. */
   end(): Promise<Ended>
-  /** Wakes the reader and waits until it has read the rest. */
+  /** Resumes the reader and waits until it has read the rest. */
   readRest(): Promise<void>
-  /** Ends both by force where they still run. */
+  /** Kills both. Repeatable. */
   destroy(): Promise<void>
 }
 
 export interface Ended {
-  /** null: a signal ended it, such as its own watchdog's. */
+  /** null: killed by a signal, such as its own watchdog's. */
   readonly code: number | null
   readonly tookMs: number
-  /** By its own count: without a note on stderr nothing was dropped. */
+  /** undefined: nothing was dropped. */
   readonly note: LogNote | undefined
 }
 
-/** Resolves when the service listens; it answers 503 until its database is prepared. `name` is free in `dir`. */
+/** Resolves when the service listens; it returns 503 until its database is prepared. `name` must be new in `dir`. */
 export async function startRig(
   dir: string,
   name: string,
@@ -38,7 +38,7 @@ export async function startRig(
   const pipe = join(dir, `${name}.pipe`)
   const outputPath = join(dir, `${name}.log`)
   execFileSync('mkfifo', [pipe])
-  const bothFd = openSync(pipe, constants.O_RDWR) // no open of one end waits for the other
+  const bothFd = openSync(pipe, constants.O_RDWR) // opening one end must not wait for the other
   const fds = {
     read: openSync(pipe, 'r'),
     write: openSync(pipe, 'w'),

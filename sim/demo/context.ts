@@ -1,4 +1,4 @@
-/** What the demo's steps share: the service under way, the phones, and how a broken promise ends the story. */
+/** What the demo's steps share: the service, the phones, and how a failed expectation ends the story. */
 
 import { bodyOf, type HttpResponse, textOf } from '../../testkit/http/client.ts'
 import type { LogBook } from '../../testkit/log-book.ts'
@@ -16,13 +16,12 @@ export interface StoryDeps {
   readonly push: FakeFcm | undefined
 }
 
-/** What every step works with. */
 export interface Stage extends StoryDeps {
   readonly recorder: Recorder
   readonly fleet: Fleet
 }
 
-/** The loop did not do what it must; the message says where. */
+/** The loop failed; the message says where. */
 export class StoryError extends Error {
   override readonly name = 'StoryError'
 }

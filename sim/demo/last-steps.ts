@@ -1,12 +1,12 @@
-/** The end of the demo: one command's whole story by its id, and a scrape of /metrics. */
+/** The end of the demo: one command's story by its id, and a scrape of /metrics. */
 import { asJsonObject, bodyOf, type JsonObject, textOf } from '../../testkit/http/client.ts'
 import { expect, expectStatus, type Stage } from './context.ts'
 
-/** The families that the demo has moved; of histograms only sum and count. */
+/** The metrics that the demo changed; of histograms only sum and count. */
 const INTERESTING =
   /^(http_requests_total|http_request_latency_ms_(sum|count)\{route="\/v1\/heartbeat"|heartbeats_|fcm_dispatch_latency_ms_(sum|count)|apk_download_total|\w*log_lines_dropped)/
 
-/** Every log line that carries the id, then what the admin's one read says about it. */
+/** Prints every log line with the id, then the admin's view of it. */
 export async function tellCommand(stage: Stage, requestId: string): Promise<void> {
   const { screen, log, recorder, origin, adminToken } = stage
   screen.step(`6 one id tells the whole story: grep ${requestId}`)
@@ -34,7 +34,7 @@ export async function tellCommand(stage: Stage, requestId: string): Promise<void
   expect(textOf(verdict, 'code') === 'completed', 'the verdict is completed')
 }
 
-/** The scrape agrees with what the phones counted. */
+/** Compares the scrape with what the phones counted. */
 export async function tellMetrics(stage: Stage): Promise<void> {
   const { screen, recorder, origin, adminToken, fleet } = stage
   screen.step('7 what Prometheus sees')

@@ -12,7 +12,6 @@ import { tellStory } from './steps.ts'
 const USAGE = `npm run demo             the loop with push, through a stand-in for FCM
 npm run demo -- --no-push   without push: the next heartbeat brings the command`
 
-/** Exit codes of a shell for these signals. */
 const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const
 const EXIT_FAILURE = 1
 const IS_COLOURED = process.stdout.isTTY === true && !process.env['NO_COLOR']
@@ -27,11 +26,11 @@ class Interrupted extends Error {
   }
 }
 
-/** What has been started and must be stopped. */
+/** What must be stopped. */
 interface Started {
   push?: FakeFcm
   service?: ServiceProcess
-  /** The first signal, also one that comes while all is being stopped. */
+  /** The first signal, even during the shutdown. */
   interrupted?: Interrupted
 }
 
@@ -52,7 +51,7 @@ async function main(): Promise<number> {
     await Promise.race([stopped, walk(screen, started, values['no-push'] !== true)])
     exitCode = 0
   } catch (error) {
-    story.isOver = true // it may still be under way, and would talk in between
+    story.isOver = true // it may still run, and would print in between
     process.stderr.write(`\ndemo: ${error instanceof Error ? error.message : String(error)}\n`)
   }
   const isStoppedWell = await stop(createScreen(process.stdout, IS_COLOURED), started)
@@ -89,7 +88,7 @@ function stdoutUntil(story: { readonly isOver: boolean }): Output {
   }
 }
 
-/** Rejects on Ctrl-C and its like, and when nobody reads us any more. A second signal hurries the service. */
+/** Rejects on Ctrl-C and the like, and when stdout is closed. A second signal speeds up the service's shutdown. */
 function interruption(started: Started): Promise<never> {
   return new Promise((_, reject) => {
     const interrupt = (what: string, exitCode: number) => {
@@ -106,7 +105,7 @@ function interruption(started: Started): Promise<never> {
   })
 }
 
-/** False where the service did not end as it should. */
+/** false if the service did not exit cleanly. */
 async function stop(screen: Screen, { service, push }: Started): Promise<boolean> {
   const exitCode = service && (await screen.progress('stopping the service', service.stop()))
   if (service !== undefined) {

@@ -1,4 +1,4 @@
-/** Remembers what went over the wire, request by request. */
+/** Records exchanges over HTTP. */
 import type { HttpRequest, HttpResponse, Send } from '../../testkit/http/client.ts'
 import { WatchedList } from '../../testkit/watched-list.ts'
 
@@ -9,9 +9,9 @@ export interface Exchange {
 
 export interface Recorder {
   readonly send: Send
-  /** What was answered since the last call. */
+  /** Exchanges since the last call. */
   take(): readonly Exchange[]
-  /** The first answered request to this path, past or to come. */
+  /** The first exchange with this path, past or to come. */
   waitFor(path: string, timeoutMs: number): Promise<Exchange>
 }
 

@@ -1,4 +1,4 @@
-/** What the demo shows to people: steps, requests without secrets, answers, log lines in columns; colours on a TTY only. */
+/** The demo's output: steps, requests without secrets, responses, log lines in columns; colours on a TTY only. */
 import { styleText } from 'node:util'
 import type { HttpRequest, HttpResponse } from '../../testkit/http/client.ts'
 import type { LogLine } from '../../testkit/log-book.ts'
@@ -11,13 +11,12 @@ export interface Output {
 export interface Screen {
   step(title: string): void
   note(text: string): void
-  /** As a line for curl; tokens are named, never shown. */
+  /** As a curl command with names in place of tokens. */
   request(who: string, origin: string, request: HttpRequest): void
   answer(response: HttpResponse): void
   line(line: LogLine): void
-  /** As it is, one line. */
   text(text: string): void
-  /** Says that something takes its time: a spinner on a TTY, a plain line otherwise. */
+  /** Shows that something takes time: a spinner on a TTY, otherwise a line. */
   progress<T>(label: string, work: Promise<T>): Promise<T>
 }
 
@@ -33,7 +32,7 @@ const LEVEL_STYLES: Readonly<Record<string, Style>> = {
   ERROR: 'red',
 }
 const IN_COLUMNS = ['ts', 'level', 'event', 'route', 'alias', 'status_code', 'latency_ms']
-/** The same for every line of the demo. */
+/** Fields that are the same on every line of the demo. */
 const NOT_SHOWN = ['ip', 'user_agent', 'device_id']
 const TOKEN_NAMES = { et: '$ENROLLMENT_TOKEN', dt: '$DEVICE_TOKEN' } as const
 const SECRETS = /"(token|device_token|hmac_key|hmac2?|fcm_token)":"[^"]*"/g
@@ -121,14 +120,13 @@ function column(value: unknown, width: number): string {
   return String(value ?? '-').padEnd(width)
 }
 
-/** Of a download. */
 function fileHeaders(headers: HttpResponse['headers']): readonly string[] {
   return Object.entries(headers).flatMap(([name, value]) =>
     name === 'content-length' || name.startsWith('x-apk') ? [`${name}: ${value}`] : [],
   )
 }
 
-/** What the columns do not show, without nulls. */
+/** Fields without a column, without nulls. */
 function ownFields(line: LogLine): string {
   return Object.entries(line)
     .filter(([name, value]) => value !== null && ![...IN_COLUMNS, ...NOT_SHOWN].includes(name))

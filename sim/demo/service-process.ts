@@ -1,4 +1,6 @@
-/** The built service as a child process on an embedded PostgreSQL in a temporary directory; stopped and removed at the end. */
+/**
+ * The service as a child process with an embedded PostgreSQL in a temporary directory, which is removed at the end.
+ */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,24 +9,24 @@ import { launch } from '../../testkit/service.ts'
 
 export interface ServiceProcess {
   readonly log: LogBook
-  /** Resolves with the origin once requests are served; rejects where the service ends before. */
+  /** Resolves with the origin once requests are served; rejects if the service ends before. */
   readonly ready: Promise<string>
-  /** Rejects when the service ends unasked or writes to stdout what is no log line; never resolves. */
+  /** Rejects if the service ends by itself or writes something else than log lines to stdout; never resolves. */
   readonly failed: Promise<never>
-  /** SIGTERM, the exit code, then its directory is removed. Repeatable; a second call hurries the first. */
+  /** SIGTERM; removes the directory and returns the exit code. Repeatable; a second call speeds it up. */
   stop(): Promise<number | null>
 }
 
-/** initdb and the start of PostgreSQL on a slow machine. */
+/** For initdb and the start of PostgreSQL on a slow machine. */
 const READY_MS = 60_000
-/** More than SHUTDOWN_GRACE_MS. */
+/** Longer than SHUTDOWN_GRACE_MS. */
 const STOP_MS = 20_000
 const SHOWN_NOTES = 2_000
 
-/** `settings`: its environment; nothing else is inherited but PATH and TMPDIR. */
+/** `settings` is its environment; it inherits nothing else but PATH and TMPDIR. */
 export function startServiceProcess(settings: Readonly<Record<string, string>>): ServiceProcess {
   const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-'))
-  // Ctrl-C at the terminal reaches only us, and we stop it in order.
+  // Ctrl-C at the terminal must reach only us; we then stop the service.
   const service = launch({ settings: { DATA_DIR: dataDir, ...settings }, isDetached: true })
   const { stdout } = service.process
   if (stdout === null) throw new Error('no stdout')
@@ -55,7 +57,7 @@ export function startServiceProcess(settings: Readonly<Record<string, string>>):
   async function stopAndRemove(): Promise<number | null> {
     isStopping = true
     try {
-      // Before it listens, a signal would end it and leave its PostgreSQL behind.
+      // Before it listens, a signal would end it and leave its PostgreSQL running.
       await service.origin.catch(() => {})
       hasSignalled = service.process.kill('SIGTERM')
       const lastResort = setTimeout(() => service.signal('SIGKILL'), STOP_MS)

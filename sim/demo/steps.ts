@@ -1,4 +1,4 @@
-/** The demo's walk through the loop, in the owner's order: enroll → heartbeat → command → result → APK. */
+/** The demo's loop: enroll → heartbeat → command → result → APK. */
 import { createHash } from 'node:crypto'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { makeApk } from '../apk.ts'
@@ -20,7 +20,7 @@ const HABITS = [
 const COMMAND_ID = 'demo-launch-1'
 const WAIT_MS = 10_000
 
-/** Throws StoryError, or what stood in the way. */
+/** Throws StoryError, or the cause of a failure. */
 export async function tellStory(deps: StoryDeps): Promise<void> {
   const recorder = createRecorder(createSend(deps.origin))
   const fleet = createFleet({
@@ -167,12 +167,12 @@ async function apk(stage: Stage, tokens: ReadonlyMap<string, string>): Promise<v
   await showAll(stage, 'D02')
 }
 
-/** All that was answered since the last time. */
+/** Shows all exchanges since the last call. */
 async function showAll(stage: Stage, who: string): Promise<void> {
   for (const exchange of stage.recorder.take()) await show(stage, who, exchange)
 }
 
-/** One exchange and the log lines that it caused. */
+/** Shows one exchange and its log lines. */
 async function show(
   { screen, log, origin }: Stage,
   who: string,

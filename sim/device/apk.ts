@@ -1,18 +1,18 @@
-/** A phone fetches the newest APK: hashed as it comes, compared with what the answer promised; never resumed. */
+/** A phone downloads the latest APK, hashes it while it arrives and compares it with the headers; never resumes. */
 import { createHash } from 'node:crypto'
 import type { Send } from '../../testkit/http/client.ts'
 
 export interface FetchedApk {
   readonly status: number
   readonly sizeBytes: number
-  /** Hex, of the bytes that came. */
+  /** Of the received bytes, hex. */
   readonly sha256: string
   readonly buildId: string
-  /** Whole, of the promised length (above 0) and SHA-256. */
+  /** Complete, with the announced length (above 0) and SHA-256. */
   readonly isIntact: boolean
 }
 
-/** `token`: of the device, or an enrollment token. Rejects where it was cut off. */
+/** `token`: a device's, or an enrollment token. Rejects if the download breaks off. */
 export async function fetchApk(send: Send, token: string, userAgent: string): Promise<FetchedApk> {
   const hash = createHash('sha256')
   let sizeBytes = 0

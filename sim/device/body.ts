@@ -1,4 +1,7 @@
-/** What a phone writes: heartbeats flat or nested, the nested ones as Gson prints them (fixtures/agent/). */
+/**
+ * Request bodies of phones: heartbeats flat or nested, the nested ones as Gson prints them (docs/develop/device-
+ * protocol.md).
+ */
 import type { CommandData, RunResult } from './commands.ts'
 
 export interface HeartbeatFacts {
@@ -19,7 +22,6 @@ export interface HeartbeatFacts {
 const AGENT_VERSION = '1.0.252'
 const APP_VERSION = '1.0.252-52638d7'
 
-/** JSON. */
 export function heartbeatBody(shape: 'flat' | 'nested', facts: HeartbeatFacts): string {
   const both = {
     fcm_token: facts.pushToken,
@@ -57,7 +59,7 @@ export function heartbeatBody(shape: 'flat' | 'nested', facts: HeartbeatFacts): 
   })
 }
 
-/** The hardware id follows from the alias: the same phone gives the same one again. */
+/** Derives the hardware id from the alias, so that a phone keeps it. */
 export function registrationBody(alias: string, pushToken: string | null): string {
   return gson({
     alias,
@@ -84,7 +86,7 @@ export function ackBody(command: CommandData, { outcome, message }: RunResult): 
   return gson({ correlation_id: request_id, type: `${action.toUpperCase()}_ACK`, status, message })
 }
 
-/** As Gson writes a map: null is left out, a number inside an inner map is a Java double (85.0, 1.2345678E7). */
+/** As Gson writes a map: without nulls; a number inside an inner map is a Java double (85.0, 1.2345678E7). */
 export function gson(value: unknown, depth = 0): string {
   if (typeof value === 'number' && depth > 1) return javaDouble(value)
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)
@@ -94,7 +96,7 @@ export function gson(value: unknown, depth = 0): string {
   return `{${members.join(',')}}`
 }
 
-/** Java's Double.toString, for what a phone measures. */
+/** Java's Double.toString in a phone's range of values. */
 function javaDouble(value: number): string {
   const [digits = '', exponent] = (
     Math.abs(value) >= 1e7 ? value.toExponential() : String(value)

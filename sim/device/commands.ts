@@ -1,23 +1,23 @@
-/** A phone's commands: each message is checked, each request_id runs once, a repeat reports the stored result again. */
+/** A phone's commands: checks each message, runs each request_id once, reports the stored result on a repeat. */
 import { verifyCommandData } from '../../src/domain/command-message.ts'
 import { asJsonObject } from '../../testkit/http/client.ts'
 
 export type CommandData = Readonly<Record<string, string>>
 
-/** When and how often a phone reports a result; `afterMs` is how late. */
+/** When and how often a phone reports a result; `afterMs` is the delay. */
 export type Report = 'now' | 'twice' | 'never' | { readonly afterMs: number }
 
 export interface RunResult {
   readonly outcome: 'success' | 'failure' | 'timeout' | 'rejected'
   readonly message: string
-  /** Default `now`. It holds for the command: the late and the silent stay so when the message comes again. */
+  /** Default `now`. Applies to the command, also when its message is repeated. */
   readonly report?: Report
 }
 
-/** What the phone does when it is told to; what it throws is a failure. */
+/** Executes the command; an exception is a failure. */
 export type Run = (command: CommandData) => RunResult | Promise<RunResult>
 
-/** What became of one message. */
+/** The outcome of one message. */
 export type Taken =
   | { readonly kind: 'ran' | 'repeated'; readonly result: RunResult; readonly finishedAtMs: number }
   | { readonly kind: 'running' | 'expired' }
@@ -28,10 +28,10 @@ interface Done {
   readonly finishedAtMs: number
 }
 
-/** Results remembered; a command lives for a week at most, so older ones never come again. */
+/** Bound on remembered results; a command lives for a week, so older ones never return. */
 const MAX_REMEMBERED = 1_000
 
-/** When the phone sends the result of what it took, epoch milliseconds; empty where it never does. */
+/** When the phone sends the result, epoch milliseconds; empty: never. */
 export function reportTimesMs(taken: Taken): readonly number[] {
   if (!('result' in taken)) return []
   const { kind, result, finishedAtMs } = taken
@@ -41,7 +41,7 @@ export function reportTimesMs(taken: Taken): readonly number[] {
   return report === 'twice' && kind === 'ran' ? [finishedAtMs, finishedAtMs] : [finishedAtMs]
 }
 
-/** Only its texts: what is no string cannot be signed, and the signature check will say so. */
+/** Keeps only strings; others cannot be signed, and fail the signature check. */
 export function asCommandData(value: unknown): CommandData {
   const entries = Object.entries(asJsonObject(value) ?? {})
   return Object.fromEntries(

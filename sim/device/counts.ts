@@ -1,28 +1,28 @@
-/** What happened to one phone, or to a fleet of them. */
+/** Counters of one phone, or of a fleet. */
 
 export interface DeviceCounts {
-  /** Times that five 401s in a row wiped its credentials. */
+  /** How often five 401s in a row wiped its credentials. */
   wiped: number
-  /** By the alarm, by hand, or to answer a ping. */
+  /** By the alarm, by the test, or to answer a ping. */
   heartbeatsMade: number
-  /** Requests: retries and what parallel drains send twice are counted too. */
+  /** Requests, including retries and duplicates of parallel drains. */
   heartbeatsSent: number
   heartbeatsAccepted: number
-  /** Of these, answered with `"deduped":true`. */
+  /** Answered with `"deduped":true`. */
   heartbeatsDeduped: number
   commandsByPush: number
   commandsByMailbox: number
   commandsRun: number
-  /** Messages about a command that had run already, or was running. */
+  /** Messages about a command that had already run, or was running. */
   commandsRepeated: number
-  /** Signature wrong, or addressed to another. */
+  /** Wrong signature or addressee. */
   commandsRefused: number
-  /** Came after their end; not run. */
+  /** Arrived after their expiry; not run. */
   commandsExpired: number
-  /** Requests, as for heartbeats; a ping's answer is a heartbeat. */
+  /** Requests, as for heartbeats; a ping is answered by a heartbeat. */
   resultsSent: number
   resultsAccepted: number
-  /** Of these, answered with `"duplicate":true`. */
+  /** Answered with `"duplicate":true`. */
   resultsDuplicate: number
 }
 

@@ -1,6 +1,6 @@
 /**
  * One simulated phone. It speaks the public HTTP API only and has the habits of the fielded agent
- * (fixtures/agent/README.md). Time and randomness are arguments: drive it by hand, by `wake` at `nextWakeAtMs`
+ * (docs/device-protocol.md). Time and randomness are arguments: drive it by hand, by `wake` at `nextWakeAtMs`
  * under a made-up clock, or in real time (fleet.ts).
  *
  * Unenrolled → register → enrolled → five 401s in a row → wiped (unenrolled again; the queue is kept).
@@ -39,13 +39,13 @@ export interface DeviceOptions {
   /** 0 inclusive to 1 exclusive. */
   readonly random: () => number
   readonly habits?: Partial<Habits>
-  /** What it does when it is told to; what that throws is a failure. Default: everything succeeds. */
+  /** Executes a command; an exception is a failure. Default: succeeds. */
   readonly run?: (command: CommandData, device: Device) => RunResult | Promise<RunResult>
   readonly listener?: DeviceListener
 }
 
 const MAX_UNAUTHORIZED = 5
-/** At once. Those under way also send what is queued meanwhile. */
+/** Drains at once. A running one also sends what is queued meanwhile. */
 const MAX_DRAINS = 2
 const COUNT_OF = {
   ran: 'commandsRun',
@@ -92,7 +92,7 @@ export class Device {
     return canDrain ? Math.min(this.#alarmAtMs, this.queue.dueAtMs) : this.#alarmAtMs
   }
 
-  /** Takes the identity that a 200 or 201 brings. Asking again with the same token is how a lost answer is mended. */
+  /** Takes over the identity of a 200 or 201. Repeat it with the same token after a lost response. */
   async register(enrollmentToken: string): Promise<HttpResponse> {
     const response = await this.#options.send({
       method: 'POST',
@@ -113,7 +113,7 @@ export class Device {
     return response
   }
 
-  /** The alarm rings where it is due; then the queue is drained. */
+  /** Fires the alarm if it is due, then drains the queue. */
   async wake(): Promise<void> {
     const { nowMs, random } = this.#options
     const { alarmJitter, parallelDrains } = this.habits
@@ -125,13 +125,13 @@ export class Device {
     await Promise.all(drains)
   }
 
-  /** One more heartbeat, and all that waits. */
+  /** Queues one more heartbeat, then drains the queue. */
   async beat(): Promise<void> {
     this.#queueHeartbeat(null)
     await this.drain()
   }
 
-  /** A push message arrives. Never rejects. */
+  /** Receives a push message. Never rejects. */
   async receive(data: CommandData): Promise<void> {
     this.counts.commandsByPush += 1
     await this.#take(data, 'push')
@@ -156,7 +156,7 @@ export class Device {
     this.#drains -= 1
   }
 
-  /** With the enrollment token where one is given, else with its own. */
+  /** With the enrollment token if given, otherwise with its own. */
   fetchApk(options: { readonly enrollmentToken?: string } = {}): Promise<FetchedApk> {
     const token = options.enrollmentToken ?? this.#identity?.deviceToken ?? ''
     return fetchApk(this.#options.send, token, USER_AGENT)
@@ -174,7 +174,7 @@ export class Device {
 
     if (response !== undefined) this.#countUnauthorized(response.status)
     if (response === undefined || !isSuccess(response)) {
-      this.queue.failed(item, nowMs(), random()) // also a 4xx, and whatever Retry-After says
+      this.queue.failed(item, nowMs(), random()) // even for a 4xx, and whatever Retry-After says
       return
     }
     this.queue.remove(item)

@@ -1,19 +1,21 @@
-/** What sets simulated phones apart, and what each of them tells whoever listens. */
+/** How simulated phones differ, and what they report to listeners. */
 import type { Taken } from './commands.ts'
 
 export interface Habits {
   readonly shape: 'flat' | 'nested'
-  /** Asks for `//v1/heartbeat`. */
+  /** Requests `//v1/heartbeat`. */
   readonly hasDoubleSlash: boolean
-  /** `ack`: as the fielded agent, a ping by the next heartbeat and all else by /v1/devices/{device_id}/ack. */
+  /**
+   * `ack`: as the fielded agent, which answers a ping by the next heartbeat and others by /v1/devices/{device_id}/ack.
+   */
   readonly reportsBy: 'action-result' | 'ack'
-  /** Sends X-Signature with its results. */
+  /** Sends X-Signature with results. */
   readonly signsResults: boolean
-  /** Of the alarm; the first one rings after a random part of it. */
+  /** The first alarm fires after a random part of it. */
   readonly heartbeatIntervalS: number
-  /** How much earlier or later each alarm may ring, as a part of the interval, 0 to 1. */
+  /** How much an alarm may deviate, as a part of the interval, 0 to 1. */
   readonly alarmJitter: number
-  /** How often an alarm or a retry starts two drains at once, 0 to 1. */
+  /** Probability that an alarm or a retry starts two drains at once. */
   readonly parallelDrains: number
   readonly pushToken: string | null
 }
@@ -31,14 +33,14 @@ export const DEFAULT_HABITS: Habits = {
 
 export type Channel = 'push' | 'mailbox'
 
-/** Told of what the service has acknowledged and brought; `httpRequestId` is the answer's X-Request-ID. */
+/** Notified of acknowledgements and messages; `httpRequestId` is the response's X-Request-ID. */
 export interface DeviceListener {
   onHeartbeat(fact: {
     readonly deviceId: string
     readonly httpRequestId: string
     readonly isDeduped: boolean
   }): void
-  /** A message about a command has been dealt with; a result of it is queued. */
+  /** A message about a command was handled; a result, if any, is queued. */
   onCommand(fact: {
     readonly requestId: string
     readonly by: Channel
@@ -47,7 +49,7 @@ export interface DeviceListener {
   onResult(fact: {
     readonly requestId: string
     readonly httpRequestId: string
-    /** null: the answer to a heartbeat that answers a ping does not say. */
+    /** null: the response to a heartbeat that answers a ping does not say. */
     readonly isDuplicate: boolean | null
   }): void
 }

@@ -1,9 +1,9 @@
-/** A phone's durable queue: what it has to tell, oldest first, kept through every failure (fixtures/agent/README.md). */
+/** A phone's durable queue, oldest first; items survive every failure (docs/device-protocol.md). */
 
 export interface QueueItem {
   readonly kind: 'heartbeat' | 'result'
   readonly path: string
-  /** JSON, as it was when the item was made. */
+  /** JSON, unchanged since the item was made. */
   readonly body: string
   readonly queuedAtMs: number
   /** The command that it answers. */
@@ -23,15 +23,15 @@ const FIRST_RETRY_MS = 2_000
 const MAX_RETRY_MS = 300_000
 const JITTER = 0.25
 
-/** The wait after the failure number `failures` (from 1), milliseconds; `random` is 0 to 1. */
+/** The delay after failure number `failures` (from 1), milliseconds; `random` is 0 to 1. */
 export function retryDelayMs(failures: number, random: number): number {
   return Math.min(FIRST_RETRY_MS * 2 ** (failures - 1), MAX_RETRY_MS) * (1 + JITTER * random)
 }
 
 export class DeviceQueue {
-  /** Lost because the queue was full, the oldest first. */
+  /** Dropped from a full queue, the oldest first. */
   dropped = 0
-  /** Given up after 24 h. */
+  /** Dropped after 24 h. */
   expired = 0
   readonly #entries: Entry[] = []
 
@@ -39,7 +39,7 @@ export class DeviceQueue {
     return this.#entries.length
   }
 
-  /** Nothing waits in it but heartbeats that answer no command and that no try has failed yet. */
+  /** Holds only heartbeats that answer no command and have not failed yet. */
   get isUpToDate(): boolean {
     return this.#entries.every(
       ({ item: { kind, requestId }, failures }) =>
@@ -47,7 +47,7 @@ export class DeviceQueue {
     )
   }
 
-  /** When the first item that is not under way may be sent, epoch milliseconds; Infinity while there is none. */
+  /** When the first item that is not being sent is due, epoch milliseconds; Infinity without one. */
   get dueAtMs(): number {
     const waiting = this.#entries.filter(({ isUnderWay }) => !isUnderWay)
     return Math.min(...waiting.map(({ dueAtMs }) => dueAtMs))
@@ -61,7 +61,7 @@ export class DeviceQueue {
     this.dropped += 1
   }
 
-  /** The oldest item that is due and not in `tried`. It stays in the queue: two drains at once get the same ones. */
+  /** The oldest due item that is not in `tried`. It stays queued: two drains at once get the same ones. */
   next(nowMs: number, tried: ReadonlySet<QueueItem>): QueueItem | undefined {
     this.#forgetOld(nowMs)
     const entry = this.#entries.find(({ item, dueAtMs }) => dueAtMs <= nowMs && !tried.has(item))

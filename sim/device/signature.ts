@@ -1,8 +1,8 @@
-/** X-Signature as admins and phones make it (http-api.md, Signatures). */
+/** X-Signature of admins and phones (SECURITY.md). */
 import { createHash, createHmac, randomUUID } from 'node:crypto'
 import type { HttpRequest, Send } from '../../testkit/http/client.ts'
 
-/** The value of the header, keyed with `key`, at `nowMs`. */
+/** The header's value, signed with `key` at `nowMs`. */
 export function signatureOf(request: HttpRequest, key: string, nowMs: number): string {
   const timeS = Math.floor(nowMs / 1_000)
   const { method, path, headers = {}, body = '' } = request
@@ -11,7 +11,7 @@ export function signatureOf(request: HttpRequest, key: string, nowMs: number): s
   return `t=${timeS},v1=${createHmac('sha256', key).update(text).digest('hex')}`
 }
 
-/** Signs whatever goes through it, under an id of its own: the service takes each of an admin's signatures once. */
+/** Signs each request under a new id: the service accepts each admin signature once. */
 export function signingSend(send: Send, key: string, nowMs: () => number): Send {
   return (plain) => {
     const headers = { 'x-request-id': randomUUID(), ...plain.headers }

@@ -23,7 +23,7 @@ import { createTokenIssuer, refusal } from './token-endpoint.ts'
 
 export type Deliver = (data: Readonly<Record<string, string>>) => void
 
-/** A send with a live access token and a correct message. */
+/** A send with a valid access token and a correct message. */
 export interface JournaledSend extends CheckedMessage {
   readonly at: Date
   readonly mode: FcmMode
@@ -31,36 +31,35 @@ export interface JournaledSend extends CheckedMessage {
   readonly isDelivered: boolean
 }
 
-/** A mode, with the value of its `Retry-After` header where it has one. */
+/** A mode, with its `Retry-After` header if it has one. */
 export type Behaviour = FcmMode | { readonly mode: FcmMode; readonly retryAfter: string }
 
 export interface FakeFcm {
-  /** For FCM_BASE_URL. */
   readonly baseUrl: string
   readonly tokenUri: string
   readonly serviceAccount: MadeServiceAccount
   readonly journal: readonly JournaledSend[]
-  /** Requests seen, whatever was answered. */
+  /** All requests, whatever the response. */
   readonly requests: { readonly token: number; readonly send: number }
-  /** From now on messages to this push token arrive at `deliver`, after the answer as with FCM. Another call replaces it. */
+  /** Delivers messages for this push token to `deliver`, after the response as FCM does. A later call replaces it. */
   register(pushToken: string, deliver: Deliver): void
-  /** The push token is UNREGISTERED again, as any that was never registered. */
+  /** Makes the push token UNREGISTERED again. */
   unregister(pushToken: string): void
-  /** How the next sends behave, one each; after them the mode holds again. */
+  /** Behaviour of the next sends, one each; then the mode applies again. */
   nextAnswers(queue: readonly Behaviour[]): void
-  /** How sends and token requests behave until told otherwise. A function decides for each message. */
+  /** Behaviour of sends and token requests. A function decides per message. */
   setMode(mode: {
     readonly fcm?: Behaviour | ((message: CheckedMessage) => Behaviour)
     readonly token?: TokenMode
   }): void
-  /** Refuses all access tokens issued so far: 401, until a new one is fetched. */
+  /** Refuses all access tokens issued so far with 401. */
   revokeAccessTokens(): void
-  /** The first send in the journal that matches, past or to come; rejects after `timeoutMs` (10 s). */
+  /** The first matching send, past or to come; rejects after `timeoutMs` (10 s). */
   waitForSend(
     predicate: (send: JournaledSend) => boolean,
     timeoutMs?: number,
   ): Promise<JournaledSend>
-  /** Cuts every connection, hanging ones too. */
+  /** Closes every connection, hanging ones too. */
   close(): Promise<void>
 }
 
@@ -68,13 +67,13 @@ export interface FakeFcmOptions {
   readonly projectId?: string
   readonly keyPair?: KeyPair
   readonly port?: number
-  /** How long each answer takes. Default 0. */
+  /** Delay of each response. Default 0. */
   readonly latencyMs?: number
 }
 
 const MAX_REQUEST_BYTES = 64 * 1024
 
-/** `port`: default any free one. Rejects where it is taken. */
+/** `port`: default any free one. Rejects if it is taken. */
 export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFcm> {
   const server = createServer()
   const baseUrl = `http://127.0.0.1:${await listen(server, options.port)}`
@@ -94,7 +93,7 @@ export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFc
   let tokenMode: TokenMode = 'ok'
 
   server.on('request', (req, res) => {
-    handle(req, res).catch(() => res.destroy()) // the client left while it was sending
+    handle(req, res).catch(() => res.destroy()) // the client left while sending
   })
 
   async function handle(req: IncomingMessage, res: ServerResponse): Promise<void> {
@@ -149,7 +148,7 @@ export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFc
       : { ...response, headers: { ...response.headers, 'retry-after': retryAfter } }
   }
 
-  /** FCM's answer to a message that is in order. A dry run to a made-up token gets a 400 that names it. */
+  /** FCM's response to a correct message. A dry run to a made-up token gets a 400 that names it. */
   function verdict(message: CheckedMessage, isRegistered: boolean): FakeResponse {
     if (!isRegistered) return message.isValidateOnly ? INVALID_TOKEN : UNREGISTERED
     const id = message.isValidateOnly ? 'fake_message_id' : `0:${journal.length}`
@@ -221,7 +220,7 @@ async function readText(req: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** The settings of a service that pushes to `fcm`, or to what stands before it. */
+/** Settings of a service that pushes to `fcm`, or to a proxy in front of it. */
 export function pushSettings(fcm: Pick<FakeFcm, 'serviceAccount' | 'baseUrl'>) {
   return { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl }
 }

@@ -1,7 +1,7 @@
-/** The shape of a send, checked as strictly as FCM HTTP v1 does (googleapis discovery/fcm-v1.json), data messages only. */
+/** Checks a send as strictly as FCM HTTP v1 does (googleapis discovery/fcm-v1.json); data messages only. */
 import { type FakeResponse, googleError } from './responses.ts'
 
-/** A send that FCM would take. */
+/** A send that FCM would accept. */
 export interface CheckedMessage {
   readonly isValidateOnly: boolean
   readonly pushToken: string
@@ -23,10 +23,13 @@ const ANDROID_FIELDS = [
 const MAX_DATA_BYTES = 4096
 const MAX_TTL_S = 28 * 24 * 3600
 const RESERVED_KEY = /^(from|message_type|google\..*|gcm\.notification\..*)$/
-/** What Android's firebase-messaging keeps from the app (Constants.MessagePayloadKeys, extractDeveloperDefinedPayload). */
+/**
+ * Keys that Android's firebase-messaging hides from the app (Constants.MessagePayloadKeys,
+ * extractDeveloperDefinedPayload).
+ */
 const STRIPPED_KEY = /^(from$|message_type$|collapse_key$|google\.|gcm\.)/
 
-/** The message, or FCM's complaint. */
+/** The message, or FCM's error. */
 export function checkMessage(text: string): CheckedMessage | { readonly complaint: FakeResponse } {
   try {
     return readMessage(text)
@@ -36,7 +39,7 @@ export function checkMessage(text: string): CheckedMessage | { readonly complain
   }
 }
 
-/** As RemoteMessage.getData() gives it to the app. */
+/** As RemoteMessage.getData() returns it to the app. */
 export function dataOnPhone(data: CheckedMessage['data']): CheckedMessage['data'] {
   return Object.fromEntries(Object.entries(data).filter(([name]) => !STRIPPED_KEY.test(name)))
 }

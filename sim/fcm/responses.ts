@@ -1,6 +1,9 @@
-/** What the FCM stand-in can answer, with the bodies of the real one (firebase ErrorCode page; google/rpc/error_details.proto). */
+/**
+ * Responses of the fake FCM, with the bodies of the real one (firebase ErrorCode page;
+ * google/rpc/error_details.proto).
+ */
 
-/** An HTTP answer; its body is `json`, or `text` as HTML. */
+/** An HTTP response; its body is `json`, or `text` as HTML. */
 export interface FakeResponse {
   readonly status: number
   readonly headers?: Readonly<Record<string, string>>
@@ -8,7 +11,7 @@ export interface FakeResponse {
   readonly text?: string
 }
 
-/** How a send that is in order is answered. `ok`: as the registered devices decide. */
+/** Responses to a correct send. `ok`: the registered devices decide. */
 export const FCM_MODES = [
   'ok',
   'invalid_token', // 400 naming the token
@@ -29,12 +32,12 @@ export const FCM_MODES = [
 
 export type FcmMode = (typeof FCM_MODES)[number]
 
-/** How the token endpoint answers. */
+/** Responses of the token endpoint. */
 export type TokenMode = 'ok' | 'error' | 'hang' | 'invalid_grant'
 
 const FCM_ERROR = 'type.googleapis.com/google.firebase.fcm.v1.FcmError'
 
-/** An error in Google's shape; `errorCode` adds the FcmError detail, `badField` the BadRequest one. */
+/** An error in Google's format; `errorCode` adds the FcmError detail, `badField` the BadRequest one. */
 export function googleError(
   status: number,
   rpcStatus: string,
@@ -72,7 +75,7 @@ export const UNREGISTERED = googleError(404, 'NOT_FOUND', 'Requested entity was 
 /** Without an FcmError: a wrong project or URL. */
 export const NOT_FOUND = googleError(404, 'NOT_FOUND', 'Requested entity was not found.')
 
-/** The modes that answer the same to every message. */
+/** Modes with the same response to every message. */
 export const CANNED: Readonly<
   Record<Exclude<FcmMode, 'ok' | 'accept_then_reset' | 'hang'>, FakeResponse>
 > = {

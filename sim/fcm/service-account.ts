@@ -1,11 +1,13 @@
-/** A made-up Google service account, with a real RSA key, that the FCM stand-in accepts. Development code. */
+/** A fake Google service account with a real RSA key, which the fake FCM accepts. Development code. */
 import { generateKeyPair, type KeyObject } from 'node:crypto'
 import { promisify } from 'node:util'
 import type { ServiceAccount } from '../../src/config/config.ts'
 
 export interface MadeServiceAccount {
   readonly account: ServiceAccount
-  /** For FIREBASE_SERVICE_ACCOUNT_JSON, or a file for GOOGLE_APPLICATION_CREDENTIALS: the fields that Google writes. */
+  /**
+   * For FIREBASE_SERVICE_ACCOUNT_JSON, or a file for GOOGLE_APPLICATION_CREDENTIALS: the fields that Google writes.
+   */
   readonly json: string
   readonly publicKey: KeyObject
 }
@@ -15,7 +17,7 @@ export interface KeyPair {
   readonly publicKey: KeyObject
 }
 
-/** RSA, 2048 bits, as Google's. It takes 0.1 to 0.7 s: a test file may make one for all its accounts. */
+/** RSA, 2048 bits, as Google's. It takes 0.1 to 0.7 s; share it within a test file. */
 export function makeKeyPair(): Promise<KeyPair> {
   return promisify(generateKeyPair)('rsa', { modulusLength: 2048 })
 }

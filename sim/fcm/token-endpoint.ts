@@ -1,18 +1,18 @@
-/** The token endpoint of the FCM stand-in: checks the signed assertion as Google does and issues access tokens. */
+/** The fake FCM's token endpoint: checks the signed assertion as Google does and issues access tokens. */
 import { type KeyObject, randomBytes, verify } from 'node:crypto'
 import type { FakeResponse } from './responses.ts'
 
 const SCOPE = 'https://www.googleapis.com/auth/firebase.messaging'
 const GRANT_TYPE = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
-/** Clock difference and longest life of an assertion that Google tolerates, seconds. */
+/** Google's tolerance for clock differences and lifetime of an assertion, seconds. */
 const SKEW_S = 300
 const MAX_LIFE_S = 3600
 
 export interface TokenIssuer {
-  /** Answers the form body of a token request. */
+  /** Responds to the form body of a token request. */
   exchange(form: string): FakeResponse
   isLive(accessToken: string): boolean
-  /** Every token issued so far is refused from now on. */
+  /** Refuses every token issued so far. */
   revokeAll(): void
 }
 
@@ -21,7 +21,7 @@ export function createTokenIssuer(account: {
   readonly tokenUri: string
   readonly publicKey: KeyObject
 }): TokenIssuer {
-  /** Token to the epoch milliseconds of its end. */
+  /** Expiry by token, epoch milliseconds. */
   const issued = new Map<string, number>()
 
   return {
@@ -89,7 +89,7 @@ function faultOf(
       ]
 }
 
-/** Header or claims of an assertion, unproven. */
+/** Header or claims of an assertion, not verified yet. */
 interface JwtPart {
   readonly alg?: unknown
   readonly iss?: unknown

@@ -1,8 +1,8 @@
-/** One keep-alive socket of the load generator: one request at a time, and every request is settled exactly once. */
+/** One keep-alive socket of the load generator: one request at a time; each is settled exactly once. */
 import { connect, type Socket } from 'node:net'
 import { ResponseReader, type WireResponse } from '../../testkit/http/response-reader.ts'
 
-/** undefined: no whole answer came. */
+/** undefined: without a whole response. */
 export type Settle = (response: WireResponse | undefined) => void
 
 export class LoadConnection {
@@ -11,7 +11,7 @@ export class LoadConnection {
   #settle: Settle | undefined
   #isOpen = true
 
-  /** `onClosed` comes once, after the request under way was settled. */
+  /** `onClosed` is called once, after the current request was settled. */
   constructor(address: { host: string; port: number }, onClosed: (closed: LoadConnection) => void) {
     this.#socket = connect({ ...address, noDelay: true })
     this.#socket.on('data', (piece) => this.#read(piece))
@@ -27,18 +27,18 @@ export class LoadConnection {
     })
   }
 
-  /** False: it takes no more requests. */
+  /** false: it takes no more requests. */
   get isOpen(): boolean {
     return this.#isOpen
   }
 
-  /** Only where nothing is under way. */
+  /** Only if no request is under way. */
   send(request: string, settle: Settle): void {
     this.#settle = settle
     this.#socket.write(request)
   }
 
-  /** What is under way gets no answer. */
+  /** Settles the current request without a response. */
   destroy(): void {
     this.#isOpen = false
     this.#socket.destroy()
@@ -58,7 +58,7 @@ export class LoadConnection {
   }
 }
 
-/** undefined: it is not whole yet. */
+/** undefined: incomplete so far. */
 function readOf(reader: ResponseReader, piece: Buffer): WireResponse | 'no HTTP' | undefined {
   try {
     return reader.push(piece)

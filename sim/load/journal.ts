@@ -1,4 +1,4 @@
-/** The ids that a server has acknowledged, one a line: what a drill holds against the database afterwards. */
+/** Ids that a server acknowledged, one per line, for comparison with the database. */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 
 export interface LoadJournal {
@@ -7,7 +7,7 @@ export interface LoadJournal {
   close(): void
 }
 
-/** Appends to `path`, which is made where it is missing. */
+/** Appends to `path`, which it creates if missing. */
 export function openJournal(path: string): LoadJournal {
   const fd = openSync(path, 'a')
   return {
@@ -16,7 +16,7 @@ export function openJournal(path: string): LoadJournal {
   }
 }
 
-/** Whole lines only: one cut off by a kill was not yet acknowledged to anybody. */
+/** Whole lines only: an id cut off by a kill was not acknowledged. */
 export function readJournal(path: string): readonly string[] {
   return readFileSync(path, 'utf8').split('\n').slice(0, -1)
 }

@@ -10,7 +10,7 @@ import { LoadConnection } from './connection.ts'
 import type { LoadJournal } from './journal.ts'
 
 export interface LoadRequest {
-  /** What the journal gets once it is acknowledged. */
+  /** Written to the journal once acknowledged. */
   readonly id: string
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   readonly path: string
@@ -21,46 +21,48 @@ export interface LoadRequest {
 
 export interface LoadResponse {
   readonly status: number
-  /** Seconds of its Retry-After; null where it has none. */
+  /** Retry-After, seconds; null without one. */
   readonly retryAfterS: number | null
-  /** From the moment it was due. */
+  /** Since it was due. */
   readonly latencyMs: number
-  /** Only for the duration of the call: copy what is kept. */
+  /** Valid during the call only; copy what you keep. */
   readonly body: Buffer
 }
 
 export interface LoadOptions {
-  /** Plain `http:`, without a path. The server behind it may die and come back. */
+  /** Plain `http:`, without a path. The server may be restarted. */
   readonly origin: string
   readonly ratePerS: number
-  /** At most so many keep-alive sockets, opened as they are needed, one request on each at a time. */
+  /** Maximum of keep-alive sockets, opened on demand, with one request at a time each. */
   readonly connections: number
-  /** Asked when a request is sent; `index` counts arrivals from 0, those shed included. */
+  /** Called when a request is sent; `index` counts arrivals from 0, including those shed. */
   readonly next: (index: number) => LoadRequest
-  /** So many arrivals and no more. Default: until `signal`. */
+  /** Maximum of arrivals. Default: until `signal`. */
   readonly arrivals?: number
-  /** Ends the arrivals; what was due is still awaited. No AbortSignal.any() of a timeout: Node 20 may lose that. */
+  /**
+   * Ends the arrivals; due requests are still awaited. Not AbortSignal.any() with a timeout: Node 20 may lose that.
+   */
   readonly signal: AbortSignal
   readonly onAnswer?: (request: LoadRequest, response: LoadResponse) => void
-  /** No whole answer came. */
+  /** Without a whole response. */
   readonly onFailure?: (request: LoadRequest) => void
-  /** Gets the id of every 2xx, before onAnswer. */
+  /** Receives the id of every 2xx, before onAnswer. */
   readonly journal?: LoadJournal
-  /** Requests that may wait for a free socket; the next arrival is shed. Default 10,000. */
+  /** Requests that may wait for a free socket; further arrivals are shed. Default 10,000. */
   readonly maxBacklog?: number
-  /** Since it was due, both in the backlog (then it is shed) and on its way (then it failed). Default 10 s. */
+  /** Since it was due, in the backlog (then it is shed) or under way (then it failed). Default 10 s. */
   readonly timeoutMs?: number
 }
 
 export interface LoadReport {
   readonly due: number
   readonly sent: number
-  /** Sent, and no whole answer came. */
+  /** Sent, without a whole response. */
   readonly failed: number
-  /** Never sent: the backlog was full, or it waited too long in it. */
+  /** Never sent: the backlog was full, or it waited too long there. */
   readonly shed: number
   readonly byStatus: Readonly<Record<string, number>>
-  /** Of all answers, whatever their status, to 3 figures; 0 where there was none. */
+  /** Of all responses of any status, to 3 figures; 0 without any. */
   readonly latencyMs: LatencyQuantiles
 }
 
@@ -74,11 +76,11 @@ export interface LatencyQuantiles {
 const MAX_BACKLOG = 10_000
 const TIMEOUT_MS = 10_000
 const SWEEP_MS = 100
-/** Below the 5 s after which many servers, Node's among them, close an idle connection under a request. */
+/** Below the 5 s after which many servers, including Node's, close idle connections. */
 const MAX_IDLE_MS = 3_000
 const US_PER_MS = 1_000
 
-/** Resolves when all that was due has been settled, at most `timeoutMs` after `signal`. */
+/** Resolves when all due requests are settled, at most `timeoutMs` after `signal`. */
 export function runLoad(options: LoadOptions): Promise<LoadReport> {
   return new Promise((resolve) => new Load(options, resolve).start())
 }
@@ -90,11 +92,11 @@ class Load {
   readonly #hostLine: string
   readonly #timeoutMs: number
   readonly #startMs = performance.now()
-  /** Indexes due and not yet sent, oldest first. */
+  /** Indexes of due requests that were not sent yet, oldest first. */
   readonly #backlog: number[] = []
-  /** Longest idle first, with the moment since when. */
+  /** Longest idle first, with the start of idling. */
   #idle: { readonly connection: LoadConnection; readonly sinceMs: number }[] = []
-  /** On its way: the moment when each was due. */
+  /** When each request under way was due. */
   readonly #busy = new Map<LoadConnection, number>()
   readonly #latencyUs: RecordableHistogram = createHistogram()
   readonly #byStatus: Record<string, number> = {}
@@ -127,7 +129,7 @@ class Load {
     return this.#startMs + (index * 1_000) / this.#options.ratePerS
   }
 
-  /** All that is due by now; a late timer delays requests, and never drops one. */
+  /** Sends all that is due; a late timer delays requests, but never drops one. */
   #arrive(): void {
     const nowMs = performance.now()
     const maxBacklog = this.#options.maxBacklog ?? MAX_BACKLOG
@@ -140,7 +142,7 @@ class Load {
       }
     }
     if (this.#isOver) {
-      this.#endWhenSettled() // the last arrival, or by `next`
+      this.#endWhenSettled() // the last arrival, or ended by `next`
       return
     }
     const waitMs = this.#dueAtMs(this.#due) - performance.now()
@@ -209,7 +211,7 @@ class Load {
     this.#options.onAnswer?.(request, { status, retryAfterS, latencyMs, body })
   }
 
-  /** Gives up what is too old, and lets go of sockets that the server may be about to close. */
+  /** Gives up old requests, and closes sockets that the server may be about to close. */
   #sweep(): void {
     const nowMs = performance.now()
     for (const [connection, dueAtMs] of this.#busy) {

@@ -1,4 +1,7 @@
-/** The admin of a simulation: sends commands at a steady rate, whatever the answers, and reads at the end what became of them. */
+/**
+ * The admin of a simulation: sends commands at a steady rate, whatever the responses, and reads their state at the
+ * end.
+ */
 import { setMaxListeners } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
 import {
@@ -18,31 +21,31 @@ export interface AdminOptions {
   readonly adminToken: string
   readonly ledger: CommandLedger
   readonly random: () => number
-  /** Its commands are called `<runId>-c1` and so on. */
+  /** Prefix of its command ids: `<runId>-c1` and so on. */
   readonly runId: string
   readonly commandsPerMinute: number
   readonly maxCommands: number
   readonly actions: readonly string[]
   readonly ttlS: number
-  /** Of an enrolled phone; undefined where there is none. */
+  /** Alias of an enrolled phone; undefined without one. */
   readonly pickAlias: () => string | undefined
   readonly pickReport: () => Report
   readonly onAccepted: (requestId: string) => void
 }
 
 export interface Admin {
-  /** False: it still sends, or waits for an answer. */
+  /** false: it is sending, or waits for a response. */
   readonly isIdle: boolean
-  /** Until `signal` aborts or all are sent; resolves when every call has been answered or given up. */
+  /** Until `signal` aborts or all are sent; resolves when every call has ended. */
   sendCommands(signal: AbortSignal): Promise<void>
-  /** Asks the service about every command, for the ledger. */
+  /** Reads every command's state for the ledger. */
   readAll(): Promise<void>
 }
 
 const MINUTE_MS = 60_000
 const MAX_IN_FLIGHT = 256
 const READERS = 8
-/** A call without an answer, or with a 5xx, is made again under the same id. */
+/** Calls without a response, or with a 5xx, are repeated under the same id. */
 const TRIES = 5
 const RETRY_MS = 1_000
 
@@ -106,7 +109,7 @@ export function createAdmin(options: AdminOptions): Admin {
 
     async sendCommands(signal) {
       isSending = options.commandsPerMinute > 0
-      setMaxListeners(0, signal) // each call that is made again waits on it
+      setMaxListeners(0, signal) // each retry waits on it
       const startedAtMs = performance.now()
       while (isSending && sent < options.maxCommands) {
         const dueAtMs = startedAtMs + ((sent + 1) * MINUTE_MS) / options.commandsPerMinute
@@ -132,7 +135,7 @@ export function createAdmin(options: AdminOptions): Admin {
   }
 }
 
-/** The last answer; undefined where none came. No further try once `signal` aborts. */
+/** Returns the last response; undefined without one. Stops trying once `signal` aborts. */
 async function persistently(
   send: Send,
   request: HttpRequest,

@@ -1,10 +1,10 @@
-/** What a simulation knows of the counters that a service must have after it: each series that is not 0, exactly. */
+/** Counters that a service must have after a simulation: each non-zero series, exactly. */
 import type { Summary } from './summary.ts'
 
-/** Values by `name{label="value",…}`, labels in alphabetical order. */
+/** Values by `name{label="value",…}`, with sorted labels. */
 export type Series = ReadonlyMap<string, number>
 
-/** Families that a simulation knows all series of. */
+/** Metrics whose series a simulation knows completely. */
 export const KNOWN_FAMILIES: ReadonlySet<string> = new Set([
   'http_requests_total',
   'http_request_latency_ms_count',
@@ -13,11 +13,11 @@ export const KNOWN_FAMILIES: ReadonlySet<string> = new Set([
   'fcm_dispatch_latency_ms_count',
   'apk_download_total',
 ])
-/** Asked by others, or before the simulation begins to count. */
+/** Requested by others, or before the simulation counts. */
 const NOT_SIMULATED = /route="(\/metrics|\/readyz|\/admin\/apk\/builds\/\{build_id\})"/
 const BUILD_TYPE = 'debug'
 
-/** A request without an answer makes a series that no service has. */
+/** Skips requests without a response, which no service counts. */
 export function expectedSeries({
   answers: responses,
   heartbeats,
@@ -46,7 +46,6 @@ export function expectedSeries({
   return series
 }
 
-/** What a service says, by its own page. */
 export function seriesOfPage(page: string): Series {
   return seriesOf(
     page.split('\n').flatMap((line) => {
@@ -70,7 +69,7 @@ export interface Sample {
   readonly value: number
 }
 
-/** Of these, what a simulation knows. */
+/** The subset that a simulation knows. */
 export function seriesOf(samples: readonly Sample[]): Series {
   return new Map(
     samples
@@ -80,7 +79,7 @@ export function seriesOf(samples: readonly Sample[]): Series {
   )
 }
 
-/** `key: expected 3, found 2` for each that differs. */
+/** Formats each difference as `key: expected 3, found 2`. */
 export function differences(expected: Series, found: Series): readonly string[] {
   const keys = new Set([...expected.keys(), ...found.keys()])
   return [...keys]

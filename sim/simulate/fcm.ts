@@ -1,4 +1,4 @@
-/** The stand-in for FCM that `simulate --fcm` offers: on a port and with a service account that stay from run to run. */
+/** The fake FCM of `simulate --fcm`: its port and service account stay the same between runs. */
 import { createPrivateKey, createPublicKey } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
@@ -8,11 +8,11 @@ import type { KeyPair } from '../fcm/service-account.ts'
 
 export interface SimulatedFcm {
   readonly push: FakeFcm
-  /** For the service, one `NAME=value` each. */
+  /** Settings for the service, as `NAME=value`. */
   readonly environment: readonly string[]
 }
 
-/** The account at `accountPath` keeps its key, so a service that was started with it goes on. Port 0: any free one. */
+/** Keeps the key in `accountPath`, so that a running service stays valid. Port 0: any free one. */
 export async function startSimulatedFcm(port: number, accountPath: string): Promise<SimulatedFcm> {
   const path = resolve(accountPath)
   const keyPair = keptKeyPair(path)

@@ -1,22 +1,25 @@
-/** Every command of a simulation, from the admin's call to its end: the simulator's own truth, held against the service's. */
+/**
+ * Every command of a simulation from the admin's call to its end, as the simulator saw it, compared with the service's
+ * view.
+ */
 import type { Report } from '../device/commands.ts'
 import type { Channel } from '../device/habits.ts'
 import { type Latency, LatencyRecord } from './tally.ts'
 
-/** What GET /admin/commands/{request_id} says at the end; `unreadable`: no answer, `unknown`: 404. */
+/** State from GET /admin/commands/{request_id}; `unreadable`: no response, `unknown`: 404. */
 export type FinalState = 'completed' | 'expired' | 'cancelled' | 'open' | 'unknown' | 'unreadable'
 
 interface Entry {
   readonly alias: string
   readonly createdAtMs: number
-  /** null: not acknowledged by the service. */
+  /** null: not acknowledged. */
   expiresAtMs: number | null
   isRefused: boolean
   isUnanswered: boolean
   runs: number
-  /** What brought it to the phone that ran it. */
+  /** The channel of the message that was run. */
   ranBy: Channel | null
-  /** A message about it was dealt with without a run: too late, or its signature is wrong. */
+  /** A message was rejected: expired, or with a wrong signature. */
   isTurnedDown: boolean
   report: Report
   isResultAcknowledged: boolean
@@ -27,13 +30,13 @@ export interface CommandSummary {
   readonly created: number
   readonly accepted: number
   readonly refused: number
-  /** No answer to any try; it may exist all the same. */
+  /** No response to any try; it may exist nevertheless. */
   readonly unanswered: number
   readonly completed: number
   readonly expired: number
   readonly cancelled: number
   readonly open: number
-  /** Acknowledged, and the service does not know it; or its result was, and the service has none. */
+  /** Acknowledged but unknown to the service, or its result was. */
   readonly lost: number
   /** Could not be read at the end. */
   readonly unreadable: number
@@ -43,7 +46,7 @@ export interface CommandSummary {
   /** Commands that ran more than once. */
   readonly run_twice: number
   readonly planned: { readonly [kind in 'now' | 'late' | 'twice' | 'never']: number }
-  /** From the admin's call to the acknowledged result; those late by plan are left out. */
+  /** From the admin's call to the acknowledged result, without those that are late on purpose. */
   readonly completion_ms: { readonly push: Latency; readonly mailbox: Latency }
 }
 
@@ -60,7 +63,7 @@ export class CommandLedger {
     return [...this.#entries.keys()]
   }
 
-  /** Before it is sent: its result may come before the answer. */
+  /** Call it before sending: the result may arrive before the response. */
   created(requestId: string, alias: string, report: Report): void {
     this.#entries.set(requestId, {
       alias,
@@ -85,15 +88,15 @@ export class CommandLedger {
     this.#update(requestId, { isRefused: true })
   }
 
-  /** No try got a success or a refusal, and none is made any more. */
+  /** All tries ended without a success or a refusal. */
   unanswered(requestId: string): void {
     this.#update(requestId, { isUnanswered: true })
   }
 
-  /** A phone begins to run it. */
+  /** A phone starts to run it. */
   runs(requestId: string): Report {
     const entry = this.#entries.get(requestId)
-    if (entry === undefined) return 'now' // not ours
+    if (entry === undefined) return 'now' // another run's
     entry.runs += 1
     return entry.report
   }
@@ -118,7 +121,7 @@ export class CommandLedger {
     this.#update(requestId, { final: { state, hasResult } })
   }
 
-  /** Nothing more is expected of any of them, but that what is open expires. `alive`: the phones that still run things. */
+  /** Nothing more can happen to any of them but expiry. `alive`: the phones that still run commands. */
   isSettled(alive: ReadonlySet<string>): boolean {
     const nowMs = this.#nowMs()
     return [...this.#entries.values()].every(

@@ -1,4 +1,4 @@
-/** `npm run simulate`: phones with the fielded agent's habits against any running service. USAGE says what it can do. */
+/** `npm run simulate`: phones with the fielded agent's habits against any running service. See USAGE. */
 import { randomBytes } from 'node:crypto'
 import type { FakeFcm } from '../fcm/fake-fcm.ts'
 import { openJournal } from '../load/journal.ts'
@@ -9,9 +9,9 @@ import { summaryText } from './summary.ts'
 
 const EXIT_FAULT = 1
 const EXIT_USAGE = 64
-/** Of a shell for a second Ctrl-C. */
+/** A shell's exit code after a second Ctrl-C. */
 const EXIT_INTERRUPTED = 130
-/** npm passes a Ctrl-C on that the terminal has sent us already. */
+/** npm repeats a Ctrl-C that the terminal has already sent us. */
 const SAME_SIGNAL_MS = 500
 const REDRAW_MS = 500
 const PLAIN_LINE_MS = 5_000
@@ -57,7 +57,7 @@ async function startFcm(line: CommandLine): Promise<FakeFcm | undefined> {
   return push
 }
 
-/** A line that is refreshed on a terminal, else one every few seconds. */
+/** A line that is refreshed on a terminal, otherwise one every few seconds. */
 async function showProgress(simulation: Simulation) {
   const isTerminal = process.stderr.isTTY === true
   const draw = () =>
@@ -75,7 +75,7 @@ function say(text: string): void {
   process.stderr.write(text)
 }
 
-/** Resolves once it is written, or nobody reads it any more. */
+/** Resolves once it is written, or stdout is closed. */
 function print(text: string): Promise<void> {
   return new Promise((resolve) => process.stdout.write(text, () => resolve()))
 }

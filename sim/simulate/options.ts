@@ -8,34 +8,33 @@ export interface SimulationOptions {
   readonly adminToken: string
   readonly adminHmacSecret: string | null
   readonly devices: number
-  /** The phones are called `<prefix>-0001` and so on. */
+  /** Prefix of the aliases: `<prefix>-0001` and so on. */
   readonly aliasPrefix: string
-  /** Of living, after enrollment. */
+  /** After enrollment. */
   readonly minutes: number
-  /** Ends the run before: every phone has had so many heartbeats acknowledged, every command is settled. */
+  /** Ends the run early, once every phone has so many heartbeats acknowledged and every command is settled. */
   readonly heartbeats: number | null
   readonly intervalS: number
   readonly commandsPerMinute: number
-  /** No more than these. */
   readonly maxCommands: number
   readonly actions: readonly string[]
   readonly commandTtlS: number
-  /** Parts of the commands, 0 to 1. */
+  /** Shares of the commands, 0 to 1. */
   readonly lateShare: number
   readonly twiceShare: number
   readonly neverShare: number
-  /** A late result waits a random part of it. */
+  /** Maximum delay of a late result, which is random. */
   readonly lateByS: number
-  /** Parts of the alarms and of the phones, 0 to 1. */
+  /** Shares of the alarms and of the phones, 0 to 1. */
   readonly parallelDrains: number
   readonly apkShare: number
   readonly signsResults: boolean
-  /** The service is waited for so long. */
+  /** How long to wait for the service. */
   readonly waitS: number
 }
 
 export interface CommandLine extends SimulationOptions {
-  /** null: no stand-in for FCM. */
+  /** null: no fake FCM. */
   readonly fcmPort: number | null
   readonly fcmAccountPath: string
   readonly journalPath: string | null
@@ -105,7 +104,7 @@ const MAX_TTL_S = 604_800
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** 'help' where that was asked for. `runId` makes the aliases fresh. Throws UsageError. */
+/** 'help' if requested. `runId` makes the aliases unique. Throws UsageError. */
 export function readCommandLine(
   args: readonly string[],
   env: Environment,
@@ -153,7 +152,7 @@ export function readCommandLine(
   if (options.maxCommands !== Infinity && options.commandsPerMinute === 0) {
     throw new UsageError('--commands needs --commands-per-minute above 0')
   }
-  // Last: what else is wrong is said first.
+  // Last, so that other errors are reported first.
   return { ...options, adminToken: readAdminToken(values, env) }
 }
 

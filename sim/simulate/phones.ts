@@ -1,11 +1,11 @@
-/** What the phones of a simulation are like: their habits, what they do when told, and how they tell of it. */
+/** The phones of a simulation: their habits, and how they execute and report commands. */
 
 import type { CommandData, Report, RunResult } from '../device/commands.ts'
 import type { Device } from '../device/device.ts'
 import type { Habits } from '../device/habits.ts'
 import type { SimulationOptions } from './options.ts'
 
-/** One in five flat, one in ten with a double slash, half of them reporting as the fielded agent does. */
+/** One in five flat, one in ten with a double slash, half reporting as the fielded agent does. */
 export function habitsOf(options: SimulationOptions, index: number): Partial<Habits> {
   return {
     shape: index % 5 === 0 ? 'flat' : 'nested',
@@ -29,11 +29,11 @@ export function pickReport(options: SimulationOptions, random: () => number): Re
 }
 
 export interface DownloadCounts {
-  /** Whole, with the promised SHA-256, by the token shown. */
+  /** Complete downloads, by kind of token. */
   enrollment: number
   ota: number
   sizeBytes: number
-  /** Length or SHA-256 is not the promised one. */
+  /** Wrong length or SHA-256. */
   broken: number
   refused: number
   cutOff: number
@@ -49,7 +49,7 @@ export class Downloads {
     cutOff: 0,
   }
 
-  /** With the enrollment token where one is given. Never rejects; undefined: it is whole, else what is wrong. */
+  /** With the enrollment token if given. Never rejects; returns what is wrong, or undefined. */
   async fetch(device: Device, enrollmentToken?: string): Promise<string | undefined> {
     const { counts } = this
     const options = enrollmentToken === undefined ? {} : { enrollmentToken }
@@ -72,7 +72,7 @@ export class Downloads {
   }
 }
 
-/** `update` fetches the APK; all else succeeds at once. */
+/** `update` downloads the APK; all others succeed at once. */
 export async function runCommand(
   { action = '' }: CommandData,
   device: Device,

@@ -20,21 +20,21 @@ import { Tally } from './tally.ts'
 
 export interface SimulationDeps {
   readonly runId: string
-  /** Where the phones' push tokens work; undefined: the mailbox alone reaches them. */
+  /** The fake FCM; undefined: commands arrive by heartbeat alone. */
   readonly push: FakeFcm | undefined
-  /** Gets what was acknowledged, JSON. */
+  /** Receives acknowledgements, as JSON. */
   readonly journal: LoadJournal | undefined
-  /** Ends the run in order. */
+  /** Ends the run cleanly. */
   readonly signal: AbortSignal
-  /** While false, --heartbeats does not end the run. */
+  /** While it returns false, --heartbeats does not end the run. */
   readonly mayEnd?: () => boolean
 }
 
 export interface Simulation {
   readonly fleet: Fleet
-  /** Once. Rejects with SimulationError where it cannot begin. */
+  /** Call it once. Rejects with SimulationError if it cannot begin. */
   run(): Promise<Summary>
-  /** One line about now. */
+  /** One line on the current state. */
   progress(): string
 }
 
@@ -48,7 +48,7 @@ const READY_POLL_MS = 250
 const ENROLL_ROUNDS = 3
 const ENROLL_PAUSE_MS = 1_000
 const FETCHERS = 8
-/** An admin may make 200 tokens an hour, and an APK may be fetched 10 times a minute with one (http-api.md). */
+/** Limits: 200 tokens per admin and hour, 10 APK downloads per token and minute. */
 const MIN_PHONES_PER_TOKEN = 10
 const TOKENS = 100
 
@@ -244,7 +244,7 @@ async function untilOver(
   return 'signal'
 }
 
-/** A phone that is wiped does nothing more, and its commands wait in vain. */
+/** A wiped phone does nothing, and its commands wait in vain. */
 function haveBeaten({ devices }: Fleet, heartbeats: number): boolean {
   return devices.every(
     ({ deviceId, counts }) => deviceId === null || counts.heartbeatsAccepted >= heartbeats,
@@ -254,7 +254,7 @@ function haveBeaten({ devices }: Fleet, heartbeats: number): boolean {
 function isSettled({ fleet, ledger }: { readonly fleet: Fleet; readonly ledger: CommandLedger }) {
   const alive = fleet.devices.filter(({ deviceId }) => deviceId !== null)
   const aliases = new Set(alive.map(({ alias }) => alias))
-  // Among many phones a heartbeat is always under way: that one is ended with the run.
+  // Among many phones a heartbeat is always under way; it ends with the run.
   return alive.every(({ queue }) => queue.isUpToDate) && ledger.isSettled(aliases)
 }
 

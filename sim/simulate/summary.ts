@@ -1,4 +1,4 @@
-/** The end of a simulation: what is told to machines (JSON) and to people, and whether all is well. */
+/** The result of a simulation, as JSON and as text, and its verdict. */
 
 import type { FleetReport } from '../fleet.ts'
 import type { CommandSummary } from './ledger.ts'
@@ -19,7 +19,7 @@ export interface SummaryParts {
   readonly downloads: DownloadCounts
   readonly answers: Readonly<Record<string, number>>
   readonly latencies: Readonly<Record<string, Latency>>
-  /** null: without the stand-in. */
+  /** null: without the fake FCM. */
   readonly fcm: {
     readonly sends: number
     readonly by_action: Readonly<Record<string, number>>
@@ -29,7 +29,7 @@ export interface SummaryParts {
 
 export type Summary = ReturnType<typeof summaryOf>
 
-/** As JSON: snake_case, milliseconds where the name says so. */
+/** As JSON: snake_case, milliseconds if the name says so. */
 export function summaryOf(parts: SummaryParts) {
   const { fleet, commands, downloads } = parts
   const { counts } = fleet
@@ -93,7 +93,6 @@ function faultsOf({ phones, fleet, commands, downloads }: SummaryParts): readonl
   return faults.filter(([count]) => count > 0).map(([count, what]) => `${what}: ${count}`)
 }
 
-/** Several lines for the terminal. */
 export function summaryText(summary: Summary): string {
   const { phones, heartbeats, commands, messages, results, downloads, queues, fcm } = summary
   const seconds = (Date.parse(summary.ended_at) - Date.parse(summary.started_at)) / 1_000

@@ -1,8 +1,8 @@
-/** What was asked of a service and how it answered: counts by answer, latencies by route. */
+/** Counts responses, and measures latencies by route. */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { bodyOf, type HttpRequest, type Send, textOf } from '../../testkit/http/client.ts'
 
-/** Milliseconds, to 3 figures; 0 where nothing was measured. */
+/** Milliseconds, to 3 figures; 0 without any. */
 export interface Latency {
   readonly count: number
   readonly p50: number
@@ -32,7 +32,7 @@ export class Tally {
   readonly #answers = new Map<string, number>()
   readonly #latencies = new Map<string, LatencyRecord>()
 
-  /** Counts and times whatever goes through it: from the call to the whole answer, connection included. */
+  /** Counts and times requests: from the call to the whole response, including the connection. */
   watch(send: Send): Send {
     return async (request) => {
       const startedAtMs = performance.now()
@@ -47,12 +47,12 @@ export class Tally {
     }
   }
 
-  /** By what was asked and what came: `POST /v1/heartbeat 200`, `… 401 token_unknown`, `… no answer`. */
+  /** By request and response: `POST /v1/heartbeat 200`, `… 401 token_unknown`, `… no answer`. */
   answers(): Readonly<Record<string, number>> {
     return sorted(this.#answers)
   }
 
-  /** By method and route; of answers only. */
+  /** By method and route; only requests with a response. */
   latencies(): Readonly<Record<string, Latency>> {
     return sorted(new Map([...this.#latencies].map(([route, record]) => [route, record.read()])))
   }
@@ -71,7 +71,7 @@ export class Tally {
   }
 }
 
-/** `POST /v1/heartbeat`: the routes as the service's metrics name them. */
+/** `POST /v1/heartbeat`, with the routes of the service's metrics. */
 function routeOf({ method, path }: HttpRequest): string {
   const route = path
     .replace(/\?.*/, '')

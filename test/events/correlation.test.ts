@@ -1,4 +1,4 @@
-/** One terminal line for each request, and one id for each story (telemetry.md, Correlation). */
+/** One terminal line for each request, and one id for each story (docs/reference/events.md). */
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'

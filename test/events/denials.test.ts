@@ -62,7 +62,7 @@ t.test('who cannot prove who they are', async (t) => {
   }
 })
 
-/** Written from http-api.md, not from the code. */
+/** Written from openapi.json, not from the code. */
 function sign(body: string, agoS = 0): string {
   const time = Math.floor(Date.now() / 1_000) - agoS
   const hash = createHash('sha256').update(body).digest('hex')

@@ -1,4 +1,4 @@
-/** Signed admin changes and signed results (http-api.md, Signatures). */
+/** Signed admin changes and signed results (SECURITY.md). */
 import { createHash, createHmac } from 'node:crypto'
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
@@ -18,7 +18,7 @@ interface Signed {
   readonly sha256?: string
 }
 
-/** Written from http-api.md, not from the code. */
+/** Written from the documentation, not from the code. */
 function sign(request: Signed): Readonly<Record<string, string>> {
   const t = request.atS ?? Math.floor(Date.now() / 1_000)
   const bodyHash = request.sha256 ?? createHash('sha256').update(request.body).digest('hex')

@@ -1,4 +1,4 @@
-/** The habits of a simulated phone (fixtures/agent/README.md), under a made-up clock and against scripted answers. */
+/** The habits of a simulated phone (docs/device-protocol.md), under a made-up clock and against scripted answers. */
 import t from 'tap'
 import { gson } from '../../sim/device/body.ts'
 import { DeviceQueue, MAX_ITEMS, type QueueItem, retryDelayMs } from '../../sim/device/queue.ts'

@@ -1,14 +1,14 @@
-/** The simulator's HTTP client: one request, its whole answer, a new connection each time as phones in the field do. */
+/** The simulator's HTTP client, with a new connection per request, as phones in the field have. */
 import { type IncomingHttpHeaders, request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'
 
 export interface HttpRequest {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
-  /** With its query, sent as it is: double slashes too. */
+  /** With its query, sent unchanged, including double slashes. */
   readonly path: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Uint8Array
-  /** Takes the body of a 200 in pieces; `bytes` of the answer then stays empty. */
+  /** Receives the body of a 200 in pieces; `bytes` stays empty then. */
   readonly sink?: (piece: Uint8Array) => void
 }
 
@@ -18,10 +18,10 @@ export interface HttpResponse {
   readonly bytes: Buffer
 }
 
-/** Rejects where no whole answer comes. */
+/** Rejects without a whole response. */
 export type Send = (request: HttpRequest) => Promise<HttpResponse>
 
-/** Longest silence of the server, as in the fielded agent. */
+/** The fielded agent's read time-out. */
 const READ_TIMEOUT_MS = 30_000
 
 /** `origin` such as `http://127.0.0.1:8080`, without a path. */
@@ -66,7 +66,7 @@ export function createSend(origin: string, readTimeoutMs = READ_TIMEOUT_MS): Sen
 
 export type JsonObject = Readonly<Record<string, unknown>>
 
-/** The answer's JSON object; empty where it is none. */
+/** The response's JSON object; empty without one. */
 export function bodyOf(response: HttpResponse): JsonObject {
   try {
     return asJsonObject(JSON.parse(response.bytes.toString('utf8'))) ?? {}
@@ -80,7 +80,7 @@ export function asJsonObject(value: unknown): JsonObject | undefined {
   return value as JsonObject // a JSON object, checked in the line above
 }
 
-/** The text under `name`; empty where there is none. */
+/** The text under `name`; empty without one. */
 export function textOf(object: JsonObject, name: string): string {
   const value = object[name]
   return typeof value === 'string' ? value : ''
@@ -90,7 +90,7 @@ export function isSuccess({ status }: HttpResponse): boolean {
   return status >= 200 && status < 300
 }
 
-/** X-Request-ID; empty where there is none. */
+/** X-Request-ID; empty without one. */
 export function requestIdOf({ headers }: HttpResponse): string {
   return String(headers['x-request-id'] ?? '')
 }

@@ -1,12 +1,15 @@
-/** Reads HTTP/1.1 answers off a socket's bytes: Content-Length, chunked, until the close. Far cheaper than node:http's client. */
+/**
+ * Reads HTTP/1.1 responses for the load generator, far cheaper than node:http: with Content-Length, chunked, or until
+ * the close.
+ */
 
 export interface WireResponse {
   readonly status: number
-  /** Seconds of its Retry-After; null where it has none. */
+  /** Retry-After, seconds; null without one. */
   readonly retryAfterS: number | null
-  /** May share memory with the bytes that were pushed. */
+  /** May share memory with the pushed bytes. */
   readonly body: Buffer
-  /** The server takes one more request on this connection. */
+  /** The server accepts another request on this connection. */
   readonly keepsAlive: boolean
 }
 
@@ -14,7 +17,7 @@ interface Head {
   readonly status: number
   readonly retryAfterS: number | null
   readonly keepsAlive: boolean
-  /** Of the body; null: it is chunked, or ends with the connection. */
+  /** Of the body; null: chunked, or until the close. */
   readonly bodyBytes: number | null
   readonly isChunked: boolean
 }
@@ -22,13 +25,13 @@ interface Head {
 const HEAD_END = '\r\n\r\n'
 const MAX_HEAD_BYTES = 64 * 1024
 
-/** The answers to the requests of one connection, one at a time. */
+/** Reads the responses of one connection, one at a time. */
 export class ResponseReader {
   #pieces: Buffer[] = []
   #bytes = 0
   #head: Head | undefined
 
-  /** The answer, once `piece` completes it; bytes beyond it are dropped. Throws on what is not HTTP/1.1. */
+  /** Returns the response once `piece` completes it; drops bytes after it. Throws unless it is HTTP/1.1. */
   push(piece: Buffer): WireResponse | undefined {
     this.#pieces.push(piece)
     this.#bytes += piece.length
@@ -41,7 +44,7 @@ export class ResponseReader {
       }
       const head = readHead(all.toString('latin1', 0, end + 2))
       this.#keep(all.subarray(end + HEAD_END.length))
-      if (head.status >= 200) this.#head = head // 1xx: the answer is still to come
+      if (head.status >= 200) this.#head = head // 1xx: the response follows
     }
     const head = this.#head
     if (head.isChunked) {
@@ -52,7 +55,7 @@ export class ResponseReader {
     return this.#take(head, this.#joined().subarray(0, head.bodyBytes))
   }
 
-  /** The connection has ended: the answer, where that is how its body ends. */
+  /** Call it when the connection ends: returns a response whose body ends so. */
   end(): WireResponse | undefined {
     const head = this.#head
     if (head === undefined || head.isChunked || head.bodyBytes !== null) return undefined
@@ -80,7 +83,7 @@ export class ResponseReader {
   }
 }
 
-/** `text`: the status line and the header lines, each ended. */
+/** `text`: status line and header lines, each terminated. */
 function readHead(text: string): Head {
   const status = Number(text.slice(9, 12))
   if (!text.startsWith('HTTP/1.') || !Number.isInteger(status) || status < 100) {
@@ -92,13 +95,13 @@ function readHead(text: string): Head {
   const bodyBytes = hasNoBody ? 0 : length === undefined || isChunked ? null : Number(length)
   const endsWithClose = bodyBytes === null && !isChunked
   const keepsAlive = !endsWithClose && !/\r\nconnection: *close\r\n/i.test(text)
-  // Only a refusal has one.
+  // Only refusals have one.
   const retryAfter = status < 400 ? undefined : /\r\nretry-after: *(\d+) *\r\n/i.exec(text)?.[1]
   const retryAfterS = retryAfter === undefined ? null : Number(retryAfter)
   return { status, retryAfterS, keepsAlive, bodyBytes, isChunked: isChunked && !hasNoBody }
 }
 
-/** undefined: the last chunk has not come yet. */
+/** undefined: without the last chunk so far. */
 function readChunks(bytes: Buffer): Buffer | undefined {
   const chunks: Buffer[] = []
   for (let at = 0; ; ) {
@@ -108,7 +111,7 @@ function readChunks(bytes: Buffer): Buffer | undefined {
     if (!(sizeBytes >= 0)) throw new Error('a chunk without its size')
     const start = lineEnd + 2
     if (sizeBytes === 0) {
-      const hasEnded = bytes.indexOf(HEAD_END, lineEnd) !== -1 // trailers, if any, end so as well
+      const hasEnded = bytes.indexOf(HEAD_END, lineEnd) !== -1 // also the end of trailers
       return hasEnded ? Buffer.concat(chunks) : undefined
     }
     at = start + sizeBytes + 2

@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer'
 
 export interface StrictResponse {
   readonly status: number
-  /** Names in lower case; each at most once, else it is a fault. */
+  /** By lower-case name; a repeated header is an error. */
   readonly headers: ReadonlyMap<string, string>
   readonly body: string
 }
@@ -13,7 +13,6 @@ const STATUS_LINE = /^HTTP\/1\.1 ([1-5]\d\d) [A-Za-z' -]+$/
 const HEADER = /^([A-Za-z0-9-]+): ([\t -~]*)$/
 const MAX_HEAD_BYTES = 4_096
 
-/** An answer that no client should have to read. */
 export class MalformedResponseError extends Error {
   override readonly name = 'MalformedAnswerError'
 }
@@ -21,7 +20,7 @@ export class MalformedResponseError extends Error {
 export class StrictReader {
   #rest: Buffer = Buffer.alloc(0)
 
-  /** Bytes that belong to no whole answer yet. */
+  /** No bytes of an incomplete response are buffered. */
   get isBetweenAnswers(): boolean {
     return this.#rest.length === 0
   }
@@ -30,7 +29,7 @@ export class StrictReader {
     this.#rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes])
   }
 
-  /** The next whole answer; undefined: more bytes are needed. `isHead`: to a HEAD, so without a body. */
+  /** The next response; undefined: incomplete. `isHead`: to a HEAD, so without a body. */
   next(isHead: boolean): StrictResponse | undefined {
     const headEnd = this.#rest.indexOf(HEAD_END)
     if (headEnd === -1) {

@@ -1,18 +1,18 @@
-/** What the children of this process write to its pipes, whoever reads them and whenever. Development code. */
+/** Observes what child processes write to their pipes, independent of its readers. Development code. */
 import childProcess, { type SpawnOptions } from 'node:child_process'
 import { syncBuiltinESMExports } from 'node:module'
 
 export interface Spawned {
   readonly command: string
   readonly options: SpawnOptions
-  /** By spawnSync: it has ended. */
+  /** From spawnSync: it has ended. */
   readonly isSync: boolean
 }
 
-/** Gets what comes, as it comes; null at the end of the pipe. */
+/** Receives chunks as they arrive; null at the end of the pipe. */
 export type TakeOutput = (pipe: 'stdout' | 'stderr', chunk: Buffer | null) => void
 
-/** From now on `watch` is called for each `spawn` and `spawnSync`; what it returns gets the output. */
+/** Calls `watch` for each later `spawn` and `spawnSync`; its result receives the output. */
 export function watchChildren(watch: (spawned: Spawned) => TakeOutput): void {
   const spawn = new Proxy(childProcess.spawn, {
     apply(target, self, call: readonly unknown[]) {
@@ -22,7 +22,7 @@ export function watchChildren(watch: (spawned: Spawned) => TakeOutput): void {
       for (const pipe of ['stdout', 'stderr'] as const) {
         const stream = child[pipe]
         if (stream === null) continue
-        // A listener of ours would make the stream flow.
+        // A listener would make the stream flow.
         const push = stream.push.bind(stream)
         stream.push = (chunk: Buffer | null, encoding) => {
           take(pipe, chunk)
@@ -46,7 +46,7 @@ export function watchChildren(watch: (spawned: Spawned) => TakeOutput): void {
     },
   })
   Object.assign(childProcess, { spawn, spawnSync })
-  syncBuiltinESMExports() // what `import { spawn }` gives from now on
+  syncBuiltinESMExports() // updates `import { spawn }`
 }
 
 function optionsOf(call: readonly unknown[]): SpawnOptions {

@@ -4,12 +4,12 @@
  */
 import { watchChildren } from './child-output.ts'
 
-/** As Node prints them: `(node:123) [DEP0001] DeprecationWarning: …`. */
+/** Node's format: `(node:123) [DEP0001] DeprecationWarning: …`. */
 const PRINTED = /^\(node:\d+\) (?:\[\w+\] )?\w+: /
 /** Longer than any line that Node prints. */
 const MAX_LINE = 10_000
 
-/** Each warning from now on, with the command that printed it; the list grows. */
+/** Collects each later warning, with the command that printed it. */
 export function collectWarnings(): readonly string[] {
   const warnings: string[] = []
   process.on('warning', ({ stack, message }) => void warnings.push(stack ?? message))
