@@ -23,7 +23,8 @@ export interface DrillOption {
 
 type Options = Readonly<Record<string, DrillOption>>
 export type Value = number | string | boolean
-type Values<O extends Options> = {
+/** What a run is given for these options. */
+export type Values<O extends Options> = {
   readonly [Name in keyof O]: O[Name]['standard'] extends number
     ? number
     : O[Name]['standard'] extends string

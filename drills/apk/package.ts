@@ -12,15 +12,17 @@ import { createVariantKeys, type VariantKeys } from '../../sim/apk/variant.ts'
 import { readApkPackage } from '../../src/apk/package/read-package.ts'
 import { type ApkSource, fileSource } from '../../src/apk/package/source.ts'
 import { Dice } from '../../testkit/dice.ts'
-import { type DrillEnvironment, defineDrill, type Figure } from '../drill.ts'
+import { type DrillEnvironment, defineDrill, type Figure, type Values } from '../drill.ts'
 import { createMutator, type Mutated } from './package-mutations.ts'
 
-export interface PackagesRun extends DrillEnvironment {
-  readonly count: number
-  readonly seed: number
-  readonly sample: number
-  readonly mib: number
-}
+const OPTIONS = {
+  count: { standard: 1_000_000, what: 'mutated files' },
+  seed: { standard: 1, what: 'of the mutations' },
+  sample: { standard: 500, what: 'accepted ones that apksigner judges, if it is installed' },
+  mib: { standard: 200, what: 'of the large file' },
+} as const
+
+export type PackagesRun = DrillEnvironment & Values<typeof OPTIONS>
 
 const MAX_STALL_MS = 100
 const MAX_HOLD_MS = 20
@@ -34,12 +36,7 @@ export const packagesDrill = defineDrill({
   name: 'packages',
   promise:
     'no mutated APK crashes or stalls the reader, or is accepted where apksigner refuses it; 200 MiB take 2 s',
-  options: {
-    count: { standard: 1_000_000, what: 'mutated files' },
-    seed: { standard: 1, what: 'of the mutations' },
-    sample: { standard: 500, what: 'accepted ones that apksigner judges, if it is installed' },
-    mib: { standard: 200, what: 'of the large file' },
-  },
+  options: OPTIONS,
   run: (options, environment) => runPackages({ ...options, ...environment }),
 })
 

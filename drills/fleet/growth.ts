@@ -14,19 +14,22 @@ import { withClient, withPostgres } from '../../testkit/postgres.ts'
 import { seededToken } from '../../testkit/seeded-fleet.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
-import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
+import { type DatabaseEnvironment, defineDrill, type Figure, type Values } from '../drill.ts'
 import { fill, tune } from '../plans/fill.ts'
 import { deviceId, deviceIdSql, installationOf, NOTHING } from '../plans/installation.ts'
 import { swept } from '../plans/swept.ts'
 import { type HeartbeatLoad, startHeartbeats } from '../shared/heartbeat-load.ts'
 
-interface GrowthRun extends DatabaseEnvironment {
-  readonly devices: number
-  readonly expired: number
-  readonly due: number
-  readonly rate: number
-  readonly seconds: number
-}
+const OPTIONS = {
+  devices: { standard: 30_000, what: 'with commands, audit rows and tokens in proportion' },
+  expired: { standard: 100_000, what: 'commands whose time is over at once' },
+  due: { standard: 200_000, what: 'commands that are due for push at the same moment' },
+  rate: { standard: 300, what: 'heartbeats a second' },
+  seconds: { standard: 40, what: 'of each window at least' },
+  keep: { standard: '', what: 'directory in which the installation stays, to be used again' },
+} as const
+
+type GrowthRun = DatabaseEnvironment & Values<typeof OPTIONS>
 
 const MOST_RATIO = 3
 const FCM_LATENCY_MS = 100
@@ -54,15 +57,9 @@ const MAKE = /* sql */ `
 export const growthDrill = defineDrill({
   name: 'growth',
   promise: 'phones hardly notice when masses of commands expire and are sent while admins look on',
-  options: {
-    devices: { standard: 30_000, what: 'with commands, audit rows and tokens in proportion' },
-    expired: { standard: 100_000, what: 'commands whose time is over at once' },
-    due: { standard: 200_000, what: 'commands that are due for push at the same moment' },
-    rate: { standard: 300, what: 'heartbeats a second' },
-    seconds: { standard: 40, what: 'of each window at least' },
-    keep: { standard: '', what: 'directory in which the installation stays, to be used again' },
-  },
-  run({ keep, ...options }, environment) {
+  options: OPTIONS,
+  run(options, environment) {
+    const { keep } = options
     if (keep !== '') mkdirSync(keep, { recursive: true })
     return withPostgres(keep || join(environment.dir, 'postgres'), async (postgres) => {
       await tune(postgres)

@@ -5,18 +5,23 @@ import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { type Ended, startReplica } from '../../testkit/service.ts'
 import { startChild } from '../attacks/child.ts'
 import type { ProbeQuestion, ProbeReply } from '../attacks/probe.ts'
-import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
+import { type DatabaseEnvironment, defineDrill, type Figure, type Values } from '../drill.ts'
 import { LinesOracle } from './lines.ts'
 import { nameErrors, type PostgresErrors, readErrors } from './postgres-errors.ts'
 import { type FuzzReport, runFuzz } from './run.ts'
 import { readSeries, type SeriesFacts } from './series.ts'
 import { createFuzzWorld } from './world.ts'
 
-interface FuzzOptions extends DatabaseEnvironment {
-  readonly requests: number
-  readonly seed: number
-  readonly connections: number
-}
+const OPTIONS = {
+  requests: { standard: 1_000_000, what: 'in all' },
+  seed: {
+    standard: 1,
+    what: 'another one makes other requests; the same, but for tokens and ids',
+  },
+  connections: { standard: 64, what: 'at once' },
+} as const
+
+type FuzzOptions = DatabaseEnvironment & Values<typeof OPTIONS>
 
 const SECRETS = {
   adminToken: 'fuzz-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n',
@@ -33,14 +38,7 @@ export const fuzzDrill = defineDrill({
   name: 'R8',
   promise:
     'whatever comes, no 5xx: a well-formed answer or a closed connection, valid JSON lines, constant series, no SQL error of class 22',
-  options: {
-    requests: { standard: 1_000_000, what: 'in all' },
-    seed: {
-      standard: 1,
-      what: 'another one makes other requests; the same, but for tokens and ids',
-    },
-    connections: { standard: 64, what: 'at once' },
-  },
+  options: OPTIONS,
   needs: 'postgres',
   run: (options, environment) => fuzzService({ ...options, ...environment }),
 })

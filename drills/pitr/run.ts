@@ -9,7 +9,7 @@ import { withClient } from '../../testkit/postgres.ts'
 import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
-import { type DrillEnvironment, defineDrill, type Figure } from '../drill.ts'
+import { type DrillEnvironment, defineDrill, type Figure, type Values } from '../drill.ts'
 import { missingPrograms } from '../patroni/programs.ts'
 import { nothingMissing } from '../shared/acknowledged.ts'
 import { type Acknowledged, type MixedLoad, startMixedLoad } from '../shared/mixed-load.ts'
@@ -17,12 +17,16 @@ import { codesText, ResponseWatch } from '../shared/response-watch.ts'
 import { type ArchivedServer, startArchivedServer } from './archived-server.ts'
 import { answersTo, enroll } from './phones.ts'
 
-interface PitrRun extends DrillEnvironment {
-  readonly seconds: number
-  readonly ratePerS: number
-  /** Phones that enroll before the moment, and as many after it. */
-  readonly phones: number
-}
+const OPTIONS = {
+  seconds: {
+    standard: 10,
+    what: 'of load before the backup, before the moment, behind it and after the restore',
+  },
+  rate: { standard: 100, what: 'requests a second: heartbeats, commands, results, reads' },
+  phones: { standard: 20, what: 'that enroll before the moment, and as many behind it' },
+} as const
+
+type PitrRun = DrillEnvironment & Values<typeof OPTIONS>
 
 /** Phones of the load; the mistake deletes DELETED others. */
 const PHONES = 200
@@ -32,18 +36,11 @@ export const pitrDrill = defineDrill({
   name: 'pitr',
   promise:
     'base backup under load, WAL archive, restore to a moment, phones go on: nothing acknowledged before it is missing, zero 401',
-  options: {
-    seconds: {
-      standard: 10,
-      what: 'of load before the backup, before the moment, behind it and after the restore',
-    },
-    rate: { standard: 100, what: 'requests a second: heartbeats, commands, results, reads' },
-    phones: { standard: 20, what: 'that enroll before the moment, and as many behind it' },
-  },
-  async run({ rate, ...options }, environment) {
+  options: OPTIONS,
+  async run(options, environment) {
     const missing = missingPrograms([])
     if (missing !== false) return [{ promise: 'it runs', measured: missing, isHeld: false }]
-    return runPitr({ ...options, ...environment, ratePerS: rate })
+    return runPitr({ ...options, ...environment })
   },
 })
 
@@ -149,7 +146,7 @@ async function runOn(
 }
 
 function startLoad(
-  { ratePerS }: PitrRun,
+  { rate: ratePerS }: PitrRun,
   origin: string,
   responses: ResponseWatch,
   series: string,

@@ -8,7 +8,7 @@ import { compare } from '../../testkit/compare.ts'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
-import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
+import { type DatabaseEnvironment, defineDrill, type Figure, type Values } from '../drill.ts'
 import {
   enroll,
   type HeartbeatLoad,
@@ -21,20 +21,21 @@ import { abortsOf, readersOf, wavesOf } from './groups.ts'
 import type { HostileGroup, HostileOutcome, HostileReport, HostileWave } from './hostile.ts'
 import { keepIdle } from './kept.ts'
 
-export interface SocketsRun extends DatabaseEnvironment {
-  readonly slow: number
-  readonly half: number
-  readonly readers: number
-  /** Downloads that are reset at their first bytes. */
-  readonly aborts: number
-  /** Sockets of a wave that are opened at once. */
-  readonly burst: number
-  /** Connections that idle as long as they may, and are then used. */
-  readonly kept: number
-  /** Waves, and quiet windows between them. */
-  readonly rounds: number
-  readonly heartbeatsPerS: number
-}
+const OPTIONS = {
+  slow: { standard: 5_000, what: 'sockets that send a byte of a head each second' },
+  half: { standard: 500, what: 'sockets that stop within a body' },
+  readers: { standard: 200, what: 'sockets that take a byte of an APK each second' },
+  aborts: { standard: 10_000, what: 'downloads that are reset at their first bytes' },
+  burst: { standard: 10, what: 'of each kind opened at once, 1,000 a second' },
+  kept: {
+    standard: 2_000,
+    what: 'honest connections that lie idle for up to 75 s, and are used then',
+  },
+  rounds: { standard: 9, what: 'waves of the first two, with quiet windows between them' },
+  rate: { standard: 200, what: 'honest heartbeats a second' },
+} as const
+
+export type SocketsRun = DatabaseEnvironment & Values<typeof OPTIONS>
 
 const SENDERS = 50
 const NO_LIMIT = '100000'
@@ -61,22 +62,9 @@ export const socketsDrill = defineDrill({
   name: 'R9',
   promise:
     'thousands of sockets that say next to nothing are closed in time, and honest phones hardly notice',
-  options: {
-    slow: { standard: 5_000, what: 'sockets that send a byte of a head each second' },
-    half: { standard: 500, what: 'sockets that stop within a body' },
-    readers: { standard: 200, what: 'sockets that take a byte of an APK each second' },
-    aborts: { standard: 10_000, what: 'downloads that are reset at their first bytes' },
-    burst: { standard: 10, what: 'of each kind opened at once, 1,000 a second' },
-    kept: {
-      standard: 2_000,
-      what: 'honest connections that lie idle for up to 75 s, and are used then',
-    },
-    rounds: { standard: 9, what: 'waves of the first two, with quiet windows between them' },
-    rate: { standard: 200, what: 'honest heartbeats a second' },
-  },
+  options: OPTIONS,
   needs: 'postgres',
-  run: ({ rate, ...options }, environment) =>
-    runSockets({ ...options, ...environment, heartbeatsPerS: rate }),
+  run: (options, environment) => runSockets({ ...options, ...environment }),
 })
 
 async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
@@ -97,7 +85,7 @@ async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
     const origin = await service.ready
     const senders = await enroll(origin, ADMIN_TOKEN, SENDERS)
     await publish(origin)
-    const load = startHeartbeats(origin, senders, run.heartbeatsPerS)
+    const load = startHeartbeats(origin, senders, run.rate)
     await wait(WARM_MS)
     const baseFiles = openFiles(service.pid)
     const attack = async (groups: readonly HostileGroup[]) => {
