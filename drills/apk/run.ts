@@ -6,10 +6,10 @@
 import { createHash } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { sleep } from '../../src/lib/timeouts.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { residentBytes } from '../../testkit/processes.ts'
 import { seededRandom } from '../../testkit/random.ts'
+import { until } from '../../testkit/until.ts'
 import { defineDrill, type Figure } from '../drill.ts'
 import { type Pulling, startPulling } from './pulls.ts'
 import { openStage, type Seat, type Stage, type StageOptions } from './replicas.ts'
@@ -138,10 +138,10 @@ async function breakOff(acts: Acts, pulling: Pulling): Promise<Figure> {
   for (let cut = 0; cut < run.cuts; cut++) {
     const lost = stage.uploads.next()
     const half = await stage.uploads.beginHalf(stage.taker.origin, lost)
-    await until('an upload in the spool', async () => !(await isSpoolEmpty(stage)))
+    await until(async () => !(await isSpoolEmpty(stage)), 'an upload in the spool', WAIT_MS)
     await pulling.pulled(run.phones)
     half.destroy()
-    await until('an empty spool', () => isSpoolEmpty(stage))
+    await until(() => isSpoolEmpty(stage), 'an empty spool', WAIT_MS)
     if (await isStored(stage, lost)) kept += 1
     if (!(await publish(acts, stage.uploads.next()))) kept += 1 // so that the latest changes
   }
@@ -159,7 +159,7 @@ async function killWithin(acts: Acts, pulling: Pulling): Promise<Figure> {
   for (let kill = 0; kill < run.cuts; kill++) {
     const lost = uploads.next()
     const half = await uploads.beginHalf(taker.origin, lost)
-    await until('an upload in the spool', async () => !(await isSpoolEmpty(stage)))
+    await until(async () => !(await isSpoolEmpty(stage)), 'an upload in the spool', WAIT_MS)
     taker.life.signal('SIGKILL')
     await taker.life.ended
     half.destroy()
@@ -270,14 +270,6 @@ async function sizeOf(dir: string): Promise<number> {
     ),
   )
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
-}
-
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const endsAtMs = performance.now() + WAIT_MS
-  while (!(await holds())) {
-    if (performance.now() > endsAtMs) throw new Error(`${what} did not come`)
-    await sleep(POLL_MS)
-  }
 }
 
 function mib(bytes = 0): string {
