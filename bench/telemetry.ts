@@ -10,11 +10,11 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import pg from 'pg'
 import { enrollDevices } from '../sim/enroll.ts'
 import { type LoadRequest, runLoad } from '../sim/load/load.ts'
 import { startEmbedded } from '../src/dev/embedded-postgres.ts'
 import { createSend } from '../testkit/http/client.ts'
+import { withClient } from '../testkit/postgres.ts'
 import { cpuMs } from '../testkit/processes.ts'
 import { median } from '../testkit/statistics.ts'
 import { heartbeatRequest } from './heartbeat/request.ts'
@@ -58,10 +58,7 @@ interface Subject {
 async function startSubject(side: Side, start: number): Promise<Subject> {
   const url = new URL(database.url)
   url.pathname = `/${side}_${start}`
-  const admin = new pg.Client({ connectionString: database.url })
-  await admin.connect()
-  await admin.query(`create database ${side}_${start}`)
-  await admin.end()
+  await withClient(database.url, (db) => db.query(`create database ${side}_${start}`))
   const { main, env } = SIDES[side]
   const settings = { DATABASE_URL: url.href, HEARTBEAT_DEDUP_WINDOW_S: '0', ...env }
   const service = await startBenchService(main, settings)

@@ -1,6 +1,6 @@
 /** SQL errors during a fuzz: bad input that reaches PostgreSQL shows a missing validator. */
 import { readFileSync } from 'node:fs'
-import pg from 'pg'
+import { withClient } from '../../testkit/postgres.ts'
 
 /** Data exceptions, limits, syntax and unknown names, internal errors (PostgreSQL manual, appendix A). */
 const OURS = /^(22|42|54|0A|XX)/
@@ -8,12 +8,11 @@ const ERROR = /^(?:ERROR|FATAL|PANIC): {2}([0-9A-Z]{5}): (.*)$/gm
 
 /** Makes its log name the SQLSTATE of each error. */
 export async function nameErrors(databaseUrl: string): Promise<void> {
-  const db = new pg.Client({ connectionString: databaseUrl })
-  await db.connect()
-  await db.query(`alter system set log_error_verbosity = 'verbose'`)
-  await db.query(`alter system set log_line_prefix = ''`)
-  await db.query('select pg_reload_conf()')
-  await db.end()
+  await withClient(databaseUrl, async (db) => {
+    await db.query(`alter system set log_error_verbosity = 'verbose'`)
+    await db.query(`alter system set log_line_prefix = ''`)
+    await db.query('select pg_reload_conf()')
+  })
 }
 
 export interface PostgresErrors {

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import type { Test } from 'tap'
 import type { Database, Query, Queryable } from '../../src/db/postgres/pool.ts'
+import { withClient } from '../../testkit/postgres.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
 
 /** Dropped at the end of `t`. A copy of the migrated template, or of the one given, which nobody uses now. */
@@ -49,11 +50,5 @@ export function databaseOf(client: pg.Client): Database {
 }
 
 async function admin(url: string, sql: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  try {
-    await client.query(sql)
-  } finally {
-    await client.end()
-  }
+  await withClient(url, (db) => db.query(sql))
 }

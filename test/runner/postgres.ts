@@ -2,9 +2,9 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import pg from 'pg'
 import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { startEmbedded } from '../../src/dev/embedded-postgres.ts'
+import { withClient } from '../../testkit/postgres.ts'
 import { type Cluster, urlOf } from './cluster.ts'
 
 interface Server {
@@ -50,11 +50,5 @@ async function openServer(): Promise<Server> {
 }
 
 async function sql(url: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url })
-  await client.connect()
-  try {
-    await client.query(statement)
-  } finally {
-    await client.end()
-  }
+  await withClient(url, (db) => db.query(statement))
 }
