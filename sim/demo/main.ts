@@ -1,5 +1,5 @@
 /**
- * `npm run demo`: the whole loop once, on this machine alone. Starts a stand-in for FCM and the built service with
+ * `npm run demo`: the whole loop once, on this machine alone. Starts a fake FCM and the built service with
  * an embedded PostgreSQL in a temporary directory, walks five simulated phones through it, and cleans up.
  */
 import { randomBytes } from 'node:crypto'

@@ -1,5 +1,5 @@
 /**
- * A stand-in for FCM and Google's token endpoint: a real HTTP server on loopback that checks what the real ones check,
+ * A fake of FCM and Google's token endpoint: a real HTTP server on loopback that checks what the real ones check,
  * hands messages to simulated devices, and fails on demand. Development code: tests, the demo and drills.
  * Its journal keeps every send; a message is written there, and handed over, before it is answered.
  */

@@ -1,4 +1,4 @@
-/** The lines of the dispatcher against a stand-in of FCM: background work, under each command's id. */
+/** The dispatcher's lines with a fake FCM: background work, under each command's id. */
 
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'

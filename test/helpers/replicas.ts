@@ -1,4 +1,4 @@
-/** Dispatchers on one database, as so many replicas, and the stand-in of FCM that they push to. */
+/** Dispatchers on one database, one per replica, and the fake FCM that they push to. */
 import { createHash, randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'

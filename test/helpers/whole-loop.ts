@@ -1,5 +1,5 @@
 /**
- * A small fleet through the whole loop, against a real service, PostgreSQL and a stand-in for FCM: enrollment, heartbeats,
+ * A small fleet through the whole loop, against a real service, PostgreSQL and a fake FCM: enrollment, heartbeats,
  * commands by push and by mailbox, results, APKs, and every kind of refusal with real credentials in wrong places.
  * Gives back all that went over the wire.
  */

@@ -13,7 +13,7 @@ import { listenFor } from '../helpers/listen.ts'
 const MINUTE_MS = 60_000
 const keyPair = await makeKeyPair()
 
-/** Access tokens from a stand-in, on a clock that only the test moves. */
+/** Access tokens from a fake token endpoint, on a clock that only the test moves. */
 async function start(t: Test, options: Partial<AccessTokenOptions> = {}) {
   const google = await startFakeFcm({ keyPair })
   t.teardown(() => google.close())

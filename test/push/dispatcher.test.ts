@@ -1,4 +1,4 @@
-/** What each answer of FCM does to a command, its push token and the lines (data.md, the FCM table), at the real edge. */
+/** What each response of FCM does to a command, its push token and the log, over real HTTP. */
 import t from 'tap'
 import {
   type Behaviour,

@@ -1,4 +1,4 @@
-/** The FCM table of data.md, row by row at the real edge: what an answer does to command, token and sender, and what the story says. */
+/** Every response of FCM over real HTTP: its effect on command, token and sender, and the log line. */
 import t, { type Test } from 'tap'
 import { type Behaviour, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { connect } from '../helpers/database.ts'
