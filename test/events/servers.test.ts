@@ -23,9 +23,10 @@ const { username, password, pathname } = new URL(foreign)
 /** The standby comes first in the list. */
 const url = new URL(`postgres://${username}:${password}@h${pathname}?sslmode=disable`)
 const directories = [second, first].map(({ dataDir }) => join(dataDir, 'run'))
-url.searchParams.set('host', [...directories, '127.0.0.1'].join(','))
 url.searchParams.set('port', `5432,5432,${new URL(line.url).port}`)
 url.searchParams.set('target_session_attrs', 'read-write')
+// Last, and not by searchParams: an encoded comma would be part of a directory's name.
+url.search += `&host=${[...directories, '127.0.0.1'].map(encodeURIComponent).join(',')}`
 
 const old = await first.db()
 if (username !== 'fleetloop') await old.query(`create role ${username} superuser login`)
