@@ -1,8 +1,8 @@
 /**
- * The hot path: one statement for a whole group of heartbeats. It authenticates by token hash, locks, deduplicates,
- * stores, updates the last status and answers each row, autocommit: answered means durable. What few heartbeats need
- * (a token's first use, a new push token, commands in the mailbox) it only points out; routes/devices/heartbeat.ts does it
- * before it answers.
+ * The hot path: one autocommit statement for a whole group of heartbeats. It authenticates by token hash, locks the rows,
+ * deduplicates, stores, updates the last status and returns a result for each item. A result means that the heartbeat is
+ * durable. The rare cases (first use of a token, new push token, commands in the mailbox) are only reported;
+ * routes/devices/heartbeat.ts handles them before it responds.
  */
 import { AppError } from '../../domain/errors.ts'
 import { type Heartbeat, STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
@@ -22,11 +22,11 @@ export interface HeartbeatItem {
   readonly requestId: string
 }
 
-/** Times of the database, as text. */
+/** Times as the database's text. */
 export interface PushTokenOffer {
-  /** By the phone's clock, as far as it is known. */
+  /** By the phone's clock, if that is known. */
   readonly clockAt: string
-  /** The time of the token that this one replaces even if it is older; empty: it must not be newer. */
+  /** Time of the current token that this one replaces even if that is newer; empty: the current one must not be newer. */
   readonly replacesAt: string
 }
 
@@ -35,25 +35,25 @@ export interface StoredHeartbeat {
   readonly deviceId: string
   readonly alias: string
   readonly isDeduped: boolean
-  /** The body's time was ahead, or not within the last 24 h: the receive time counts instead. */
+  /** The body's time was ahead, or older than 24 h: the receive time counts instead. */
   readonly isClockIgnored: boolean
-  /** Its push token is another one than the device's, and may replace it. */
+  /** The push token differs from the device's and may replace it. */
   readonly pushTokenOffer: PushTokenOffer | null
-  /** Its push token is another one than the device's, and older: it was not taken. */
+  /** The push token differs from the device's but is older: it was not taken. */
   readonly isPushTokenOlder: boolean
-  /** Commands are due for hand-over. */
+  /** Commands are due for delivery. */
   readonly hasMail: boolean
 }
 
 export type HeartbeatResult =
   | StoredHeartbeat
-  /** The token is none that was used before and is alive: nothing was stored. */
+  /** No live device token that was used before: nothing was stored. */
   | { readonly kind: 'unrecognized' }
 
-/** How soon a command is handed over again (http-api.md, heartbeat). */
+/** Seconds before a command is delivered again (docs/device-protocol.md). */
 export const HAND_OVER_AGAIN_S = 30
 
-/** Parts the words of the answer (ASCII's unit separator): an alias that an operator wrote by hand may hold spaces. */
+/** ASCII's unit separator: an alias that an operator wrote by hand may contain spaces. */
 const SEPARATOR = '\x1f'
 
 const CLOCK_IGNORED = 1
@@ -62,7 +62,7 @@ const NEW_PUSH_TOKEN = 4
 const MAIL = 8
 const OLDER_PUSH_TOKEN = 16
 
-/** One array of values, a value for each item of the group. */
+/** An array with a value for each item of the group. */
 interface Parameter {
   readonly column: string
   readonly type: keyof ElementValues
@@ -111,22 +111,23 @@ const NEWEST_COUNTS = [
   .map((name) => `${name} = case when is_newest then l.${name} else s.${name} end`)
   .join(',\n    ')
 
-/** A phone's clock that is so little ahead is not wrong. */
+/** A phone's clock may be ahead by this much. */
 const SAME_CLOCK = /* sql */ `interval '5 s'`
 
-/** `clock_at`, by our clock since then; messages of a phone take as long as SAME_CLOCK, more or less. */
+/** `clock_at` plus the time since then by our clock, less SAME_CLOCK for differences in delay; never before `clock_at`. */
 const CLOCK_NOW = /* sql */ `greatest(s.clock_at, s.clock_at + (now() - s.last_seen_at) - ${SAME_CLOCK})`
 
-/** Heartbeats of the moment are this far apart, or half their interval where that is less. */
+/** Seconds between two current (not queued) heartbeats, or half their interval if that is less. */
 const USUALLY_APART_S = 20
 
-/** Whether the phone's uptime grew by as much as that: null where it is not known. */
+/** Whether the phone's uptime grew by `interval`; null if unknown. */
 const uptimeGrewBy = (interval: string) => /* sql */ `
   abs(date_part('epoch', ${interval}) - (i.uptime_s - s.uptime_s)) <= 5`
 /**
- * The phone's clock was set back, so that an older time is no older heartbeat. Those of a queue come milliseconds to
- * seconds apart, those of the moment by their interval. Of these, its uptime grew as our clock did; or the one before
- * looked older too, this one is not older than that, and its uptime does not say that the clock is the same as before.
+ * Whether the phone's clock was set back, so that an older time does not mean an older heartbeat. Queued heartbeats arrive
+ * milliseconds to seconds apart, current ones at their interval. For a current one: either the uptime grew as our clock
+ * did; or the previous heartbeat seemed older too, this one is not older than that one, and the uptime does not show that
+ * the clock is the same as before.
  */
 const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => ${APART_S}) and (
   ${uptimeGrewBy('now() - s.last_seen_at')}
@@ -134,13 +135,14 @@ const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => $
     and (${uptimeGrewBy('i.reported_at - coalesce(s.clock_ahead_at, s.effective_at)')}) is not true)`
 
 /**
- * Traps, each measured: sibling CTEs share one snapshot, so all flows by RETURNING and by `live`; rows are locked
- * first, in the order of device_id, and what a lock waited for is judged anew on the locked row, which holds the live
- * token. No device is twice in a group (lib/group-commit.ts): an update would take one of its rows at random.
- * An older heartbeat (`effective_at`) leaves the description as it is. Times of one phone are compared with each other,
- * never with ours: `clock_at` is what its clock showed last, and `fcm_token_at` is in its time too. Where its clock is
- * ahead, `effective_at` is the receive time, and the time it reported orders its heartbeats. One that tells no time, or
- * none that can be used, is never older.
+ * Traps, each measured:
+ * - Sibling CTEs share one snapshot, so data flows only by RETURNING and through `live`.
+ * - Rows are locked first, in the order of device_id. After a lock wait the conditions are checked again on the locked row,
+ *   which holds the live token.
+ * - No device is twice in a group (lib/group-commit.ts): an update would take one of its rows at random.
+ * - An older heartbeat (`effective_at`) does not change the last status. Times of a phone are only compared with each other:
+ *   `clock_at` is what its clock showed last, and `fcm_token_at` is by its clock too. If its clock is ahead, `effective_at`
+ *   is the receive time, and the reported time orders its heartbeats. A heartbeat without a usable time is never older.
  */
 export const STORE_GROUP_NAME = 'heartbeats.store_group'
 const STORE_GROUP = /* sql */ `
@@ -195,7 +197,7 @@ select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,
   case when l.has_new_push_token then coalesce(${timeText('l.replaces_at')}, '') end), '${SEPARATOR}') as "answers"
 from live l`
 
-/** Items whose device_status row somebody else holds; waits for none. */
+/** Items whose device_status row another session has locked; does not wait. */
 const HELD_BY_OTHERS = /* sql */ `
 with mine as materialized (
   select i.ord, s.device_id from unnest($1::bytea[]) with ordinality as i(token_hash, ord)
@@ -206,9 +208,9 @@ free as materialized (
 select ord::int as "ord" from mine where device_id not in (select device_id from free)`
 
 /**
- * Stores one group, no device twice in it; answers in the order of the items. A group that waited too long for a row
- * fails with `overloaded`, to be split; of its halves, those with a locked device fail at once: it waits only once.
- * `dedupWindowS` 0 stores every heartbeat; `intervalS` is how often a phone sends one.
+ * Stores one group without a device twice in it; results are in the order of the items. A group that waited too long for a
+ * row lock fails with `overloaded` and is split. Parts with a locked device then fail at once: only the first try waits.
+ * `dedupWindowS` 0 stores every heartbeat; `intervalS` is the phones' interval.
  */
 export function storeHeartbeats(
   database: Queryable,
@@ -231,7 +233,7 @@ export function storeHeartbeats(
       const held = await heldByOthers(items)
       for (const item of held) locked.set(item, refusal)
       if (held.length > 0) throw refusal
-      // The row is free again; or it is another lock, and the group fails as one.
+      // The row is free again. If it was another lock, the whole group fails.
       return storeGroup(items)
     }
   }
@@ -256,7 +258,7 @@ export function storeHeartbeats(
   }
 }
 
-/** `ord device_id alias flags`, and the two times of a new push token, for each row that was stored, in any order. */
+/** Each stored row, in any order: `ord device_id alias flags`, then the two times of a new push token if there is one. */
 function parseResults(text: string, count: number): readonly HeartbeatResult[] {
   const results = new Array<HeartbeatResult>(count).fill({ kind: 'unrecognized' })
   const words = text.split(SEPARATOR)

@@ -1,6 +1,6 @@
 /**
- * The days of `heartbeats`: made ahead, dropped by retention, and a net emptied into its days, past ones too. Safe with
- * several replicas at once: one works, the others find nothing left to do.
+ * Maintains the daily partitions of `heartbeats`: creates days ahead, drops days past the retention, and moves rows out of the
+ * DEFAULT partition into their days. Several replicas may do it at once: one works, the others find nothing left to do.
  */
 import { AppError } from '../../domain/errors.ts'
 import { retryWhile } from '../../lib/timeouts.ts'
@@ -14,19 +14,19 @@ export interface PartitionChanges {
 }
 
 export interface Partitions {
-  /** Makes the database's today, 7 days ahead and each day of which rows lie in the net; drops days older than the retention. */
+  /** Creates today, 7 days ahead and every day that has rows in the DEFAULT partition; drops days past the retention. */
   maintain(): Promise<PartitionChanges>
 }
 
 export const PARTITION_DAYS_AHEAD = 7
-/** Any constant: serialises the replicas' maintenance. */
+/** An arbitrary constant: serializes the replicas' maintenance. */
 const LOCK_KEY = '7311860295'
-/** Of a step that another session holds up, or whose day got a row in the net meanwhile. */
+/** Tries of a step that another session blocks, or whose day gets a row in the DEFAULT partition meanwhile. */
 const STEP_TRIES = 5
-/** Rows past the retention deleted from the net at once. */
+/** Rows past the retention that one statement deletes from the DEFAULT partition. */
 const CLEAR_BATCH = 10_000
 
-/** Waits: two replicas that skip what the other is at would each leave days to the other. */
+/** Waits: if replicas skipped what another one works on, each could leave days to the other. */
 const LOCK = /* sql */ `select pg_advisory_xact_lock(${LOCK_KEY})`
 const SHORT_LOCK_TIMEOUT = /* sql */ `set local lock_timeout = '200ms'`
 
@@ -36,7 +36,7 @@ const EXISTING = /* sql */ `
   where i.inhparent = 'heartbeats'::regclass and c.relname ~ '^heartbeats_[0-9]{8}$'
   order by 1`
 
-/** Days as yyyymmdd by the database's clock: no replica's own decides what is dropped. */
+/** Days as yyyymmdd by the database's clock, so that no replica's clock decides what is dropped. */
 const WANTED = /* sql */ `
   with today as (select (now() at time zone 'UTC')::date + $3::int as d)
   select to_char(d + n, 'YYYYMMDD') as "day" from today, generate_series(0, $1::int) n
@@ -56,7 +56,7 @@ const CLEAR_DEFAULT = /* sql */ `
 
 export interface PartitionOptions {
   readonly retentionDays: number
-  /** Days added to the database's clock: drills race through months. */
+  /** Days added to the database's clock, for drills. */
   readonly shiftDays?: () => number
 }
 
@@ -92,7 +92,7 @@ export function partitions(database: Database, options: PartitionOptions): Parti
   }
 }
 
-/** One entry for each run of days that follow each other; `last` is null where that is one day. */
+/** One entry for each run of consecutive days; `last` is null for a single day. */
 export function runsOfDays(
   partitions: readonly string[],
 ): readonly { readonly partition: string; readonly last: string | null }[] {
@@ -115,7 +115,7 @@ async function existingPartitions(database: Queryable): Promise<readonly string[
   return rows.map((row) => row.partition)
 }
 
-/** Runs each step by itself, so that one day's trouble leaves the others done. */
+/** Runs the steps one by one; if a day fails, the others are still done. */
 async function attempt(names: readonly string[], step: (partition: string) => Promise<boolean>) {
   const done: string[] = []
   const failed: { partition: string; error: string }[] = []
@@ -129,7 +129,7 @@ async function attempt(names: readonly string[], step: (partition: string) => Pr
   return { done, failed }
 }
 
-/** What lies in the net beyond the retention goes as its day would have gone. */
+/** Deletes rows past the retention, which were never in a day's partition. */
 async function clearDefaultPartition(
   database: Queryable,
   values: readonly number[],
@@ -141,12 +141,12 @@ async function clearDefaultPartition(
 }
 
 /**
- * Rows of that day which fell into the net are moved in the same transaction; while there are any, the net is closed:
- * a heartbeat that came between would keep the day from being attached. False: another replica made it.
+ * Creates a day and moves its rows from the DEFAULT partition in the same transaction. If there are such rows, the DEFAULT
+ * partition is locked: a row inserted meanwhile would prevent the attach. False: another replica created the day.
  */
 function create(database: Database, partition: string): Promise<boolean> {
   const from = dayOf(partition)
-  // No "+ interval '1 day'": that is 23 or 25 hours where the session's time zone changes its clock.
+  // Not "+ interval '1 day'": that is 23 or 25 hours when the session's time zone changes its clock.
   const [first, end] = [`'${from} 00:00:00+00'`, `'${nextDay(from)} 00:00:00+00'`]
   const isOfDay = `bucket >= ${first} and bucket < ${end}`
   return withLockRetries(database, async (tx) => {
@@ -154,8 +154,8 @@ function create(database: Database, partition: string): Promise<boolean> {
     const run = (text: string) => tx.query({ name: '', text })
     await run(SHORT_LOCK_TIMEOUT)
     await run(`create table ${partition} (like heartbeats including all)`)
-    const fallen = await run(`select from heartbeats_default where ${isOfDay} limit 1`)
-    if (fallen.rowCount > 0) {
+    const strays = await run(`select from heartbeats_default where ${isOfDay} limit 1`)
+    if (strays.rowCount > 0) {
       await run('lock table heartbeats_default in access exclusive mode')
       await run(`with moved as (delete from heartbeats_default where ${isOfDay} returning *)
         insert into ${partition} select * from moved`)
@@ -166,7 +166,7 @@ function create(database: Database, partition: string): Promise<boolean> {
   })
 }
 
-/** False: gone already. */
+/** False: another replica dropped it. */
 function drop(database: Database, partition: string): Promise<boolean> {
   return withLockRetries(database, async (tx) => {
     if (!(await existingPartitions(tx)).includes(partition)) return false
@@ -177,8 +177,8 @@ function drop(database: Database, partition: string): Promise<boolean> {
 }
 
 /**
- * A table lock waits for readers and blocks every later query behind it: so it waits briefly, several times. 23514: a
- * row of the day came into the net since it was looked for.
+ * A waiting table lock blocks every later query, so it waits briefly and tries again. 23514: the DEFAULT partition got a row
+ * of that day after the check.
  */
 function withLockRetries(
   database: Database,
@@ -193,7 +193,10 @@ function withLockRetries(
   )
 }
 
-function inTurn<T>(database: Database, work: (tx: Queryable) => Promise<T>): Promise<T> {
+function withMaintenanceLock<T>(
+  database: Database,
+  work: (tx: Queryable) => Promise<T>,
+): Promise<T> {
   return database.transaction(async (tx) => {
     await tx.query({ name: 'partitions.lock', text: LOCK })
     return work(tx)

@@ -1,4 +1,4 @@
-/** How bytes reach a file descriptor without ever blocking the event loop: one chunk at a time. */
+/** Writes to a file descriptor without ever blocking the event loop, one chunk at a time. */
 import { constants, fstatSync, openSync, write } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Writable } from 'node:stream'
@@ -7,25 +7,26 @@ import { isatty, WriteStream } from 'node:tty'
 const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants
 
 /**
- * Called once per chunk, never before `write` returned. `goneBytes` have left, fewer than the chunk
- * after a short write; `error` says why not all, null after a mere short write.
+ * Called once per chunk, never before `write` has returned. `goneBytes` were written; `error` is why the rest was not,
+ * null after a short write.
  */
 export type Wrote = (error: NodeJS.ErrnoException | null, goneBytes: number) => void
 
 export interface ChunkWriter {
-  /** The next call only after `wrote`. The chunk's memory belongs to the writer until then. */
+  /** Call again only after `wrote`. Until then the writer owns the chunk's memory. */
   write(chunk: Buffer, wrote: Wrote): void
-  /** Bytes of the chunk in flight that have left by now, as far as can be known. */
+  /** Bytes of the chunk in flight that are known to be written. */
   goneBytes(): number
 }
 
 /**
- * The writer that fits `fd`. Regular files and devices: asynchronous fs.write. Pipes and sockets: a
- * stream, because fs.write on a full pipe parks a libuv thread and process.exit() then hangs for ever.
- * Terminals: fs.write on a non-blocking descriptor of our own, because Node writes to them
- * synchronously, and Ctrl-S would stop the event loop. Where the terminal cannot be opened anew
- * (another user's after su, no /proc) it is Node's stream, and Ctrl-S does stop the service.
- * `onLost` is called when a stream's reader leaves, also between writes. Never throws.
+ * Chooses the writer by the kind of `fd`:
+ * - Regular files and devices: asynchronous fs.write.
+ * - Pipes and sockets: a stream. fs.write on a full pipe would park a libuv thread, and process.exit() would then hang.
+ * - Terminals: fs.write on a non-blocking descriptor of our own. Node writes to terminals synchronously, so Ctrl-S would
+ *   stop the event loop. If the terminal cannot be opened again (another user's after su, no /proc), Node's stream is
+ *   used, and Ctrl-S does stop the service.
+ * `onLost` is called when a stream's reader leaves, even between writes. Never throws.
  */
 export function openChunkWriter(
   fd: number,
@@ -49,12 +50,12 @@ function fileWriter(fd: number): ChunkWriter {
     write(chunk, wrote) {
       write(fd, chunk, 0, chunk.length, null, wrote)
     },
-    /** A thread of libuv has it: unknown. */
+    /** Unknown: a libuv thread is writing. */
     goneBytes: () => 0,
   }
 }
 
-/** O_NONBLOCK belongs to an opening: one of our own changes nothing for the shell on the same terminal. */
+/** O_NONBLOCK applies to one open file description, so this does not affect the shell on the same terminal. */
 function openTerminal(fd: number): number | undefined {
   try {
     return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY)
@@ -67,7 +68,7 @@ function openTerminal(fd: number): number | undefined {
 function openStream(fd: number): Writable {
   if (fd === 1) {
     if (process.stdout instanceof Socket) return process.stdout
-    // Of a datagram socket Node makes a stream that loses everything and reports success.
+    // For a datagram socket, Node's stream loses all data and reports success.
     throw new Error('stdout is no stream')
   }
   if (isatty(fd)) return new WriteStream(fd)
@@ -76,7 +77,7 @@ function openStream(fd: number): Writable {
 
 function streamWriter(stream: Writable, onLost: () => void): ChunkWriter {
   let inFlightBytes = 0
-  // The listener stays for ever: an EPIPE without one would end the process.
+  // Never removed: an EPIPE without a listener would end the process.
   stream.on('error', onLost)
   stream.on('close', onLost)
   return {
@@ -92,8 +93,8 @@ function streamWriter(stream: Writable, onLost: () => void): ChunkWriter {
 }
 
 /**
- * Bytes that libuv holds and the kernel has not taken. Node has no public name for it, so the shape is
- * checked; where it is missing the whole chunk counts as not gone.
+ * Bytes that libuv has not yet passed to the kernel. Node has no public API for this, so the shape is checked; without it
+ * the whole chunk counts as unwritten.
  */
 function queuedBytes(stream: Writable, inFlightBytes: number): number {
   const handle: unknown = '_handle' in stream ? stream._handle : null
@@ -102,7 +103,7 @@ function queuedBytes(stream: Writable, inFlightBytes: number): number {
   return typeof size === 'number' ? size : inFlightBytes
 }
 
-/** A closed descriptor: the first write tells. */
+/** For a closed descriptor: the first write reports the error. */
 function brokenWriter(thrown: unknown): ChunkWriter {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown))
   return {

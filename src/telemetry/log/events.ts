@@ -29,7 +29,7 @@ const DOWNLOAD = {
   source: 'string',
   bytes_sent: 'integer',
 } as const
-/** Of a database call that failed. */
+/** For events about a failed database call. */
 const FAILED_CALL = { statement: 'optional', cause: 'optional' } as const
 const TOKEN_LIFE = { reason: 'string', token_id: 'string', admin: 'string' } as const
 const DENIAL = { reason: 'string', token_id: 'string' } as const

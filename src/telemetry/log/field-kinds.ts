@@ -1,4 +1,4 @@
-/** What an event's row consists of: levels, and fields by kind. */
+/** The shape of an event's row: levels, and fields by kind. */
 import type { Level } from './levels.ts'
 
 export interface Kinds {
@@ -14,11 +14,11 @@ export interface Kinds {
 
 type Kind = keyof Kinds
 
-/** A field of these kinds is left out, not null, where it has no value. */
+/** A field of these kinds is left out, not null, if it has no value. */
 export const OPTIONAL_KINDS: ReadonlySet<string> = new Set<Kind>(['optional'])
 
 export interface EventShape {
-  /** The level where the caller names none comes first; the others are allowed too. */
+  /** The default comes first; the others are allowed too. */
   readonly levels: readonly [Level, ...Level[]]
   readonly fields: Readonly<Record<string, Kind>>
 }

@@ -1,6 +1,6 @@
 /**
- * Writes JSON text as bytes, in place: a line that has nothing unusual in it allocates nothing. Building a string
- * and encoding it costs about half as much again (docs/develop/measurements.md, F4).
+ * Writes JSON as bytes into a buffer; a plain line allocates nothing. Building and encoding a string costs about half as
+ * much again (docs/develop/measurements.md, F4).
  */
 import { jsonNumber, jsonString, jsonValue } from './json.ts'
 
@@ -10,14 +10,14 @@ const ZERO = 0x30
 const POINT = 0x2e
 const TEN_POWERS = [10, 100, 1_000, 10_000, 100_000, 1_000_000, 1e7, 1e8, 1e9] as const
 const MAX_INT32 = 0x7fff_ffff
-/** Below it a double holds the microseconds exactly enough, and they fit an int32. */
+/** Below this, microseconds are exact enough in a double and fit an int32. */
 const MAX_EXACT_MS = 2_000_000
 
 export class JsonWriter {
   readonly #bytes: Uint8Array
   #at = 0
 
-  /** `bytes` is where all text goes; what does not fit is lost, and `isCut` says so. */
+  /** Writes into `bytes`. Text that does not fit is lost; then `isCut` is true. */
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes
   }
@@ -35,7 +35,7 @@ export class JsonWriter {
     this.#at = 0
   }
 
-  /** JSON text made before: keys, punctuation, constants. */
+  /** Prepared JSON: keys, punctuation, constants. */
   raw(text: Uint8Array): void {
     const bytes = this.#bytes
     const at = this.#at
@@ -44,7 +44,7 @@ export class JsonWriter {
     this.#at = at + length
   }
 
-  /** A quoted string of at most `most` UTF-16 units of `value`. */
+  /** A quoted string: at most `most` UTF-16 units of `value`. */
   string(value: string, most: number): void {
     const bytes = this.#bytes
     const { length } = value
@@ -89,7 +89,7 @@ export class JsonWriter {
     this.#at = at + 4
   }
 
-  /** Any value whatever, null where JSON has no word for it. */
+  /** Any value; null if JSON cannot express it. */
   value(value: unknown, most: number): void {
     this.#ascii(jsonValue(value, most))
   }

@@ -1,12 +1,12 @@
 /**
- * Values of a log line as JSON text: any input gives valid JSON on one line, nothing here throws. All of it is
- * ASCII, the rest as \uXXXX: what reaches the descriptor is what was counted, and no terminal acts on it.
+ * Formats the values of a log line as JSON. Any input gives valid JSON on one line; nothing here throws. The text is ASCII,
+ * other characters become \uXXXX: its length is its size in bytes, and no terminal acts on it.
  */
 
-/** What JSON.stringify leaves as it is, beyond printable ASCII. */
+/** Characters outside of printable ASCII that JSON.stringify does not escape. */
 const ESCAPED_TOO = /[\u007f-\uffff]/g
 
-/** Items of an array that are written; each gets a quarter of a string's room. */
+/** Items of an array that are written, each up to a quarter of a string's length. */
 const MAX_ITEMS = 32
 
 /** A quoted string of at most `most` UTF-16 units of `value`; lone surrogates become \udXXX escapes. */
@@ -20,7 +20,7 @@ export function jsonNumber(value: number): string {
   return Number.isFinite(value) ? `${value}` : 'null'
 }
 
-/** Any value. What JSON has no word for, a cycle or a throwing toJSON is null; a bigint is number text. */
+/** Any value. Values that JSON cannot express, cycles and a throwing toJSON give null; a bigint is written as a number. */
 export function jsonValue(value: unknown, most: number): string {
   switch (typeof value) {
     case 'string':
@@ -54,14 +54,14 @@ function jsonObject(value: object | null, most: number): string {
   }
 }
 
-/** Throws where JSON.stringify does: on a cycle, on a getter or toJSON that throws. */
+/** Throws if JSON.stringify does: on a cycle, or if a getter or toJSON throws. */
 function jsonDeep(value: object, most: number): string {
-  // undefined where toJSON says so; lib.es5.d.ts denies it.
+  // undefined if toJSON returns it; lib.es5.d.ts does not know.
   const text: string | undefined = JSON.stringify(value, exactBigint)
   return text === undefined || text.length > 2 * most ? 'null' : escapeToo(text)
 }
 
-/** Inside an object JSON.stringify cannot be given number text: exact as a number, else a string. */
+/** A bigint inside an object: a number if that is exact, otherwise a string. */
 function exactBigint(_key: string, value: unknown): unknown {
   if (typeof value !== 'bigint') return value
   return BigInt(Number(value)) === value ? Number(value) : `${value}`

@@ -1,7 +1,7 @@
 /**
- * Limits lines that anybody can cause in any number: of each kind, at most so many are written within any second. The
- * next line of the kind counts the others. If none follows, the newest of them is written as soon as the limit allows,
- * and counts those before it. So after a quiet second, or a flush, lines + suppressed = lines asked for.
+ * Limits lines that anyone can cause in any number: at most `mostPerS` of each kind are written within any second. The next
+ * line of the kind counts the suppressed ones. If none follows, the newest suppressed line is written as soon as the limit
+ * allows and counts the others. So after a quiet second, or a flush, lines + suppressed = lines requested.
  */
 
 /** Writes one line, which stands for `suppressed` others of its kind. */
@@ -10,12 +10,12 @@ export type WriteLine = (suppressed: number) => void
 const WINDOW_MS = 1000
 
 interface Kind {
-  /** When the last lines were written; a ring whose oldest entry is at `oldest`. */
+  /** When the last lines were written: a ring buffer, its oldest entry at `oldest`. */
   readonly writtenAtMs: Float64Array
   oldest: number
-  /** Lines not written since the last one that was. */
+  /** Lines suppressed since the last one was written. */
   suppressed: number
-  /** Writes the newest of them. */
+  /** Writes the newest suppressed line. */
   newest: WriteLine | undefined
   isTimed: boolean
 }
@@ -31,7 +31,7 @@ export class LineLimit {
     this.#later = later
   }
 
-  /** Calls `write` now, within a second, or never. A kind is kept for good, so there must be few; its `mostPerS` is fixed. */
+  /** Calls `write` now, within a second, or never. Kinds are never removed, so use few; `mostPerS` is fixed for each. */
   write(name: string, mostPerS: number, write: WriteLine): void {
     let kind = this.#kinds.get(name)
     if (kind === undefined) {
@@ -49,7 +49,7 @@ export class LineLimit {
     if (!kind.isTimed) this.#wait(kind, atMs)
   }
 
-  /** Writes at once what is held back. */
+  /** Writes the newest suppressed line of each kind at once. */
   flush(): void {
     for (const kind of this.#kinds.values()) this.#emitNewest(kind)
   }
@@ -58,7 +58,7 @@ export class LineLimit {
     kind.isTimed = true
     this.#later(() => {
       kind.isTimed = false
-      if (kind.suppressed === 0) return // a line has come, and has the count
+      if (kind.suppressed === 0) return // a newer line was written and has the count
       const nowMs = this.#nowMs()
       if (roomAtMs(kind) <= nowMs) this.#emitNewest(kind)
       else this.#wait(kind, nowMs)
@@ -74,7 +74,7 @@ export class LineLimit {
     kind.suppressed = 0
     kind.newest = undefined
     write(suppressed)
-    // After it, since building a line with a stack can take tens of milliseconds, and its `ts` is taken meanwhile.
+    // Taken afterwards: building a line with a stack takes up to tens of milliseconds, and its `ts` is from that time.
     kind.writtenAtMs[kind.oldest] = this.#nowMs()
     kind.oldest = (kind.oldest + 1) % kind.writtenAtMs.length
   }

@@ -1,4 +1,4 @@
-/** One log line: the common fields, then the event's own, in the order of spec and table. */
+/** Builds one log line: the common fields, then the event's own in the order of EVENTS. */
 import { EVENTS, type EventName } from './events.ts'
 import { OPTIONAL_KINDS } from './field-kinds.ts'
 import { JsonWriter } from './json-writer.ts'
@@ -6,11 +6,11 @@ import type { Level } from './levels.ts'
 import type { Cause, Ending, Line, LineContext } from './log.ts'
 import { createTimestamp } from './timestamp.ts'
 
-/** UTF-16 units: the contract's number. */
+/** UTF-16 units. */
 const MAX_USER_AGENT = 256
 /** UTF-16 units of any other string: a stack trace fits. */
 const MAX_STRING = 8192
-/** Its place in a line that would be longer than MAX_LINE_BYTES with it. */
+/** Limit for every string of a line that would otherwise exceed MAX_LINE_BYTES. */
 const SHORT_STRING = 256
 /** A line fits into one chunk of the sink. */
 export const MAX_LINE_BYTES = 60_000
@@ -21,7 +21,7 @@ interface Field {
   readonly key: Uint8Array
   readonly keyNull: Uint8Array
   readonly isMilliseconds: boolean
-  /** Left out, not null, where it has no value. */
+  /** Left out, not null, if it has no value. */
   readonly isOptional: boolean
 }
 
@@ -32,7 +32,7 @@ interface Template {
   readonly fields: readonly Field[]
 }
 
-/** Writes a line, newline included, and answers its bytes. Never throws, whatever the fields hold. */
+/** Writes a line with its newline and returns its size in bytes. Throws only if a getter of the fields does. */
 export type LineBuilder = (
   line: Line,
   level: Level,
@@ -41,7 +41,7 @@ export type LineBuilder = (
   cause?: Cause,
 ) => number
 
-/** Lines go to the front of `draft` (at least MAX_LINE_BYTES), each over the one before. `now` answers epoch milliseconds. */
+/** Each line overwrites the start of `draft` (at least MAX_LINE_BYTES). `now` returns epoch milliseconds. */
 export function createLineBuilder(draft: Uint8Array, now: () => number): LineBuilder {
   const timestamp = createTimestamp()
   const json = new JsonWriter(draft.subarray(0, MAX_LINE_BYTES))
@@ -110,7 +110,7 @@ function writeFields(
   }
 }
 
-/** Left out, not null, where there is nothing to count. */
+/** Left out, not null, if there is nothing to count. */
 function writeSuppressed(json: JsonWriter, cause: Cause | undefined): void {
   if (cause === undefined || cause.suppressed === 0) return
   json.raw(SUPPRESSED.key)
@@ -165,6 +165,6 @@ const SUPPRESSED = fieldOf('suppressed')
 const NO_ENDING = Buffer.concat([STATUS_CODE.keyNull, LATENCY_MS.keyNull])
 
 const TEMPLATES = Object.fromEntries(
-  // Object.keys forgets what the keys are; EVENTS is a constant with exactly these.
+  // Object.keys returns string[]; EVENTS is a constant with exactly these keys.
   Object.keys(EVENTS).map((event) => [event, template(event as EventName)]),
 ) as Readonly<Record<EventName, Template>>

@@ -1,4 +1,4 @@
-/** The log of the process: a line is built, appended to a bounded ring, and leaves on its own. */
+/** The log of the process: builds a line and appends it to a bounded ring buffer, from which the sink writes. */
 import type { Writable } from 'node:stream'
 import { type Level, type LevelCounts, RANK } from './levels.ts'
 import { createLineBuilder, levelOf, MAX_LINE_BYTES } from './line.ts'
@@ -9,42 +9,41 @@ import { RingBuffer } from './ring-buffer.ts'
 import { createLogSink } from './sink.ts'
 
 export interface LoggerOptions {
-  /** Lines below it are not built; OFF writes nothing at all. */
+  /** Lines below this level are not built; OFF writes nothing. */
   readonly level: Level | 'OFF'
-  /** All memory that unwritten lines may take, plus a sixteenth for their lengths and one line. */
+  /** Memory for unwritten lines; a sixteenth of it and one line come on top. */
   readonly bufferBytes: number
   /** 1, except in tests. */
   readonly fd: number
-  /** The stream on `fd`, asked for only if that is a pipe, socket or terminal; by default process.stdout for 1. */
+  /** The stream on `fd`, used only for a pipe, socket or terminal; default: process.stdout for 1. */
   readonly stdout?: () => Writable
-  /** Lines for a person at a terminal instead of JSON. */
+  /** Writes lines for people at a terminal instead of JSON. */
   readonly readable?: { readonly isColored: boolean } | undefined
-  /** Epoch milliseconds; by default Date.now. */
+  /** Epoch milliseconds; default: Date.now. */
   readonly now?: () => number
-  /** Monotonic; by default performance.now. */
+  /** Monotonic milliseconds; default: performance.now. */
   readonly nowMs?: () => number
 }
 
-/** Lines that report drops (`log.dropped`) appear in none of the counts: written + dropped + stored = asked for. */
+/** Lines that report drops (`log.dropped`) are not counted: written + dropped + stored = requested. */
 export interface LoggerStats {
   readonly linesWritten: number
   readonly linesDropped: LevelCounts
   readonly fillBytes: number
-  readonly capacityBytes: number
 }
 
-/** `written` is what the descriptor has taken; `dropped` is every other line that was asked for. */
+/** `written` lines reached the descriptor; `dropped` is every other line requested. */
 export interface LoggerTotals {
   readonly written: number
   readonly dropped: number
 }
 
 export interface Logger extends RequestLog {
-  /** Writes at once what writeLimited holds back. */
+  /** Writes at once the lines that writeLimited delays. */
   flush(): void
   /**
-   * Writes what is held back or stored, for at most `deadlineMs`, then stops for good: later lines count as dropped.
-   * Never rejects. The caller exits; a stalled pipe does not hold process.exit() up.
+   * Writes all delayed and stored lines for at most `deadlineMs`, then stops for good: later lines count as dropped. Never
+   * rejects. A stalled pipe does not delay process.exit().
    */
   close(deadlineMs: number): Promise<LoggerTotals>
   stats(): LoggerStats
@@ -87,7 +86,7 @@ export function createLogger(options: LoggerOptions): Logger {
       try {
         ring.append(build(line, level, context, ending, cause), rank, cause)
       } catch {
-        // Only a getter of the caller's can throw here; its line is lost, its request is not.
+        // A getter of the caller threw. The line is lost, the request is not.
         ring.refuse(rank, cause)
       }
       sink.wake()
@@ -107,7 +106,6 @@ export function createLogger(options: LoggerOptions): Logger {
       linesWritten: ring.linesWritten,
       linesDropped: ring.linesDropped,
       fillBytes: ring.fillBytes,
-      capacityBytes: ring.capacityBytes,
     }),
   }
 }

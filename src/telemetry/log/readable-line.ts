@@ -1,9 +1,9 @@
-/** A log line for a person at a terminal. It is made of the JSON line: what a file holds can be shown the same way. */
+/** Formats a JSON log line for people at a terminal. */
 
 import type { Level } from './levels.ts'
 import { createLineBuilder, type LineBuilder, MAX_LINE_BYTES } from './line.ts'
 
-/** Left out, or shown in a place of their own. */
+/** Left out, or shown at a fixed position. */
 const PLACED: ReadonlySet<string> = new Set([
   ...['ts', 'level', 'event', 'status_code', 'latency_ms', 'method', 'route'],
   ...['alias', 'device_id', 'ip', 'user_agent', 'request_id', 'stack'],
@@ -11,16 +11,16 @@ const PLACED: ReadonlySet<string> = new Set([
 const EVENT_WIDTH = 20
 const LATENCY_WIDTH = 10
 const STATUS_WIDTH = '200 '.length + LATENCY_WIDTH
-/** Characters of a list or an object; a longer one, such as the configuration, is not shown. */
+/** Most characters of a list or an object; a longer one, such as the configuration, is not shown. */
 const NESTED_WIDTH = 120
 const LOOPBACK: ReadonlySet<unknown> = new Set(['127.0.0.1', '::1'])
-/** Those that act on a terminal or that nobody sees, but U+200C and U+200D, which scripts and emoji need. */
+/** Characters that act on a terminal or are invisible, except U+200C and U+200D, which scripts and emoji need. */
 const UNSAFE = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu
 /** SGR parameters, ECMA-48. */
 const COLORS: Readonly<Record<Level, string>> = { DEBUG: '2', INFO: '36', WARN: '33', ERROR: '31' }
 const DIM = '2'
 
-/** `json` is one line of the log, without its newline. No character of it moves a terminal's cursor or hides. */
+/** `json` is one log line without its newline. The result has no character that moves the cursor or is invisible. */
 export function readableLine(json: string, isColored: boolean): string {
   const line: Readonly<Record<string, unknown>> = JSON.parse(json)
   const paint = (text: string, sgr: string) =>
@@ -49,7 +49,7 @@ export function readableLine(json: string, isColored: boolean): string {
   return parts.filter((part) => part !== '').join(' ') + trace.join('')
 }
 
-/** As createLineBuilder's, but readable. */
+/** Like createLineBuilder, but its lines are readable. */
 export function createReadableBuilder(
   draft: Uint8Array,
   now: () => number,
@@ -63,7 +63,7 @@ export function createReadableBuilder(
   }
 }
 
-/** Quoted where it would not be one word. */
+/** Quoted if it is not one word. */
 function readable(value: unknown): string {
   if (typeof value !== 'object') {
     const text = String(value)

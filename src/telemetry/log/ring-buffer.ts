@@ -1,33 +1,32 @@
 /**
- * The bounded memory between the request path and stdout: finished lines as bytes, oldest first.
+ * The bounded buffer between the request path and stdout: finished lines as bytes, oldest first.
  *
- * Vocabulary: a line *fits* or is *dropped* (the newest goes, what is stored stays); `release` says how
- * many of the oldest bytes have left; a line counts as *written* when its last byte has left. At any
- * time, for each level: lines appended = written + dropped + still stored.
+ * A new line that does not fit is *dropped*; stored lines stay. `release` removes the oldest bytes once they are written; a
+ * line is *written* with its last byte. At any time, for each level: lines appended = written + dropped + stored.
  *
- * Lines of callers who have proven no credential are *anonymous*. They fill at most ANONYMOUS_SHARE of the ring and
- * never the reserve, whatever their level: a flood of them leaves three quarters to the others.
+ * Lines of callers who have proven no credential are *anonymous*. Whatever their level, they fill at most ANONYMOUS_SHARE of
+ * the ring and never the reserve, so a flood of them leaves three quarters to other lines.
  */
 
 import { type Level, type LevelCounts, RANK } from './levels.ts'
 import type { Cause } from './log.ts'
 
-/** The rank of a line that reports drops: it has the room of INFO and appears in no count. */
+/** The rank of a line that reports drops. It gets the room of INFO and is not counted. */
 export const REPORT_RANK = 4
 
-/** Most bytes that one write takes, and so the most that a forced exit can leave half-sent. */
+/** Most bytes of one write, and so the most that a forced exit can leave half-written. */
 export const CHUNK_BYTES = 64 * 1024
 
-/** Kept free for WARN and ERROR, half of it for ERROR alone; a quarter of a small ring. */
+/** Reserved for WARN and ERROR, half of it for ERROR alone; a quarter of a small ring. */
 const RESERVE_BYTES = 256 * 1024
 
-/** A quarter of 4 MiB holds 2,500 lines: a flood of one code (50 lines a second) for 50 s without a reader. */
+/** A quarter of 4 MiB holds 2,500 lines: 50 s of a flood of one code (50 lines a second) without a reader. */
 const ANONYMOUS_SHARE = 0.25
 
-/** In a slot, above the rank. */
+/** Flag in a slot, above the bits of the rank. */
 const ANONYMOUS_BIT = 8
 
-/** The shortest line the slots are sized for; the common fields alone take 190 bytes. */
+/** There are slots for lines of this size; the common fields alone take 190 bytes. */
 const SHORTEST_LINE_BYTES = 64
 
 const OURS: Cause = { isAnonymous: false, suppressed: 0 }
@@ -38,7 +37,7 @@ export interface Drops {
   readonly byLevel: LevelCounts
   /** How many of them were anonymous. */
   readonly anonymous: number
-  /** What they would have counted: lines that were left out before them. */
+  /** Sum of their `suppressed` counts. */
   readonly suppressed: number
 }
 
@@ -51,21 +50,21 @@ export class RingBuffer {
   /** Highest fill, in bytes, to which a line of each rank may raise the ring. */
   readonly #limits: readonly number[]
   readonly #anonymousLimitBytes: number
-  /** One entry a stored line, oldest first from #firstSlot: its bytes << 4 | ANONYMOUS_BIT or 0 | its rank. */
+  /** One entry for each stored line, oldest first from #firstSlot: bytes << 4 | ANONYMOUS_BIT or 0 | rank. */
   readonly #slots: Uint32Array
   #firstSlot = 0
   #lines = 0
   #head = 0
   #tail = 0
   #fillBytes = 0
-  /** Of the stored anonymous lines; one that has left in part counts whole. */
+  /** Size of the stored anonymous lines; a partly written line counts whole. */
   #anonymousBytes = 0
-  /** Bytes of the oldest line that have left already. */
+  /** Bytes of the oldest line that are already written. */
   #goneBytes = 0
   #written = 0
   /** By rank. */
   readonly #dropped = [0, 0, 0, 0, 0]
-  /** Those of #dropped that no report has named yet. */
+  /** Dropped lines that no report has counted yet, by rank. */
   readonly #unreported = [0, 0, 0, 0]
   #unreportedTotal = 0
   #unreportedAnonymous = 0
@@ -91,7 +90,7 @@ export class RingBuffer {
     return this.#fillBytes
   }
 
-  /** Lines of which every byte has left, reports of drops not included. */
+  /** Without the lines that report drops. */
   get linesWritten(): number {
     return this.#written
   }
@@ -104,14 +103,14 @@ export class RingBuffer {
     return this.#isClosed
   }
 
-  /** Stores the first `bytes` of the draft, a line with its newline, or counts it as dropped and answers false. */
+  /** Stores the line in the first `bytes` of the draft, newline included; false if there is no room and it was dropped. */
   append(bytes: number, rank: number, cause: Cause = OURS): boolean {
     const { isAnonymous } = cause
     if (!this.#hasRoom(bytes, rank, isAnonymous)) {
       this.refuse(rank, cause)
       return false
     }
-    // One memory for both, because copyWithin alone copies without an allocation.
+    // Ring and draft share one buffer, because only copyWithin copies without an allocation.
     const { capacityBytes } = this
     const untilEnd = Math.min(bytes, capacityBytes - this.#head)
     this.#memory.copyWithin(this.#head, capacityBytes, capacityBytes + untilEnd)
@@ -130,7 +129,7 @@ export class RingBuffer {
     return true
   }
 
-  /** Counts a line as dropped that was not even built. */
+  /** Counts a line as dropped. */
   refuse(rank: number, { isAnonymous, suppressed }: Cause = OURS): void {
     this.#dropped[rank] = (this.#dropped[rank] ?? 0) + 1
     if (rank === REPORT_RANK) return
@@ -141,8 +140,8 @@ export class RingBuffer {
   }
 
   /**
-   * The oldest bytes, at most CHUNK_BYTES: whole lines wherever one fits. Empty when nothing is stored.
-   * A view, not a copy: it holds until these bytes are released.
+   * The oldest bytes, at most CHUNK_BYTES: whole lines if at least one fits. Empty if nothing is stored. A view, not a copy:
+   * valid until these bytes are released.
    */
   oldest(): Buffer {
     const most = Math.min(CHUNK_BYTES, this.#fillBytes, this.capacityBytes - this.#tail)
@@ -155,7 +154,7 @@ export class RingBuffer {
     return this.#memory.subarray(this.#tail, this.#tail + (bytes > 0 ? bytes : most))
   }
 
-  /** The oldest `bytes` have left; never more than are stored. */
+  /** Removes the oldest `bytes`, which are written; at most as many as are stored. */
   release(bytes: number): void {
     this.#fillBytes -= bytes
     this.#tail = (this.#tail + bytes) % this.capacityBytes
@@ -168,13 +167,13 @@ export class RingBuffer {
       this.#removeOldest()
     }
     if (this.#fillBytes === 0) {
-      // Start over at the front: a ring that keeps up touches only its first pages.
+      // Start over: a ring that is emptied in time touches only its first pages.
       this.#head = 0
       this.#tail = 0
     }
   }
 
-  /** Appends what `report` drafts of the drops not reported so far. Without room, nothing changes. */
+  /** Appends a line about the drops since the last report, which `report` drafts. Without room, nothing changes. */
   reportDrops(report: (drops: Drops) => number): void {
     if (this.#unreportedTotal === 0) return
     const bytes = report({
@@ -190,7 +189,7 @@ export class RingBuffer {
     this.#unreportedSuppressed = 0
   }
 
-  /** Final: what is stored and all that comes counts as dropped. The memory stays untouched from here. */
+  /** Final. All stored and later lines count as dropped; the memory is not written any more. */
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true

@@ -1,36 +1,35 @@
 /**
- * Moves the ring's bytes to a file descriptor, one chunk (at most 64 KiB) in flight, and reports gaps.
+ * Writes the ring buffer to a file descriptor, one chunk (at most 64 KiB) at a time, and reports dropped lines.
  *
  * States of LogSink:
  *   idle       nothing stored, nothing in flight; wake() -> scheduled
  *   scheduled  a setImmediate will write
- *   writing    one chunk in flight; gone, and much stored -> writing the next; else -> gathering
- *   gathering  a timer will write, so that the lines of GATHER_MS share one system call; much stored ->
- *              scheduled; nothing came -> idle
- *   waiting    the last write failed for a while (disk full, EAGAIN); a timer -> writing
- *   dead       final: reader gone, descriptor closed, or close() is through. The ring is closed,
- *              every line still stored or yet to come counts as dropped
- * close() may start in any state: it goes on writing until the ring is empty, the deadline passes or a
- * write fails (EAGAIN excepted), and ends dead. Nothing here throws, and only the time until the
- * deadline and a write in flight keep the process alive.
+ *   writing    one chunk in flight; once written: a full batch is stored -> writing, otherwise -> gathering
+ *   gathering  a timer will write, so that the lines of GATHER_MS share one system call; a full batch is stored ->
+ *              scheduled; nothing was stored -> idle
+ *   waiting    the last write failed with a temporary error (disk full, EAGAIN); a timer -> writing
+ *   dead       final: the reader left, the descriptor is closed, or close() has ended. The ring is closed: all stored
+ *              and later lines count as dropped
+ * close() may be called in any state. It writes until the ring is empty, the deadline passes or a write fails (except
+ * EAGAIN), then the sink is dead. Nothing here throws. Only close()'s deadline and a write in flight keep the process alive.
  */
 import type { Writable } from 'node:stream'
 import { type ChunkWriter, openChunkWriter } from './chunk-writer.ts'
 import { CHUNK_BYTES, type Drops, type RingBuffer } from './ring-buffer.ts'
 
-/** Failures of a descriptor that may work again; all others are final. */
+/** Errors after which the descriptor may work again; all others are final. */
 const PASSING = new Set(['EAGAIN', 'ENOSPC', 'EDQUOT', 'EIO'])
 const EAGAIN_RETRY_MS = 20
 const RETRY_MS = 1000
-/** A write for each turn of the event loop was a twentieth of the service's CPU (docs/develop/measurements.md, F3). */
+/** One write for each turn of the event loop took a twentieth of the service's CPU (docs/develop/measurements.md, F3). */
 const GATHER_MS = 10
 
 export interface LogSinkOptions {
   readonly ring: RingBuffer
   readonly fd: number
-  /** The stream on `fd` if that is a pipe, socket or terminal; undefined: process.stdout for 1, else a new one. */
+  /** The stream on `fd` for a pipe, socket or terminal; undefined: process.stdout for 1, otherwise a new one. */
   readonly stdout?: (() => Writable) | undefined
-  /** Drafts the line, newline included, that reports a gap; answers its bytes. */
+  /** Drafts the line that reports dropped lines; returns its size in bytes, newline included. */
   readonly dropReport: (drops: Drops) => number
 }
 
@@ -45,10 +44,10 @@ export class LogSink {
   readonly #dropReport: LogSinkOptions['dropReport']
   readonly #writer: ChunkWriter
   readonly #retryMs: number
-  /** Stored bytes that are not gathered any longer. */
-  readonly #muchBytes: number
+  /** A full batch: so many stored bytes are written at once. */
+  readonly #batchBytes: number
   #state: 'idle' | 'gathering' | 'scheduled' | 'writing' | 'waiting' | 'dead' = 'idle'
-  /** Of gathering and waiting. */
+  /** Set while gathering or waiting. */
   #timer: NodeJS.Timeout | undefined
   #closed: Promise<void> | undefined
   #settle = (): void => {}
@@ -60,19 +59,19 @@ export class LogSink {
     retryMs = RETRY_MS,
   ) {
     this.#ring = ring
-    this.#muchBytes = Math.min(CHUNK_BYTES, ring.capacityBytes / 4)
+    this.#batchBytes = Math.min(CHUNK_BYTES, ring.capacityBytes / 4)
     this.#dropReport = dropReport
     this.#retryMs = retryMs
     this.#writer = openWriter(() => this.#die())
   }
 
-  /** To be called after every append, stored or dropped. Costs a comparison while lines are moving. */
+  /** Call after every append, stored or dropped. Costs one comparison while lines are being written. */
   wake(): void {
     if (this.#state === 'idle') this.#schedule()
-    if (this.#state === 'gathering' && this.#ring.fillBytes >= this.#muchBytes) this.#schedule()
+    if (this.#state === 'gathering' && this.#ring.fillBytes >= this.#batchBytes) this.#schedule()
   }
 
-  /** Settles, never rejects, once nothing is stored any more or `deadlineMs` have passed; a second call joins the first. */
+  /** Resolves once the ring is empty or after `deadlineMs`; never rejects. A second call joins the first. */
   close(deadlineMs: number): Promise<void> {
     this.#closed ??= new Promise((resolve) => {
       const deadline = setTimeout(() => {
@@ -106,7 +105,7 @@ export class LogSink {
     if (this.#state === 'dead') return
     this.#ring.release(error === null ? goneBytes : 0)
     if (error === null && goneBytes > 0) {
-      if (this.#ring.fillBytes >= this.#muchBytes || this.#closed !== undefined) this.#pump()
+      if (this.#ring.fillBytes >= this.#batchBytes || this.#closed !== undefined) this.#pump()
       else this.#gather()
       return
     }

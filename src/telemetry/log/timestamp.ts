@@ -1,6 +1,6 @@
-/** RFC 3339 timestamps at the price of a comparison: the text is made once a millisecond, most of it once a second. */
+/** RFC 3339 timestamps. The text is cached for a millisecond, most of it for a second. */
 
-/** Answers `2026-01-31T09:15:27.042Z` for epoch milliseconds; never throws, what is no instant reads as the epoch. */
+/** Formats epoch milliseconds as `2026-01-31T09:15:27.042Z`. Never throws: a value out of range gives the epoch. */
 export function createTimestamp(): (epochMs: number) => string {
   let lastMs = Number.NaN
   let lastText = ''

@@ -1,4 +1,4 @@
-/** A number that only grows; a double, so exact up to 2^53. */
+/** A number that only grows; exact up to 2^53. */
 export class Counter {
   #value = 0
 
@@ -6,7 +6,7 @@ export class Counter {
     return this.#value
   }
 
-  /** `by` is not negative. */
+  /** `by` must not be negative. */
   add(by = 1): void {
     this.#value += by
   }

@@ -1,18 +1,18 @@
-/** How late the event loop is. Time moves the window on, reading does not: any number of scrapers see the same. */
+/** Measures how late the event loop is. Reading does not reset the window, so all scrapers see the same value. */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 
 export interface EventLoopDelay {
-  /** 99th percentile of the last half to whole window; 0 before the first sample. */
+  /** 99th percentile over the last half to whole window; 0 before the first sample. */
   p99Ms(): number
   close(): void
 }
 
 const RESOLUTION_MS = 20
-/** Half of it is the interval of most scrapers: none of them misses a delay. */
+/** Twice the interval of most scrapers, so that none misses a delay. */
 const WINDOW_MS = 30_000
 
 export function measureEventLoopDelay(windowMs = WINDOW_MS): EventLoopDelay {
-  // Each is emptied once a window, half a window apart; the one that has sampled for longer is read.
+  // Each is reset once a window, half a window apart; the one that has sampled for longer is read.
   let older = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
   let newer = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
   older.enable()

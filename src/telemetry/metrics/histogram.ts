@@ -1,11 +1,11 @@
-/** How often values fell into fixed buckets. Counts are stored per bucket and cumulated when read. */
+/** Counts values in fixed buckets; counts are cumulated when read. */
 
-/** Upper bounds, inclusive, milliseconds, ascending; +Inf follows. The contract's: spec/telemetry.md. */
+/** Inclusive upper bounds in milliseconds, ascending; +Inf follows. A contract: graphs and alerts name them. */
 export const LATENCY_BUCKETS_MS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000] as const
 
 export class Histogram {
   readonly #bounds: Float64Array
-  /** One more than bounds: the last is +Inf. Doubles, exact up to 2^53. */
+  /** One for each bound, then one for +Inf; exact up to 2^53. */
   readonly #counts: Float64Array
   #sum = 0
 
@@ -18,7 +18,7 @@ export class Histogram {
     return this.#sum
   }
 
-  /** Allocates nothing. What is no finite positive number counts as 0: one bad clock must not poison the sum. */
+  /** Allocates nothing. Counts anything but a finite positive number as 0: a bad clock must not spoil the sum. */
   observe(value: number): void {
     const bounds = this.#bounds
     const counted = value > 0 && value < Number.POSITIVE_INFINITY ? value : 0
@@ -28,7 +28,7 @@ export class Histogram {
     this.#sum += counted
   }
 
-  /** For each bound, then +Inf: observations not above it. The last is the count of all. */
+  /** For each bound, then +Inf: the number of values up to it. The last is the number of all values. */
   cumulated(): readonly number[] {
     let total = 0
     return Array.from(this.#counts, (count) => {

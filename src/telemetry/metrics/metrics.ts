@@ -21,22 +21,22 @@ export interface MetricsOptions {
 export type DownloadSource = 'enrollment' | 'ota' | 'manual'
 
 export interface Metrics {
-  /** The handles of a path template of the route table, or `unmatched`: resolve once, never from a raw path. */
+  /** The metrics of a path template of the route table, or `unmatched`. Resolve once, never from a raw path. */
   route(template: string): RouteMetrics
-  /** One observation per HTTP attempt; an action that is not configured is `OTHER`. */
+  /** Observe each HTTP attempt; an action that is not configured counts as `OTHER`. */
   fcmDispatchLatency(action: string): Histogram
-  /** The first 32 build types have their own series, the rest is `OTHER`. */
+  /** The first MAX_BUILD_TYPES build types have a series each; the rest count as `OTHER`. */
   apkDownload(buildType: string, source: DownloadSource): Counter
   readonly heartbeatsIngested: Counter
   readonly heartbeatsDedupHits: Counter
-  /** A scrape. Changes nothing. */
+  /** Changes nothing. */
   render(): Exposition
-  /** Stops the measurement of the event loop delay; render() still works. */
+  /** Stops measuring the event loop delay; render() still works. */
   close(): void
 }
 
 export interface RouteMetrics {
-  /** A request ended. Allocates nothing but the counter of a new method and status. */
+  /** Counts a request that ended. Allocates only for a new method and status. */
   ended(method: string, statusCode: number, latencyMs: number): void
 }
 
@@ -90,7 +90,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   }
 }
 
-/** The cell of a name, made at its first use; from the `most`+1st distinct name on, that of OTHER. */
+/** Creates the cell of a name at its first use. After `most` distinct names, all others share the cell of OTHER. */
 function cells<T>(most: number, make: (name: string) => T): (name: string) => T {
   const made = new Map<string, T>()
   const cell = (name: string): T => {
@@ -112,7 +112,7 @@ function routeMetrics(
 ): RouteMetrics {
   const statuses = statusMode === 'coarse' ? COARSE.length : 500
   const slot = statusMode === 'coarse' ? coarseSlot : exactSlot
-  /** method-major; undefined until the first request that ended so. */
+  /** By method, then status; undefined before the first such request. */
   const counters: (Counter | undefined)[] = Array.from({ length: (METHODS.length + 1) * statuses })
 
   return {
@@ -137,7 +137,7 @@ function routeMetrics(
   }
 }
 
-/** Index into COARSE; what is neither 2xx, 3xx nor 4xx is a fault. */
+/** Index into COARSE; anything but 2xx, 3xx and 4xx counts as 5xx. */
 function coarseSlot(statusCode: number): number {
   const hundreds = Math.floor(statusCode / 100)
   return hundreds >= 2 && hundreds <= 4 ? hundreds - 2 : 3

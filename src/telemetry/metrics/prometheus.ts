@@ -6,7 +6,7 @@ export const PROMETHEUS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8
 
 export type MetricType = 'counter' | 'gauge' | 'histogram'
 
-/** In the order in which they are written. */
+/** Written in this order. */
 export type Labels = Readonly<Record<string, string>>
 
 /** The two comment lines before a metric's samples. */
@@ -15,7 +15,7 @@ export function familyHead(name: string, help: string, type: MetricType): string
   return `# HELP ${name} ${escaped}\n# TYPE ${name} ${type}\n`
 }
 
-/** What names one series, with the space that parts it from its value: `name{label="value"} `. */
+/** The name of a series, with the space before its value: `name{label="value"} `. */
 export function seriesPrefix(name: string, labels: Labels): string {
   const pairs = Object.entries(labels).map(([label, value]) => `${label}="${escapeValue(value)}"`)
   return pairs.length === 0 ? `${name} ` : `${name}{${pairs.join(',')}} `

@@ -1,4 +1,4 @@
-/** The metrics of one process and their text. A cell is one set of label values; cells are never removed. */
+/** Holds the metrics of the process and renders them. A cell is one set of label values; cells are never removed. */
 import { Counter } from './counter.ts'
 import { Histogram } from './histogram.ts'
 import {
@@ -38,7 +38,7 @@ interface HistogramCell {
 export class Registry {
   readonly #families: Family[] = []
 
-  /** A metric with no cells yet; the function makes a cell, once for each set of label values. */
+  /** Adds a metric without cells. Call the function once for each set of label values. */
   counter(name: string, help: string): (labels: Labels) => Counter {
     const family = this.#family(name, help, 'counter')
     return (labels) => {
@@ -48,7 +48,7 @@ export class Registry {
     }
   }
 
-  /** As counter(); `bounds` are inclusive and ascending, +Inf is added. */
+  /** Like counter(); `bounds` are inclusive and ascending, +Inf is added. */
   histogram(name: string, help: string, bounds: readonly number[]): (labels: Labels) => Histogram {
     const family = this.#family(name, help, 'histogram')
     return (labels) => {
@@ -65,7 +65,7 @@ export class Registry {
     }
   }
 
-  /** A metric that is read when it is rendered: one cell for each entry of `cells`. */
+  /** Adds a metric that is read at each render. */
   read(
     name: string,
     help: string,
