@@ -6,49 +6,30 @@
  * in flight end → groups drain, sends in flight are recorded → pools → embedded database → service.stop.
  * A hurry (a second signal) cuts every one of these waits: requests are answered 503, leases still go back.
  */
-import { type Config, maskedConfig } from '../config/config.ts'
-import { TROUBLES, type Trouble } from '../db/health/trouble.ts'
-import type { AtFailpoint } from '../domain/failpoint.ts'
+import { maskedConfig } from '../config/config.ts'
+import type { Trouble } from '../db/health/trouble.ts'
 import type { Listener } from '../http/listener.ts'
-import { sleep, waitAtMost, withTimeout } from '../lib/timeouts.ts'
+import { sleep, waitAtMost } from '../lib/timeouts.ts'
 import { stopListening } from './listening.ts'
-import type { Maintenance } from './maintenance.ts'
-import type { Sender } from './push.ts'
+import type { Maintenance } from './parts/maintenance.ts'
+import type { Sender } from './parts/push.ts'
+import type { ServiceContext } from './service-context.ts'
 import { prepareDatabase, type StartupDeps } from './startup.ts'
 
-/** What changes in the life of a process, and who reads it: the routes. */
-export interface ServiceState {
-  /** null until the database was first reached. */
-  instanceId: string | null
-  isPrepared: boolean
-}
-
 export interface LifecycleDeps
-  extends Pick<
-    StartupDeps,
-    | 'databaseUrl'
-    | 'dialer'
-    | 'verifyServer'
-    | 'database'
-    | 'secrets'
-    | 'observe'
-    | 'printNotice'
-    | 'log'
-  > {
-  readonly config: Config
-  readonly version: string
-  readonly startedAtMs: number
-  readonly state: ServiceState
-  readonly closing: AbortController
+  extends ServiceContext,
+    Pick<
+      StartupDeps,
+      'databaseUrl' | 'dialer' | 'verifyServer' | 'database' | 'secrets' | 'observe'
+    > {
   readonly trouble: () => Trouble | undefined
-  /** Writes at once the lines that a limit holds back (telemetry/log/line-limit.ts). */
-  readonly flushLog: () => void
   readonly listener: Listener
   readonly sender: Sender | undefined
   readonly maintenance: Maintenance
   readonly heartbeats: { close(): Promise<void> }
-  readonly failpoint?: AtFailpoint | undefined
-  /** Ends what is left, in order: pools within the time given and not after `hurry`, gauges, embedded database. */
+  /** Writes the lines that a limit still holds back (telemetry/log/line-limit.ts). */
+  readonly flushLog: () => void
+  /** Closes pools within the time given and not after `hurry`, then gauges, then the embedded database. */
   readonly closeRest: (deadlineMs: number, hurry: AbortSignal) => Promise<void>
 }
 
@@ -61,16 +42,6 @@ const START_LINE_WAIT_MS = 1_500
 const MAX_CLOSE_MS = 6_000
 /** What a hurry leaves for leases to go back and for connections to be closed, each. */
 const HURRIED_MS = 250
-// All is said within the second that probes usually have, and a balancer that looks once a second learns within two that
-// the database is frozen.
-/** An answer proves for so long that the database is there. */
-const FRESH_MS = 100
-/** The same where all connections are busy, or were: each may wait for a lock (500 ms, db/postgres/client-options.ts) before it has an answer. */
-const BUSY_FRESH_MS = 700
-/** Longest wait for a ping. */
-const PING_MS = 800
-/** The same within an episode of trouble, where none is expected to come back. */
-const DOWN_PING_MS = 300
 
 /** Resolves when requests are served; rejects with StartError where they must not be. */
 export async function start(deps: LifecycleDeps): Promise<void> {
@@ -109,48 +80,6 @@ export async function start(deps: LifecycleDeps): Promise<void> {
   deps.sender?.dispatcher.start()
   const startupMs = performance.now() - deps.startedAtMs
   deps.log({ event: 'service.ready', fields: { startup_ms: startupMs } })
-}
-
-/** The way to the database that nearly every request takes. */
-export interface DatabaseView {
-  /** Of the episode of trouble that it is in. */
-  readonly trouble: () => Trouble | undefined
-  /** Since it last answered a statement, ms. */
-  readonly msSinceResponse: () => number
-  /** Requests wait for a connection: so would a ping. */
-  readonly isBusy: () => boolean
-  /** May take 2 s. Joins one under way: anybody may ask, as often as they like. */
-  readonly ping: () => Promise<unknown>
-}
-
-/**
- * What keeps the service from serving, and why; empty: nothing. A replica whose connections are all busy is slow, not
- * away: were it taken out of the balance, the others would have its load too, and go the same way.
- */
-export async function unready(
-  state: ServiceState,
-  closing: AbortSignal,
-  database: DatabaseView,
-): Promise<Readonly<Record<string, string>>> {
-  if (closing.aborted) return { service: 'stopping' }
-  const reasonOf = (trouble: Trouble) => ({ database: `${trouble}: ${TROUBLES[trouble]}` })
-  if (!state.isPrepared) {
-    const trouble = database.trouble()
-    return trouble === undefined ? { database: 'not migrated yet' } : reasonOf(trouble)
-  }
-  const isDown = () => database.trouble() !== undefined
-  const hasResponded = (freshMs: number) => !isDown() && database.msSinceResponse() <= freshMs
-  if (hasResponded(database.isBusy() ? BUSY_FRESH_MS : FRESH_MS)) return {}
-  const isThere = await withTimeout(
-    database.ping(),
-    isDown() ? DOWN_PING_MS : PING_MS,
-    () => new Error('the ping takes too long'),
-  ).then(
-    () => true,
-    () => hasResponded(BUSY_FRESH_MS), // it may have waited for a connection in vain
-  )
-  if (closing.aborted) return { service: 'stopping' }
-  return isThere ? {} : reasonOf(database.trouble() ?? 'silent')
 }
 
 /** `reason` goes into `service.stop`. */

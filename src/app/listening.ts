@@ -1,9 +1,14 @@
 /** Opening the port, and closing it so that nobody is cut off who need not be. */
 import type { AddressInfo } from 'node:net'
-import { ConfigError } from '../config/config.ts'
-import type { Listener } from '../http/listener.ts'
+import { type Config, ConfigError } from '../config/config.ts'
+import { AppError } from '../domain/errors.ts'
+import { addressSet } from '../http/client-address.ts'
+import { connectionLimit } from '../http/connection/connections.ts'
+import { createListener, type Listener, type ListenerDeps } from '../http/listener.ts'
 import { errorCode } from '../lib/error-text.ts'
 import { sleep, waitAtMost } from '../lib/timeouts.ts'
+import { MAX_UPLOADS } from './parts/apk-storage.ts'
+import type { ServiceContext } from './service-context.ts'
 
 /**
  * Connections that the system holds until we take them, where it allows so many (`net.core.somaxconn`). Node asks for
@@ -18,6 +23,35 @@ const CURES: Readonly<Record<string, string>> = {
 /** Of a name that is unknown, and an address that no machine has. One that this machine lacks may come with its network. */
 const IMPOSSIBLE: readonly unknown[] = ['ENOTFOUND', 'EINVAL']
 const NAME_CURE = 'an address or a name of this machine'
+
+export function createServiceListener(
+  context: ServiceContext,
+  parts: Pick<ListenerDeps, 'routes' | 'guards' | 'verifyAdmin' | 'metrics'>,
+): Listener {
+  const { config, logger, newId, nowMs, failpoint, closing, state } = context
+  const isTrustedProxy = addressSet(config.trustedProxies)
+  const isPlaintextOk = addressSet(config.plaintextOkCidrs)
+  const starting = () =>
+    new AppError('db_unavailable', 'The service is starting. Try again shortly.')
+  return createListener({
+    ...parts,
+    log: logger,
+    newId,
+    nowMs,
+    random: Math.random,
+    failpoint,
+    closing: closing.signal,
+    httpsRule: config.requireHttps ? { isTrustedProxy, isPlaintextOk } : null,
+    isTrustedProxy,
+    unavailable: () => (state.isPrepared ? undefined : starting()),
+    maxConnections: connectionLimit(context.maxOpenFiles, ownFiles(config)),
+  })
+}
+
+/** Descriptors that are no connections of clients, at most. */
+function ownFiles(config: Config): number {
+  return config.databasePoolMax + config.fcmMaxInFlight + config.apkMaxDownloads + MAX_UPLOADS
+}
 
 /** The port cannot be had; the message says what to do. It may be free again soon, so a restart may mend it. */
 export class ListenError extends Error {

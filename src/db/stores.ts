@@ -70,13 +70,10 @@ const BACKGROUND_SHARE = 1 / 2
 /** Of a statement that publishes an APK or moves a partition. */
 const SLOW_TIMEOUT_MS = 30_000
 
-export type Stores = ReturnType<typeof createStores>
-
-export function createStores(options: StoresOptions) {
-  const { url, isPrepared, onOutcome, instance } = options
-  const { failpoint } = options
+/** One pool for each kind of work, all within `maxConnections`. */
+function createPools(options: StoresOptions) {
+  const { url, isPrepared, onOutcome, failpoint, isUnsafeAllowed } = options
   const dialer = new Dialer()
-  const { isUnsafeAllowed } = options
   const verifyOwn = sessionVerifier({ isUnsafeAllowed, arePinsChecked: true })
   const verifySession: VerifySession = async (client, timeoutMs) => {
     await verifyOwn(client, timeoutMs)
@@ -111,20 +108,35 @@ export function createStores(options: StoresOptions) {
   const reserved = HEARTBEAT_CONNECTIONS + SLOW_CONNECTIONS + UNTAGGED_CONNECTIONS
   const mainConnections = options.maxConnections - reserved
   const main = new Pool({ ...common, maxConnections: mainConnections })
-  const pools = [hot, slow, forUntagged, main] as const
+  return { dialer, hot, slow, forUntagged, main, mainConnections }
+}
+
+type Pools = ReturnType<typeof createPools>
+
+/** The two queues in front of connections that many may want at once. */
+function createQueues({ forUntagged, main, mainConnections }: Pools, pools: readonly Pool[]) {
   const times = {
     msSinceResponse: () => Math.min(...pools.map((pool) => pool.msSinceResponse)),
     nowMs: () => performance.now(),
   }
-  const registrations = registrationQueue({
-    database: main,
-    maxAtOnce: Math.floor(mainConnections / 2),
-    ...times,
-  })
-  const untagged = untaggedTokens({
-    judgeAll: enrollmentTokenStore(forUntagged).judgeAll,
-    ...times,
-  })
+  return {
+    registrations: registrationQueue({
+      database: main,
+      maxAtOnce: Math.floor(mainConnections / 2),
+      ...times,
+    }),
+    untagged: untaggedTokens({ judgeAll: enrollmentTokenStore(forUntagged).judgeAll, ...times }),
+  }
+}
+
+export type Stores = ReturnType<typeof createStores>
+
+export function createStores(options: StoresOptions) {
+  const { instance } = options
+  const created = createPools(options)
+  const { dialer, hot, slow, forUntagged, main, mainConnections } = created
+  const pools = [hot, slow, forUntagged, main]
+  const { registrations, untagged } = createQueues(created, pools)
   const background = shareOf(main, Math.max(1, Math.floor(mainConnections * BACKGROUND_SHARE)))
 
   return {

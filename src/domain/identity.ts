@@ -1,5 +1,15 @@
 /** Whom a credential identifies: the database's verdicts on tokens, and the admins' scopes. */
 
+/** Who sent a request, as far as is known: for its log lines. */
+export interface Caller {
+  deviceId: string | null
+  alias: string | null
+  /** Name of the admin token, once proven. */
+  admin: string | null
+  /** Last 4 characters of the enrollment token's id, once known. Never more. */
+  tokenId: string | null
+}
+
 /** A device with a valid token, and the parts of its command key. */
 export interface LiveDevice {
   readonly deviceId: string
@@ -32,11 +42,11 @@ export type EnrollmentVerdict =
 /** Notes the enrollment token of a request, and the alias that it is bound to, for the request's log lines. */
 export function noteEnrollment(
   verdict: EnrollmentVerdict,
-  about: { tokenId: string | null; alias: string | null },
+  caller: Pick<Caller, 'tokenId' | 'alias'>,
 ): void {
   if (verdict.kind === 'unknown') return
-  about.tokenId = verdict.tokenId.slice(-4)
-  about.alias = verdict.alias
+  caller.tokenId = verdict.tokenId.slice(-4)
+  caller.alias = verdict.alias
 }
 
 export const ADMIN_SCOPES = ['admin', 'command', 'enroll', 'apk', 'metrics', 'read'] as const

@@ -14,14 +14,11 @@ const MAX_ANONYMOUS_PER_S = 50
 const ANONYMOUS: Cause = { isAnonymous: true, suppressed: 0 }
 const HEALTH_PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
 
-/** Who asks, as far as it is proven. */
-export type Caller = Omit<RequestContext, 'ingressId'>
-
 /** The end of a request that was refused or failed. */
 export interface Refusal {
   /** An ErrorCode, `client_closed` or a status: a closed list, since each gets its own limit. */
   readonly code: string
-  readonly caller: Caller
+  readonly caller: RequestContext
   readonly ending: Ending
   /** Makes the terminal line; called only if it is written. */
   readonly line: () => Line
@@ -35,7 +32,12 @@ export function isProbe(route: string): boolean {
 }
 
 /** Writes a line that has no limit. */
-export function writeLine(log: RequestLog, line: Line, caller: Caller, ending?: Ending): void {
+export function writeLine(
+  log: RequestLog,
+  line: Line,
+  caller: RequestContext,
+  ending?: Ending,
+): void {
   if (isAnonymous(caller)) log.write(line, caller, ending, ANONYMOUS)
   else log.write(line, caller, ending)
 }
@@ -65,6 +67,6 @@ function writeEnd(log: RequestLog, refusal: Refusal, suppressed: number): void {
   log.write(line(), caller, ending, { isAnonymous: isAnonymous(caller), suppressed })
 }
 
-function isAnonymous({ admin, deviceId, tokenId }: Caller): boolean {
+function isAnonymous({ admin, deviceId, tokenId }: RequestContext): boolean {
   return admin === null && deviceId === null && tokenId === null
 }

@@ -5,28 +5,47 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { FailedCall } from '../domain/failed-call.ts'
-import type { AdminScope, Downloader, LiveDevice } from '../domain/identity.ts'
+import type { AdminScope, Caller, Downloader, LiveDevice } from '../domain/identity.ts'
 import type { Recipient } from '../domain/recipient.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Line, LineContext } from '../telemetry/log/log.ts'
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
-/** What is known of the request so far; guards and handlers fill in who it is about. */
-export interface RequestContext extends LineContext {
-  /** The ingress id: answered as `X-Request-ID`, whatever `requestId` becomes. */
+/** What is known of a request so far; guards and handlers fill in its caller. */
+export interface RequestContext extends LineContext, Caller {
+  /** The id at arrival, returned as `X-Request-ID` whatever `requestId` becomes. */
   readonly ingressId: string
-  /** The id that the lines carry: the command's, where the request made or ended one. */
+  /** The id in the log lines: the command's, if the request made or ended one. */
   requestId: string
   readonly route: string
   readonly ip: string | null
   readonly userAgent: string | null
   deviceId: string | null
   alias: string | null
-  /** Name of the admin token, once proven. */
-  admin: string | null
-  /** Last 4 characters of the enrollment token's id, once known. Never more. */
-  tokenId: string | null
+}
+
+/** The `route` of a request for which the table has no path. */
+export const UNMATCHED = 'unmatched'
+
+/** The context of a request that has just arrived. */
+export function newContext(
+  id: string,
+  route: string,
+  ip: string | null,
+  userAgent: string | null,
+): RequestContext {
+  return {
+    ingressId: id,
+    requestId: id,
+    route,
+    ip,
+    userAgent,
+    deviceId: null,
+    alias: null,
+    admin: null,
+    tokenId: null,
+  }
 }
 
 /** The ingress id, where the lines of the request carry another one. */

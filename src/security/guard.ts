@@ -6,13 +6,15 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { AppError } from '../domain/errors.ts'
 import {
   type AdminScope,
+  type Caller,
   type DeviceVerdict,
   type Downloader,
   type EnrollmentVerdict,
+  type LiveDevice,
   noteEnrollment,
 } from '../domain/identity.ts'
 import { type AdminToken, adminLookup, mayUse } from './admin-tokens.ts'
-import { authDenied, refuseDevice, refuseEnrollment } from './denial.ts'
+import { authDenied, type Denial, refuseDevice, refuseEnrollment } from './denial.ts'
 import {
   deviceTagCheck,
   enrollmentTagCheck,
@@ -20,15 +22,6 @@ import {
   isEnrollmentToken,
   type Secret,
 } from './tokens.ts'
-
-/** What a guard learns, for the log lines of the request. */
-export interface About {
-  deviceId: string | null
-  alias: string | null
-  admin: string | null
-  /** Last 4 characters of the enrollment token's id. */
-  tokenId: string | null
-}
 
 export interface GuardDeps {
   readonly adminTokens: readonly AdminToken[]
@@ -43,123 +36,135 @@ export interface GuardDeps {
   readonly hasDevices: () => Promise<boolean>
 }
 
-export type Guards = ReturnType<typeof createGuards>
+type Headers = IncomingHttpHeaders
 
-export function createGuards(deps: GuardDeps) {
-  const findAdmin = adminLookup(deps.adminTokens)
-  const hasDeviceTag = deviceTagCheck(deps.hmacSecrets)
-  const hasEnrollmentTag = enrollmentTagCheck(deps.hmacSecrets)
+export interface Guards {
+  /** A device token with our tag, not looked up. Synchronous unless it is refused. */
+  deviceToken(headers: Headers): { readonly tokenHash: Buffer } | Promise<never>
+  device(headers: Headers, caller: Caller): Promise<LiveDevice & { readonly tokenHash: Buffer }>
+  /** An enrollment token with our tag, not looked up; or one without a tag that the database knows. */
+  enrollmentToken(headers: Headers, caller: Caller): Promise<{ readonly tokenHash: Buffer }>
+  admin(headers: Headers, scopes: readonly AdminScope[], caller: Caller): { readonly admin: string }
+  downloader(headers: Headers, caller: Caller): Promise<{ readonly downloader: Downloader }>
+}
+
+export function createGuards(deps: GuardDeps): Guards {
+  const checks = createChecks(deps)
+  return {
+    deviceToken: (headers) => proveDeviceToken(checks, headers),
+    device: (headers, caller) => proveDevice(checks, headers, caller),
+    enrollmentToken: (headers, caller) => proveEnrollmentToken(checks, headers, caller),
+    admin: (headers, scopes, caller) => proveAdmin(checks, readBearer(headers), scopes, caller),
+    downloader: (headers, caller) => proveDownloader(checks, headers, caller),
+  }
+}
+
+type Checks = ReturnType<typeof createChecks>
+
+function createChecks({ adminTokens, hmacSecrets, hasDevices, ...lookups }: GuardDeps) {
   /** Never becomes false again: a deleted device keeps its row. */
   let hasSeenDevices = false
-
-  async function isFreshInstallation(): Promise<boolean> {
-    hasSeenDevices ||= await deps.hasDevices()
-    return !hasSeenDevices
+  return {
+    ...lookups,
+    findAdmin: adminLookup(adminTokens),
+    hasDeviceTag: deviceTagCheck(hmacSecrets),
+    hasEnrollmentTag: enrollmentTagCheck(hmacSecrets),
+    async isFreshInstallation(): Promise<boolean> {
+      hasSeenDevices ||= await hasDevices()
+      return !hasSeenDevices
+    },
   }
+}
 
-  /** A device token with our tag, not looked up. Synchronous unless it is refused. */
-  function deviceToken(
-    headers: IncomingHttpHeaders,
-  ): { readonly tokenHash: Buffer } | Promise<never> {
-    const token = readDeviceCredential(headers)
-    return hasDeviceTag(token) ? { tokenHash: hashToken(token) } : refuseToken(token)
-  }
+function proveDeviceToken(checks: Checks, headers: Headers) {
+  const token = readDeviceCredential(headers)
+  return checks.hasDeviceTag(token)
+    ? { tokenHash: hashToken(token) }
+    : refuseDeviceToken(checks, token)
+}
 
-  async function refuseToken(token: string): Promise<never> {
-    if (isEnrollmentToken(token)) {
-      throw authDenied(
-        'wrong_credential',
-        'wrong_credential',
-        'This is an enrollment token. Register first, then use the device token of the answer.',
-      )
-    }
-    if (await isFreshInstallation()) throw refuseDevice({ kind: 'unknown' })
-    throw authDenied(
-      'token_unknown',
-      'unknown',
-      'This device token was not issued here. Enroll again.',
+async function refuseDeviceToken(checks: Checks, token: string): Promise<never> {
+  if (isEnrollmentToken(token)) {
+    throw wrongCredential(
+      'This is an enrollment token. Register first, then use the device token of the answer.',
     )
   }
+  if (await checks.isFreshInstallation()) throw refuseDevice({ kind: 'unknown' })
+  throw authDenied(
+    'token_unknown',
+    'unknown',
+    'This device token was not issued here. Enroll again.',
+  )
+}
 
-  async function device(headers: IncomingHttpHeaders, about: About) {
-    const { tokenHash } = await deviceToken(headers)
-    const verdict = await deps.authenticateDevice(tokenHash)
-    if (verdict.kind !== 'unknown') {
-      about.deviceId = verdict.deviceId
-      about.alias = verdict.alias
-    }
-    if (verdict.kind !== 'live') throw refuseDevice(verdict)
-    return { ...verdict, tokenHash }
+async function proveDevice(checks: Checks, headers: Headers, caller: Caller) {
+  const { tokenHash } = await proveDeviceToken(checks, headers)
+  const verdict = await checks.authenticateDevice(tokenHash)
+  if (verdict.kind !== 'unknown') {
+    caller.deviceId = verdict.deviceId
+    caller.alias = verdict.alias
   }
+  if (verdict.kind !== 'live') throw refuseDevice(verdict)
+  return { ...verdict, tokenHash }
+}
 
-  /** An enrollment token with our tag, not looked up; or one without a tag that the database knows. */
-  async function enrollmentToken(
-    headers: IncomingHttpHeaders,
-    about: About,
-  ): Promise<{ tokenHash: Buffer }> {
-    const token = readBearer(headers)
-    if (isEnrollmentToken(token)) {
-      const tokenHash = hashToken(token)
-      if (hasEnrollmentTag(token)) return { tokenHash }
-      const verdict = await deps.enrollmentTokens.judgeUntagged(tokenHash)
-      noteEnrollment(verdict, about)
-      if (verdict.kind === 'unknown') throw refuseEnrollment(verdict)
-      return { tokenHash }
-    }
-    if (hasDeviceTag(token)) {
-      throw authDenied(
-        'wrong_credential',
-        'wrong_credential',
-        'This is a device token. Registration takes an enrollment token.',
-      )
-    }
-    throw refuseEnrollment({ kind: 'unknown' })
+async function proveEnrollmentToken(checks: Checks, headers: Headers, caller: Caller) {
+  const token = readBearer(headers)
+  if (isEnrollmentToken(token)) {
+    const tokenHash = hashToken(token)
+    if (checks.hasEnrollmentTag(token)) return { tokenHash }
+    const verdict = await checks.enrollmentTokens.judgeUntagged(tokenHash)
+    noteEnrollment(verdict, caller)
+    if (verdict.kind === 'unknown') throw refuseEnrollment(verdict)
+    return { tokenHash }
   }
-
-  function admin(
-    headers: IncomingHttpHeaders,
-    scopes: readonly AdminScope[],
-    about: About,
-  ): { admin: string } {
-    const token = readBearer(headers)
-    const found = findAdmin(token)
-    if (found === undefined) {
-      if (isEnrollmentToken(token) || hasDeviceTag(token)) {
-        throw authDenied('wrong_credential', 'wrong_credential', 'This route takes an admin token.')
-      }
-      throw authDenied('token_unknown', 'unknown', 'This admin token is not known here.')
-    }
-    about.admin = found.name
-    if (!mayUse(found, scopes)) {
-      const wanted = scopes.join(' or ')
-      throw authDenied('forbidden', 'scope', `This admin token lacks the scope: ${wanted}.`)
-    }
-    return { admin: found.name }
+  if (checks.hasDeviceTag(token)) {
+    throw wrongCredential('This is a device token. Registration takes an enrollment token.')
   }
+  throw refuseEnrollment({ kind: 'unknown' })
+}
 
-  async function downloader(
-    headers: IncomingHttpHeaders,
-    about: About,
-  ): Promise<{ downloader: Downloader }> {
-    const token = headers['x-device-token'] === undefined ? readBearer(headers) : ''
-    if (isEnrollmentToken(token)) {
-      const { judge, judgeUntagged } = deps.enrollmentTokens
-      const verdict = await (hasEnrollmentTag(token) ? judge : judgeUntagged)(hashToken(token))
-      noteEnrollment(verdict, about)
-      // An exhausted token may still download: enrollment ends with the APK.
-      if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
-      const { tokenId, usesAllowed } = verdict
-      return { downloader: { source: 'enrollment', tokenId, usesAllowed } }
+function proveAdmin(checks: Checks, token: string, scopes: readonly AdminScope[], caller: Caller) {
+  const found = checks.findAdmin(token)
+  if (found === undefined) {
+    if (isEnrollmentToken(token) || checks.hasDeviceTag(token)) {
+      throw wrongCredential('This route takes an admin token.')
     }
-    if (findAdmin(token) !== undefined) {
-      return { downloader: { source: 'manual', ...admin(headers, ['apk'], about) } }
-    }
-    // A phone may have sent it, so a fresh installation must not call it bad.
-    const { deviceId } = await device(headers, about)
-    return { downloader: { source: 'ota', deviceId } }
+    throw authDenied('token_unknown', 'unknown', 'This admin token is not known here.')
   }
+  caller.admin = found.name
+  if (!mayUse(found, scopes)) {
+    const wanted = scopes.join(' or ')
+    throw authDenied('forbidden', 'scope', `This admin token lacks the scope: ${wanted}.`)
+  }
+  return { admin: found.name }
+}
 
-  return { deviceToken, device, enrollmentToken, admin, downloader }
+async function proveDownloader(
+  checks: Checks,
+  headers: Headers,
+  caller: Caller,
+): Promise<{ downloader: Downloader }> {
+  const token = headers['x-device-token'] === undefined ? readBearer(headers) : ''
+  if (isEnrollmentToken(token)) {
+    const { judge, judgeUntagged } = checks.enrollmentTokens
+    const verdict = await (checks.hasEnrollmentTag(token) ? judge : judgeUntagged)(hashToken(token))
+    noteEnrollment(verdict, caller)
+    // An exhausted token may still download: enrollment ends with the APK.
+    if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
+    const { tokenId, usesAllowed } = verdict
+    return { downloader: { source: 'enrollment', tokenId, usesAllowed } }
+  }
+  if (checks.findAdmin(token) !== undefined) {
+    return { downloader: { source: 'manual', ...proveAdmin(checks, token, ['apk'], caller) } }
+  }
+  // A phone may have sent it, so a fresh installation must not call it bad.
+  const { deviceId } = await proveDevice(checks, headers, caller)
+  return { downloader: { source: 'ota', deviceId } }
+}
+
+function wrongCredential(message: string): Denial {
+  return authDenied('wrong_credential', 'wrong_credential', message)
 }
 
 function readDeviceCredential(headers: IncomingHttpHeaders): string {

@@ -1,8 +1,8 @@
 /** Background work ends when it is told to, the service behind it, and says when it does not get on. */
 import t, { type Test } from 'tap'
-import { backgroundFailures } from '../../src/app/background-failures.ts'
 import { type LifecycleDeps, stop } from '../../src/app/lifecycle.ts'
-import { createMaintenance, type MaintenanceDeps } from '../../src/app/maintenance.ts'
+import { backgroundFailures } from '../../src/app/parts/background-failures.ts'
+import { createMaintenance, type MaintenanceDeps } from '../../src/app/parts/maintenance.ts'
 import { AppError } from '../../src/domain/errors.ts'
 import { withFailedCall } from '../../src/domain/failed-call.ts'
 import type { Line } from '../../src/telemetry/log/log.ts'

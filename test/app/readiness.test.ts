@@ -1,6 +1,6 @@
 /** When a replica says that it is ready: what it knows, what it asks, and what it takes for an answer. */
 import t from 'tap'
-import { type DatabaseView, unready } from '../../src/app/lifecycle.ts'
+import { type DatabaseView, unready } from '../../src/app/readiness.ts'
 import { AppError } from '../../src/domain/errors.ts'
 
 const prepared = { instanceId: null, isPrepared: true }

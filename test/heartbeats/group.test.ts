@@ -1,7 +1,7 @@
 /** Heartbeats of many phones share a statement: each is judged, stored and answered as if it were alone. */
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { createHeartbeats } from '../../src/app/heartbeat-group.ts'
+import { createHeartbeats } from '../../src/app/parts/heartbeat-group.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
 import type { Heartbeat } from '../../src/domain/heartbeat.ts'

@@ -122,7 +122,13 @@ t.test(
       writeLimited: (kind: string, mostPerS: number) => void limits.push([kind, mostPerS]),
     }
     const caller = {
-      ...{ requestId: 'r', route: '/v1/apk/download-latest', ip: null, userAgent: null },
+      ...{
+        ingressId: 'r',
+        requestId: 'r',
+        route: '/v1/apk/download-latest',
+        ip: null,
+        userAgent: null,
+      },
       ...{ deviceId: null, alias: null, admin: null, tokenId: null },
     }
     for (const [code, statusCode] of [

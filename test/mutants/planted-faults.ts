@@ -76,7 +76,7 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: 'nothing is pruned at all',
-    file: 'src/app/maintenance.ts',
+    file: 'src/app/parts/maintenance.ts',
     before: "startPeriodic(PRUNE_MS, prune, reporting('prune'))",
     after: "startPeriodic(PRUNE_MS, async () => void prune, reporting('prune'))",
     test: 'build/test/app/maintenance.test.js',
@@ -196,7 +196,7 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: 'the end does not wait for what the maintenance is at',
-    file: 'src/app/maintenance.ts',
+    file: 'src/app/parts/maintenance.ts',
     before: 'await Promise.all(tasks',
     after: 'void Promise.all(tasks',
     test: 'build/test/app/maintenance.test.js',
@@ -268,7 +268,7 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: 'a loss is forgotten at a restart',
-    file: 'src/app/database.ts',
+    file: 'src/app/parts/database.ts',
     before: '      keep().catch(() => {}) // as of each check that succeeds\n',
     after: '',
     test: 'build/test/events/servers.test.js',

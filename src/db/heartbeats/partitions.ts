@@ -185,7 +185,7 @@ function withLockRetries(
   work: (tx: Queryable) => Promise<boolean>,
 ): Promise<boolean> {
   return retryWhile(
-    () => inTurn(database, work),
+    () => withMaintenanceLock(database, work),
     (error, tries) => {
       const state = sqlstate(error instanceof AppError ? error.cause : error) ?? ''
       return ['55P03', '23514'].includes(state) && tries < STEP_TRIES ? 0 : undefined

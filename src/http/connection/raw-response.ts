@@ -7,6 +7,7 @@ import { peerAddress } from '../client-address.ts'
 import { PROBLEM_CONTENT_TYPE, problemOf } from '../errors.ts'
 import { writeRefusal } from '../request-lines.ts'
 import { jsonText } from '../respond.ts'
+import { newContext, UNMATCHED } from '../route.ts'
 import { type Connection, isCutOff } from './connection.ts'
 
 export interface RawResponseDeps {
@@ -40,19 +41,10 @@ export function respondRaw(
   )
   connection.lingeringClose()
   deps.metrics.ended('OTHER', status, 0)
-  const caller = {
-    requestId,
-    route: 'unmatched',
-    ip: peerAddress(socket.remoteAddress),
-    userAgent: null,
-    deviceId: null,
-    alias: null,
-    admin: null,
-    tokenId: null,
-  }
+  const ip = peerAddress(socket.remoteAddress)
   writeRefusal(deps.log, {
     code: refusal.code,
-    caller,
+    caller: newContext(requestId, UNMATCHED, ip, null),
     ending: { statusCode: status, latencyMs: 0 },
     line: () => ({
       event: 'http.request',

@@ -1,22 +1,22 @@
 /**
- * POST /v1/action-result: the addressed device says how a command went; the first result wins. The two
+ * POST /v1/action-result: the addressed device reports how a command went; the first result wins. The two
  * /v1/devices/…/ack paths are the same operation for agents in the field.
  */
-
 import { OUTCOMES, type Outcome } from '../../domain/command.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { isRequestId, REQUEST_ID } from '../../domain/ids.ts'
 import { parseInstant } from '../../domain/instants.ts'
 import { asObject, type Fields, field } from '../../http/fields.ts'
-import { type Endpoint, json, type Request } from '../../http/route.ts'
+import { type Endpoint, json } from '../../http/route.ts'
 import { replaceUnsafe } from '../../lib/text.ts'
 import { readWord } from '../../lib/word.ts'
 import type { Commands } from './feature.ts'
+import { recordResult } from './record-result.ts'
 
 const MAX_TEXT_LENGTH = 2_000
 const INT4_MAX = 2_147_483_647
 
-/** What an outcome may be called: also the words of agents in the field. */
+/** The words for each outcome; agents in the field send the last three. */
 const OUTCOME_OF: ReadonlyMap<string, Outcome> = new Map([
   ...OUTCOMES.map((outcome) => [outcome, outcome] as const),
   ['ok', 'success'],
@@ -34,51 +34,25 @@ export function resultEndpoint(deps: Commands): Endpoint<'device'> {
       if (addressed !== undefined && addressed.toLowerCase() !== request.deviceId) {
         throw new AppError('device_unknown', 'This path names another device than the token does.')
       }
-      return ingest(deps, request, asObject(request.body))
+      const body = asObject(request.body)
+      const requestId = readRequestId(body)
+      const recorded = await recordResult(deps, request, {
+        requestId,
+        deviceId: request.deviceId,
+        outcome: readOutcome(body),
+        message: readText(body, 'message'),
+        output: readText(body, 'output'),
+        exitCode: readExitCode(body),
+        finishedAt: readFinishedAt(body),
+      })
+      if (recorded === undefined) {
+        throw new AppError('command_unknown', 'No command of this device has this request_id.')
+      }
+      request.context.requestId = requestId
+      const { isDuplicate: duplicate, line } = recorded
+      return json(200, { ok: true, duplicate, request_id: requestId }, line)
     },
   }
-}
-
-async function ingest(deps: Commands, request: Request<'device'>, body: Fields) {
-  const requestId = readRequestId(body)
-  const outcome = readOutcome(body)
-  const { context } = request
-  const recorded = await deps.results.record({
-    requestId,
-    deviceId: request.deviceId,
-    outcome,
-    message: readText(body, 'message'),
-    output: readText(body, 'output'),
-    exitCode: readExitCode(body),
-    finishedAt: readFinishedAt(body),
-    httpRequestId: context.ingressId,
-  })
-  if (recorded.kind === 'unknown') {
-    throw new AppError('command_unknown', 'No command of this device has this request_id.')
-  }
-  const isDuplicate = recorded.kind === 'duplicate'
-  context.requestId = requestId
-  deps.commandChanged(requestId)
-  if (recorded.kind === 'recorded' && recorded.hasExpired) {
-    request.log({
-      event: 'command.expired',
-      fields: { action: recorded.action, admin: recorded.admin, reason: 'ttl' },
-    })
-  }
-  return json(
-    200,
-    { ok: true, duplicate: isDuplicate, request_id: requestId },
-    {
-      event: 'action_result.ingest',
-      fields: {
-        action: recorded.action,
-        outcome,
-        duplicate: isDuplicate,
-        late: recorded.isLate,
-        http_request_id: context.ingressId,
-      },
-    },
-  )
 }
 
 function readRequestId(body: Fields): string {
@@ -97,7 +71,7 @@ function readOutcome(body: Fields): Outcome {
   return outcome
 }
 
-/** Cut, not refused; what is unsafe for a terminal, or for PostgreSQL, becomes U+FFFD. */
+/** Cut, not refused; characters that a terminal or PostgreSQL must not get become U+FFFD. */
 function readText(body: Fields, name: string): string | null {
   const value = field(body, name)
   if (typeof value !== 'string') return null

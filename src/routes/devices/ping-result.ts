@@ -1,8 +1,9 @@
-/** A heartbeat that answers a ping (`is_ping_response`) is that command's result too. */
+/** A heartbeat that answers a ping (`is_ping_response`) is also the result of that command. */
 import type { Request } from '../../http/route.ts'
+import { recordResult } from '../commands/record-result.ts'
 import type { Devices } from './feature.ts'
 
-/** False: no such command of this device, or a signature that does not hold. A heartbeat is never refused for it. */
+/** False: no such command of this device, or a wrong signature. Neither refuses the heartbeat. */
 export async function recordPing(
   deps: Devices,
   request: Request<'device-token'>,
@@ -16,8 +17,7 @@ export async function recordPing(
     request.log(denial.line)
     return false
   }
-  const { ingressId } = request.context
-  const outcome = await deps.results.record({
+  const recorded = await recordResult(deps, request, {
     requestId,
     deviceId: device.deviceId,
     outcome: 'success',
@@ -25,25 +25,7 @@ export async function recordPing(
     output: null,
     exitCode: null,
     finishedAt,
-    httpRequestId: ingressId,
   })
-  if (outcome.kind === 'unknown') return false
-  deps.commandChanged(requestId)
-  const { action, isLate } = outcome
-  if (outcome.kind === 'recorded' && outcome.hasExpired) {
-    const fields = { action, admin: outcome.admin, reason: 'ttl' }
-    request.log({ event: 'command.expired', fields }, requestId)
-  }
-  const line = {
-    event: 'action_result.ingest',
-    fields: {
-      action,
-      outcome: 'success',
-      duplicate: outcome.kind === 'duplicate',
-      late: isLate,
-      http_request_id: ingressId,
-    },
-  } as const
-  request.log(line, requestId)
-  return true
+  if (recorded !== undefined) request.log(recorded.line, requestId)
+  return recorded !== undefined
 }

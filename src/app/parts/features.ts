@@ -1,38 +1,32 @@
 /** The five features: what the endpoints of each use. */
 import { randomBytes } from 'node:crypto'
-import type { Config } from '../config/config.ts'
-import type { Stores } from '../db/stores.ts'
-import { commandData } from '../domain/command-message.ts'
-import { Pace } from '../domain/pace.ts'
-import type { Notifier } from '../lib/notifier.ts'
-import { createSemaphore } from '../lib/semaphore.ts'
-import type { Apks } from '../routes/apks/feature.ts'
-import type { Commands, Results } from '../routes/commands/feature.ts'
-import type { Devices } from '../routes/devices/feature.ts'
-import type { Features } from '../routes/endpoints.ts'
-import type { Enrollment } from '../routes/enrollment/feature.ts'
-import type { Operations, Unready } from '../routes/operations/feature.ts'
-import { createApkLimits } from '../security/apk-limits.ts'
-import type { CommandKeys } from '../security/command-keys.ts'
-import { rateLimited, refuseDevice, refuseEnrollment } from '../security/denial.ts'
-import type { Signatures } from '../security/signature.ts'
-import { batchTokens, issueDeviceToken } from '../security/tokens.ts'
-import type { Metrics } from '../telemetry/metrics/metrics.ts'
-import { PROMETHEUS_CONTENT_TYPE } from '../telemetry/metrics/prometheus.ts'
+import { commandData } from '../../domain/command-message.ts'
+import { Pace } from '../../domain/pace.ts'
+import type { Notifier } from '../../lib/notifier.ts'
+import { createSemaphore } from '../../lib/semaphore.ts'
+import type { Apks } from '../../routes/apks/feature.ts'
+import type { Commands, Results } from '../../routes/commands/feature.ts'
+import type { Devices } from '../../routes/devices/feature.ts'
+import type { Features } from '../../routes/endpoints.ts'
+import type { Enrollment } from '../../routes/enrollment/feature.ts'
+import type { Operations } from '../../routes/operations/feature.ts'
+import { createApkLimits } from '../../security/apk-limits.ts'
+import type { CommandKeys } from '../../security/command-keys.ts'
+import { rateLimited, refuseDevice, refuseEnrollment } from '../../security/denial.ts'
+import type { Signatures } from '../../security/signature.ts'
+import { batchTokens, issueDeviceToken } from '../../security/tokens.ts'
+import type { Metrics } from '../../telemetry/metrics/metrics.ts'
+import { PROMETHEUS_CONTENT_TYPE } from '../../telemetry/metrics/prometheus.ts'
+import { unready } from '../readiness.ts'
+import type { ServiceContext } from '../service-context.ts'
+import { StartError } from '../startup.ts'
 import type { ApkParts } from './apk-storage.ts'
+import type { DatabaseParts } from './database.ts'
 import { HEARTBEAT_DEADLINE_MS } from './heartbeat-group.ts'
 import type { Sender } from './push.ts'
-import { StartError } from './startup.ts'
 
-export interface FeatureParts {
-  readonly config: Config
-  readonly version: string
-  /** This replica, for timelines. */
-  readonly instance: string
-  readonly newId: () => string
-  readonly now: () => Date
-  readonly nowMs: () => number
-  readonly stores: Stores
+export interface FeatureParts extends ServiceContext {
+  readonly database: DatabaseParts
   readonly heartbeats: Devices['heartbeats']
   readonly commandChanges: Notifier
   readonly commandKeys: CommandKeys
@@ -40,8 +34,6 @@ export interface FeatureParts {
   readonly sender: Sender | undefined
   readonly apkParts: ApkParts
   readonly metrics: Metrics
-  readonly instanceId: () => string | null
-  readonly unready: () => Promise<Unready>
 }
 
 /** Requests that wait for a command to change (`wait_ms`); each reads it four times a second. */
@@ -58,9 +50,10 @@ export function createFeatures(parts: FeatureParts): Features {
   }
 }
 
-function createResults({ stores, signatures, commandKeys, commandChanges }: FeatureParts): Results {
+function createResults(parts: FeatureParts): Results {
+  const { database, signatures, commandKeys, commandChanges } = parts
   return {
-    results: stores.results,
+    results: database.stores.results,
     resultDenial: (request, device) =>
       signatures.resultDenial(request, () => commandKeys.get(device)),
     commandChanged: (requestId) => commandChanges.notify(requestId),
@@ -68,7 +61,8 @@ function createResults({ stores, signatures, commandKeys, commandChanges }: Feat
 }
 
 function createDevices(parts: FeatureParts, results: Results): Devices {
-  const { config, stores, heartbeats, commandKeys, sender, metrics, now, nowMs } = parts
+  const { config, heartbeats, commandKeys, sender, metrics, now, nowMs } = parts
+  const { stores } = parts.database
   return {
     ...results,
     heartbeats,
@@ -93,7 +87,8 @@ function createDevices(parts: FeatureParts, results: Results): Devices {
 }
 
 function createEnrollment(parts: FeatureParts): Enrollment {
-  const { config, stores, commandKeys, instanceId, newId, now } = parts
+  const { config, commandKeys, state, newId, now } = parts
+  const { stores } = parts.database
   const [signingSecret] = config.hmacSecrets
   if (signingSecret === undefined) throw new StartError('HMAC_SECRET is missing.')
   return {
@@ -107,17 +102,17 @@ function createEnrollment(parts: FeatureParts): Enrollment {
     heartbeatIntervalS: config.heartbeatIntervalS,
     maxPerHour: config.rateLimitTokensPerHour,
     rateLimited: (reached) => rateLimited(reached, null),
-    instanceId,
+    instanceId: () => state.instanceId,
     newId,
     now,
   }
 }
 
 function createCommands(parts: FeatureParts, results: Results): Commands {
-  const { config, stores, sender, commandChanges, instance, nowMs } = parts
+  const { config, database, sender, commandChanges, instance, nowMs } = parts
   return {
     ...results,
-    commands: stores.commands,
+    commands: database.stores.commands,
     actions: config.commandActions,
     offlineAfterS: config.deviceOfflineS,
     isPushOn: sender !== undefined,
@@ -131,7 +126,8 @@ function createCommands(parts: FeatureParts, results: Results): Commands {
 }
 
 function createApks(parts: FeatureParts): Apks {
-  const { config, stores, apkParts, metrics, newId, now, nowMs } = parts
+  const { config, apkParts, metrics, newId, now, nowMs } = parts
+  const { stores } = parts.database
   return {
     ...apkParts,
     ...createApkLimits(config, nowMs),
@@ -145,12 +141,19 @@ function createApks(parts: FeatureParts): Apks {
 }
 
 function createOperations(parts: FeatureParts): Operations {
-  const { config, version, stores, metrics, instanceId, unready } = parts
+  const { config, version, state, closing, metrics } = parts
+  const { stores, health, ping } = parts.database
   return {
     audit: stores.audit,
-    instanceId,
+    instanceId: () => state.instanceId,
     version,
-    unready,
+    unready: () =>
+      unready(state, closing.signal, {
+        trouble: () => health.trouble,
+        msSinceResponse: () => stores.database.msSinceResponse,
+        isBusy: () => stores.database.waiting > 0,
+        ping,
+      }),
     isMetricsEnabled: config.isMetricsEnabled,
     renderMetrics: metrics.render,
     metricsContentType: PROMETHEUS_CONTENT_TYPE,

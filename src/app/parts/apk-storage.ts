@@ -1,25 +1,21 @@
 /** The parts that APK bytes go through, each bounded: uploads by the spool, downloads from the cache. */
 import { join } from 'node:path'
-import { createApkCache, type ReadApk } from '../apk/cache.ts'
-import { cleanSpool, createSpool } from '../apk/spool.ts'
-import type { Config } from '../config/config.ts'
-import type { Line } from '../telemetry/log/log.ts'
-import { spoolDirectory } from './data-directory.ts'
-import { StartError } from './startup.ts'
+import { createApkCache, type ReadApk } from '../../apk/cache.ts'
+import { cleanSpool, createSpool } from '../../apk/spool.ts'
+import { spoolDirectory } from '../data-directory.ts'
+import type { ServiceContext } from '../service-context.ts'
+import { StartError } from '../startup.ts'
 
 /** Uploads spooled at once; with APK_MAX_BYTES it bounds the disk they take. */
 export const MAX_UPLOADS = 4
 
-export interface ApkPartsDeps {
-  /** From the database. */
-  readonly readStored: ReadApk
-  readonly log: (line: Line) => void
-}
-
 export type ApkParts = Awaited<ReturnType<typeof createApkParts>>
 
-/** Also removes what uploads of a process that died have left. Throws StartError where DATA_DIR cannot be used. */
-export async function createApkParts(config: Config, { readStored, log }: ApkPartsDeps) {
+/**
+ * `readStored` reads from the database. Removes the files of uploads that a former process left behind. Throws StartError
+ * if DATA_DIR cannot be used.
+ */
+export async function createApkParts({ config, log }: ServiceContext, readStored: ReadApk) {
   const spoolDir = spoolDirectory(config.dataDir)
   await cleanSpool(spoolDir).catch((cause: unknown) => {
     const advice = 'Give a directory that this user may write to.'

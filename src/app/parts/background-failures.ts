@@ -3,11 +3,11 @@
  * takes too long, a lock, no free connection. db.unavailable tells of one that is away.
  */
 
-import { callTroubleOf } from '../db/health/trouble.ts'
-import { AppError } from '../domain/errors.ts'
-import { failedCallOf } from '../domain/failed-call.ts'
-import { errorText } from '../lib/error-text.ts'
-import { BACKGROUND, type Log } from '../telemetry/log/log.ts'
+import { callTroubleOf } from '../../db/health/trouble.ts'
+import { AppError } from '../../domain/errors.ts'
+import { failedCallOf } from '../../domain/failed-call.ts'
+import { errorText } from '../../lib/error-text.ts'
+import { BACKGROUND, type Log } from '../../telemetry/log/log.ts'
 
 export type BackgroundTask = 'dispatch' | 'sweep' | 'count' | 'partitions' | 'prune'
 export type ReportFailure = (task: BackgroundTask, error: unknown) => void

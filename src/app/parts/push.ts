@@ -1,30 +1,20 @@
 /** The parts that push, wired together: access token, FCM client, dispatcher. */
-import type { Config, ServiceAccount } from '../config/config.ts'
-import { type AccessTokens, createAccessTokens } from '../push/access-token.ts'
-import { Dispatcher, type DispatcherDeps } from '../push/dispatcher.ts'
-import { createFcmClient } from '../push/fcm.ts'
-import { StartError } from './startup.ts'
+import type { ServiceAccount } from '../../config/config.ts'
+import { type AccessTokens, createAccessTokens } from '../../push/access-token.ts'
+import { Dispatcher, type DispatcherDeps } from '../../push/dispatcher.ts'
+import { createFcmClient } from '../../push/fcm.ts'
+import type { Metrics } from '../../telemetry/metrics/metrics.ts'
+import type { ServiceContext } from '../service-context.ts'
+import { StartError } from '../startup.ts'
 
 export interface SenderDeps
-  extends Pick<
-    DispatcherDeps,
-    | 'outbox'
-    | 'commandKey'
-    | 'log'
-    | 'newId'
-    | 'random'
-    | 'now'
-    | 'nowMs'
-    | 'commandChanged'
-    | 'reportFailure'
-    | 'failpoint'
-  > {
-  readonly observeLatency: (latencyMs: number, action: string) => void
+  extends Pick<DispatcherDeps, 'outbox' | 'commandKey' | 'commandChanged' | 'reportFailure'> {
+  readonly metrics: Pick<Metrics, 'fcmDispatchLatency'>
 }
 
 export interface Sender {
   readonly dispatcher: Dispatcher
-  /** Throws StartError for a key that cannot sign. FCM itself is asked once the dispatcher starts, where FCM_SELF_TEST wants it. */
+  /** Throws StartError for a key that cannot sign. With FCM_SELF_TEST the dispatcher asks FCM itself when it starts. */
   selfTest(): Promise<void>
 }
 
@@ -32,7 +22,11 @@ export interface Sender {
 const TOKEN_TIMEOUT_MS = 5_000
 
 /** undefined: no FCM credentials, push is off and the mailbox alone delivers. */
-export function createSender(config: Config, deps: SenderDeps): Sender | undefined {
+export function createSender(
+  context: ServiceContext,
+  { metrics, ...deps }: SenderDeps,
+): Sender | undefined {
+  const { config, logger, newId, now, nowMs, failpoint } = context
   const { serviceAccount } = config
   if (serviceAccount === null) return undefined
   const accessTokens = createAccessTokens(serviceAccount, { timeoutMs: TOKEN_TIMEOUT_MS })
@@ -43,12 +37,18 @@ export function createSender(config: Config, deps: SenderDeps): Sender | undefin
     timeoutMs: config.fcmTimeoutMs,
     maxSockets: config.fcmMaxInFlight,
     ttlS: config.fcmTtlS,
-    onHttpAttempt: deps.observeLatency,
-    now: deps.now,
+    onHttpAttempt: (latencyMs, action) => metrics.fcmDispatchLatency(action).observe(latencyMs),
+    now,
   })
   const dispatcher = new Dispatcher({
     ...deps,
     fcm,
+    log: logger,
+    newId,
+    random: Math.random,
+    now,
+    nowMs,
+    failpoint,
     maxInFlight: config.fcmMaxInFlight,
     retryBaseMs: config.fcmRetryBaseMs,
     ...(config.fcmSelfTest && { selfTest: fcm.selfTest }),

@@ -1,37 +1,36 @@
 /**
- * What the service does by itself, on every replica, each task safe beside the others: heartbeat partitions
- * ahead and retention, expiry of commands, pruning of what is kept for so long, the number of commands that wait, and
- * whether a database that was away is back.
+ * What every replica does by itself; each task may run on several replicas at once. It makes and drops heartbeat partitions,
+ * expires commands, prunes rows whose retention has passed, counts the waiting commands, and probes a database that is away.
  */
 
-import type { CommandQueue } from '../db/commands/queue.ts'
-import type { ServerWatch } from '../db/health/server-watch.ts'
-import { type Partitions, runsOfDays } from '../db/heartbeats/partitions.ts'
-import type { Prune, Pruned } from '../db/retention.ts'
-import { type Periodic, startPeriodic } from '../lib/periodic.ts'
-import { BACKGROUND, type Log } from '../telemetry/log/log.ts'
+import type { CommandQueue } from '../../db/commands/queue.ts'
+import type { ServerWatch } from '../../db/health/server-watch.ts'
+import { type Partitions, runsOfDays } from '../../db/heartbeats/partitions.ts'
+import type { Prune, Pruned } from '../../db/retention.ts'
+import { type Periodic, startPeriodic } from '../../lib/periodic.ts'
+import { BACKGROUND, type Log } from '../../telemetry/log/log.ts'
 import type { BackgroundTask, ReportFailure } from './background-failures.ts'
 
 export interface MaintenanceDeps {
   readonly partitions: Partitions
   readonly queue: Pick<CommandQueue, 'expire' | 'hasMoreExpired' | 'countWaiting'>
-  /** In this order: what refers to another row before that row. */
+  /** In this order: a row that refers to another one goes first. */
   readonly prunes: readonly Prune[]
   readonly log: Log
   readonly reportFailure: ReportFailure
-  /** While the database is away: asks it whatever would prove that it is back. */
+  /** While the database is away: runs a statement that proves that it is back. */
   readonly probe: () => Promise<void>
   /** Monotonic. */
   readonly nowMs: () => number
   readonly watch: Pick<ServerWatch, 'check' | 'stop'>
   /** How often commands are counted and expired. Default SWEEP_MS. */
   readonly sweepMs?: number
-  /** A command has ended. */
+  /** To be called when a command has ended. */
   readonly commandChanged: (requestId: string) => void
 }
 
 export interface Maintenance {
-  /** Makes the partitions that are missing; at start, before the first heartbeat. */
+  /** Makes missing partitions; at the start, before the first heartbeat. */
   partitionsOnce(): Promise<void>
   start(): void
   stop(): Promise<void>
@@ -40,13 +39,13 @@ export interface Maintenance {
 }
 
 const SWEEP_MS = 5_000
-/** While the database is away: nobody else may ask it anything. */
+/** While the database is away: no request may be there to notice its return. */
 const PROBE_MS = 1_000
 /** Between two checks of the database server. */
 const WATCH_MS = 3_000
 const PARTITIONS_MS = 60 * 60_000
 const PRUNE_MS = 10 * 60_000
-/** Of the time, for a gauge: under a snapshot that is held it reads whatever was due since. */
+/** Share of time spent on counting for a gauge: while another session holds a snapshot, the count reads every row that was due since. */
 const COUNT_SHARE = 0.01
 const BATCH = 500
 
@@ -56,18 +55,7 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
   let tasks: readonly Periodic[] = []
   let isStopping = false
 
-  async function partitionsOnce(): Promise<void> {
-    const { created, dropped, failed } = await deps.partitions.maintain()
-    for (const run of runsOfDays(created)) {
-      deps.log.write({ event: 'partition.create', fields: { ...run, error: null } }, BACKGROUND)
-    }
-    for (const run of runsOfDays(dropped)) {
-      deps.log.write({ event: 'partition.drop', fields: { ...run, error: null } }, BACKGROUND)
-    }
-    for (const { partition, error } of failed) {
-      deps.log.write({ event: 'partition.fail', fields: { partition, error } }, BACKGROUND)
-    }
-  }
+  const partitionsOnce = () => maintainPartitions(deps)
 
   async function sweep(): Promise<void> {
     do {
@@ -97,7 +85,7 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
     }
   }
 
-  /** Its next turn comes anyway. */
+  /** The next turn of the task comes anyway. */
   const reporting = (task: BackgroundTask) => (error: unknown) => deps.reportFailure(task, error)
 
   return {
@@ -105,9 +93,9 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
     start() {
       tasks = [
         startPeriodic(deps.sweepMs ?? SWEEP_MS, sweep, reporting('sweep')),
-        // Apart from the sweep, which must go on whatever a gauge costs.
+        // Separate from the sweep, which must not wait for a gauge.
         startPeriodic(deps.sweepMs ?? SWEEP_MS, count, reporting('count')),
-        startPeriodic(PROBE_MS, deps.probe, () => {}), // that it fails is known
+        startPeriodic(PROBE_MS, deps.probe, () => {}), // the outage is logged already
         startPeriodic(WATCH_MS, deps.watch.check, () => {}), // the pools notice as well
         startPeriodic(PARTITIONS_MS, partitionsOnce, reporting('partitions')),
         startPeriodic(PRUNE_MS, prune, reporting('prune')),
@@ -121,5 +109,18 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
     get commandsWaiting() {
       return commandsWaiting
     },
+  }
+}
+
+async function maintainPartitions({ partitions, log }: MaintenanceDeps): Promise<void> {
+  const { created, dropped, failed } = await partitions.maintain()
+  for (const run of runsOfDays(created)) {
+    log.write({ event: 'partition.create', fields: { ...run, error: null } }, BACKGROUND)
+  }
+  for (const run of runsOfDays(dropped)) {
+    log.write({ event: 'partition.drop', fields: { ...run, error: null } }, BACKGROUND)
+  }
+  for (const { partition, error } of failed) {
+    log.write({ event: 'partition.fail', fields: { partition, error } }, BACKGROUND)
   }
 }

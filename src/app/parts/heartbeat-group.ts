@@ -4,11 +4,11 @@ import {
   type HeartbeatItem,
   type HeartbeatResult,
   STORE_GROUP_NAME,
-} from '../db/heartbeats/heartbeats.ts'
-import { groupFailureKind } from '../db/postgres/sqlstate.ts'
-import { HEARTBEAT_CONNECTIONS } from '../db/stores.ts'
-import type { AtFailpoint } from '../domain/failpoint.ts'
-import { GroupCommit } from '../lib/group-commit.ts'
+} from '../../db/heartbeats/heartbeats.ts'
+import { groupFailureKind } from '../../db/postgres/sqlstate.ts'
+import { HEARTBEAT_CONNECTIONS } from '../../db/stores.ts'
+import type { AtFailpoint } from '../../domain/failpoint.ts'
+import { GroupCommit } from '../../lib/group-commit.ts'
 
 /** Of one heartbeat, from its arrival to its answer. */
 export const HEARTBEAT_DEADLINE_MS = 1_800

@@ -1,0 +1,76 @@
+/** Opens an exchange for each request, and knows those that are open. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { AppError } from '../domain/errors.ts'
+import { isRequestId } from '../domain/ids.ts'
+import { LinkedList } from '../lib/linked-list.ts'
+import type { Match } from '../router.ts'
+import type { Metrics, RouteMetrics } from '../telemetry/metrics/metrics.ts'
+import { clientAddress, createProxyNotice, peerAddress } from './client-address.ts'
+import { connectionOf } from './connection/connection.ts'
+import { Exchange, type ExchangeDeps } from './exchange.ts'
+import { newContext, type Route, UNMATCHED } from './route.ts'
+
+export interface ExchangesDeps extends Omit<ExchangeDeps, 'onOpen' | 'onEnd'> {
+  readonly routes: readonly Route[]
+  readonly metrics: Pick<Metrics, 'route'>
+  readonly newId: () => string
+  readonly isTrustedProxy: (address: string) => boolean
+}
+
+export interface Exchanges {
+  open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange
+  /** Exchanges that have no terminal line yet. */
+  readonly size: number
+  /** 503 `shutting_down` to every request that has no response yet. */
+  refuseAll(): void
+  readonly unmatchedMetrics: RouteMetrics
+}
+
+export function createExchanges(deps: ExchangesDeps): Exchanges {
+  /** Resolved once: the path of a request never makes a series. */
+  const metricsOf = new Map(deps.routes.map(({ path }) => [path, deps.metrics.route(path)]))
+  const unmatchedMetrics = deps.metrics.route(UNMATCHED)
+  const noticeProxy = createProxyNotice(deps.isTrustedProxy, deps.log)
+  const opened = new LinkedList<Exchange>()
+  const exchangeDeps: ExchangeDeps = {
+    ...deps,
+    onOpen(exchange) {
+      connectionOf(exchange.request.socket).opened(exchange)
+      return opened.add(exchange)
+    },
+    onEnd(exchange, node) {
+      opened.remove(node)
+      connectionOf(exchange.request.socket).ended(exchange)
+    },
+  }
+  // One listener, not one per request: Node 20 never frees signals derived from a long-lived one.
+  deps.closing.addEventListener('abort', () => {
+    for (const exchange of opened) exchange.stopWaiting()
+  })
+
+  return {
+    open(request, res, match) {
+      const { headers, socket } = request
+      const given = headers['x-request-id']
+      const context = newContext(
+        typeof given === 'string' && isRequestId(given) ? given : deps.newId(),
+        'route' in match ? match.route.path : UNMATCHED,
+        clientAddress(peerAddress(socket.remoteAddress), headers, deps.isTrustedProxy),
+        headers['user-agent'] ?? null, // cut to its limit when a line is built
+      )
+      noticeProxy(request, context)
+      const metrics = metricsOf.get(context.route) ?? unmatchedMetrics
+      const route = match.kind === 'found' ? match.route : undefined
+      return new Exchange(exchangeDeps, metrics, request, res, context, route)
+    },
+    get size() {
+      return opened.size
+    },
+    refuseAll() {
+      for (const exchange of opened) {
+        exchange.refuse(new AppError('shutting_down', 'This server is stopping. Try again.'))
+      }
+    },
+    unmatchedMetrics,
+  }
+}
