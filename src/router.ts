@@ -1,8 +1,8 @@
-/** Method and path → route and parameters, or what is wrong. Pure: no I/O, never throws, whatever the path. */
+/** Method and path → route and parameters, or why there is none. Pure; never throws, whatever the path. */
 
 export type Match<T> =
   | { readonly kind: 'found'; readonly route: T; readonly params: Readonly<Record<string, string>> }
-  /** The path is known, the method is not; `allow` is the value of the Allow header. */
+  /** The path exists, but not with this method; `allow` is the value of the Allow header. */
   | { readonly kind: 'method_not_allowed'; readonly route: T; readonly allow: string }
   | { readonly kind: 'not_found' }
   /** A parameter that is no valid percent-encoded UTF-8. */
@@ -21,15 +21,15 @@ interface Node<T> {
   readonly routes: Map<string, { readonly route: T; readonly names: readonly string[] }>
 }
 
-/** Longer paths are nobody's: found nothing, at no cost. */
+/** A longer path finds nothing, at no cost. */
 const MAX_PATH_LENGTH = 2_048
 
-/** Where phones in the field write runs of slashes. Elsewhere a proxy's rule for `/admin` would not see `//admin`. */
+/** Phones in the field send runs of slashes here. Elsewhere they find nothing: a proxy's rule for `/admin` would not match `//admin`. */
 const FOLDED = /^\/+v1\//
 
 export class Router<T extends Routable> {
   readonly #root: Node<T> = newNode()
-  /** Paths without parameters, the hot ones among them: one look-up. */
+  /** Paths without parameters, the hot ones among them, take one look-up. */
   readonly #exact = new Map<string, Node<T>>()
 
   constructor(routes: readonly T[]) {
@@ -50,7 +50,7 @@ export class Router<T extends Routable> {
     for (const value of values) {
       const text = decode(value)
       if (text === undefined) return { kind: 'bad_path' }
-      // No id has a slash. A proxy that decodes %2F may see another path than this one.
+      // No id has a slash, and a proxy that decodes %2F would see another path.
       if (text.includes('/') || text.includes('\\')) return { kind: 'not_found' }
       decoded.push(text)
     }
@@ -90,7 +90,7 @@ function segmentsOf(path: string): readonly string[] {
   return segments
 }
 
-/** A literal wins over a parameter, but not for good: `/v1/devices/ack` must not hide `/v1/devices/{id}/ack`. */
+/** Tries a literal before a parameter, then goes back: `/v1/devices/ack` must not hide `/v1/devices/{id}/ack`. */
 function walk<T>(
   node: Node<T>,
   segments: readonly string[],

@@ -1,17 +1,17 @@
-/** DATA_DIR: made at the start, before anything is put into it. */
+/** Makes DATA_DIR at the start, before any part writes to it. */
 import { existsSync, mkdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { ConfigError } from '../config/config.ts'
 import { errorCode, errorText } from '../lib/error-text.ts'
 
-/** Where uploads lie until they are in the database. */
+/** Holds uploads until they are in the database. */
 export function spoolDirectory(dataDir: string): string {
   return join(dataDir, 'spool')
 }
 
 /**
- * Makes it where it is missing, with a directory that uploads need in any case: a file system may have the one and not
- * take the other. Throws ConfigError.
+ * Makes it if it is missing, and the directory for uploads inside: on some file systems the first works and the second
+ * does not. Throws ConfigError.
  */
 export function makeDataDirectory(dataDir: string): void {
   const inside = spoolDirectory(dataDir)
@@ -24,7 +24,7 @@ export function makeDataDirectory(dataDir: string): void {
   }
 }
 
-/** Node's own `recursive` turns for ever where a directory that is there answers ENOENT, as /proc does. */
+/** Node's `recursive` loops for ever if an existing directory reports ENOENT, as /proc does. */
 function makeDirectory(path: string, mode: number): void {
   try {
     mkdirSync(path, { mode })

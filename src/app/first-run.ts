@@ -1,4 +1,4 @@
-/** For the embedded database: the admin token and the HMAC secret that the environment does not give, made once and kept. */
+/** Makes an admin token and an HMAC secret for the embedded database if the environment sets none, and keeps them. */
 import { randomBytes } from 'node:crypto'
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -6,9 +6,9 @@ import { type Config, ConfigError } from '../config/config.ts'
 import { errorText } from '../lib/error-text.ts'
 
 /**
- * Fills empty `adminTokens` and `hmacSecrets` from files of `config.dataDir` (mode 0600), which are made at
- * the first start and reused later. `say` (for stderr) gets paths and commands, never a value. In production, and
- * with a database that is not ours, the configuration comes back as it is. Throws ConfigError.
+ * Fills empty `adminTokens` and `hmacSecrets` from files of `config.dataDir` (mode 0600), which the first start makes and
+ * later ones reuse. Prints paths and commands, never a value. In production, and with a database of the operator's,
+ * returns the configuration unchanged. Throws ConfigError.
  */
 export function firstRunSecrets(config: Config, printNotice: (text: string) => void): Config {
   if (config.isProduction || config.databaseUrl !== null) return config
@@ -39,12 +39,12 @@ export function firstRunSecrets(config: Config, printNotice: (text: string) => v
   })
 }
 
-/** What the file holds; where there is none, 32 random bytes as base64url are put there first. */
+/** The content of the file; makes a missing one with 32 random bytes as base64url. */
 function keptSecret(path: string): string {
   const found = readSecret(path)
   if (found !== undefined) return found
-  // Written whole under another name, then linked: link() refuses to replace, so of two processes that
-  // start at once one makes the file, and no kill leaves half of it.
+  // Written under another name, then linked: link() never replaces a file, so if two processes start at once only one makes
+  // it, and a kill never leaves half a file.
   const draft = `${path}.${randomBytes(6).toString('hex')}`
   try {
     mkdirSync(dirname(path), { recursive: true })
@@ -65,7 +65,7 @@ function keptSecret(path: string): string {
   return made
 }
 
-/** undefined where there is no such file. */
+/** undefined: there is no such file. */
 function readSecret(path: string): string | undefined {
   let secret: string
   try {
@@ -90,7 +90,7 @@ function isCode(error: unknown, code: string): boolean {
   return error instanceof Error && 'code' in error && error.code === code
 }
 
-/** For a shell. */
+/** Quotes `text` for a shell. */
 function quoted(path: string): string {
   return /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`
 }

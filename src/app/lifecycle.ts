@@ -1,10 +1,10 @@
 /**
- * How the service begins and ends, in order (the parts are made in server.ts).
+ * Start and stop of the service, step by step; server.ts makes the parts.
  *
- * listening → service.start (installation known, or the database is slow to come) → prepared → service.ready
- * closing: /readyz 503, `Connection: close`, still serving (SHUTDOWN_DRAIN_MS) → no new connections, requests
- * in flight end → groups drain, sends in flight are recorded → pools → embedded database → service.stop.
- * A hurry (a second signal) cuts every one of these waits: requests are answered 503, leases still go back.
+ * start: listening → `service.start`, once the installation is known or 1.5 s have passed → prepared → `service.ready`
+ * stop: /readyz 503 and `Connection: close`, still serving (SHUTDOWN_DRAIN_MS) → no new connections, requests in flight
+ * end → heartbeat groups and pushes in flight end → pools → embedded database → `service.stop`
+ * A hurry (a second signal) cuts each wait short: open requests get 503, and leases still go back.
  */
 import { maskedConfig } from '../config/config.ts'
 import type { Trouble } from '../db/health/trouble.ts'
@@ -33,17 +33,17 @@ export interface LifecycleDeps
   readonly closeRest: (deadlineMs: number, hurry: AbortSignal) => Promise<void>
 }
 
-/** How long `service.start` waits to name the installation. */
+/** Longest wait of `service.start` for the id of the installation. */
 const START_LINE_WAIT_MS = 1_500
 /**
- * What follows the requests in flight gets half of the time left, at most this much: a sixth each for the last lines of
- * requests that were cut off and (process.ts) for the log, a third each for groups and sends, and for what is closed.
+ * The steps after the requests in flight get half of the time left, at most this much: a sixth each for the last lines of
+ * requests that were cut off and for the log (process.ts), a third each for groups and pushes, and for closing the rest.
  */
 const MAX_CLOSE_MS = 6_000
-/** What a hurry leaves for leases to go back and for connections to be closed, each. */
+/** In a hurry: time to return leases, and again to close connections. */
 const HURRIED_MS = 250
 
-/** Resolves when requests are served; rejects with StartError where they must not be. */
+/** Resolves when requests are served; rejects with StartError if the service must not serve. */
 export async function start(deps: LifecycleDeps): Promise<void> {
   let isAnnounced = false
   function announce(): void {
@@ -71,7 +71,7 @@ export async function start(deps: LifecycleDeps): Promise<void> {
     makePartitions: deps.maintenance.partitionsOnce,
     closing: deps.closing.signal,
   })
-  // A database that is away must not keep the operator from reading how we were started.
+  // The operator sees the configuration even while the database is away.
   await waitAtMost(preparing, START_LINE_WAIT_MS)
   announce()
   await preparing
@@ -87,8 +87,8 @@ export async function stop(deps: LifecycleDeps, reason: string, hurry: AbortSign
   const { config } = deps
   const closingAtMs = performance.now()
   deps.closing.abort()
-  // Still serving, so that a balancer that learns from /readyz sends no request to a closed port; it never
-  // sent one to a service that never was ready.
+  // Keeps serving until a balancer has seen /readyz fail, so that none sends a request to a closed port. A service that never
+  // was ready gets no requests.
   if (deps.state.isPrepared) await sleep(config.shutdownDrainMs, hurry)
   const leftMs = Math.max(0, config.shutdownGraceMs - (performance.now() - closingAtMs))
   const closeMs = Math.min(MAX_CLOSE_MS, leftMs / 2)
@@ -106,7 +106,7 @@ export async function stop(deps: LifecycleDeps, reason: string, hurry: AbortSign
   deps.log({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
 }
 
-/** Waits at most `ms`, and for HURRIED_MS once there is a hurry. */
+/** Waits at most `ms`; in a hurry at most HURRIED_MS more. */
 async function unhurried(work: Promise<unknown>, ms: number, hurry: AbortSignal): Promise<void> {
   await waitAtMost(work, ms, hurry)
   if (hurry.aborted) await waitAtMost(work, Math.min(ms, HURRIED_MS))

@@ -1,4 +1,4 @@
-/** Opening the port, and closing it so that nobody is cut off who need not be. */
+/** Makes the listener, opens the port, and closes it without cutting off requests that still can end. */
 import type { AddressInfo } from 'node:net'
 import { type Config, ConfigError } from '../config/config.ts'
 import { AppError } from '../domain/errors.ts'
@@ -11,8 +11,8 @@ import { MAX_UPLOADS } from './parts/apk-storage.ts'
 import type { ServiceContext } from './service-context.ts'
 
 /**
- * Connections that the system holds until we take them, where it allows so many (`net.core.somaxconn`). Node asks for
- * 511; what comes beyond, as 2,000 phones at once after a restart do, is dropped, and TCP tries again after 1, 3, 7 s.
+ * Connections that the system queues until we accept them; `net.core.somaxconn` limits it. With Node's default of 511, the
+ * system drops some of 2,000 phones that connect at once after a restart, and TCP retries after 1, 3, 7 s.
  */
 const BACKLOG = 4_096
 const POLL_MS = 25
@@ -20,7 +20,7 @@ const CURES: Readonly<Record<string, string>> = {
   EADDRINUSE: 'a PORT that is free',
   EACCES: 'a PORT above 1023, or this user the right to open it (CAP_NET_BIND_SERVICE)',
 }
-/** Of a name that is unknown, and an address that no machine has. One that this machine lacks may come with its network. */
+/** An unknown name, or an address that no machine can have. An address that is only missing may appear with its network. */
 const IMPOSSIBLE: readonly unknown[] = ['ENOTFOUND', 'EINVAL']
 const NAME_CURE = 'an address or a name of this machine'
 
@@ -48,24 +48,24 @@ export function createServiceListener(
   })
 }
 
-/** Descriptors that are no connections of clients, at most. */
+/** The most descriptors that anything but connections of clients may hold. */
 function ownFiles(config: Config): number {
   return config.databasePoolMax + config.fcmMaxInFlight + config.apkMaxDownloads + MAX_UPLOADS
 }
 
-/** The port cannot be had; the message says what to do. It may be free again soon, so a restart may mend it. */
+/** The port cannot be opened; the message says what to do. A restart may help: the port may be free by then. */
 export class ListenError extends Error {
   override readonly name = 'ListenError'
 }
 
-/** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects with ListenError, or ConfigError where no restart helps. */
+/** Resolves with the origin, such as `http://127.0.0.1:8080`; rejects with ListenError, or with ConfigError if a restart cannot help. */
 export function listen({ server }: Listener, port: number, host: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const refused = (error: Error) => reject(listenFailure(error))
     server.once('error', refused)
     server.listen(port, host, BACKLOG, () => {
       server.off('error', refused)
-      const address = server.address() as AddressInfo // a TCP server that listens
+      const address = server.address() as AddressInfo // always an AddressInfo for a listening TCP server
       const name = address.family === 'IPv6' ? `[${address.address}]` : address.address
       resolve(`http://${name}:${address.port}`)
     })
@@ -83,9 +83,9 @@ function listenFailure(error: Error): Error {
 }
 
 /**
- * Accepts no more, lets requests in flight end within the deadline (not after `hurry`), answers 503 to what is left, then closes
- * every connection: one that never sent a byte, or stopped half-way, would stay open for ever (nodejs/node
- * #63452). Resolves when every request has its line, at most `endingsMs` later.
+ * Stops accepting, lets requests in flight end until the deadline (or `hurry`), responds 503 to the rest, then closes every
+ * connection: one that never sent a byte, or stopped half-way, would stay open for ever (nodejs/node #63452). Resolves once
+ * every request has its line, at most `endingsMs` later.
  */
 export async function stopListening(
   listener: Listener,
@@ -101,11 +101,11 @@ export async function stopListening(
   listener.server.closeAllConnections()
   const endsAtMs = performance.now() + endingsMs
   await waitAtMost(closed, endingsMs)
-  // An exchange ends a turn after its connection, a download one statement later still.
+  // An exchange ends one turn after its connection, a download one statement later.
   await emptied(listener, endsAtMs - performance.now())
 }
 
-/** Whether no request was open any more before the deadline, or before `hurry`. */
+/** Resolves with whether the last open request ended before the deadline and before `hurry`. */
 async function emptied(
   { server, openExchanges }: Listener,
   deadlineMs: number,

@@ -1,4 +1,4 @@
-/** The process: environment → configuration → service, signals, exit code. Nothing else reads `process`, but why.ts, which is one of its own. */
+/** The process: environment → configuration → service, signals, exit code. Only this file and cli/why.ts read `process`. */
 import { readFileSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { parseArguments } from '../cli/command-line.ts'
@@ -16,26 +16,26 @@ import { StartError } from './startup.ts'
 import { createSupervisor, type Supervisor } from './supervisor.ts'
 import { readVersion } from './version.ts'
 
-/** EX_CONFIG of sysexits.h: what is wrong is in the configuration, a restart mends nothing. */
+/** EX_CONFIG of sysexits.h: the configuration is wrong, and a restart does not help. */
 const EXIT_CONFIG = 78
-/** EX_USAGE: what was typed behind the command. */
+/** EX_USAGE of sysexits.h: wrong arguments. */
 const EXIT_USAGE = 64
 const EXIT_FAILURE = 1
-/** The log gets what is left of SHUTDOWN_GRACE_MS: at most and at least so much. */
+/** The log gets the rest of SHUTDOWN_GRACE_MS, within these two limits. */
 const LOG_CLOSE_MS = 1_000
 const MIN_LOG_CLOSE_MS = 250
 const CRASH_LOG_CLOSE_MS = 500
 const DEFAULT_OPEN_FILES = 1_024
-/** Beyond SHUTDOWN_GRACE_MS something hangs that no exit code can tell of. */
+/** Added to SHUTDOWN_GRACE_MS; whatever still hangs then is killed. */
 const WATCHDOG_EXTRA_MS = 500
-/** npm passes a Ctrl-C on that the terminal has sent us already: that is no second signal. */
+/** npm forwards a Ctrl-C that the terminal has also sent to this process: that is not a second signal. */
 const SAME_INTERRUPT_MS = 500
 
 const printNotice = (text: string) => process.stderr.write(`${text}\n`)
 
-/** Runs the service until a signal ends the process. `parts` are what benches and tests put in the place of ours. */
+/** Runs the service until a signal ends the process. Benchmarks and tests replace `parts`. */
 export function runProcess(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>> = {}): void {
-  process.stderr.on('error', () => {}) // nobody reads it: that must not end the service
+  process.stderr.on('error', () => {}) // a closed stderr must not end the service
   const parsed = parseArguments(process.argv.slice(2), readVersion)
   if (parsed.kind === 'print') {
     process.stdout.on('error', () => {})
@@ -81,13 +81,13 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
   })
   const hurry = new AbortController()
   let stopping: { readonly reason: string; readonly atMs: number } | undefined
-  /** Also while it still starts: what was begun (an embedded PostgreSQL) is ended; in a hurry, left to the next start. */
+  /** Stops a service that is still starting, too, with its embedded PostgreSQL; in a hurry the next start cleans up. */
   const stop = async (reason: string, exitCode: number) => {
     stopping = { reason, atMs: performance.now() }
     supervisor.stopping()
     const graceMs = config.shutdownGraceMs + WATCHDOG_EXTRA_MS
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), graceMs).unref()
-    // A failed start has ended what it began.
+    // A failed start has cleaned up after itself.
     await waitAtMost(
       starting.catch(() => {}),
       graceMs,
@@ -114,13 +114,13 @@ async function run(parts: Partial<Pick<Edges, 'createMetrics' | 'failpoint'>>): 
     if (stopping === undefined) supervisor.ready()
     await ready
   } catch (error) {
-    if (stopping !== undefined) return // by a signal: its exit code counts
+    if (stopping !== undefined) return // a signal stopped the start, and determines the exit code
     printNotice(describe(error))
     await stop('start refused', exitCodeOf(error))
   }
 }
 
-/** What we start (an embedded PostgreSQL) inherits none of it: it would speak for us. */
+/** Removes the variables, so that an embedded PostgreSQL does not notify the supervisor in our name. */
 function takeSupervisor(): Supervisor {
   const { PATH, NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID } = process.env
   for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete process.env[name]
@@ -131,14 +131,14 @@ function takeSupervisor(): Supervisor {
   )
 }
 
-/** Of an embedded start at a terminal; whatever reads a pipe or a file gets JSON. */
+/** Readable lines for an embedded start at a terminal; a pipe or a file gets JSON. */
 function readableLines(config: Config): { readonly isColored: boolean } | undefined {
-  if (config.databaseUrl !== null || !isatty(1)) return undefined // process.stdout would be made by being asked
+  if (config.databaseUrl !== null || !isatty(1)) return undefined // reading process.stdout would open it
   const { NO_COLOR = '', TERM = 'dumb' } = process.env
   return { isColored: NO_COLOR === '' && TERM !== 'dumb' }
 }
 
-/** Node has raised the soft limit to the hard one by now. Where the system does not say it in a file: what most allow. */
+/** Node has already raised the soft limit to the hard one. The default is for systems without /proc. */
 function maxOpenFiles(): number {
   try {
     const limits = readFileSync('/proc/self/limits', 'utf8')
@@ -149,7 +149,7 @@ function maxOpenFiles(): number {
   }
 }
 
-/** The state is unknown: what is logged is written, and a supervisor starts anew. The first fault counts. */
+/** The state is unknown: writes the lines that were logged and exits; a supervisor starts the service again. */
 async function crash(error: unknown, logger: Logger): Promise<void> {
   setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2 * CRASH_LOG_CLOSE_MS).unref()
   printNotice(error instanceof Error ? (error.stack ?? error.message) : String(error))
@@ -157,7 +157,7 @@ async function crash(error: unknown, logger: Logger): Promise<void> {
   process.exit(EXIT_FAILURE)
 }
 
-/** What nobody read can be told on stderr only; not on a terminal, where Ctrl-S would hold up the exit. */
+/** Reports dropped lines on stderr, but never on a terminal, where Ctrl-S would block the exit. */
 async function closeLog(logger: Logger, deadlineMs: number): Promise<void> {
   const { written, dropped } = await logger.close(deadlineMs)
   if (dropped > 0 && process.stderr.isTTY !== true) {
@@ -165,12 +165,12 @@ async function closeLog(logger: Logger, deadlineMs: number): Promise<void> {
   }
 }
 
-/** What no restart mends. */
+/** A restart does not help against it. */
 function isConfiguration(error: unknown): error is Error {
   return [ConfigError, StartError, EmbeddedDatabaseError].some((kind) => error instanceof kind)
 }
 
-/** Where the message alone says what to do, no stack. */
+/** The message alone where it says what to do; else with the stack. */
 function describe(error: unknown): string {
   if (isConfiguration(error) || error instanceof ListenError) return error.message
   return error instanceof Error ? (error.stack ?? error.message) : String(error)

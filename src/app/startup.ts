@@ -1,4 +1,4 @@
-/** From a reachable database to one that this release may serve from; refuses where serving would lose something. */
+/** Prepares the database for this release; refuses to start if serving would lose data or lock out phones. */
 import { type Config, inLines } from '../config/config.ts'
 import type { HmacSecretStore } from '../db/hmac-secrets.ts'
 import type { Dialer } from '../db/postgres/dialer.ts'
@@ -16,7 +16,7 @@ import { sleep } from '../lib/timeouts.ts'
 import { secretFingerprint } from '../security/tokens.ts'
 import type { Line } from '../telemetry/log/log.ts'
 
-/** The service must not start like this; the message says what to change. process.ts exits with 78 (EX_CONFIG). */
+/** The service must not start; the message says what to change. process.ts exits with 78 (EX_CONFIG). */
 export class StartError extends Error {
   override readonly name = 'StartError'
 }
@@ -29,13 +29,13 @@ export interface StartupDeps {
   readonly verifyServer: VerifySession
   readonly database: Database
   readonly secrets: HmacSecretStore
-  /** Told why the start does not get on (and, undefined, that it does). */
+  /** Receives why the start is stuck, or undefined when it goes on. */
   readonly observe: (error: unknown) => void
-  /** Notes for people, on stderr. */
+  /** Prints a note for people on stderr. */
   readonly printNotice: (text: string) => void
   /** Writes a line that belongs to no request. */
   readonly log: (line: Line) => void
-  /** Told once the schema is in and the installation is known. */
+  /** To be called once the schema is up to date and the installation is known. */
   readonly identified: (instanceId: string) => void
   readonly makePartitions: () => Promise<void>
   readonly closing: AbortSignal
@@ -49,11 +49,11 @@ const POOLER =
 
 export interface OpenedDatabase {
   readonly url: string
-  /** Stops it where it is ours. */
+  /** Stops an embedded database. */
   close(): Promise<void>
 }
 
-/** The configured database, or the embedded one, started. */
+/** Returns the configured database, or starts the embedded one. */
 export async function openDatabase(
   config: Config,
   printNotice: (text: string) => void,
@@ -63,7 +63,7 @@ export async function openDatabase(
   return { url: embedded.url, close: embedded.stop }
 }
 
-/** Migrates and checks; waits for a database that is away, for as long as it takes. Throws StartError. */
+/** Migrates and checks the database; waits for one that is away as long as necessary. Throws StartError. */
 export async function prepareDatabase(deps: StartupDeps): Promise<void> {
   const { config, database, closing } = deps
   const migrations = readMigrations()
@@ -105,7 +105,7 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
   throw new StartError('The service was stopped before the database answered.')
 }
 
-/** Each cause once, however long it lasts and whatever comes between. */
+/** Prints each cause of a wait once. */
 function createWaitNotes(
   printNotice: (text: string) => void,
 ): (which: string, why: string) => void {
@@ -118,7 +118,7 @@ function createWaitNotes(
   }
 }
 
-/** Each sequence that was behind is worth a warning: what else did the restore, or the replication, leave out? */
+/** Logs each sequence that was behind: a restore or a replication left it out, and perhaps more. */
 function report({ advanced, closed }: SequenceCheck, { log, printNotice }: StartupDeps): void {
   for (const fields of advanced) log({ event: 'db.sequence_advanced', fields })
   if (closed.length === 0) return
@@ -127,14 +127,14 @@ function report({ advanced, closed }: SequenceCheck, { log, printNotice }: Start
   )
 }
 
-/** PgBouncer's and RDS Proxy's words for `options`, by which each connection pins its settings. */
+/** The errors of PgBouncer and RDS Proxy for `options`, which pin the settings of each connection. */
 function isPoolerRefusal(error: unknown): boolean {
   return /unsupported startup parameter|support command-line options/.test(errorText(error))
 }
 
 async function refuseUnfit(deps: StartupDeps, tables: readonly string[]): Promise<void> {
   const { config, database, printNotice } = deps
-  // A replica takes them from the server itself, or all replicas share those of a pooler.
+  // null: a pooler shares its connections among the replicas.
   const connections = config.isDatabasePrepared ? config.databasePoolMax + 1 : null
   const { faults, notes } = await checkDatabase(database, tables, connections)
   if (faults.length > 0) throw unfit(faults)

@@ -1,35 +1,35 @@
 /**
- * Tells systemd how the process is (Type=notify, sd_notify(3)): up, alive, stopping. The watchdog is told from the event
- * loop, so a loop that hangs is silent, and systemd ends the process.
+ * Notifies systemd (Type=notify, sd_notify(3)) when the service is up, alive, stopping. The event loop sends the watchdog's
+ * messages, so systemd kills the process when the loop hangs.
  *
- * Node has no unix datagram sockets, so systemd-notify sends each message: 12 ms, three times per WatchdogSec.
+ * Node has no unix datagram sockets; systemd-notify sends each message, in 12 ms, three times per WatchdogSec.
  */
 import { execFile } from 'node:child_process'
 
 export interface Supervisor {
-  /** From now on the watchdog is told as well. */
+  /** Also starts the messages to the watchdog. */
   ready(): void
   stopping(): void
 }
 
 export interface SupervisorEnv {
   readonly PATH?: string | undefined
-  /** A path, or `@` and an abstract name; without it nobody listens. */
+  /** A path, or `@` and an abstract name; unset: there is no supervisor. */
   readonly NOTIFY_SOCKET?: string | undefined
-  /** How long the watchdog waits for a message, microseconds. */
+  /** Longest time between two messages to the watchdog, µs. */
   readonly WATCHDOG_USEC?: string | undefined
-  /** Whom it waits for; another process's watchdog is not ours. */
+  /** The process that it watches. */
   readonly WATCHDOG_PID?: string | undefined
 }
 
 const NOTIFY_TIMEOUT_MS = 5_000
-/** One message may be lost, and the next is still in time. */
+/** One message may be lost: the next one is still in time. */
 const PINGS_PER_WATCHDOG = 3
 const LEAST_PING_MS = 100
-/** A watchdog of years would overflow a timer, which then fires every millisecond. */
+/** A longer interval would overflow a timer, which then fires every millisecond. */
 const MOST_PING_MS = 60_000
 
-/** `say` is told once where messages cannot be sent. */
+/** Prints one notice if messages cannot be sent. */
 export function createSupervisor(
   env: SupervisorEnv,
   pid: number,
@@ -40,7 +40,7 @@ export function createSupervisor(
   let hasFailed = false
   let isPinging = false
 
-  /** Its child is there when this returns, and outlives us. At most three at once: one of each kind. */
+  /** The child runs when this returns, and may outlive the process. At most three run at once, one of each kind. */
   function send(message: string): Promise<void> {
     return new Promise((resolve) => {
       const options = { env: { PATH, NOTIFY_SOCKET }, timeout: NOTIFY_TIMEOUT_MS }
@@ -55,7 +55,7 @@ export function createSupervisor(
       try {
         execFile('systemd-notify', [message], { ...options, killSignal: 'SIGKILL' }, ended)
       } catch (error) {
-        ended(error) // Node throws what spawn reports, but for five codes: ENOMEM, ELOOP
+        ended(error) // Node throws errors of spawn, such as ENOMEM and ELOOP, except for five codes
       }
     })
   }

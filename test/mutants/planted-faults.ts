@@ -269,7 +269,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: 'a loss is forgotten at a restart',
     file: 'src/app/parts/database.ts',
-    before: '      keep().catch(() => {}) // as of each check that succeeds\n',
+    before: '      keep().catch(() => {}) // each check that succeeds tries again\n',
     after: '',
     test: 'build/test/events/servers.test.js',
     title: 'a restart remembers the loss until the operator deletes the file',

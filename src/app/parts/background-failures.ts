@@ -1,6 +1,6 @@
 /**
- * One line for each task of the service's own whose database calls fail while the database is there: a statement that
- * takes too long, a lock, no free connection. db.unavailable tells of one that is away.
+ * Logs background tasks whose database calls fail while the database is up: a statement takes too long, a lock is held, no
+ * connection is free. `db.unavailable` reports a database that is away.
  */
 
 import { callTroubleOf } from '../../db/health/trouble.ts'
@@ -17,7 +17,7 @@ const REPORT_INTERVAL_MS = 60_000
 
 export function backgroundFailures(deps: {
   readonly log: Log
-  /** `isDown`: db.unavailable has been said already. */
+  /** `isDown`: `db.unavailable` has reported it already. */
   readonly health: { readonly isDown: boolean }
   readonly nowMs: () => number
 }): ReportFailure {

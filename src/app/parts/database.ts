@@ -1,4 +1,4 @@
-/** Stores, what is known of the database server, and the check of it. */
+/** The stores, the health of the database, and the watch on its server. */
 import { join } from 'node:path'
 import { DatabaseHealth } from '../../db/health/health.ts'
 import { readSeen, SEEN_FILE, writeSeen } from '../../db/health/seen-file.ts'
@@ -22,7 +22,7 @@ export async function createDatabaseParts(context: ServiceContext, url: string) 
     isUnsafeAllowed: config.allowUnsafeDatabase,
     onRewound: (rewound) => {
       log(rewoundLine(rewound))
-      keep().catch(() => {}) // as of each check that succeeds
+      keep().catch(() => {}) // each check that succeeds tries again
     },
     nowMs,
   })
@@ -58,7 +58,7 @@ export async function createDatabaseParts(context: ServiceContext, url: string) 
     printNotice,
     nowMs,
   })
-  /** One ping at a time, however many ask. */
+  /** One ping at a time; callers share it. */
   const pingOnce = singleFlight(() => ping(stores.database, health.needsWrite))
   return {
     stores,

@@ -1,4 +1,4 @@
-/** The group commit of heartbeats: its bounds, and the statement behind it. */
+/** The group commit of heartbeats, with its bounds and its statement. */
 
 import {
   type HeartbeatItem,
@@ -18,7 +18,7 @@ const MAX_QUEUED_GROUPS = 4
 const MAX_QUEUED_PER_DEVICE = 32
 
 export interface HeartbeatGroupDeps {
-  /** Stores one group, answers in the order of its items. */
+  /** Stores one group; the results are in the order of its items. */
   readonly store: (items: readonly HeartbeatItem[]) => Promise<readonly HeartbeatResult[]>
   readonly failpoint: AtFailpoint | undefined
   readonly nowMs: () => number
@@ -33,7 +33,7 @@ export function createHeartbeats({ store, failpoint, nowMs }: HeartbeatGroupDeps
     },
     statement: STORE_GROUP_NAME,
     failureKind: groupFailureKind,
-    // 31 bits are cheap to look up; where two devices share them one waits for the next group.
+    // 31 bits are a cheap key; if two devices share them, one waits for the next group.
     keyOf: (item) => item.tokenHash.readUInt32BE() >>> 1,
     maxQueuedPerKey: MAX_QUEUED_PER_DEVICE,
     maxGroup: MAX_GROUP,

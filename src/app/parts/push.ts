@@ -1,4 +1,4 @@
-/** The parts that push, wired together: access token, FCM client, dispatcher. */
+/** Wires what pushes commands: access token, FCM client, dispatcher. */
 import type { ServiceAccount } from '../../config/config.ts'
 import { type AccessTokens, createAccessTokens } from '../../push/access-token.ts'
 import { Dispatcher, type DispatcherDeps } from '../../push/dispatcher.ts'
@@ -21,7 +21,7 @@ export interface Sender {
 /** Of one exchange with the token endpoint. */
 const TOKEN_TIMEOUT_MS = 5_000
 
-/** undefined: no FCM credentials, push is off and the mailbox alone delivers. */
+/** undefined: no FCM credentials are configured; push is off, and only heartbeats deliver commands. */
 export function createSender(
   context: ServiceContext,
   { metrics, ...deps }: SenderDeps,

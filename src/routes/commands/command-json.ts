@@ -1,9 +1,9 @@
-/** A command as admins see it. */
+/** A command as JSON for admins. */
 
 import type { CommandEventRow, CommandRow } from '../../db/commands/commands.ts'
 import { type AskedAt, type SenderTrouble, statusAt, verdictAt } from '../../domain/command.ts'
 
-/** What waits for a sender that is paused is paused itself, though no push of its own has failed. */
+/** Shows a waiting command as paused while the sender is, though no push of its own has failed. */
 export function pausedWith(command: CommandRow, trouble: SenderTrouble | undefined): CommandRow {
   const isWaiting = command.pushState === 'waiting' || command.pushState === 'backoff'
   const lacksResult = command.outcome === null && command.state !== 'cancelled'
@@ -12,7 +12,7 @@ export function pausedWith(command: CommandRow, trouble: SenderTrouble | undefin
   return isHeld ? { ...command, pushState: 'paused' } : command
 }
 
-/** What POST /admin/command answers with. */
+/** The response of POST /admin/command. */
 export function acceptedJson(command: CommandRow, isDuplicate: boolean) {
   return {
     request_id: command.requestId,

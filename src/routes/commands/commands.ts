@@ -1,4 +1,4 @@
-/** GET and DELETE /admin/commands…: at which stage a command stands and why, lists, cancellation. */
+/** GET and DELETE /admin/commands…: the stage of a command and why, lists, cancellation. */
 
 import type { CommandRow } from '../../db/commands/commands.ts'
 import { COMMAND_STATUSES, stateAt } from '../../domain/command.ts'

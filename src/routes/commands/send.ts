@@ -1,4 +1,4 @@
-/** POST /admin/command: a command is durable first, then pushed; the answer waits a little for the first push. */
+/** POST /admin/command: stores a command durably, then pushes it; the response waits briefly for the first push. */
 import { createHash } from 'node:crypto'
 import type { CommandRow, DeviceRef } from '../../db/commands/commands.ts'
 import { isReservedParamName } from '../../domain/command-message.ts'
@@ -53,7 +53,7 @@ export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
       if (!('command' in outcome)) throw refusal(outcome.kind, key)
 
       const { command, kind } = outcome
-      // Without a key nobody asked for a repeat: another command that was meant would be dropped in silence.
+      // Without a key this is no repeat: a new command would be dropped silently.
       if (kind === 'repeated' && !key.isGiven) throw refusal('conflict', key)
       context.requestId = command.requestId
       context.deviceId = command.deviceId
@@ -81,8 +81,8 @@ export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
 }
 
 /**
- * The command after its first push attempt, or as last known when the wait is over, too many wait, or the database is
- * away: it is durable.
+ * The command after its first push attempt; as last known if the wait ends, too many requests wait, or the database is away.
+ * It is durable in any case.
  */
 async function firstAttempt(
   deps: Commands,
@@ -107,7 +107,7 @@ async function firstAttempt(
       nowMs: deps.nowMs,
     })
   } catch {
-    // A failed answer would be repeated, without a key as another command. The pool reported the database.
+    // A client would repeat a failed request, and without a key make another command. The pool has reported the database.
     return latest
   }
 }
@@ -120,7 +120,7 @@ function isFirstPushPending(command: CommandRow): boolean {
 
 interface Key {
   readonly id: string
-  /** False: the ingress request_id took its place. */
+  /** False: the ingress id stands in for it. */
   readonly isGiven: boolean
 }
 
@@ -195,7 +195,7 @@ function readParams(body: Fields): Readonly<Record<string, string>> {
   return Object.fromEntries(entries)
 }
 
-/** The same action with the same params in any order is the same content. */
+/** The order of params does not matter. */
 function contentHash(action: string, params: Readonly<Record<string, string>>): Buffer {
   const sorted = Object.entries(params).sort(([a], [b]) => (a < b ? -1 : 1))
   return createHash('sha256')

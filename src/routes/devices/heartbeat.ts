@@ -1,4 +1,4 @@
-/** POST /v1/heartbeat: a device says that it lives, and empties its mailbox. Answers once the heartbeat is durable. */
+/** POST /v1/heartbeat: stores a device's status and hands over its commands. Responds once the heartbeat is durable. */
 
 import type { HeartbeatItem, StoredHeartbeat } from '../../db/heartbeats/heartbeats.ts'
 import { AppError } from '../../domain/errors.ts'
@@ -10,7 +10,7 @@ import type { Devices } from './feature.ts'
 import { type ReadHeartbeat, readHeartbeat } from './heartbeat-body.ts'
 import { recordPing } from './ping-result.ts'
 
-/** A token that is alive and yet not recognized was replaced meanwhile: looked at once more, then our trouble. */
+/** A live token that the statement does not recognize was replaced meanwhile: judged again, then 503. */
 const MAX_TRIES = 3
 
 export function heartbeatEndpoint(deps: Devices): Endpoint<'device-token'> {
@@ -66,7 +66,7 @@ export function heartbeatEndpoint(deps: Devices): Endpoint<'device-token'> {
   }
 }
 
-/** Judges a token that the group's statement does not recognize, marks its first use, and stores the heartbeat then. */
+/** Judges a token that the group's statement does not recognize, marks its first use, then stores the heartbeat. */
 async function storeJudged(
   deps: Devices,
   item: HeartbeatItem,
@@ -85,7 +85,7 @@ async function storeJudged(
   throw new AppError('overloaded', 'The device is being enrolled anew. Try again.')
 }
 
-/** What few heartbeats need besides: a ping recorded, commands handed over, a push token taken. Answers the commands. */
+/** What few heartbeats need: records a ping, hands over commands, takes a push token. Returns the commands. */
 async function finish(
   deps: Devices,
   request: Request<'device-token'>,
@@ -99,9 +99,9 @@ async function finish(
     const isOurs = await recordPing(deps, request, heartbeat.pingRequestId, heartbeat.reportedAt)
     if (!isOurs) ignored.push('ping_request_id')
   }
-  // After the ping: a command that it ends is not handed over once more.
+  // After the ping, so that a command it ends is not handed over again.
   const commands = stored.hasMail ? await deps.mailbox.handOver(request.tokenHash) : []
-  // After the hand-over: the answer is under way before the push.
+  // After the hand-over, so that the response is on its way before the push.
   if (pushTokenOffer !== null && heartbeat.fcmToken !== null) {
     const offer = { ...pushTokenOffer, fcmToken: heartbeat.fcmToken }
     const device = { deviceId, tokenHash: request.tokenHash }
@@ -117,7 +117,7 @@ async function finish(
 function tooSlow(): AppError {
   const message =
     'The heartbeat may be stored, but not all that it asked for was done in time. Send it again.'
-  // Its own statements have limits of their own: which of them was under way is not known here.
+  // Each statement has a limit of its own; which one was running is not known here.
   const failedCall = { statement: null, cause: 'too_slow' }
   return withFailedCall(new AppError('db_unavailable', message), failedCall)
 }

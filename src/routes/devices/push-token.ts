@@ -1,4 +1,4 @@
-/** POST /v1/devices/fcm-token: a device gives its push token. Another one, or one that died, makes its commands due for push. */
+/** POST /v1/devices/fcm-token: stores a device's push token. A token that differs or had died makes its commands due for push. */
 
 import { MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
 import { asObject, requiredString } from '../../http/fields.ts'

@@ -1,4 +1,4 @@
-/** POST /v1/register: an enrollment token becomes a device and its token, atomically; a lost answer can be asked for again. */
+/** POST /v1/register: exchanges an enrollment token for a device and its token, atomically; a phone that lost the response repeats the request. */
 
 import type { Enrolled, OnJudged, RegistrationOutcome } from '../../db/enrollment/registration.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
@@ -61,7 +61,7 @@ export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'>
   }
 }
 
-/** Writes `register.request` once: as soon as the token is judged, at the latest when the work has ended without that. */
+/** Writes `register.request` once: as soon as the token is judged, at the latest when `work` ends. */
 async function loggedOnce<T>(
   request: Pick<BaseRequest, 'context' | 'log'>,
   work: (onJudged: OnJudged) => Promise<T>,
@@ -83,7 +83,7 @@ async function loggedOnce<T>(
   }
 }
 
-/** What the body says; where it cannot be meant, the token is looked up for the lines before that is thrown. */
+/** Reads the body; before it throws, it looks the token up for the log lines. */
 async function readRegistration(
   { tokens }: Enrollment,
   body: Fields,
@@ -94,12 +94,12 @@ async function readRegistration(
     const alias = optionalString(body, 'alias', 64, ALIAS) ?? null
     return { ...readDescription(body), alias }
   } catch (error) {
-    await tokens.judge(tokenHash).then(onJudged, () => {}) // the answer does without
+    await tokens.judge(tokenHash).then(onJudged, () => {}) // the response does not need it
     throw error
   }
 }
 
-/** The enrolled device; throws the refusal that the outcome asks for. */
+/** The enrolled device; throws if the outcome is a refusal. */
 function accepted(outcome: RegistrationOutcome, deps: Enrollment): Enrolled {
   switch (outcome.kind) {
     case 'refused':

@@ -88,7 +88,7 @@ function logEach(
   }
 }
 
-/** A batch that was made before, with its tokens: they are stored nowhere, but can be made again. */
+/** The tokens of a batch that was issued before, derived again: only their hashes are stored. */
 function remade({ batchTokens }: Enrollment, { seed, tokens }: Batch) {
   return tokens.map(({ tokenId, tokenHash, alias, expiresAt, usesAllowed }, index) => {
     const token = batchTokens.remake(seed, index, tokenHash)
@@ -105,7 +105,7 @@ function conflict(message: string): AppError {
   return new AppError('request_id_conflict', message)
 }
 
-/** With the defaults in their places: what is left out is the same as what they say. */
+/** Hashes the request with defaults filled in: leaving a field out and sending its default are the same request. */
 function contentHash({ aliases, expiresInS, usesAllowed, note }: AskedBatch): Buffer {
   return createHash('sha256')
     .update(JSON.stringify([aliases, expiresInS, usesAllowed, note]))
