@@ -1,13 +1,13 @@
-/** Request bodies: JSON up to a limit and within a clock of our own, and uploads that fail by theirs. */
+/** Request bodies: JSON within a size and a time, and uploads with timeouts of their own. */
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { AppError } from '../domain/errors.ts'
 import { LinkedList, type ListNode } from '../lib/linked-list.ts'
 import type { Throttle } from '../lib/throttle.ts'
 
-/** All of a JSON body must arrive within this; http-api.md, data.md (`requestTimeout` is 0 for uploads' sake). */
+/** A whole JSON body must arrive within this. Node's `requestTimeout` is 0 because of uploads. */
 const JSON_TIMEOUT_MS = 10_000
-/** How often late bodies are looked for. */
+/** How often late bodies are refused. */
 const SWEEP_MS = 500
 /** Of all JSON bodies that are not whole yet: 64 KiB on each of 16,384 connections would be a gigabyte. */
 const MAX_HELD_BYTES = 128 * 1024 * 1024
@@ -20,15 +20,15 @@ export class ClientGoneError extends Error {
 }
 
 interface PendingBody {
-  /** Infinity: it is over, and given up before long. */
+  /** Infinity: the deadline has passed, and `giveUp` is queued. */
   deadlineAtMs: number
   readonly giveUp: (error: AppError) => void
   heldBytes: number
 }
 
 /**
- * The JSON bodies on their way to one server: how long each may take, and how much of them is held. One clock for all: a
- * timer each took a fiftieth of a heartbeat's CPU, and nearly every body is there before the next turn of the event loop.
+ * The incomplete JSON bodies of one server: limits their time and their total size. All share one timer: a timer each took
+ * 2 % of a heartbeat's CPU, and nearly every body is complete before the next turn of the event loop.
  */
 export class PendingBodies {
   readonly #nowMs: () => number
@@ -45,14 +45,14 @@ export class PendingBodies {
     this.#maxHeldBytes = maxHeldBytes
   }
 
-  /** Calls `giveUp`, at times more than once, unless it is stopped within JSON_TIMEOUT_MS; answers what stops it. */
+  /** Calls `giveUp`, possibly more than once, unless `stop` is called within JSON_TIMEOUT_MS. */
   start(giveUp: (error: AppError) => void): ListNode<PendingBody> {
     this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref()
     const deadlineAtMs = this.#nowMs() + JSON_TIMEOUT_MS
     return this.#pending.add({ deadlineAtMs, giveUp, heldBytes: 0 })
   }
 
-  /** One of them holds `heldBytes` now. Over the limit, refuses the one that has taken longest; this one, if that held less. */
+  /** Records the size of a body. Over the limit, refuses the oldest pending body, then this one if that was not enough. */
   hold({ item }: ListNode<PendingBody>, heldBytes: number): void {
     if (item === undefined) return
     this.#heldBytes += heldBytes - item.heldBytes
@@ -83,8 +83,8 @@ const NO_BYTES = Buffer.alloc(0)
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /**
- * Refuses by the head alone, before a client that waits for `100 Continue` sends a byte: 413, 415. `maxBytes`
- * undefined: an upload, whose route knows its limit.
+ * Refuses a body by the request's head (413, 415), before a client that waits for `100 Continue` sends a byte. `maxBytes`
+ * undefined: an upload, whose route has its own limit.
  */
 export function refuseBody(request: IncomingMessage, maxBytes: number | undefined): void {
   const { headers } = request
@@ -105,7 +105,7 @@ export function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
-/** Parsed JSON, or undefined where there are no bytes; 400 `bad_json`. */
+/** Parsed JSON, or undefined without bytes. Throws 400 `bad_json`. */
 export function parseJson(bytes: Buffer): unknown {
   if (bytes.length === 0) return undefined
   try {
@@ -115,7 +115,7 @@ export function parseJson(bytes: Buffer): unknown {
   }
 }
 
-/** The whole body; refuses with 408 and 413, and with 503 where too much of too many is held. */
+/** Reads the whole body. Rejects with 408, 413, and 503 if too many incomplete bodies are held. */
 export function readBytes(
   request: IncomingMessage,
   maxBytes: number,
@@ -126,19 +126,19 @@ export function readBytes(
 }
 
 /**
- * The body came with its head, as nearly every heartbeat's does. Node runs our microtasks behind the last bytes of a body
- * and before it sets `complete`, so a body of known length is compared with what has been read.
+ * Whether the body came together with the head, as nearly every heartbeat's does. Our microtasks run after Node has read the
+ * last bytes of a body, but before it sets `complete`; so a known length is compared with the bytes read.
  */
 function hasArrived({ complete, headers, readableLength }: IncomingMessage): boolean {
   return complete || Number(headers['content-length']) === readableLength
 }
 
 /**
- * Takes a body that is here already: no clock is needed, and one listener. It waits for the end of the request, which Node
- * reaches after our microtasks: a response before that would count the body as unread and close the connection.
+ * Takes a body that has arrived, without a timer and with one listener. Waits for the end of the request, which Node reaches
+ * after our microtasks: a response before it would treat the body as unread and close the connection.
  */
 async function takeArrived(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
-  const bytes: Buffer = request.read() ?? NO_BYTES // without an encoding it gives buffers
+  const bytes: Buffer = request.read() ?? NO_BYTES // a Buffer, as no encoding is set
   if (!request.complete) {
     await new Promise((resolve) => request.once('close', resolve).resume())
   }
@@ -148,17 +148,17 @@ async function takeArrived(request: IncomingMessage, maxBytes: number): Promise<
 
 const MIN_CAPACITY_BYTES = 1_024
 
-/** A body that arrives in chunks, in one buffer that doubles: a list of chunks would cost some 300 bytes for each, even of one byte. */
+/** Collects chunks in one buffer that doubles: a list would cost some 300 bytes for each chunk, even of one byte. */
 class BodyBuffer {
   #buffer: Buffer = NO_BYTES
   sizeBytes = 0
 
-  /** What it occupies, at most twice its size or MIN_CAPACITY_BYTES. */
+  /** Memory in use: at most twice the size, or MIN_CAPACITY_BYTES. */
   get heldBytes(): number {
     return this.#buffer.length
   }
 
-  /** Keeps the first chunk as it is: most bodies have no second one. */
+  /** Keeps the first chunk without a copy: most bodies have no second one. */
   add(chunk: Buffer): void {
     const sizeBytes = this.sizeBytes + chunk.length
     if (this.sizeBytes === 0) {
@@ -186,7 +186,7 @@ class BodyBuffer {
   }
 }
 
-/** Settles once; what comes after a refusal is let go. The listeners end with the request. */
+/** Collects a body in chunks. Settles once, and drops chunks after a refusal. The listeners end with the request. */
 function collect(
   request: IncomingMessage,
   maxBytes: number,
@@ -207,7 +207,7 @@ function collect(
       reject(error)
     }
     function onClose() {
-      // Every request closes: no error is made for those that are over.
+      // Every request emits `close`: an error is made only for an incomplete body.
       if (!isSettled) fail(new ClientGoneError('the connection closed within the body'))
     }
     request.on('data', (chunk: Buffer) => {
@@ -227,9 +227,8 @@ function collect(
 }
 
 /**
- * The raw body, taken from the first pull on, which `begin` is told of; fails with 408 after 30 s without a byte or an hour
- * in all, with ClientGoneError where it is cut off. The connection stays whatever becomes of it, since the request is to be
- * answered; what comes behind a reader that has had enough is forgotten.
+ * The raw body. The first read calls `begin`. Fails with 408 after 30 s without a byte or after an hour in all, and with
+ * ClientGoneError if it is cut off. The connection stays open for the response; once the reader stops, bytes are discarded.
  */
 export function openUpload(
   request: IncomingMessage,
@@ -255,7 +254,7 @@ export function openUpload(
   function follow() {
     begin()
     all = setTimeout(giveUp, UPLOAD_TIMEOUT_MS)
-    // While it is paused the wait is ours, not the client's.
+    // While the request is paused, the client is not at fault.
     idle = setTimeout(() => (request.isPaused() ? idle?.refresh() : giveUp()), idleTimeoutMs)
     request.on('data', take).on('end', end).on('close', end)
     if (request.destroyed) end()
@@ -264,12 +263,12 @@ export function openUpload(
     idle?.refresh()
     if (!upload.push(chunk)) request.pause()
   }
-  /** Comes twice, for its end and for its close: the first one counts. */
+  /** Called for `end` and for `close`; the first call counts. */
   function end() {
     if (request.readableEnded && request.complete) upload.push(null)
     else upload.destroy(new ClientGoneError('the upload was cut off'))
   }
-  return upload.on('error', () => {}) // whoever stopped reading listens no more
+  return upload.on('error', () => {}) // a reader that has stopped listens no more
 }
 
 function tooLarge(maxBytes: number): AppError {

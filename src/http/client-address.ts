@@ -1,9 +1,9 @@
-/** Who is at the other end: the peer, or what a trusted proxy says of it. */
+/** The address of the client: the peer's, or the one that a trusted proxy forwards. */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { BlockList, isIP } from 'node:net'
 import type { LineContext, Log } from '../telemetry/log/log.ts'
 
-/** Addresses of a CIDR list; a bare address means itself. The list was checked by the configuration. */
+/** Tests addresses against CIDRs and single addresses, which the configuration has checked. */
 export function addressSet(cidrs: readonly string[]): (address: string) => boolean {
   const list = new BlockList()
   for (const cidr of cidrs) {
@@ -15,7 +15,7 @@ export function addressSet(cidrs: readonly string[]): (address: string) => boole
   return (address) => cidrs.length > 0 && list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
 }
 
-/** A socket's own word for its peer; null where there is none any more. */
+/** The address of a socket's peer; null once the socket has closed. */
 export function peerAddress(address: string | undefined): string | null {
   return address === undefined ? null : withoutPrefix(address)
 }
@@ -25,12 +25,12 @@ function withoutPrefix(address: string): string {
   return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
 }
 
-/** Hops of X-Forwarded-For that are read, from the nearest: a client may write thousands in front of it. */
+/** Hops of X-Forwarded-For that are read, from the nearest: a client may prepend thousands. */
 const MAX_HOPS = 32
-/** `203.0.113.7:51234`, `[2001:db8::7]:51234` and `[2001:db8::7]`, also in quotes: what some proxies write. */
+/** `203.0.113.7:51234`, `[2001:db8::7]:51234` and `[2001:db8::7]`, also in quotes: some proxies write these. */
 const WITH_PORT = /^"?(?:\[([^\]]*)\]|([\d.]+))(?::\d{0,5})?"?$/
 
-/** The nearest hop that is no trusted proxy; the peer itself where it is none. */
+/** The nearest hop that is not a trusted proxy; the peer if the peer is not one. */
 export function clientAddress(
   peer: string | null,
   headers: IncomingHttpHeaders,
@@ -45,7 +45,7 @@ export function clientAddress(
     const comma = hops.lastIndexOf(',', end - 1)
     const hop = hops.slice(comma + 1, end).trim()
     end = comma
-    if (hop === '') continue // empty members of a list count as none (RFC 9110, 5.6.1)
+    if (hop === '') continue // RFC 9110, 5.6.1: ignore empty list elements
     const address = hopAddress(hop)
     if (address === undefined) break
     nearest = address
@@ -54,7 +54,7 @@ export function clientAddress(
   return nearest
 }
 
-/** Without port, brackets and zone; undefined where it is no address. */
+/** Without port, brackets and zone; undefined if it is not an address. */
 function hopAddress(hop: string): string | undefined {
   const [, bracketed, v4] = WITH_PORT.exec(hop) ?? []
   const [address = ''] = (bracketed ?? v4 ?? hop).split('%', 1)
@@ -63,7 +63,7 @@ function hopAddress(hop: string): string | undefined {
   return oneSpelling(address)
 }
 
-/** Each IPv6 address in one spelling, as RFC 5952 has it; one of IPv4 as that. */
+/** The canonical spelling of an IPv6 address (RFC 5952); an IPv4-mapped one becomes IPv4. */
 function oneSpelling(address: string): string {
   const shortest = new URL(`http://[${address}]`).hostname.slice(1, -1)
   const [, high, low] = /^::ffff:([\da-f]+):([\da-f]+)$/.exec(shortest) ?? []
@@ -77,7 +77,7 @@ export interface HttpsRule {
   readonly isPlaintextOk: (address: string) => boolean
 }
 
-/** Whether the request came over HTTPS or may do without: see REQUIRE_HTTPS. */
+/** Whether the request came over HTTPS or may use plaintext (REQUIRE_HTTPS). */
 export function isTransportAllowed(
   peer: string | null,
   headers: IncomingHttpHeaders,
@@ -90,7 +90,7 @@ export function isTransportAllowed(
     if (!isLoopback) return false
   }
   if (isLoopback && !hasHeader(headers, 'x-forwarded-')) return true
-  // The proxy nearest to us writes last. One on this host that is not trusted can still tell that a client spoke http.
+  // The nearest proxy writes last. An untrusted proxy on this host may still report that the client used http.
   const proto = String(headers['x-forwarded-proto'] ?? 'http')
     .split(',')
     .at(-1)
@@ -102,7 +102,7 @@ function hasHeader(headers: IncomingHttpHeaders, prefix: string): boolean {
   return false
 }
 
-/** What else a proxy sets that says for whom it asks. We read neither. */
+/** Other headers with which proxies forward addresses; never read. */
 const PROXY_HEADERS = ['forwarded', 'x-real-ip'] as const
 
 /** Logs `proxy.untrusted` at the first request with forwarding headers from a peer that is no trusted proxy. */
@@ -114,7 +114,7 @@ export function createProxyNotice(
   return ({ headers, socket }, context) => {
     if (isLogged) return
     const peer = peerAddress(socket.remoteAddress)
-    // If the address is not the peer's, a trusted proxy gave it.
+    // An address other than the peer's came from a trusted proxy.
     if (peer === null || context.ip !== peer) return
     const isForwarded =
       PROXY_HEADERS.some((name) => headers[name] !== undefined) ||

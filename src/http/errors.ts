@@ -1,7 +1,7 @@
 /**
- * The one table of codes and statuses, and the one place where a thrown value becomes a response (RFC 9457). A row's comment
- * says what the code means, `@act` what to do about it; docs/reference/errors.md and RUNBOOK.md come from them (links start
- * from docs/reference/).
+ * The table of error codes with their statuses; turns a thrown value into a problem (RFC 9457). A row's comment says what the
+ * code means, `@act` what to do about it; docs/reference/errors.md and RUNBOOK.md come from them (links start from
+ * docs/reference/).
  */
 import { STATUS_CODES } from 'node:http'
 import { AppError, type ErrorCode } from '../domain/errors.ts'
@@ -163,7 +163,7 @@ export interface Problem {
 
 export const PROBLEM_CONTENT_TYPE = 'application/problem+json'
 
-/** What was thrown, as a refusal. Anything unexpected is 500 `internal`; its text stays in the log. */
+/** Anything unexpected becomes 500 `internal`; its text stays in the log. */
 export function toAppError(thrown: unknown): AppError {
   if (thrown instanceof AppError) return thrown
   return new AppError('internal', 'Something went wrong on our side. Try again later.', {
@@ -171,7 +171,7 @@ export function toAppError(thrown: unknown): AppError {
   })
 }
 
-/** `random` in [0, 1): spreads the return of many clients where the error names no wait of its own. */
+/** `random` in [0, 1) spreads the retries of many clients, unless the error has a wait of its own. */
 export function problemOf(error: AppError, requestId: string, random: () => number): Problem {
   const status = STATUS[error.code]
   const needsRetryAfter = status === 429 || status === 503

@@ -1,8 +1,8 @@
 /**
- * One request and its answer: what is known of it, its one terminal line and its counters.
+ * One request and its response, with its context, its one terminal line and its counters.
  *
- * open → answered (a reply or a problem was handed to `res`) → ended (the response closed: line and
- * counters are written). A client that leaves moves it from open or answered to ended with 499.
+ * open → responded (a reply or a problem was handed to `res`) → ended (the response has closed; line and counters are
+ * written). If the client leaves, an open or responded exchange ends with 499.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { AppError } from '../domain/errors.ts'
@@ -24,32 +24,32 @@ export interface ExchangeDeps {
   /** Monotonic, milliseconds. */
   readonly nowMs: () => number
   readonly random: () => number
-  /** Aborted at the first moment of shutdown. */
+  /** Aborted when the shutdown begins. */
   readonly closing: AbortSignal
-  /** Of the event loop, for the chunks of all downloads. */
+  /** Turns of the event loop, shared by the chunks of all downloads. */
   readonly turns: Throttle
-  /** Told of each; returns the place that `ended` is told. */
+  /** Called for each exchange; `onEnd` receives the node that it returns. */
   readonly onOpen: (exchange: Exchange) => ListNode<Exchange>
-  /** Told once the terminal line is written. */
+  /** Called once the terminal line is written. */
   readonly onEnd: (exchange: Exchange, place: ListNode<Exchange>) => void
 }
 
-/** nginx's code for a client that left before the answer; only in lines and counters. */
+/** nginx's code for a client that left before the response; only in lines and counters. */
 const CLIENT_CLOSED = 499
 
 export class Exchange {
   readonly request: IncomingMessage
   readonly context: RequestContext
-  /** undefined: nothing in the route table fits. */
+  /** undefined: the route table has no match. */
   readonly route: Route | undefined
-  /** The client sends its body when it is told to. */
+  /** The client waits for `100 Continue` before it sends its body. */
   awaitsContinue = false
   readonly #res: ServerResponse
   readonly #deps: ExchangeDeps
   readonly #metrics: RouteMetrics
   readonly #startedAtMs: number
   readonly #place: ListNode<Exchange>
-  /** Made only for those who ask: most requests never wait. */
+  /** Made on demand: most requests never wait. */
   #waiting: AbortController | undefined
   #reply: Reply | undefined
   #error: AppError | undefined
@@ -73,25 +73,25 @@ export class Exchange {
     this.context = context
     this.route = route
     this.#place = deps.onOpen(this)
-    res.on('error', ignored) // a write after the client left: 'close' tells it
-    res.once('close', () => this.#closed()) // see connectionClosed: it may come twice
+    res.on('error', ignored) // a write after the client left; 'close' follows
+    res.once('close', () => this.#closed()) // `once`: connectionClosed may emit it again
   }
 
-  /** Node tells only the response whose turn it is that the connection has closed; those behind it would wait for ever. */
+  /** Node emits `close` only on the response whose turn it is; those behind it would wait for ever. */
   connectionClosed(): void {
     if (this.#res.socket !== null || this.#isEnded) return
     this.#res.destroy()
-    this.#res.emit('close') // what is streamed into it stops, too
+    this.#res.emit('close') // also stops a stream into it
   }
 
-  /** Aborted when the client leaves before the answer is out, or when the server stops. */
+  /** Aborted when the client leaves before the response is out, and when the server stops. */
   get signal(): AbortSignal {
     this.#waiting ??= new AbortController()
     if (this.#isEnded || this.#deps.closing.aborted) this.#waiting.abort()
     return this.#waiting.signal
   }
 
-  /** The server stops: what the handler waits for is not waited for any more. */
+  /** The server stops: ends the waits of the handler. */
   stopWaiting(): void {
     this.#waiting?.abort()
   }
@@ -104,13 +104,13 @@ export class Exchange {
     return this.#isEnded
   }
 
-  /** Nothing that follows on this connection can be read. */
+  /** Nothing behind this request can be read. */
   closeAfterResponse(): void {
     this.#closesConnection = true
     this.#res.once('close', () => this.request.socket.destroySoon())
   }
 
-  /** The body is read from now on: tells a client that waits for it. */
+  /** Sends `100 Continue` if the client waits for it. */
   continue(): void {
     if (this.awaitsContinue && !this.hasResponse) this.#res.writeContinue()
   }
@@ -121,7 +121,7 @@ export class Exchange {
 
   reply(reply: Reply): void {
     if (this.hasResponse) {
-      // Its line is written; what the reply keeps elsewhere still has to hear how it ended.
+      // The line is written, but the reply must still release what it holds.
       const ending = { bytesSent: 0, isWhole: false, statusCode: CLIENT_CLOSED }
       if (reply.kind === 'stream') reply.ended(ending).catch(() => {})
       return
@@ -145,7 +145,7 @@ export class Exchange {
   #responseOptions() {
     const isUnread = !this.request.complete && hasBody(this.request)
     if (isUnread) lingeringCloseAfter(this.request)
-    // Node forgets what was sent behind a request with Upgrade, which is answered as any other.
+    // An upgrade is ignored, but Node drops what was sent behind such a request.
     const closesConnection =
       this.#closesConnection || isUnread || this.request.headers.upgrade !== undefined
     return {
@@ -187,7 +187,7 @@ export class Exchange {
       return
     }
     const reason = statusCode === CLIENT_CLOSED ? 'client_closed' : (error?.code ?? null)
-    // A HEAD does nothing that could fail.
+    // A HEAD has no fail line: it does nothing that could fail.
     const route = this.request.method === 'HEAD' ? undefined : this.route
     const code = reason ?? String(statusCode)
     const failLine = route?.failLine?.(code, statusCode, this.context, failedCallOf(error))
@@ -241,7 +241,7 @@ export class Exchange {
 
 function ignored(): void {}
 
-/** A Denial's own line. */
+/** The line of a Denial. */
 function lineOf(error: unknown): Line | undefined {
   return error instanceof Denial ? error.line : undefined
 }

@@ -1,6 +1,6 @@
 /**
- * unknown → typed value. The strict readers refuse with 422 `invalid_field`; what a heartbeat may send
- * is read leniently in routes/devices/heartbeat-body.ts.
+ * unknown → typed value. These strict readers refuse with 422 `invalid_field`; routes/devices/heartbeat-body.ts reads
+ * heartbeats leniently.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { AppError, invalidField } from '../domain/errors.ts'
@@ -25,7 +25,7 @@ export function isObject(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** An own field; absent and null are both undefined. Never reaches a prototype. */
+/** An own field, never one of the prototype; undefined if it is absent or null. */
 export function field(body: Fields, name: string): unknown {
   return Object.hasOwn(body, name) ? (body[name] ?? undefined) : undefined
 }
@@ -43,7 +43,7 @@ export function optionalString(
   return value
 }
 
-/** Text of several lines. */
+/** Text that may have several lines. */
 export function optionalText(body: Fields, name: string, maxLength: number): string | undefined {
   return textField(body, name, maxLength, LINES)
 }
@@ -62,7 +62,7 @@ function textField(
   return value
 }
 
-/** Characters that people should not be shown, but those of `allowed`. */
+/** Throws for a control, direction or invisible character that is not in `allowed`. */
 export function refuseUnsafe(name: string, text: string, allowed: string): void {
   const unsafe = unsafeCharacter(text, allowed)
   if (unsafe === undefined) return
@@ -81,7 +81,7 @@ export function requiredString(
   return value
 }
 
-/** A whole number within [min, max]; `fallback` where absent. */
+/** A whole number in [min, max]; `fallback` if absent. */
 export function intField(
   body: Fields,
   name: string,
@@ -99,14 +99,14 @@ export function intField(
   return value
 }
 
-/** undefined where it is absent. */
+/** undefined: absent. */
 export function idempotencyKey(headers: IncomingHttpHeaders): string | undefined {
   const key = headers['idempotency-key']
   if (key === undefined || (typeof key === 'string' && isRequestId(key))) return key
   throw invalidField('idempotency-key', `must match ${REQUEST_ID.source}`)
 }
 
-/** A whole number in the query, or `fallback` where absent. */
+/** A whole number in the query; `fallback` if absent. */
 export function queryInt(
   query: URLSearchParams,
   name: string,

@@ -1,6 +1,6 @@
 /**
- * Admin routes refuse what they do not know, before their handler runs: a mistyped filter would select the whole fleet,
- * a mistyped option would be dropped in silence. A route says in `takes` what it knows.
+ * Admin routes refuse unknown names before their handler runs: a mistyped filter would select the whole fleet, a mistyped
+ * option would be ignored silently. The route table lists the known names in `takes`.
  */
 import { AppError, invalidField } from '../domain/errors.ts'
 import { nearest } from '../lib/nearest.ts'
@@ -10,10 +10,10 @@ import { isObject } from './fields.ts'
 import type { HandlerRequest } from './request.ts'
 import type { AdminRoute } from './route.ts'
 
-/** Of a name that is given back. */
+/** Longest name that an error message repeats. */
 const LETTERS_SHOWN = 64
 
-/** Throws 422 `invalid_field` for an unknown name, for one that is given twice, and for a body where none is taken. */
+/** Throws 422 `invalid_field` for an unknown name, a name that is given twice, and a body that the route does not take. */
 export async function refuseUnknown(
   route: AdminRoute,
   request: HandlerRequest,
@@ -58,7 +58,7 @@ function refuseFields(
   if (repeated !== undefined) throw refusal(repeated, 'is given twice. Send it once')
 }
 
-/** A body of no bytes is none: a proxy may announce one that way. */
+/** Accepts an empty body: some proxies announce one. */
 async function refuseBytes(
   { request, awaitsContinue }: Exchange,
   pending: PendingBodies,
@@ -75,7 +75,7 @@ async function refuseBytes(
   }
 }
 
-/** What was meant, as far as it can be told; `elsewhere` are the names that the other half of the request takes. */
+/** A hint at what was meant; `elsewhere` are the names that the other half of the request takes. */
 function hint(
   name: string,
   known: readonly string[],
@@ -95,11 +95,11 @@ function refusal(name: string, message: string): AppError {
 const STRING_OR_SIGN = /"(?:[^"\\]+|\\.)*"|[{}:]/g
 
 /**
- * The first name that one object of valid JSON has twice, with those of the objects around it: `params.seconds`.
- * JSON.parse keeps the last one, a proxy that reads along may keep the first.
+ * The first name that an object of valid JSON has twice, with the path to it: `params.seconds`. JSON.parse keeps the last
+ * value, and a proxy may have read the first.
  */
 export function repeatedName(json: string): string | undefined {
-  /** The objects that are open, outermost first: their names so far and the latest of them. */
+  /** The open objects, outermost first: their names so far and the latest one. */
   const open: { readonly names: Set<string>; latest: string }[] = []
   let text = ''
   for (const [token] of json.matchAll(STRING_OR_SIGN)) {

@@ -1,15 +1,15 @@
 /**
- * New connections come before the work of those that are open. Node accepts one connection in each turn of the event loop
- * (libuv since 1.45), so whatever a turn does, the last of a crowd waits for it once for each that came before: 64
- * downloads that began together, or 230 that were refused together, held up /healthz for 150 to 363 ms.
+ * Accepts new connections before it works for open ones. libuv (since 1.45) accepts one connection in each turn of the event
+ * loop, so in a crowd the last one waits for the work of as many turns as came before it: 64 downloads that began together,
+ * or 230 that were refused together, delayed /healthz by 150 to 363 ms.
  */
 import type { Server } from 'node:http'
 import { Throttle } from '../lib/throttle.ts'
 
-/** However many come: after so many turns the others have theirs. */
+/** After this many turns open connections go on, however many new ones arrive. */
 const MOST_TURNS = 8
 
-/** Of this server: two pieces in each turn in which no connection was accepted, or in each eighth one. */
+/** Runs two callbacks in each turn without a new connection, and in every eighth turn. */
 export function behindNewConnections(server: Server): Throttle {
   let isCrowd = false
   server.on('connection', () => {

@@ -1,6 +1,6 @@
 /**
- * Lists page by page: `limit` and an opaque `cursor`, which holds the sort key of the last row given. Anyone can make
- * one up, so what is read from it is what PostgreSQL takes, whatever the cursor was.
+ * Paging of lists: `limit` and an opaque `cursor` that holds the sort key of the last row. Anyone can make one up, so a
+ * cursor is checked for what PostgreSQL accepts.
  */
 import { invalidField } from '../domain/errors.ts'
 import { isRequestId } from '../domain/ids.ts'
@@ -8,31 +8,31 @@ import { parseInstant } from '../domain/instants.ts'
 import { queryInt } from './fields.ts'
 import { type JsonReply, json } from './route.ts'
 
-/** What readPage reads. */
+/** The query parameters that readPage reads. */
 export const PAGE_QUERY = ['limit', 'cursor'] as const
 
 const DEFAULT_LIMIT = 50
 const MAX_LIMIT = 500
 
-/** As timeText in db/audit.ts gives it. With an offset, PostgreSQL refuses some times that JavaScript takes. */
+/** As timeText in db/audit.ts writes it. PostgreSQL refuses some times with an offset that JavaScript accepts. */
 const KEY_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/
 
-/** Sort key of a row: newest first, ties by id. `at` is RFC 3339 with microseconds, exactly as PostgreSQL gave it. */
+/** Sort key of a row: newest first, ties by id. `at` is RFC 3339 with microseconds, exactly as PostgreSQL wrote it. */
 export interface PageKey {
   readonly at: string
   readonly id: string
 }
 
 export interface Page {
-  /** Rows to read: one more than the page shows, which tells whether there is a next page. */
+  /** Rows to read: one more than the page shows, to see whether there is a next page. */
   readonly limit: number
   /** null: the first page. */
   readonly after: PageKey | null
-  /** Which list this is a page of: another one's cursor is refused. */
+  /** The name of the list: the cursor of another list is refused. */
   readonly list: string
 }
 
-/** `isId` says what the id of a key looks like in this list. */
+/** `isId` checks the id of a key in this list. */
 export function readPage(
   query: URLSearchParams,
   list: string,
@@ -45,11 +45,11 @@ export function readPage(
 
 export interface PageRows<Row> {
   readonly rows: readonly Row[]
-  /** null at the end. */
+  /** null: this is the last page. */
   readonly nextCursor: string | null
 }
 
-/** The rows to show of those that were read, and the way to the next page. */
+/** The rows to show and the cursor of the next page. */
 export function pageOf<Row>(
   read: readonly Row[],
   page: Page,
@@ -75,7 +75,7 @@ export function listReply<Row>(
 }
 
 function decode(cursor: string, list: string, isId: (id: string) => boolean): PageKey {
-  const [at, id, of = list] = parse(cursor) // 0.1 did not name the list
+  const [at, id, of = list] = parse(cursor) // cursors of release 0.1 do not name the list
   const isKey = typeof at === 'string' && typeof id === 'string' && of === list
   if (isKey && KEY_TIME.test(at) && parseInstant(at) !== undefined && isId(id)) return { at, id }
   throw invalidField('cursor', 'is not one that this list gave: pass next_cursor unchanged')

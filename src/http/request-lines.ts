@@ -1,14 +1,14 @@
 /**
- * Writes the lines of requests. A request is anonymous until its caller has proven a credential. Anybody can send any
- * number of those, and an outage fails every request: of each code, so many lines a second are written, and the next
- * one counts the rest. A proven caller's refusal always has its own line.
+ * Writes the lines of requests. A request is anonymous until its caller has proven a credential. Anyone can send any number
+ * of anonymous requests, and an outage fails every request; so each code has a limit of lines a second, and the next line
+ * counts the suppressed ones. A refusal of a proven caller always has its own line.
  */
 import type { Cause, Ending, Line, RequestLog } from '../telemetry/log/log.ts'
 import type { RequestContext } from './route.ts'
 
-/** Of one 5xx code: an outage must not crowd out the lines that explain it. */
+/** For each 5xx code: an outage must not crowd out the lines that explain it. */
 const MAX_ERRORS_PER_S = 10
-/** Of one 4xx code; anonymous requests only. */
+/** For each 4xx code of anonymous requests. */
 const MAX_ANONYMOUS_PER_S = 50
 
 const ANONYMOUS: Cause = { isAnonymous: true, suppressed: 0 }
@@ -16,22 +16,22 @@ const HEALTH_PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
 
 /** The end of a request that was refused or failed. */
 export interface Refusal {
-  /** An ErrorCode, `client_closed` or a status: a closed list, since each gets its own limit. */
+  /** An ErrorCode, `client_closed` or a status: a closed list, as each has its own limit. */
   readonly code: string
   readonly caller: RequestContext
   readonly ending: Ending
   /** Makes the terminal line; called only if it is written. */
   readonly line: () => Line
-  /** A line that goes before the terminal one, and is written only with it. */
+  /** Written before the terminal line, and only with it. */
   readonly beside?: Line | undefined
 }
 
-/** Health probes come from inside, in plaintext, and all the time: their lines are DEBUG. */
+/** Health probes come from inside, in plaintext and often: their lines are DEBUG. */
 export function isProbe(route: string): boolean {
   return HEALTH_PROBES.has(route)
 }
 
-/** Writes a line that has no limit. */
+/** Writes a line, without a limit. */
 export function writeLine(
   log: RequestLog,
   line: Line,
@@ -42,7 +42,7 @@ export function writeLine(
   else log.write(line, caller, ending)
 }
 
-/** Ends a request that was refused; if it is anonymous, within the limit of its code. */
+/** Writes the end of a refused request; within the limit of its code if it is anonymous. */
 export function writeRefusal(log: RequestLog, refusal: Refusal): void {
   const { code, caller, ending } = refusal
   if (!isAnonymous(caller)) writeEnd(log, refusal, 0)
@@ -54,7 +54,7 @@ export function writeRefusal(log: RequestLog, refusal: Refusal): void {
   }
 }
 
-/** Ends a request that we failed, anonymous or not, within the limit of its code. */
+/** Writes the end of a request that failed on our side, within the limit of its code. */
 export function writeFault(log: RequestLog, refusal: Refusal): void {
   log.writeLimited(refusal.code, MAX_ERRORS_PER_S, (suppressed) =>
     writeEnd(log, refusal, suppressed),

@@ -1,4 +1,4 @@
-/** What a handler is given of its request. What few handlers ask for is made when they ask. */
+/** The request that a handler receives. Getters make what few handlers need. */
 import { createHash } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
@@ -10,7 +10,7 @@ import type { BaseRequest, RequestContext, Route } from './route.ts'
 
 const NO_BYTES = Buffer.alloc(0)
 
-/** Reads the body as the route wants it: `stream`, or JSON of at most so many bytes; 0: none. */
+/** Reads the body: JSON of at most `body` bytes; 0: none; `stream`: the handler reads it. */
 export async function readRequest(
   exchange: Exchange,
   body: Route['body'],
@@ -32,9 +32,9 @@ export class HandlerRequest implements BaseRequest {
   readonly headers: IncomingHttpHeaders
   readonly body: unknown
   readonly context: RequestContext
-  /** The query as it was sent, without its `?`. */
+  /** The query as sent, without `?`. */
   readonly search: string
-  /** The JSON body as it was sent. */
+  /** The JSON body as sent. */
   readonly bytes: Buffer
   readonly #exchange: Exchange
 

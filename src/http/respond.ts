@@ -1,4 +1,4 @@
-/** Writes a Reply or a Problem: the headers that every answer carries, and bodies as fast as the client reads. */
+/** Writes a Reply or a Problem: the headers of every response, and bodies as fast as the client reads. */
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Recipient } from '../domain/recipient.ts'
@@ -10,7 +10,7 @@ import type { Reply, StreamReply } from './route.ts'
 
 export interface ResponseOptions {
   readonly requestId: string
-  /** The connection ends after this answer: shutting down, or a body was left unread. */
+  /** The connection ends after this response: the service stops, or a body was left unread. */
   readonly closesConnection: boolean
   readonly isHead: boolean
 }
@@ -20,15 +20,15 @@ export function sendProblem(res: ServerResponse, problem: Problem, options: Resp
   sendText(res, problem.status, PROBLEM_CONTENT_TYPE, text, problem.headers, options)
 }
 
-/** What becomes of the chunks of a stream. */
+/** How the chunks of a stream are sent. */
 export interface ChunkOptions {
-  /** Of all downloads: a chunk of 256 KiB costs the kernel 0.2 ms. */
+  /** Shared by all downloads: a chunk of 256 KiB costs 0.2 ms of kernel time. */
   readonly turns: Throttle
-  /** Told of every chunk that was handed to the socket. */
+  /** Called for every chunk that is handed to the socket. */
   readonly onBytes: (sizeBytes: number) => void
 }
 
-/** Starts the answer. */
+/** Starts the response. */
 export function sendReply(
   res: ServerResponse,
   reply: Reply,
@@ -53,8 +53,8 @@ export function sendReply(
 }
 
 /**
- * Every JSON body that we send. It ends in a newline, so that a shell's prompt does not follow it. Text that was stored
- * before unsafe characters were refused, or that is a caller's own, stays harmless in a terminal.
+ * The text of every JSON body. It ends in a newline, so that a shell's prompt starts on its own line. Characters that are
+ * unsafe in a terminal are escaped: older rows and text of the caller may hold some.
  */
 export function jsonText(body: unknown): string {
   return `${escapeUnsafe(JSON.stringify(body))}\n`
@@ -89,12 +89,12 @@ function sendStream(
   }
   reply.started?.(recipientOn(res.req.socket))
   pump(reply.stream, reply.sizeBytes, res, chunks).catch((error: unknown) => {
-    // The head is out: a broken connection is the only honest answer left.
+    // The head is out, so only a broken connection can report the failure.
     res.destroy(error instanceof Error ? error : new Error(String(error)))
   })
 }
 
-/** A response that waits behind another one of its connection counts what the client takes of that one. */
+/** While a response waits behind another one on its connection, this counts the bytes of that one. */
 function recipientOn(socket: Socket): Recipient {
   return {
     get takenBytes() {
@@ -120,7 +120,7 @@ async function pump(
     leftBytes -= chunk.length
     onBytes(chunk.length)
     if (leftBytes === 0) {
-      // Together: a client that has the last byte may leave at once, and has had all of the answer.
+      // In one call: a client may leave at once with the last byte, and has received the whole response.
       res.end(chunk)
       return
     }
@@ -129,7 +129,7 @@ async function pump(
   throw new Error(`the body ended ${leftBytes} bytes too early`)
 }
 
-/** Resolves once the kernel has the chunk, or nobody wants it any more: only then may its memory be used again. */
+/** Resolves once the kernel has the chunk or the response is closed: only then may its memory be reused. */
 function write(res: ServerResponse, chunk: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     function done() {
@@ -141,7 +141,7 @@ function write(res: ServerResponse, chunk: Uint8Array): Promise<void> {
   })
 }
 
-/** Names and values in turn, as writeHead takes them at the least cost: those of every answer, then its own. */
+/** Names and values in turn, the cheapest form for writeHead: those of every response, then its own. */
 function headersOf(
   options: ResponseOptions,
   own: Readonly<Record<string, string>> | undefined,

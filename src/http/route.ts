@@ -48,43 +48,43 @@ export function newContext(
   }
 }
 
-/** The ingress id, where the lines of the request carry another one. */
+/** The ingress id, if the log lines carry another one. */
 export function httpRequestId({ ingressId, requestId }: RequestContext): string | null {
   return ingressId === requestId ? null : ingressId
 }
 
-/** What every handler is given. */
+/** What every handler receives. */
 export interface BaseRequest {
-  /** As sent: a HEAD is answered like its GET, without the body. */
+  /** As sent. A HEAD gets the response of its GET, without the body. */
   readonly method: string
   /** Decoded path parameters by name. */
   readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams
   readonly headers: IncomingHttpHeaders
-  /** Parsed JSON (null prototype not guaranteed: read through http/fields.ts), undefined without a body. */
+  /** Parsed JSON; undefined without a body. Read it through http/fields.ts, which never reaches a prototype. */
   readonly body: unknown
-  /** The raw body of a route with `body: 'stream'`; it fails by its own clocks and limit. */
+  /** The raw body of a route with `body: 'stream'`; it has its own timeouts. */
   readonly upload: Readable
   readonly context: RequestContext
   /** What an X-Signature of this request covers. */
   readonly signed: SignedRequest
-  /** The answer is out, or the client has left. */
+  /** The response is out, or the client has left. */
   readonly isEnded: boolean
-  /** Aborted when the client leaves before the answer is out, or when the server stops: wait no longer. */
+  /** Aborted when the client leaves before the response is out, and when the server stops. */
   readonly signal: AbortSignal
-  /** Writes a domain event in this request's context, or in that of another command. Never the terminal line. */
+  /** Writes a line in the context of this request, or of the command `requestId`. Never the terminal line. */
   log(line: Line, requestId?: string): void
 }
 
-/** What each guard proves, by its name. */
+/** What each guard proves. */
 export interface Proven {
   /** Anyone. */
   readonly open: object
-  /** A device token with the right tag, not looked up: the handler's own statement authenticates it. */
+  /** A device token with our tag, not looked up: the handler's own statement authenticates it. */
   readonly 'device-token': { readonly tokenHash: Buffer }
   /** A live device. */
   readonly device: LiveDevice & { readonly tokenHash: Buffer }
-  /** An enrollment token that we tagged, or that the database knows: registration judges and consumes it atomically. */
+  /** An enrollment token with our tag, or one that the database knows: registration judges and consumes it atomically. */
   readonly 'enrollment-token': { readonly tokenHash: Buffer }
   /** An admin who has one of the route's scopes. */
   readonly admin: { readonly admin: string }
@@ -128,7 +128,7 @@ export type RouteShape = Shape<Exclude<GuardName, 'admin'>> | AdminShape
 /** The code of an endpoint. */
 export interface Endpoint<G extends GuardName> {
   handle(request: Request<G>): Promise<Reply>
-  /** The terminal line of a failure (499: the client left) where the route has one of its own; `reason` is the error code. */
+  /** The terminal line of a failure, if the route has one of its own; `reason` is the error code, 499 means that the client left. */
   failLine?(
     reason: string,
     statusCode: number,
@@ -148,7 +148,7 @@ interface ReplyHead {
   readonly status: number
   /** Lower-case names. */
   readonly headers?: Readonly<Record<string, string>>
-  /** The terminal line where it is not `http.request`. */
+  /** The terminal line, if it is not `http.request`. */
   readonly line?: Line
 }
 
@@ -165,28 +165,28 @@ export interface EmptyReply extends ReplyHead {
   readonly kind: 'empty'
 }
 
-/** How a streamed answer went. */
+/** How a streamed response ended. */
 export interface StreamEnding {
   /** Bytes of the body handed to the socket. */
   readonly bytesSent: number
-  /** The answer ended normally: all of the body was handed over and the connection still stood. */
+  /** The whole body was handed to the socket, and the connection was still open. */
   readonly isWhole: boolean
-  /** What is logged: the answer's status, or 499 where the client left. */
+  /** For the log: the status of the response, or 499 if the client left. */
   readonly statusCode: number
 }
 
 export interface StreamReply extends Omit<ReplyHead, 'line'> {
   readonly kind: 'stream'
   /**
-   * The body, read only as fast as the client takes it; HEAD never starts it. Null where the status has none (304).
-   * A piece is not looked at any more once the next one is asked for.
+   * The body, read as fast as the client takes it; HEAD never starts it. null: the status has none (304). The next chunk may
+   * reuse the memory of the one before.
    */
   readonly stream: AsyncIterable<Uint8Array> | null
-  /** Exact length of the body in bytes, of which the stream gives no more and no less; null leaves `content-length` out (304). */
+  /** Exact length of the body in bytes; null leaves `content-length` out (304). */
   readonly sizeBytes: number | null
-  /** Called once when the body begins to go out: not for a HEAD, and not where the client has left before. */
+  /** Called once, before the first byte of the body; not for a HEAD, and not if the client has left. */
   started?(recipient: Recipient): void
-  /** Called once, however the answer ends; gives the terminal line. */
+  /** Called once, however the response ends; returns the terminal line. */
   ended(ending: StreamEnding): Promise<Line>
 }
 

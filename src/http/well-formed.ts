@@ -1,21 +1,21 @@
-/** What is refused before any route is asked: requests that two parsers could read differently. */
+/** Refuses, on every path, requests that two parsers could read differently. */
 import type { IncomingMessage } from 'node:http'
 import { AppError } from '../domain/errors.ts'
 
-/** Headers that count once: of two, Node silently keeps the first, a proxy may keep the second. */
+/** Headers that may appear once: of two, Node silently keeps the first, and a proxy may keep the second. */
 const SINGLE_HEADERS = new Set(['host', 'authorization', 'x-device-token', 'content-type'])
 
-/** By length: whether one of them has it. Spares most others the lower case. */
+/** The lengths of these names: most other names need no lower-casing. */
 const HAVE_LENGTH = Array.from({ length: 16 }, (_, length) =>
   [...SINGLE_HEADERS].some((name) => name.length === length),
 )
 
 const MAX_HEADERS = 64
 
-/** uri-host and port (RFC 9110, section 7.2), the characters of them. May be empty. */
+/** The characters of uri-host and port (RFC 9110, section 7.2). May be empty. */
 const HOST = /^[\w.~!$&'()*+,;=:[\]%-]*$/
 
-/** The refusal, or undefined for a request that is well formed. */
+/** undefined: the request is well formed. */
 export function refuseMalformed(request: IncomingMessage): AppError | undefined {
   if (request.rawHeaders.length > 2 * MAX_HEADERS) {
     return new AppError('headers_too_large', `A request may have at most ${MAX_HEADERS} headers.`)

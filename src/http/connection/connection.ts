@@ -1,8 +1,8 @@
 /**
- * One client connection: the requests that are open on it, and the point from which its input is ignored.
+ * One client connection: its open requests, and the point from which its input is ignored.
  *
- * reading → metered (it pipelines) → input ended (a parser error, or the connection closes) → closing (our end is sent,
- * input is discarded for a moment) → closed. Each state may be skipped, none comes back.
+ * reading → metered (it pipelines) → input ended (a parser error, or the connection closes) → closing (half-closed; input
+ * is discarded for a moment) → closed. A state may be skipped, and none comes back.
  */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
@@ -15,24 +15,24 @@ const METERED_FROM = MAX_OPEN_EXCHANGES - 1
 /** A close under unread bytes resets the connection, and the reset may overtake the response: nginx calls it lingering_close. */
 const LINGER_MS = 1_000
 const LINGER_BYTES = 1024 * 1024
-/** Who has sent its end may read on (`nc -N`), or may have left: an answer may then keep us so long, up to twice. */
+/** A client that has half-closed may still read (`nc -N`) or may have left; a response may then take this long, up to twice. */
 const HALF_OPEN_MS = 1_000
 const NO_BYTES: Buffer = Buffer.alloc(0)
-/** What on_headers_complete returns to llhttp: stop in front of what follows (HPE_PAUSED), or for good (HPE_CB_HEADERS_COMPLETE). */
+/** Results of llhttp's on_headers_complete: pause before the next bytes (HPE_PAUSED), or fail (HPE_CB_HEADERS_COMPLETE). */
 const PAUSE_PARSER = 21
 const STOP_PARSER = -1
 
 export interface ConnectionOptions {
   /** No further request may wait behind another one, on any connection. */
   readonly isPipelineFull: () => boolean
-  /** Takes one of the places for metered connections, each of which holds up to 128 KiB; false: there is none. */
+  /** Takes a slot for a metered connection, which holds up to 128 KiB; false: none is free. */
   readonly tryAcquireMeter: () => boolean
   readonly releaseMeter: () => void
-  /** Told when a connection is closed since it pipelines more than may be open. */
+  /** Called when a connection is closed because it pipelines more requests than may be open. */
   readonly onRefused: () => void
 }
 
-/** Node's parser of one connection; no public type has it. */
+/** Node's parser of one connection; it has no public type. */
 interface RequestParser {
   onIncoming: (request: IncomingMessage, shouldKeepAlive: boolean) => number
   execute(bytes: Buffer): unknown
@@ -42,7 +42,7 @@ interface RequestParser {
 const CONNECTION = Symbol('connection')
 interface HttpSocket extends Socket {
   parser?: RequestParser | null
-  /** Node waits for the client to take what is written; its parser asserts that nothing comes meanwhile. */
+  /** Node waits until the client has read more; its parser asserts that no input arrives meanwhile. */
   _paused?: boolean
   [CONNECTION]?: Connection
 }
@@ -56,16 +56,16 @@ export function connectionOf(socket: HttpSocket): Connection {
 
 export class Connection {
   readonly socket: HttpSocket
-  /** Called whenever a request has ended. */
+  /** Called after each request. */
   onIdle: () => void = () => {}
   readonly #options: ConnectionOptions
   /** Oldest first. */
   readonly #exchanges: Exchange[] = []
-  /** Node's own listener to the input, where ours stands in front of it. */
+  /** Node's own `data` listener, while ours replaces it. */
   #parse: ((bytes: Buffer) => void) | undefined
   #hasMeter = false
   #requests = 0
-  /** What stands behind the head at which the parser has stopped. */
+  /** The bytes behind the head at which the parser has paused. */
   #rest: Buffer = NO_BYTES
   #hasInputEnded = false
   #ignoredBytes = 0
@@ -89,7 +89,7 @@ export class Connection {
         return STOP_PARSER
       }
       const result = onIncoming(request, shouldKeepAlive)
-      // Behind an upgrade llhttp stops by itself, and our response is the last one.
+      // After an upgrade llhttp stops by itself, and our response is the last one.
       const mayPause = result === 0 && request.headers.upgrade === undefined
       return mayPause && this.#mustMeter() ? PAUSE_PARSER : result
     }
@@ -101,14 +101,14 @@ export class Connection {
     this.#requests += 1
   }
 
-  /** One request has begun on it so far. */
+  /** This is its first request. */
   get isNew(): boolean {
     return this.#requests === 1
   }
 
-  /** Its response ended, and its line is written. */
+  /** The response has ended, and the line is written. */
   ended(exchange: Exchange): void {
-    // Nearly always it is the only one: no array is made of what is removed.
+    // Nearly always the only one: pop makes no array.
     if (this.#exchanges.at(-1) === exchange) this.#exchanges.pop()
     else {
       const index = this.#exchanges.lastIndexOf(exchange)
@@ -125,7 +125,7 @@ export class Connection {
     return this.#exchanges.length > 0
   }
 
-  /** The client waits for us: its oldest request has no response yet. Those behind it wait for that one. */
+  /** The oldest request has no response yet; the others wait behind it. */
   get isResponsePending(): boolean {
     return this.#exchanges[0]?.hasResponse === false
   }
@@ -135,15 +135,15 @@ export class Connection {
     return this.#exchanges.findLast(({ isEnded }) => !isEnded)
   }
 
-  /** Another request on it was open before this one. */
+  /** Another open request came before this one. */
   hasBefore(exchange: Exchange): boolean {
     return this.#exchanges.some((other) => other !== exchange && !other.isEnded)
   }
 
   /**
-   * Node parses all of the 64 KiB that it reads at once, 2,400 requests of 27 bytes. From the first pause on that
-   * PAUSE_PARSER made, the input comes through `#feed`, and the parser pauses at each head. `error` is what Node made of
-   * the pause; false: it is another error.
+   * Node parses all of the 64 KiB that it reads at once, up to 2,400 requests of 27 bytes. After the first pause that
+   * PAUSE_PARSER causes, the input comes through `#feed`, and the parser pauses at each head. `error` is Node's report of
+   * the pause; returns false for any other error.
    */
   meter(error: NodeJS.ErrnoException): boolean {
     if (error.code !== 'HPE_PAUSED' || !this.#hasMeter || this.#hasInputEnded) return false
@@ -151,10 +151,10 @@ export class Connection {
     const { socket } = this
     socket.parser?.resume()
     const rest = rawPacket?.subarray(bytesParsed) ?? NO_BYTES
-    // Up to the next byte it would take the request for half of one, which the client's end then cuts off.
+    // Until the next byte the parser would treat the request as incomplete, and a half-close would cut it off.
     if (rest.length === 0 && rawPacket !== undefined) socket.parser?.execute(rest)
     if (this.#parse !== undefined) {
-      this.#rest = rest // #feed goes on with it
+      this.#rest = rest // #feed continues with it
       return true
     }
     const [parse] = socket.listeners('data')
@@ -166,19 +166,19 @@ export class Connection {
   }
 
   /**
-   * Takes the input away from Node's parser, which makes an error of every chunk behind its first one; what still comes
-   * is not read before `lingeringClose`, and never looked at. False: this has happened before.
+   * Takes the input from Node's parser, which reports an error for every chunk after its first one. Later input is not read
+   * before `lingeringClose`, and is never parsed. False: the input had ended before.
    */
   endInput(): boolean {
     if (this.#hasInputEnded) return false
     this.#hasInputEnded = true
-    this.socket.pause() // stops the descriptor, where Node's parser reads it
+    this.socket.pause() // stops the descriptor, which Node's parser reads directly
     this.#takeInput(this.#ignore)
-    this.socket.removeAllListeners('end') // the stream closes by itself once both ends have
+    this.socket.removeAllListeners('end') // the stream closes once both sides have ended
     return true
   }
 
-  /** Sends our end behind what was written, and closes once the client has ended too, or goes on for too long. Repeatable. */
+  /** Half-closes, discards input until the client closes or a limit is reached, then destroys the socket. Repeatable. */
   lingeringClose(): void {
     const { socket } = this
     if (socket.writableEnded) return
@@ -189,16 +189,16 @@ export class Connection {
     this.#resumeReading()
   }
 
-  /** It is owed what it has asked for, but nobody tells us when it has left: an answer that is long in coming is none. */
+  /** The client half-closed and may still read, but its departure would go unnoticed: a slow response is given up. */
   #clientEnded(): void {
     let [before] = this.#exchanges
     if (before === undefined) return
-    const look = () => {
+    const check = () => {
       const [oldest] = this.#exchanges
       if (oldest === before && this.isResponsePending) this.socket.destroy()
       before = oldest
     }
-    const timer = setInterval(look, HALF_OPEN_MS)
+    const timer = setInterval(check, HALF_OPEN_MS)
     this.socket.once('close', () => clearInterval(timer))
   }
 
@@ -214,7 +214,7 @@ export class Connection {
     return this.#hasMeter
   }
 
-  /** Nothing of it waits any more: gives the input back to Node, and the place to others. */
+  /** No request waits any more: returns the input to Node, and the slot. */
   #unmeter(parse: (bytes: Buffer) => void): void {
     this.#takeInput(parse)
     this.#parse = undefined
@@ -223,8 +223,8 @@ export class Connection {
   }
 
   /**
-   * Gives the input to `listener`, from the next `resume` on. Node's parser reads the descriptor itself until somebody
-   * listens to `data`.
+   * Gives the input to `listener` from the next `resume` on. Node's parser reads the descriptor directly until a `data`
+   * listener is added.
    */
   #takeInput(listener: (bytes: Buffer) => void): void {
     this.socket.removeAllListeners('data')
@@ -233,8 +233,8 @@ export class Connection {
   }
 
   /**
-   * Reads again after the input was taken from Node's parser. The parser read the descriptor itself, so the stream still
-   * waits for its first read; where Node had stopped the descriptor meanwhile, only the end of that read starts it again.
+   * Resumes reading after the input was taken from Node's parser. The parser read the descriptor directly, so the stream
+   * still waits for its first read; if Node stopped the descriptor meanwhile, only the end of that read starts it again.
    */
   #resumeReading(): void {
     this.socket.resume()
@@ -245,7 +245,7 @@ export class Connection {
     const { socket } = this
     let rest = bytes
     while (rest.length > 0 && !this.#hasInputEnded) {
-      // The older ones end by themselves: they do not wait for the body of the newest.
+      // The older requests do not wait for the body of the newest, so one of them will end.
       if (this.#exchanges.length >= METERED_FROM || socket._paused) {
         socket.pause()
         socket.unshift(rest)
@@ -272,7 +272,7 @@ export function lingeringCloseAfter(request: IncomingMessage): void {
     request.complete ? destroySoon.call(socket) : connectionOf(socket).lingeringClose()
 }
 
-/** Nobody reads a response any more: the client has left, or ended within a request. */
+/** No response can arrive: the client has left, or half-closed within a request. */
 export function isCutOff({ code }: NodeJS.ErrnoException): boolean {
   return code === 'HPE_INVALID_EOF_STATE' || code === 'ECONNRESET'
 }

@@ -1,33 +1,33 @@
-/** Connections as such: how many are open, how many may be, and which of them hold nothing but a descriptor. */
+/** Limits the connections of a server and closes idle ones. */
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { LinkedList } from '../../lib/linked-list.ts'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { ConnectionLimit, type ConnectionLimitOptions } from './limit.ts'
 
-/** Whatever the system allows: an idle one costs some 10 KiB. */
+/** Upper limit, whatever the system allows: an idle connection costs some 10 KiB. */
 const MAX_CONNECTIONS = 16_384
-/** However little the system allows. */
+/** Lower limit, however little the system allows. */
 const MIN_CONNECTIONS = 64
-/** stdio, listener, event loop, modules, and what a look at the system opens. */
+/** Descriptors of stdio, listener, event loop, modules, and files that are open for a moment. */
 const OTHER_FILES = 100
 
-/** How many connections leave `otherFiles` (pools, pushes, downloads) their descriptors. */
+/** The most connections that leave descriptors for `otherFiles` (pools, pushes, downloads). */
 export function connectionLimit(maxOpenFiles: number, otherFiles: number): number {
   const left = maxOpenFiles - otherFiles - OTHER_FILES
   return Math.max(MIN_CONNECTIONS, Math.min(MAX_CONNECTIONS, left))
 }
 
-/** Connections that may pipeline more than a dozen requests; others that do are closed behind those that they have open. */
+/** Connections that may pipeline more than a dozen requests; a further one is closed after its open requests. */
 const MAX_METERED = 16
 
-/** A client that takes no byte of its answers for so long is cut off. */
+/** A client that reads no byte of its responses for this long is cut off. */
 const SLOW_READER_TIMEOUT_MS = 60_000
-/** More than keepAliveTimeout, which is what clients are told, and which an empty line now and then puts off. */
+/** More than keepAliveTimeout, which is announced to clients. */
 const IDLE_TIMEOUT_MS = 80_000
-/** So often each is looked at, never sooner: a whole part of both. */
+/** Check interval of a connection; divides both timeouts. */
 const CHECK_INTERVAL_MS = 2_500
-/** So often those are looked at whose turn it is. A look at 6,000 at once held up every request for 9 ms. */
+/** Interval between checks of those that are due. Checking 6,000 at once delayed every request by 9 ms. */
 const TICK_MS = 100
 
 export interface ConnectionsOptions
@@ -68,14 +68,14 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
       leave()
     })
   })
-  // Node would cut an idle one off at the very moment up to which it was promised, under a request that is on its way.
+  // Otherwise Node closes an idle connection exactly when its announced time ends, under a request on its way.
   server.on('timeout', () => {})
   const timer = setInterval(() => watch.check(nowMs()), TICK_MS).unref()
   server.once('close', () => clearInterval(timer))
   return limit
 }
 
-/** What of a socket is looked at. */
+/** What IdleWatch uses of a socket. */
 export type Watched = Pick<
   Socket,
   'bytesWritten' | 'writableLength' | 'destroy' | 'resetAndDestroy'
@@ -85,26 +85,26 @@ interface WatchedSocket {
   readonly socket: Watched
   readonly isResponsePending: () => boolean
   checkedAtMs: number
-  /** At that look. */
+  /** At the last check. */
   takenBytes: number
-  /** The look since which it is so many. */
+  /** The check since which `takenBytes` has not changed. */
   movedAtMs: number
 }
 
 /**
- * Cuts off who takes no byte of what is ready for them, and who asks for nothing any more. Node's own time-out of a
- * socket is put off by whatever comes, be it no request. All times are of one monotonic clock.
+ * Closes connections whose client reads nothing of a pending response, and idle ones. Any input would defer Node's own
+ * socket timeout, even an empty line. All times are of one monotonic clock.
  */
 export class IdleWatch {
-  /** Who was not looked at for longest stands first. */
+  /** Least recently checked first. */
   readonly #seen = new LinkedList<WatchedSocket>()
 
-  /** Of those that were added and have not left. */
+  /** Sockets that were added and have not left. */
   get size(): number {
     return this.#seen.size
   }
 
-  /** `isResponsePending`: the client waits for us, not we for it. Returns what lets it leave. */
+  /** `isResponsePending`: the client waits for the service. Returns a function that removes the socket. */
   add(socket: Watched, nowMs: number, isResponsePending: () => boolean): () => void {
     const takenBytes = acknowledgedBytes(socket)
     const seen = { socket, isResponsePending, checkedAtMs: nowMs, takenBytes, movedAtMs: nowMs }
@@ -112,7 +112,7 @@ export class IdleWatch {
     return () => this.#seen.remove(place)
   }
 
-  /** At each that was not looked at for CHECK_INTERVAL_MS. */
+  /** Checks each socket whose last check is CHECK_INTERVAL_MS ago. */
   check(nowMs: number): void {
     for (;;) {
       const seen = this.#seen.first
@@ -134,8 +134,8 @@ export class IdleWatch {
 }
 
 /**
- * Closes a connection whose client does not take what it was sent. A mere close would leave up to 4 MB of that in the
- * kernel for minutes. resetAndDestroy alone waits until all is sent.
+ * Closes a connection whose client does not read. A plain close would leave up to 4 MB in the kernel for minutes, and
+ * resetAndDestroy alone waits until everything is sent.
  */
 export function reset(socket: Pick<Socket, 'destroy' | 'resetAndDestroy'>): void {
   socket.resetAndDestroy()
@@ -143,15 +143,15 @@ export function reset(socket: Pick<Socket, 'destroy' | 'resetAndDestroy'>): void
 }
 
 /**
- * Another number whenever the system has taken a byte of what was written. `bytesWritten` counts a chunk from its first
- * byte on, `writableLength` to its last; how much of it is left only the handle tells, where net's own time-out looks as
- * well (lib/net.js, _onTimeout). By whole chunks (256 KiB of an APK) a phone at 4 KB/s would be taken for one that stands.
+ * Changes whenever the system has taken a byte. `bytesWritten` counts a chunk from its first byte on, `writableLength` until
+ * its last; only the handle knows how much of it is left, and net's own timeout reads it as well (lib/net.js, _onTimeout).
+ * Counting whole chunks (256 KiB of an APK) would cut off a phone that reads 4 KB/s.
  */
 function acknowledgedBytes(socket: Watched): number {
   return accepted(socket) - socket.writableLength
 }
 
-/** How many bytes the system has taken, where only one chunk is written at a time: those behind it count as taken. */
+/** Bytes that the system has taken, if only one chunk is written at a time. */
 export function accepted(socket: Pick<Socket, 'bytesWritten'>): number {
   const { _handle: handle } = socket as { _handle?: { writeQueueSize?: number } | null } // no public type has it
   return socket.bytesWritten - (handle?.writeQueueSize ?? 0)

@@ -1,20 +1,20 @@
-/** How many connections may be open, in all and from one address, and which of them gives way to a new one. */
+/** Limits open connections, in all and per address; an idle one gives way to a new one. */
 import { isIPv6 } from 'node:net'
 import { LinkedList, type ListNode } from '../../lib/linked-list.ts'
 import { subnetOf } from '../../lib/subnet.ts'
 import { peerAddress } from '../client-address.ts'
 import type { Connection } from './connection.ts'
 
-/** An address that is no trusted proxy holds at most this part of all connections: phones behind one NAT are many. */
+/** Share of all connections that one address may hold, unless it is a trusted proxy: many phones share a NAT. */
 const ADDRESS_SHARE = 1 / 2
-/** Of the connections unused for longest, how many are looked at for one that is idle. */
+/** How many of the least recently used connections are checked for an idle one. */
 const EVICTION_CHECKS = 64
 
 /** A connection that was let in. */
 export interface Admission {
   readonly connection: Connection
   inAll: ListNode<Admission> | undefined
-  /** undefined: of a trusted proxy. */
+  /** undefined: the peer is a trusted proxy. */
   ofAddress: { readonly key: string; readonly place: ListNode<Admission> } | undefined
 }
 
@@ -44,7 +44,7 @@ export class ConnectionLimit {
     return this.#all.size
   }
 
-  /** Connections closed unread since all others were at work, and those that pipelined too much. */
+  /** Connections closed unread because no other was idle, and connections that pipelined too much. */
   get refused(): number {
     return this.#refused
   }
@@ -55,8 +55,8 @@ export class ConnectionLimit {
   }
 
   /**
-   * Lets a connection in. Over a limit the one that has been idle for longest is closed for it; where none is idle, this
-   * one is, and undefined comes back.
+   * Admits a connection. Over a limit, closes the one that has been idle for longest; if none is idle, closes this one and
+   * returns undefined.
    */
   add(connection: Connection): Admission | undefined {
     const ofAddress = this.#listOf(connection)
@@ -80,13 +80,13 @@ export class ConnectionLimit {
     this.#refused += 1
   }
 
-  /** A request on it has ended: it is idle from now on. */
+  /** A request has ended: the connection is the most recently used. */
   used({ inAll, ofAddress }: Admission): void {
     if (inAll !== undefined) this.#all.moveToEnd(inAll)
     if (ofAddress !== undefined) this.#addresses.get(ofAddress.key)?.moveToEnd(ofAddress.place)
   }
 
-  /** It has closed. Repeatable. */
+  /** The connection has closed. Repeatable. */
   remove(admission: Admission): void {
     const { inAll, ofAddress } = admission
     admission.inAll = admission.ofAddress = undefined
@@ -101,9 +101,9 @@ export class ConnectionLimit {
     return this.#all.size < this.#max || this.#evict(this.#all)
   }
 
-  /** Closes the one of a list that has been idle for longest; those at work move back: they are in use now. */
+  /** Closes the connection of `list` that has been idle for longest; busy ones move to the end. */
   #evict(list: LinkedList<Admission>): boolean {
-    for (let look = 0; look < EVICTION_CHECKS; look += 1) {
+    for (let checks = 0; checks < EVICTION_CHECKS; checks += 1) {
       const oldest = list.first
       if (oldest === undefined) return false
       if (oldest.connection.isBusy) {
@@ -121,7 +121,7 @@ export class ConnectionLimit {
   #listOf({ socket }: Connection): { key: string; list: LinkedList<Admission> } | undefined {
     const address = peerAddress(socket.remoteAddress)
     if (address === null || this.#isTrustedProxy(address)) return undefined
-    const key = isIPv6(address) ? subnetOf(address) : address // who has one IPv6 address has 2^64
+    const key = isIPv6(address) ? subnetOf(address) : address // a client with one IPv6 address has 2^64
     return { key, list: this.#addresses.get(key) ?? new LinkedList() }
   }
 }

@@ -1,4 +1,4 @@
-/** Answers to what never became a request (http-api.md: also those that Node would send by itself). */
+/** Responses to input that never became a request; Node would send plain ones without an id. */
 import { STATUS_CODES } from 'node:http'
 import { AppError } from '../../domain/errors.ts'
 import type { RequestLog } from '../../telemetry/log/log.ts'
@@ -17,7 +17,7 @@ export interface RawResponseDeps {
   readonly random: () => number
 }
 
-/** Refuses on the socket itself, once, and closes it. The bytes that came are never logged: they may hold a token. */
+/** Writes one refusal to the socket and closes it. The input is never logged: it may hold a token. */
 export function respondRaw(
   error: NodeJS.ErrnoException,
   connection: Connection,
@@ -25,7 +25,7 @@ export function respondRaw(
 ): void {
   const { socket } = connection
   if (!socket.writable || error.code === 'ECONNRESET') {
-    // Behind its last response a connection is closing already.
+    // After its last response a connection is closing already.
     if (isCutOff(error) || !socket.writableEnded) socket.destroy()
     return
   }
@@ -54,12 +54,12 @@ export function respondRaw(
   })
 }
 
-/** Node looks for those on its own; all else is about bytes that have just come. */
+/** Node finds timeouts with a timer; every other error follows input. */
 export function isTimeout({ code }: NodeJS.ErrnoException): boolean {
   return code === 'ERR_HTTP_REQUEST_TIMEOUT'
 }
 
-/** What the parser's word means. */
+/** The refusal for an error of the parser. */
 export function rawRefusal(error: NodeJS.ErrnoException): AppError {
   switch (error.code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':

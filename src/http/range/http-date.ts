@@ -17,7 +17,7 @@ const FORMATS: readonly RegExp[] = [
   new RegExp(`^${DAY} ${MONTH} (?<day>\\d\\d| \\d) ${TIME} (?<year>\\d{4})$`),
 ]
 
-/** Epoch seconds; undefined where `text` is no valid date. A weekday that does not fit is accepted. */
+/** Epoch seconds; undefined if `text` is not a valid date. A wrong weekday is accepted. */
 export function parseHttpDate(text: string, nowS: number): number | undefined {
   for (const format of FORMATS) {
     const found = format.exec(text.trim())?.groups

@@ -7,11 +7,11 @@ export interface Representation {
   readonly etag: string
   /** Epoch milliseconds; no other bytes were served at or after it. */
   readonly modifiedAtMs: number
-  /** Different bytes never share a `modifiedAtMs`: Last-Modified may be sent, and If-Range may name it. */
+  /** Different bytes never share a `modifiedAtMs`, so Last-Modified may be sent and named by If-Range. */
   readonly isDateStrong: boolean
 }
 
-/** As node:http gives them: repeated lines are joined by a comma. */
+/** As node:http provides them: repeated lines are joined by a comma. */
 export interface ConditionHeaders {
   readonly 'if-match'?: string | undefined
   readonly 'if-none-match'?: string | undefined
@@ -28,7 +28,7 @@ interface Tag {
   readonly opaque: string
 }
 
-/** All but If-Range, in the order of 13.2.2. A list that is malformed names nothing, an invalid date is ignored. */
+/** All but If-Range, in the order of 13.2.2. A malformed list matches nothing; an invalid date is ignored. */
 export function judge(headers: ConditionHeaders, file: Representation, nowS: number): Verdict {
   const {
     'if-match': ifMatch,
@@ -67,12 +67,12 @@ export function mayResume(
   )
 }
 
-/** Value of `last-modified`; undefined where none may be sent (8.8.2.1: never a time to come). */
+/** Value of `last-modified`; undefined if none may be sent (8.8.2.1: never a future time). */
 export function lastModified(file: Representation, nowS: number): string | undefined {
   return file.isDateStrong && modifiedS(file) <= nowS ? formatHttpDate(modifiedS(file)) : undefined
 }
 
-/** Rounded up: a client that was served other bytes in the same second does not take these for them. */
+/** Rounded up, so that bytes served earlier in the same second have another date. */
 function modifiedS({ modifiedAtMs }: Representation): number {
   return Math.ceil(modifiedAtMs / 1000)
 }
@@ -85,7 +85,7 @@ function matches(list: string, etag: string, comparison: 'strong' | 'weak'): boo
   )
 }
 
-/** The tags of a list, which may hold empty elements (5.6.1.2); none where it is malformed. */
+/** The tags of a list, which may hold empty elements (5.6.1.2); none if it is malformed. */
 function readTags(list: string): readonly Tag[] {
   const element = /[\t ,]*(?:(?<weak>W\/)?(?<opaque>"[\x21\x23-\x7e\x80-\xff]*")[\t ]*)?(?:,|$)/y
   const tags: Tag[] = []

@@ -1,13 +1,12 @@
 /**
- * Which bytes of one file a GET or HEAD gets: the preconditions (preconditions.ts), then Range (RFC
- * 9110, sections 13.2.2 and 14). Pure. More than one range is ignored, as the RFC allows: the whole
- * file is sent.
+ * Selects the bytes of a file for a GET or HEAD: preconditions (preconditions.ts), then Range (RFC 9110, sections 13.2.2 and
+ * 14). Pure. Several ranges are ignored, as the RFC allows: the whole file is sent.
  */
 import { type ConditionHeaders, judge, mayResume, type Representation } from './preconditions.ts'
 
 export type { Representation }
 
-/** As node:http gives them. */
+/** As node:http provides them. */
 export interface RangeHeaders extends ConditionHeaders {
   readonly range?: string | undefined
 }
@@ -35,7 +34,7 @@ export function selectBytes(
 ): Selection {
   const verdict = judge(headers, file, nowS)
   if (verdict !== 'proceed') return { kind: verdict }
-  // Range means something with GET only (14.2).
+  // Range applies to GET only (14.2).
   if (headers.range === undefined || method !== 'GET') return WHOLE
   return mayResume(headers['if-range'], file, nowS)
     ? readRange(headers.range, file.sizeBytes)
@@ -68,7 +67,7 @@ function readRange(value: string, sizeBytes: number): Selection {
   }
   const firstByte = Number(first)
   const lastByte = last === '' ? sizeBytes - 1 : Number(last)
-  // Last before first is no range at all (14.1.1): ignored like anything malformed.
+  // Last before first is malformed (14.1.1) and ignored.
   if (last !== '' && lastByte < firstByte) return WHOLE
   if (firstByte >= sizeBytes) return { kind: 'unsatisfiable' }
   return { kind: 'part', firstByte, lastByte: Math.min(lastByte, sizeBytes - 1) }
