@@ -16,13 +16,13 @@ import type { ServiceContext } from './service-context.ts'
  */
 const BACKLOG = 4_096
 const POLL_MS = 25
-const CURES: Readonly<Record<string, string>> = {
+const ADVICE: Readonly<Record<string, string>> = {
   EADDRINUSE: 'a PORT that is free',
   EACCES: 'a PORT above 1023, or this user the right to open it (CAP_NET_BIND_SERVICE)',
 }
 /** An unknown name, or an address that no machine can have. An address that is only missing may appear with its network. */
 const IMPOSSIBLE: readonly unknown[] = ['ENOTFOUND', 'EINVAL']
-const NAME_CURE = 'an address or a name of this machine'
+const HOST_ADVICE = 'an address or a name of this machine'
 
 export function createServiceListener(
   context: ServiceContext,
@@ -75,10 +75,10 @@ export function listen({ server }: Listener, port: number, host: string): Promis
 function listenFailure(error: Error): Error {
   const code = errorCode(error)
   if (IMPOSSIBLE.includes(code)) {
-    return new ConfigError([`HOST: ${error.message}; give ${NAME_CURE}`])
+    return new ConfigError([`HOST: ${error.message}; give ${HOST_ADVICE}`])
   }
   return new ListenError(
-    `${error.message}. Give ${CURES[code ?? ''] ?? `a HOST that is ${NAME_CURE}`}.`,
+    `${error.message}. Give ${ADVICE[code ?? ''] ?? `a HOST that is ${HOST_ADVICE}`}.`,
   )
 }
 

@@ -42,7 +42,7 @@ export interface StartupDeps {
 }
 
 const RETRY_MS = 500
-/** Causes of a wait that are told on stderr; a server can word them in any number of ways. */
+/** Most causes of a wait that are printed: a server can word them in any number of ways. */
 const MAX_WAIT_NOTES = 20
 const POOLER =
   'DATABASE_URL leads through a pooler that takes no start-up options: set DATABASE_PREPARED=false, and give its role the settings of docs/operate/scale.md, PgBouncer'

@@ -9,7 +9,7 @@ import type { Throttle } from '../lib/throttle.ts'
 const JSON_TIMEOUT_MS = 10_000
 /** How often late bodies are refused. */
 const SWEEP_MS = 500
-/** Of all JSON bodies that are not whole yet: 64 KiB on each of 16,384 connections would be a gigabyte. */
+/** Total size of incomplete JSON bodies: 64 KiB on each of 16,384 connections would be a gigabyte. */
 const MAX_HELD_BYTES = 128 * 1024 * 1024
 const UPLOAD_IDLE_TIMEOUT_MS = 30_000
 const UPLOAD_TIMEOUT_MS = 3_600_000

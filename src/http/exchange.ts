@@ -15,7 +15,7 @@ import type { RouteMetrics } from '../telemetry/metrics/metrics.ts'
 import { hasBody } from './body.ts'
 import { lingeringCloseAfter } from './connection/connection.ts'
 import { problemOf } from './errors.ts'
-import { isProbe, writeFault, writeLine, writeRefusal } from './request-lines.ts'
+import { writeFault, writeLine, writeRefusal } from './request-lines.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import { httpRequestId, type Reply, type RequestContext, type Route } from './route.ts'
 
@@ -31,7 +31,7 @@ export interface ExchangeDeps {
   /** Called for each exchange; `onEnd` receives the node that it returns. */
   readonly onOpen: (exchange: Exchange) => ListNode<Exchange>
   /** Called once the terminal line is written. */
-  readonly onEnd: (exchange: Exchange, place: ListNode<Exchange>) => void
+  readonly onEnd: (exchange: Exchange, node: ListNode<Exchange>) => void
 }
 
 /** nginx's code for a client that left before the response; only in lines and counters. */
@@ -48,7 +48,7 @@ export class Exchange {
   readonly #deps: ExchangeDeps
   readonly #metrics: RouteMetrics
   readonly #startedAtMs: number
-  readonly #place: ListNode<Exchange>
+  readonly #node: ListNode<Exchange>
   /** Made on demand: most requests never wait. */
   #waiting: AbortController | undefined
   #reply: Reply | undefined
@@ -72,7 +72,7 @@ export class Exchange {
     this.#res = res
     this.context = context
     this.route = route
-    this.#place = deps.onOpen(this)
+    this.#node = deps.onOpen(this)
     res.on('error', ignored) // a write after the client left; 'close' follows
     res.once('close', () => this.#closed()) // `once`: connectionClosed may emit it again
   }
@@ -165,7 +165,7 @@ export class Exchange {
     const ending = { statusCode, latencyMs }
     if (this.#reply?.kind !== 'stream') {
       this.#writeTerminal(ending)
-      this.#deps.onEnd(this, this.#place)
+      this.#deps.onEnd(this, this.#node)
       return
     }
     void this.#reply
@@ -174,7 +174,7 @@ export class Exchange {
         (line) => writeLine(this.#deps.log, line, this.context, ending),
         (error: unknown) => this.#writeFault(error, ending),
       )
-      .then(() => this.#deps.onEnd(this, this.#place))
+      .then(() => this.#deps.onEnd(this, this.#node))
   }
 
   #writeTerminal(ending: Ending): void {
@@ -224,7 +224,7 @@ export class Exchange {
   }
 
   #plainLine(statusCode: number, reason: string | null): Line {
-    const level = isProbe(this.context.route) ? 'DEBUG' : statusCode >= 400 ? 'WARN' : 'INFO'
+    const level = this.context.isProbe ? 'DEBUG' : statusCode >= 400 ? 'WARN' : 'INFO'
     const method = this.request.method ?? null
     return {
       event: 'http.request',

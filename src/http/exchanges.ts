@@ -52,9 +52,11 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
     open(request, res, match) {
       const { headers, socket } = request
       const given = headers['x-request-id']
+      const matched = 'route' in match ? match.route : undefined
       const context = newContext(
         typeof given === 'string' && isRequestId(given) ? given : deps.newId(),
-        'route' in match ? match.route.path : UNMATCHED,
+        matched?.path ?? UNMATCHED,
+        matched?.isProbe === true,
         clientAddress(peerAddress(socket.remoteAddress), headers, deps.isTrustedProxy),
         headers['user-agent'] ?? null, // cut to its limit when a line is built
       )

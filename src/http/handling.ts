@@ -1,6 +1,6 @@
 /**
  * The life of a request, the same for every route: head checks, route, transport rule, guard, body, handler, reply.
- * What is thrown on the way becomes the response in one place; the exchange writes the line.
+ * Anything thrown on the way becomes the response here; the exchange writes the line.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { AppError } from '../domain/errors.ts'
@@ -18,7 +18,6 @@ import type { Exchange } from './exchange.ts'
 import type { Exchanges } from './exchanges.ts'
 import { refuseUnknown } from './known-names.ts'
 import { readRequest } from './request.ts'
-import { isProbe } from './request-lines.ts'
 import type { Reply, Route } from './route.ts'
 import { refuseMalformed } from './well-formed.ts'
 
@@ -66,11 +65,12 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     try {
       const refusal = refuseMalformed(request)
       if (refusal !== undefined) throw refusal
-      refuseTransport(request, exchange.context.route, deps.httpsRule)
+      const { isProbe } = exchange.context
+      if (!isProbe) refuseTransport(request, deps.httpsRule)
       if (match.kind !== 'found') throw unmatched(match)
-      const unavailable = isProbe(match.route.path) ? undefined : deps.unavailable()
+      const unavailable = isProbe ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
-      const mayWait = connection.isNew && !isProbe(match.route.path)
+      const mayWait = connection.isNew && !isProbe
       if (mayWait && !(await hasTurn(turns, exchange))) return
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
       const reply = await handle(deps, bodies, exchange, match.route, match.params, search)
@@ -125,8 +125,8 @@ async function handle(
   }
 }
 
-function refuseTransport(request: IncomingMessage, route: string, rule: HttpsRule | null): void {
-  if (rule === null || isProbe(route)) return
+function refuseTransport(request: IncomingMessage, rule: HttpsRule | null): void {
+  if (rule === null) return
   const peer = peerAddress(request.socket.remoteAddress)
   if (isTransportAllowed(peer, request.headers, rule)) return
   throw new Denial('https_required', 'This service is served over HTTPS only.', {

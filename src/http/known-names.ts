@@ -75,14 +75,14 @@ async function refuseBytes(
   }
 }
 
-/** A hint at what was meant; `elsewhere` are the names that the other half of the request takes. */
+/** Suggests a known name, or where the name goes; `elsewhere` are the names that the other half of the request takes. */
 function hint(
   name: string,
   known: readonly string[],
   elsewhere: readonly string[],
-  place: string,
+  where: string,
 ): string {
-  if (elsewhere.includes(name)) return `It goes into ${place}`
+  if (elsewhere.includes(name)) return `It goes into ${where}`
   const meant = nearest(name, known)
   if (meant !== undefined) return `Did you mean ${meant}?`
   return known.length === 0 ? 'None is taken' : `Known are ${known.join(', ')}`

@@ -31,16 +31,16 @@ export interface Listener {
 
 const SERVER_OPTIONS = {
   headersTimeout: 10_000,
-  requestTimeout: 0, // it would cut a steady upload: http/body.ts has its own clocks
-  connectionsCheckingInterval: 100, // a turn makes an error each (20 µs) for all that came within as long
+  requestTimeout: 0, // it would cut a steady upload; http/body.ts has timeouts of its own
+  connectionsCheckingInterval: 100, // each check makes an error (20 µs) for every request that became late since the last one
   keepAliveTimeout: 75_000, // above the idle time of common load balancers
   maxHeaderSize: 8_192,
-  requireHostHeader: false, // refused at our edge, so that the answer carries X-Request-ID
+  requireHostHeader: false, // http/well-formed.ts refuses it, with an X-Request-ID
   insecureHTTPParser: false,
   noDelay: true,
-  joinDuplicateHeaders: true, // else Node drops the second date of a precondition, which RFC 9110 has us ignore
+  joinDuplicateHeaders: true, // otherwise Node drops a second date, and RFC 9110 has us ignore such a precondition
 } as const
-/** Pipelined requests that wait for their turn, on all connections; a further one ends its connection. */
+/** Pipelined requests that wait for a turn, on all connections; a further one closes its connection. */
 const MAX_PIPELINED_WAITING = 512
 
 export function createListener(deps: ListenerDeps): Listener {

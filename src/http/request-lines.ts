@@ -12,7 +12,6 @@ const MAX_ERRORS_PER_S = 10
 const MAX_ANONYMOUS_PER_S = 50
 
 const ANONYMOUS: Cause = { isAnonymous: true, suppressed: 0 }
-const HEALTH_PROBES: ReadonlySet<string> = new Set(['/healthz', '/readyz'])
 
 /** The end of a request that was refused or failed. */
 export interface Refusal {
@@ -24,11 +23,6 @@ export interface Refusal {
   readonly line: () => Line
   /** Written before the terminal line, and only with it. */
   readonly beside?: Line | undefined
-}
-
-/** Health probes come from inside, in plaintext and often: their lines are DEBUG. */
-export function isProbe(route: string): boolean {
-  return HEALTH_PROBES.has(route)
 }
 
 /** Writes a line, without a limit. */
@@ -49,7 +43,7 @@ export function writeRefusal(log: RequestLog, refusal: Refusal): void {
   else if (ending.statusCode >= 500) writeFault(log, refusal)
   else {
     // A DEBUG line that LOG_LEVEL hides must not carry the count of lines that it shows.
-    const kind = isProbe(caller.route) ? `probe ${code}` : code
+    const kind = caller.isProbe ? `probe ${code}` : code
     log.writeLimited(kind, MAX_ANONYMOUS_PER_S, (suppressed) => writeEnd(log, refusal, suppressed))
   }
 }

@@ -19,6 +19,7 @@ export interface RequestContext extends LineContext, Caller {
   /** The id in the log lines: the command's, if the request made or ended one. */
   requestId: string
   readonly route: string
+  readonly isProbe: boolean
   readonly ip: string | null
   readonly userAgent: string | null
   deviceId: string | null
@@ -32,6 +33,7 @@ export const UNMATCHED = 'unmatched'
 export function newContext(
   id: string,
   route: string,
+  isProbe: boolean,
   ip: string | null,
   userAgent: string | null,
 ): RequestContext {
@@ -39,6 +41,7 @@ export function newContext(
     ingressId: id,
     requestId: id,
     route,
+    isProbe,
     ip,
     userAgent,
     deviceId: null,
@@ -104,6 +107,8 @@ interface Shape<G extends GuardName> {
   readonly guard: G
   /** Largest JSON body in bytes; 0 = no body is read. `stream`: the handler reads `upload`. */
   readonly body: number | 'stream'
+  /** A health probe comes from inside, in plaintext and often: its lines are DEBUG, and it never waits. */
+  readonly isProbe?: boolean
 }
 
 interface AdminShape extends Shape<'admin'> {

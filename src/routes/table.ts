@@ -195,8 +195,8 @@ export const ROUTES = {
   },
 
   // operations
-  healthz: { method: 'GET', path: '/healthz', guard: 'open', body: 0 },
-  readyz: { method: 'GET', path: '/readyz', guard: 'open', body: 0 },
+  healthz: { method: 'GET', path: '/healthz', guard: 'open', body: 0, isProbe: true },
+  readyz: { method: 'GET', path: '/readyz', guard: 'open', body: 0, isProbe: true },
   /** Served only with METRICS_ENABLED. */
   metrics: {
     method: 'GET',

@@ -1,6 +1,7 @@
 /** Floods: of one code at most 10 `http.error` and 50 anonymous refusals a second have a line, and none is uncounted. */
 import t, { type Test } from 'tap'
 import { writeRefusal } from '../../src/http/request-lines.ts'
+import { newContext } from '../../src/http/route.ts'
 import { LineLimit } from '../../src/telemetry/log/line-limit.ts'
 import type { LogLine } from '../../testkit/log-book.ts'
 import type { CallOptions } from '../helpers/client.ts'
@@ -121,16 +122,7 @@ t.test(
       write: () => {},
       writeLimited: (kind: string, mostPerS: number) => void limits.push([kind, mostPerS]),
     }
-    const caller = {
-      ...{
-        ingressId: 'r',
-        requestId: 'r',
-        route: '/v1/apk/download-latest',
-        ip: null,
-        userAgent: null,
-      },
-      ...{ deviceId: null, alias: null, admin: null, tokenId: null },
-    }
+    const caller = newContext('r', '/v1/apk/download-latest', false, null, null)
     for (const [code, statusCode] of [
       ['client_closed', 499],
       ['internal', 500],

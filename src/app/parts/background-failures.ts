@@ -12,7 +12,7 @@ import { BACKGROUND, type Log } from '../../telemetry/log/log.ts'
 export type BackgroundTask = 'dispatch' | 'sweep' | 'count' | 'partitions' | 'prune'
 export type ReportFailure = (task: BackgroundTask, error: unknown) => void
 
-/** A task that goes on failing is told of so often. */
+/** A task that keeps failing is logged at this interval. */
 const REPORT_INTERVAL_MS = 60_000
 
 export function backgroundFailures(deps: {

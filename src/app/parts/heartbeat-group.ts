@@ -10,7 +10,7 @@ import { HEARTBEAT_CONNECTIONS } from '../../db/stores.ts'
 import type { AtFailpoint } from '../../domain/failpoint.ts'
 import { GroupCommit } from '../../lib/group-commit.ts'
 
-/** Of one heartbeat, from its arrival to its answer. */
+/** Of one heartbeat, from its arrival to its response. */
 export const HEARTBEAT_DEADLINE_MS = 1_800
 const MAX_GROUP = 256
 const MAX_QUEUED_GROUPS = 4

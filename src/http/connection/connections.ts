@@ -108,8 +108,8 @@ export class IdleWatch {
   add(socket: Watched, nowMs: number, isResponsePending: () => boolean): () => void {
     const takenBytes = acknowledgedBytes(socket)
     const seen = { socket, isResponsePending, checkedAtMs: nowMs, takenBytes, movedAtMs: nowMs }
-    const place = this.#seen.add(seen)
-    return () => this.#seen.remove(place)
+    const node = this.#seen.add(seen)
+    return () => this.#seen.remove(node)
   }
 
   /** Checks each socket whose last check is CHECK_INTERVAL_MS ago. */

@@ -15,7 +15,7 @@ export interface Admission {
   readonly connection: Connection
   inAll: ListNode<Admission> | undefined
   /** undefined: the peer is a trusted proxy. */
-  ofAddress: { readonly key: string; readonly place: ListNode<Admission> } | undefined
+  ofAddress: { readonly key: string; readonly node: ListNode<Admission> } | undefined
 }
 
 export interface ConnectionLimitOptions {
@@ -71,7 +71,7 @@ export class ConnectionLimit {
     if (ofAddress !== undefined) {
       const { key, list } = ofAddress
       this.#addresses.set(key, list)
-      admission.ofAddress = { key, place: list.add(admission) }
+      admission.ofAddress = { key, node: list.add(admission) }
     }
     return admission
   }
@@ -83,7 +83,7 @@ export class ConnectionLimit {
   /** A request has ended: the connection is the most recently used. */
   used({ inAll, ofAddress }: Admission): void {
     if (inAll !== undefined) this.#all.moveToEnd(inAll)
-    if (ofAddress !== undefined) this.#addresses.get(ofAddress.key)?.moveToEnd(ofAddress.place)
+    if (ofAddress !== undefined) this.#addresses.get(ofAddress.key)?.moveToEnd(ofAddress.node)
   }
 
   /** The connection has closed. Repeatable. */
@@ -93,7 +93,7 @@ export class ConnectionLimit {
     if (inAll !== undefined) this.#all.remove(inAll)
     if (ofAddress === undefined) return
     const list = this.#addresses.get(ofAddress.key)
-    list?.remove(ofAddress.place)
+    list?.remove(ofAddress.node)
     if (list?.size === 0) this.#addresses.delete(ofAddress.key)
   }
 

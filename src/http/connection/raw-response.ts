@@ -44,7 +44,7 @@ export function respondRaw(
   const ip = peerAddress(socket.remoteAddress)
   writeRefusal(deps.log, {
     code: refusal.code,
-    caller: newContext(requestId, UNMATCHED, ip, null),
+    caller: newContext(requestId, UNMATCHED, false, ip, null),
     ending: { statusCode: status, latencyMs: 0 },
     line: () => ({
       event: 'http.request',
