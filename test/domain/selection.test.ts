@@ -218,7 +218,7 @@ t.test(
       } catch (error) {
         refused = error
       }
-      t.ok(refused instanceof AppError && refused.code === 'invalid_field', text)
+      t.ok(refused instanceof AppError && refused.code === 'invalid_field', JSON.stringify(text))
       const errors = refused instanceof AppError ? refused.errors : []
       t.strictSame(errors, [{ field: 'where', message }], JSON.stringify(text))
     }
