@@ -4,6 +4,7 @@
  * from docs/reference/), a `//` line a heading.
  * To add a setting, add a row.
  */
+import { BUILD_TYPE } from '../domain/ids.ts'
 import { maskedUrl, readDatabaseUrl } from './database.ts'
 import type { EnvReader } from './env-reader.ts'
 import {
@@ -31,8 +32,6 @@ const KIB = 1024
 const MIB = KIB ** 2
 const GIB = KIB ** 3
 const DEFAULT_FCM_BASE_URL = 'https://fcm.googleapis.com'
-/** As in routes/apks/build-json.ts. */
-const BUILD_TYPE = /^[a-z0-9][a-z0-9_-]{0,31}$/i
 
 function setting<T>(variable: string, example: string, read: Setting<T>['read']): Setting<T> {
   return { variables: [variable], example, read }

@@ -51,6 +51,8 @@ export function isAlias(text: string): boolean {
   return ALIAS.test(text)
 }
 
+export const BUILD_TYPE = /^[a-z0-9][a-z0-9_-]{0,31}$/i
+
 /** A name in COMMAND_ACTIONS. */
 export const ACTION = /^[a-z][a-z0-9_]{0,63}$/
 

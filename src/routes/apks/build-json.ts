@@ -2,11 +2,9 @@
 
 import type { AuditedBy, Build } from '../../db/apks/apks.ts'
 import { AppError } from '../../domain/errors.ts'
-import { isRequestId } from '../../domain/ids.ts'
+import { BUILD_TYPE, isRequestId } from '../../domain/ids.ts'
 import { queryString } from '../../http/fields.ts'
 import type { BaseRequest } from '../../http/route.ts'
-
-export const BUILD_TYPE = /^[a-z0-9][a-z0-9_-]{0,31}$/i
 
 export function buildJson(build: Build) {
   return {
