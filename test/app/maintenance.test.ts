@@ -62,21 +62,19 @@ const TASKS: Readonly<Record<string, (work: () => Promise<void>) => MaintenanceD
 for (const [task, depsOf] of Object.entries(TASKS)) {
   t.test(`stop() waits for ${task} that is under way`, async (t) => {
     hurry(t)
-    let begin = () => {}
+    let hasBegun = false
     let end = () => {}
-    const begun = new Promise<void>((resolve) => {
-      begin = resolve
-    })
     const maintenance = createMaintenance(
       depsOf(() => {
-        begin()
+        hasBegun = true
         return new Promise((resolve) => {
           end = resolve
         })
       }),
     )
     maintenance.start()
-    await begun
+    t.teardown(() => maintenance.stop())
+    await until(() => hasBegun)
     let isStopped = false
     const stopped = maintenance.stop().then(() => {
       isStopped = true
