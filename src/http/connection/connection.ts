@@ -108,12 +108,8 @@ export class Connection {
 
   /** The response has ended, and the line is written. */
   ended(exchange: Exchange): void {
-    // Nearly always the only one: pop makes no array.
-    if (this.#exchanges.at(-1) === exchange) this.#exchanges.pop()
-    else {
-      const index = this.#exchanges.lastIndexOf(exchange)
-      if (index !== -1) this.#exchanges.splice(index, 1)
-    }
+    const index = this.#exchanges.lastIndexOf(exchange)
+    if (index !== -1) this.#exchanges.splice(index, 1)
     this.onIdle()
     if (this.#parse === undefined || this.#hasInputEnded) return
     if (!this.isBusy && this.socket.readableLength === 0) this.#unmeter(this.#parse)
