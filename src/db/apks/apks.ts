@@ -4,6 +4,7 @@
  * audit row in the same transaction.
  */
 import type { ReadAt } from '../../domain/zip.ts'
+import type { ListPage } from '../audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database } from '../postgres/pool.ts'
 import { chunkReader } from './chunks.ts'
@@ -30,12 +31,6 @@ export interface LatestBuild extends Build {
   readonly latestSince: string
 }
 
-/** One page of a list, newest first; `after` is the key of the previous page's last row. */
-export interface BuildPage {
-  readonly limit: number
-  readonly after: { readonly at: string; readonly id: string } | null
-}
-
 export interface ApkStore {
   /** 503 `overloaded` if another upload of this id does not end; 507 if the database's disk is full. */
   publish(build: NewBuild, readAt: ReadAt, by: AuditedBy): Promise<PublishOutcome>
@@ -44,7 +39,7 @@ export interface ApkStore {
   /** Finds withdrawn builds too. */
   find(buildId: string): Promise<Build | undefined>
   /** Includes withdrawn builds. */
-  list(page: BuildPage, buildType?: string): Promise<readonly Build[]>
+  list(page: ListPage, buildType?: string): Promise<readonly Build[]>
   withdraw(buildId: string, by: AuditedBy): Promise<WithdrawOutcome>
   /**
    * The bytes from `firstByte` to `lastByte`, inclusive, read as the consumer pulls. Holds no connection between

@@ -36,7 +36,7 @@ export interface DeviceFilter {
 }
 
 /** The version that the app registered with counts until a heartbeat says another. */
-const APP_VERSION = 'coalesce(s.app_version, d.app_version)'
+export const APP_VERSION = 'coalesce(s.app_version, d.app_version)'
 const STATUS_COLUMNS = STATUS_NAMES.map((name) => {
   const source = name === 'appVersion' ? APP_VERSION : `s.${STATUS_FIELDS[name].column}`
   return `${source} as "${name}"`

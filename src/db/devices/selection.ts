@@ -12,6 +12,7 @@ import type {
   TextTerm,
   WordTerm,
 } from '../../domain/selection/terms.ts'
+import { APP_VERSION } from './lists.ts'
 
 /** What the service knows and no row says. */
 export interface SelectionContext {
@@ -34,7 +35,7 @@ const TEXT_COLUMNS: Readonly<Record<TextTerm, string>> = {
   model: 'd.model',
   manufacturer: 'd.manufacturer',
   android: 'd.android_version',
-  app: 'coalesce(s.app_version, d.app_version)',
+  app: APP_VERSION,
   agent: 's.agent_version',
   network: 's.network_type',
 }
