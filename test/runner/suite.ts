@@ -7,7 +7,7 @@ import t from 'tap'
 import { testCommand, testFiles } from './test-files.ts'
 
 /** One more than the machines have cores: tests wait as much as they compute. */
-const JOBS = 3
+const JOBS = 4
 /** Of one file. */
 const TIMEOUT_MS = 120_000
 
