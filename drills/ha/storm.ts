@@ -48,7 +48,7 @@ export async function runStorm(
     rig.postgres.crash()
     const crashedAtMs = performance.now()
     await wait(UNDER_WAY_MS)
-    const backAtMs = await Promise.race([rig.success(), wait(NEVER_MS)])
+    const backAtMs = await Promise.race([rig.success(), wait(NEVER_MS, undefined, { ref: false })])
     const tookMs = backAtMs === undefined ? undefined : backAtMs - crashedAtMs
     await wait(1_000 * SETTLE_S)
     const away = rig.endPhase()

@@ -13,8 +13,9 @@ const PUT = 'PUT /admin/apk/builds/b1'
 const KIB = 1024
 const TIB = KIB ** 4
 
+const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
+
 t.test('a request id is taken where it is well formed, and made where it is not', async (t) => {
-  const service = await startService(t)
   const ask = (...lines: readonly string[]) =>
     sendRaw(t, service.origin, head('GET /v1/nowhere HTTP/1.1', ...lines))
   for (const id of ['a', 'A.b_c:d-9', 'x'.repeat(128)]) {
@@ -32,7 +33,6 @@ t.test('a request id is taken where it is well formed, and made where it is not'
 })
 
 t.test('every line has the common keys in their order, and a cut user agent', async (t) => {
-  const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
   const device = await service.enroll('D01')
   const agent = 'u'.repeat(300)
   const asked = [
@@ -71,7 +71,6 @@ t.test('every line has the common keys in their order, and a cut user agent', as
 })
 
 t.test('a HEAD is its GET without the body', async (t) => {
-  const service = await startService(t)
   const connection = await openRaw(t, service.origin)
   connection.write(head('HEAD /admin/devices HTTP/1.1', AUTHORIZED, 'X-Request-ID: head-1'))
   await service.lines.terminalOf('head-1')
@@ -84,7 +83,6 @@ t.test('a HEAD is its GET without the body', async (t) => {
 })
 
 t.test('bodies that are none of ours are refused by their own code', async (t) => {
-  const service = await startService(t)
   const bytes = (...octets: number[]) => Uint8Array.from(octets)
   const json = { 'content-type': 'application/json' }
   const refused = [
@@ -142,7 +140,6 @@ t.test('bodies that are none of ours are refused by their own code', async (t) =
 })
 
 t.test('a body is read up to its limit, however it comes', async (t) => {
-  const service = await startService(t)
   const device = await service.enroll('D01')
   const beat = (sizeBytes: number) => `{"x":"${'a'.repeat(sizeBytes - 8)}"}`
   const post = (path: string, token: string, raw: string) =>
@@ -170,7 +167,6 @@ t.test('a body is read up to its limit, however it comes', async (t) => {
 })
 
 t.test('who waits for 100 Continue is refused before the body', async (t) => {
-  const service = await startService(t)
   const expect = 'Expect: 100-continue'
   const refused = [
     [head(TOKENS, expect, 'Content-Length: 10'), 401],
@@ -198,7 +194,6 @@ t.test('who waits for 100 Continue is refused before the body', async (t) => {
 })
 
 t.test('what does not arrive in time is 408, and of many such nothing stays', async (t) => {
-  const service = await startService(t)
   const device = await service.enroll('honest')
   const beat = () => service.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
   const open = async () => {
@@ -242,7 +237,7 @@ t.test('what does not arrive in time is 408, and of many such nothing stays', as
 })
 
 t.test('a client that leaves before the answer ends with 499', async (t) => {
-  const service = await startService(t)
+  const service = await startService(t) // whose counters are its own
   await service.enroll('D01')
   await service.call('POST', '/admin/command', {
     body: { alias: 'D01', action: 'ping', request_id: 'c1' },
@@ -273,7 +268,6 @@ t.test('a client that leaves before the answer ends with 499', async (t) => {
 })
 
 t.test('a fault is 500 outside and a stack inside', async (t) => {
-  const service = await startService(t)
   const db = await connect(t, service.databaseUrl)
   await db.query('alter table audit_log rename to audit_log_away')
   const response = await service.call('GET', '/admin/audit')

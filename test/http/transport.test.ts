@@ -11,10 +11,12 @@ async function lineOf(service: Running, headers: Record<string, string>, path = 
   return { status: response.status, code: response.body?.code, ip: line['ip'], line }
 }
 
+const trusting = await startService(t, {
+  env: { TRUSTED_PROXIES: '127.0.0.1/32,10.0.0.0/8', LOG_LEVEL: 'DEBUG' },
+})
+
 t.test('behind a trusted proxy the proxy says who asks and how', async (t) => {
-  const service = await startService(t, {
-    env: { TRUSTED_PROXIES: '127.0.0.1/32,10.0.0.0/8', LOG_LEVEL: 'DEBUG' },
-  })
+  const service = trusting
   const https = { 'x-forwarded-proto': 'https' }
   for (const [from, ip] of [
     [CLIENT, CLIENT],
@@ -134,7 +136,6 @@ t.test('a proxy is noticed by Forwarded and X-Real-IP too, and a trusted one nev
   t.match(await lineOf(plain, { 'x-forwarded-proto': 'http' }), { status: 200 })
   t.equal(plain.lines.of('proxy.untrusted').length, 1)
 
-  const trusting = await startService(t, { env: { TRUSTED_PROXIES: '127.0.0.1' } })
   const headers = { 'x-forwarded-proto': 'https', forwarded: `for=${CLIENT}` }
   t.match(await lineOf(trusting, headers), { status: 200, ip: '127.0.0.1' })
   t.same(trusting.lines.of('proxy.untrusted'), [])

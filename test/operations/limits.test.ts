@@ -353,10 +353,12 @@ async function mostWaiting(t: Test, url: string, over: Promise<unknown>): Promis
   return most
 }
 
+const shared = await startService(t)
+
 t.test(
   'made-up enrollment tokens wait for one connection, and nobody waits with them',
   async (t) => {
-    const service = await startService(t)
+    const service = shared
     const { token, deviceId } = await service.enroll('honest')
     const db = await connect(t, service.databaseUrl)
     const body = { hardware_id: 'H1' }
@@ -406,7 +408,7 @@ t.test(
 )
 
 t.test('256 phones with enrollment tokens of 0.1 that come at once are all enrolled', async (t) => {
-  const service = await startService(t)
+  const service = shared
   const db = await connect(t, service.databaseUrl)
   const old = Array.from({ length: 255 }, untaggedToken)
   await db.query(
@@ -468,7 +470,7 @@ t.test(
 t.test(
   'registrations with one token take one connection, and nobody waits with them',
   async (t) => {
-    const service = await startService(t)
+    const service = shared
     const { enrollmentToken, token, deviceId } = await service.enroll('honest')
     const register = () =>
       service.call('POST', '/v1/register', {

@@ -37,6 +37,9 @@ const PAPERS = [
   'package-lock.json',
 ]
 
+/** Of the project that is built again and again. */
+const SOURCES = 20
+
 /** Beside `name` itself, as `tar -t` names them. */
 function filesUnder(directory: string, name: string): readonly string[] {
   return readdirSync(join(directory, name), { recursive: true, withFileTypes: true })
@@ -205,6 +208,12 @@ t.test('a build leaves what runs from there alone', async (t) => {
       }),
     )
   const src = (name: string) => join(project, 'src', name)
+  // Few and small: it is the build that is judged.
+  rmSync(src(''), { recursive: true })
+  mkdirSync(src('cli'), { recursive: true })
+  writeFileSync(src('cli/why.ts'), 'export const why = 1\n')
+  for (let n = 0; n < SOURCES; n++) writeFileSync(src(`part-${n}.ts`), `export const n = ${n}\n`)
+  writeFileSync(src('main.ts'), "import './cli/why.ts'\n")
   t.equal(await begin(), 0)
   const first = writings()
   t.equal(await begin(), 0)

@@ -6,8 +6,8 @@
 import t from 'tap'
 import { testCommand, testFiles } from './test-files.ts'
 
-/** One more than the machines have cores: tests wait as much as they compute. */
-const JOBS = 4
+/** For two cores: tests wait more than they compute. */
+const JOBS = 5
 /** Of one file. */
 const TIMEOUT_MS = 120_000
 

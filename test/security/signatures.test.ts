@@ -33,8 +33,9 @@ function sign(request: Signed): Readonly<Record<string, string>> {
   }
 }
 
+const service = await startService(t, { env: { ADMIN_HMAC_SECRET: SECRET } })
+
 t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', async (t) => {
-  const service = await startService(t, { env: { ADMIN_HMAC_SECRET: SECRET } })
   const path = '/v1/enroll-tokens'
   const body = '{"aliases":["S1"]}'
   const good = sign({ method: 'POST', path, body, requestId: 'sig-1' })
@@ -147,16 +148,15 @@ t.test('a signature holds for two minutes before and after its time', async (t) 
 })
 
 t.test('a signature is accepted once across replicas', async (t) => {
-  const first = await startService(t, { env: { ADMIN_HMAC_SECRET: SECRET } })
   const second = await startService(t, {
     env: { ADMIN_HMAC_SECRET: SECRET },
-    databaseUrl: first.databaseUrl,
+    databaseUrl: service.databaseUrl,
   })
   const body = '{"aliases":[null]}'
   const headers = sign({ method: 'POST', path: '/v1/enroll-tokens', body })
   const responses = await Promise.all(
-    [first, second, first, second].map((service) =>
-      service.call('POST', '/v1/enroll-tokens', { raw: body, headers }),
+    [service, second, service, second].map((replica) =>
+      replica.call('POST', '/v1/enroll-tokens', { raw: body, headers }),
     ),
   )
   t.same(responses.map((response) => response.status).sort(), [201, 401, 401, 401])
