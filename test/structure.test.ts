@@ -15,150 +15,16 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { ROUTE_LIST } from '../src/routes/table.ts'
 import { startService } from './helpers/service.ts'
+import { IMPORTS } from './layers.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const SRC = join(ROOT, 'src')
-const MAX_LINES = 300
-
-/** `folder/file` under src, what it must not import, and what it may. */
-const IMPORTS: readonly { file: string; refused: readonly string[]; allowed: readonly string[] }[] =
-  [
-    {
-      file: 'domain/x.ts',
-      refused: [
-        `import { a } from '../db/postgres/pool.ts'`,
-        `import { a } from '../http/route.ts'`,
-        `import type { A } from '../server.ts'`,
-        `import { a } from '../../sim/apk.ts'`,
-        `import pg from 'pg'`,
-        `import { JWT } from 'google-auth-library'`,
-      ],
-      allowed: [
-        `import { a } from './a.ts'`,
-        `import { a } from '../lib/text.ts'`,
-        `import { randomBytes } from 'node:crypto'`,
-      ],
-    },
-    {
-      file: 'lib/x.ts',
-      refused: [
-        `import { a } from '../db/postgres/pool.ts'`,
-        `import { a } from '../domain/command.ts'`,
-        `import type { A } from '../server.ts'`,
-        `import { a } from '../../sim/apk.ts'`,
-        `import pg from 'pg'`,
-      ],
-      allowed: [`import { a } from './a.ts'`, `import { AppError } from '../domain/errors.ts'`],
-    },
-    {
-      file: 'telemetry/log/x.ts',
-      refused: [
-        `import { a } from '../../db/postgres/pool.ts'`,
-        `import { a } from '../../domain/errors.ts'`,
-        `import { a } from '../../http/route.ts'`,
-        `import type { A } from '../../server.ts'`,
-        `import { a } from '../../../sim/apk.ts'`,
-        `import pg from 'pg'`,
-      ],
-      allowed: [`import { a } from './a.ts'`, `import { a } from '../metrics/registry.ts'`],
-    },
-    {
-      file: 'cli/why/x.ts',
-      refused: [
-        `import { a } from '../../domain/errors.ts'`,
-        `import type { A } from '../../db/devices/devices.ts'`,
-        `import { a } from '../../http/fields.ts'`,
-        `import pg from 'pg'`,
-      ],
-      allowed: [`import { ago } from './ago.ts'`],
-    },
-    {
-      file: 'http/x.ts',
-      refused: [
-        `import { a } from '../db/postgres/pool.ts'`,
-        `import type { A } from '../routes/table.ts'`,
-        `import { a } from '../apk/spool.ts'`,
-        `import { a } from '../push/fcm.ts'`,
-        `import { a } from '../config/config.ts'`,
-        `import { a } from '../../sim/apk.ts'`,
-        `import pg from 'pg'`,
-        `import { JWT } from 'google-auth-library'`,
-      ],
-      allowed: [
-        `import { Router } from '../router.ts'`,
-        `import { a } from '../domain/errors.ts'`,
-        `import { a } from '../security/denial.ts'`,
-        `import type { Log } from '../telemetry/log/log.ts'`,
-      ],
-    },
-    {
-      file: 'http/connection/x.ts',
-      refused: [
-        `import { a } from '../../db/postgres/pool.ts'`,
-        `import { a } from '../../config/config.ts'`,
-        `import { a } from '../../../sim/apk.ts'`,
-      ],
-      allowed: [
-        `import type { Exchange } from '../exchange.ts'`,
-        `import { a } from '../../lib/linked-list.ts'`,
-      ],
-    },
-    {
-      file: 'routes/commands/x.ts',
-      refused: [
-        `import { a } from '../../db/commands/commands.ts'`,
-        `import { QUERY } from '../../db/commands/commands.ts'`,
-        `import { a } from '../../push/fcm.ts'`,
-        `import { a } from '../../security/guard.ts'`,
-        `import { a } from '../../apk/spool.ts'`,
-        `import type { A } from '../../telemetry/log/log.ts'`,
-        `import type { A } from '../../config/config.ts'`,
-        `import { a } from '../../../sim/apk.ts'`,
-        `import pg from 'pg'`,
-        `import { JWT } from 'google-auth-library'`,
-      ],
-      allowed: [
-        `import { json } from '../../http/route.ts'`,
-        `import { AppError } from '../../domain/errors.ts'`,
-        `import { a } from '../apks/build-json.ts'`,
-        `import type { CommandRow } from '../../db/commands/commands.ts'`,
-      ],
-    },
-    ...['push', 'security', 'apk'].map((folder) => ({
-      file: `${folder}/x.ts`,
-      refused: [
-        ...['routes', 'http', 'db', 'push', 'security', 'apk']
-          .filter((other) => other !== folder)
-          .map((other) => `import type { A } from '../${other}/a.ts'`),
-        `import { a } from '../telemetry/log/logger.ts'`,
-        `import type { A } from '../config/config.ts'`,
-        `import { a } from '../../sim/apk.ts'`,
-        `import pg from 'pg'`,
-      ],
-      allowed: [
-        `import { a } from '../domain/errors.ts'`,
-        `import type { Log } from '../telemetry/log/log.ts'`,
-      ],
-    })),
-    {
-      file: 'db/commands/x.ts',
-      refused: [
-        ...['routes', 'http', 'push', 'security', 'apk'].map(
-          (other) => `import type { A } from '../../${other}/a.ts'`,
-        ),
-        `import { a } from '../../telemetry/log/logger.ts'`,
-        `import type { A } from '../../config/config.ts'`,
-        `import { a } from '../../../sim/apk.ts'`,
-        `import { JWT } from 'google-auth-library'`,
-      ],
-      allowed: [
-        `import pg from 'pg'`,
-        `import { a } from '../../lib/timeouts.ts'`,
-        `import { a } from '../devices/push-token-limit.ts'`,
-        `import type { Line } from '../../telemetry/log/log.ts'`,
-      ],
-    },
-  ]
+const RULES = [
+  'style/noRestrictedImports',
+  'style/noExcessiveLinesPerFile',
+  'complexity/noExcessiveLinesPerFunction',
+  'suspicious/noConsole',
+]
 
 function sources(folder: string): readonly string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
@@ -180,7 +46,7 @@ function lint(t: Test, files: ReadonlyMap<string, string>): ReadonlyMap<string, 
     writeFileSync(join(directory, file), text)
   }
   const biome = join(ROOT, 'node_modules/@biomejs/biome/bin/biome')
-  const only = ['style/noRestrictedImports', 'suspicious/noConsole'].map((rule) => `--only=${rule}`)
+  const only = RULES.map((rule) => `--only=${rule}`)
   const { stdout } = spawnSync(
     process.execPath,
     [biome, 'lint', ...only, '--reporter=github', '--max-diagnostics=none', '.'],
@@ -190,11 +56,25 @@ function lint(t: Test, files: ReadonlyMap<string, string>): ReadonlyMap<string, 
   return new Map([...found].map(([, rule = '', file = '']) => [file, rule]))
 }
 
-t.test(`no file is longer than ${MAX_LINES} lines`, async (t) => {
-  for (const path of sources(SRC)) {
-    const lines = readFileSync(path, 'utf8').trimEnd().split('\n').length
-    t.ok(lines <= MAX_LINES, `${relative(SRC, path)}: ${lines}`)
-  }
+t.test('no file is longer than 300 lines, and no function than 70', async (t) => {
+  const lines = (count: number) => Array.from({ length: count }, (_, n) => `f(${n})\n`).join('')
+  const body = (count: number) => `function long() {\n${lines(count)}}\n`
+  const found = lint(
+    t,
+    new Map([
+      ['src/file-300.ts', lines(300)],
+      ['src/file-301.ts', lines(301)],
+      ['src/function-68.ts', body(68)],
+      ['src/function-71.ts', body(71)],
+    ]),
+  )
+  t.same(
+    found,
+    new Map([
+      ['src/file-301.ts', 'noExcessiveLinesPerFile'],
+      ['src/function-71.ts', 'noExcessiveLinesPerFunction'],
+    ]),
+  )
 })
 
 t.test('imports that the layers forbid are refused by the linter', async (t) => {
@@ -219,20 +99,10 @@ t.test('imports that the layers forbid are refused by the linter', async (t) => 
 
 t.test('console is refused under src', async (t) => {
   const text = `console.log('x')\n`
-  const under = [
-    '',
-    'app/',
-    'domain/',
-    'lib/',
-    'db/',
-    'http/',
-    'routes/',
-    'push/',
-    'security/',
-    'telemetry/',
-    'apk/',
-  ]
-  const files = under.map((folder) => `src/${folder}planted.ts`)
+  const folders = ['app', 'domain', 'lib', 'db', 'http', 'routes', 'push', 'security', 'apk']
+  const files = ['src', ...[...folders, 'telemetry'].map((name) => `src/${name}`)].map(
+    (folder) => `${folder}/planted.ts`,
+  )
   const found = lint(t, new Map(files.map((file) => [file, text])))
   for (const file of files) t.equal(found.get(file), 'noConsole', file)
 })

@@ -23,6 +23,7 @@ import {
 import { BY, group } from './push-statements.ts'
 import { BOTH, type Statement } from './statement.ts'
 
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table
 export function enrollmentStatements({ devices, crowded }: Installation): readonly Statement[] {
   return [
     ...enrollmentTokens(),

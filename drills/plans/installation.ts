@@ -151,6 +151,7 @@ async function fillOnce(db: pg.Client): Promise<void> {
 
 type Kind = Exclude<keyof Installation, 'devices'>
 
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table
 function insertsOf(
   to: Installation,
   whole: Installation,

@@ -54,13 +54,50 @@ const READS = [
   '/admin/audit?limit=1',
 ]
 
+function post(
+  id: string,
+  path: string,
+  headers: LoadRequest['headers'],
+  body: object,
+): LoadRequest {
+  return { id, method: 'POST', path, headers, body: JSON.stringify(body) }
+}
+
 function tokenIdOf(body: Buffer): string {
   const { tokens } = JSON.parse(body.toString('utf8'))
   return String(tokens[0].token_id)
 }
 
 export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
-  const { tokens, series = '', devicesBefore = 0 } = options
+  const { acknowledged, next, take } = mixedRequests(options)
+  const stopping = new AbortController()
+  const report = runLoad({
+    origin: options.origin,
+    ratePerS: options.ratePerS,
+    connections: CONNECTIONS,
+    signal: stopping.signal,
+    next,
+    onFailure: (request) => options.onFailure?.(request),
+    onAnswer(request, response) {
+      take(request, response)
+      options.onAnswer(response)
+    },
+  })
+  return {
+    acknowledged,
+    stop() {
+      stopping.abort()
+      return report
+    },
+  }
+}
+
+/** `take` learns from each response what the next requests may be. */
+function mixedRequests({ tokens, adminToken, series = '', devicesBefore = 0 }: MixedLoadOptions): {
+  readonly acknowledged: Acknowledged
+  next(index: number): LoadRequest
+  take(request: LoadRequest, response: LoadResponse): void
+} {
   const heartbeats = new Set<string>()
   const commands = new Set<string>()
   const results = new Set<string>()
@@ -69,18 +106,8 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
   /** Acknowledged commands without an acknowledged result, by device. */
   const open: { readonly id: string; readonly device: number }[] = []
   const deviceOf = new Map<string, number>()
-  const admin = jsonHeaders(options.adminToken)
+  const admin = jsonHeaders(adminToken)
   const phones = tokens.map(jsonHeaders)
-  const stopping = new AbortController()
-
-  function post(
-    id: string,
-    path: string,
-    headers: LoadRequest['headers'],
-    body: object,
-  ): LoadRequest {
-    return { id, method: 'POST', path, headers, body: JSON.stringify(body) }
-  }
 
   function heartbeat(index: number, device: number): LoadRequest {
     const id = `h-${series}${index}`
@@ -124,14 +151,10 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
     return heartbeat(index, device)
   }
 
-  const report = runLoad({
-    origin: options.origin,
-    ratePerS: options.ratePerS,
-    connections: CONNECTIONS,
-    signal: stopping.signal,
+  return {
+    acknowledged: { heartbeats, commands, results, enrollmentTokens },
     next,
-    onFailure: (request) => options.onFailure?.(request),
-    onAnswer({ id }, response) {
+    take({ id }, response) {
       const kind = id.charAt(0)
       const device = deviceOf.get(id)
       const isResult = kind === 'r'
@@ -143,15 +166,6 @@ export function startMixedLoad(options: MixedLoadOptions): MixedLoad {
       const isOpen = response.status < 300 ? kind === 'c' : isResult
       if (isOpen && device !== undefined) open.push({ id: name, device })
       deviceOf.delete(id)
-      options.onAnswer(response)
-    },
-  })
-
-  return {
-    acknowledged: { heartbeats, commands, results, enrollmentTokens },
-    stop() {
-      stopping.abort()
-      return report
     },
   }
 }

@@ -3,23 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'
-
-const FIXTURES = new URL('../../../test/fixtures/agent/', import.meta.url)
-const VALUES = `status, battery_pct, network_type, uptime_s, plugged, temp_c, signal_dbm, ram_used_mb,
-  app_version, agent_version`
-const NOTHING = {
-  status: 'ok',
-  battery_pct: null,
-  network_type: null,
-  uptime_s: null,
-  plugged: null,
-  temp_c: null,
-  signal_dbm: null,
-  ram_used_mb: null,
-  app_version: null,
-  agent_version: null,
-}
-const UNKNOWN_DEEP = `${'{"a":'.repeat(5_000)}1${'}'.repeat(5_000)}`
+import { BOUNDS, FIXTURES, KEPT, NOTHING, UNKNOWN_DEEP, VALUES } from './payloads.ts'
 
 // Window 0: every heartbeat is stored, so that each test reads back what it sent.
 const service = await startService(t, { env: { HEARTBEAT_DEDUP_WINDOW_S: '0' } })
@@ -49,51 +33,6 @@ async function lastStatus({ deviceId }: Enrolled) {
 async function history({ deviceId }: Enrolled) {
   const text = `select ${VALUES} from heartbeats where device_id = $1 order by received_at`
   return (await db.query(text, [deviceId])).rows
-}
-
-const KEPT: Readonly<Record<string, { readonly values: object; readonly ignored: string[] }>> = {
-  'heartbeat-flat.json': {
-    values: {
-      battery_pct: 87,
-      network_type: 'wifi',
-      uptime_s: '12345',
-      agent_version: '1.0.252',
-    },
-    ignored: [],
-  },
-  'heartbeat-nested.json': {
-    values: {
-      battery_pct: 85,
-      network_type: 'wifi',
-      uptime_s: '539658',
-      plugged: true,
-      temp_c: 30.1,
-      ram_used_mb: 2243,
-      app_version: '1.0.252-52638d7',
-    },
-    ignored: ['timestamp_utc'], // a valid time, of long ago
-  },
-  'heartbeat-empty-device-id.json': {
-    values: { battery_pct: 12, network_type: 'none', uptime_s: '12345678', plugged: false },
-    ignored: [],
-  },
-  'heartbeat-odd-values.json': {
-    values: { status: null },
-    ignored: [
-      'status',
-      'battery_pct',
-      'battery.pct',
-      'network.transport',
-      'system.uptime_seconds',
-      'battery.charging',
-      'battery.temperature_c',
-      'timestamp_utc',
-    ],
-  },
-  'heartbeat-ping-answer.json': {
-    values: { battery_pct: 85, network_type: 'cell', uptime_s: '539700', plugged: true },
-    ignored: ['ping_request_id'], // nobody asked: results.test.ts has the one that was asked
-  },
 }
 
 t.test('every payload of the fielded agent is stored with its values', async (t) => {
@@ -178,19 +117,6 @@ t.test('an unusable value is null and named, the others are kept', async (t) => 
     }
   }
 })
-
-/** Least and greatest value, or the longest text, and the value's path in the nested shape. */
-const BOUNDS: Readonly<Record<string, { readonly most: readonly unknown[]; nested?: string }>> = {
-  battery_pct: { most: [0, 100], nested: 'battery.pct' },
-  uptime_s: { most: [0, 4_000_000_000], nested: 'system.uptime_seconds' },
-  temp_c: { most: [-100, 200], nested: 'battery.temperature_c' },
-  signal_dbm: { most: [-200, 100] },
-  ram_used_mb: { most: [0, 10_000_000] },
-  network_type: { most: ['x'.repeat(32)], nested: 'network.transport' },
-  app_version: { most: ['x'.repeat(64)] },
-  agent_version: { most: ['x'.repeat(64)] },
-  fcm_token: { most: ['x'.repeat(4_096)] },
-}
 
 t.test('a value is taken up to its bounds, and not beyond', async (t) => {
   const device = await enroll()

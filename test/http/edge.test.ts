@@ -4,152 +4,13 @@ import { AppError, type ErrorCode } from '../../src/domain/errors.ts'
 import { respondRaw } from '../../src/http/connection/raw-response.ts'
 import { problemOf } from '../../src/http/errors.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
-import { ADMIN, type Running, startService } from '../helpers/service.ts'
+import { type Running, startService } from '../helpers/service.ts'
+import { AUTHORIZED, GET, REFUSED } from './refused-requests.ts'
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
-const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
-const TLS_HELLO = Buffer.from('16030100c8010000c40303', 'hex')
-const H2_PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
-
-interface Case {
-  readonly title: string
-  readonly bytes: string | Uint8Array
-  readonly status: number
-  readonly code: string
-  /** Of the terminal line. */
-  readonly route?: string
-}
-
-const GET = 'GET /v1/nowhere HTTP/1.1'
-const BEAT = 'POST /v1/heartbeat HTTP/1.1'
-
-const REFUSED: readonly Case[] = [
-  { title: 'garbage', bytes: 'hello\r\n\r\n', status: 400, code: 'bad_request' },
-  { title: 'a TLS hello', bytes: TLS_HELLO, status: 400, code: 'bad_request' },
-  { title: 'an HTTP/2 preface', bytes: H2_PREFACE, status: 400, code: 'bad_request' },
-  {
-    title: 'no Host',
-    bytes: `${GET}\r\n\r\n`,
-    status: 400,
-    code: 'bad_request',
-  },
-  {
-    title: 'two Hosts',
-    bytes: head(GET, 'Host: a', 'Host: b'),
-    status: 400,
-    code: 'bad_request',
-  },
-  {
-    title: 'two Authorizations',
-    bytes: head('GET /admin/devices HTTP/1.1', AUTHORIZED, 'authorization: Bearer other'),
-    status: 400,
-    code: 'bad_request',
-    route: '/admin/devices',
-  },
-  {
-    title: 'two device tokens',
-    bytes: head(BEAT, 'X-Device-Token: a', 'x-device-token: b', 'Content-Length: 0'),
-    status: 400,
-    code: 'bad_request',
-    route: '/v1/heartbeat',
-  },
-  {
-    title: 'an absolute-form target',
-    bytes: head('GET http://test/healthz HTTP/1.1'),
-    status: 400,
-    code: 'bad_path',
-  },
-  { title: 'OPTIONS *', bytes: head('OPTIONS * HTTP/1.1'), status: 400, code: 'bad_path' },
-  { title: 'CONNECT', bytes: head('CONNECT a:443 HTTP/1.1'), status: 400, code: 'bad_path' },
-  { title: 'an unknown method', bytes: head('BREW / HTTP/1.1'), status: 400, code: 'bad_request' },
-  {
-    title: 'a known method on a path without it',
-    bytes: head('TRACE /v1/heartbeat HTTP/1.1'),
-    status: 405,
-    code: 'method_not_allowed',
-    route: '/v1/heartbeat',
-  },
-  { title: 'an unknown path', bytes: head(GET), status: 404, code: 'not_found' },
-  {
-    title: 'HTTP/1.0 with Transfer-Encoding',
-    bytes: `${head('POST /v1/heartbeat HTTP/1.0', 'Transfer-Encoding: chunked')}0\r\n\r\n`,
-    status: 400,
-    code: 'bad_request',
-    route: '/v1/heartbeat',
-  },
-  {
-    title: 'Transfer-Encoding: gzip, chunked',
-    bytes: `${head(BEAT, 'Transfer-Encoding: gzip, chunked')}0\r\n\r\n`,
-    status: 501,
-    code: 'transfer_encoding',
-    route: '/v1/heartbeat',
-  },
-  {
-    title: 'Content-Length beside Transfer-Encoding',
-    bytes: `${head(BEAT, 'Content-Length: 4', 'Transfer-Encoding: chunked')}0\r\n\r\n${head(GET)}`,
-    status: 400,
-    code: 'bad_request',
-  },
-  {
-    title: 'two Content-Lengths',
-    bytes: `${head(BEAT, 'Content-Length: 0', 'Content-Length: 5')}hello${head(GET)}`,
-    status: 400,
-    code: 'bad_request',
-  },
-  {
-    title: 'a Content-Length that is no number',
-    bytes: `${head(BEAT, 'Content-Length: +1')}x`,
-    status: 400,
-    code: 'bad_request',
-  },
-  {
-    title: 'a folded header',
-    bytes: head(GET, 'X-A: 1', ' 2'),
-    status: 400,
-    code: 'bad_request',
-  },
-  { title: 'bare line feeds', bytes: `${GET}\nHost: a\n\n`, status: 400, code: 'bad_request' },
-  {
-    title: 'a header name with a space',
-    bytes: head(BEAT, 'Transfer-Encoding : chunked'),
-    status: 400,
-    code: 'bad_request',
-  },
-  {
-    title: 'a head above 8 KiB',
-    bytes: head(GET, `X-Large: ${'a'.repeat(9 * 1024)}`),
-    status: 431,
-    code: 'headers_too_large',
-  },
-  {
-    title: 'too many headers',
-    bytes: head(GET, ...Array.from({ length: 200 }, (_, index) => `X-${index}: a`)),
-    status: 431,
-    code: 'headers_too_large',
-  },
-  {
-    title: 'an unknown expectation',
-    bytes: head(GET, 'Expect: the-unexpected'),
-    status: 417,
-    code: 'expectation_failed',
-  },
-  {
-    title: 'a broken chunk',
-    bytes: `${head('POST /v1/enroll-tokens HTTP/1.1', AUTHORIZED, 'Transfer-Encoding: chunked')}zz\r\n`,
-    status: 400,
-    code: 'bad_request',
-    route: '/v1/enroll-tokens',
-  },
-  {
-    title: 'a parameter that is no UTF-8',
-    bytes: head('GET /admin/devices/%ff HTTP/1.1', AUTHORIZED),
-    status: 400,
-    code: 'bad_path',
-  },
-]
+const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
 
 t.test('every refusal at the edge is answered, logged once and counted once', async (t) => {
-  const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
   for (const { title, bytes, status, code, route } of REFUSED) {
     await t.test(title, async (t) => {
       const connection = await openRaw(t, service.origin)
@@ -192,7 +53,6 @@ t.test('every refusal at the edge is answered, logged once and counted once', as
 })
 
 t.test('a following request on the same connection is its own', async (t) => {
-  const service = await startService(t)
   const connection = await openRaw(t, service.origin)
   connection.write(head(GET, 'X-Request-ID: first'))
   connection.write(head('POST /v1/heartbeat HTTP/1.1', 'X-Request-ID: second', 'Content-Length: 0'))
@@ -210,7 +70,6 @@ t.test('a following request on the same connection is its own', async (t) => {
 })
 
 t.test('a request that is refused for its body does not end its connection', async (t) => {
-  const service = await startService(t)
   const connection = await openRaw(t, service.origin)
   for (const count of [1, 2, 3]) {
     connection.write(`${head('POST /v1/enroll-tokens HTTP/1.1', AUTHORIZED, 'Content-Length: 1')}x`)
@@ -220,7 +79,6 @@ t.test('a request that is refused for its body does not end its connection', asy
 })
 
 t.test('garbage after a served request is refused on its own', async (t) => {
-  const service = await startService(t)
   const connection = await openRaw(t, service.origin)
   connection.write(head(GET, 'X-Request-ID: before'))
   t.match(await connection.answer(1), { status: 404, requestId: 'before' })
@@ -261,7 +119,6 @@ t.test(
 )
 
 t.test('garbage behind a request in flight does not take its answer away', async (t) => {
-  const service = await startService(t)
   const device = await service.enroll('behind')
   const body = JSON.stringify({ battery_pct: 50 })
   const connection = await openRaw(t, service.origin)
@@ -278,7 +135,7 @@ t.test('garbage behind a request in flight does not take its answer away', async
 })
 
 t.test('hostile paths make no series and no second line', async (t) => {
-  const service = await startService(t)
+  const service = await startService(t) // whose series are its own
   const paths = [
     '/"};drop{a="b"} 1',
     '/%22%0a',

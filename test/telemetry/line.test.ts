@@ -1,36 +1,11 @@
 /** One line: valid JSON whatever comes in, keys in the contract's order. */
 import t from 'tap'
 import { EVENTS, type EventName } from '../../src/telemetry/log/events.ts'
-import { OPTIONAL_KINDS } from '../../src/telemetry/log/field-kinds.ts'
-import { createLineBuilder, levelOf, MAX_LINE_BYTES } from '../../src/telemetry/log/line.ts'
+import { levelOf, MAX_LINE_BYTES } from '../../src/telemetry/log/line.ts'
 import { BACKGROUND, type Line } from '../../src/telemetry/log/log.ts'
 import { createReadableBuilder } from '../../src/telemetry/log/readable-line.ts'
 import { COMMON_KEYS } from '../helpers/lines.ts'
-
-const NOW = Date.UTC(2026, 0, 31, 9, 15, 27, 42)
-const draft = Buffer.alloc(MAX_LINE_BYTES)
-
-function textBuilder(now: () => number) {
-  const build = createLineBuilder(draft, now)
-  return (...line: Parameters<typeof build>) => draft.toString('utf8', 0, build(...line))
-}
-const build = textBuilder(() => NOW)
-
-/** Hostile values have types that Line excludes; so do bugs. */
-const lineOf = (event: EventName, fields: Record<string, unknown>) => ({ event, fields }) as Line
-
-const request = (reason: unknown) => lineOf('http.request', { method: 'GET', reason, admin: null })
-
-/** Its own fields; those that are left out where they have no value are not among them. */
-const alwaysThere = (event: EventName) =>
-  Object.entries(EVENTS[event].fields).flatMap(([name, kind]) =>
-    OPTIONAL_KINDS.has(kind) ? [] : [name],
-  )
-
-function parsed(text: string): Record<string, unknown> {
-  if (text.indexOf('\n') !== text.length - 1) throw new Error('not exactly one line')
-  return JSON.parse(text)
-}
+import { alwaysThere, build, draft, lineOf, NOW, parsed, request, textBuilder } from './lines.ts'
 
 t.test('a heartbeat reads exactly as the contract says', async (t) => {
   const text = build(

@@ -1,0 +1,143 @@
+/** When an outage of the database begins and ends, as far as calls tell: one line for each, whatever still works meanwhile. */
+import t from 'tap'
+import { DatabaseHealth } from '../../src/db/health/health.ts'
+import { troubleOf } from '../../src/db/health/trouble.ts'
+
+const full = Object.assign(new Error('No space left on device'), { code: '53100' })
+const many = Object.assign(new Error('too many clients already'), { code: '53300' })
+const lost = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+
+let nowMs = 1_000
+let lines: unknown[] = []
+let health = fresh()
+
+function fresh(): DatabaseHealth {
+  return new DatabaseHealth(
+    (line) => lines.push(line),
+    () => nowMs,
+  )
+}
+
+t.beforeEach(() => {
+  lines = []
+  health = fresh()
+})
+
+const failed = (what: string, error: Error, isWrite = false) =>
+  health.observe({ kind: 'failed', what, error, isWrite })
+const worked = (what: string, startedAtMs = nowMs, connectedAtMs = 0, isWrite = false) =>
+  health.observe({ kind: 'worked', what, startedAtMs, connectedAtMs, isWrite })
+const begin = (error: Error, statement: string | null = null) => ({
+  event: 'db.unavailable',
+  fields: { error: error.message, cause: troubleOf(error), statement },
+})
+const end = (downMs: number) => ({ event: 'db.recovered', fields: { down_ms: downMs } })
+
+t.test('a server that is not reached is back once new work succeeds', async (t) => {
+  failed('read', lost)
+  worked('insert', nowMs + 199)
+  const reading = begin(lost, 'read')
+  t.same(lines, [reading], 'what was begun so soon may have met a server that is about to die')
+  nowMs += 250
+  worked('insert')
+  t.same(lines.splice(0), [reading, end(250)])
+
+  failed('connect', lost)
+  nowMs += 5_000
+  worked('read')
+  t.same(lines, [begin(lost)], 'a connection of before says nothing of those that cannot be made')
+  worked('read', nowMs, nowMs - 1)
+  t.same(lines.splice(0), [begin(lost), end(5_000)], 'one that was made since does')
+  failed('connect', lost)
+  nowMs += 10_001
+  worked('read')
+  t.same(lines.splice(0), [begin(lost), end(10_001)], 'nobody wanted one: it is over as well')
+  failed('connect', lost)
+  nowMs += 100
+  const madeAtMs = nowMs
+  nowMs += 100
+  failed('read', lost)
+  nowMs += 200
+  worked('insert', nowMs, madeAtMs)
+  t.same(lines.splice(0), [begin(lost), end(400)], 'whatever else has failed since')
+})
+
+t.test(
+  'a lost connection is over once no other was lost for a second, or a new one works',
+  async (t) => {
+    failed('lost connection', lost)
+    nowMs += 999
+    worked('read')
+    t.same(lines, [begin(lost)], 'where one was lost the others may be next')
+    worked('read', nowMs, nowMs - 1)
+    t.same(lines.splice(0), [begin(lost), end(999)])
+    failed('lost connection', lost)
+    nowMs += 1_000
+    worked('read')
+    t.same(lines.splice(0), [begin(lost), end(1_000)], 'they were not')
+    const addresses = ['::1', '127.0.0.1'].map((host) => new Error(`connect ECONNREFUSED ${host}`))
+    const refused = Object.assign(new AggregateError(addresses), { code: 'ECONNREFUSED' })
+    failed('read', refused)
+    t.equal(health.trouble, 'refused')
+    nowMs += 200
+    worked('read')
+    t.equal(health.trouble, undefined)
+    const error = 'connect ECONNREFUSED ::1, connect ECONNREFUSED 127.0.0.1'
+    t.match(lines.splice(0), [{ fields: { error, cause: 'refused' } }, end(200)], 'at each address')
+  },
+)
+
+t.test('what fails for one kind of work ends when that kind works', async (t) => {
+  failed('insert', full)
+  nowMs += 1_000
+  worked('read')
+  failed('read', lost)
+  nowMs += 1_000
+  worked('read')
+  const inserting = begin(full, 'insert')
+  t.same(lines, [inserting], 'reading works all the time, or again, and says nothing of the disk')
+  worked('insert')
+  t.same(lines.splice(0), [inserting, end(2_000)])
+
+  failed('connect', many)
+  nowMs += 1_000
+  worked('read')
+  t.same(lines, [begin(many)], 'on a connection from before')
+  worked('read', nowMs, nowMs - 10)
+  t.same(lines.splice(0), [begin(many), end(1_000)], 'on a new one')
+
+  failed('rare', full)
+  nowMs += 60_000
+  worked('insert')
+  t.same(lines, [begin(full, 'rare')])
+  nowMs += 1
+  worked('insert')
+  t.same(
+    lines.splice(0),
+    [begin(full, 'rare'), end(60_001)],
+    'what is not tried again is forgotten',
+  )
+})
+
+t.test('a write that took too long ends with a write', async (t) => {
+  const slow = new Error('Query read timeout')
+  failed('insert', slow, true)
+  t.equal(health.needsWrite, true)
+  nowMs += 1_000
+  worked('insert')
+  failed('read', slow)
+  nowMs += 1_000
+  worked('read')
+  t.same(
+    lines,
+    [begin(slow, 'insert')],
+    'reads, and writes that changed nothing, wait for no standby',
+  )
+  worked('insert', nowMs, 0, true)
+  t.same(lines.splice(0), [begin(slow, 'insert'), end(2_000)])
+  t.equal(health.needsWrite, false)
+  failed('read', slow)
+  nowMs += 200
+  worked('read')
+  t.same(lines.splice(0), [begin(slow, 'read'), end(200)], 'where no write failed a read will do')
+})
