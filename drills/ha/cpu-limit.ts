@@ -4,10 +4,11 @@
  */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { until } from '../../testkit/until.ts'
 
 export interface CpuLimit {
   readonly how: string
-  end(): void
+  end(): Promise<void>
 }
 
 const PERIOD_US = 100_000
@@ -42,14 +43,24 @@ function controlGroup(pids: readonly number[], quotaUs: number): CpuLimit | unde
     for (const pid of pids) writeFileSync(join(group, 'cgroup.procs'), String(pid))
     return {
       how: isV1 ? 'cgroup v1' : 'cgroup v2',
-      end() {
-        const left = readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean)
-        for (const pid of left) writeFileSync(join(path, 'cgroup.procs'), pid)
-        rmdirSync(group)
-      },
+      end: () => until(() => hasEnded(group, path), `the end of ${group}`),
     }
   }
   return undefined
+}
+
+/** Moves what is left of a group to its parent and removes it. False: a process has just begun or ended in it. */
+function hasEnded(group: string, parent: string): boolean {
+  try {
+    const left = readFileSync(join(group, 'cgroup.procs'), 'utf8').split('\n').filter(Boolean)
+    for (const pid of left) writeFileSync(join(parent, 'cgroup.procs'), pid)
+    rmdirSync(group)
+    return true
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException
+    if (code === 'EBUSY' || code === 'ESRCH') return false
+    throw error
+  }
 }
 
 /** As cpulimit does. A process started while the others are stopped is missed until the next period. */
@@ -74,7 +85,7 @@ function dutyCycle(pids: () => readonly number[], quotaUs: number): CpuLimit {
   const timer = setInterval(turn, PERIOD_US / 1_000)
   return {
     how: 'SIGSTOP and SIGCONT',
-    end() {
+    async end() {
       isOver = true
       clearInterval(timer)
       signalAll('SIGCONT')

@@ -72,6 +72,6 @@ export async function runStorm(
       { ...(await episodes(rig.seats)), isTimed: (steady.byCode['200'] ?? 0) > 0 },
     ]
   } finally {
-    limit.end()
+    await limit.end()
   }
 }
