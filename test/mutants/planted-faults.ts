@@ -191,7 +191,7 @@ export const PLANTED: readonly Planted[] = [
     file: 'src/config/secrets.ts',
     before: 'secret.length >= MIN_CHARS',
     after: 'secret.length > MIN_CHARS',
-    test: 'build/test/config/config.test.js',
+    test: 'build/test/config/refusals.test.js',
     title: 'what is just long or strong enough is taken, and one less is not',
   },
   {
