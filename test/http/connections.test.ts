@@ -3,15 +3,15 @@
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
-import { connect, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import t from 'tap'
 import { connectionOf } from '../../src/http/connection/connection.ts'
 import { boundConnections, connectionLimit } from '../../src/http/connection/connections.ts'
 import { ConnectionLimit } from '../../src/http/connection/limit.ts'
-import { listenFor } from '../helpers/listen.ts'
 import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
 import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
+import { openOne, UNBOUND } from './one-connection.ts'
 
 const BEAT = 'POST /v1/heartbeat HTTP/1.1'
 const HEALTH = 'GET /healthz HTTP/1.1'
@@ -21,18 +21,6 @@ const CHUNKED = 'Transfer-Encoding: chunked'
 const HIDDEN = head('GET /v1/hidden HTTP/1.1', 'X-Request-ID: hidden')
 
 const service = await startService(t)
-
-const UNBOUND = { max: 10, isTrustedProxy: () => true, isPipelineFull: () => false }
-
-/** A server of this process, and a connection to it; both end with the file. */
-async function listening(server: Server) {
-  const connected = once(server, 'connection')
-  const client = connect(await listenFor(t, server), '127.0.0.1')
-  t.teardown(() => client.destroy())
-  client.on('error', () => {}) // it may be reset
-  const [socket] = await connected
-  return { client, socket }
-}
 
 const length = (value: string) => head(BEAT, `Content-Length: ${value}`)
 const chunks = (text: string) => `${head(BEAT, CHUNKED)}${text}`
@@ -120,7 +108,7 @@ t.test('an idle connection is kept longer than balancers keep theirs', async (t)
 t.test('and longer than it was promised: a request that comes just then is served', async (t) => {
   const server = createHttpServer({ keepAliveTimeout: 1 }, (_, response) => response.end())
   boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
-  const { client, socket } = await listening(server)
+  const { client, socket } = await openOne(t, server)
   const timedOut = once(socket, 'timeout')
   for (const _ of ['the first', 'when its time is over']) {
     const answered = once(client, 'data')
@@ -230,7 +218,7 @@ t.test(
       const connection = connectionOf(socket as Socket)
       if (connection.endInput()) socket.once('answer', () => connection.lingeringClose())
     })
-    const { client, socket } = await listening(server)
+    const { client, socket } = await openOne(t, server)
     client.write('garbage\r\n\r\n')
     await until(() => errors > 0)
     const listeners = () =>

@@ -1,25 +1,12 @@
 /** Connections that take nothing, or ask for nothing, are cut off in time; all others are left alone. */
 
-import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import t from 'tap'
 import { accepted, boundConnections, IdleWatch } from '../../src/http/connection/connections.ts'
-import { listenFor } from '../helpers/listen.ts'
 import { until } from '../helpers/replicas.ts'
-
-const UNBOUND = { max: 10, isTrustedProxy: () => true, isPipelineFull: () => false }
-
-/** A server of this process, and a connection to it; both end with the file. */
-async function listening(server: Server) {
-  const connected = once(server, 'connection')
-  const client = connect(await listenFor(t, server), '127.0.0.1')
-  t.teardown(() => client.destroy())
-  client.on('error', () => {}) // it may be reset
-  const [socket] = await connected
-  return { client, socket }
-}
+import { openOne, UNBOUND } from './one-connection.ts'
 
 /** One line for each connection: its number, its own address, the other's, and more; the digits are hexadecimal (Linux). */
 const KERNEL_FILE = '/proc/net/tcp'
@@ -42,7 +29,7 @@ const silent = await (async () => {
       return nowMs
     },
   })
-  return listening(server)
+  return openOne(t, server)
 })()
 
 t.test(
@@ -146,7 +133,7 @@ t.test('each is looked at in its turn, whoever comes and leaves', async (t) => {
 t.test('a part of a chunk is progress, on a socket as it is', async (t) => {
   const MIB = 1024 * 1024
   const chunkBytes = 64 * MIB // far more than the system's buffers take
-  const { client, socket } = await listening(createServer())
+  const { client, socket } = await openOne(t, createServer())
   const hasKernelEntry = existsSync(KERNEL_FILE) ? kernelEntry(socket) : undefined
   socket.write(Buffer.alloc(chunkBytes))
   const watch = new IdleWatch()

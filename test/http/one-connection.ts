@@ -1,0 +1,18 @@
+/** A server of this process, and one connection to it. */
+import { once } from 'node:events'
+import { connect, type Server } from 'node:net'
+import type { Test } from 'tap'
+import { listenFor } from '../helpers/listen.ts'
+
+/** For boundConnections: nothing of what it limits is reached. */
+export const UNBOUND = { max: 10, isTrustedProxy: () => true, isPipelineFull: () => false }
+
+/** Both ends of the connection; they and the server end with `t`. */
+export async function openOne(t: Test, server: Server) {
+  const connected = once(server, 'connection')
+  const client = connect(await listenFor(t, server), '127.0.0.1')
+  t.teardown(() => client.destroy())
+  client.on('error', () => {}) // it may be reset
+  const [socket] = await connected
+  return { client, socket }
+}
