@@ -67,7 +67,7 @@ export async function untilOver(
   return 'signal'
 }
 
-/** A wiped phone does nothing, and its commands wait in vain. */
+/** A wiped phone does nothing, so its commands never run. */
 function haveBeaten({ devices }: Fleet, heartbeats: number): boolean {
   return devices.every(
     ({ deviceId, counts }) => deviceId === null || counts.heartbeatsAccepted >= heartbeats,
