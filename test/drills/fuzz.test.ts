@@ -11,7 +11,7 @@ import { ROUTE_LIST } from '../../src/routes/table.ts'
 import { ADMIN, HMAC_SECRET, startService } from '../helpers/service.ts'
 
 const READER = 'reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
-const REQUESTS = 2_000
+const REQUESTS = 4_000
 const SEED = 1
 const ACTIONS = ['ping', 'ring']
 

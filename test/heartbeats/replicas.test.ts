@@ -21,7 +21,7 @@ async function pair(windowS: number, databaseUrl?: string): Promise<readonly [Ru
 const daily = await pair(86_400) // no test sees its end
 const always = await pair(0, daily[0].databaseUrl)
 const db = await connect(t, daily[0].databaseUrl)
-await seedFleet(db, SECRET, 351)
+await seedFleet(db, SECRET, 1_051)
 
 const beat = (on: Running, { token }: Pick<Phone, 'token'>, body: object = {}) =>
   on.call('POST', '/v1/heartbeat', { token, body })
@@ -44,8 +44,8 @@ async function rowsOf(devices: readonly Pick<Phone, 'deviceId'>[]): Promise<read
   return rows.map((row) => row.rows)
 }
 
-t.test('three heartbeats of a window at two replicas at once, 300 times', async (t) => {
-  const THRICE = 300
+t.test('three heartbeats of a window at two replicas at once, a thousand times', async (t) => {
+  const THRICE = 1_000
   const AT_ONCE = 50
   for (let from = 0; from < THRICE; from += AT_ONCE) {
     const devices = phones(AT_ONCE)
@@ -145,7 +145,7 @@ t.test('replicas that race for partitions refuse no heartbeat and lose none', as
   const { byStatus, value } = await beatDuring(
     (request) => (sends[turn++ % 2] ?? sends[0])?.(request) ?? Promise.reject(new Error('none')),
     tokens,
-    () => racePartitions({ url, db: own, rounds: 20, random: Math.random }),
+    () => racePartitions({ url, db: own, rounds: 50, random: Math.random }),
   )
   t.match(value, { failed: [], missing: [], inNet: 0 })
   const faults = replicas.flatMap(({ lines }) => lines.of('http.error'))
@@ -165,7 +165,7 @@ t.test(
       writers: 8,
       devices: 4_000,
       groupSize: 64,
-      isOver: (groups) => groups >= 150,
+      isOver: (groups) => groups >= 400,
       random: Math.random,
     })
     t.equal(figures.deadlocks, 0)
