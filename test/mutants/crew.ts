@@ -11,6 +11,8 @@ export interface Crew {
 
 /** Of one test file. */
 export const FILE_TIMEOUT_MS = 120_000
+/** Of `npm test` with one file: it ends a file that takes too long by itself, and then prints what that file printed. */
+export const SUITE_TIMEOUT_MS = FILE_TIMEOUT_MS + 30_000
 
 /** Each of our part of `items`, on the next workspace that is free; until the time is over or `isEnough`. */
 export async function inParallel<Item>(

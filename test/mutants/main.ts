@@ -36,7 +36,7 @@ const workspaces = Array.from({ length: Number(values.jobs) }, () =>
 )
 const crew = { workspaces, over: over.signal, part, parts }
 try {
-  if (values.planted) await judgePlanted(crew)
+  if (values.planted) await judgePlanted(crew, values.only)
   else {
     await judgeChanges(crew, {
       seed: Number(values.seed),

@@ -67,8 +67,13 @@ export function copyProject(root: string, cluster: Cluster, over: AbortSignal): 
     const ended = await spawned(command, args, { cwd: dir, env: full, timeoutMs, over })
     const ms = Math.round(performance.now() - startedAtMs)
     if (ended.code === 0) return { isOk: true, ms, failures: [], isLate: false }
-    const failures = ended.isLate ? [`no end within ${timeoutMs} ms`] : failuresIn(ended.output)
-    return { isOk: false, ms, failures, isLate: ended.isLate }
+    const late = ended.isLate ? [`no end within ${timeoutMs} ms`] : []
+    return {
+      isOk: false,
+      ms,
+      failures: [...late, ...failuresIn(ended.output)],
+      isLate: ended.isLate,
+    }
   }
 
   const run = (test: string, timeoutMs: number, more: Readonly<Record<string, string>> = {}) =>
