@@ -1,6 +1,6 @@
 /**
  * F6: what a heartbeat costs with a million devices and a hundred million stored heartbeats, against a thousand
- * devices and none. Both databases stand in one PostgreSQL, a service before each, measured in turns.
+ * devices and none. One PostgreSQL has both databases, a service before each, measured in turns.
  *
  *   npm run bench:scale -- [--devices 1000000] [--heartbeats 100000000] [--rate 1000] [--seconds 5] [--rounds 9]
  *     [--dir DIR | --keep DIR]

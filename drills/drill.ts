@@ -23,7 +23,7 @@ export interface DrillOption {
 
 type Options = Readonly<Record<string, DrillOption>>
 export type Value = number | string | boolean
-/** What a run is given for these options. */
+/** The values of these options in one run. */
 export type Values<O extends Options> = {
   readonly [Name in keyof O]: O[Name]['standard'] extends number
     ? number

@@ -28,7 +28,7 @@ export interface Postgres {
 
 const KILLED_MS = 10_000
 
-/** Starts one in `dataDir`, which it creates. Ends with this process at the latest. `binaries`: of another release. */
+/** Starts one in `dataDir`, which it creates. Ends with this process or before. `binaries`: of another release. */
 export async function startPostgres(dataDir: string, binaries?: Binaries): Promise<Postgres> {
   let running: EmbeddedDatabase | undefined
   const start = async () => {

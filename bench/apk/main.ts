@@ -1,6 +1,6 @@
 /**
  * F8: downloads of an APK from the service and of the same file from a plain fs.createReadStream server, in short
- * windows by turns; then what a download that nobody reads on holds in memory.
+ * windows by turns; then the memory held by a download whose client has stopped reading.
  *
  *   npm run bench:apk -- [--rounds 15] [--seconds 2] [--connections 4] [--mib 50] [--readers 200]
  */
@@ -107,7 +107,7 @@ async function measure(side: Side, isWarmUp: boolean): Promise<void> {
   side.residentMib.push(resident / MIB)
 }
 
-/** Resident memory per download that nobody reads. */
+/** Resident memory per download whose client has stopped reading. */
 async function heldBytes(side: Side): Promise<number> {
   const before = residentBytes(side.pid)
   const readers = await openSlowReaders(side, READERS)

@@ -30,7 +30,7 @@ const COUNTERS = /* sql */ `
   select (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8 as "walBytes", xact_commit::float8 as "commits"
   from pg_stat_database where datname = current_database()`
 
-/** Throws unless every heartbeat is answered with 200. */
+/** Throws unless the answer to every heartbeat is 200. */
 export async function measureWindow(options: WindowOptions): Promise<WindowCost> {
   const { service, postmasterPid } = options
   const before = await countersOf(options)

@@ -178,7 +178,7 @@ async function measureMemory(source: ApkSource): Promise<number> {
     const { heapUsed, arrayBuffers } = process.memoryUsage()
     return heapUsed + arrayBuffers
   }
-  // What made the file is collected only after several collections.
+  // Several collections are needed to free the buffers that made the file.
   for (let left = 3; left > 0; left--) await sleep(1).then(collect)
   const before = alive()
   let most = 0

@@ -28,7 +28,7 @@ export interface Environment {
 const HONEST_PHONES = 50
 /** Enough to take every download slot with three each. */
 export const STOLEN_PHONES = 100
-/** More than the system buffers on a connection that nobody reads. */
+/** More than the system buffers on a connection whose client has stopped reading. */
 const APK_BYTES = 8_000_000
 
 /** Starts a service, which migrates. The fleet is written by SQL, the rest goes through the API. */

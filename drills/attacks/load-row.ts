@@ -179,7 +179,7 @@ export function linesCriterion({ lines }: Stage, { honest }: StageEnd): Criterio
   }
 }
 
-/** A busy machine may answer 503; any other status is a failure. */
+/** A busy machine may refuse with 503; any other status is a failure. */
 export function servedCriterion({ honest: { reports } }: StageEnd): Criterion {
   const kinds = ['heartbeats', 'refusals', 'admin'] as const
   const isServed = (kind: HonestKind) => {

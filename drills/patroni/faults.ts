@@ -1,4 +1,4 @@
-/** Faults under load: each begins, lasts, ends, and leaves a cluster that recovers by itself. */
+/** Faults under load: each begins, lasts, ends, and leaves a cluster that recovers without help. */
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster } from './cluster.ts'
 import type { Machine } from './machine.ts'

@@ -9,7 +9,7 @@ import { BOTH, type Statement } from './statement.ts'
 const BATCH = 500
 /** More than any row's age. */
 const NEVER_DAYS = 10_000
-/** Pruning a row touches each of its indexes; a command takes three events along, each found by itself. */
+/** Pruning a row touches each of its indexes; a command takes three events along, each found separately. */
 const MOST_PAGES_OF_PRUNED = 40
 
 export function upkeepStatements(): readonly Statement[] {

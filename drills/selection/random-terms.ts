@@ -11,7 +11,7 @@ export interface PlainTerm {
   readonly test: (phone: Phone) => boolean | null
 }
 
-/** Where DEVICE_OFFLINE_S stands in these terms. */
+/** DEVICE_OFFLINE_S in these terms. */
 export const OFFLINE_AFTER_S = 1_500
 
 const MAX_CHARACTERS = 1_024

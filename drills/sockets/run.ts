@@ -80,7 +80,7 @@ async function runSockets(run: SocketsRun): Promise<readonly Figure[]> {
   })
   const hostile = startHostile()
   const ended = endOf(hostile)
-  ended.catch(() => {}) // whoever waits for it is told
+  ended.catch(() => {}) // those who await it see the rejection
   try {
     const origin = await service.ready
     const senders = await enroll(origin, ADMIN_TOKEN, SENDERS)

@@ -86,7 +86,7 @@ async function measureWindows(
   return compare(p99.running, p99.stopped)
 }
 
-/** Each due request was sent and answered with 200. */
+/** Each due request was sent and its answer was 200. */
 export function servedAll({ sent, shed, failed, byStatus }: LoadReport): boolean {
   return failed === 0 && shed === 0 && byStatus['200'] === sent
 }

@@ -9,7 +9,7 @@ import { type LogNote, launch, logNote } from '../../testkit/service.ts'
 export interface Rig {
   readonly origin: string
   readonly reader: ChildProcess
-  /** What the reader has written; complete after `end`. */
+  /** The reader's output; complete after `end`. */
   readonly outputPath: string
   /** 0 once it has ended. */
   rssBytes(): number

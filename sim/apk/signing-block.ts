@@ -10,7 +10,7 @@ export type ContentDigest = 'sha256' | 'sha512'
 
 export interface BlockSigner {
   readonly key: SigningKey
-  /** v3; 28 on and for ever where not given. */
+  /** v3; from 28 to the newest level where not given. */
   readonly minSdk?: number
   readonly maxSdk?: number
   /** v3: the keys before this one, oldest first. */
@@ -102,7 +102,7 @@ function writeSigner(signer: BlockSigner, scheme: Scheme, sections: readonly Buf
     prefixed(prefixed(key.certificate)),
     ...levels,
     prefixed(...attributesOf(signer).map(([name, value]) => prefixed(u32(name), value))),
-    ...(scheme === 'v2' ? [u32(0)] : []), // apksigner writes it, nobody reads it
+    ...(scheme === 'v2' ? [u32(0)] : []), // apksigner writes it, and ignores it
   ])
   const signature = signBytes(signer, signedData)
   if (signer.isForged) signedData.writeUInt8(signedData.readUInt8(20) ^ 1, 20)

@@ -1,4 +1,4 @@
-/** What variants of an APK are made of. Development code. */
+/** The parts of each variant of an APK. Development code. */
 import type { ManifestOptions } from './manifest.ts'
 import { makeSignedApk, type SignedApkOptions } from './signed-apk.ts'
 import { createSigningKey, type SigningKey } from './signing-key.ts'

@@ -1,4 +1,4 @@
-/** APKs of every shape that matters to whoever judges them: made with fresh keys, named by what is special. Development code. */
+/** APKs of every shape that matters to a verifier: signed with fresh keys, named by what is special. Development code. */
 import { byContainer, byDamage } from './container-variants.ts'
 import type { ManifestOptions } from './manifest.ts'
 import type { SignedApkOptions } from './signed-apk.ts'

@@ -88,7 +88,7 @@ function stdoutUntil(story: { readonly isOver: boolean }): Output {
   }
 }
 
-/** Rejects on Ctrl-C and the like, and when stdout is closed. A second signal speeds up the service's shutdown. */
+/** Rejects on SIGINT, SIGTERM or SIGHUP, and when stdout is closed. A second signal speeds up the service's shutdown. */
 function interruption(started: Started): Promise<never> {
   return new Promise((_, reject) => {
     const interrupt = (what: string, exitCode: number) => {

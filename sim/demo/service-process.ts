@@ -11,7 +11,7 @@ export interface ServiceProcess {
   readonly log: LogBook
   /** Resolves with the origin once requests are served; rejects if the service ends before. */
   readonly ready: Promise<string>
-  /** Rejects if the service ends by itself or writes something else than log lines to stdout; never resolves. */
+  /** Rejects if the service ends without a signal or writes anything but log lines to stdout; never resolves. */
   readonly failed: Promise<never>
   /** SIGTERM; removes the directory and returns the exit code. Repeatable; a second call speeds it up. */
   stop(): Promise<number | null>

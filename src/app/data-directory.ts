@@ -24,7 +24,7 @@ export function makeDataDirectory(dataDir: string): void {
   }
 }
 
-/** Node's `recursive` loops for ever if an existing directory reports ENOENT, as /proc does. */
+/** Node's `recursive` loops endlessly if an existing directory reports ENOENT, as /proc does. */
 function makeDirectory(path: string, mode: number): void {
   try {
     mkdirSync(path, { mode })

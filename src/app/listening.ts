@@ -84,7 +84,7 @@ function listenFailure(error: Error): Error {
 
 /**
  * Stops accepting, lets requests in flight end until the deadline (or `hurry`), responds 503 to the rest, then closes every
- * connection: one that never sent a byte, or stopped half-way, would stay open for ever (nodejs/node #63452). Resolves once
+ * connection: one that never sent a byte, or stopped half-way, would never close (nodejs/node #63452). Resolves once
  * every request has its line, at most `endingsMs` later.
  */
 export async function stopListening(

@@ -49,7 +49,7 @@ export async function unready(
     () => new Error('the ping takes too long'),
   ).then(
     () => true,
-    () => hasResponded(BUSY_FRESH_MS), // the ping may have waited for a connection in vain
+    () => hasResponded(BUSY_FRESH_MS), // perhaps no connection was free for the ping
   )
   if (closing.aborted) return { service: 'stopping' }
   return isThere ? {} : reasonOf(database.trouble() ?? 'silent')

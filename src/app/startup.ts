@@ -25,7 +25,7 @@ export interface StartupDeps {
   readonly config: Config
   readonly databaseUrl: string
   readonly dialer: Dialer
-  /** Compares the server of a new connection with what was seen before. */
+  /** Compares the server of a new connection with the servers seen before. */
   readonly verifyServer: VerifySession
   readonly database: Database
   readonly secrets: HmacSecretStore

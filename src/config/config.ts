@@ -27,7 +27,7 @@ export function unknownNote({ name, meant }: UnknownVariable): string {
   return `${shown(name)} is no setting, and is ignored; is ${meant} meant?`
 }
 
-/** One fault stands in the same line. */
+/** A single fault follows on the same line. */
 export function inLines(what: string, faults: readonly string[]): string {
   return faults.length === 1 ? `${what}: ${faults[0]}` : [`${what}:`, ...faults].join('\n  ')
 }

@@ -83,7 +83,7 @@ function plaintextFault({ hosts, sslmode }: DatabaseUrl): readonly string[] {
   ]
 }
 
-/** What could never connect would be tried for ever. */
+/** Without these checks the service would retry a connection that can never succeed. */
 function sslFileFaults({ sslFiles }: DatabaseUrl, reader: EnvReader): readonly string[] {
   const faults: string[] = []
   const content = (key: keyof typeof sslFiles): string | undefined => {

@@ -18,7 +18,7 @@ export function unitOf(name: string): string {
 
 type Env = Readonly<Record<string, string | undefined>>
 
-/** The environment, read variable by variable. A fault is noted, and the default stands in for the value. */
+/** The environment, read variable by variable. A fault is noted, and the default replaces the value. */
 export class EnvReader {
   readonly #env: Env
   readonly #readFile: (path: string) => string

@@ -16,7 +16,7 @@ const ALPHABETS: readonly (readonly [size: number, characters: RegExp, share: nu
   [64, /[A-Za-z0-9+/_-]/g, 0.95],
 ]
 const PRINTABLE = 94
-/** A piece of the secret that stands here, or earlier in the secret itself, counts as one character. */
+/** A piece of the secret that occurs here, or earlier in the secret itself, counts as one character. */
 const KNOWN = [
   'abcdefghijklmnopqrstuvwxyz zyxwvutsrqponmlkjihgfedcba 01234567890 09876543210',
   'qwertyuiop poiuytrewq asdfghjkl lkjhgfdsa zxcvbnm mnbvcxz 1q2w3e4r5t6y7u8i9o0p',

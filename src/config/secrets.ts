@@ -95,7 +95,7 @@ function readScopes(read: EnvReader, entry: string, text: string): AdminScope[] 
   const known = `give ${ADMIN_SCOPES.join(', ')}, joined by +`
   const odd = words.find((word) => !ADMIN_SCOPES.some((scope) => scope === word))
   if (odd !== undefined) {
-    // What is near a scope is no secret in the wrong place.
+    // A word close to a scope is a typo, not a misplaced secret.
     const meant = /^[a-z]{1,12}$/i.test(odd) ? nearest(odd, ADMIN_SCOPES) : undefined
     const which = meant === undefined ? '' : ` ${shown(odd)} (is ${meant} meant?)`
     read.fault('ADMIN_TOKENS', `${entry} has an unknown scope${which}; ${known}`)

@@ -77,7 +77,7 @@ export class Exchange {
     res.once('close', () => this.#closed()) // `once`: connectionClosed may emit it again
   }
 
-  /** Node emits `close` only on the response whose turn it is; those behind it would wait for ever. */
+  /** Node emits `close` only on the response whose turn it is; those behind it would never get it. */
   connectionClosed(): void {
     if (this.#res.socket !== null || this.#isEnded) return
     this.#res.destroy()

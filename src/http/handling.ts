@@ -39,7 +39,7 @@ export type Serve = (
   awaitsContinue: boolean,
 ) => Promise<void>
 
-/** What a request may have to wait for. */
+/** The queues in which a request may wait. */
 export interface Waits {
   /** Turns of the event loop, for the first request of a connection. */
   readonly turns: Throttle

@@ -57,7 +57,7 @@ async function counterOf(of: Running): Promise<Record<string, number>> {
   return Object.fromEntries(counted.map(([, type, source, n]) => [`${type} ${source}`, Number(n)]))
 }
 
-/** Asks on a socket of its own, each behind the one before, and reads nothing by itself. */
+/** Asks on a socket of its own, each behind the one before, and reads only on request. */
 function askRaw(from: Running, token: string, path: string, ...requestIds: string[]): Socket {
   const socket = connectSocket(Number(new URL(from.origin).port), '127.0.0.1')
   socket.on('error', () => {})

@@ -85,7 +85,7 @@ t.test(
     await publish('shared', build, 'shared')
     const path = `${LATEST}?build_type=shared`
     t.ok(build.equals((await second.call('GET', path)).bytes))
-    // Whoever serves these bytes from now on has them from its disk.
+    // From now on these bytes can only come from its disk.
     await db.query("update apk_chunks set bytes = '' where build_id = 'shared'")
     t.ok(build.equals((await second.call('GET', path)).bytes))
     t.ok(build.equals((await first.call('GET', path)).bytes), 'it took the upload')

@@ -34,7 +34,7 @@ async function isUnknown(buildId: string): Promise<boolean> {
   return (await db.query(sql, [buildId])).rowCount === 0
 }
 
-/** Nothing of the build is stored, and no upload lies about: it is gone at the latest soon after its end. */
+/** Nothing of the build is stored, and no upload is left on disk: its file goes soon after its end. */
 async function isNothingKept(buildId: string): Promise<boolean> {
   if (!(await isUnknown(buildId))) return false
   const deadlineAtMs = performance.now() + 10_000

@@ -1,4 +1,4 @@
-/** Background work ends when it is told to, the service behind it, and says when it does not get on. */
+/** Background work stops on request, before the service does, and reports when it makes no progress. */
 import t, { type Test } from 'tap'
 import { type LifecycleDeps, stop } from '../../src/app/lifecycle.ts'
 import { backgroundFailures } from '../../src/app/parts/background-failures.ts'

@@ -33,7 +33,7 @@ t.test('a young answer need not be asked for again', async (t) => {
 
 t.test('a ping that fails proves nothing against an answer to somebody else', async (t) => {
   t.same(await told({ ping: refused }), { reasons: ['database'], pings: 1 })
-  // Who waited for a connection in vain was the only one, and waits no more.
+  // The only query that waited for a connection has given up.
   t.same(await told({ ping: refused, msSinceResponse: () => 700 }), { reasons: [], pings: 1 })
   t.same(await told({ ping: refused, msSinceResponse: () => 701 }), {
     reasons: ['database'],

@@ -1,4 +1,4 @@
-/** One request_id at two replicas at once: one command, one message, and everyone is told the same. */
+/** One request_id at two replicas at once: one command, one message, and the same answer to everyone. */
 import t from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import type { LogLine } from '../../testkit/log-book.ts'
@@ -45,7 +45,7 @@ t.test('fifty posts at two replicas: one row, one message, fifty equal answers',
   const responses = await posts(body)
   t.equal(responses.filter(({ status }) => status === 202).length, 1)
   t.equal(responses.filter(({ status }) => status === 200).length, POSTS - 1)
-  // How the push went is told as it stands: a repeat that is answered earlier knows less of it.
+  // Each answer has the push's present state: an earlier answer to a repeat knows less of it.
   const commands = responses.map(({ body: { status, push, duplicate, ...rest } }) => rest)
   for (const command of commands) t.same(command, commands[0])
   t.equal(await count('commands', 'fifty'), 1)

@@ -1,6 +1,6 @@
 /**
- * openapi.json against a real service. Its examples, played in their order: each request that stands there is taken, and
- * answered as its example says. What differs from run to run (ids, secrets, times) is told by the story itself: an id of
+ * openapi.json against a real service. Its examples, played in their order: each request in it is taken, and
+ * answered as its example says. What differs from run to run (ids, secrets, times) comes from the story itself: an id of
  * an answer stands for the one in its example from then on. And its bounds: a value on one is taken, one beyond it is not.
  */
 import { readFileSync } from 'node:fs'
@@ -72,7 +72,7 @@ const VOLATILE = [
   /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/,
 ]
 
-/** The example with what was told so far in its place; learns what else of `real` differs by nature. */
+/** The example with the known values in their place; learns the other values of `real` differs by nature. */
 function told(example: unknown, real: unknown, known: Map<string, string>): unknown {
   if (typeof example === 'string') {
     const isVolatile = VOLATILE.some((form) => form.test(example) && form.test(String(real)))

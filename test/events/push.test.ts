@@ -142,7 +142,7 @@ t.test('another replica goes on under the same id', async (t) => {
   await compareOnly(t, second, 'dispatch.sent', 'INFO', at, own)
 })
 
-/** In FCM's place: takes messages, and answers each when it is told to. */
+/** In FCM's place: takes messages, and answers each on request. */
 async function startGate(t: Test) {
   const waiting = new Map<string, ServerResponse>()
   const server = createServer(async (req, res) => {

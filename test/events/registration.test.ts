@@ -94,7 +94,7 @@ t.test('a dead token: what it is, and the end of the request', async (t) => {
     await compareOnly(t, service, 'sec.token.expired', 'WARN', at, { reason, token_id })
     const failed = { token_id, result: `token_${reason}` }
     await compareOnly(t, service, 'register.fail', 'WARN', end(response, REGISTER, bound), failed)
-    const isRead = token_id !== null // what we never issued is refused before the body
+    const isRead = token_id !== null // a token that we never issued is refused before the body
     t.same(
       (await story(service, response.requestId)).map(({ event }) => event),
       [...(isRead ? ['register.request'] : []), 'sec.token.expired', 'register.fail'],

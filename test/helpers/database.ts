@@ -25,7 +25,7 @@ export async function connect(t: Test, url: string): Promise<pg.Client> {
   return client
 }
 
-/** One session as the stores take it, with the settings it has by itself: a pool would pin them. */
+/** One session as the stores take it, with the server's own settings: a pool would pin them. */
 export function databaseOf(client: pg.Client): Database {
   const session: Queryable = {
     async query<Row extends object>({ text, values = [] }: Query) {

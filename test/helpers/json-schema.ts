@@ -1,7 +1,7 @@
 /**
  * JSON Schema 2020-12, as much of it as openapi.json uses. A keyword that is not known here throws, so that nothing of a
  * schema goes unchecked. Objects are closed, as if each schema said `unevaluatedProperties: false`: a property of our
- * answers that the document does not name is a fault. (Clients are told to ignore what they do not know.)
+ * answers that the document does not name is a fault. (Clients must ignore fields that they do not know.)
  */
 import { isDeepStrictEqual } from 'node:util'
 

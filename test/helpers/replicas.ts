@@ -74,7 +74,7 @@ export async function startReplicas(t: Test) {
   }
 
   let commands = 0
-  /** A command that no dispatcher was told of. */
+  /** A command of which no dispatcher knows. */
   async function command(deviceId: string): Promise<string> {
     commands += 1
     const requestId = `cmd-${commands}`

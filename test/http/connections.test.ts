@@ -142,7 +142,7 @@ t.test('a client that sends on still reads why it was refused', async (t) => {
   }
 })
 
-/** More than Node asks for by itself, and few enough for a system that allows 1,024 open files. */
+/** More than Node's own default, and few enough for a system that allows 1,024 open files. */
 const HERD = 700
 const QUEUE_FILE = '/proc/sys/net/core/somaxconn'
 const mayQueue = existsSync(QUEUE_FILE) ? Number(readFileSync(QUEUE_FILE, 'utf8')) : 0

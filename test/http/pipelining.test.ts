@@ -112,7 +112,7 @@ t.test(
       t.match(await connection.answer(), { status: 401, headers: { connection: 'close' } })
       connection.write(`ll${behind}`)
       await until(() => {
-        connection.write(' ') // who has not ended is not told of the end
+        connection.write(' ') // a client that has not ended gets no notice of the end
         return connection.isClosed
       })
       t.same(statuses(connection), [401], name)

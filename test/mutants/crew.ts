@@ -11,7 +11,7 @@ export interface Crew {
 
 /** Of one test file. */
 export const FILE_TIMEOUT_MS = 120_000
-/** Of `npm test` with one file: it ends a file that takes too long by itself, and then prints what that file printed. */
+/** Of `npm test` with one file: it has this limit itself, ends the file, and then prints the file's output. */
 export const SUITE_TIMEOUT_MS = FILE_TIMEOUT_MS + 30_000
 
 /** Each of our part of `items`, on the next workspace that is free; until the time is over or `isEnough`. */

@@ -4,7 +4,7 @@ export interface Planted {
   readonly name: string
   /** In src or sql. */
   readonly file: string
-  /** Stands there once, and becomes `after`. */
+  /** Occurs there once, and becomes `after`. */
   readonly before: string
   readonly after: string
   readonly test: string

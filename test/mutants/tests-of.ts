@@ -68,7 +68,7 @@ export function chooser(
   }
 }
 
-/** `db`, both of src/db/postgres/pool.ts and of build/test/db/pool.test.js; else that of all that stands at the top. */
+/** `db`, both of src/db/postgres/pool.ts and of build/test/db/pool.test.js; else that of all top-level files. */
 function folderOf(path: string): string {
   return basename(dirname(path)).replace(/^(?:src|test)$/, '')
 }

@@ -173,7 +173,7 @@ t.test('so many requests wait for news of a command, and no more', async (t) => 
     })
   const look = (waitMs: number) => service.call('GET', `/admin/commands/w1?wait_ms=${waitMs}`)
   t.equal((await order('w1', 0)).status, 202)
-  // A few at a time, until one is told that too many wait: where the machine is busy the database refuses some as well.
+  // A few at a time, until one is refused because too many wait: where the machine is busy the database refuses some as well.
   const all: RawConnection[] = []
   const told = ({ answers: [response] }: RawConnection) => response?.body?.detail === TOO_MANY_WAIT
   const patient = 'GET /admin/commands/w1?wait_ms=30000 HTTP/1.1'
@@ -192,7 +192,7 @@ t.test('so many requests wait for news of a command, and no more', async (t) => 
     body: { code: 'overloaded' },
     headers: { 'retry-after': /^[1-9]/ },
   })
-  await until(async () => (await look(0)).status === 200) // who does not wait is served
+  await until(async () => (await look(0)).status === 200) // a request that does not wait is served
   const accepted = await order('w2', 1_000)
   t.match(accepted, { status: 202, body: { push: { attempts: Number } } }, 'accepted')
   t.match(accepted.body.push.state, /waiting|sending/)
@@ -201,7 +201,7 @@ t.test('so many requests wait for news of a command, and no more', async (t) => 
   await until(async () => (await look(1)).status === 200)
   await until(async () => (await service.call('DELETE', '/admin/commands/w1')).status !== 503)
   const ends = await Promise.all(waiting.slice(1).map((one) => one.answer()))
-  // Some may have waited for 30 s by then, and some are told 503: they all read at once.
+  // Some may have waited for 30 s by then, and some get 503: they all read at once.
   t.ok(ends.some(({ body }) => body.status === 'cancelled'))
   t.same(
     ends.filter(({ status }) => status !== 200 && status !== 503),
@@ -762,7 +762,7 @@ t.test('none waits for too long, and all can be refused', async (t) => {
   t.same(begun, ['a1'])
 })
 
-/** Turns whose work ends when it is told to. */
+/** Turns whose work ends on request. */
 function turnsToEnd(options: Partial<KeyedQueueOptions>) {
   const defaults = { maxConcurrent: 8, maxWaiting: 8, maxWaitingPerKey: 8, maxWaitMs: 60_000 }
   const turns = createKeyedQueue({ nowMs: () => performance.now(), ...defaults, ...options })

@@ -29,7 +29,7 @@ t.test('through PgBouncer in transaction mode', { skip: missingPgBouncer }, asyn
   await t.test('what the role or the database sets otherwise is refused by name', async (t) => {
     const db = await connect(t, directUrl)
     const env = { ...settings(url), MIGRATE_DATABASE_URL: directUrl, DATABASE_PREPARED: 'false' }
-    /** What PgBouncer has open keeps its settings. */
+    /** The connections that PgBouncer has open keep their settings. */
     const renew = () =>
       db.query(
         `select pg_terminate_backend(pid, 10000) from pg_stat_activity

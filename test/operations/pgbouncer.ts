@@ -83,7 +83,7 @@ export async function startPgBouncer(t: Test): Promise<PooledDatabase> {
   return { url: url.href, directUrl: direct.href, name }
 }
 
-/** PgBouncer, too, refuses root: then whoever may enter PostgreSQL's directory of sockets. null: as we are. */
+/** PgBouncer, too, refuses root: then the user who may enter PostgreSQL's directory of sockets. null: as we are. */
 function userOf(socketDirectory: string | null) {
   if (process.geteuid?.() !== 0) return null
   const { uid, gid } = socketDirectory === null ? NOBODY : statSync(socketDirectory)

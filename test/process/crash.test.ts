@@ -1,4 +1,4 @@
-/** An uncaught exception, and a stderr that nobody reads: what is logged is written, the exit code tells. */
+/** An uncaught exception, and a stderr without a reader: what is logged is written, the exit code tells. */
 import t, { type Test } from 'tap'
 import { createDatabase } from '../helpers/database.ts'
 import { ADMIN, launchService, settings } from '../helpers/service.ts'

@@ -1,4 +1,4 @@
-/** A database that is away or slow: always 503 with Retry-After, never 401, and back by itself. */
+/** A database that is away or slow: always 503 with Retry-After, never 401, and back without a restart. */
 
 import { createServer } from 'node:net'
 import pg from 'pg'
@@ -15,7 +15,7 @@ import { ADMIN, type Running, startService } from '../helpers/service.ts'
 import { readCluster } from '../runner/cluster.ts'
 import { ask, asks, everyAsk } from './asks.ts'
 
-/** The key of migrate.ts: whoever holds it, migrates. */
+/** The key of migrate.ts: its holder migrates. */
 const MIGRATION_LOCK = 7_311_860_294
 
 /** A client of another database of the cluster, and the name of the service's. */

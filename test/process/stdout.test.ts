@@ -1,4 +1,4 @@
-/** The whole service on every kind of stdout: read, stopped, killed, full, closed. It serves, ends by itself, and no line is unaccounted for. */
+/** The whole service on every kind of stdout: read, stopped, killed, full, closed. It serves, ends in order, and no line is unaccounted for. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, constants, openSync, readFileSync } from 'node:fs'

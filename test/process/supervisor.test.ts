@@ -1,4 +1,4 @@
-/** What systemd is told, by systemd-notify to a real datagram socket, and that a process that hangs tells it no more. */
+/** Notifications to systemd on a real datagram socket (by systemd-notify); a process that hangs sends none. */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'

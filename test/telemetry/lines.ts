@@ -1,4 +1,4 @@
-/** Builders of lines, with a clock that stands still. */
+/** Builders of lines, with a stopped clock. */
 import { EVENTS, type EventName } from '../../src/telemetry/log/events.ts'
 import { OPTIONAL_KINDS } from '../../src/telemetry/log/field-kinds.ts'
 import { createLineBuilder, MAX_LINE_BYTES } from '../../src/telemetry/log/line.ts'

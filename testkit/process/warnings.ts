@@ -1,5 +1,5 @@
 /**
- * Process warnings (MaxListenersExceededWarning and the like): each points at something without a bound, so each is a
+ * Process warnings (MaxListenersExceededWarning, for example): each points at something without a bound, so each is a
  * fault, in this process and in every child whose stderr is a pipe. Development code.
  */
 import { watchChildren } from './child-output.ts'

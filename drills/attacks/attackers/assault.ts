@@ -64,5 +64,5 @@ export type Assault = JunkAssault | BurstsAssault | DownloadsAssault | RequestsA
 /** Counts by name. */
 export type AssaultReport = Readonly<Record<string, number>>
 
-/** 27 bytes, answered with 404. */
+/** 27 bytes, for a 404. */
 export const SMALLEST = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'

@@ -7,7 +7,7 @@ import { listen } from '../../../testkit/listen.ts'
 
 const FULL_AFTER_MS = 200
 
-/** Bytes that the system buffers on a loopback connection that nobody reads, written `sizeBytes` at a time. */
+/** Bytes that the system buffers on an unread loopback connection, written `sizeBytes` at a time. */
 export async function unreadCapacity(sizeBytes: number): Promise<number> {
   const server = createServer({ noDelay: true })
   const port = await listen(server)

@@ -5,7 +5,7 @@
 import { constants, createPublicKey, type KeyObject, verify, X509Certificate } from 'node:crypto'
 import { badSignature } from './source.ts'
 
-/** What the content is digested with: 1 MiB chunks by SHA-256 or SHA-512, or a tree of 4 KiB pages. */
+/** The digest of the content: 1 MiB chunks by SHA-256 or SHA-512, or a tree of 4 KiB pages. */
 export type ContentDigest = 'sha256' | 'sha512' | 'verity'
 
 export interface SignatureAlgorithm {

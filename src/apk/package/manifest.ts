@@ -1,6 +1,6 @@
 /**
  * What AndroidManifest.xml says of a package. Source: the `manifest`, `uses-sdk` and `application` elements as AOSP's
- * ParsingPackageUtils and PackageParser read them; attributes are told by their resource ids (android.R.attr).
+ * ParsingPackageUtils and PackageParser read them; attributes are identified by their resource ids (android.R.attr).
  */
 import { readElements, type TypedValue, VALUE, type XmlAttribute } from './binary-xml.ts'
 import type { Resolve } from './resources.ts'

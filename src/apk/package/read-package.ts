@@ -43,7 +43,7 @@ export type Signing =
   | { readonly kind: 'broken'; readonly reason: string }
 
 export type PackageVerdict =
-  /** `reason` may be shown to whoever sent the bytes: one clause about "it", without a full stop. */
+  /** `reason` may be shown to the sender of the bytes: one clause about "it", without a full stop. */
   | { readonly kind: 'invalid'; readonly reason: string }
   | { readonly kind: 'package'; readonly facts: PackageFacts; readonly signing: Signing }
 

@@ -1,5 +1,5 @@
 /**
- * What every replica does by itself; each task may run on several replicas at once. It makes and drops heartbeat partitions,
+ * Background work of every replica; each task may run on several replicas at once. It makes and drops heartbeat partitions,
  * expires commands, prunes rows whose retention has passed, counts the waiting commands, and probes a database that is away.
  */
 

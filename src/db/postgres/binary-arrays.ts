@@ -64,7 +64,7 @@ export const TIMESTAMPTZ: ElementType<Date> = {
     bytes.writeBigInt64BE(BigInt(value.getTime() - POSTGRES_EPOCH_MS) * 1_000n, at) - at,
 }
 
-/** What elements are made from, by type. */
+/** The JavaScript type of the elements, by PostgreSQL type. */
 export interface ElementValues {
   readonly bytea: Uint8Array
   readonly text: string

@@ -89,7 +89,7 @@ export class Connection {
         return STOP_PARSER
       }
       const result = onIncoming(request, shouldKeepAlive)
-      // After an upgrade llhttp stops by itself, and our response is the last one.
+      // llhttp stops after an upgrade, so our response is the last one.
       const mayPause = result === 0 && request.headers.upgrade === undefined
       return mayPause && this.#mustMeter() ? PAUSE_PARSER : result
     }

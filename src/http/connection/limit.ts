@@ -10,7 +10,7 @@ const ADDRESS_SHARE = 1 / 2
 /** How many of the least recently used connections are checked for an idle one. */
 const EVICTION_CHECKS = 64
 
-/** A connection that was let in. */
+/** An admitted connection. */
 export interface Admission {
   readonly connection: Connection
   inAll: ListNode<Admission> | undefined

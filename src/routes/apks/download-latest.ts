@@ -1,4 +1,4 @@
-/** GET /v1/apk/download-latest: the newest build, for whoever enrolls, updates or looks. Never consumes a use of a token. */
+/** GET /v1/apk/download-latest: the newest build, for enrollment tokens, devices and admins. Never consumes a use of a token. */
 
 import type { ApkStore } from '../../db/apks/apks.ts'
 import { AppError } from '../../domain/errors.ts'

@@ -1,7 +1,7 @@
 /**
- * The answer to a download, whoever asks: 200, 206, 304, 412 or 416 with their headers. A HEAD gets the
- * headers of its GET but is no download: no row, no counter, and its line is `http.request`. Nor is a
- * 304, whose line is `apk.download`: phones poll with If-None-Match.
+ * The response to a download by any kind of caller: 200, 206, 304, 412 or 416 with their headers. A HEAD gets the
+ * headers of its GET but is no download: no row, no counter, and its line is `http.request`. A 304
+ * is no download either, but its line is `apk.download`: phones poll with If-None-Match.
  */
 import type { ReadApk } from '../../apk/cache.ts'
 import type { Build } from '../../db/apks/apks.ts'

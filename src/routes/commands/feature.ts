@@ -25,7 +25,7 @@ export interface Commands extends Results {
   /** Of this replica. */
   readonly senderTrouble: () => SenderTrouble | undefined
   readonly wakeDispatcher: () => void
-  /** Resolves when the command changes, at the latest after `timeoutMs`. */
+  /** Resolves when the command changes, and no later than `timeoutMs`. */
   readonly waitForChange: (
     requestId: string,
     timeoutMs: number,

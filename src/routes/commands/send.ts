@@ -120,7 +120,7 @@ function isFirstPushPending(command: CommandRow): boolean {
 
 interface Key {
   readonly id: string
-  /** False: the ingress id stands in for it. */
+  /** False: the request had none, and its ingress id is used. */
   readonly isGiven: boolean
 }
 

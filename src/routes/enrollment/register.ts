@@ -61,7 +61,7 @@ export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'>
   }
 }
 
-/** Writes `register.request` once: as soon as the token is judged, at the latest when `work` ends. */
+/** Writes `register.request` once: as soon as the token is judged, and no later than when `work` ends. */
 async function loggedOnce<T>(
   request: Pick<BaseRequest, 'context' | 'log'>,
   work: (onJudged: OnJudged) => Promise<T>,
