@@ -10,6 +10,7 @@ import { createMaintenance } from './app/parts/maintenance.ts'
 import { createServiceMetrics } from './app/parts/metrics.ts'
 import { createSender } from './app/parts/push.ts'
 import { createSecurity } from './app/parts/security.ts'
+import { storedBuilds } from './app/parts/stored-builds.ts'
 import { createContext, type Edges, type ServiceContext } from './app/service-context.ts'
 import { type OpenedDatabase, openDatabase } from './app/startup.ts'
 import type { Config } from './config/config.ts'
@@ -47,6 +48,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
   const heartbeats = createHeartbeats({ store: stores.storeHeartbeats, failpoint, nowMs })
   const reportFailure = backgroundFailures({ log: logger, health, nowMs })
   const maintenance = createMaintenance({
+    readBuilds: storedBuilds({ apks: stores.apks, log: logger }),
     partitions: stores.partitions,
     queue: stores.queue,
     prunes,

@@ -36,7 +36,7 @@ export function createUploads(options: {
       made += 1
       const buildId = `drill-${made}`
       const sizeBytes = minBytes + Math.floor(random() * (maxBytes - minBytes))
-      const bytes = makeApk({ sizeBytes, seed: buildId })
+      const bytes = makeApk({ sizeBytes, seed: buildId, versionCode: made })
       const sha256 = createHash('sha256').update(bytes).digest('hex')
       return { buildId, versionCode: made, bytes, sha256 }
     },

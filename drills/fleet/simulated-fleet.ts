@@ -90,7 +90,7 @@ export async function publishApk(send: Send): Promise<void> {
     method: 'PUT',
     path: '/admin/apk/builds/drill-1?version_code=1&version_name=1',
     headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
-    body: makeApk({ sizeBytes: APK_BYTES }),
+    body: makeApk({ sizeBytes: APK_BYTES, versionName: '1' }),
   })
   if (response.status !== 201) throw new Error(`the APK was answered with ${response.status}`)
 }

@@ -1,5 +1,5 @@
 /** Bodies of fuzzed requests: JSON with a route's fields, odd and broken JSON, APKs; and their framing. */
-import { makeApk } from '../../sim/apk.ts'
+import { MIN_APK_BYTES, makeApk } from '../../sim/apk.ts'
 import type { RouteShape } from '../../src/http/route.ts'
 import type { Dice } from '../../testkit/dice.ts'
 import { BODIES, type Fields } from './routes.ts'
@@ -17,7 +17,7 @@ export interface FuzzBody {
 
 const KIB = 1024
 const APKS = Array.from({ length: 8 }, (_, index) =>
-  makeApk({ sizeBytes: 300 + 500 * index, seed: String(index) }),
+  makeApk({ sizeBytes: MIN_APK_BYTES + 500 * index, seed: String(index) }),
 )
 const GOOD_TYPES: readonly string[] = ['application/json', 'application/json; charset=utf-8']
 const BAD_TYPES: readonly string[] = ['text/plain', 'application/jsonx', 'multipart/form-data', '']

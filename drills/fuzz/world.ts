@@ -87,7 +87,12 @@ export async function createFuzzWorld(
   const replaced = await enroll(['R1'])
   await enroll(['R1'])
   const build = '/admin/apk/builds/b1?version_code=1000000'
-  await asked({ method: 'PUT', path: build, headers: admin, body: makeApk() })
+  await asked({
+    method: 'PUT',
+    path: build,
+    headers: admin,
+    body: makeApk({ versionCode: 1_000_000 }),
+  })
   const doomedTokens = await issue(new Array(MAX_BATCH).fill(null), 1)
   const enrollmentTokens = await issue(new Array(ENROLLMENT_TOKENS).fill(null), 1_000)
   const forgottenToken = forgottenTokenOf(secrets.hmacSecret)

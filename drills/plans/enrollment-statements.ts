@@ -1,7 +1,5 @@
 /** Enrollment tokens, registrations, device tokens, push tokens, deletion of a device. */
 import { randomUUID } from 'node:crypto'
-import { apkStore } from '../../src/db/apks/apks.ts'
-import { downloadStore } from '../../src/db/apks/downloads.ts'
 import { deviceTokenStore } from '../../src/db/devices/device-tokens.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import { register } from '../../src/db/enrollment/registration.ts'
@@ -139,7 +137,6 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
       mostRows: 0,
       mostPages: 60,
     },
-    ...downloads(),
   ]
 }
 
@@ -205,35 +202,6 @@ function enrollmentTokens(): readonly Statement[] {
       },
       index: 'enrollment_tokens_pkey',
       mostRows: 8,
-    },
-  ]
-}
-
-function downloads(): readonly Statement[] {
-  return [
-    {
-      title: 'download begun and completed',
-      modes: BOTH,
-      async run(database) {
-        const eventId = randomUUID()
-        const downloader = { source: 'ota', deviceId: deviceId(1) } as const
-        const request = { ip: null, requestId: 'r', statusCode: 200, rangeStart: null }
-        const store = downloadStore(database)
-        await store.begin({ eventId, buildId: 'build-1', downloader, ...request })
-        await store.complete(eventId, 1, true, null)
-      },
-      index: 'apk_download_events_pkey',
-      mostRows: 1,
-    },
-    {
-      title: 'build withdrawn, and again',
-      modes: BOTH,
-      async run(database) {
-        await apkStore(database).withdraw('build-1', BY)
-        await apkStore(database).withdraw('build-1', BY)
-      },
-      mostRows: 0,
-      mostPages: 60,
     },
   ]
 }

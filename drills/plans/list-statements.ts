@@ -238,7 +238,7 @@ function buildLists({ builds }: Installation): readonly Statement[] {
     {
       title: 'latest build',
       modes: BOTH,
-      run: (database) => apkStore(database).latest(BUILD_TYPE),
+      run: (database) => apkStore(database).latest(BUILD_TYPE, undefined),
       mostRows: 0,
       mostPages: 50 + builds,
     },

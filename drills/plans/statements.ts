@@ -1,4 +1,5 @@
 /** Every statement of src/db that reads a growing table, as the service runs it. */
+import { buildStatements } from './build-statements.ts'
 import { enrollmentStatements } from './enrollment-statements.ts'
 import type { Installation } from './installation.ts'
 import { listStatements } from './list-statements.ts'
@@ -11,6 +12,7 @@ export function statementsOf(installation: Installation): readonly Statement[] {
     ...pushStatements(installation),
     ...listStatements(installation),
     ...enrollmentStatements(installation),
+    ...buildStatements(),
     ...upkeepStatements(),
   ]
 }

@@ -15,6 +15,8 @@ export interface BlockSigner {
   readonly maxSdk?: number
   /** v3: the keys before this one, oldest first. */
   readonly lineage?: readonly SigningKey[]
+  /** Bits of what the old keys may still do. */
+  readonly capabilities?: number
   readonly digest?: ContentDigest
   /** RSA-PSS in place of PKCS #1 v1.5. */
   readonly isPss?: boolean
@@ -131,13 +133,18 @@ function attributesOf(signer: BlockSigner): readonly (readonly [number, Buffer])
   const { lineage, protects, rotationMinSdk, key } = signer
   return [
     ...(protects === undefined ? [] : [[0xbeeff00d, u32(protects)] as const]),
-    ...(lineage === undefined ? [] : [[0x3ba06f8c, writeLineage([...lineage, key])] as const]),
+    ...(lineage === undefined
+      ? []
+      : [[0x3ba06f8c, writeLineage([...lineage, key], signer.capabilities)] as const]),
     ...(rotationMinSdk === undefined ? [] : [[0x559f8b02, u32(rotationMinSdk)] as const]),
   ]
 }
 
+/** What `apksigner rotate` gives an old certificate. */
+const ALL_BUT_ROLLBACK = 23
+
 /** Each key signs the certificate of the next one. */
-function writeLineage(keys: readonly SigningKey[]): Buffer {
+function writeLineage(keys: readonly SigningKey[], capabilities = ALL_BUT_ROLLBACK): Buffer {
   const nodes = keys.map((key, index) => {
     const parent = keys[index - 1]
     const parentId = parent === undefined ? 0 : algorithmId({ key: parent })
@@ -145,7 +152,7 @@ function writeLineage(keys: readonly SigningKey[]): Buffer {
     const signature =
       parent === undefined ? Buffer.alloc(0) : signBytes({ key: parent }, signedData)
     const nextId = index === keys.length - 1 ? 0 : algorithmId({ key })
-    return prefixed(prefixed(signedData), u32(23), u32(nextId), prefixed(signature))
+    return prefixed(prefixed(signedData), u32(capabilities), u32(nextId), prefixed(signature))
   })
   return Buffer.concat([u32(1), ...nodes])
 }

@@ -31,9 +31,20 @@ export function createSigningKey(
 ): SigningKey {
   const { kind = 'rsa', bits: modulusLength = 2048, name = 'fleetloop simulation' } = options
   const { privateKey, publicKey } = createPair(kind, modulusLength)
+  return certify(kind, privateKey, publicKey, name, randomBytes(7))
+}
+
+/** The key with a certificate of its own; `serialBytes` make its serial number. */
+export function certify(
+  kind: KeyKind,
+  privateKey: KeyObject,
+  publicKey: KeyObject,
+  name: string,
+  serialBytes: Buffer,
+): SigningKey {
   const spki = publicKey.export({ type: 'spki', format: 'der' })
   const issuer = sequence(set(sequence(objectId(COMMON_NAME), utf8(name))))
-  const serial = integer(Buffer.concat([Buffer.from([1]), randomBytes(7)]))
+  const serial = integer(Buffer.concat([Buffer.from([1]), serialBytes]))
   const algorithm = CERTIFICATE_ALGORITHM[kind]
   const validity = sequence(utcTime('200101000000Z'), utcTime('491231235959Z'))
   const body = sequence(serial, algorithm, issuer, validity, issuer, spki)

@@ -138,10 +138,15 @@ async function result(stage: Stage): Promise<void> {
 async function apk(stage: Stage, tokens: ReadonlyMap<string, string>): Promise<void> {
   const { screen, recorder, fleet } = stage
   screen.step('5 APK: CI publishes a build, phones fetch it with their used-up enrollment tokens')
-  const bytes = makeApk({ sizeBytes: 1_000_000, seed: 'demo' })
+  const bytes = makeApk({
+    sizeBytes: 1_000_000,
+    seed: 'demo',
+    versionCode: 42,
+    versionName: '1.0.42',
+  })
   const published = await recorder.send({
     method: 'PUT',
-    path: '/admin/apk/builds/demo-42?version_code=42&version_name=1.0.42',
+    path: '/admin/apk/builds/demo-42',
     headers: {
       authorization: `Bearer ${stage.adminToken}`,
       'x-apk-sha256': createHash('sha256').update(bytes).digest('hex'),

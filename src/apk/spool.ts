@@ -1,14 +1,15 @@
 /**
  * Holds an uploaded APK on disk until it is checked and stored: `<dir>/<random>.part`, hashed while it is written.
- * Either `work` moves it away or it is removed. A zip's directory is at its end, so only a whole file can be checked.
+ * Either `work` moves it away or it is removed. A zip's directory is at its end, so only a whole file can be read.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { AppError, apkInvalid } from '../domain/errors.ts'
-import type { ReadAt } from '../domain/zip.ts'
+import { AppError, apkRefused } from '../domain/errors.ts'
+import type { ReadAt } from '../domain/read-at.ts'
 import { createSemaphore } from '../lib/semaphore.ts'
+import { type ApkSource, fileSource } from './package/source.ts'
 
 export interface SpoolOptions {
   /** Absolute path; created if missing. */
@@ -25,6 +26,7 @@ export interface SpooledFile {
   /** 32 bytes. */
   readonly sha256: Buffer
   readonly readAt: ReadAt
+  readonly source: ApkSource
   /** May be moved away. */
   readonly path: string
 }
@@ -71,7 +73,8 @@ export function createSpool(options: SpoolOptions): Spool {
       try {
         return await withFile(path, options.dir, async (file) => {
           const { sizeBytes, sha256 } = await write(upload, file, options)
-          return await work({ sizeBytes, sha256, readAt: readerOf(file), path })
+          const source = fileSource(file, sizeBytes)
+          return await work({ sizeBytes, sha256, readAt: readerOf(source), source, path })
         })
       } finally {
         release()
@@ -105,21 +108,15 @@ async function write(upload: Readable, file: FileHandle, options: SpoolOptions) 
     await withSpace(() => file.appendFile(chunk))
   }
   if (sizeBytes === 0) {
-    throw apkInvalid('The body is empty. Send the APK itself: curl -T app.apk.')
+    throw apkRefused('apk_invalid', 'The body is empty. Send the APK itself: curl -T app.apk.')
   }
   return { sizeBytes, sha256: hash.digest() }
 }
 
-function readerOf(file: FileHandle): ReadAt {
+function readerOf(source: ApkSource): ReadAt {
   return async (offset, length) => {
     const bytes = Buffer.allocUnsafe(length)
-    let filled = 0
-    while (filled < length) {
-      const { bytesRead } = await file.read(bytes, filled, length - filled, offset + filled)
-      if (bytesRead === 0) break
-      filled += bytesRead
-    }
-    return filled === length ? bytes : bytes.subarray(0, filled)
+    return bytes.subarray(0, await source.read(bytes, offset))
   }
 }
 

@@ -4,6 +4,7 @@
  * from docs/reference/), a `//` line a heading.
  * To add a setting, add a row.
  */
+import { PACKAGE_NAME } from '../domain/apk-facts.ts'
 import { BUILD_TYPE } from '../domain/ids.ts'
 import { maskedUrl, readDatabaseUrl } from './database.ts'
 import type { EnvReader } from './env-reader.ts'
@@ -32,6 +33,7 @@ const KIB = 1024
 const MIB = KIB ** 2
 const GIB = KIB ** 3
 const DEFAULT_FCM_BASE_URL = 'https://fcm.googleapis.com'
+const NO_PACKAGE_OR_ITS_NAME = new RegExp(`${PACKAGE_NAME.source}|^$`)
 
 function setting<T>(variable: string, example: string, read: Setting<T>['read']): Setting<T> {
   return { variables: [variable], example, read }
@@ -193,6 +195,17 @@ export const SETTINGS = {
       'debug',
     ),
   ),
+  /** The package of a download that names none. Empty: that of the first build that went live. */
+  apkDefaultPackage: setting('APK_DEFAULT_PACKAGE', '', (reader) =>
+    reader.matching(
+      'APK_DEFAULT_PACKAGE',
+      NO_PACKAGE_OR_ITS_NAME,
+      'a package name such as com.example.app',
+      '',
+    ),
+  ),
+  /** `false`: APKs without any signature are accepted as well. */
+  isApkSignatureRequired: flag('APK_REQUIRE_SIGNATURE', true),
   /** Largest upload; the default is 200 MiB. */
   apkMaxBytes: integer('APK_MAX_BYTES', 200 * MIB, KIB, 10 * GIB),
   /** Disk cache of APKs under DATA_DIR; at least APK_MAX_BYTES. The default is 2 GiB. */

@@ -30,6 +30,7 @@ export type ErrorCode =
   | 'request_id_conflict'
   | 'command_ended'
   | 'build_conflict'
+  | 'signer_changed'
   | 'device_deleted'
   | 'precondition_failed'
   | 'body_too_large'
@@ -39,6 +40,8 @@ export type ErrorCode =
   | 'invalid_field'
   | 'action_unknown'
   | 'apk_invalid'
+  | 'apk_mismatch'
+  | 'apk_signature'
   | 'checksum_mismatch'
   | 'rate_limited'
   | 'headers_too_large'
@@ -96,7 +99,7 @@ export function invalidField(field: string, message: string): AppError {
   return new AppError('invalid_field', `${field}: ${message}`, { errors: [{ field, message }] })
 }
 
-/** 422 `apk_invalid` about the body. */
-export function apkInvalid(message: string): AppError {
-  return new AppError('apk_invalid', message, { errors: [{ field: 'body', message }] })
+/** 422 about the bytes that were sent. */
+export function apkRefused(code: 'apk_invalid' | 'apk_signature', message: string): AppError {
+  return new AppError(code, message, { errors: [{ field: 'body', message }] })
 }

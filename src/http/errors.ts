@@ -82,6 +82,12 @@ export const STATUS = {
   command_ended: 409,
   /** That id has other bytes, or was withdrawn. @act Use another id. */
   build_conflict: 409,
+  /**
+   * The APK is signed by another key than the package's builds before; the message names both.
+   * @act Sign with the same key, rotate it with a lineage (`apksigner rotate`), or repeat with `accept_signer=` if phones are
+   * to be reinstalled.
+   */
+  signer_changed: 409,
   /** An admin deleted the phone. @act To bring it back, enroll it again. */
   device_deleted: 410,
   /**
@@ -109,11 +115,21 @@ export const STATUS = {
   /** The action is not in `COMMAND_ACTIONS`. @act Add it, on every replica. */
   action_unknown: 422,
   /**
-   * Not an APK, for example an AAR or an unsigned one; the message says what is missing. The service does not verify the
-   * signature.
-   * @act Check what CI uploaded: `apksigner verify`.
+   * Not an APK that Android installs: an AAR, an app bundle, a split without its base, a zip of APKs, a damaged manifest; the
+   * message says which.
+   * @act Check what CI uploaded: `aapt dump badging`.
    */
   apk_invalid: 422,
+  /**
+   * The query says something that the APK does not; the message names both values.
+   * @act Correct the query, or leave the parameter out.
+   */
+  apk_mismatch: 422,
+  /**
+   * The signature does not hold, was stripped, or is missing; the message says which.
+   * @act Check what CI uploaded: `apksigner verify`. For unsigned builds: `APK_REQUIRE_SIGNATURE=false`
+   */
+  apk_signature: 422,
   /** Not the bytes that `X-APK-SHA256` promised. @act Upload again. */
   checksum_mismatch: 422,
   /**

@@ -1,7 +1,12 @@
 /** Gives each row of the route table its code, and each feature's endpoints what they use. */
 import type { Route } from '../http/route.ts'
-import { downloadBuildEndpoint, listBuildsEndpoint, withdrawBuildEndpoint } from './apks/builds.ts'
-import { downloadLatestEndpoint } from './apks/download-latest.ts'
+import {
+  downloadBuildEndpoint,
+  listBuildsEndpoint,
+  releaseBuildEndpoint,
+  withdrawBuildEndpoint,
+} from './apks/builds.ts'
+import { downloadLatestEndpoint, downloadOfferedEndpoint } from './apks/download-latest.ts'
 import type { Apks } from './apks/feature.ts'
 import { uploadBuildEndpoint } from './apks/upload.ts'
 import {
@@ -52,6 +57,7 @@ export function routesOf(features: Features): readonly Route[] {
     ack: { ...ROUTES.ack, ...resultEndpoint(commands) },
     pushToken: { ...ROUTES.pushToken, ...pushTokenEndpoint(devices) },
     downloadLatest: { ...ROUTES.downloadLatest, ...downloadLatestEndpoint(apks) },
+    downloadOffered: { ...ROUTES.downloadOffered, ...downloadOfferedEndpoint() },
     createTokens: { ...ROUTES.createTokens, ...createTokensEndpoint(enrollment) },
     listTokens: { ...ROUTES.listTokens, ...listTokensEndpoint(enrollment) },
     revokeToken: { ...ROUTES.revokeToken, ...revokeTokenEndpoint(enrollment) },
@@ -65,6 +71,7 @@ export function routesOf(features: Features): readonly Route[] {
     uploadBuild: { ...ROUTES.uploadBuild, ...uploadBuildEndpoint(apks) },
     listBuilds: { ...ROUTES.listBuilds, ...listBuildsEndpoint(apks) },
     downloadBuild: { ...ROUTES.downloadBuild, ...downloadBuildEndpoint(apks) },
+    releaseBuild: { ...ROUTES.releaseBuild, ...releaseBuildEndpoint(apks) },
     withdrawBuild: { ...ROUTES.withdrawBuild, ...withdrawBuildEndpoint(apks) },
     listAudit: { ...ROUTES.listAudit, ...listAuditEndpoint(operations) },
     healthz: { ...ROUTES.healthz, ...healthzEndpoint(operations) },

@@ -58,6 +58,12 @@ export const ROUTES = {
     guard: 'downloader',
     body: 0,
   },
+  downloadOffered: {
+    method: 'GET',
+    path: '/v1/apk/builds/{build_id}',
+    guard: 'device',
+    body: 0,
+  },
 
   // admins
   createTokens: {
@@ -156,6 +162,8 @@ export const ROUTES = {
         'git_sha',
         'ci_run_id',
         'signer_fingerprint',
+        'accept_signer',
+        'release',
       ],
       fields: [],
     },
@@ -174,6 +182,14 @@ export const ROUTES = {
     path: '/admin/apk/builds/{build_id}/download',
     guard: 'admin',
     scopes: ['apk', 'read'],
+    takes: NO_NAMES,
+    body: 0,
+  },
+  releaseBuild: {
+    method: 'POST',
+    path: '/admin/apk/builds/{build_id}/release',
+    guard: 'admin',
+    scopes: ['apk'],
     takes: NO_NAMES,
     body: 0,
   },

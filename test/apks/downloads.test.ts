@@ -13,14 +13,19 @@ const LARGE = `${LATEST}?build_type=large`
 const SIZE_BYTES = 1_500_000
 /** More than the sockets of both sides hold. */
 const LARGE_BYTES = 24_000_000
-const apk = makeApk({ sizeBytes: SIZE_BYTES })
+const apk = makeApk({ sizeBytes: SIZE_BYTES, versionCode: 7, versionName: '1.7' })
 const sha256 = createHash('sha256').update(apk).digest('hex')
 const etag = `"${sha256}"`
 
 const service = await startService(t, { env: { RATE_LIMIT_APK_PER_TOKEN_PER_MIN: '1000' } })
 const db = await connect(t, service.databaseUrl)
 await publish('b1', 7, apk)
-await publish('large', 1, makeApk({ sizeBytes: LARGE_BYTES }), '&build_type=large')
+await publish(
+  'large',
+  1,
+  makeApk({ sizeBytes: LARGE_BYTES, versionName: '1.1' }),
+  '&build_type=large',
+)
 
 async function publish(id: string, versionCode: number, raw: Uint8Array, more = ''): Promise<void> {
   const path = `/admin/apk/builds/${id}?version_code=${versionCode}&version_name=1.${versionCode}${more}`
@@ -233,7 +238,9 @@ t.test('repeated lines of a precondition count as one list, which no date is', a
 })
 
 t.test('a date holds against whatever changed the latest build, a withdrawal too', async (t) => {
-  const [older, newer] = ['older', 'newer'].map((seed) => makeApk({ sizeBytes: 600, seed }))
+  const [older, newer] = [1, 2].map((versionCode) =>
+    makeApk({ versionCode, versionName: `1.${versionCode}`, seed: 'back' }),
+  )
   const path = `${LATEST}?build_type=back`
   await publish('back-1', 1, older ?? apk, '&build_type=back')
   await publish('back-2', 2, newer ?? apk, '&build_type=back')

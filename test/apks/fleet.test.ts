@@ -28,15 +28,12 @@ const env = { APK_MAX_DOWNLOADS_PER_SUBNET: String(PHONES) }
 const second = await startService(t, { databaseUrl: first.databaseUrl, env })
 const db = await connect(t, first.databaseUrl)
 
-async function publish(
-  id: string,
-  raw: Uint8Array,
-  buildType = 'debug',
-  versionCode = 1,
-): Promise<void> {
-  const path = `/admin/apk/builds/${id}?version_code=${versionCode}&build_type=${buildType}`
-  const { status, text } = await first.call('PUT', path, { raw })
+/** Its package. */
+async function publish(id: string, raw: Uint8Array, buildType = 'debug'): Promise<string> {
+  const path = `/admin/apk/builds/${id}?build_type=${buildType}`
+  const { status, text, body } = await first.call('PUT', path, { raw })
   if (status !== 201) throw new Error(`publishing answered ${status} ${text}`)
+  return body.package
 }
 
 t.test(
@@ -149,7 +146,10 @@ async function runClient(
 const etagOf = (bytes: Uint8Array) => `"${createHash('sha256').update(bytes).digest('hex')}"`
 /** Two builds of one size. */
 const buildsOf = (buildType: string) =>
-  [1, 2].map((n) => makeApk({ sizeBytes: 600_000, seed: `${buildType} ${n}` })) as [Buffer, Buffer]
+  [1, 2].map((n) => makeApk({ sizeBytes: 600_000, seed: buildType, versionCode: n })) as [
+    Buffer,
+    Buffer,
+  ]
 
 for (const client of Object.keys(CLIENTS) as (keyof typeof CLIENTS)[]) {
   const isThere = spawnSync(client, ['--version']).error === undefined
@@ -174,7 +174,7 @@ for (const client of Object.keys(CLIENTS) as (keyof typeof CLIENTS)[]) {
       await second.lines.waitFor(isRest)
 
       await writeFile(file, half)
-      await publish(`${client}-b`, b, buildType, 2)
+      await publish(`${client}-b`, b, buildType)
       t.notOk(await runClient(client, dir, url, etagOf(a)))
       t.ok(half.equals(await readFile(file)), 'another build is the latest: not a byte of it')
       const byId = `${second.origin}/admin/apk/builds/${client}-a/download`
@@ -229,7 +229,7 @@ t.test("Android's download manager goes on with its build, or not at all", async
   t.equal(await androidDownload(url, state), 'done')
   t.ok(a.equals(state.bytes))
 
-  await publish('android-b', b, 'android', 2)
+  await publish('android-b', b, 'android')
   t.equal(await androidDownload(url, half), 'cannot resume')
   const failed = await second.lines.waitFor((line) => line['status_code'] === 412)
   t.match(failed, { event: 'apk.download.fail', reason: 'precondition_failed' })
@@ -252,8 +252,8 @@ t.test('real APKs are published and fetched whole by four clients', { skip }, as
   t.ok(names.length >= 3, names.join(' '))
   for (const [n, name] of names.entries()) {
     const real = await readFile(join(apkDir ?? '', name))
-    await publish(`real-${n}`, real, `real-${n}`)
-    const path = `${LATEST}?build_type=real-${n}`
+    const wanted = await publish(`real-${n}`, real, `real-${n}`)
+    const path = `${LATEST}?build_type=real-${n}&package=${wanted}`
     t.ok(real.equals((await second.call('GET', path)).bytes), `fetch ${name}`)
     for (const client of Object.keys(CLIENTS) as (keyof typeof CLIENTS)[]) {
       const dir = tempDirectory(t)

@@ -9,11 +9,8 @@ import { askAapt, missingTools, startApkSigner } from '../../sim/apk/reference-t
 import type { SigningKey } from '../../sim/apk/signing-key.ts'
 import { createVariantKeys, type VariantKeys } from '../../sim/apk/variant.ts'
 import { makeVariants } from '../../sim/apk/variants.ts'
-import {
-  type PackageVerdict,
-  readApkPackage,
-  TARGET_THAT_NEEDS_V2,
-} from '../../src/apk/package/read-package.ts'
+import { type PackageVerdict, readApkPackage } from '../../src/apk/package/read-package.ts'
+import { TARGET_THAT_NEEDS_V2 } from '../../src/domain/apk-facts.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 
 const missing = missingTools()

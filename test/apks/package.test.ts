@@ -91,6 +91,8 @@ t.test('what is no installable APK is refused with its reason', async (t) => {
     ['a zip', zip('a.txt'), /holds no AndroidManifest.xml/],
     ['an AAR', zip('AndroidManifest.xml', Buffer.from('<manifest/>')), /not compiled XML.*AAR/],
     ['a zip of APKs', zip('base.apk'), /zip of APKs/],
+    ["a bundletool's zip of APKs", zip('splits/base-master.apk'), /zip of APKs/],
+    ['an app bundle', zip('BundleConfig.pb'), /app bundle/],
     ['a split', manifest({ split: 'config.de' }), /split "config.de".*without its base/],
     ['a base that needs splits', manifest({ isSplitRequired: true }), /needs its splits/],
     ['a preview', manifest({ minSdk: 'Tiramisu' }), /preview "Tiramisu"/],

@@ -7,7 +7,9 @@ import { connect as connectSocket } from 'node:net'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
-import { MANIFEST, makeApk, makeZip } from '../../sim/apk.ts'
+import { compileManifest } from '../../sim/apk/manifest.ts'
+import { makeZip } from '../../sim/apk/zip.ts'
+import { makeApk, simulationKey } from '../../sim/apk.ts'
 import { connect } from '../helpers/database.ts'
 import { until } from '../helpers/replicas.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
@@ -19,13 +21,17 @@ const service = await startService(t, {
 const db = await connect(t, service.databaseUrl)
 const sha256Of = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
-function put(path: string, raw: Uint8Array | string = makeApk(), headers = {}) {
-  return service.call('PUT', `/admin/apk/builds/${path}`, { raw, headers })
+/** makeApk(). */
+const APK_SAYS = {
+  version_code: '1',
+  version_name: 'nothing',
+  build_type: 'debug',
+  signer_fingerprint: simulationKey().digest,
+  accept_signer: simulationKey().digest,
 }
 
-async function latest(buildType: string): Promise<string | null> {
-  const response = await service.call('HEAD', `/v1/apk/download-latest?build_type=${buildType}`)
-  return response.headers.get('x-apk-build-id')
+function put(path: string, raw: Uint8Array | string = makeApk(), headers = {}) {
+  return service.call('PUT', `/admin/apk/builds/${path}`, { raw, headers })
 }
 
 async function isUnknown(buildId: string): Promise<boolean> {
@@ -45,10 +51,19 @@ async function isNothingKept(buildId: string): Promise<boolean> {
   return true
 }
 
+/** Statements that wait for another transaction's lock. */
+async function waiting(count: number): Promise<boolean> {
+  const sql =
+    "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+  return (await db.query(sql)).rowCount === count
+}
+
 t.test('a build is published with all that its publisher says of it', async (t) => {
-  const apk = makeApk({ sizeBytes: 2_100_000 })
+  const apk = makeApk({ sizeBytes: 2_100_000, versionCode: 12, versionName: '1.2' })
+  const signer = simulationKey().digest
   const about = 'version_code=12&version_name=1.2&build_type=about&git_sha=abc1234&ci_run_id=99'
-  const response = await put(`about:1?${about}&signer_fingerprint=AB:CD`, apk, {
+  const fingerprint = signer.toUpperCase().replace(/..(?!$)/g, '$&:')
+  const response = await put(`about:1?${about}&signer_fingerprint=${fingerprint}`, apk, {
     'x-apk-sha256': sha256Of(apk).toUpperCase(),
     'x-request-id': 'about-1',
   })
@@ -60,7 +75,15 @@ t.test('a build is published with all that its publisher says of it', async (t) 
     version_name: '1.2',
     git_sha: 'abc1234',
     ci_run_id: '99',
-    signer_fingerprint: 'AB:CD',
+    signer_fingerprint: signer,
+    package: 'com.example.app',
+    min_sdk: 24,
+    target_sdk: 34,
+    debuggable: true,
+    signing: 'v2',
+    signer_sha256: signer,
+    state: 'live',
+    warnings: [],
     sha256: sha256Of(apk),
     size_bytes: apk.length,
     published_by: 'tester',
@@ -68,11 +91,12 @@ t.test('a build is published with all that its publisher says of it', async (t) 
   }
   t.match(response.body, build)
   const list = await service.call('GET', '/admin/apk/builds?build_type=about')
-  t.same(list.body, { builds: [response.body], next_cursor: null })
+  const { warnings: _, ...listed } = response.body
+  t.same(list.body, { builds: [{ ...listed, devices: 0 }], next_cursor: null })
   await service.lines.terminalOf('about-1')
   const lines = service.lines.all.filter((line) => line['request_id'] === 'about-1')
   t.match(lines, [
-    { event: 'apk.publish', build_id: 'about:1', version_code: 12, admin: 'tester' },
+    { event: 'apk.publish', build_id: 'about:1', version_code: 12, signer_sha256: signer },
     { event: 'http.request', status_code: 201, admin: 'tester' },
   ])
   const sql = 'select admin, what, subject from audit_log where request_id = $1'
@@ -143,16 +167,20 @@ t.test('a database without space is 507, and nothing is kept', async (t) => {
 t.test('what is no APK, or not the promised one, is 422 and nothing is kept', async (t) => {
   const apk = makeApk()
   const noManifest = makeZip([{ name: 'a.txt', bytes: Buffer.from('a') }])
-  const text = { ...MANIFEST, bytes: Buffer.from('<manifest/>') }
-  for (const [raw, why] of [
+  const zip = (bytes: Buffer) => makeZip([{ name: 'AndroidManifest.xml', bytes }])
+  const damaged = makeApk()
+  damaged.writeUInt8(1, 500)
+  for (const [raw, code, why] of [
     [
-      makeZip([text]),
-      /^This is no APK: AndroidManifest.xml is not compiled XML, as it is in an AAR/,
+      zip(Buffer.from('<manifest/>')),
+      'apk_invalid',
+      /^This is no APK that Android installs: AndroidManifest.xml is not compiled XML.* AAR/,
     ],
-    [makeZip([MANIFEST]), /^This is no APK: it is not signed: META-INF/],
+    [zip(compileManifest({ versionCode: 1 })), 'apk_signature', /^This APK is not signed. Sign it/],
+    [damaged, 'apk_signature', /its content was changed after it was signed/],
   ] as const) {
-    const { status, body } = await put('bad?version_code=1', raw)
-    t.match({ status, body }, { status: 422, body: { code: 'apk_invalid', detail: why } })
+    const { status, body } = await put('bad', raw)
+    t.match({ status, body }, { status: 422, body: { code, detail: why } })
     t.match(body.errors, [{ field: 'body', message: why }])
     t.ok(await isNothingKept('bad'))
   }
@@ -163,8 +191,14 @@ t.test('what is no APK, or not the promised one, is 422 and nothing is kept', as
     ['bad?version_code=1', apk.subarray(0, apk.length - 1), {}, 'apk_invalid', null],
     ['bad?version_code=1', apk, { 'x-apk-sha256': '0'.repeat(64) }, 'checksum_mismatch', null],
     ['bad?version_code=1', apk, { 'x-apk-sha256': 'abc' }, 'invalid_field', 'x-apk-sha256'],
-    ['bad', apk, {}, 'invalid_field', 'version_code'],
-    ['bad?version_code=0', apk, {}, 'invalid_field', 'version_code'],
+    ['bad?version_code=-1', apk, {}, 'invalid_field', 'version_code'],
+    ['bad?release=later', apk, {}, 'invalid_field', 'release'],
+    ['bad?accept_signer=abc', apk, {}, 'invalid_field', 'accept_signer'],
+    ['bad?version_code=2', apk, {}, 'apk_mismatch', 'version_code'],
+    ['bad?version_name=1.0', apk, {}, 'apk_mismatch', 'version_name'],
+    ['bad?build_type=release', apk, {}, 'apk_mismatch', 'build_type'],
+    ['bad?signer_fingerprint=AB:CD', apk, {}, 'apk_mismatch', 'signer_fingerprint'],
+    [`bad?accept_signer=${'a'.repeat(64)}`, apk, {}, 'apk_mismatch', 'accept_signer'],
     ['bad?version_code=1.5', apk, {}, 'invalid_field', 'version_code'],
     ['bad?version_code=9007199254740992', apk, {}, 'invalid_field', 'version_code'],
     ['bad?version_code=1&build_type=a%20b', apk, {}, 'invalid_field', 'build_type'],
@@ -176,6 +210,14 @@ t.test('what is no APK, or not the promised one, is 422 and nothing is kept', as
     const response = await put(path, raw, headers)
     t.match(response, { status: 422, body: { code } }, `${path} ${code}`)
     if (field !== null) t.match(response.body.errors, [{ field }])
+    if (code === 'apk_mismatch') {
+      const claimed = path
+        .slice(path.indexOf('=') + 1)
+        .replace(':', '')
+        .toLowerCase()
+      const detail = `${field} is ${claimed}, but the APK says ${APK_SAYS[field]}.`
+      t.equal(response.body.detail, detail)
+    }
     t.ok(await isNothingKept('bad'))
   }
 })
@@ -223,70 +265,26 @@ t.test('an upload that is cut off leaves nothing', async (t) => {
   }
 })
 
-t.test('the latest build is the one of the highest version that was not withdrawn', async (t) => {
-  t.equal(await latest('line'), null)
-  for (const code of [3, 10, 2]) {
-    const published = await put(`line-${code}?version_code=${code}&build_type=line`)
-    t.equal(published.status, 201)
-  }
-  t.equal(await latest('line'), 'line-10')
-  t.equal((await put('line-10b?version_code=10&build_type=line')).status, 201)
-  t.equal(await latest('line'), 'line-10b', 'of one version, the last published')
-
-  const withdraw = (id: string, requestId: string) =>
-    service.call('DELETE', `/admin/apk/builds/${id}`, { headers: { 'x-request-id': requestId } })
-  t.equal((await withdraw('line-10b', 'withdraw-1')).status, 204)
-  t.equal(await latest('line'), 'line-10')
-  t.equal((await withdraw('line-10', 'withdraw-2')).status, 204)
-  t.equal((await withdraw('line-10', 'withdraw-3')).status, 204, 'again')
-  t.equal(await latest('line'), 'line-3')
-  t.match(await withdraw('line-99', 'withdraw-4'), { status: 404, body: { code: 'build_unknown' } })
-  const gone = await service.call('GET', '/admin/apk/builds/line-10/download')
-  t.match(gone, { status: 404, body: { code: 'build_unknown' } })
-  t.match(await service.lines.terminalOf(gone.requestId), { event: 'apk.download.fail' })
-  t.equal((await put('line-10?version_code=10&build_type=line')).status, 409, 'its id stays taken')
-
-  const sql = "select request_id from audit_log where what = 'apk.withdraw' order by audit_id"
-  const audited = (await db.query(sql)).rows.map((row) => row.request_id)
-  t.same(audited, ['withdraw-1', 'withdraw-2'])
-  const lines = service.lines.of('apk.withdraw').map((line) => [line['build_id'], line['admin']])
-  t.same(lines, [
-    ['line-10b', 'tester'],
-    ['line-10', 'tester'],
-  ])
+t.test('a process that dies while it stores a build leaves nothing of it', async (t) => {
+  const raw = makeApk({ packageName: 'com.example.killed', sizeBytes: 2_500_000 })
+  const victim = await startService(t, { databaseUrl: service.databaseUrl })
+  const other = await connect(t, service.databaseUrl)
+  await other.query('begin; lock table apk_chunks in share mode')
+  const path = '/admin/apk/builds/killed'
+  const lost = victim.call('PUT', path, { raw }).catch(() => 'lost')
+  await until(() => waiting(1))
+  victim.process.kill('SIGKILL')
+  t.equal(await lost, 'lost')
+  t.equal((await readdir(join(victim.dataDir, 'spool'))).length, 1)
+  await other.query('rollback')
+  const next = await startService(t, {
+    databaseUrl: service.databaseUrl,
+    env: { DATA_DIR: victim.dataDir },
+  })
+  t.same(await readdir(join(victim.dataDir, 'spool')), [])
+  t.equal(await isUnknown('killed'), true)
+  t.equal((await next.call('PUT', path, { raw })).status, 201)
 })
-
-t.test(
-  'a build whose bytes a restore left out is not the latest until it is published again',
-  async (t) => {
-    const lost = makeApk({ sizeBytes: 1_200_000, seed: 'lost' })
-    t.equal((await put('kept-1?version_code=1&build_type=restore')).status, 201)
-    t.equal((await put('lost-2?version_code=2&build_type=restore', lost)).status, 201)
-    await db.query("delete from apk_chunks where build_id = 'lost-2'") // pg_dump --exclude-table-data=apk_chunks
-    t.equal(await latest('restore'), 'kept-1')
-    const { body } = await service.call('GET', '/admin/apk/builds?build_type=restore')
-    t.match(body.builds, [
-      { build_id: 'lost-2', has_bytes: false },
-      { build_id: 'kept-1', has_bytes: true },
-    ])
-    const named = '/admin/apk/builds/lost-2/download'
-    t.match(await service.call('GET', named), { status: 404, body: { code: 'apk_none' } })
-    t.equal((await put('lost-2?version_code=2&build_type=restore')).status, 409, 'other bytes')
-
-    const again = await put('lost-2?version_code=2&build_type=restore', lost)
-    t.match(again, {
-      status: 200,
-      body: { has_bytes: true, published_at: body.builds[0].published_at },
-    })
-    t.equal(await latest('restore'), 'lost-2')
-    t.ok(lost.equals((await service.call('GET', named)).bytes))
-    const sql = "select count(*)::int as n from audit_log where subject = 'lost-2'"
-    t.same((await db.query(sql)).rows, [{ n: 2 }])
-    await service.lines.terminalOf(again.requestId)
-    const lines = service.lines.of('apk.publish').filter((line) => line['build_id'] === 'lost-2')
-    t.equal(lines.length, 2)
-  },
-)
 
 t.test('builds are listed newest first, by type and in pages, withdrawn ones too', async (t) => {
   for (const id of ['page-1', 'page-2', 'page-3']) await put(`${id}?version_code=1&build_type=page`)

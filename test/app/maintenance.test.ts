@@ -24,6 +24,7 @@ function deps(queue: Partial<MaintenanceDeps['queue']>): MaintenanceDeps {
     reportFailure: () => {},
     nowMs: () => 0,
     probe: async () => {},
+    readBuilds: async () => {},
     watch: { check: async () => {}, stop: () => {} },
     commandChanged: () => {},
     sweepMs: 1,

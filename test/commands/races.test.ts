@@ -102,7 +102,11 @@ t.test(
     bytes[1_100_000] = (bytes[1_100_000] ?? 0) ^ 1
     const readAt = async (offset: number, length: number) => bytes.subarray(offset, offset + length)
     const by = { admin: 'tester', requestId: 'changed', ip: null }
-    const published = apkStore(pool).publish({ buildId: 'changed', ...about, ...more }, readAt, by)
+    const build = { buildId: 'changed', ...about, ...more }
+    const apk = { packageName: 'a.b', minSdk: 24, targetSdk: 34, isDebuggable: true }
+    const facts = { ...apk, signing: 'none', signers: [] } as const
+    const upload = { build, facts, replaced: [], isSignerAccepted: false, isStaged: false }
+    const published = apkStore(pool).publish(upload, readAt, by)
     await t.rejects(published, /another SHA-256/)
     t.equal(await apkStore(pool).find('changed'), undefined)
   },

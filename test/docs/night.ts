@@ -24,7 +24,9 @@ export async function liveANight(t: Test): Promise<Night> {
   })
   await databaseOutage(t, service)
 
-  await service.call('PUT', '/admin/apk/builds/b7?version_code=7', { raw: makeApk() })
+  await service.call('PUT', '/admin/apk/builds/b7?version_code=7', {
+    raw: makeApk({ versionCode: 7 }),
+  })
   fcm.register('push-1', () => {})
   const { deviceId, token, enrollmentToken } = await service.enroll('D01', { fcm_token: 'push-1' })
   await service.call('POST', '/v1/heartbeat', { token, body: { battery_pct: 87 } })

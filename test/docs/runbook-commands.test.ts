@@ -54,7 +54,10 @@ t.test(
     const db = await connect(t, service.databaseUrl)
     const log = join(service.dataDir, 'fleetloop.log')
     writeFileSync(log, `${service.lines.raw.join('\n')}\n`)
-    writeFileSync(join(service.dataDir, 'app.apk'), makeApk({ seed: 'app' }))
+    writeFileSync(
+      join(service.dataDir, 'app.apk'),
+      makeApk({ seed: 'app', versionCode: 42, versionName: '1.7' }),
+    )
     symlinkSync(dirname(MAIN), join(service.dataDir, 'dist'))
     const { PATH } = process.env
     const env = {
@@ -119,7 +122,9 @@ t.test(
     const options = { input: named('signed'), env, cwd: service.dataDir, encoding: 'utf8' } as const
     t.match(spawnSync('bash', options), { status: 0, stdout: '"build_id":"app-43"' })
     const db = await connect(t, service.databaseUrl)
-    await db.query(`update apk_builds set withdrawn_at = now() - interval '31 days'`)
+    await db.query(
+      `update apk_builds set withdrawn_at = now() - interval '31 days', withdrawn_by = 'x'`,
+    )
     for (const statement of named('forget-withdrawn').split(';\n')) await db.query(statement)
     t.same((await db.query('select from apk_chunks')).rows.length, 0)
   },

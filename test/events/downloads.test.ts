@@ -5,7 +5,7 @@ import { readdir, rm, writeFile } from 'node:fs/promises'
 import { connect as connectTo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { makeApk } from '../../sim/apk.ts'
+import { makeApk, simulationKey } from '../../sim/apk.ts'
 import type { CallOptions, TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
 import { head } from '../helpers/raw.ts'
@@ -16,9 +16,19 @@ const { compare, compareOnly } = theme(t, 'downloads')
 const LATEST = '/v1/apk/download-latest'
 const BUILD_ROUTE = '/admin/apk/builds/{build_id}'
 const DOWNLOAD_ROUTE = '/admin/apk/builds/{build_id}/download'
-const APK = makeApk({ sizeBytes: 4_000 })
+const APK = makeApk({ sizeBytes: 4_000, versionCode: 7, versionName: '1.7' })
 const SHA256 = createHash('sha256').update(APK).digest('hex')
 const BUILD = { build_id: 'b7', version_code: 7, version_name: '1.7', build_type: 'debug' }
+/** What the APK says of itself. */
+const FACTS = {
+  package: 'com.example.app',
+  min_sdk: 24,
+  target_sdk: 34,
+  debuggable: true,
+  signing: 'v2',
+  signer_sha256: simulationKey().digest,
+}
+const BY_ADMIN = { admin: 'tester', source: 'manual' }
 const NO_BUILD = { build_id: null, version_code: null, version_name: null, build_type: null }
 
 const service = await startService(t)
@@ -85,7 +95,7 @@ t.test('a build is published', async (t) => {
   const path = '/admin/apk/builds/b7?version_code=7&version_name=1.7'
   const response = await service.call('PUT', path, { raw: APK })
   t.equal(response.status, 201, response.text)
-  const own = { ...BUILD, admin: 'tester', source: 'manual' }
+  const own = { ...BUILD, ...FACTS, state: 'live', ...BY_ADMIN }
   const at = inside(response.requestId, BUILD_ROUTE)
   await compareOnly(t, service, 'apk.publish', 'INFO', at, own)
   const again = await service.call('PUT', path, { raw: APK })
@@ -224,8 +234,32 @@ t.test('a build is withdrawn', async (t) => {
   const response = await service.call('DELETE', '/admin/apk/builds/b7')
   t.equal(response.status, 204)
   const at = inside(response.requestId, BUILD_ROUTE)
-  const own = { ...BUILD, admin: 'tester', source: 'manual' }
+  const own = { ...BUILD, ...FACTS, state: 'withdrawn', ...BY_ADMIN }
   await compareOnly(t, service, 'apk.withdraw', 'INFO', at, own)
   const again = await service.call('DELETE', '/admin/apk/builds/b7')
   t.equal((await story(service, again.requestId)).length, 1, 'and only once')
+})
+
+t.test('a staged build is released', async (t) => {
+  const raw = makeApk({ versionCode: 8 })
+  const staged = await service.call('PUT', '/admin/apk/builds/b8?release=staged', { raw })
+  const build = { build_id: 'b8', version_code: 8, version_name: null, build_type: 'debug' }
+  const own = { ...build, ...FACTS, state: 'staged', ...BY_ADMIN }
+  const at = inside(staged.requestId, BUILD_ROUTE)
+  await compareOnly(t, service, 'apk.publish', 'INFO', at, own)
+  const released = await service.call('POST', '/admin/apk/builds/b8/release')
+  const then = inside(released.requestId, `${BUILD_ROUTE}/release`)
+  await compareOnly(t, service, 'apk.release', 'INFO', then, { ...own, state: 'live' })
+})
+
+t.test('a build of a former release that says something else is read', async (t) => {
+  await db.query("update apk_builds set package = null, version_code = 88 where build_id = 'b8'")
+  const replica = await startService(t, { databaseUrl: service.databaseUrl })
+  // Whichever looks first.
+  const found = [service, replica].map(({ lines }) =>
+    lines.waitFor((one) => one.event === 'apk.read.fail'),
+  )
+  const line = await Promise.any(found)
+  const own = { build_id: 'b8', version_code: 88, reason: 'the APK has version code 8' }
+  compare(t, line, 'apk.read.fail', 'WARN', BACKGROUND, own)
 })

@@ -68,7 +68,9 @@ export const THEMES = {
   },
   downloads: {
     'apk.publish': ['INFO'],
+    'apk.release': ['INFO'],
     'apk.withdraw': ['INFO'],
+    'apk.read.fail': ['WARN'],
     'apk.cache.fail': ['WARN corrupt', 'WARN disk', 'ERROR database'],
     'apk.download': ['INFO'],
     'apk.download.fail': [

@@ -18,7 +18,7 @@ export async function closeTheLoop(t: Test, options: StartOptions = {}): Promise
     },
   })
   const db = await connect(t, service.databaseUrl)
-  const apk = makeApk({ sizeBytes: 300_000 })
+  const apk = makeApk({ sizeBytes: 300_000, versionCode: 7, versionName: '1.7' })
   const published = await service.call(
     'PUT',
     '/admin/apk/builds/b1?version_code=7&version_name=1.7',

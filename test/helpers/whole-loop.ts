@@ -91,7 +91,7 @@ export async function liveWholeLoop(t: Test): Promise<WholeLoop> {
   await admin('GET', '/admin/commands/loop-S01?wait_ms=10')
 
   // APKs
-  const apk = makeApk()
+  const apk = makeApk({ versionCode: 7 })
   const build = '/admin/apk/builds/b1?version_code=7'
   await send({ method: 'PUT', path: build, headers: jsonHeaders(ADMIN), body: apk })
   for (const device of fleet.devices) {

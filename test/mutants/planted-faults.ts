@@ -21,6 +21,8 @@ const UTC = {
   test: 'build/test/db/partitions.test.js',
   title: 'whatever day it is for the session, days are those of UTC',
 }
+const BUILDS = 'build/test/apks/builds.test.js'
+const SIGNERS = 'build/test/apks/signers.test.js'
 const LEASES = 'build/test/push/dispatcher-lease.test.js'
 const ONE_INSTANT = {
   test: 'build/test/commands/lists.test.js',
@@ -169,6 +171,54 @@ export const PLANTED: readonly Planted[] = [
     before: '(published_at, build_id) < ($2::timestamptz, $3)\n',
     after: 'published_at < $2::timestamptz and $3::text is not null\n',
     ...ONE_INSTANT,
+  },
+  {
+    name: 'of equal version codes the last build is the latest',
+    file: 'src/db/apks/apks.ts',
+    before: '}, build_id\n  limit 1',
+    after: '} desc, build_id\n  limit 1',
+    test: BUILDS,
+    title: 'of equal version codes the build that went live first stays the latest',
+  },
+  {
+    name: 'a staged build decides which package is the default',
+    file: 'src/db/apks/apks.ts',
+    before: 'where package is not null and not staged',
+    after: 'where package is not null',
+    test: BUILDS,
+    title: 'each package and build type has a latest of its own',
+  },
+  {
+    name: 'a build is released whoever signed it',
+    file: 'src/db/apks/release.ts',
+    before: 'replaces?.includes(pinned.join()) === true',
+    after: 'replaces?.includes(pinned.join()) !== undefined || pinned.length > 0',
+    test: SIGNERS,
+    title: 'a staged build whose signer is no longer the pinned one is not released',
+  },
+  {
+    name: 'a staged build pins its signer before it is released',
+    file: 'src/db/apks/publish.ts',
+    before: 'signedBy(upload), !isStaged)',
+    after: 'signedBy(upload), true)',
+    test: SIGNERS,
+    title: 'a staged build replaces the pinned signer when it is released',
+  },
+  {
+    name: 'two rotations of one key both count',
+    file: 'src/db/apks/signer-pins.ts',
+    before: 'text: LOCK_PINNED',
+    after: 'text: PINNED',
+    test: SIGNERS,
+    title: 'of two rotations of one key at once, one is refused',
+  },
+  {
+    name: 'a lineage that takes the old key its rights proves a rotation',
+    file: 'src/apk/package/read-package.ts',
+    before: '.filter(({ allowsUpdate }) => allowsUpdate)',
+    after: '',
+    test: SIGNERS,
+    title: 'a key that was rotated with a lineage proves itself',
   },
   {
     name: 'Retry-After may be 0',

@@ -3,7 +3,7 @@
  * wrong half of the request or of another route, and a body where none is taken. Devices' routes ignore it.
  */
 import t, { type Test } from 'tap'
-import { makeApk } from '../../sim/apk.ts'
+import { makeApk, simulationKey } from '../../sim/apk.ts'
 import { repeatedName } from '../../src/http/known-names.ts'
 import { nearest } from '../../src/lib/nearest.ts'
 import { ROUTE_LIST } from '../../src/routes/table.ts'
@@ -25,7 +25,7 @@ const doomed = await service.enroll('D02')
 const issued = await service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['E1', 'E2'] } })
 const queued = { alias: 'D01', action: 'ping', request_id: 'c1' }
 await service.call('POST', '/admin/command?wait_ms=0', { body: queued })
-const APK = makeApk({ seed: 'strict' })
+const APK = makeApk({ seed: 'strict', versionCode: 2, versionName: '1.2' })
 const published = { raw: makeApk({ seed: 'first' }) }
 await service.call('PUT', '/admin/apk/builds/b1?version_code=1', published)
 const cursorOf = async (path: string) =>
@@ -114,7 +114,9 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
         build_type: 'debug',
         git_sha: '0123456789abcdef',
         ci_run_id: 'r1',
-        signer_fingerprint: 'AA:BB',
+        signer_fingerprint: simulationKey().digest,
+        accept_signer: simulationKey().digest,
+        release: 'staged',
       },
       raw: APK,
     },
@@ -124,6 +126,7 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
   ],
   'DELETE /admin/commands/{request_id}': [{ path: '/admin/commands/c1' }],
   'DELETE /admin/devices/{device_id}': [{ path: `/admin/devices/${doomed.deviceId}` }],
+  'POST /admin/apk/builds/{build_id}/release': [{ path: '/admin/apk/builds/b1/release' }],
   'DELETE /admin/apk/builds/{build_id}': [{ path: '/admin/apk/builds/b1' }],
 }
 /** No row was there to give one. */

@@ -6,7 +6,7 @@ import { createServer } from 'node:http'
 import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import { makeApk } from '../../sim/apk.ts'
+import { type ApkOptions, makeApk } from '../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { duration } from '../../src/cli/why/ago.ts'
 import { plain } from '../../src/cli/why/api.ts'
@@ -201,21 +201,29 @@ t.test('a phone that is refused: enrolled anew, deleted, or never enrolled', asy
 
 t.test('the live APK is the one that phones are given', async (t) => {
   t.match(await told(t, service, 'D01'), '\nlive APK: none, downloads are 404 apk_none\n')
-  const publish = (id: string, about: string) =>
-    service.call('PUT', `/admin/apk/builds/${id}?${about}`, { raw: makeApk({ seed: id }) })
-  await publish('b7', 'version_code=7&version_name=1.7')
-  await publish('b9', 'version_code=9')
-  await publish('b8', 'version_code=8')
-  await publish('again-8', 'version_code=8')
-  await publish('r1', 'version_code=1&build_type=release')
+  const publish = (id: string, options: ApkOptions, query = '') => {
+    const raw = makeApk({ seed: id, ...options })
+    return service.call('PUT', `/admin/apk/builds/${id}${query}`, { raw })
+  }
+  await publish('b7', { versionCode: 7, versionName: '1.7' })
+  await publish('b9', { versionCode: 9 })
+  await publish('b8', { versionCode: 8 })
+  await publish('again-8', { versionCode: 8 })
+  await publish('b10', { versionCode: 10 }, '?release=staged')
+  await publish('r1', { isDebuggable: false })
+  await publish('other', { packageName: 'com.example.other', versionCode: 3 })
   await service.call('DELETE', '/admin/apk/builds/b9')
   const given = async (type: string) =>
     (await service.call('HEAD', `/v1/apk/download-latest?build_type=${type}`)).headers.get(
       'x-apk-build-id',
     )
   const said = await told(t, service, 'D01')
-  t.match(said, `\nlive APK, debug: ${await given('debug')}, version 8, published by tester `)
-  t.match(said, `\nlive APK, release: ${await given('release')}, version 1, `)
+  t.match(
+    said,
+    `\nlive APK, com.example.app debug: ${await given('debug')}, version 8, published by tester `,
+  )
+  t.match(said, `\nlive APK, com.example.app release: ${await given('release')}, version 1, `)
+  t.match(said, '\nlive APK, com.example.other debug: other, version 3, ')
 })
 
 t.test('what keeps it from knowing is said in a sentence, and is the exit code', async (t) => {

@@ -15,7 +15,7 @@ import { ADMIN, type Running, startService } from '../helpers/service.ts'
 const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
 const LATEST = '/v1/apk/download-latest'
 /** More than the sockets of both sides hold. */
-const apk = makeApk({ sizeBytes: 24_000_000 })
+const apk = makeApk({ sizeBytes: 24_000_000, versionName: '1' })
 
 async function publish(service: Running): Promise<void> {
   const path = '/admin/apk/builds/b1?version_code=1&version_name=1'

@@ -124,7 +124,7 @@ export async function startOn(t: Test, options: StdoutOptions): Promise<StdoutSe
       t.equal((await ask('POST', '/v1/heartbeat', { token, body: { status: 'ok' } })).status, 200)
       t.equal((await ask('GET', '/v1/nowhere')).status, 404)
       const path = `/admin/apk/builds/b${++builds}?version_code=${builds}`
-      t.equal((await ask('PUT', path, { raw: makeApk() })).status, 201)
+      t.equal((await ask('PUT', path, { raw: makeApk({ versionCode: builds }) })).status, 201)
       emitted += EXTRA_UPLOAD_LINES
     },
     async flood() {

@@ -87,7 +87,7 @@ t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', asyn
     t.equal((await service.call('POST', asked, { raw, headers })).status, 401, 'it is used up')
   }
 
-  const apk = makeApk({ sizeBytes: 1_000 })
+  const apk = makeApk()
   const sha256 = createHash('sha256').update(apk).digest('hex')
   const put = '/admin/apk/builds/b1?version_code=1'
   const headers = {

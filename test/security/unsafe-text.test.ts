@@ -106,7 +106,7 @@ t.test('a result is never lost for one: U+FFFD stands for it, lines and tabs sta
 })
 
 t.test('what an admin writes is refused with one; notes and params may have lines', async (t) => {
-  const raw = makeApk()
+  const raw = makeApk({ versionName: SAFE })
   const asks = (text: string) =>
     [
       ['note', 'POST', '/v1/enroll-tokens', { body: { aliases: [null], note: text } }],

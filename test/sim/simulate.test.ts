@@ -62,7 +62,7 @@ function tempDir(t: Test): string {
 
 const publishApk = (service: Running) =>
   service.call('PUT', '/admin/apk/builds/sim-1?version_code=1&version_name=1', {
-    raw: makeApk({ sizeBytes: 100_000 }),
+    raw: makeApk({ sizeBytes: 100_000, versionName: '1' }),
   })
 
 /** The service counts a request when its answer is out, which the client may read first: asked until it agrees. */

@@ -174,8 +174,8 @@ async function storeNasty(send: Send, place: Environment): Promise<readonly stri
     post('/v1/enroll-tokens', admin, { aliases: [null], note: NASTY }),
     post('/v1/devices/fcm-token', own, { fcm_token: NASTY }),
     {
-      ...{ method: 'PUT', headers: admin, body: makeApk({ sizeBytes: 2_000, seed: 'nasty' }) },
-      path: `/admin/apk/builds/nasty?version_code=1&build_type=nasty&version_name=${query}&ci_run_id=${query}`,
+      ...{ method: 'PUT', headers: admin, body: makeApk({ seed: 'nasty', versionName: NASTY }) },
+      path: `/admin/apk/builds/nasty?build_type=nasty&ci_run_id=${query}`,
     },
   ]
   const responses: string[] = []

@@ -14,15 +14,23 @@ import {
 import { Fields } from './signing-block.ts'
 import { badSignature } from './source.ts'
 
+export interface Ancestor {
+  readonly certificate: X509Certificate
+  /** Phones that have the app from this certificate take an update from the newer ones. */
+  readonly allowsUpdate: boolean
+}
+
 const VERSION = 1
+/** INSTALLED_DATA of android.content.pm.SigningDetails.CertCapabilities. */
+const INSTALLED_DATA = 1
 const MAX_CERTIFICATES = 64
 
 /** Oldest first. Throws `signature` where one is not signed by the one before, or occurs twice. */
-export async function readLineage(bytes: Buffer): Promise<readonly X509Certificate[]> {
+export async function readLineage(bytes: Buffer): Promise<readonly Ancestor[]> {
   const fields = new Fields(bytes)
   if (fields.uint32() !== VERSION) throw badSignature('its proof of rotation is of another version')
   const levels = fields.parts(MAX_CERTIFICATES).map(readLevel)
-  const lineage: X509Certificate[] = []
+  const lineage: Ancestor[] = []
   let nextAlgorithm = 0
   for (const level of levels) {
     const signed = new Fields(level.signedData)
@@ -32,11 +40,11 @@ export async function readLineage(bytes: Buffer): Promise<readonly X509Certifica
     if (parent !== undefined) {
       const algorithm = ALGORITHMS.get(nextAlgorithm)
       if (algorithm === undefined || algorithmId !== nextAlgorithm) throw notProven()
-      const key = readPublicKey(publicKeyOf(parent))
+      const key = readPublicKey(publicKeyOf(parent.certificate))
       if (!(await isSignedBy(algorithm, key, level.signedData, level.signature))) throw notProven()
     }
-    if (lineage.some(({ raw }) => raw.equals(certificate.raw))) throw notProven()
-    lineage.push(certificate)
+    if (lineage.some((one) => one.certificate.raw.equals(certificate.raw))) throw notProven()
+    lineage.push({ certificate, allowsUpdate: (level.capabilities & INSTALLED_DATA) !== 0 })
     nextAlgorithm = level.nextAlgorithm
   }
   if (lineage.length === 0) throw notProven()
@@ -46,8 +54,8 @@ export async function readLineage(bytes: Buffer): Promise<readonly X509Certifica
 function readLevel(part: Buffer) {
   const level = new Fields(part)
   const signedData = level.part()
-  level.uint32() // what the old certificate may still do: no concern of a fleet's
-  return { signedData, nextAlgorithm: level.uint32(), signature: level.part() }
+  const [capabilities, nextAlgorithm] = [level.uint32(), level.uint32()]
+  return { signedData, capabilities, nextAlgorithm, signature: level.part() }
 }
 
 function notProven() {

@@ -2,6 +2,7 @@
  * What AndroidManifest.xml says of a package. Source: the `manifest`, `uses-sdk` and `application` elements as AOSP's
  * ParsingPackageUtils and PackageParser read them; attributes are identified by their resource ids (android.R.attr).
  */
+import { MAX_PACKAGE_NAME_LENGTH, PACKAGE_NAME } from '../../domain/apk-facts.ts'
 import { readElements, type TypedValue, VALUE, type XmlAttribute } from './binary-xml.ts'
 import type { Resolve } from './resources.ts'
 import { invalid, quoted } from './source.ts'
@@ -34,9 +35,6 @@ const ATTRIBUTE = {
 } as const
 
 const MAX_VERSION_NAME_LENGTH = 255
-/** As Android's FrameworkParsingPackageUtils.validateName has it, with the length of a file name on its disk. */
-const PACKAGE_NAME = /^[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+$/
-const MAX_PACKAGE_NAME_LENGTH = 223
 /** Android's placeholder for the API level of a preview: Build.VERSION_CODES.CUR_DEVELOPMENT. */
 const PREVIEW_SDK = 10_000
 

@@ -8,6 +8,7 @@ import type { ContentDigest } from './algorithms.ts'
 import { digestContent } from './content-digest.ts'
 import { readWhole } from './entry.ts'
 import { isSignatureBlock, verifyJar } from './jar-signature.ts'
+import type { Ancestor } from './lineage.ts'
 import { type PackageFacts, readManifest } from './manifest.ts'
 import { createResolver, type Resolve } from './resources.ts'
 import { LAST_SDK, readSigners, type Signer } from './signer.ts'
@@ -17,14 +18,14 @@ import { findDirectory, listEntries, NameList, type ZipDirectory, type ZipEntry 
 
 const MANIFEST = 'AndroidManifest.xml'
 const RESOURCES = 'resources.arsc'
+/** Of the bundles that bundletool reads. */
+const BUNDLE_CONFIG = 'BundleConfig.pb'
 const MAX_MANIFEST_BYTES = 768 * 1024
 const VERITY_PAGE_BYTES = 4096
 /** API levels: which schemes a phone looks for, and what it asks of an app that targets it. */
 const V2_SINCE = 24
 const V3_SINCE = 28
 const V31_SINCE = 33
-/** Such an app needs v2 or v3 on Android 11 and later. */
-export const TARGET_THAT_NEEDS_V2 = 30
 
 export type SigningScheme = 'v1' | 'v2' | 'v3'
 
@@ -35,7 +36,10 @@ export type Signing =
       readonly scheme: SigningScheme
       /** SHA-256 of each signer's certificate, hex; more than one only with v1 and v2. */
       readonly signers: readonly string[]
-      /** SHA-256 of the certificates that the signer's key has replaced, hex, oldest first; proven by v3. */
+      /**
+       * SHA-256 of the certificates that the signer's key has replaced and whose installations it may update, hex, oldest
+       * first; proven by v3.
+       */
       readonly replaced: readonly string[]
     }
   | { readonly kind: 'unsigned' }
@@ -82,13 +86,15 @@ async function readFacts(
 async function findEntries(source: ApkSource, directory: ZipDirectory) {
   const found = new Map<string, ZipEntry>()
   let hasJarSignature = false
-  let apk: string | undefined
+  let hasApk = false
+  let isBundle = false
   const names = new NameList(directory.entryCount)
   for await (const entry of listEntries(source, directory)) {
     const { name } = entry
     names.add(name)
     hasJarSignature ||= isSignatureBlock(name)
-    if (/^[^/]+\.apk$/.test(name)) apk ??= name
+    hasApk ||= name.endsWith('.apk')
+    isBundle ||= name === BUNDLE_CONFIG
     if (name !== MANIFEST && name !== RESOURCES) continue
     if (found.has(name)) throw invalid(`the zip holds ${name} twice`)
     found.set(name, entry)
@@ -98,7 +104,8 @@ async function findEntries(source: ApkSource, directory: ZipDirectory) {
   if (manifest !== undefined) {
     return { manifest, resources: found.get(RESOURCES), hasJarSignature }
   }
-  if (apk !== undefined) throw invalid('it is a zip of APKs: send the APK itself')
+  if (isBundle) throw invalid('it is an app bundle (AAB): build a universal APK of it')
+  if (hasApk) throw invalid('it is a zip of APKs: send the APK itself')
   throw invalid(`the zip holds no ${MANIFEST}`)
 }
 
@@ -196,7 +203,9 @@ function requireLevels(signers: readonly Signer[], first: number, last: number):
     throw badSignature(`its v3 signature does not serve API levels ${first} to ${last}`)
   const longest = historyOf(signers)
   for (const { lineage = [] } of signers) {
-    if (lineage.some((one, index) => longest[index]?.raw.equals(one.raw) !== true)) {
+    if (
+      lineage.some((one, index) => !longest[index]?.certificate.raw.equals(one.certificate.raw))
+    ) {
       throw badSignature('its v3 signers have different histories')
     }
   }
@@ -242,8 +251,14 @@ function concluded({ v31, v3, v2 }: Schemes, jar: readonly X509Certificate[] | u
   const isOne = past.length <= 1 && isSameSet([...roots, ...past], roots.slice(0, 1))
   if (!isOne) throw badSignature('its v3 signature is of another signer than its older signatures')
   const { certificate } = newestOf(newest)
-  const replaced = historyOf(newest).slice(0, -1).map(digestOf)
-  return { kind: 'verified', scheme: 'v3', signers: [digestOf(certificate)], replaced }
+  const ancestors = historyOf(newest).slice(0, -1)
+  const replaced = ancestors.filter(({ allowsUpdate }) => allowsUpdate)
+  return {
+    kind: 'verified',
+    scheme: 'v3',
+    signers: [digestOf(certificate)],
+    replaced: replaced.map((one) => digestOf(one.certificate)),
+  }
 }
 
 function rootOf(signers: readonly Signer[]): X509Certificate {
@@ -251,11 +266,11 @@ function rootOf(signers: readonly Signer[]): X509Certificate {
   if (root === undefined && signers.length > 1) {
     throw badSignature('it has several v3 signers without a proof of rotation')
   }
-  return root ?? newestOf(signers).certificate
+  return root?.certificate ?? newestOf(signers).certificate
 }
 
 /** The longest lineage, oldest certificate first. */
-function historyOf(signers: readonly Signer[]): readonly X509Certificate[] {
+function historyOf(signers: readonly Signer[]): readonly Ancestor[] {
   return signers
     .map(({ lineage = [] }) => lineage)
     .reduce((longest, one) => (one.length > longest.length ? one : longest))

@@ -15,7 +15,7 @@ import {
   readPublicKey,
   type SignatureAlgorithm,
 } from './algorithms.ts'
-import { readLineage } from './lineage.ts'
+import { type Ancestor, readLineage } from './lineage.ts'
 import { type BlockScheme, Fields } from './signing-block.ts'
 import { badSignature } from './source.ts'
 
@@ -34,7 +34,7 @@ export interface Signer {
   readonly minSdk: number
   readonly maxSdk: number
   /** v3: oldest certificate first, the signer's last. */
-  readonly lineage: readonly X509Certificate[] | undefined
+  readonly lineage: readonly Ancestor[] | undefined
   /** v2: a later scheme that must be there too, such as 3. */
   readonly protects: readonly number[]
   /** v3: the API level from which a v3.1 signer takes over, which must be there then. */
@@ -150,7 +150,7 @@ async function readAttributes(
     if (!isV2 && id === ROTATION_MIN_SDK) rotationMinSdk = new Fields(value).uint32()
     if (!isV2 && id === PROOF_OF_ROTATION) {
       lineage = await readLineage(value)
-      if (lineage.at(-1)?.raw.equals(certificate.raw) !== true) {
+      if (lineage.at(-1)?.certificate.raw.equals(certificate.raw) !== true) {
         throw badSignature('its proof of rotation ends in another certificate')
       }
     }

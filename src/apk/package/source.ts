@@ -1,4 +1,4 @@
-/** Where the bytes of an APK come from, and how a reader says that they are no APK. Nothing in this folder imports from outside of it. */
+/** Where the bytes of an APK come from, and how a reader says that they are no APK. This folder imports nothing of ours but src/domain. */
 
 import type { FileHandle } from 'node:fs/promises'
 

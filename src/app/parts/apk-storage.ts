@@ -1,6 +1,7 @@
 /** The parts that APK bytes go through, each bounded: uploads by the spool, downloads from the cache. */
 import { join } from 'node:path'
 import { createApkCache, type ReadApk } from '../../apk/cache.ts'
+import { readApkPackage } from '../../apk/package/read-package.ts'
 import { cleanSpool, createSpool } from '../../apk/spool.ts'
 import { spoolDirectory } from '../data-directory.ts'
 import type { ServiceContext } from '../service-context.ts'
@@ -32,5 +33,6 @@ export async function createApkParts({ config, log }: ServiceContext, readStored
     spool: createSpool({ dir: spoolDir, maxBytes: config.apkMaxBytes, maxUploads: MAX_UPLOADS }),
     readApk,
     cacheUpload: adopt,
+    readPackage: readApkPackage,
   }
 }

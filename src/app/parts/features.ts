@@ -135,6 +135,8 @@ function createApks(parts: FeatureParts): Apks {
     downloads: stores.downloads,
     apkDownload: metrics.apkDownload,
     defaultBuildType: config.apkDefaultBuildType,
+    defaultPackage: config.apkDefaultPackage || undefined,
+    isSignatureRequired: config.isApkSignatureRequired,
     newId,
     now,
   }

@@ -22,6 +22,8 @@ export interface MaintenanceDeps {
   readonly probe: () => Promise<void>
   /** Monotonic. */
   readonly nowMs: () => number
+  /** Reads builds that a former release has stored without reading them. */
+  readonly readBuilds: (signal: AbortSignal) => Promise<void>
   readonly watch: Pick<ServerWatch, 'check' | 'stop'>
   /** How often commands are counted and expired. Default SWEEP_MS. */
   readonly sweepMs?: number
@@ -45,6 +47,10 @@ const PROBE_MS = 1_000
 const WATCH_MS = 3_000
 const PARTITIONS_MS = 60 * 60_000
 const PRUNE_MS = 10 * 60_000
+/** After the start, builds of a former release are read. */
+const READ_BUILDS_MS = 5_000
+/** A replica of that release may still publish some. */
+const READ_AGAIN_MS = 10 * 60_000
 /** Share of time spent on counting for a gauge: while another session holds a snapshot, the count reads every row that was due since. */
 const COUNT_SHARE = 0.01
 const BATCH = 500
@@ -52,8 +58,10 @@ const BATCH = 500
 export function createMaintenance(deps: MaintenanceDeps): Maintenance {
   let commandsWaiting = 0
   let countAtMs = 0
+  let readAgainAtMs = 0
   let tasks: readonly Periodic[] = []
   let isStopping = false
+  const stopping = new AbortController()
 
   const partitionsOnce = () => maintainPartitions(deps)
 
@@ -85,6 +93,14 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
     }
   }
 
+  async function readBuilds(): Promise<void> {
+    if (deps.nowMs() < readAgainAtMs) return
+    await deps.readBuilds(stopping.signal).catch((error: unknown) => {
+      if (!stopping.signal.aborted) throw error
+    })
+    readAgainAtMs = deps.nowMs() + READ_AGAIN_MS
+  }
+
   /** The next turn of the task comes anyway. */
   const reporting = (task: BackgroundTask) => (error: unknown) => deps.reportFailure(task, error)
 
@@ -99,10 +115,12 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
         startPeriodic(WATCH_MS, deps.watch.check, () => {}), // the pools notice as well
         startPeriodic(PARTITIONS_MS, partitionsOnce, reporting('partitions')),
         startPeriodic(PRUNE_MS, prune, reporting('prune')),
+        startPeriodic(READ_BUILDS_MS, readBuilds, reporting('builds')),
       ]
     },
     async stop() {
       isStopping = true
+      stopping.abort()
       deps.watch.stop()
       await Promise.all(tasks.map((task) => task.stop()))
     },

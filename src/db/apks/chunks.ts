@@ -1,6 +1,6 @@
 /** The bytes of a build in rows of 1 MiB: written when it is published, read as a download pulls. */
 import { createHash } from 'node:crypto'
-import type { ReadAt } from '../../domain/zip.ts'
+import type { ReadAt } from '../../domain/read-at.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
 import type { Queryable } from '../postgres/pool.ts'
 import { withRetries } from '../postgres/retry.ts'

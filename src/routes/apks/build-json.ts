@@ -1,6 +1,7 @@
 /** A build on the wire: its JSON, and the parts of a request that name one. */
 
 import type { AuditedBy, Build } from '../../db/apks/apks.ts'
+import { type ApkFacts, MAX_PACKAGE_NAME_LENGTH, PACKAGE_NAME } from '../../domain/apk-facts.ts'
 import { AppError } from '../../domain/errors.ts'
 import { BUILD_TYPE, isRequestId } from '../../domain/ids.ts'
 import { queryString } from '../../http/fields.ts'
@@ -15,14 +16,39 @@ export function buildJson(build: Build) {
     git_sha: build.gitSha,
     ci_run_id: build.ciRunId,
     signer_fingerprint: build.signerFingerprint,
+    ...factsJson(build.facts),
+    unreadable: build.unreadable,
+    state: build.state,
     sha256: build.sha256.toString('hex'),
     size_bytes: build.sizeBytes,
     published_at: build.publishedAt,
     published_by: build.publishedBy,
+    released_at: build.releasedAt,
     withdrawn_at: build.withdrawnAt,
     withdrawn_by: build.withdrawnBy,
     has_bytes: build.hasBytes,
   }
+}
+
+/** What the APK says of itself; all null where nobody has read it. Also fields of a log line. */
+function factsJson(facts: ApkFacts | null) {
+  return {
+    package: facts?.packageName ?? null,
+    min_sdk: facts?.minSdk ?? null,
+    target_sdk: facts?.targetSdk ?? null,
+    debuggable: facts?.isDebuggable ?? null,
+    signing: facts?.signing ?? null,
+    signer_sha256: facts === null ? null : signerText(facts.signers),
+  }
+}
+
+/** SHA-256 of the signer's certificate, of several signers in order, with commas; null where it is not signed. */
+export function signerText(signers: readonly string[]): string | null {
+  return signers.length === 0 ? null : signers.join()
+}
+
+export function readPackage(query: URLSearchParams): string | undefined {
+  return queryString(query, 'package', MAX_PACKAGE_NAME_LENGTH, PACKAGE_NAME)
 }
 
 /** undefined where it is absent. */
@@ -41,14 +67,26 @@ export function buildUnknown(): AppError {
   return new AppError('build_unknown', 'There is no such build. GET /admin/apk/builds lists them.')
 }
 
+/** 409. `advice`: a sentence about what to do. */
+export function signerChanged(
+  { packageName, signers }: ApkFacts,
+  pinned: readonly string[],
+  advice: string,
+): AppError {
+  return new AppError(
+    'signer_changed',
+    `${packageName} is signed by ${signers.join()}, its builds before by ${pinned.join()}: every phone would refuse the update. ${advice}`,
+  )
+}
+
 export function auditedBy(request: BaseRequest & { readonly admin: string }): AuditedBy {
   const { requestId, ip } = request.context
   return { admin: request.admin, requestId, ip }
 }
 
-/** `apk.publish` and `apk.withdraw`. */
+/** `apk.publish`, `apk.release` and `apk.withdraw`. */
 export function buildLine(
-  event: 'apk.publish' | 'apk.withdraw',
+  event: 'apk.publish' | 'apk.release' | 'apk.withdraw',
   build: Build,
   admin: string,
 ): Parameters<BaseRequest['log']>[0] {
@@ -59,6 +97,8 @@ export function buildLine(
       version_code: build.versionCode,
       version_name: build.versionName,
       build_type: build.buildType,
+      ...factsJson(build.facts),
+      state: build.state,
       admin,
       source: 'manual', // the word for an admin token, as of downloads
     },

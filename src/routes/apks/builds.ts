@@ -11,13 +11,15 @@ import {
   buildUnknown,
   pathBuildId,
   readBuildType,
+  signerChanged,
 } from './build-json.ts'
 import { downloadFailLine } from './download-log.ts'
 import { type DownloadResponseDeps, respondWithApk } from './download-response.ts'
+import { type WarningDeps, warningsOf } from './warnings.ts'
 
-/** GET /admin/apk/builds: newest first, withdrawn ones too. */
+/** GET /admin/apk/builds: newest first, staged and withdrawn ones too, each with the phones that report its version. */
 export function listBuildsEndpoint(deps: {
-  readonly apks: Pick<ApkStore, 'list'>
+  readonly apks: Pick<ApkStore, 'list' | 'countReported'>
 }): Endpoint<'admin'> {
   return {
     async handle({ query }) {
@@ -27,7 +29,13 @@ export function listBuildsEndpoint(deps: {
       const read = await deps.apks.list(page, buildType)
 
       const shown = pageOf(read, page, (build) => ({ at: build.publishedAt, id: build.buildId }))
-      return json(200, { builds: shown.rows.map(buildJson), next_cursor: shown.nextCursor })
+      const names = shown.rows.flatMap(({ versionName }) => versionName ?? [])
+      const reported = await deps.apks.countReported([...new Set(names)])
+      const builds = shown.rows.map((build) => ({
+        ...buildJson(build),
+        devices: build.versionName === null ? null : (reported.get(build.versionName) ?? 0),
+      }))
+      return json(200, { builds, next_cursor: shown.nextCursor })
     },
   }
 }
@@ -39,7 +47,7 @@ export function downloadBuildEndpoint(
   return {
     async handle(request) {
       const build = await deps.apks.find(pathBuildId(request.params))
-      if (build === undefined || build.withdrawnAt !== null) throw buildUnknown()
+      if (build === undefined || build.state === 'withdrawn') throw buildUnknown()
       if (!build.hasBytes) throw bytesLost()
 
       const downloader = { source: 'manual', admin: request.admin } as const
@@ -56,6 +64,30 @@ function bytesLost(): AppError {
     'apk_none',
     'The database was restored without the bytes of this build. PUT the same APK under this id again.',
   )
+}
+
+/** POST /admin/apk/builds/{build_id}/release: a staged build goes live. Repeatable. */
+export function releaseBuildEndpoint(
+  deps: WarningDeps & { readonly apks: Pick<ApkStore, 'release'> },
+): Endpoint<'admin'> {
+  return {
+    async handle(request) {
+      const outcome = await deps.apks.release(pathBuildId(request.params), auditedBy(request))
+      if (outcome.kind === 'unknown') throw buildUnknown()
+      if (outcome.kind === 'withdrawn') {
+        throw new AppError('build_conflict', 'This build was withdrawn. Publish under another id.')
+      }
+      if (outcome.kind === 'signer_changed') {
+        const advice = 'Publish it under another id with accept_signer= if that is meant.'
+        throw signerChanged(outcome.facts, outcome.pinned, advice)
+      }
+      const { build } = outcome
+      if (outcome.kind === 'released') {
+        request.log(buildLine('apk.release', build, request.admin))
+      }
+      return json(200, { ...buildJson(build), warnings: await warningsOf(deps, build) })
+    },
+  }
 }
 
 /** DELETE /admin/apk/builds/{build_id}: no one is given it from now on. Its id stays taken, its rows stay for the record. */

@@ -4,7 +4,7 @@ import type { ApkStore } from '../../db/apks/apks.ts'
 import { AppError } from '../../domain/errors.ts'
 import type { Endpoint } from '../../http/route.ts'
 import type { ApkLimits } from '../../security/apk-limits.ts'
-import { readBuildType } from './build-json.ts'
+import { buildUnknown, readBuildType, readPackage } from './build-json.ts'
 import { downloadFailLine } from './download-log.ts'
 import { type DownloadResponseDeps, respondWithApk } from './download-response.ts'
 
@@ -12,6 +12,8 @@ export function downloadLatestEndpoint(
   deps: DownloadResponseDeps & {
     readonly apks: Pick<ApkStore, 'latest'>
     readonly defaultBuildType: string
+    /** undefined: the package of the first build that went live. */
+    readonly defaultPackage: string | undefined
     readonly limitDownloads: ApkLimits['limitDownloads']
   },
 ): Endpoint<'downloader'> {
@@ -20,18 +22,30 @@ export function downloadLatestEndpoint(
       // A HEAD is no download.
       if (request.method !== 'HEAD') deps.limitDownloads(request.downloader, request.context.ip)
       const buildType = readBuildType(request.query) ?? deps.defaultBuildType
+      const packageName = readPackage(request.query)
 
-      const build = await deps.apks.latest(buildType)
+      const build = await deps.apks.latest(buildType, packageName, deps.defaultPackage)
       if (build === undefined) {
+        const name = packageName ?? deps.defaultPackage ?? 'the default package'
         throw new AppError(
           'apk_none',
-          `No build of type ${buildType} is published, or none with its bytes. GET /admin/apk/builds lists them.`,
+          `No build of ${name} of type ${buildType} is live, or none with its bytes. GET /admin/apk/builds lists them; package= selects another package.`,
         )
       }
 
       // Publications may overlap, and then a date does not tell their builds apart.
       const modified = { modifiedAt: build.latestSince, isDateStrong: false }
       return await respondWithApk(deps, request, build, request.downloader, modified)
+    },
+    failLine: downloadFailLine,
+  }
+}
+
+/** GET /v1/apk/builds/{build_id}: a build that was offered to this phone; today none is. */
+export function downloadOfferedEndpoint(): Endpoint<'device'> {
+  return {
+    async handle() {
+      throw buildUnknown()
     },
     failLine: downloadFailLine,
   }

@@ -1,5 +1,6 @@
 /** What the endpoints of APKs use. */
-import type { Spool } from '../../apk/spool.ts'
+import type { PackageVerdict } from '../../apk/package/read-package.ts'
+import type { Spool, SpooledFile } from '../../apk/spool.ts'
 import type { ApkStore, Build } from '../../db/apks/apks.ts'
 import type { ApkLimits } from '../../security/apk-limits.ts'
 import type { DownloadResponseDeps } from './download-response.ts'
@@ -9,5 +10,10 @@ export interface Apks extends DownloadResponseDeps, ApkLimits {
   readonly spool: Pick<Spool, 'receive'>
   /** Moves the published file into the cache, if that works. Never rejects. */
   readonly cacheUpload: (build: Build, path: string) => Promise<void>
+  readonly readPackage: (source: SpooledFile['source']) => Promise<PackageVerdict>
+  /** False: an APK without any signature is accepted too. */
+  readonly isSignatureRequired: boolean
   readonly defaultBuildType: string
+  /** undefined: the package of the first build. */
+  readonly defaultPackage: string | undefined
 }

@@ -3,6 +3,7 @@
  * come from this table. A row's comment says when the event is written; `@act` says what an operator does about it. Links in it
  * start from docs/reference/.
  */
+import { BUILD, DOWNLOAD } from './apk-fields.ts'
 import type { EventShape } from './field-kinds.ts'
 
 const HEARTBEAT = {
@@ -20,29 +21,12 @@ const DISPATCH = {
   dispatch_latency_ms: 'number',
 } as const
 const COMMAND_END = { action: 'string', admin: 'string', reason: 'string' } as const
-const DOWNLOAD = {
-  build_id: 'string',
-  version_code: 'integer',
-  version_name: 'string',
-  build_type: 'string',
-  token_id: 'string',
-  source: 'string',
-  bytes_sent: 'integer',
-} as const
 /** For events about a failed database call. */
 const FAILED_CALL = { statement: 'optional', cause: 'optional' } as const
 const TOKEN_LIFE = { reason: 'string', token_id: 'string', admin: 'string' } as const
 const DENIAL = { reason: 'string', token_id: 'string' } as const
 const PARTITION = { partition: 'string', error: 'string' } as const
 const PARTITIONS = { ...PARTITION, last: 'optional' } as const
-const BUILD = {
-  build_id: 'string',
-  version_code: 'integer',
-  version_name: 'string',
-  build_type: 'string',
-  admin: 'string',
-  source: 'string',
-} as const
 
 export const EVENTS = {
   /** A registration with a readable body. Written once its token was looked up, or could not be. */
@@ -262,10 +246,21 @@ export const EVENTS = {
    * [Maintenance](../operate/database.md#maintenance)
    */
   'partition.fail': { levels: ['ERROR'], fields: PARTITION },
-  /** A build is live. `source` is `manual`, an admin token. */
+  /** A build is stored, `live` or `staged` (`state`). `source` is `manual`, an admin token. */
   'apk.publish': { levels: ['INFO'], fields: BUILD },
+  /** A staged build is live. */
+  'apk.release': { levels: ['INFO'], fields: BUILD },
   /** A build was withdrawn. */
   'apk.withdraw': { levels: ['INFO'], fields: BUILD },
+  /**
+   * A build of a former release cannot be read from its stored bytes, or its APK has another version code; `reason` says
+   * which. It stays as it is.
+   * @act [Builds of a former release](../operate/apks.md#builds-of-a-former-release)
+   */
+  'apk.read.fail': {
+    levels: ['WARN'],
+    fields: { build_id: 'string', version_code: 'integer', reason: 'string' },
+  },
   /**
    * `reason` `corrupt`: a cached file held other bytes and was replaced. `disk`: the cache cannot be used; downloads read
    * the database, and the cache is tried again after a minute. ERROR `database`: the stored bytes differ from the published
