@@ -71,6 +71,12 @@ export const BODIES: Readonly<Record<string, Fields>> = {
   },
 }
 
+/** Good ones and bad ones, for mutations to begin with. */
+const WHERE = [
+  ...['', 'alias:P*', 'label:site=zrh,"a b*" -label:old', 'sdk>=33 battery!=20,30 uptime<=7d'],
+  ...['seen>30m -seen<36500d enrolled<7d online:false', 'push:live,none open:true status:ok'],
+  ...['package:com.example.app<42', 'model:"R4S 5G",x\\%_ -app:1.*', 'device:P1', 'alias:"'],
+]
 const PAGE: Fields = { limit: ['1', '50'], cursor: FORGED_CURSORS }
 
 /** By method and path. */
@@ -84,7 +90,13 @@ export const QUERIES: Readonly<Record<string, Fields>> = {
     ...PAGE,
   },
   'GET /admin/commands/{request_id}': { wait_ms: ['0', '1'] },
-  'GET /admin/devices': { alias: ['P1'], offline_for_s: ['0', '1500'], ...PAGE },
+  'GET /admin/devices': {
+    where: WHERE,
+    order: ['created', 'alias', 'seen'],
+    alias: ['P1'],
+    offline_for_s: ['0', '1500'],
+    ...PAGE,
+  },
   'GET /admin/apk/builds': { build_type: ['debug', 'release'], ...PAGE },
   'GET /admin/audit': { since: ['2026-01-31T09:15:27Z'], admin: ['fuzz'], ...PAGE },
   'GET /v1/apk/download-latest': { build_type: ['debug', 'release'] },

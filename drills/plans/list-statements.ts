@@ -11,6 +11,8 @@ import type {
 } from '../../src/db/enrollment/token-lists.ts'
 import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
+import { DEVICE_ORDERS, type DeviceOrder, NEVER_SEEN_AT } from '../../src/domain/selection/order.ts'
+import { parseSelection } from '../../src/domain/selection/parse.ts'
 import {
   BUILD_TYPE,
   BUSY,
@@ -27,7 +29,8 @@ import {
 import { FEW_OPEN } from './push-statements.ts'
 import { BOTH, type Statement } from './statement.ts'
 
-type Bounds = Pick<Statement, 'mostRows' | 'mostPages' | 'index'>
+type Bounds = Pick<Statement, 'mostRows' | 'mostPages' | 'index'> &
+  Partial<Pick<Statement, 'modes'>>
 
 /** One row more than a page of 50. */
 const PAGE = 51
@@ -51,6 +54,7 @@ export function listStatements(installation: Installation): readonly Statement[]
   return [
     ...commandLists(installation),
     ...deviceLists(installation),
+    ...selectionLists(installation),
     ...auditLists(),
     ...tokenLists(),
     ...buildLists(installation),
@@ -156,6 +160,42 @@ function deviceLists({ devices }: Installation): readonly Statement[] {
       { mostRows: 0, mostPages, ...(filter === none && { index: 'devices_newest' }) },
     ),
   )
+}
+
+/** A selection may read each live device once, its status and its place among the open commands. */
+function selectionLists({ devices, open, due, crowded }: Installation): readonly Statement[] {
+  const bounds: Bounds = {
+    modes: ['custom'],
+    mostRows: 2 * (open + due + crowded) + devices,
+    mostPages: 12 * devices,
+  }
+  const context = { offlineAfterS: 1_500, isPushOn: true }
+  const list = (where: string, order: DeviceOrder, own: Bounds = bounds) =>
+    pages<DeviceRow>(
+      `devices: where ${where}, by ${order}`,
+      (database, page) =>
+        deviceStore(database).select(page, { selection: parseSelection(where), order }, context),
+      ({ createdAt, lastSeenAt, alias, deviceId: id }) => ({
+        at: order === 'seen' ? (lastSeenAt ?? NEVER_SEEN_AT) : createdAt,
+        id: order === 'alias' ? alias : id,
+      }),
+      own,
+    )
+  return [
+    ...DEVICE_ORDERS.flatMap((order) => [
+      ...list('label:none=x', order),
+      ...list('battery<0', order),
+      ...list('online:true -open:true', order),
+      ...list('open:true', order),
+    ]),
+    ...list('', 'alias', {
+      ...bounds,
+      mostRows: 0,
+      mostPages: PAGE * 12,
+      index: 'devices_live_alias',
+    }),
+    ...list('alias:S7', 'created', { ...bounds, mostRows: 0, mostPages: 60 }),
+  ]
 }
 
 function auditLists(): readonly Statement[] {

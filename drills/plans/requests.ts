@@ -34,6 +34,8 @@ const ADMINS = ['drill', RARE_ADMIN, LEFT_ADMIN]
 const TOKENS = ['active', 'exhausted', 'expired', 'revoked']
 const BUILDS = [BUILD_TYPE, RARE_BUILD.type, 'none']
 
+const SELECTIONS = ['label:none=x', 'battery<0', 'alias:S1*', 'open:true', 'online:true -open:true']
+
 const named = (name: string) => [`${name}=${BUSY_ALIAS}`, `${name}=none`]
 
 /** Paths with queries. */
@@ -48,6 +50,11 @@ function asked(now: Date): readonly string[] {
   return [
     ...of('/admin/devices', 'limit=500', 'alias=S1000', 'alias=none', 'alias=S1&offline_for_s=60'),
     ...of('/admin/devices', ...[0, 43_200, 604_800].map((s) => `offline_for_s=${s}`)).slice(1),
+    ...SELECTIONS.flatMap((where) =>
+      ['created', 'alias', 'seen'].map(
+        (order) => `/admin/devices?where=${encodeURIComponent(where)}&order=${order}`,
+      ),
+    ),
     `/admin/devices/${one}`,
     `/admin/devices/${none}`,
     ...of(

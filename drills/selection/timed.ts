@@ -1,7 +1,10 @@
 /** How long selections take in a large fleet of random phones: all of it counted, and the first page read. */
 import type pg from 'pg'
 import { JOINED } from '../../src/db/devices/lists.ts'
+import { selectedQuery } from '../../src/db/devices/selected-list.ts'
 import { conditionOf } from '../../src/db/devices/selection.ts'
+import type { Query } from '../../src/db/postgres/pool.ts'
+import { DEVICE_ORDERS } from '../../src/domain/selection/order.ts'
 import { parseSelection } from '../../src/domain/selection/parse.ts'
 import { Dice } from '../../testkit/dice.ts'
 import { randomPhones, storePhones } from './phones.ts'
@@ -12,6 +15,8 @@ export interface Timed {
   readonly worst: { readonly ms: number; readonly what: string }
 }
 
+const CONTEXT = { offlineAfterS: OFFLINE_AFTER_S, isPushOn: true }
+const PAGE = { limit: 51, after: null }
 /** Of a statement the median counts. */
 const RUNS = 5
 
@@ -70,34 +75,27 @@ export async function timeSelections(
 ): Promise<Timed> {
   await storePhones(db, randomPhones(new Dice(seed), fleet))
   await db.query('vacuum (analyze) devices, device_status, commands')
+  print('ms: counted, then the first page in each order')
   let worst = { ms: 0, what: '' }
   let statements = 0
   for (const where of SELECTIONS.flatMap((each) =>
     / |^$/.test(each) ? [each] : [each, `-${each}`],
   )) {
-    const condition = conditionOf(
-      parseSelection(where),
-      { offlineAfterS: OFFLINE_AFTER_S, isPushOn: true },
-      1,
-    )
-    const from = `from ${JOINED} where ${condition.text}`
-    const counted = await medianMs(db, `select count(*) ${from}`, condition.values)
-    const page = await medianMs(
-      db,
-      `select d.device_id ${from} order by d.created_at desc, d.device_id desc limit 51`,
-      condition.values,
-    )
+    const selection = parseSelection(where)
+    const { text, values } = conditionOf(selection, CONTEXT, 1)
+    const count = { text: `select count(*) from ${JOINED} where ${text}`, values }
+    const pages = DEVICE_ORDERS.map((order) => selectedQuery(PAGE, { selection, order }, CONTEXT))
+    const times: number[] = []
+    for (const query of [count, ...pages]) times.push(await medianMs(db, query))
     const what = where.length > 60 ? `${where.slice(0, 60)}…` : where
-    print(
-      `${counted.toFixed(0).padStart(5)} ms counted ${page.toFixed(0).padStart(5)} ms page  ${what}`,
-    )
-    for (const ms of [counted, page]) if (ms > worst.ms) worst = { ms, what }
-    statements += 2
+    print(`${times.map((ms) => ms.toFixed(0).padStart(5)).join('')}  ${what}`)
+    for (const ms of times) if (ms > worst.ms) worst = { ms, what }
+    statements += times.length
   }
   return { statements, worst }
 }
 
-async function medianMs(db: pg.ClientBase, text: string, values: readonly unknown[]) {
+async function medianMs(db: pg.ClientBase, { text, values = [] }: Pick<Query, 'text' | 'values'>) {
   const times: number[] = []
   for (let run = 0; run < RUNS; run += 1) {
     const startedAtMs = performance.now()

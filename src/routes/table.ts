@@ -130,7 +130,7 @@ export const ROUTES = {
     path: '/admin/devices',
     guard: 'admin',
     scopes: ['read'],
-    takes: { query: ['alias', 'offline_for_s', ...PAGE_QUERY], fields: [] },
+    takes: { query: ['alias', 'offline_for_s', 'where', 'order', ...PAGE_QUERY], fields: [] },
     body: 0,
   },
   readDevice: {

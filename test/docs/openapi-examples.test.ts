@@ -216,8 +216,8 @@ const BESIDE: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   listBuilds: {},
   audit: {},
 }
-/** Replaced where it cannot be meant; of those who sign; read of a ping's answer only; told as request_id. */
-const LEFT_OUT = ['X-Request-ID', 'X-Signature', 'ping_request_id', 'correlation_id']
+/** Replaced where it cannot be meant; of those who sign; read of a ping's answer only; told as request_id; a grammar. */
+const LEFT_OUT = ['X-Request-ID', 'X-Signature', 'ping_request_id', 'correlation_id', 'where']
 
 t.test('what lies on a bound of the document is taken, what lies beyond is refused', async (t) => {
   const service = await startService(t, {

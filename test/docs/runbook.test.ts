@@ -7,6 +7,8 @@ import t from 'tap'
 import { DRILLS } from '../../drills/index.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config/config.ts'
 import { CALL_TROUBLES, TROUBLES } from '../../src/db/health/trouble.ts'
+import { parseSelection } from '../../src/domain/selection/parse.ts'
+import { TERM_NAMES } from '../../src/domain/selection/terms.ts'
 import { PAGES } from '../helpers/pages.ts'
 import { blocksOf, codesOf, sectionOf, tableOf } from './markdown.ts'
 
@@ -126,6 +128,16 @@ t.test('npm run drill names what it can do, and refuses what it cannot', async (
     t.ok(none.stderr.includes(`${name.padEnd(18)} ${promise}`))
   const wrong = drill('r5', '--kills', 'many')
   t.match(wrong, { status: 64, stderr: /--kills is a number from 0, not "many"/ })
+})
+
+t.test('each term of a selection is documented, and each documented one is a term', async (t) => {
+  const page = read('docs/reference/selection.md')
+  const terms = tableOf(page).flatMap(([term = '']) => codesOf(term))
+  for (const term of terms) t.equal(parseSelection(term).length, 1, term)
+  const names = terms.map((term) => /^\w+/.exec(term)?.[0])
+  t.same(new Set(names), new Set(TERM_NAMES))
+  const [where = ''] = /(?<=where=)[^']+/.exec(page) ?? []
+  t.equal(parseSelection(where).length, 3, where)
 })
 
 t.test('settings without effect are named, and no others', async (t) => {

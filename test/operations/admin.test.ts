@@ -157,6 +157,22 @@ t.test('devices are listed newest first, by alias, by silence and in pages', asy
   t.match((await get('/admin/devices?alias=page-2')).body.devices, [{ device_id: ids[3] }])
   t.same((await get('/admin/devices?alias=nobody')).body, { devices: [], next_cursor: null })
 
+  const selected = async (where: string, more = '') => {
+    const path = `/admin/devices?where=${encodeURIComponent(`alias:page-* ${where}`)}${more}`
+    const rows = await readAll<{ alias: string }>(t, path, 'devices', 2)
+    return rows.map(({ alias }) => alias.replace('page-', '')).join(' ')
+  }
+  t.equal(await selected(''), '5 4 3 2 1')
+  t.equal(await selected('', '&order=alias'), '1 2 3 4 5')
+  t.equal(await selected('', '&order=seen'), '4 1 3 2 5', 'never heard of comes last')
+  t.equal(await selected('-alias:*1,*5 seen>10m'), '3 2')
+  t.equal(await selected('-alias:*1', '&offline_for_s=1500'), '5 2')
+  t.equal(await selected('', '&alias=page-2&order=seen'), '2')
+  t.equal(await selected('', '&alias=page-2&offline_for_s=86400'), '')
+  const byAlias = await get('/admin/devices?order=alias&limit=1')
+  const other = await get(`/admin/devices?limit=1&cursor=${byAlias.body.next_cursor}`)
+  t.match(other, { status: 422 }, 'the cursor of another order')
+
   await service.call('DELETE', `/admin/devices/${ids[3]}`)
   for (const query of ['?offline_for_s=0', '?offline_for_s=1500', '?alias=page-2', '']) {
     const left = idsOf(await readAll(t, `/admin/devices${query}`, 'devices', 2))
@@ -253,6 +269,9 @@ t.test('a bad limit or filter is 422 and names the field', async (t) => {
   for (const [path, field, values] of [
     ['/admin/devices', 'offline_for_s', ['-1', 'x', '1e400', 'NaN', '31536001', '9'.repeat(15)]],
     ['/admin/devices', 'alias', ['a'.repeat(65), '\0', 'a\0b']],
+    ['/admin/devices', 'where', ['vesion_code<42', 'version_code<42', 'alias:"x', 'alias:\0']],
+    ['/admin/devices', 'where', ['x'.repeat(1_025), 'sdk>1 '.repeat(17), 'seen<1e400d']],
+    ['/admin/devices', 'order', ['', 'Alias', '-alias', 'created_at']],
     [
       '/admin/audit',
       'since',

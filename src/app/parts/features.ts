@@ -81,6 +81,7 @@ function createDevices(parts: FeatureParts, results: Results): Devices {
     ingested: metrics.heartbeatsIngested,
     dedupHits: metrics.heartbeatsDedupHits,
     offlineAfterS: config.deviceOfflineS,
+    isPushOn: sender !== undefined,
     instance: parts.instance,
     nowMs,
   }

@@ -9,9 +9,17 @@ import type { Database, Query, Queryable } from '../postgres/pool.ts'
 import { killDeviceTokens } from './device-tokens.ts'
 import { COLUMNS, type DeviceFilter, type DeviceRow, JOINED, listQuery } from './lists.ts'
 import { NEXT_DUE_AT } from './push-token-limit.ts'
+import { type SelectedDevices, selectedQuery } from './selected-list.ts'
+import type { SelectionContext } from './selection.ts'
 
 export interface DeviceStore {
   list(page: ListPage, filter: DeviceFilter): Promise<readonly DeviceRow[]>
+  /** Throws AppError `invalid_field` where the selection names what phones do not report. */
+  select(
+    page: ListPage,
+    selected: SelectedDevices,
+    context: SelectionContext,
+  ): Promise<readonly DeviceRow[]>
   /** Finds deleted devices too. */
   find(deviceId: string): Promise<DeviceRow | undefined>
   /**
@@ -101,6 +109,10 @@ export function deviceStore(database: Database): DeviceStore {
   return {
     async list(page, filter) {
       return (await database.query<DeviceRow>(listQuery(page, filter))).rows
+    },
+
+    async select(page, selected, context) {
+      return (await database.query<DeviceRow>(selectedQuery(page, selected, context))).rows
     },
 
     find: (deviceId) => find(database, deviceId),

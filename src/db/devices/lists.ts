@@ -52,15 +52,17 @@ export const COLUMNS = /* sql */ `
   ${STATUS_COLUMNS}`
 
 export const JOINED = /* sql */ `devices d join device_status s using (device_id)`
-const BEFORE = /* sql */ `
-  d.deleted_at is null and (d.created_at, d.device_id) <
+/** Of the live devices those after the page's key. */
+export const beforeKey = (time: string) => /* sql */ `
+  d.deleted_at is null and (${time}, d.device_id) <
     (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))`
+const BEFORE = beforeKey('d.created_at')
 const NEWEST = /* sql */ `order by d.created_at desc, d.device_id desc limit $1`
 /**
  * Live devices in index order (sql/0018). Only a statement with created_at > -infinity can use that index; the sort
  * by liveness excludes all others.
  */
-const LIVE_BEFORE = /* sql */ `
+export const LIVE_BEFORE = /* sql */ `
   ${BEFORE} and (d.deleted_at is null) = any (array[true]) and d.created_at > '-infinity'
   order by (d.deleted_at is null), d.created_at desc, d.device_id desc`
 const SILENT_SINCE = /* sql */ `now() - make_interval(secs => $4)`

@@ -30,6 +30,8 @@ export interface Query {
   readonly name: string
   readonly text: string
   readonly values?: readonly unknown[]
+  /** The text differs from call to call: it is never prepared, or each connection would keep a statement for each. */
+  readonly isVarying?: true
   /** Every success is a write, although the text is a `select`. */
   readonly isWrite?: true
   /** An empty result proves a credential bad, so a server that lost data refuses it, as it does writes. */
@@ -200,7 +202,7 @@ export class Pool implements Database {
     const result = isRefused(client, query)
       ? Promise.reject(new RewoundError(client.rewound))
       : client.query<Row>({
-          ...(this.#isPrepared && { name: query.name }),
+          ...(this.#isPrepared && !query.isVarying && { name: query.name }),
           text: query.text,
           values: [...(query.values ?? [])],
         })

@@ -27,6 +27,8 @@ export interface Devices extends Results {
   readonly dedupHits: { add(): void }
   /** DEVICE_OFFLINE_S. */
   readonly offlineAfterS: number
+  /** FCM is configured. */
+  readonly isPushOn: boolean
   /** This replica, for timelines. */
   readonly instance: string
   /** Monotonic. */
