@@ -39,7 +39,15 @@ const HEARTBEAT: Fields = {
   ping_request_id: texts('c1', 'c2', 'none'),
 }
 
-/** By the path of a POST. */
+/** Good ones and bad ones, for mutations to begin with. */
+const WHERE = [
+  ...['', 'alias:P*', 'label:site=zrh,"a b*" -label:old', 'sdk>=33 battery!=20,30 uptime<=7d'],
+  ...['seen>30m -seen<36500d enrolled<7d online:false', 'push:live,none open:true status:ok'],
+  ...['package:com.example.app<42', 'model:"R4S 5G",x\\%_ -app:1.*', 'device:P1', 'alias:"'],
+]
+const LABELS = ['{}', '{"site":"zrh"}', '{"old":null,"note":"a b"}', '{"Site":"x"}']
+
+/** By the path of a POST or PATCH. */
 export const BODIES: Readonly<Record<string, Fields>> = {
   '/v1/register': {
     alias: texts('F1', 'F2', 'F3', 'P1'),
@@ -61,6 +69,14 @@ export const BODIES: Readonly<Record<string, Fields>> = {
     expires_in_sec: ['60', '2700', '2592000'],
     uses_allowed: ['1', '1000'],
     note: SOME_TEXT,
+    labels: LABELS,
+  },
+  '/admin/devices/{device_id}': { labels: LABELS },
+  '/admin/devices/labels': {
+    where: texts(...WHERE),
+    labels: LABELS,
+    expect_devices: ['0', '1', '2', '3'],
+    dry_run: ['true', 'false'],
   },
   '/admin/command': {
     alias: texts('P1', 'P2', 'P3'),
@@ -71,12 +87,6 @@ export const BODIES: Readonly<Record<string, Fields>> = {
   },
 }
 
-/** Good ones and bad ones, for mutations to begin with. */
-const WHERE = [
-  ...['', 'alias:P*', 'label:site=zrh,"a b*" -label:old', 'sdk>=33 battery!=20,30 uptime<=7d'],
-  ...['seen>30m -seen<36500d enrolled<7d online:false', 'push:live,none open:true status:ok'],
-  ...['package:com.example.app<42', 'model:"R4S 5G",x\\%_ -app:1.*', 'device:P1', 'alias:"'],
-]
 const PAGE: Fields = { limit: ['1', '50'], cursor: FORGED_CURSORS }
 
 /** By method and path. */

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { deviceTokenStore } from '../../src/db/devices/device-tokens.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
+import { deviceLabelStore } from '../../src/db/devices/labels.ts'
 import { register } from '../../src/db/enrollment/registration.ts'
 import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
@@ -9,6 +10,7 @@ import { hmacSecretStore } from '../../src/db/hmac-secrets.ts'
 import type { Database, Query, Result } from '../../src/db/postgres/pool.ts'
 import { usedSignatures } from '../../src/db/used-signatures.ts'
 import { AppError } from '../../src/domain/errors.ts'
+import { parseSelection } from '../../src/domain/selection/parse.ts'
 import {
   BUSY_ADMIN,
   CROWDED,
@@ -20,6 +22,15 @@ import {
 } from './installation.ts'
 import { BY, group } from './push-statements.ts'
 import { BOTH, type Statement } from './statement.ts'
+
+const SELECTION_CONTEXT = { offlineAfterS: 1_500, isPushOn: true }
+const LABELLED = {
+  where: 'alias:S1,S2,S3,S4',
+  selection: parseSelection('alias:S1,S2,S3,S4'),
+  labels: { site: 'zrh' },
+  expectDevices: 4,
+}
+const labelsOf = (database: Database) => deviceLabelStore(database, database)
 
 // biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table
 export function enrollmentStatements({ devices, crowded }: Installation): readonly Statement[] {
@@ -100,6 +111,23 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
       mostRows: 0,
     },
     {
+      title: 'labels of a device, set and set again',
+      modes: BOTH,
+      async run(database) {
+        await labelsOf(database).change(deviceId(1), { site: 'zrh' }, BY)
+        await labelsOf(database).change(deviceId(1), { site: 'zrh' }, BY)
+      },
+      index: 'devices_pkey',
+      mostRows: 0,
+    },
+    {
+      title: 'labels of a selection',
+      modes: BOTH,
+      run: (database) => labelsOf(database).changeSelected(LABELLED, SELECTION_CONTEXT, BY),
+      mostRows: 0,
+      mostPages: 300,
+    },
+    {
       title: 'is there any device?',
       modes: BOTH,
       run: (database) => deviceStore(database).exist(),
@@ -144,7 +172,7 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
 function enrollmentTokens(): readonly Statement[] {
   const store = (database: Database) => enrollmentTokenStore(database)
   const token = { tokenId: randomUUID(), tokenHash: tokenHash(0), alias: null }
-  const about = { expiresInS: 60, usesAllowed: 1, note: null, maxPerHour: 200 }
+  const about = { expiresInS: 60, usesAllowed: 1, note: null, labels: {}, maxPerHour: 200 }
   const options = { ...BY, ...about, batch: undefined }
   const many = Array.from({ length: 64 }, (_, n) => enrollmentHash(`busy-${n + 1}`))
   const batch = { idempotencyKey: 'key-7', contentHash: tokenHash(0), seed: tokenHash(0) }

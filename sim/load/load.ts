@@ -12,7 +12,7 @@ import type { LoadJournal } from './journal.ts'
 export interface LoadRequest {
   /** Written to the journal once acknowledged. */
   readonly id: string
-  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly path: string
   /** `host` and `content-length` are added. */
   readonly headers: Readonly<Record<string, string>>

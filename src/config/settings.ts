@@ -125,7 +125,7 @@ export const SETTINGS = {
   hmacSecrets: secret(['HMAC_SECRET'], readHmacSecrets, (secrets) => ({
     hmac_secret_ids: secrets.map(({ id }) => id),
   })),
-  /** If set, every admin POST, PUT and DELETE needs X-Signature. Make it with: openssl rand -base64 32. */
+  /** If set, every admin POST, PUT, PATCH and DELETE needs X-Signature. Make it with: openssl rand -base64 32. */
   adminHmacSecret: secret(['ADMIN_HMAC_SECRET'], readAdminHmacSecret, (hmacSecret) => ({
     requires_admin_signature: hmacSecret !== null,
   })),

@@ -1,7 +1,7 @@
 /**
  * Builds every store on its pool. The group statement of heartbeats has its own connection, so that no admin request
- * delays it (the rest of a heartbeat uses the main pool). Publishing an APK and moving partitions share one, since
- * their commits may take seconds. A third looks up enrollment tokens without our tag: anybody can invent them, and a
+ * delays it (the rest of a heartbeat uses the main pool). Publishing an APK, moving partitions and labelling a selection
+ * share one, since their commits may take seconds. A third looks up enrollment tokens without our tag: anybody can invent them, and a
  * flood must not take connections from others. Background work has a share of the main pool, requests the rest.
  */
 
@@ -14,6 +14,7 @@ import { commandQueue } from './commands/queue.ts'
 import { commandResultStore } from './commands/results.ts'
 import { deviceTokenStore } from './devices/device-tokens.ts'
 import { deviceStore } from './devices/devices.ts'
+import { deviceLabelStore } from './devices/labels.ts'
 import { registrationQueue } from './enrollment/registration-queue.ts'
 import { enrollmentTokenStore } from './enrollment/tokens.ts'
 import { untaggedTokens } from './enrollment/untagged-tokens.ts'
@@ -58,7 +59,7 @@ export const HOT_SETTINGS = {
   enable_mergejoin: 'off',
   enable_material: 'off',
 }
-/** For publishing and partitions; further uploads wait. */
+/** For publishing, partitions and the labels of a selection; further ones wait. */
 const SLOW_CONNECTIONS = 1
 /** Enrollment tokens without our tag are looked up by one statement at a time. */
 const UNTAGGED_CONNECTIONS = 1
@@ -67,7 +68,7 @@ const UNTAGGED_CONNECTIONS = 1
  * records of 64 concurrent pushes took every connection and requests waited.
  */
 const BACKGROUND_SHARE = 1 / 2
-/** Of a statement that publishes an APK or moves a partition. */
+/** Of a statement that publishes an APK, moves a partition or labels a selection. */
 const SLOW_TIMEOUT_MS = 30_000
 
 /** One pool for each kind of work, all within `maxConnections`. */
@@ -146,6 +147,7 @@ export function createStores(options: StoresOptions) {
     tokens: { ...enrollmentTokenStore(main), judgeUntagged: untagged.judge },
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
+    deviceLabels: deviceLabelStore(main, slow),
     secrets: hmacSecretStore(main),
     register: registrations.register,
     commands: commandStore(main),

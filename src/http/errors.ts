@@ -88,6 +88,8 @@ export const STATUS = {
    * to be reinstalled.
    */
   signer_changed: 409,
+  /** The selection has another number of devices than `expect_devices`. Nothing was done. @act Look at the selection again. */
+  selection_changed: 409,
   /** An admin deleted the phone. @act To bring it back, enroll it again. */
   device_deleted: 410,
   /**
@@ -132,6 +134,8 @@ export const STATUS = {
   apk_signature: 422,
   /** Not the bytes that `X-APK-SHA256` promised. @act Upload again. */
   checksum_mismatch: 422,
+  /** No device is in the selection. @act List it: `GET /admin/devices?where=`. */
+  selection_empty: 422,
   /**
    * A limit of `RATE_LIMIT_…` or `APK_MAX_DOWNLOADS_…`.
    * @act `sec.token.ratelimit` names it; `detail` says how much of it is used and when there is room.

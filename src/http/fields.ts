@@ -100,6 +100,13 @@ export function intField(
 }
 
 /** undefined: absent. */
+export function booleanField(body: Fields, name: string): boolean | undefined {
+  const value = field(body, name)
+  if (value === undefined || typeof value === 'boolean') return value
+  throw invalidField(name, 'must be true or false')
+}
+
+/** undefined: absent. */
 export function idempotencyKey(headers: IncomingHttpHeaders): string | undefined {
   const key = headers['idempotency-key']
   if (key === undefined || (typeof key === 'string' && isRequestId(key))) return key

@@ -10,7 +10,7 @@ import type { Recipient } from '../domain/recipient.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Line, LineContext } from '../telemetry/log/log.ts'
 
-export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
 /** What is known of a request so far; guards and handlers fill in its caller. */
 export interface RequestContext extends LineContext, Caller {

@@ -20,6 +20,7 @@ import { sendCommandEndpoint } from './commands/send.ts'
 import { deleteDeviceEndpoint, listDevicesEndpoint, readDeviceEndpoint } from './devices/devices.ts'
 import type { Devices } from './devices/feature.ts'
 import { heartbeatEndpoint } from './devices/heartbeat.ts'
+import { changeDeviceEndpoint, labelSelectionEndpoint } from './devices/labels.ts'
 import { pushTokenEndpoint } from './devices/push-token.ts'
 import type { Enrollment } from './enrollment/feature.ts'
 import { registerEndpoint } from './enrollment/register.ts'
@@ -67,6 +68,8 @@ export function routesOf(features: Features): readonly Route[] {
     cancelCommand: { ...ROUTES.cancelCommand, ...cancelCommandEndpoint(commands) },
     listDevices: { ...ROUTES.listDevices, ...listDevicesEndpoint(devices) },
     readDevice: { ...ROUTES.readDevice, ...readDeviceEndpoint(devices) },
+    changeDevice: { ...ROUTES.changeDevice, ...changeDeviceEndpoint(devices) },
+    labelSelection: { ...ROUTES.labelSelection, ...labelSelectionEndpoint(devices) },
     deleteDevice: { ...ROUTES.deleteDevice, ...deleteDeviceEndpoint(devices) },
     uploadBuild: { ...ROUTES.uploadBuild, ...uploadBuildEndpoint(apks) },
     listBuilds: { ...ROUTES.listBuilds, ...listBuildsEndpoint(apks) },

@@ -71,7 +71,7 @@ export const ROUTES = {
     path: '/v1/enroll-tokens',
     guard: 'admin',
     scopes: ['enroll'],
-    takes: { query: [], fields: ['aliases', 'expires_in_sec', 'uses_allowed', 'note'] },
+    takes: { query: [], fields: ['aliases', 'expires_in_sec', 'uses_allowed', 'note', 'labels'] },
     body: JSON_BYTES,
   },
   listTokens: {
@@ -140,6 +140,22 @@ export const ROUTES = {
     scopes: ['read'],
     takes: NO_NAMES,
     body: 0,
+  },
+  changeDevice: {
+    method: 'PATCH',
+    path: '/admin/devices/{device_id}',
+    guard: 'admin',
+    scopes: ['command'],
+    takes: { query: [], fields: ['labels'] },
+    body: JSON_BYTES,
+  },
+  labelSelection: {
+    method: 'POST',
+    path: '/admin/devices/labels',
+    guard: 'admin',
+    scopes: ['command'],
+    takes: { query: [], fields: ['where', 'labels', 'expect_devices', 'dry_run'] },
+    body: JSON_BYTES,
   },
   deleteDevice: {
     method: 'DELETE',

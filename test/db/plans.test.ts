@@ -31,6 +31,7 @@ const MOST_GROWTH = 1.5
 /** Statements that read no table which grows, or only by the key of the row that they write. */
 const NOT_EXPLAINED = new Set([
   ...['installation.instance_id', 'installation.ping', 'partitions.lock', 'settle.write_nothing'],
+  'devices.lock_labels',
   ...['database_check.facts', 'database_check.collation'],
   ...['apks.try_lock', 'apks.publish', 'apks.audit_publish', 'apks.audit_release'],
   'apks.keep_replaces',

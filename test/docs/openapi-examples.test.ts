@@ -44,9 +44,11 @@ const STORY = [
   'ack',
   'listCommands',
   'readCommand',
+  'changeDevice',
   'listDevices',
   'readDevice',
   'audit',
+  'labelSelection',
 ]
 
 const DOCUMENT = JSON.parse(
@@ -212,6 +214,7 @@ const BESIDE: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   listCommands: {},
   readCommand: {},
   listDevices: {},
+  labelSelection: { where: '', labels: { a: '1' }, dry_run: true },
   publishBuild: {},
   listBuilds: {},
   audit: {},

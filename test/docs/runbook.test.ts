@@ -136,7 +136,7 @@ t.test('each term of a selection is documented, and each documented one is a ter
   for (const term of terms) t.equal(parseSelection(term).length, 1, term)
   const names = terms.map((term) => /^\w+/.exec(term)?.[0])
   t.same(new Set(names), new Set(TERM_NAMES))
-  const [where = ''] = /(?<=where=)[^']+/.exec(page) ?? []
+  const [where = ''] = /(?<='where=)[^']+/.exec(page) ?? []
   t.equal(parseSelection(where).length, 3, where)
 })
 

@@ -51,6 +51,23 @@ t.test('a fielded agent’s heartbeat says the same', async (t) => {
   await compareOnly(t, service, 'heartbeat.ingest', 'INFO', at, { ...own, ignored: null })
 })
 
+t.test('labels of a device, and of a selection', async (t) => {
+  const device = { ...(await service.enroll('labelled')), alias: 'labelled' }
+  const path = `/admin/devices/${device.deviceId}`
+  const body = { labels: { site: 'zrh' } }
+  const one = await service.call('PATCH', path, { body })
+  const at = inside(one.requestId, '/admin/devices/{device_id}', device)
+  await compareOnly(t, service, 'device.label', 'INFO', at, { admin: 'tester', devices: 1 })
+  const again = await service.call('PATCH', path, { body })
+  t.equal((await story(service, again.requestId)).length, 1, 'nothing changed')
+
+  const change = { where: 'alias:D0*', labels: { site: 'zrh' } }
+  const many = await service.call('POST', '/admin/devices/labels', { body: change })
+  const own = { admin: 'tester', devices: 3 }
+  const selected = inside(many.requestId, '/admin/devices/labels')
+  await compareOnly(t, service, 'device.label', 'INFO', selected, own)
+})
+
 t.test('a device that is deleted has one line beside the request’s own', async (t) => {
   const device = { ...(await service.enroll('gone')), alias: 'gone' }
   const deleted = await service.call('DELETE', `/admin/devices/${device.deviceId}`)

@@ -30,6 +30,7 @@ export const THEMES = {
   devices: {
     'heartbeat.ingest': ['INFO'],
     'heartbeat.dedup': ['INFO'],
+    'device.label': ['INFO'],
     'device.delete': ['INFO'],
     'device.unknown_to_database': ['ERROR'],
   },

@@ -25,7 +25,7 @@ const service = await startService(t, {
 })
 const db = await connect(t, service.databaseUrl)
 const get = (path: string) => service.call('GET', path)
-const bodyOf = (method: string) => (method === 'POST' ? { body: {} } : {})
+const bodyOf = (method: string) => (/^P(OST|ATCH)$/.test(method) ? { body: {} } : {})
 
 /** All lines of the answered request, its terminal line last. */
 async function story({ requestId }: TestResponse): Promise<readonly LogLine[]> {
@@ -60,6 +60,8 @@ t.test('a scope opens its own routes and no others', async (t) => {
     ['GET', '/admin/devices', 'read'],
     ['GET', `/admin/devices/${UNKNOWN_ID}`, 'read'],
     ['DELETE', `/admin/devices/${UNKNOWN_ID}`],
+    ['PATCH', `/admin/devices/${UNKNOWN_ID}`, 'command'],
+    ['POST', '/admin/devices/labels', 'command'],
     ['PUT', '/admin/apk/builds/none', 'apk'],
     ['GET', '/admin/apk/builds', 'apk', 'read'],
     ['GET', '/admin/apk/builds/none/download', 'apk', 'read'],
@@ -130,6 +132,173 @@ t.test('a device is shown with its last status and no secret', async (t) => {
   t.same((await get(path.toUpperCase().replace('/ADMIN/DEVICES', '/admin/devices'))).body, body)
   t.same((await get('/admin/devices?alias=shown-1')).body, { devices: [body], next_cursor: null })
 })
+
+t.test('labels are merged, removed, bounded, shown and audited', async (t) => {
+  const { deviceId } = await service.enroll('label-1')
+  const path = `/admin/devices/${deviceId}`
+  const change = (labels: unknown) => service.call('PATCH', path, { body: { labels } })
+  t.same((await get(path)).body.labels, {})
+  const { body } = await change({ site: 'zrh', empty: '', note: 'on loan 📱' })
+  t.same(body.labels, { site: 'zrh', empty: '', note: 'on loan 📱' })
+  const next = await change({ site: 'bern', empty: null, none: null })
+  t.same(next.body, { ...body, labels: { site: 'bern', note: 'on loan 📱' } })
+  t.same((await get(path)).body, next.body)
+  t.equal((await change({ site: 'bern', none: null })).status, 200)
+  const { body: audit } = await get(`/admin/audit?subject=${deviceId}`)
+  const told = audit.audit.filter(({ what }: { what: string }) => what === 'device.label')
+  t.equal(told.length, 2, 'no entry for what changed nothing')
+  const detail = { alias: 'label-1', labels: { site: 'bern', empty: null, none: null } }
+  t.same(told[0].detail, detail)
+  t.match(told[0], { admin: 'tester', request_id: next.requestId })
+
+  const many = numbered(15)
+  for (const [labels, field, hint] of [
+    [undefined, 'labels', 'is required'],
+    [null, 'labels', 'is required'],
+    [{}, 'labels', 'must name a label'],
+    ['site=zrh', 'labels', 'must be an object of strings'],
+    [{ Site: 'x' }, 'labels.Site', 'names must match ^[a-z][a-z0-9._-]{0,31}$'],
+    [JSON.parse('{"__proto__":"x"}'), 'labels.__proto__', 'names must match'],
+    [{ ['a'.repeat(33)]: 'x' }, `labels.${'a'.repeat(33)}`, 'names must match'],
+    [{ site: 7 }, 'labels.site', 'must be a string'],
+    [{ site: 'x'.repeat(64) }, 'labels.site', 'must be at most 63 characters'],
+    [{ site: 'a\u202eb' }, 'labels.site', 'holds U+202E'],
+    [{ site: 'a\nb' }, 'labels.site', 'holds U+000A'],
+    [many, 'labels', 'label-1 would have more than 16 labels'],
+    [numbered(33), 'labels', 'may name at most 32 labels, not 33'],
+  ] as const) {
+    const { status, body } = await change(labels)
+    t.match([status, body.code, body.errors?.[0].field], [422, 'invalid_field', field])
+    t.match(body.errors[0].message, hint)
+  }
+  t.same((await get(path)).body.labels, { site: 'bern', note: 'on loan 📱' })
+  const full = await change({ ...numbered(14), site: null, ['k'.repeat(32)]: 'x'.repeat(63) })
+  t.equal(Object.keys(full.body.labels).length, 16, 'as many as may be')
+
+  await service.call('DELETE', path)
+  t.match(await change({ site: 'x' }), { status: 404, body: { code: 'device_unknown' } })
+})
+
+t.test('labels of a selection: as announced, all or none', async (t) => {
+  const ids: string[] = []
+  for (const n of [1, 2, 3]) ids.push((await service.enroll(`shelf-${n}`)).deviceId)
+  const change = (body: object) => service.call('POST', '/admin/devices/labels', { body })
+  const labelsOf = async () => {
+    const { body } = await get('/admin/devices?where=alias:shelf-*&order=alias')
+    return body.devices.map(({ labels }: { labels: object }) => labels)
+  }
+  const sample = ids.map((device_id, n) => ({ device_id, alias: `shelf-${n + 1}` }))
+  const where = 'alias:shelf-*'
+  const labels = { site: 'zrh' }
+  const planned = await change({ where, labels, dry_run: true })
+  t.same(planned.body, { devices: 3, changed: 3, dry_run: true, sample })
+  t.same(await labelsOf(), [{}, {}, {}], 'a dry run changes nothing')
+  await service.call('PATCH', `/admin/devices/${ids[0]}`, { body: { labels } })
+  const done = await change({ where, labels, expect_devices: 3 })
+  t.same(done.body, { devices: 3, changed: 2, dry_run: false, sample })
+  t.same(await labelsOf(), [labels, labels, labels])
+  const selected = await get('/admin/devices?where=label:site=z*%20alias:shelf-*')
+  t.equal(selected.body.devices.length, 3)
+
+  for (const dry_run of [true, false]) {
+    const more = { labels: { ring: 'x' }, dry_run }
+    const changed = await change({ where, ...more, expect_devices: 2 })
+    t.match(changed, { status: 409, body: { code: 'selection_changed' } })
+    t.match(changed.body.detail, 'has 3 devices, not 2. Nothing was changed.')
+    const nobody = await change({ where: 'alias:nobody', ...more })
+    t.match(nobody, {
+      status: 422,
+      body: { code: 'selection_empty', errors: [{ field: 'where' }] },
+    })
+    for (const [field, asked] of [
+      ['where', { ...more }],
+      ['where', { where: 7, ...more }],
+      ['where', { where: 'vesion_code<42', ...more }],
+      ['labels', { where, dry_run }],
+      ['expect_devices', { where, ...more, expect_devices: -1 }],
+      ['expect_devices', { where, ...more, expect_devices: '3' }],
+      ['dry_run', { where, ...more, dry_run: 'yes' }],
+    ] as const) {
+      const { status, body } = await change(asked)
+      t.match([status, body.code, body.errors?.[0].field], [422, 'invalid_field', field])
+    }
+  }
+  await service.call('PATCH', `/admin/devices/${ids[1]}`, { body: { labels: numbered(15) } })
+  for (const dry_run of [true, false]) {
+    const overfull = await change({ where, labels: { ring: 'x' }, dry_run })
+    t.match(overfull, { status: 422, body: { code: 'invalid_field' } })
+    t.match(overfull.body.detail, 'shelf-2 would have more than 16 labels')
+  }
+  t.same((await labelsOf())[0], labels, 'none was changed')
+  const swapped = await change({ where, labels: { ring: 'x', n0: null } })
+  t.same(swapped.body.changed, 3)
+
+  const { body: audit } = await get('/admin/audit?admin=tester&limit=8')
+  const own = audit.audit.filter(
+    ({ request_id }: { request_id: string }) => request_id === swapped.requestId,
+  )
+  const detail = { where, labels: { ring: 'x', n0: null }, devices: 3, changed: 3 }
+  const entry = own.find(({ what }: { what: string }) => what === 'devices.label')
+  t.match(entry, { subject: swapped.requestId })
+  t.same(entry.detail, detail)
+  const subjects = own.map(({ subject }: { subject: string }) => subject)
+  t.same(new Set(subjects), new Set([...ids, swapped.requestId]))
+})
+
+t.test('two changes of one selection at once do not hurt each other', async (t) => {
+  const change = (labels: object) =>
+    service.call('POST', '/admin/devices/labels', { body: { where: 'alias:shelf-*', labels } })
+  const both = await Promise.all([change({ left: 'a' }), change({ right: 'b' })])
+  t.same(
+    both.map(({ status }) => status),
+    [200, 200],
+  )
+  const { body } = await get('/admin/devices?where=label:left%20label:right')
+  t.equal(body.devices.length, 3)
+})
+
+t.test('an enrollment token gives its labels to what enrolls with it', async (t) => {
+  const issue = async (body: object, headers = {}) =>
+    service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['tag-1'], ...body }, headers })
+  const enroll = async (body: object) => {
+    const issued = await issue(body)
+    const [{ token }] = issued.body.tokens
+    return (await service.call('POST', '/v1/register', { token, body: {} })).body.device_id
+  }
+  const deviceId = await enroll({ labels: { site: 'zrh', ring: 'a' } })
+  const path = `/admin/devices/${deviceId}`
+  t.same((await get(path)).body.labels, { site: 'zrh', ring: 'a' })
+  await service.call('PATCH', path, { body: { labels: { own: 'x' } } })
+  t.equal(await enroll({ labels: { ring: 'b' } }), deviceId)
+  t.same((await get(path)).body.labels, { site: 'zrh', ring: 'b', own: 'x' })
+  t.equal(await enroll({}), deviceId)
+  t.same((await get(path)).body.labels, { site: 'zrh', ring: 'b', own: 'x' })
+  await enroll({ labels: { ...numbered(14), ring: 'c' } })
+  const kept = { ...numbered(14), ring: 'c', own: 'x' }
+  t.same((await get(path)).body.labels, kept, 'as many of its own as still fit')
+
+  const { body: listed } = await get('/v1/enroll-tokens?alias=tag-1')
+  const [newest, , second] = listed.tokens
+  t.same([newest.labels, second.labels], [{ ...numbered(14), ring: 'c' }, { ring: 'b' }])
+  const keyed = { 'idempotency-key': 'labelled-batch' }
+  t.equal((await issue({ labels: { b: '2', a: '1' } }, keyed)).status, 201)
+  t.equal((await issue({ labels: { a: '1', b: '2' } }, keyed)).status, 200)
+  t.equal((await issue({ labels: { a: '1' } }, keyed)).status, 409)
+  for (const [labels, field] of [
+    [[], 'labels'],
+    [numbered(17), 'labels'],
+    [{ site: null }, 'labels.site'],
+    [{ 'a b': 'x' }, 'labels.a b'],
+  ] as const) {
+    const { status, body } = await issue({ labels })
+    t.match([status, body.errors?.[0].field], [422, field])
+  }
+})
+
+/** So many labels. */
+function numbered(count: number): Readonly<Record<string, string>> {
+  return Object.fromEntries(Array.from({ length: count }, (_, n) => [`n${n}`, 'x']))
+}
 
 t.test('devices are listed newest first, by alias, by silence and in pages', async (t) => {
   const ids: string[] = []

@@ -92,7 +92,7 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
   'POST /v1/enroll-tokens': [
     {
       path: '/v1/enroll-tokens',
-      body: { aliases: ['E3'], expires_in_sec: 60, uses_allowed: 2, note: 'n' },
+      body: { aliases: ['E3'], expires_in_sec: 60, uses_allowed: 2, note: 'n', labels: { a: '1' } },
     },
   ],
   'POST /admin/command': [
@@ -105,6 +105,15 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
       path: '/admin/command',
       query: { wait_ms: '0' },
       body: { device_id: deviceId, action: 'ping' },
+    },
+  ],
+  'PATCH /admin/devices/{device_id}': [
+    { path: `/admin/devices/${deviceId}`, body: { labels: { site: 'zrh', old: null } } },
+  ],
+  'POST /admin/devices/labels': [
+    {
+      path: '/admin/devices/labels',
+      body: { where: 'alias:D01', labels: { a: '1' }, expect_devices: 1, dry_run: true },
     },
   ],
   'PUT /admin/apk/builds/{build_id}': [

@@ -68,6 +68,7 @@ function createDevices(parts: FeatureParts, results: Results): Devices {
     heartbeats,
     mailbox: stores.mailbox,
     devices: stores.devices,
+    labels: stores.deviceLabels,
     authenticateDevice: stores.deviceTokens.authenticate,
     refuseDevice,
     sign(deviceId, command) {

@@ -5,6 +5,7 @@ import {
   STATUS_NAMES,
   type StatusName,
 } from '../../domain/heartbeat.ts'
+import type { Labels } from '../../domain/labels.ts'
 import { type ListPage, timeText } from '../audit.ts'
 import type { Query } from '../postgres/pool.ts'
 
@@ -24,6 +25,7 @@ export interface DeviceRow extends StatusRow {
   readonly manufacturer: string | null
   readonly androidVersion: string | null
   readonly sdkInt: number | null
+  readonly labels: Labels
   readonly hasPushToken: boolean
   readonly isPushTokenDead: boolean
   readonly lastSeenAt: string | null
@@ -47,7 +49,7 @@ export const COLUMNS = /* sql */ `
   d.enrollment_no as "enrollmentNo", ${timeText('d.created_at')} as "createdAt",
   ${timeText('d.enrolled_at')} as "enrolledAt", ${timeText('d.deleted_at')} as "deletedAt",
   d.model as "model", d.manufacturer as "manufacturer", d.android_version as "androidVersion",
-  d.sdk_int as "sdkInt", d.fcm_token is not null as "hasPushToken",
+  d.sdk_int as "sdkInt", d.labels as "labels", d.fcm_token is not null as "hasPushToken",
   d.fcm_token_died_at is not null as "isPushTokenDead", ${timeText('s.last_seen_at')} as "lastSeenAt",
   ${STATUS_COLUMNS}`
 

@@ -16,6 +16,7 @@ import { requestPush } from '../commands/queue.ts'
 import { insertDeviceToken, isEnrollmentUsed, killDeviceTokens } from '../devices/device-tokens.ts'
 import { withPushToken } from '../devices/push-token-limit.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
+import { MERGED_LABELS, tokenLabels } from './token-labels.ts'
 import { consume, judgeLocked } from './tokens.ts'
 
 export interface DeviceDescription extends PhoneFacts {
@@ -81,8 +82,8 @@ const LOCK_DEVICE = /* sql */ `
 const CREATE = /* sql */ `
   with device as (
     insert into devices (device_id, alias, hardware_id, enrollment_no, enrolled_by, hmac_secret_id,
-      fcm_token, app_version, model, manufacturer, android_version, sdk_int, request_id)
-    values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+      fcm_token, app_version, model, manufacturer, android_version, sdk_int, request_id, labels)
+    values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, ${tokenLabels('$4')})
     on conflict (alias) where deleted_at is null do nothing
     returning device_id),
   status as (
@@ -96,7 +97,7 @@ const CREATE = /* sql */ `
  */
 const RE_ENROLL = /* sql */ `
   update devices set enrollment_no = enrollment_no + 1, enrolled_by = $2, enrolled_at = now(),
-    reissues = 0, hmac_secret_id = $3, hardware_id = $4,
+    reissues = 0, hmac_secret_id = $3, hardware_id = $4, labels = ${MERGED_LABELS},
     ${withPushToken('$5')},
     app_version = coalesce($6, app_version), model = coalesce($7, case when $12 then model end),
     manufacturer = coalesce($8, case when $12 then manufacturer end),

@@ -1,5 +1,6 @@
 /** Lists enrollment tokens; each question has its own statement and index. */
 import type { EnrollmentTokenStatus } from '../../domain/identity.ts'
+import type { Labels } from '../../domain/labels.ts'
 import { type ListPage, timeText } from '../audit.ts'
 import type { Query } from '../postgres/pool.ts'
 
@@ -14,6 +15,7 @@ export interface EnrollmentTokenRow {
   readonly revokedAt: string | null
   readonly issuedBy: string
   readonly note: string | null
+  readonly labels: Labels
 }
 
 /** null matches any. */
@@ -33,7 +35,7 @@ const COLUMNS = /* sql */ `
   token_id as "tokenId", alias as "alias", uses_allowed as "usesAllowed",
   uses_consumed as "usesConsumed", ${STATUS} as "status", ${timeText('issued_at')} as "issuedAt",
   ${timeText('expires_at')} as "expiresAt", ${timeText('revoked_at')} as "revokedAt",
-  issued_by as "issuedBy", note as "note"`
+  issued_by as "issuedBy", note as "note", labels as "labels"`
 const BEFORE = /* sql */ `
   (issued_at, token_id) <
     (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))`

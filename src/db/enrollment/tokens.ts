@@ -1,5 +1,6 @@
 /** Owner of `enrollment_tokens`: issue, judge, consume, revoke, list. The status is computed, not stored. */
 import type { EnrollmentTokenStatus, EnrollmentVerdict } from '../../domain/identity.ts'
+import type { Labels } from '../../domain/labels.ts'
 import { type AuditEntry, type ListPage, timeText, writeAudit } from '../audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
@@ -22,6 +23,8 @@ export interface IssueOptions {
   readonly expiresInS: number
   readonly usesAllowed: number
   readonly note: string | null
+  /** Of the phones that enroll with them. */
+  readonly labels: Labels
   readonly admin: string
   readonly requestId: string
   readonly ip: string | null
@@ -77,8 +80,8 @@ const COUNT_OF_HOUR = /* sql */ `
 
 const INSERT_ALL = /* sql */ `
   insert into enrollment_tokens
-    (token_id, token_hash, alias, uses_allowed, expires_at, issued_by, note, request_id)
-  select u.token_id, u.token_hash, u.alias, $4, now() + make_interval(secs => $5), $6, $7, $8
+    (token_id, token_hash, alias, uses_allowed, expires_at, issued_by, note, request_id, labels)
+  select u.token_id, u.token_hash, u.alias, $4, now() + make_interval(secs => $5), $6, $7, $8, $9
   from unnest($1::uuid[], $2::bytea[], $3::text[]) as u(token_id, token_hash, alias)
   returning ${timeText('expires_at')} as "expiresAt"`
 
@@ -240,11 +243,13 @@ async function insertAll(
       options.admin,
       options.note,
       options.requestId,
+      JSON.stringify(options.labels),
     ],
   })
-  const { admin, requestId, ip } = options
+  const { admin, requestId, ip, labels } = options
   const audit = tokens.map(({ tokenId, alias }) => {
-    const detail = { alias, uses_allowed: options.usesAllowed }
+    const isLabelled = Object.keys(labels).length > 0
+    const detail = { alias, uses_allowed: options.usesAllowed, ...(isLabelled && { labels }) }
     return { admin, requestId, ip, what: 'enrollment_token.create', subject: tokenId, detail }
   })
   await writeAudit(tx, ...audit)

@@ -1,16 +1,15 @@
 /** GET and DELETE /admin/devices…: the fleet with its last status; never a secret. */
 
 import type { DeviceRow } from '../../db/devices/lists.ts'
-import { AppError } from '../../domain/errors.ts'
-import { STATUS_FIELDS, STATUS_NAMES, type StatusName } from '../../domain/heartbeat.ts'
 import { ALIAS, isUuid } from '../../domain/ids.ts'
 import { DEVICE_ORDERS, type DeviceOrder, NEVER_SEEN_AT } from '../../domain/selection/order.ts'
 import { parseSelection } from '../../domain/selection/parse.ts'
 import type { Selection } from '../../domain/selection/terms.ts'
 import { queryEnum, queryInt, queryString } from '../../http/fields.ts'
 import { type PageKey, pageOf, readPage } from '../../http/page.ts'
-import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
+import { type Endpoint, json } from '../../http/route.ts'
 import { isSafe } from '../../lib/text.ts'
+import { deviceId, deviceJson, deviceUnknown } from './device-json.ts'
 import type { Devices } from './feature.ts'
 
 const OFFLINE_FOR_S = { min: 0, max: 31_536_000 } as const
@@ -89,40 +88,4 @@ export function deleteDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
       return { kind: 'empty', status: 204 }
     },
   }
-}
-
-function deviceId(request: BaseRequest): string {
-  const id = request.params['device_id'] ?? ''
-  if (!isUuid(id)) throw deviceUnknown()
-  return id.toLowerCase()
-}
-
-function deviceUnknown(): AppError {
-  return new AppError('device_unknown', 'No device has this id.')
-}
-
-function deviceJson(device: DeviceRow, { offlineAfterS }: Devices) {
-  return {
-    device_id: device.deviceId,
-    alias: device.alias,
-    hardware_id: device.hardwareId,
-    enrollment_no: device.enrollmentNo,
-    created_at: device.createdAt,
-    enrolled_at: device.enrolledAt,
-    deleted_at: device.deletedAt,
-    model: device.model,
-    manufacturer: device.manufacturer,
-    android_version: device.androidVersion,
-    sdk_int: device.sdkInt,
-    push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
-    last_seen_at: device.lastSeenAt,
-    offline_after_s: offlineAfterS,
-    last_status: Object.fromEntries(STATUS_NAMES.map((name) => lastStatusOf(device, name))),
-  }
-}
-
-function lastStatusOf(device: DeviceRow, name: StatusName) {
-  const { column, type } = STATUS_FIELDS[name]
-  const value = device[name]
-  return [column, type === 'int8' && value !== null ? Number(value) : value]
 }

@@ -1,6 +1,7 @@
 /** What the endpoints of devices use. */
 import type { Mailbox, OpenCommand } from '../../db/commands/mailbox.ts'
 import type { DeviceStore } from '../../db/devices/devices.ts'
+import type { DeviceLabelStore } from '../../db/devices/labels.ts'
 import type { HeartbeatItem, HeartbeatResult } from '../../db/heartbeats/heartbeats.ts'
 import type { DeviceVerdict } from '../../domain/identity.ts'
 import type { Pace } from '../../domain/pace.ts'
@@ -11,6 +12,7 @@ export interface Devices extends Results {
   readonly heartbeats: Pick<GroupCommit<HeartbeatItem, HeartbeatResult>, 'add'>
   readonly mailbox: Mailbox
   readonly devices: DeviceStore
+  readonly labels: DeviceLabelStore
   readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
   readonly refuseDevice: (verdict: Exclude<DeviceVerdict, { kind: 'live' }>) => Error
   /** The command as FCM would have carried it, signed for this device; undefined where its secret is not configured. */

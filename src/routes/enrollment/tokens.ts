@@ -5,6 +5,7 @@ import type { EnrollmentTokenRow } from '../../db/enrollment/token-lists.ts'
 import type { NewEnrollmentToken } from '../../db/enrollment/tokens.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { ALIAS, isAlias, isUuid } from '../../domain/ids.ts'
+import type { Labels } from '../../domain/labels.ts'
 import {
   asObject,
   type Fields,
@@ -18,6 +19,7 @@ import {
 import { listReply, readPage } from '../../http/page.ts'
 import { type Endpoint, json, type Request } from '../../http/route.ts'
 import type { ReachedLimit } from '../../security/denial.ts'
+import { readLabels } from '../devices/label-fields.ts'
 import type { Enrollment } from './feature.ts'
 
 const MAX_BATCH = 100
@@ -106,10 +108,10 @@ function conflict(message: string): AppError {
 }
 
 /** Hashes the request with defaults filled in: leaving a field out and sending its default are the same request. */
-function contentHash({ aliases, expiresInS, usesAllowed, note }: AskedBatch): Buffer {
-  return createHash('sha256')
-    .update(JSON.stringify([aliases, expiresInS, usesAllowed, note]))
-    .digest()
+function contentHash({ aliases, expiresInS, usesAllowed, note, labels }: AskedBatch): Buffer {
+  const sorted = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1))
+  const content = [aliases, expiresInS, usesAllowed, note, ...(sorted.length > 0 ? [sorted] : [])]
+  return createHash('sha256').update(JSON.stringify(content)).digest()
 }
 
 export function listTokensEndpoint({ tokens }: Enrollment): Endpoint<'admin'> {
@@ -136,6 +138,7 @@ function tokenJson(row: EnrollmentTokenRow) {
     revoked_at: row.revokedAt,
     issued_by: row.issuedBy,
     note: row.note,
+    labels: row.labels,
   }
 }
 
@@ -193,6 +196,7 @@ interface AskedBatch {
   readonly expiresInS: number
   readonly usesAllowed: number
   readonly note: string | null
+  readonly labels: Labels
 }
 
 function readBatch(body: Fields): AskedBatch {
@@ -201,6 +205,7 @@ function readBatch(body: Fields): AskedBatch {
     expiresInS: intField(body, 'expires_in_sec', { min: 60, max: 2_592_000 }, 2_700),
     usesAllowed: intField(body, 'uses_allowed', { min: 1, max: 1_000 }, 1),
     note: optionalText(body, 'note', 500) ?? null,
+    labels: readLabels(body),
   }
 }
 

@@ -271,6 +271,8 @@ export const EVENTS = {
     levels: ['WARN', 'ERROR'],
     fields: { build_id: 'string', reason: 'string', error: 'string' },
   },
+  /** Labels of a device were changed, or of `devices` devices of a selection. */
+  'device.label': { levels: ['INFO'], fields: { admin: 'string', devices: 'integer' } },
   /** A device was deleted. */
   'device.delete': { levels: ['INFO'], fields: { admin: 'string' } },
   /**

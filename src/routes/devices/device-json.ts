@@ -1,0 +1,45 @@
+/** A device as admins read it; never a secret. */
+import type { DeviceRow } from '../../db/devices/lists.ts'
+import { AppError } from '../../domain/errors.ts'
+import { STATUS_FIELDS, STATUS_NAMES, type StatusName } from '../../domain/heartbeat.ts'
+import { isUuid } from '../../domain/ids.ts'
+import type { BaseRequest } from '../../http/route.ts'
+import type { Devices } from './feature.ts'
+
+/** Of the path. */
+export function deviceId(request: BaseRequest): string {
+  const id = request.params['device_id'] ?? ''
+  if (!isUuid(id)) throw deviceUnknown()
+  return id.toLowerCase()
+}
+
+export function deviceUnknown(): AppError {
+  return new AppError('device_unknown', 'No device has this id.')
+}
+
+export function deviceJson(device: DeviceRow, { offlineAfterS }: Pick<Devices, 'offlineAfterS'>) {
+  return {
+    device_id: device.deviceId,
+    alias: device.alias,
+    hardware_id: device.hardwareId,
+    enrollment_no: device.enrollmentNo,
+    created_at: device.createdAt,
+    enrolled_at: device.enrolledAt,
+    deleted_at: device.deletedAt,
+    model: device.model,
+    manufacturer: device.manufacturer,
+    android_version: device.androidVersion,
+    sdk_int: device.sdkInt,
+    labels: device.labels,
+    push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
+    last_seen_at: device.lastSeenAt,
+    offline_after_s: offlineAfterS,
+    last_status: Object.fromEntries(STATUS_NAMES.map((name) => lastStatusOf(device, name))),
+  }
+}
+
+function lastStatusOf(device: DeviceRow, name: StatusName) {
+  const { column, type } = STATUS_FIELDS[name]
+  const value = device[name]
+  return [column, type === 'int8' && value !== null ? Number(value) : value]
+}

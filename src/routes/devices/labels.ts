@@ -1,0 +1,67 @@
+/** PATCH /admin/devices/{device_id} and POST /admin/devices/labels: labels of one device, or of a selection. */
+import type { LabelledBy } from '../../db/devices/labels.ts'
+import { invalidField } from '../../domain/errors.ts'
+import { parseSelection } from '../../domain/selection/parse.ts'
+import { asObject, booleanField, type Fields, field, intField } from '../../http/fields.ts'
+import { type Endpoint, json, type Request } from '../../http/route.ts'
+import { deviceId, deviceJson, deviceUnknown } from './device-json.ts'
+import type { Devices } from './feature.ts'
+import { readLabelChange } from './label-fields.ts'
+
+const EXPECTED = { min: 0, max: 1_000_000_000 } as const
+
+export function changeDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
+  return {
+    async handle(request) {
+      const id = deviceId(request)
+      const labels = readLabelChange(asObject(request.body))
+      const outcome = await deps.labels.change(id, labels, by(request))
+      const device = outcome === 'unknown' ? undefined : await deps.devices.find(id)
+      if (device === undefined || device.deletedAt !== null) throw deviceUnknown()
+      const { admin, context } = request
+      context.deviceId = id
+      context.alias = device.alias
+      if (outcome === 'changed') {
+        request.log({ event: 'device.label', fields: { admin, devices: 1 } })
+      }
+      return json(200, deviceJson(device, deps))
+    },
+  }
+}
+
+export function labelSelectionEndpoint(deps: Devices): Endpoint<'admin'> {
+  return {
+    async handle(request) {
+      const body = asObject(request.body)
+      const where = readWhere(body)
+      const hasExpectation = field(body, 'expect_devices') !== undefined
+      const change = {
+        where,
+        selection: parseSelection(where),
+        labels: readLabelChange(body),
+        expectDevices: hasExpectation ? intField(body, 'expect_devices', EXPECTED, 0) : undefined,
+      }
+      const isDryRun = booleanField(body, 'dry_run') ?? false
+      const { devices, changed, sample } = isDryRun
+        ? await deps.labels.preview(change, deps)
+        : await deps.labels.changeSelected(change, deps, by(request))
+      if (!isDryRun && changed > 0) {
+        const { admin } = request
+        request.log({ event: 'device.label', fields: { admin, devices: changed } })
+      }
+      return json(200, { devices, changed, dry_run: isDryRun, sample })
+    },
+  }
+}
+
+/** An empty text selects every device, so that leaving `where` out must not. */
+function readWhere(body: Fields): string {
+  const where = field(body, 'where')
+  if (where === undefined) throw invalidField('where', 'is required; "" selects every device')
+  if (typeof where !== 'string') throw invalidField('where', 'must be a string')
+  return where
+}
+
+function by({ admin, context }: Request<'admin'>): LabelledBy {
+  return { admin, requestId: context.requestId, ip: context.ip }
+}
