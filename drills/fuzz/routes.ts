@@ -107,6 +107,7 @@ export const QUERIES: Readonly<Record<string, Fields>> = {
     offline_for_s: ['0', '1500'],
     ...PAGE,
   },
+  'GET /admin/fleet': { where: WHERE },
   'GET /admin/apk/builds': { build_type: ['debug', 'release'], ...PAGE },
   'GET /admin/audit': { since: ['2026-01-31T09:15:27Z'], admin: ['fuzz'], ...PAGE },
   'GET /v1/apk/download-latest': { build_type: ['debug', 'release'] },

@@ -1,18 +1,14 @@
-/** Every list with every filter (common, rare, absent), its first page and its hundredth. */
+/** Every list with every filter (common, rare, absent), its first page and its hundredth; device-list-statements.ts has devices. */
 import { apkStore, type Build } from '../../src/db/apks/apks.ts'
-import { type AuditFilter, type AuditRow, auditStore, type ListPage } from '../../src/db/audit.ts'
+import { type AuditFilter, type AuditRow, auditStore } from '../../src/db/audit.ts'
 import { type CommandRow, commandStore } from '../../src/db/commands/commands.ts'
 import type { CommandFilter } from '../../src/db/commands/lists.ts'
-import { deviceStore } from '../../src/db/devices/devices.ts'
-import type { DeviceFilter, DeviceRow } from '../../src/db/devices/lists.ts'
 import type {
   EnrollmentTokenFilter,
   EnrollmentTokenRow,
 } from '../../src/db/enrollment/token-lists.ts'
 import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
-import type { Database } from '../../src/db/postgres/pool.ts'
-import { DEVICE_ORDERS, type DeviceOrder, NEVER_SEEN_AT } from '../../src/domain/selection/order.ts'
-import { parseSelection } from '../../src/domain/selection/parse.ts'
+import { deviceLists } from './device-list-statements.ts'
 import {
   BUILD_TYPE,
   BUSY,
@@ -24,65 +20,27 @@ import {
   RARE_ACTION,
   RARE_ADMIN,
   RARE_BUILD,
-  SILENT_ONE_IN,
 } from './installation.ts'
+import { type Bounds, PAGE, pages, WORKERS } from './pages.ts'
 import { FEW_OPEN } from './push-statements.ts'
 import { BOTH, type Statement } from './statement.ts'
 
-type Bounds = Pick<Statement, 'mostRows' | 'mostPages' | 'index'> &
-  Partial<Pick<Statement, 'modes'>>
-
-/** One row more than a page of 50. */
-const PAGE = 51
-const LATER = 100
-/** Workers beside the connection that may read a large table, each a page of its own. */
-const WORKERS = 2
 /** How often a list may read what has expired and was not swept yet, by status. */
 const UNSWEPT_READS: Readonly<Record<string, number>> = { expired: 4, queued: 1 }
 /** Valid enrollment tokens, which the hourly limit keeps few, and those checked before them. */
 const VALID_TOKENS = 5_000
-/** While few devices are silent for long, they are read as a whole. */
-const MOST_SILENT = 3_000
 /** In a small table, a generic plan may read and sort all rows of one subject. */
 const SORTED: Bounds = { mostRows: 10_000, mostPages: 5_000 }
 const DAY_MS = 86_400_000
 const NO_FILTER: CommandFilter = { deviceId: null, status: null, action: null }
 
-type Read<Row> = (database: Database, page: ListPage) => Promise<readonly Row[]>
-
 export function listStatements(installation: Installation): readonly Statement[] {
   return [
     ...commandLists(installation),
     ...deviceLists(installation),
-    ...selectionLists(installation),
     ...auditLists(),
     ...tokenLists(),
     ...buildLists(installation),
-  ]
-}
-
-/** The first and the hundredth page of a list. */
-function pages<Row>(
-  title: string,
-  read: Read<Row>,
-  keyOf: (row: Row) => NonNullable<ListPage['after']>,
-  bounds: Bounds,
-): readonly Statement[] {
-  const run = (database: Database, after: ListPage['after']) =>
-    read(database, { limit: PAGE, after })
-  const before = (LATER - 1) * (PAGE - 1)
-  return [
-    { title, modes: BOTH, run, ...bounds },
-    {
-      title: `${title}, page ${LATER}`,
-      modes: BOTH,
-      run,
-      async cursor(database) {
-        const last = (await read(database, { limit: before, after: null })).at(-1)
-        return last === undefined ? null : keyOf(last)
-      },
-      ...bounds,
-    },
   ]
 }
 
@@ -138,64 +96,6 @@ function commandLists({ busy, crowded, unswept }: Installation): readonly Statem
       bounds,
     ),
   )
-}
-
-function deviceLists({ devices }: Installation): readonly Statement[] {
-  const none = { alias: null, offlineForS: null }
-  const silent = Math.ceil(devices / SILENT_ONE_IN) * 12
-  const cases: readonly [what: string, filter: DeviceFilter, mostPages: number][] = [
-    ['newest', none, (1 + WORKERS) * PAGE * 6],
-    ['of an alias', { ...none, alias: `S${devices}` }, 20],
-    ['of an unknown alias', { ...none, alias: 'none' }, 20],
-    ['offline, all of them', { ...none, offlineForS: 0 }, MOST_SILENT * 1.2 + PAGE * 24],
-    ['offline, few of them', { ...none, offlineForS: 43_200 }, 200 + silent],
-    ['offline, none of them', { ...none, offlineForS: 604_800 }, 20],
-    ['of an alias, offline', { offlineForS: 60, alias: 'S1' }, 20],
-  ]
-  return cases.flatMap(([what, filter, mostPages]) =>
-    pages<DeviceRow>(
-      `devices: ${what}`,
-      (database, page) => deviceStore(database).list(page, filter),
-      ({ createdAt, deviceId: id }) => ({ at: createdAt, id }),
-      { mostRows: 0, mostPages, ...(filter === none && { index: 'devices_newest' }) },
-    ),
-  )
-}
-
-/** A selection may read each live device once, its status and its place among the open commands. */
-function selectionLists({ devices, open, due, crowded }: Installation): readonly Statement[] {
-  const bounds: Bounds = {
-    modes: ['custom'],
-    mostRows: 2 * (open + due + crowded) + devices,
-    mostPages: 12 * devices,
-  }
-  const context = { offlineAfterS: 1_500, isPushOn: true }
-  const list = (where: string, order: DeviceOrder, own: Bounds = bounds) =>
-    pages<DeviceRow>(
-      `devices: where ${where}, by ${order}`,
-      (database, page) =>
-        deviceStore(database).select(page, { selection: parseSelection(where), order }, context),
-      ({ createdAt, lastSeenAt, alias, deviceId: id }) => ({
-        at: order === 'seen' ? (lastSeenAt ?? NEVER_SEEN_AT) : createdAt,
-        id: order === 'alias' ? alias : id,
-      }),
-      own,
-    )
-  return [
-    ...DEVICE_ORDERS.flatMap((order) => [
-      ...list('label:none=x', order),
-      ...list('battery<0', order),
-      ...list('online:true -open:true', order),
-      ...list('open:true', order),
-    ]),
-    ...list('', 'alias', {
-      ...bounds,
-      mostRows: 0,
-      mostPages: PAGE * 12,
-      index: 'devices_live_alias',
-    }),
-    ...list('alias:S7', 'created', { ...bounds, mostRows: 0, mostPages: 60 }),
-  ]
 }
 
 function auditLists(): readonly Statement[] {

@@ -55,6 +55,8 @@ function asked(now: Date): readonly string[] {
         (order) => `/admin/devices?where=${encodeURIComponent(where)}&order=${order}`,
       ),
     ),
+    '/admin/fleet',
+    ...SELECTIONS.map((where) => `/admin/fleet?where=${encodeURIComponent(where)}`),
     `/admin/devices/${one}`,
     `/admin/devices/${none}`,
     ...of(

@@ -1,5 +1,6 @@
-/** How long selections take in a large fleet of random phones: all of it counted, and the first page read. */
+/** How long selections take in a large fleet of random phones: all of it counted, the first page read, summarized. */
 import type pg from 'pg'
+import { summaryQuery } from '../../src/db/devices/fleet.ts'
 import { JOINED } from '../../src/db/devices/lists.ts'
 import { selectedQuery } from '../../src/db/devices/selected-list.ts'
 import { conditionOf } from '../../src/db/devices/selection.ts'
@@ -75,7 +76,7 @@ export async function timeSelections(
 ): Promise<Timed> {
   await storePhones(db, randomPhones(new Dice(seed), fleet))
   await db.query('vacuum (analyze) devices, device_status, commands')
-  print('ms: counted, then the first page in each order')
+  print('ms: counted, the first page in each order, summarized')
   let worst = { ms: 0, what: '' }
   let statements = 0
   for (const where of SELECTIONS.flatMap((each) =>
@@ -86,7 +87,8 @@ export async function timeSelections(
     const count = { text: `select count(*) from ${JOINED} where ${text}`, values }
     const pages = DEVICE_ORDERS.map((order) => selectedQuery(PAGE, { selection, order }, CONTEXT))
     const times: number[] = []
-    for (const query of [count, ...pages]) times.push(await medianMs(db, query))
+    const summary = summaryQuery(selection, CONTEXT)
+    for (const query of [count, ...pages, summary]) times.push(await medianMs(db, query))
     const what = where.length > 60 ? `${where.slice(0, 60)}…` : where
     print(`${times.map((ms) => ms.toFixed(0).padStart(5)).join('')}  ${what}`)
     for (const ms of times) if (ms > worst.ms) worst = { ms, what }

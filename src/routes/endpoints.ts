@@ -19,6 +19,7 @@ import { resultEndpoint } from './commands/result.ts'
 import { sendCommandEndpoint } from './commands/send.ts'
 import { deleteDeviceEndpoint, listDevicesEndpoint, readDeviceEndpoint } from './devices/devices.ts'
 import type { Devices } from './devices/feature.ts'
+import { readFleetEndpoint } from './devices/fleet.ts'
 import { heartbeatEndpoint } from './devices/heartbeat.ts'
 import { changeDeviceEndpoint, labelSelectionEndpoint } from './devices/labels.ts'
 import { pushTokenEndpoint } from './devices/push-token.ts'
@@ -68,6 +69,7 @@ export function routesOf(features: Features): readonly Route[] {
     cancelCommand: { ...ROUTES.cancelCommand, ...cancelCommandEndpoint(commands) },
     listDevices: { ...ROUTES.listDevices, ...listDevicesEndpoint(devices) },
     readDevice: { ...ROUTES.readDevice, ...readDeviceEndpoint(devices) },
+    readFleet: { ...ROUTES.readFleet, ...readFleetEndpoint(devices) },
     changeDevice: { ...ROUTES.changeDevice, ...changeDeviceEndpoint(devices) },
     labelSelection: { ...ROUTES.labelSelection, ...labelSelectionEndpoint(devices) },
     deleteDevice: { ...ROUTES.deleteDevice, ...deleteDeviceEndpoint(devices) },

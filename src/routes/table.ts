@@ -141,6 +141,14 @@ export const ROUTES = {
     takes: NO_NAMES,
     body: 0,
   },
+  readFleet: {
+    method: 'GET',
+    path: '/admin/fleet',
+    guard: 'admin',
+    scopes: ['read'],
+    takes: { query: ['where'], fields: [] },
+    body: 0,
+  },
   changeDevice: {
     method: 'PATCH',
     path: '/admin/devices/{device_id}',

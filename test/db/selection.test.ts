@@ -1,6 +1,7 @@
 /** What a selection finds in the database; all random ones by `npm run drill -- selection`. */
 import t from 'tap'
 import { compareSelections } from '../../drills/selection/compare.ts'
+import { compareSummaries } from '../../drills/selection/summaries.ts'
 import { JOINED } from '../../src/db/devices/lists.ts'
 import { conditionOf } from '../../src/db/devices/selection.ts'
 import { parseSelection } from '../../src/domain/selection/parse.ts'
@@ -139,6 +140,13 @@ t.test('nothing of the text is in the SQL', async (t) => {
     [...text.matchAll(/\$\d+/g)].map(([parameter]) => parameter),
     values.map((_, index) => `$${index + 3}`),
   )
+})
+
+t.test('the summary of a selection is what a plain filter counts', async (t) => {
+  const other = await connect(t, await createDatabase(t))
+  const { differences, devices } = await compareSummaries(other, { phones: 400, seed: 25 })
+  t.strictSame(differences, [])
+  t.ok(devices > 300, `${devices} of 400 are live`)
 })
 
 t.test('random selections find what a plain filter finds', async (t) => {

@@ -47,6 +47,7 @@ const STORY = [
   'changeDevice',
   'listDevices',
   'readDevice',
+  'readFleet',
   'audit',
   'labelSelection',
 ]

@@ -59,6 +59,7 @@ t.test('a scope opens its own routes and no others', async (t) => {
     ['DELETE', '/admin/commands/none', 'command'],
     ['GET', '/admin/devices', 'read'],
     ['GET', `/admin/devices/${UNKNOWN_ID}`, 'read'],
+    ['GET', '/admin/fleet', 'read'],
     ['DELETE', `/admin/devices/${UNKNOWN_ID}`],
     ['PATCH', `/admin/devices/${UNKNOWN_ID}`, 'command'],
     ['POST', '/admin/devices/labels', 'command'],

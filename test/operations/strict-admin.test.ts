@@ -71,6 +71,7 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
       },
     },
   ],
+  'GET /admin/fleet': [{ path: '/admin/fleet', query: { where: 'alias:D*' } }],
   'GET /admin/devices/{device_id}': [{ path: `/admin/devices/${deviceId}` }],
   'GET /admin/apk/builds': [
     { path: '/admin/apk/builds', query: { build_type: 'debug', limit: '1' } },

@@ -16,7 +16,7 @@ export interface CommandFilter {
 }
 
 /** Status of an open, unexpired command, as statusAt. The text must equal the index's (sql/0011). */
-const OPEN_STATUS = /* sql */ `
+export const OPEN_STATUS = /* sql */ `
   case when c.delivered_at is not null then 'delivered'
        when c.push_state = 'sent' then 'sent'
        when c.push_state in ('gave_up', 'no_token') then 'push_failed'

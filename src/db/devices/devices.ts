@@ -1,12 +1,14 @@
 /** Owner of `devices` after enrollment: push tokens, deletion, admin reads. */
 
 import type { LiveDevice } from '../../domain/identity.ts'
+import type { Selection } from '../../domain/selection/terms.ts'
 import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
 import { CANCEL_BATCH, cancelSomeOf, countOpenOf, requestPush } from '../commands/queue.ts'
 import type { PushTokenOffer } from '../heartbeats/heartbeats.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Query, Queryable } from '../postgres/pool.ts'
 import { killDeviceTokens } from './device-tokens.ts'
+import { type FleetSummary, fleetSummary } from './fleet.ts'
 import { COLUMNS, type DeviceFilter, type DeviceRow, JOINED, listQuery } from './lists.ts'
 import { NEXT_DUE_AT } from './push-token-limit.ts'
 import { type SelectedDevices, selectedQuery } from './selected-list.ts'
@@ -20,6 +22,7 @@ export interface DeviceStore {
     selected: SelectedDevices,
     context: SelectionContext,
   ): Promise<readonly DeviceRow[]>
+  summarize(selection: Selection, context: SelectionContext): Promise<FleetSummary>
   /** Finds deleted devices too. */
   find(deviceId: string): Promise<DeviceRow | undefined>
   /**
@@ -114,6 +117,8 @@ export function deviceStore(database: Database): DeviceStore {
     async select(page, selected, context) {
       return (await database.query<DeviceRow>(selectedQuery(page, selected, context))).rows
     },
+
+    summarize: (selection, context) => fleetSummary(database, selection, context),
 
     find: (deviceId) => find(database, deviceId),
 

@@ -47,7 +47,7 @@ const NUMBER_COLUMNS: Readonly<Record<Exclude<NumberTerm, 'version_code'>, strin
 }
 
 /** A device that was never heard of was last heard of infinitely long ago. */
-const TIMES: Readonly<Record<AgeTerm, string>> = {
+export const TIMES: Readonly<Record<AgeTerm, string>> = {
   seen: `coalesce(s.last_seen_at, '-infinity')`,
   enrolled: 'd.enrolled_at',
 }
@@ -114,8 +114,12 @@ function notReported(term: Term) {
 }
 
 function wordOf(name: WordTerm, isPushOn: boolean, add: AddParameter): string {
-  if (name === 'status') return 's.status'
-  return `case when not ${add(isPushOn)}::bool then 'off' when d.fcm_token is null then 'none'
+  return name === 'status' ? 's.status' : pushState(add(isPushOn))
+}
+
+/** `isPushOn`: the place of a parameter. */
+export function pushState(isPushOn: string): string {
+  return `case when not ${isPushOn}::bool then 'off' when d.fcm_token is null then 'none'
     when d.fcm_token_died_at is not null then 'dead' else 'live' end`
 }
 
