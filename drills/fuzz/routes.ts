@@ -107,6 +107,12 @@ export const QUERIES: Readonly<Record<string, Fields>> = {
     offline_for_s: ['0', '1500'],
     ...PAGE,
   },
+  'GET /admin/devices/{device_id}/heartbeats': {
+    since: ['2026-01-31T09:15:27Z'],
+    until: ['2126-01-31T09:15:27Z'],
+    step_s: ['60', '300', '86400', '7'],
+    ...PAGE,
+  },
   'GET /admin/fleet': { where: WHERE },
   'GET /admin/apk/builds': { build_type: ['debug', 'release'], ...PAGE },
   'GET /admin/audit': { since: ['2026-01-31T09:15:27Z'], admin: ['fuzz'], ...PAGE },

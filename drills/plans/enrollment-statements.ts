@@ -5,6 +5,7 @@ import { deviceStore } from '../../src/db/devices/devices.ts'
 import { deviceLabelStore } from '../../src/db/devices/labels.ts'
 import { register } from '../../src/db/enrollment/registration.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
+import { historyStore } from '../../src/db/heartbeats/history.ts'
 import { hmacSecretStore } from '../../src/db/hmac-secrets.ts'
 import type { Database, Query, Result } from '../../src/db/postgres/pool.ts'
 import { usedSignatures } from '../../src/db/used-signatures.ts'
@@ -111,6 +112,19 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
       },
       index: 'devices_pkey',
       mostRows: 0,
+    },
+    {
+      title: 'heartbeats of a device, and their steps',
+      modes: ['custom'],
+      async run(database) {
+        const page = { limit: 51, after: null }
+        const since = new Date(Date.now() - 7 * 86_400_000)
+        const history = historyStore(database, 10)
+        await history.read(deviceId(1), page, { since, until: null })
+        await history.steps(deviceId(1), page, { since, until: null }, 3_600)
+      },
+      mostRows: 0,
+      mostPages: 10_000,
     },
     {
       title: 'labels of a selection',

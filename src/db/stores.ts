@@ -19,6 +19,7 @@ import { registrationQueue } from './enrollment/registration-queue.ts'
 import { enrollmentTokenStore } from './enrollment/tokens.ts'
 import { untaggedTokens } from './enrollment/untagged-tokens.ts'
 import { storeHeartbeats } from './heartbeats/heartbeats.ts'
+import { historyStore } from './heartbeats/history.ts'
 import { partitions } from './heartbeats/partitions.ts'
 import { hmacSecretStore } from './hmac-secrets.ts'
 import { Dialer } from './postgres/dialer.ts'
@@ -148,6 +149,7 @@ export function createStores(options: StoresOptions) {
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
     deviceLabels: deviceLabelStore(main, slow),
+    history: historyStore(main, options.dedupWindowS),
     secrets: hmacSecretStore(main),
     register: registrations.register,
     commands: commandStore(main),

@@ -21,6 +21,7 @@ import { deleteDeviceEndpoint, listDevicesEndpoint, readDeviceEndpoint } from '.
 import type { Devices } from './devices/feature.ts'
 import { readFleetEndpoint } from './devices/fleet.ts'
 import { heartbeatEndpoint } from './devices/heartbeat.ts'
+import { readHistoryEndpoint } from './devices/history.ts'
 import { changeDeviceEndpoint, labelSelectionEndpoint } from './devices/labels.ts'
 import { pushTokenEndpoint } from './devices/push-token.ts'
 import type { Enrollment } from './enrollment/feature.ts'
@@ -69,6 +70,7 @@ export function routesOf(features: Features): readonly Route[] {
     cancelCommand: { ...ROUTES.cancelCommand, ...cancelCommandEndpoint(commands) },
     listDevices: { ...ROUTES.listDevices, ...listDevicesEndpoint(devices) },
     readDevice: { ...ROUTES.readDevice, ...readDeviceEndpoint(devices) },
+    readHistory: { ...ROUTES.readHistory, ...readHistoryEndpoint(devices) },
     readFleet: { ...ROUTES.readFleet, ...readFleetEndpoint(devices) },
     changeDevice: { ...ROUTES.changeDevice, ...changeDeviceEndpoint(devices) },
     labelSelection: { ...ROUTES.labelSelection, ...labelSelectionEndpoint(devices) },

@@ -141,6 +141,14 @@ export const ROUTES = {
     takes: NO_NAMES,
     body: 0,
   },
+  readHistory: {
+    method: 'GET',
+    path: '/admin/devices/{device_id}/heartbeats',
+    guard: 'admin',
+    scopes: ['read'],
+    takes: { query: ['since', 'until', 'step_s', ...PAGE_QUERY], fields: [] },
+    body: 0,
+  },
   readFleet: {
     method: 'GET',
     path: '/admin/fleet',

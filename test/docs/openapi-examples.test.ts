@@ -48,6 +48,7 @@ const STORY = [
   'listDevices',
   'readDevice',
   'readFleet',
+  'readHeartbeats',
   'audit',
   'labelSelection',
 ]
@@ -215,6 +216,7 @@ const BESIDE: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   listCommands: {},
   readCommand: {},
   listDevices: {},
+  readHeartbeats: {},
   labelSelection: { where: '', labels: { a: '1' }, dry_run: true },
   publishBuild: {},
   listBuilds: {},

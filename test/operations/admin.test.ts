@@ -59,6 +59,7 @@ t.test('a scope opens its own routes and no others', async (t) => {
     ['DELETE', '/admin/commands/none', 'command'],
     ['GET', '/admin/devices', 'read'],
     ['GET', `/admin/devices/${UNKNOWN_ID}`, 'read'],
+    ['GET', `/admin/devices/${UNKNOWN_ID}/heartbeats`, 'read'],
     ['GET', '/admin/fleet', 'read'],
     ['DELETE', `/admin/devices/${UNKNOWN_ID}`],
     ['PATCH', `/admin/devices/${UNKNOWN_ID}`, 'command'],
@@ -300,6 +301,45 @@ t.test('an enrollment token gives its labels to what enrolls with it', async (t)
 function numbered(count: number): Readonly<Record<string, string>> {
   return Object.fromEntries(Array.from({ length: count }, (_, n) => [`n${n}`, 'x']))
 }
+
+t.test('the heartbeats of a device, one by one and in steps', async (t) => {
+  const { deviceId, token } = await service.enroll('history-1')
+  const path = `/admin/devices/${deviceId}/heartbeats`
+  t.same((await get(path)).body, { heartbeats: [], next_cursor: null })
+  const body = { battery_pct: 41, temp_c: 31.5, network_type: 'lte', uptime_s: 4_000_000_000 }
+  const beat = await service.call('POST', '/v1/heartbeat', { token, body })
+  const [newest] = (await get(path)).body.heartbeats
+  const status = (await get(`/admin/devices/${deviceId}`)).body.last_status
+  t.match(newest, { ...status, received_at: TIME, reported_at: null, request_id: beat.requestId })
+  t.match(newest, body)
+  const { body: none } = await get(`${path}?until=2026-01-31T08:00:00Z`)
+  t.same(none.heartbeats, [])
+
+  const unknown = await get(`/admin/devices/${UNKNOWN_ID}/heartbeats`)
+  t.match(unknown, { status: 404, body: { code: 'device_unknown' } })
+  for (const [query, field, hint] of [
+    ['step_s=7', 'step_s', 'must divide a day'],
+    ['step_s=59', 'step_s', 'must be 60 to 86400'],
+    ['step_s=86401', 'step_s', 'must be 60 to 86400'],
+    ['since=yesterday', 'since', 'must be a time'],
+    ['until=', 'until', 'must be a time'],
+  ] as const) {
+    const { status, body } = await get(`${path}?${query}`)
+    t.match([status, body.errors?.[0].field], [422, field])
+    t.match(body.errors[0].message, hint)
+  }
+  const { body: steps } = await get(`${path}?step_s=86400&limit=1`)
+  const numbers = { battery_pct: 41, uptime_s: 4_000_000_000, temp_c: 31.5, signal_dbm: null }
+  const whole = { ...numbers, ram_used_mb: null }
+  t.match(steps, { steps: [{ heartbeats: 1, from: TIME }], next_cursor: null })
+  t.same(steps.steps[0], { ...steps.steps[0], min: whole, max: whole, last: newest })
+  const ofSteps = Buffer.from(JSON.stringify([newest.received_at, '0', 'heartbeats by 60 s']))
+  const cursor = ofSteps.toString('base64url')
+  t.equal((await get(`${path}?cursor=${cursor}`)).status, 422, 'the cursor of another step')
+  t.same((await get(`${path}?step_s=60&cursor=${cursor}`)).status, 200)
+  await service.call('DELETE', `/admin/devices/${deviceId}`)
+  t.equal((await get(path)).status, 404)
+})
 
 t.test('devices are listed newest first, by alias, by silence and in pages', async (t) => {
   const ids: string[] = []

@@ -71,6 +71,17 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
       },
     },
   ],
+  'GET /admin/devices/{device_id}/heartbeats': [
+    {
+      path: `/admin/devices/${deviceId}/heartbeats`,
+      query: {
+        since: '2026-01-31T09:15:00Z',
+        until: '2126-01-31T09:15:00Z',
+        step_s: '3600',
+        limit: '1',
+      },
+    },
+  ],
   'GET /admin/fleet': [{ path: '/admin/fleet', query: { where: 'alias:D*' } }],
   'GET /admin/devices/{device_id}': [{ path: `/admin/devices/${deviceId}` }],
   'GET /admin/apk/builds': [
@@ -142,7 +153,11 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
   'DELETE /admin/apk/builds/{build_id}': [{ path: '/admin/apk/builds/b1' }],
 }
 /** No row was there to give one. */
-const WITHOUT_CURSOR = ['GET /admin/commands', 'GET /admin/apk/builds']
+const WITHOUT_CURSOR = [
+  'GET /admin/commands',
+  'GET /admin/apk/builds',
+  'GET /admin/devices/{device_id}/heartbeats',
+]
 
 function send(
   method: string,

@@ -69,6 +69,7 @@ function createDevices(parts: FeatureParts, results: Results): Devices {
     mailbox: stores.mailbox,
     devices: stores.devices,
     labels: stores.deviceLabels,
+    history: stores.history,
     authenticateDevice: stores.deviceTokens.authenticate,
     refuseDevice,
     sign(deviceId, command) {

@@ -1,16 +1,9 @@
 /** Lists devices, newest first. Each question has its own statement, so that a page costs its rows, not the table. */
-import {
-  type LastStatus,
-  STATUS_FIELDS,
-  STATUS_NAMES,
-  type StatusName,
-} from '../../domain/heartbeat.ts'
+import { STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
 import type { Labels } from '../../domain/labels.ts'
 import { type ListPage, timeText } from '../audit.ts'
+import type { StatusRow } from '../heartbeats/history.ts'
 import type { Query } from '../postgres/pool.ts'
-
-/** As pg returns them: bigint is a string. */
-type StatusRow = { readonly [N in StatusName]: LastStatus[N] | string }
 
 /** A device with its last status for admins, without secrets. Times are RFC 3339. */
 export interface DeviceRow extends StatusRow {

@@ -1,6 +1,6 @@
 /**
- * Maintains the daily partitions of `heartbeats`: creates days ahead, drops days past the retention, and moves rows out of the
- * DEFAULT partition into their days. Several replicas may do it at once: one works, the others find nothing left to do.
+ * Maintains the daily partitions of `heartbeats`: creates days ahead, drops days past the retention, indexes days that are
+ * over, and moves rows out of the DEFAULT partition into their days. Several replicas may do it at once: one works, the others find nothing left to do.
  */
 import { AppError } from '../../domain/errors.ts'
 import { retryWhile } from '../../lib/timeouts.ts'
@@ -14,7 +14,10 @@ export interface PartitionChanges {
 }
 
 export interface Partitions {
-  /** Creates today, 7 days ahead and every day that has rows in the DEFAULT partition; drops days past the retention. */
+  /**
+   * Creates today, 7 days ahead and every day that has rows in the DEFAULT partition; drops days past the retention;
+   * indexes days that are over by device.
+   */
   maintain(): Promise<PartitionChanges>
 }
 
@@ -30,11 +33,27 @@ const CLEAR_BATCH = 10_000
 const LOCK = /* sql */ `select pg_advisory_xact_lock(${LOCK_KEY})`
 const SHORT_LOCK_TIMEOUT = /* sql */ `set local lock_timeout = '200ms'`
 
+/** Names of the partitions of days. */
+export const PARTITION_DAY = '^heartbeats_[0-9]{8}$'
+/** Ends the name of a day's index by device. */
+export const DEVICE_INDEX = '_device'
+
 const EXISTING = /* sql */ `
   select c.relname as "partition"
   from pg_inherits i join pg_class c on c.oid = i.inhrelid
-  where i.inhparent = 'heartbeats'::regclass and c.relname ~ '^heartbeats_[0-9]{8}$'
+  where i.inhparent = 'heartbeats'::regclass and c.relname ~ '${PARTITION_DAY}'
   order by 1`
+
+/** Days that have been over for ten minutes and have no index by device yet. Nothing is written to them any more. */
+const UNINDEXED = /* sql */ `
+  select c.relname as "partition"
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent = 'heartbeats'::regclass and c.relname ~ '${PARTITION_DAY}'
+    and c.relname < 'heartbeats_' || to_char((now() - interval '10 min') at time zone 'UTC' + $1 * interval '1 d', 'YYYYMMDD')
+    and not exists (
+      select from pg_index x join pg_class n on n.oid = x.indexrelid
+      where x.indrelid = c.oid and n.relname = c.relname || '${DEVICE_INDEX}')
+  order by 1 desc`
 
 /** Days as yyyymmdd by the database's clock, so that no replica's clock decides what is dropped. */
 const WANTED = /* sql */ `
@@ -83,10 +102,17 @@ export function partitions(database: Database, options: PartitionOptions): Parti
 
       const created = await attempt(missing, (partition) => create(database, partition))
       const dropped = await attempt(expired, (partition) => drop(database, partition))
+      const { rows: unindexed } = await database.query<{ partition: string }>({
+        name: 'partitions.unindexed',
+        text: UNINDEXED,
+        values: [shiftDays],
+      })
+      const over = unindexed.map(({ partition }) => partition)
+      const indexed = await attempt(over, (partition) => index(database, partition))
       return {
         created: created.done,
         dropped: dropped.done,
-        failed: [...created.failed, ...dropped.failed],
+        failed: [...created.failed, ...dropped.failed, ...indexed.failed],
       }
     },
   }
@@ -176,6 +202,17 @@ function drop(database: Database, partition: string): Promise<boolean> {
   })
 }
 
+/** For the history of one device (history.ts). Writes nothing else to that day, so that no heartbeat waits. */
+function index(database: Database, partition: string): Promise<boolean> {
+  return withLockRetries(database, async (tx) => {
+    await tx.query({ name: '', text: SHORT_LOCK_TIMEOUT })
+    const name = `${partition}${DEVICE_INDEX}`
+    const text = `create index if not exists ${name} on ${partition} (device_id, bucket)`
+    await tx.query({ name: '', text })
+    return true
+  })
+}
+
 /**
  * A waiting table lock blocks every later query, so it waits briefly and tries again. 23514: the DEFAULT partition got a row
  * of that day after the check.
@@ -207,6 +244,6 @@ function dayOf(partition: string): string {
   return partition.replace(/^heartbeats_(\d{4})(\d\d)(\d\d)$/, '$1-$2-$3')
 }
 
-function nextDay(day: string): string {
+export function nextDay(day: string): string {
   return new Date(Date.parse(`${day}T00:00:00Z`) + 86_400_000).toISOString().slice(0, 10)
 }

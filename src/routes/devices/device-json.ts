@@ -1,5 +1,6 @@
 /** A device as admins read it; never a secret. */
 import type { DeviceRow } from '../../db/devices/lists.ts'
+import type { StatusRow } from '../../db/heartbeats/history.ts'
 import { AppError } from '../../domain/errors.ts'
 import { STATUS_FIELDS, STATUS_NAMES, type StatusName } from '../../domain/heartbeat.ts'
 import { isUuid } from '../../domain/ids.ts'
@@ -34,12 +35,17 @@ export function deviceJson(device: DeviceRow, { offlineAfterS }: Pick<Devices, '
     push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
     last_seen_at: device.lastSeenAt,
     offline_after_s: offlineAfterS,
-    last_status: Object.fromEntries(STATUS_NAMES.map((name) => lastStatusOf(device, name))),
+    last_status: statusJson(device),
   }
 }
 
-function lastStatusOf(device: DeviceRow, name: StatusName) {
+/** What a heartbeat says about the phone, under its wire names. */
+export function statusJson(row: StatusRow) {
+  return Object.fromEntries(STATUS_NAMES.map((name) => statusOf(row, name)))
+}
+
+function statusOf(row: StatusRow, name: StatusName) {
   const { column, type } = STATUS_FIELDS[name]
-  const value = device[name]
+  const value = row[name]
   return [column, type === 'int8' && value !== null ? Number(value) : value]
 }

@@ -3,6 +3,7 @@ import type { Mailbox, OpenCommand } from '../../db/commands/mailbox.ts'
 import type { DeviceStore } from '../../db/devices/devices.ts'
 import type { DeviceLabelStore } from '../../db/devices/labels.ts'
 import type { HeartbeatItem, HeartbeatResult } from '../../db/heartbeats/heartbeats.ts'
+import type { HistoryStore } from '../../db/heartbeats/history.ts'
 import type { DeviceVerdict } from '../../domain/identity.ts'
 import type { Pace } from '../../domain/pace.ts'
 import type { GroupCommit } from '../../lib/group-commit.ts'
@@ -13,6 +14,7 @@ export interface Devices extends Results {
   readonly mailbox: Mailbox
   readonly devices: DeviceStore
   readonly labels: DeviceLabelStore
+  readonly history: HistoryStore
   readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
   readonly refuseDevice: (verdict: Exclude<DeviceVerdict, { kind: 'live' }>) => Error
   /** The command as FCM would have carried it, signed for this device; undefined where its secret is not configured. */
