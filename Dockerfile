@@ -24,7 +24,7 @@ WORKDIR /opt/fleetloop
 COPY --from=dependencies /dependencies/node_modules/ node_modules/
 COPY --from=build /build/dist/ dist/
 COPY sql/ sql/
-COPY package.json LICENSE ./
+COPY package.json openapi.json LICENSE ./
 RUN install -d -o node -g node -m 0700 /var/lib/fleetloop
 VOLUME /var/lib/fleetloop
 USER node

@@ -47,6 +47,14 @@ const WHERE = [
 ]
 const LABELS = ['{}', '{"site":"zrh"}', '{"old":null,"note":"a b"}', '{"Site":"x"}']
 
+const COMMAND: Fields = {
+  alias: texts('P1', 'P2', 'P3'),
+  action: texts('ping', 'ring'),
+  params: ['{}', '{"seconds":"5"}', '{"a":"1","b":"2"}', '{"from":"x"}'],
+  request_id: texts('c1', 'c2', 'c3', 'c4', 'c5', 'c6'),
+  ttl_s: ['30', '86400', '604800'],
+}
+
 /** By the path of a POST or PATCH. */
 export const BODIES: Readonly<Record<string, Fields>> = {
   '/v1/register': {
@@ -78,28 +86,26 @@ export const BODIES: Readonly<Record<string, Fields>> = {
     expect_devices: ['0', '1', '2', '3'],
     dry_run: ['true', 'false'],
   },
-  '/admin/command': {
-    alias: texts('P1', 'P2', 'P3'),
-    action: texts('ping', 'ring'),
-    params: ['{}', '{"seconds":"5"}', '{"a":"1","b":"2"}', '{"from":"x"}'],
-    request_id: texts('c1', 'c2', 'c3', 'c4', 'c5', 'c6'),
-    ttl_s: ['30', '86400', '604800'],
-  },
+  '/admin/command': COMMAND,
+  '/admin/commands': COMMAND,
 }
 
 const PAGE: Fields = { limit: ['1', '50'], cursor: FORGED_CURSORS }
 
 /** By method and path. */
 export const QUERIES: Readonly<Record<string, Fields>> = {
-  'POST /admin/command': { wait_ms: ['0', '1'] },
+  'POST /admin/command': { wait_ms: ['0', '1'], wait_for: ['push'] },
+  'POST /admin/commands': { wait_ms: ['0', '1'], wait_for: ['push'] },
   'GET /v1/enroll-tokens': { status: ['active', 'exhausted', 'expired', 'revoked'], ...PAGE },
   'GET /admin/commands': {
     status: ['queued', 'completed'],
     action: ['ping'],
     device_id: [],
+    alias: ['P1'],
+    outcome: ['success', 'rejected'],
     ...PAGE,
   },
-  'GET /admin/commands/{request_id}': { wait_ms: ['0', '1'] },
+  'GET /admin/commands/{request_id}': { wait_ms: ['0', '1'], wait_for: ['push', 'end'] },
   'GET /admin/devices': {
     where: WHERE,
     order: ['created', 'alias', 'seen'],
@@ -115,7 +121,13 @@ export const QUERIES: Readonly<Record<string, Fields>> = {
   },
   'GET /admin/fleet': { where: WHERE },
   'GET /admin/apk/builds': { build_type: ['debug', 'release'], ...PAGE },
-  'GET /admin/audit': { since: ['2026-01-31T09:15:27Z'], admin: ['fuzz'], ...PAGE },
+  'GET /admin/audit': {
+    since: ['2026-01-31T09:15:27Z'],
+    until: ['2126-01-31T09:15:27Z'],
+    admin: ['fuzz'],
+    what: ['device.label'],
+    ...PAGE,
+  },
   'GET /v1/apk/download-latest': { build_type: ['debug', 'release'] },
   'PUT /admin/apk/builds/{build_id}': {
     version_code: ['1', '7'],

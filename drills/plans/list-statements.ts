@@ -8,6 +8,7 @@ import type {
   EnrollmentTokenRow,
 } from '../../src/db/enrollment/token-lists.ts'
 import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
+import { OUTCOMES } from '../../src/domain/command.ts'
 import { deviceLists } from './device-list-statements.ts'
 import {
   BUILD_TYPE,
@@ -32,7 +33,10 @@ const VALID_TOKENS = 5_000
 /** In a small table, a generic plan may read and sort all rows of one subject. */
 const SORTED: Bounds = { mostRows: 10_000, mostPages: 5_000 }
 const DAY_MS = 86_400_000
-const NO_FILTER: CommandFilter = { deviceId: null, status: null, action: null }
+const NO_FILTER: CommandFilter = {
+  ...{ deviceId: null, alias: null },
+  ...{ status: null, outcome: null, action: null },
+}
 
 export function listStatements(installation: Installation): readonly Statement[] {
   return [
@@ -76,6 +80,17 @@ function commandLists({ busy, crowded, unswept }: Installation): readonly Statem
       { ...NO_FILTER, deviceId: deviceId(CROWDED), status: 'delivered' },
       ofCrowded,
     ],
+    ...OUTCOMES.flatMap((outcome): [string, CommandFilter, Bounds][] => [
+      [outcome, { ...NO_FILTER, outcome }, { mostRows: 4 * PAGE }],
+      [
+        `${outcome}, of a common action`,
+        { ...NO_FILTER, action: 'ping', outcome },
+        { mostRows: 4 * PAGE },
+      ],
+      [`${outcome}, of a rare action`, { ...rare, outcome }, { mostRows: 4 * PAGE }],
+      [`${outcome}, of a device`, { ...device, outcome }, { mostRows: 2 * PAGE + FEW_OPEN }],
+    ]),
+    ['of an alias', { ...NO_FILTER, alias: 'S1' }, { mostRows: 2 * PAGE + FEW_OPEN }],
     ...[...ended, ...open].flatMap((status): [string, CommandFilter, Bounds][] => [
       [status, { ...NO_FILTER, status }, bounded(status, 4 * PAGE + FEW_OPEN)],
       [`${status}, of a device`, { ...device, status }, { mostRows: 2 * PAGE + FEW_OPEN }],
@@ -100,7 +115,8 @@ function commandLists({ busy, crowded, unswept }: Installation): readonly Statem
 
 function auditLists(): readonly Statement[] {
   const since = new Date(Date.now() - DAY_MS)
-  const any: AuditFilter = { since: null, admin: null, subject: null, alias: null }
+  const none = { since: null, until: null, admin: null, what: null }
+  const any: AuditFilter = { ...none, subject: null, alias: null }
   const cases: readonly [what: string, filter: Partial<AuditFilter>][] = [
     ['newest', {}],
     ['since a day', { since }],
@@ -110,6 +126,13 @@ function auditLists(): readonly Statement[] {
     ['of a rare admin', { admin: RARE_ADMIN }],
     ['of an admin who left', { admin: LEFT_ADMIN }],
     ['of an unknown admin', { admin: 'none' }],
+    ['until a day ago', { until: since }],
+    ['of a common kind', { what: 'command.create' }],
+    ['of a kind, until a day ago', { until: since, what: 'command.create' }],
+    ['of an unknown kind', { what: 'none.none' }],
+    ['of a common kind and an admin', { what: 'command.create', admin: 'drill' }],
+    ['of a common kind and a rare admin', { what: 'command.create', admin: RARE_ADMIN }],
+    ['of an unknown kind and an admin', { what: 'none.none', admin: 'drill' }],
     ['of a subject', { subject: 'done-8' }],
     ['of an unknown subject', { subject: 'none' }],
     ['of a subject, an alias and an admin', { subject: 'done-8', alias: 'S1', admin: 'none' }],

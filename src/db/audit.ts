@@ -49,19 +49,25 @@ const list = (filter: string, order: string) => /* sql */ `
 const LIST = list('', '')
 /** Only the admin's index can sort this. By time, a former admin's entries would be searched among all later ones. */
 const LIST_OF_ADMIN = list('and admin = any (array[$5::text])', 'audit_log.admin,')
+/** Of one kind of change, by its index (sql/0023); and of one admin. */
+const LIST_OF_WHAT = list('and what = any (array[$5::text])', 'audit_log.what,')
+const LIST_OF_ADMIN_WHAT = list(
+  'and admin = any (array[$5::text]) and what = any (array[$6::text])',
+  'audit_log.admin, audit_log.what,',
+)
 /**
  * The narrowest filter finds the rows; the others are applied to these. `between`: for an equality the generic plan
  * expects few rows of an alias and sorts them all, even 100,000; for a range it reads a page in index order.
  */
 const LIST_OF_ALIAS = list(
   `and detail->>'alias' is not null and detail->>'alias' between $5 and $5
-    and ($6::text is null or admin = $6)`,
+    and ($6::text is null or admin = $6) and ($7::text is null or what = $7)`,
   `(audit_log.detail->>'alias'),`,
 )
 /** As LIST_OF_ADMIN: for a range PostgreSQL 15 sorted all 33,333 rows of a busy subject. */
 const LIST_OF_SUBJECT = list(
   `and subject = any (array[$5::text]) and ($6::text is null or admin = $6)
-    and ($7::text is null or detail->>'alias' = $7)`,
+    and ($7::text is null or what = $7) and ($8::text is null or detail->>'alias' = $8)`,
   'audit_log.subject,',
 )
 
@@ -83,6 +89,9 @@ export async function writeAudit(tx: Queryable, ...entries: readonly AuditEntry[
 /** null matches any. */
 export interface AuditFilter {
   readonly since: Date | null
+  /** Before this time. */
+  readonly until: Date | null
+  readonly what: string | null
   readonly admin: string | null
   /** Id of the changed token, command, device or build. */
   readonly subject: string | null
@@ -104,14 +113,26 @@ export function auditStore(database: Database): AuditStore {
 }
 
 function listQuery({ limit, after }: ListPage, filter: AuditFilter): Query {
-  const { since, admin, subject, alias } = filter
-  const values = [limit, after?.at ?? null, after?.id ?? null, since]
+  const { since, until, admin, what, subject, alias } = filter
+  // Earlier than `until` is before its first id, so that one key bounds the page.
+  const isAfter = after !== null && (until === null || new Date(after.at) < until)
+  const values = [limit, isAfter ? after.at : until, isAfter ? after.id : null, since]
   if (subject !== null) {
-    const of = [subject, admin, alias]
+    const of = [subject, admin, what, alias]
     return { name: 'audit.list_of_subject', text: LIST_OF_SUBJECT, values: [...values, ...of] }
   }
   if (alias !== null) {
-    return { name: 'audit.list_of_alias', text: LIST_OF_ALIAS, values: [...values, alias, admin] }
+    const of = [alias, admin, what]
+    return { name: 'audit.list_of_alias', text: LIST_OF_ALIAS, values: [...values, ...of] }
+  }
+  if (what !== null) {
+    return admin === null
+      ? { name: 'audit.list_of_what', text: LIST_OF_WHAT, values: [...values, what] }
+      : {
+          name: 'audit.list_of_admin_what',
+          text: LIST_OF_ADMIN_WHAT,
+          values: [...values, admin, what],
+        }
   }
   if (admin !== null) {
     return { name: 'audit.list_of_admin', text: LIST_OF_ADMIN, values: [...values, admin] }

@@ -33,7 +33,12 @@ import {
 } from './enrollment/tokens.ts'
 import { listAuditEndpoint } from './operations/audit.ts'
 import type { Operations } from './operations/feature.ts'
-import { healthzEndpoint, metricsEndpoint, readyzEndpoint } from './operations/monitoring.ts'
+import {
+  healthzEndpoint,
+  metricsEndpoint,
+  openApiEndpoint,
+  readyzEndpoint,
+} from './operations/monitoring.ts'
 import { ROUTES } from './table.ts'
 
 export interface Features {
@@ -65,6 +70,7 @@ export function routesOf(features: Features): readonly Route[] {
     listTokens: { ...ROUTES.listTokens, ...listTokensEndpoint(enrollment) },
     revokeToken: { ...ROUTES.revokeToken, ...revokeTokenEndpoint(enrollment) },
     sendCommand: { ...ROUTES.sendCommand, ...sendCommandEndpoint(commands) },
+    createCommand: { ...ROUTES.createCommand, ...sendCommandEndpoint(commands) },
     listCommands: { ...ROUTES.listCommands, ...listCommandsEndpoint(commands) },
     readCommand: { ...ROUTES.readCommand, ...readCommandEndpoint(commands) },
     cancelCommand: { ...ROUTES.cancelCommand, ...cancelCommandEndpoint(commands) },
@@ -81,6 +87,7 @@ export function routesOf(features: Features): readonly Route[] {
     releaseBuild: { ...ROUTES.releaseBuild, ...releaseBuildEndpoint(apks) },
     withdrawBuild: { ...ROUTES.withdrawBuild, ...withdrawBuildEndpoint(apks) },
     listAudit: { ...ROUTES.listAudit, ...listAuditEndpoint(operations) },
+    openApi: { ...ROUTES.openApi, ...openApiEndpoint(operations) },
     healthz: { ...ROUTES.healthz, ...healthzEndpoint(operations) },
     readyz: { ...ROUTES.readyz, ...readyzEndpoint(operations) },
     metrics: { ...ROUTES.metrics, ...metricsEndpoint(operations) },

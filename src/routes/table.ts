@@ -12,6 +12,17 @@ const JSON_BYTES = 16 * 1024
 /** Body of a heartbeat, of a result. */
 const REPORT_BYTES = 64 * 1024
 
+const SEND_COMMAND = {
+  method: 'POST',
+  guard: 'admin',
+  scopes: ['command'],
+  takes: {
+    query: ['wait_ms', 'wait_for'],
+    fields: ['device_id', 'alias', 'action', 'params', 'request_id', 'ttl_s'],
+  },
+  body: JSON_BYTES,
+} as const
+
 /** In the order of the series of /metrics. */
 export const ROUTES = {
   // devices
@@ -90,23 +101,18 @@ export const ROUTES = {
     takes: NO_NAMES,
     body: 0,
   },
-  sendCommand: {
-    method: 'POST',
-    path: '/admin/command',
-    guard: 'admin',
-    scopes: ['command'],
-    takes: {
-      query: ['wait_ms'],
-      fields: ['device_id', 'alias', 'action', 'params', 'request_id', 'ttl_s'],
-    },
-    body: JSON_BYTES,
-  },
+  sendCommand: { path: '/admin/command', ...SEND_COMMAND },
+  /** The same beside the other routes of commands. */
+  createCommand: { path: '/admin/commands', ...SEND_COMMAND },
   listCommands: {
     method: 'GET',
     path: '/admin/commands',
     guard: 'admin',
     scopes: ['command', 'read'],
-    takes: { query: ['device_id', 'status', 'action', ...PAGE_QUERY], fields: [] },
+    takes: {
+      query: ['device_id', 'alias', 'status', 'outcome', 'action', ...PAGE_QUERY],
+      fields: [],
+    },
     body: 0,
   },
   readCommand: {
@@ -114,7 +120,7 @@ export const ROUTES = {
     path: '/admin/commands/{request_id}',
     guard: 'admin',
     scopes: ['command', 'read'],
-    takes: { query: ['wait_ms'], fields: [] },
+    takes: { query: ['wait_ms', 'wait_for'], fields: [] },
     body: 0,
   },
   cancelCommand: {
@@ -238,11 +244,23 @@ export const ROUTES = {
     path: '/admin/audit',
     guard: 'admin',
     scopes: ['admin', 'read'],
-    takes: { query: ['since', 'admin', 'subject', 'alias', ...PAGE_QUERY], fields: [] },
+    takes: {
+      query: ['since', 'until', 'admin', 'what', 'subject', 'alias', ...PAGE_QUERY],
+      fields: [],
+    },
     body: 0,
   },
 
   // operations
+  /** For admins only: an anonymous flood of requests for so long a response would fill the kernel's buffers. */
+  openApi: {
+    method: 'GET',
+    path: '/openapi.json',
+    guard: 'admin',
+    scopes: ['command', 'enroll', 'apk', 'metrics', 'read'],
+    takes: NO_NAMES,
+    body: 0,
+  },
   healthz: { method: 'GET', path: '/healthz', guard: 'open', body: 0, isProbe: true },
   readyz: { method: 'GET', path: '/readyz', guard: 'open', body: 0, isProbe: true },
   /** Served only with METRICS_ENABLED. */

@@ -62,8 +62,12 @@ async function plan(filter: CommandFilter): Promise<string> {
   return rows.map((row) => row['QUERY PLAN']).join('\n')
 }
 
+const ANY: CommandFilter = {
+  ...{ deviceId: null, alias: null },
+  ...{ status: null, outcome: null, action: null },
+}
 const FILTERS: readonly CommandFilter[] = [null, DEVICE].flatMap((deviceId) =>
-  [null, ...COMMAND_STATUSES].map((status) => ({ deviceId, status, action: null })),
+  [null, ...COMMAND_STATUSES].map((status) => ({ ...ANY, deviceId, status })),
 )
 
 for (const filter of FILTERS) {
@@ -91,7 +95,10 @@ t.test('every command is of exactly one status, page by page', async (t) => {
     for (const status of deviceId === null ? (['expired', 'sent'] as const) : COMMAND_STATUSES) {
       let after: { at: string; id: string } | null = null
       do {
-        const rows = await store.list({ limit: 2_500, after }, { deviceId, status, action: 'ping' })
+        const rows = await store.list(
+          { limit: 2_500, after },
+          { ...ANY, deviceId, status, action: 'ping' },
+        )
         seen.push(...rows.map((row) => row.requestId))
         const last = rows.at(-1)
         after = last === undefined ? null : { at: last.createdAtKey, id: last.requestId }
@@ -136,7 +143,7 @@ t.test('what came at one instant is seen whole, page by page', async (t) => {
   }
   const commands = (filter: Partial<CommandFilter>) =>
     all(
-      (page) => store.list(page, { deviceId: null, status: null, action: 'twin', ...filter }),
+      (page) => store.list(page, { ...ANY, action: 'twin', ...filter }),
       (row) => ({ at: row.createdAtKey, id: row.requestId }),
     )
   const states = {
@@ -154,7 +161,10 @@ t.test('what came at one instant is seen whole, page by page', async (t) => {
   }
   const entries = await all(
     (page) =>
-      auditStore(pool).list(page, { since: null, admin: 'twin', subject: null, alias: null }),
+      auditStore(pool).list(page, {
+        ...{ since: null, until: null, admin: 'twin' },
+        ...{ what: null, subject: null, alias: null },
+      }),
     ({ at, id }) => ({ at, id }),
   )
   t.equal(entries.length, 3)

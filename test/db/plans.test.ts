@@ -118,7 +118,8 @@ t.test('what has expired is found by index, however many are open', async (t) =>
           now() + interval '1 day', 'off' from generate_series(1, 10000) n`)
       await db.query(`delete from commands where state = 'open' and expires_at <= now()`)
       await db.query('analyze commands')
-      const filter = { deviceId: null, status: 'expired', action: null } as const
+      const none = { deviceId: null, alias: null, outcome: null, action: null }
+      const filter = { ...none, status: 'expired' } as const
       await commandStore(database).list({ limit: 51, after: null }, filter)
     }
     const list = (await explained(db, mode, work, settings)).at(-1)

@@ -384,7 +384,10 @@ t.test('background work leaves connections to requests, however much of it waits
   const settled = Promise.allSettled(records)
   t.equal(stores.gauges.backgroundWaiting(), 5, 'one is at work')
   const page = { limit: 2, after: null }
-  const none = { since: null, admin: null, subject: null, alias: null }
+  const none = {
+    ...{ since: null, until: null, admin: null },
+    ...{ what: null, subject: null, alias: null },
+  }
   for (let n = 0; n < 6; n += 1) t.same(await stores.audit.list(page, none), [])
   t.equal(stores.gauges.dbPoolWaiting(), 0)
   t.ok(stores.gauges.backgroundWaiting() > 0, 'they still wait')

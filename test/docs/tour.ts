@@ -15,7 +15,7 @@ export const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
 export const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
 /** What a fresh clone holds that the tour needs; tests are left out. */
 const FOLDERS = ['scripts', 'src', 'sql', 'sim', 'testkit']
-const SOURCES = [...FOLDERS, 'package.json', 'tsconfig.json', 'tsconfig.build.json']
+const SOURCES = [...FOLDERS, 'package.json', 'openapi.json', 'tsconfig.json', 'tsconfig.build.json']
 const DEADLINE_MS = 60_000
 
 const missing = ['bash', 'curl', 'jq'].filter((tool) => spawnSync(tool, ['--version']).error)

@@ -1,4 +1,6 @@
 /** Admins: who may do what, and the fleet, its tokens and its history as lists. */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import type { LogLine } from '../../testkit/log-book.ts'
 import type { TestResponse } from '../helpers/client.ts'
@@ -54,6 +56,8 @@ t.test('a scope opens its own routes and no others', async (t) => {
     ['GET', '/v1/enroll-tokens', 'enroll', 'read'],
     ['DELETE', `/v1/enroll-tokens/${UNKNOWN_ID}`, 'enroll'],
     ['POST', '/admin/command', 'command'],
+    ['POST', '/admin/commands', 'command'],
+    ['GET', '/openapi.json', 'command', 'enroll', 'apk', 'metrics', 'read'],
     ['GET', '/admin/commands', 'command', 'read'],
     ['GET', '/admin/commands/none', 'command', 'read'],
     ['DELETE', '/admin/commands/none', 'command'],
@@ -339,6 +343,104 @@ t.test('the heartbeats of a device, one by one and in steps', async (t) => {
   t.same((await get(`${path}?step_s=60&cursor=${cursor}`)).status, 200)
   await service.call('DELETE', `/admin/devices/${deviceId}`)
   t.equal((await get(path)).status, 404)
+})
+
+t.test('commands are filtered by alias and outcome, and waited for to their end', async (t) => {
+  const { deviceId, token } = await service.enroll('filter-1')
+  await service.enroll('filter-2')
+  const send = (request_id: string, query = '?wait_ms=0', alias = 'filter-1') =>
+    service.call('POST', `/admin/commands${query}`, { body: { alias, action: 'ping', request_id } })
+  const answer = (request_id: string, outcome: string) =>
+    service.call('POST', '/v1/action-result', { token, body: { request_id, outcome } })
+  for (const [id, outcome] of [
+    ['f1', 'success'],
+    ['f2', 'failure'],
+    ['f3', 'success'],
+  ] as const) {
+    t.match(await send(id), { status: 202, body: { request_id: id, status: 'queued' } })
+    await answer(id, outcome)
+  }
+  t.match(await send('f1'), { status: 200, body: { duplicate: true, status: 'completed' } })
+  const other = { alias: 'filter-1', action: 'ping', request_id: 'f1' }
+  const sameKey = await service.call('POST', '/admin/command?wait_ms=0', { body: other })
+  t.match(sameKey, { status: 200, body: { duplicate: true } }, 'both paths are one route')
+  await send('f4', '?wait_ms=0', 'filter-2')
+  const listed = async (query: string) => {
+    const rows = await readAll<{ request_id: string }>(t, `/admin/commands?${query}`, 'commands', 1)
+    return rows.map(({ request_id }) => request_id).join(' ')
+  }
+  t.equal(await listed('alias=filter-1'), 'f3 f2 f1')
+  t.equal(await listed('alias=filter-2'), 'f4')
+  t.equal(await listed('alias=nobody'), '')
+  t.equal(await listed(`alias=filter-2&device_id=${deviceId}`), '', 'both must hold')
+  t.equal(await listed(`alias=filter-1&device_id=${deviceId}&outcome=failure`), 'f2')
+  t.equal(await listed('alias=filter-1&outcome=success'), 'f3 f1')
+  t.equal(await listed('outcome=failure'), 'f2')
+  t.equal(await listed('outcome=success&action=ping&status=completed'), 'f3 f1')
+  t.equal(await listed('outcome=timeout&action=ping'), '')
+  for (const [query, field] of [
+    ['outcome=success&status=expired', 'outcome'],
+    ['outcome=ok', 'outcome'],
+    ['alias=filter-*', 'alias'],
+  ] as const) {
+    t.match(await get(`/admin/commands?${query}`), { status: 422, body: { errors: [{ field }] } })
+  }
+
+  const waited = send('f5', '?wait_for=end')
+  const isAccepted = ({ event, request_id }: LogLine) =>
+    event === 'dispatch.request' && request_id === 'f5'
+  await service.lines.waitFor(isAccepted)
+  await answer('f5', 'success')
+  t.match(await waited, { status: 202, body: { status: 'completed', duplicate: false } })
+  t.match(await send('f6', '?wait_for=push'), { status: 202, body: { status: 'queued' } })
+  const pushed = await get('/admin/commands/f6?wait_for=push&wait_ms=30000')
+  t.match(pushed, { status: 200, body: { status: 'queued' } }, 'push is off: nothing to wait for')
+  for (const path of ['/admin/commands/f6?wait_for=result', '/admin/commands/f6?wait_for=']) {
+    t.match(await get(path), { status: 422, body: { errors: [{ field: 'wait_for' }] } })
+  }
+})
+
+t.test('the audit log is filtered by time and by kind of change', async (t) => {
+  await db.query(
+    `insert into audit_log (at, admin, what, subject, request_id, detail)
+     select timestamptz '2026-01-31 09:00:00Z' + n * interval '1 min', case n % 2 when 0 then 'a' else 'b' end,
+       case n % 3 when 0 then 'device.delete' else 'command.create' end, 's' || n % 4, 'r' || n, '{"alias":"kind-1"}'
+     from generate_series(1, 12) n`,
+  )
+  const listed = async (query: string) => {
+    const path = `/admin/audit?until=2026-02-01T00:00:00Z&${query}`
+    const rows = await readAll<{ request_id: string }>(t, path, 'audit', 2)
+    return rows.map(({ request_id }) => request_id).join(' ')
+  }
+  t.equal(await listed(''), 'r12 r11 r10 r9 r8 r7 r6 r5 r4 r3 r2 r1')
+  t.equal(await listed('what=device.delete'), 'r12 r9 r6 r3')
+  t.equal(await listed('what=device.delete&admin=a'), 'r12 r6')
+  t.equal(await listed('what=device.delete&alias=kind-1&admin=b'), 'r9 r3')
+  t.equal(await listed('what=command.create&subject=s2'), 'r10 r2')
+  t.equal(await listed('what=command.create&subject=s2&alias=kind-1&admin=b'), '')
+  t.equal(await listed('what=none.none'), '')
+  t.equal(await listed('since=2026-01-31T09:10:00Z'), 'r12 r11 r10')
+  const minute = await get('/admin/audit?until=2026-01-31T09:02:00Z')
+  t.match(minute.body.audit, [{ request_id: 'r1' }], 'until is not included')
+  // A cursor that leads to later entries than `until` does not lift it.
+  const { next_cursor } = (await get('/admin/audit?limit=1')).body
+  const both = await get(`/admin/audit?until=2026-01-31T09:03:00Z&cursor=${next_cursor}`)
+  t.match(both.body.audit, [{ request_id: 'r2' }, { request_id: 'r1' }])
+  for (const [query, field] of [
+    ['until=yesterday', 'until'],
+    ['what=device', 'what'],
+    ['what=device.*', 'what'],
+  ] as const) {
+    t.match(await get(`/admin/audit?${query}`), { status: 422, body: { errors: [{ field }] } })
+  }
+})
+
+t.test('openapi.json is served as it is in the repository', async (t) => {
+  const response = await get('/openapi.json')
+  t.equal(response.headers.get('content-type'), 'application/json')
+  const file = fileURLToPath(new URL('openapi.json', import.meta.resolve('#package.json')))
+  t.same(response.body, JSON.parse(readFileSync(file, 'utf8')))
+  t.ok(response.text.length < 150_000, 'without white space')
 })
 
 t.test('devices are listed newest first, by alias, by silence and in pages', async (t) => {

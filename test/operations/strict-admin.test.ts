@@ -56,8 +56,11 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
       path: '/admin/commands',
       query: { device_id: deviceId, status: 'queued', action: 'ping', limit: '1' },
     },
+    { path: '/admin/commands', query: { alias: 'D01', outcome: 'success' } },
   ],
-  'GET /admin/commands/{request_id}': [{ path: '/admin/commands/c1', query: { wait_ms: '0' } }],
+  'GET /admin/commands/{request_id}': [
+    { path: '/admin/commands/c1', query: { wait_ms: '0', wait_for: 'push' } },
+  ],
   'GET /admin/devices': [
     {
       path: '/admin/devices',
@@ -93,7 +96,9 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
       path: '/admin/audit',
       query: {
         since: '2026-01-31T09:15:00Z',
+        until: '2126-01-31T09:15:00Z',
         admin: 'tester',
+        what: 'device.created',
         subject: deviceId,
         alias: 'D01',
         limit: '1',
@@ -110,7 +115,7 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
   'POST /admin/command': [
     {
       path: '/admin/command',
-      query: { wait_ms: '0' },
+      query: { wait_ms: '0', wait_for: 'push' },
       body: { alias: 'D01', action: 'ping', params: { a: '1' }, request_id: 'c2', ttl_s: 60 },
     },
     {
@@ -128,6 +133,19 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
       body: { where: 'alias:D01', labels: { a: '1' }, expect_devices: 1, dry_run: true },
     },
   ],
+  'POST /admin/commands': [
+    {
+      path: '/admin/commands',
+      query: { wait_ms: '0', wait_for: 'end' },
+      body: { alias: 'D01', action: 'ping', params: { a: '1' }, request_id: 'c3', ttl_s: 60 },
+    },
+    {
+      path: '/admin/commands',
+      query: { wait_ms: '0' },
+      body: { device_id: deviceId, action: 'ping' },
+    },
+  ],
+  'GET /openapi.json': [{ path: '/openapi.json' }],
   'PUT /admin/apk/builds/{build_id}': [
     {
       path: '/admin/apk/builds/b2',

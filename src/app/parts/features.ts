@@ -17,6 +17,7 @@ import type { Signatures } from '../../security/signature.ts'
 import { batchTokens, issueDeviceToken } from '../../security/tokens.ts'
 import type { Metrics } from '../../telemetry/metrics/metrics.ts'
 import { PROMETHEUS_CONTENT_TYPE } from '../../telemetry/metrics/prometheus.ts'
+import { readOpenApi } from '../openapi.ts'
 import { unready } from '../readiness.ts'
 import type { ServiceContext } from '../service-context.ts'
 import { StartError } from '../startup.ts'
@@ -152,6 +153,7 @@ function createOperations(parts: FeatureParts): Operations {
     audit: stores.audit,
     instanceId: () => state.instanceId,
     version,
+    openApi: readOpenApi(),
     unready: () =>
       unready(state, closing.signal, {
         trouble: () => health.trouble,

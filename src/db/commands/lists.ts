@@ -4,14 +4,18 @@
  * there are. `order by` names the index's columns where another index could sort too and would have to skip rows.
  * Lists of one device read at most that device's commands.
  */
-import type { CommandStatus } from '../../domain/command.ts'
+import type { CommandStatus, Outcome } from '../../domain/command.ts'
 import type { ListPage } from '../audit.ts'
 import type { Query, Queryable } from '../postgres/pool.ts'
 import { COLUMNS, type CommandRow, JOINED } from './rows.ts'
 
 export interface CommandFilter {
   readonly deviceId: string | null
+  /** Of the live device; with `deviceId` both must hold. */
+  readonly alias: string | null
   readonly status: CommandStatus | null
+  /** Of completed commands: a result that came too late is none. */
+  readonly outcome: Outcome | null
   readonly action: string | null
 }
 
@@ -57,6 +61,17 @@ const ENDED_OF_ACTION = /* sql */ `
   order by c.action, ${NEWEST_FIRST} limit $1`
 const ENDED_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = $6 ${NEWEST}`
 
+/** Indexed by outcome, and by outcome and action (sql/0023). */
+const WITH_OUTCOME = /* sql */ `and c.state = 'completed' and c.outcome = any (array[$4::text])`
+const OUTCOME = /* sql */ `${SELECT} ${WITH_OUTCOME} order by c.outcome, ${NEWEST_FIRST} limit $1`
+const OUTCOME_OF_ACTION = /* sql */ `
+  ${SELECT} ${WITH_OUTCOME} and c.action = any (array[$5::text])
+  order by c.outcome, c.action, ${NEWEST_FIRST} limit $1`
+const OUTCOME_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = 'completed' and c.outcome = $6 ${NEWEST}`
+
+const ID_OF_ALIAS = /* sql */ `
+  select device_id as "deviceId" from devices where alias = $1 and deleted_at is null`
+
 /**
  * Expired commands, plus those that the sweep has yet to expire: few, and found by the sweep's index. A sub-select
  * hides now() from the planner, which took nearly all open commands for expired and read the whole table.
@@ -86,13 +101,23 @@ export async function listCommands(
   page: ListPage,
   filter: CommandFilter,
 ): Promise<readonly CommandRow[]> {
-  return (await database.query<CommandRow>(queryOf(page, filter))).rows
+  const { alias, deviceId: only } = filter
+  const deviceId = alias === null ? only : await idOfAlias(database, alias)
+  const isNobody = alias !== null && (deviceId === null || (only ?? deviceId) !== deviceId)
+  if (isNobody) return []
+  return (await database.query<CommandRow>(queryOf(page, { ...filter, deviceId }))).rows
 }
 
-function queryOf(page: ListPage, { deviceId, status, action }: CommandFilter): Query {
+async function idOfAlias(database: Queryable, alias: string): Promise<string | null> {
+  const query = { name: 'commands.device_of_alias', text: ID_OF_ALIAS, values: [alias] }
+  return (await database.query<{ deviceId: string }>(query)).rows[0]?.deviceId ?? null
+}
+
+function queryOf(page: ListPage, { deviceId, status, outcome, action }: CommandFilter): Query {
   const from = [page.limit, page.after?.at ?? null, page.after?.id ?? null]
-  const kind = kindOf(status)
-  const ofStatus = kind === 'ended' || kind === 'open' ? [status] : []
+  const kind = outcome === null ? kindOf(status) : 'outcome'
+  const ofStatus =
+    kind === 'outcome' ? [outcome] : kind === 'ended' || kind === 'open' ? [status] : []
   if (deviceId !== null) {
     const name = `commands.list_${kind}_of_device`
     return {
@@ -112,16 +137,17 @@ function queryOf(page: ListPage, { deviceId, status, action }: CommandFilter): Q
   }
 }
 
-type Kind = 'all' | 'open' | 'ended' | 'expired'
+type Kind = 'all' | 'open' | 'ended' | 'expired' | 'outcome'
 
 const STATEMENTS: Readonly<Record<Kind, Record<'of' | 'ofAction' | 'ofDevice', string>>> = {
   all: { of: ALL, ofAction: ALL_OF_ACTION, ofDevice: ALL_OF_DEVICE },
   open: { of: OPEN, ofAction: OPEN_OF_ACTION, ofDevice: OPEN_OF_DEVICE },
   ended: { of: ENDED, ofAction: ENDED_OF_ACTION, ofDevice: ENDED_OF_DEVICE },
+  outcome: { of: OUTCOME, ofAction: OUTCOME_OF_ACTION, ofDevice: OUTCOME_OF_DEVICE },
   expired: { of: EXPIRED, ofAction: EXPIRED_OF_ACTION, ofDevice: EXPIRED_OF_DEVICE },
 }
 
-function kindOf(status: CommandStatus | null): Kind {
+function kindOf(status: CommandStatus | null): Exclude<Kind, 'outcome'> {
   if (status === null) return 'all'
   if (status === 'expired') return 'expired'
   return status === 'completed' || status === 'cancelled' ? 'ended' : 'open'

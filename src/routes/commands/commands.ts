@@ -1,15 +1,16 @@
 /** GET and DELETE /admin/commands…: the stage of a command and why, lists, cancellation. */
 
 import type { CommandRow } from '../../db/commands/commands.ts'
-import { COMMAND_STATUSES, stateAt } from '../../domain/command.ts'
-import { AppError } from '../../domain/errors.ts'
-import { ACTION, isRequestId } from '../../domain/ids.ts'
+import { COMMAND_STATUSES, OUTCOMES, stateAt } from '../../domain/command.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
+import { ACTION, ALIAS, isRequestId } from '../../domain/ids.ts'
 import { queryEnum, queryInt, queryString, queryUuid } from '../../http/fields.ts'
 import { listReply, readPage } from '../../http/page.ts'
 import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
 import { readUntil } from '../../lib/notifier.ts'
 import { commandJson, pausedWith, storyJson } from './command-json.ts'
 import type { Commands } from './feature.ts'
+import { HAS_COME, readWaitFor } from './wait-for.ts'
 
 const WAIT_MS = { min: 0, max: 30_000 } as const
 
@@ -25,7 +26,7 @@ export function readCommandEndpoint(deps: Commands): Endpoint<'admin'> {
           context.alias = row.alias
           return row
         },
-        isDone: (row) => stateAt(row, row.now) !== 'open',
+        isDone: HAS_COME[readWaitFor(request.query, 'end')],
         waitMs: queryInt(request.query, 'wait_ms', WAIT_MS, 0),
         waitForChange: (timeoutMs) => deps.waitForChange(requestId, timeoutMs, request.signal),
         tryAcquire: deps.tryAcquireWait,
@@ -45,9 +46,16 @@ export function listCommandsEndpoint(deps: Commands): Endpoint<'admin'> {
   return {
     async handle({ query }) {
       const page = readPage(query, 'commands')
+      const status = queryEnum(query, 'status', COMMAND_STATUSES) ?? null
+      const outcome = queryEnum(query, 'outcome', OUTCOMES) ?? null
+      if (outcome !== null && status !== null && status !== 'completed') {
+        throw invalidField('outcome', `is one of completed commands; no ${status} one has it`)
+      }
       const read = await deps.commands.list(page, {
         deviceId: queryUuid(query, 'device_id') ?? null,
-        status: queryEnum(query, 'status', COMMAND_STATUSES) ?? null,
+        alias: queryString(query, 'alias', 64, ALIAS) ?? null,
+        status,
+        outcome,
         action: queryString(query, 'action', 64, ACTION) ?? null,
       })
       const keyOf = (row: CommandRow) => ({ at: row.createdAtKey, id: row.requestId })

@@ -1,4 +1,7 @@
-/** POST /admin/command: stores a command durably, then pushes it; the response waits briefly for the first push. */
+/**
+ * POST /admin/command and /admin/commands: stores a command durably, then pushes it; the response waits briefly for the
+ * first push, or for the end.
+ */
 import { createHash } from 'node:crypto'
 import type { CommandRow, DeviceRef } from '../../db/commands/commands.ts'
 import { isReservedParamName } from '../../domain/command-message.ts'
@@ -20,11 +23,12 @@ import { readUntil } from '../../lib/notifier.ts'
 import { LINES } from '../../lib/text.ts'
 import { acceptedJson, pausedWith } from './command-json.ts'
 import type { Commands } from './feature.ts'
+import { HAS_COME, readWaitFor, type WaitFor } from './wait-for.ts'
 
 const TTL_S = { min: 30, max: 604_800 } as const
 const DEFAULT_TTL_S = 86_400
 const WAIT_MS = { min: 0, max: 10_000 } as const
-const DEFAULT_WAIT_MS = 1_500
+const DEFAULT_WAIT_MS: Readonly<Record<WaitFor, number>> = { push: 1_500, end: WAIT_MS.max }
 const PARAM_NAME = /^[a-z][a-z0-9_]{0,63}$/
 const MAX_PARAMS_BYTES = 3_000
 
@@ -37,7 +41,9 @@ export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
       const action = readAction(body, deps.actions)
       const params = readParams(body)
       const key = readKey(body, request)
-      const waitMs = queryInt(request.query, 'wait_ms', WAIT_MS, DEFAULT_WAIT_MS)
+      const waitFor = readWaitFor(request.query, 'push')
+      const waitMs = queryInt(request.query, 'wait_ms', WAIT_MS, DEFAULT_WAIT_MS[waitFor])
+      const hasCome = HAS_COME[waitFor]
 
       const outcome = await deps.commands.accept(device, {
         requestId: key.id,
@@ -74,32 +80,37 @@ export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
         },
       })
       deps.wakeDispatcher()
-      const latest = await firstAttempt(deps, command, waitMs, request.signal)
+      const latest = await waited(deps, command, { waitMs, hasCome, signal: request.signal })
       return json(202, acceptedJson(latest, false))
     },
   }
 }
 
+interface Wait {
+  readonly waitMs: number
+  readonly hasCome: (command: CommandRow) => boolean
+  readonly signal: AbortSignal
+}
+
 /**
- * The command after its first push attempt; as last known if the wait ends, too many requests wait, or the database is away.
+ * The command once that has come; as last known if the wait ends, too many requests wait, or the database is away.
  * It is durable in any case.
  */
-async function firstAttempt(
+async function waited(
   deps: Commands,
   command: CommandRow,
-  waitMs: number,
-  signal: AbortSignal,
+  { waitMs, hasCome, signal }: Wait,
 ): Promise<CommandRow> {
   const asItStands = (row: CommandRow) => pausedWith(row, deps.senderTrouble())
   let latest = asItStands(command)
-  if (waitMs === 0 || !isFirstPushPending(latest)) return latest
+  if (waitMs === 0 || hasCome(latest)) return latest
   try {
     return await readUntil({
       async read() {
         latest = asItStands((await deps.commands.find(command.requestId)) ?? command)
         return latest
       },
-      isDone: (row) => !isFirstPushPending(row),
+      isDone: hasCome,
       waitMs,
       waitForChange: (timeoutMs) => deps.waitForChange(command.requestId, timeoutMs, signal),
       tryAcquire: deps.tryAcquireWait,
@@ -110,12 +121,6 @@ async function firstAttempt(
     // A client would repeat a failed request, and without a key make another command. The pool has reported the database.
     return latest
   }
-}
-
-function isFirstPushPending(command: CommandRow): boolean {
-  return (
-    command.state === 'open' && (command.pushState === 'waiting' || command.pushState === 'sending')
-  )
 }
 
 interface Key {

@@ -7,6 +7,8 @@ import { listReply, readPage } from '../../http/page.ts'
 import type { Endpoint } from '../../http/route.ts'
 import type { Operations } from './feature.ts'
 
+/** A kind of change, such as `device.delete`. */
+const WHAT = /^[a-z_]{1,31}\.[a-z_]{1,31}$/
 /** audit_id is a bigint: its decimal digits. */
 const isAuditId = (id: string) => /^\d{1,18}$/.test(id)
 
@@ -16,7 +18,9 @@ export function listAuditEndpoint({ audit }: Operations): Endpoint<'admin'> {
       const page = readPage(query, 'audit', isAuditId)
       const read = await audit.list(page, {
         since: queryTime(query, 'since') ?? null,
+        until: queryTime(query, 'until') ?? null,
         admin: queryString(query, 'admin', 64, ADMIN_NAME) ?? null,
+        what: queryString(query, 'what', 64, WHAT) ?? null,
         subject: queryString(query, 'subject', 128, REQUEST_ID) ?? null,
         alias: queryString(query, 'alias', 64, ALIAS) ?? null,
       })

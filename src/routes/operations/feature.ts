@@ -9,6 +9,8 @@ export interface Operations {
   /** null until the database was first reached. */
   readonly instanceId: () => string | null
   readonly version: string
+  /** The text of openapi.json. */
+  readonly openApi: string
   readonly unready: () => Promise<Unready>
   /** METRICS_ENABLED; without it /metrics is not found. */
   readonly isMetricsEnabled: boolean

@@ -1,4 +1,4 @@
-/** GET /healthz, /readyz and /metrics: for a supervisor, a load balancer and Prometheus. */
+/** GET /openapi.json, /healthz, /readyz and /metrics: for tools, a supervisor, a load balancer and Prometheus. */
 import { AppError } from '../../domain/errors.ts'
 import { type Endpoint, json } from '../../http/route.ts'
 import type { Operations } from './feature.ts'
@@ -20,6 +20,14 @@ export function readyzEndpoint({ unready }: Operations): Endpoint<'open'> {
       if (Object.keys(reasons).length === 0) return json(200, { status: 'ready' })
       const code = 'service' in reasons ? 'shutting_down' : 'db_unavailable'
       throw new AppError(code, 'Send no requests here now.', { extra: { reasons }, retryAfterS: 1 })
+    },
+  }
+}
+
+export function openApiEndpoint({ openApi }: Operations): Endpoint<'admin'> {
+  return {
+    async handle() {
+      return { kind: 'text', status: 200, text: openApi, contentType: 'application/json' }
     },
   }
 }
