@@ -113,6 +113,7 @@ export const QUERIES: Readonly<Record<string, Fields>> = {
     offline_for_s: ['0', '1500'],
     ...PAGE,
   },
+  'DELETE /admin/devices/{device_id}': { erase: ['true', 'false'] },
   'GET /admin/devices/{device_id}/heartbeats': {
     since: ['2026-01-31T09:15:27Z'],
     until: ['2126-01-31T09:15:27Z'],

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { deviceTokenStore } from '../../src/db/devices/device-tokens.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
+import { deviceEraser } from '../../src/db/devices/erase.ts'
 import { deviceLabelStore } from '../../src/db/devices/labels.ts'
 import { register } from '../../src/db/enrollment/registration.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
@@ -146,6 +147,19 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
       run: (database) => deviceStore(database).delete(deviceId(1), BY, () => {}),
       index: 'commands_mailbox',
       mostRows: 60,
+    },
+    {
+      title: 'a deleted device erased, and erased again',
+      modes: BOTH,
+      async run(database) {
+        const history = historyStore(database, 10)
+        const eraser = deviceEraser(database, history)
+        await deviceStore(database).delete(deviceId(1), BY, () => {})
+        await eraser.erase(deviceId(1), BY)
+        await eraser.erase(deviceId(1), BY)
+      },
+      mostRows: 600,
+      mostPages: 12_000,
     },
     {
       title: 'deletion of a device with many open commands',

@@ -14,6 +14,7 @@ import { commandQueue } from './commands/queue.ts'
 import { commandResultStore } from './commands/results.ts'
 import { deviceTokenStore } from './devices/device-tokens.ts'
 import { deviceStore } from './devices/devices.ts'
+import { deviceEraser } from './devices/erase.ts'
 import { deviceLabelStore } from './devices/labels.ts'
 import { registrationQueue } from './enrollment/registration-queue.ts'
 import { enrollmentTokenStore } from './enrollment/tokens.ts'
@@ -139,6 +140,7 @@ export function createStores(options: StoresOptions) {
   const { dialer, hot, slow, forUntagged, main, mainConnections } = created
   const pools = [hot, slow, forUntagged, main]
   const { registrations, untagged } = createQueues(created, pools)
+  const history = historyStore(main, options.dedupWindowS)
   const background = shareOf(main, Math.max(1, Math.floor(mainConnections * BACKGROUND_SHARE)))
 
   return {
@@ -149,7 +151,8 @@ export function createStores(options: StoresOptions) {
     deviceTokens: deviceTokenStore(main),
     devices: deviceStore(main),
     deviceLabels: deviceLabelStore(main, slow),
-    history: historyStore(main, options.dedupWindowS),
+    history,
+    eraser: deviceEraser(main, history),
     secrets: hmacSecretStore(main),
     register: registrations.register,
     commands: commandStore(main),

@@ -184,7 +184,7 @@ export const ROUTES = {
     path: '/admin/devices/{device_id}',
     guard: 'admin',
     scopes: ['admin'],
-    takes: NO_NAMES,
+    takes: { query: ['erase'], fields: [] },
     body: 0,
   },
   uploadBuild: {

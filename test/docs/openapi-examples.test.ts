@@ -44,13 +44,13 @@ const STORY = [
   'ack',
   'listCommands',
   'readCommand',
+  'readFleet',
+  'readHeartbeats',
+  'audit',
   'createCommand',
   'changeDevice',
   'listDevices',
   'readDevice',
-  'readFleet',
-  'readHeartbeats',
-  'audit',
   'labelSelection',
 ]
 
@@ -224,7 +224,7 @@ const BESIDE: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   listBuilds: {},
   audit: {},
 }
-/** Replaced where it cannot be meant; of those who sign; read of a ping's answer only; told as request_id; a grammar. */
+/** Replaced where something else is meant; of those who sign; read of a ping's answer only; told as request_id; a grammar. */
 const LEFT_OUT = ['X-Request-ID', 'X-Signature', 'ping_request_id', 'correlation_id', 'where']
 
 t.test('what lies on a bound of the document is taken, what lies beyond is refused', async (t) => {

@@ -80,6 +80,20 @@ t.test('a device that is deleted has one line beside the request’s own', async
   )
 })
 
+t.test('a device that is erased has a line for its deletion and one for that', async (t) => {
+  const device = { ...(await service.enroll('erased')), alias: 'erased' }
+  const path = `/admin/devices/${device.deviceId}?erase=true`
+  const erased = await service.call('DELETE', path)
+  const at = inside(erased.requestId, '/admin/devices/{device_id}', device)
+  await compareOnly(t, service, 'device.erase', 'INFO', at, { admin: 'tester' })
+  t.same(
+    (await story(service, erased.requestId)).map(({ event }) => event),
+    ['device.delete', 'device.erase', 'http.request'],
+  )
+  const again = await service.call('DELETE', path)
+  t.equal((await story(service, again.requestId)).length, 1, 'nothing was left to erase')
+})
+
 t.test('a token that we issued and the database forgot is our fault', async (t) => {
   const { token, deviceId } = await service.enroll('forgotten')
   await db.query('delete from device_tokens where device_id = $1', [deviceId])

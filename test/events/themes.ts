@@ -32,6 +32,7 @@ export const THEMES = {
     'heartbeat.dedup': ['INFO'],
     'device.label': ['INFO'],
     'device.delete': ['INFO'],
+    'device.erase': ['INFO'],
     'device.unknown_to_database': ['ERROR'],
   },
   denials: {

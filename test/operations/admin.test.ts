@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { makeApk } from '../../sim/apk.ts'
 import type { LogLine } from '../../testkit/log-book.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
@@ -254,7 +255,10 @@ t.test('labels of a selection: as announced, all or none', async (t) => {
 t.test('two changes of one selection at once do not hurt each other', async (t) => {
   const change = (labels: object) =>
     service.call('POST', '/admin/devices/labels', { body: { where: 'alias:shelf-*', labels } })
-  const both = await Promise.all([change({ left: 'a' }), change({ right: 'b' })])
+  const both = await Promise.all([
+    change({ left: 'a', n1: null }),
+    change({ right: 'b', n2: null }),
+  ])
   t.same(
     both.map(({ status }) => status),
     [200, 200],
@@ -322,7 +326,7 @@ t.test('the heartbeats of a device, one by one and in steps', async (t) => {
   const unknown = await get(`/admin/devices/${UNKNOWN_ID}/heartbeats`)
   t.match(unknown, { status: 404, body: { code: 'device_unknown' } })
   for (const [query, field, hint] of [
-    ['step_s=7', 'step_s', 'must divide a day'],
+    ['step_s=70', 'step_s', 'must divide a day'],
     ['step_s=59', 'step_s', 'must be 60 to 86400'],
     ['step_s=86401', 'step_s', 'must be 60 to 86400'],
     ['since=yesterday', 'since', 'must be a time'],
@@ -443,6 +447,94 @@ t.test('openapi.json is served as it is in the repository', async (t) => {
   t.ok(response.text.length < 150_000, 'without white space')
 })
 
+t.test('an erased phone has left nothing but its device_id', async (t) => {
+  const alias = 'erase-7.x'
+  const labels = { owner: 'erase-owner' }
+  const asked = { aliases: [alias], note: 'erase-note', labels, uses_allowed: 2 }
+  const { body: issued } = await service.call('POST', '/v1/enroll-tokens', { body: asked })
+  const enrollment: string = issued.tokens[0].token
+  const about = { hardware_id: 'erase-hardware', model: 'erase-model', fcm_token: 'erase-push' }
+  const registered = await service.call('POST', '/v1/register', { token: enrollment, body: about })
+  const { device_id: deviceId, device_token: token } = registered.body
+  const beat = { network_type: 'erase-net', app_version: 'erase-app', agent_version: 'erase-agent' }
+  await service.call('POST', '/v1/heartbeat', { token, body: beat })
+  await db.query(
+    `insert into heartbeats (bucket, device_id, seq, received_at, status, request_id)
+     values (now() - interval '90 days', $1, 0, now(), 'ok', 'erase-net-default')`,
+    [deviceId],
+  )
+  for (const n of [1, 2]) {
+    const request_id = `erase-7.x-ring-${n}`
+    const params = { text: 'erase-params' }
+    await service.call('POST', '/admin/command?wait_ms=0', {
+      body: { alias, action: 'ring', request_id, params },
+    })
+    if (n === 2) await service.call('DELETE', `/admin/commands/${request_id}`)
+    const result = { request_id, outcome: 'failure', message: 'erase-message', output: 'erase-out' }
+    await service.call('POST', '/v1/action-result', { token, body: result })
+  }
+  await service.call('PUT', '/admin/apk/builds/erasing?version_code=1', { raw: makeApk() })
+  await service.call('GET', '/v1/apk/download-latest', { token })
+  await service.call('GET', '/v1/apk/download-latest', { token: enrollment })
+  const change = { labels: { shelf: 'erase-shelf' } }
+  await service.call('PATCH', `/admin/devices/${deviceId}`, { body: change })
+  const where = `alias:erase-7.x,erase-7.xy,other -label:gone`
+  await service.call('POST', '/admin/devices/labels', { body: { where, labels: { ring: 'a' } } })
+  const other = await service.enroll('erase-7.xy')
+
+  const stored = async (text: string) => {
+    const { rows } = await db.query<{ name: string }>(
+      "select tablename as name from pg_tables where schemaname = 'public' order by 1",
+    )
+    const found: string[] = []
+    for (const { name } of rows) {
+      const sql = `select t::text as row from "${name}" t where t::text ilike $1`
+      for (const { row } of (await db.query(sql, [`%${text}%`])).rows) found.push(`${name} ${row}`)
+    }
+    return found
+  }
+  const isOther = (row: string) => /erase-7\\.xy/.test(row) && !/erase-7\\.x(?!y)/.test(row)
+  t.ok((await stored('erase-')).length > 12, 'much was known')
+  const path = `/admin/devices/${deviceId}?erase=true`
+  t.equal((await service.call('DELETE', path)).status, 204)
+  t.same(
+    (await stored('erase-')).filter((row) => !isOther(row)),
+    [],
+  )
+  const left = await stored(deviceId)
+  const tables = ['audit_log', 'device_status', 'device_tokens', 'devices', 'enrollment_tokens']
+  t.same([...new Set(left.map((row) => row.split(' ')[0]))], tables)
+  const late = await service.call('POST', '/v1/heartbeat', { token, body: {} })
+  t.match(late, { status: 410, body: { code: 'device_deleted' } }, 'its phone still learns it')
+  const { body } = await get(`/admin/audit?subject=${deviceId}`)
+  t.match(body.audit[0], { what: 'device.erase', admin: 'tester', detail: { alias: deviceId } })
+  t.match((await get(`/admin/devices/${other.deviceId}`)).body, { alias: 'erase-7.xy' })
+  const { rows: tokens } = await db.query('select * from enrollment_tokens where alias = $1', [
+    deviceId,
+  ])
+  t.match(tokens, [{ note: null, revoked_at: Date, labels: {} }], 'what was left of it is revoked')
+
+  t.equal((await service.call('DELETE', path)).status, 204, 'again')
+  const unknown = await service.call('DELETE', `/admin/devices/${UNKNOWN_ID}?erase=true`)
+  t.match(unknown, { status: 404, body: { code: 'device_unknown' } })
+  const bad = await service.call('DELETE', `/admin/devices/${UNKNOWN_ID}?erase=yes`)
+  t.match(bad, { status: 422, body: { errors: [{ field: 'erase' }] } })
+})
+
+t.test('a phone that was deleted earlier is erased, its successor is not', async (t) => {
+  const first = await service.enroll('heir-1')
+  await service.call('DELETE', `/admin/devices/${first.deviceId}`)
+  t.equal((await get(`/admin/devices/${first.deviceId}`)).status, 404)
+  const heir = await service.enroll('heir-1')
+  const erased = await service.call('DELETE', `/admin/devices/${first.deviceId}?erase=true`)
+  t.equal(erased.status, 204)
+  t.match((await get('/admin/devices?alias=heir-1')).body.devices, [{ device_id: heir.deviceId }])
+  const beat = await service.call('POST', '/v1/heartbeat', { token: heir.token, body: {} })
+  t.equal(beat.status, 200)
+  const { body } = await get('/v1/enroll-tokens?alias=heir-1')
+  t.equal(body.tokens.length, 1, 'the one of its successor')
+})
+
 t.test('devices are listed newest first, by alias, by silence and in pages', async (t) => {
   const ids: string[] = []
   for (const alias of ['page-1', 'page-2', 'page-3', 'page-4', 'page-5']) {
@@ -490,7 +582,8 @@ t.test('devices are listed newest first, by alias, by silence and in pages', asy
     const left = idsOf(await readAll(t, `/admin/devices${query}`, 'devices', 2))
     t.notOk(left.includes(ids[3] ?? ''), `a deleted one is not listed: ${query}`)
   }
-  t.match((await get(`/admin/devices/${ids[3]}`)).body, { deleted_at: TIME }, 'but still found')
+  const gone = await get(`/admin/devices/${ids[3]}`)
+  t.match(gone, { status: 404, body: { code: 'device_unknown' } })
 })
 
 t.test('the audit log tells who did what, since when, newest first', async (t) => {

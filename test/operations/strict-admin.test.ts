@@ -166,8 +166,10 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
     { path: `/v1/enroll-tokens/${issued.body.tokens[0].token_id}` },
   ],
   'DELETE /admin/commands/{request_id}': [{ path: '/admin/commands/c1' }],
-  'DELETE /admin/devices/{device_id}': [{ path: `/admin/devices/${doomed.deviceId}` }],
   'POST /admin/apk/builds/{build_id}/release': [{ path: '/admin/apk/builds/b1/release' }],
+  'DELETE /admin/devices/{device_id}': [
+    { path: `/admin/devices/${doomed.deviceId}`, query: { erase: 'false' } },
+  ],
   'DELETE /admin/apk/builds/{build_id}': [{ path: '/admin/apk/builds/b1' }],
 }
 /** No row was there to give one. */
@@ -352,9 +354,10 @@ t.test('names that no route knows, that another one knows, or that stand elsewhe
     refused(t, await command({}, '&ttl_s=60'), 'ttl_s', 'It goes into the body')
     refused(t, await command(JSON.parse('{"__proto__":{}}')), '__proto__', known)
     const none = 'None is taken'
-    for (const path of ['/admin/commands/c1', `/admin/devices/${doomed.deviceId}`]) {
-      refused(t, await service.call('DELETE', `${path}?dry_run=1`), 'dry_run', none)
-    }
+    const cancelling = await service.call('DELETE', '/admin/commands/c1?dry_run=1')
+    refused(t, cancelling, 'dry_run', none)
+    const deleting = await service.call('DELETE', `/admin/devices/${doomed.deviceId}?dry_run=1`)
+    refused(t, deleting, 'dry_run', 'Known are erase')
     const download = await service.call('GET', '/admin/apk/builds/b1/download?build_type=debug')
     refused(t, download, 'build_type', none)
     const upload = '/admin/apk/builds/b9?version_code=9&dry_run=1'
@@ -417,7 +420,7 @@ t.test('who may not call is told that first', async (t) => {
       const path = `${request?.path}?dry_run=1`
       const stranger = await service.call(method, path, { token: null })
       t.match(stranger, { status: 401, body: { code: 'unauthenticated' } }, route)
-      if (route.includes('enroll-tokens')) continue
+      if (/enroll-tokens|openapi/.test(route)) continue // theirs
       const other = await service.call(method, path, { token: ENROLLER })
       t.match(other, { status: 403, body: { code: 'forbidden' } }, route)
     }

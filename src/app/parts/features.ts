@@ -71,6 +71,7 @@ function createDevices(parts: FeatureParts, results: Results): Devices {
     devices: stores.devices,
     labels: stores.deviceLabels,
     history: stores.history,
+    eraser: stores.eraser,
     authenticateDevice: stores.deviceTokens.authenticate,
     refuseDevice,
     sign(deviceId, command) {

@@ -3,17 +3,19 @@ import { ago } from './ago.ts'
 import type { Api } from './api.ts'
 import { describeLiveApk } from './apk.ts'
 import { describeCommand, findCommand } from './command.ts'
-import { describePhone, findPhone, findPhoneById } from './phone.ts'
+import { describePhone, findDeletedPhone, findPhone, findPhoneById } from './phone.ts'
 import { describeUnknownPhone } from './unknown-phone.ts'
 
 /** Lines for a terminal; empty if the name is unknown. */
 export async function explain(api: Api, name: string): Promise<readonly string[]> {
   const command = await findCommand(api, name)
   const named = command === undefined ? await findPhoneById(api, name) : undefined
-  const { alias, device_id } = command ?? named ?? { alias: name, device_id: undefined }
+  const isKnown = command !== undefined || named !== undefined
+  const deleted = isKnown ? undefined : await findDeletedPhone(api, name)
+  const { alias, device_id } = command ?? named ?? deleted ?? { alias: name, device_id: undefined }
   const phone = await findPhone(api, alias)
   const isSuccessor = device_id !== undefined && phone && phone.device_id !== device_id
-  const deletion = named?.deleted_at
+  const deletion = deleted?.deleted_at
   const about = [
     ...(command === undefined ? [] : describeCommand(command, api.now())),
     ...(deletion ? [`phone ${alias} (${device_id}): deleted ${ago(deletion, api.now())}`] : []),

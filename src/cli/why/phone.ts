@@ -37,13 +37,32 @@ const PUSH_TOKEN = {
   none: 'none, only heartbeats bring commands',
 } as const
 
-/** Finds deleted phones too. */
-export async function findPhoneById(
+const DEVICE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+export async function findPhoneById(api: Api, deviceId: string): Promise<Phone | undefined> {
+  return DEVICE_ID.test(deviceId) ? await api.get(`/admin/devices/${deviceId}`) : undefined
+}
+
+/** A phone that was deleted, as the audit log has it. */
+export interface DeletedPhone {
+  readonly device_id: string
+  readonly alias: string
+  readonly deleted_at: string
+}
+
+interface Deletions {
+  readonly audit: readonly { readonly at: string; readonly detail: { readonly alias: string } }[]
+}
+
+export async function findDeletedPhone(
   api: Api,
   deviceId: string,
-): Promise<(Phone & { readonly deleted_at: string | null }) | undefined> {
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(deviceId)) return undefined
-  return await api.get(`/admin/devices/${deviceId}`)
+): Promise<DeletedPhone | undefined> {
+  if (!DEVICE_ID.test(deviceId)) return undefined
+  const id = deviceId.toLowerCase()
+  const path = `/admin/audit?subject=${id}&what=device.delete&limit=1`
+  const [deletion] = (await api.get<Deletions>(path))?.audit ?? []
+  return deletion && { device_id: id, alias: deletion.detail.alias, deleted_at: deletion.at }
 }
 
 export async function findPhone(api: Api, alias: string): Promise<Phone | undefined> {

@@ -23,7 +23,7 @@ export interface DeviceStore {
     context: SelectionContext,
   ): Promise<readonly DeviceRow[]>
   summarize(selection: Selection, context: SelectionContext): Promise<FleetSummary>
-  /** Finds deleted devices too. */
+  /** Live devices only. */
   find(deviceId: string): Promise<DeviceRow | undefined>
   /**
    * Replaces the push token from its own route if it differs or is dead. Open commands become due for push as soon as
@@ -70,7 +70,9 @@ export interface Cancelled {
 }
 
 const FIND = /* sql */ `
-  select ${COLUMNS} from ${JOINED} where d.device_id = $1`
+  select ${COLUMNS} from ${JOINED} where d.device_id = $1 and d.deleted_at is null`
+
+const ALIAS_OF = /* sql */ `select alias as "alias" from devices where device_id = $1`
 
 /** `fcm_token_at`: now by the phone's clock; null before its first heartbeat, so that one may bring another token. */
 const SET_PUSH_TOKEN = /* sql */ `
@@ -120,7 +122,10 @@ export function deviceStore(database: Database): DeviceStore {
 
     summarize: (selection, context) => fleetSummary(database, selection, context),
 
-    find: (deviceId) => find(database, deviceId),
+    async find(deviceId) {
+      const query = { name: 'devices.find', text: FIND, values: [deviceId] }
+      return (await database.query<DeviceRow>(query)).rows[0]
+    },
 
     setPushToken({ deviceId, enrollmentNo }, fcmToken, requestId) {
       return database.transaction(async (tx) => {
@@ -185,7 +190,8 @@ function markDeleted(
     })
     const alias = rows[0]?.alias
     if (alias === undefined) {
-      const known = await find(tx, deviceId)
+      const query = { name: 'devices.alias_of', text: ALIAS_OF, values: [deviceId] }
+      const [known] = (await tx.query<{ alias: string }>(query)).rows
       if (known === undefined) return { outcome: { kind: 'unknown' }, cancelled: [] }
       const cancelled = await cancelSomeOf(tx, deviceId, by)
       await confirmReplicated(tx)
@@ -207,10 +213,4 @@ async function replacePushToken(tx: Queryable, deviceId: string, update: Query):
   if (rowCount === 0) return false
   await requestPush(tx, deviceId)
   return true
-}
-
-async function find(database: Queryable, deviceId: string): Promise<DeviceRow | undefined> {
-  const values = [deviceId]
-  const { rows } = await database.query<DeviceRow>({ name: 'devices.find', text: FIND, values })
-  return rows[0]
 }

@@ -55,6 +55,8 @@ export interface HistoryStore {
     filter: HistoryFilter,
     stepS: number,
   ): Promise<readonly HistoryStep[]>
+  /** Deletes all heartbeats of a device that sends no more. */
+  erase(deviceId: string): Promise<void>
 }
 
 export const NUMBERS = ['batteryPct', 'uptimeS', 'tempC', 'signalDbm', 'ramUsedMb'] as const
@@ -140,6 +142,13 @@ const stepsOf = (stretch: Stretch) => /* sql */ `
   select ${timeText('s.step')} as "from", s.heartbeats as "heartbeats", s.min as "min", s.max as "max", ${COLUMNS}
   from steps s join last h using (step) order by s.step desc`
 
+const eraseIn = (stretch: Stretch) => /* sql */ `
+  ${storedOf(stretch)}
+  delete from ${stretch.partition} h using stored s
+  where h.bucket = s.bucket and h.device_id = s.device_id and h.seq = s.seq`
+/** What is not in its day yet. */
+const ERASE_DEFAULT = /* sql */ `delete from heartbeats_default where device_id = $1`
+
 /** `dedupWindowS`: a heartbeat may have been received so much later than its bucket began. */
 export function historyStore(database: Database, dedupWindowS: number): HistoryStore {
   return {
@@ -165,6 +174,21 @@ export function historyStore(database: Database, dedupWindowS: number): HistoryS
         last,
       }))
     },
+
+    async erase(deviceId) {
+      for (const stretch of stretchesOf(await daysOf(), SLICE_S)) {
+        await rowsIn(eraseIn(stretch), [
+          deviceId,
+          ...timesOf(stretch, { since: null, until: null }),
+        ])
+      }
+      const query = { name: 'heartbeats.erase_default', text: ERASE_DEFAULT, values: [deviceId] }
+      await database.query(query)
+    },
+  }
+
+  async function daysOf(): Promise<readonly Day[]> {
+    return (await database.query<Day>({ name: 'heartbeats.days', text: DAYS })).rows
   }
 
   async function readStretches<Row extends object>(
@@ -173,13 +197,12 @@ export function historyStore(database: Database, dedupWindowS: number): HistoryS
     sliceS: number,
     statement: (stretch: Stretch, left: number) => { text: string; values: readonly unknown[] },
   ): Promise<readonly Row[]> {
-    const { rows: days } = await database.query<Day>({ name: 'heartbeats.days', text: DAYS })
     const firstMs =
       since === null ? Number.NEGATIVE_INFINITY : since.getTime() - dedupWindowS * 1_000
     const ends = [until?.getTime(), after === null ? undefined : Date.parse(after.at) + 1]
     const lastMs = Math.min(...ends.map((end) => end ?? Number.POSITIVE_INFINITY))
     const read: Row[] = []
-    for (const stretch of stretchesOf(days, sliceS)) {
+    for (const stretch of stretchesOf(await daysOf(), sliceS)) {
       if (read.length >= limit || stretch.toMs <= firstMs) break
       if (stretch.fromMs >= lastMs) continue
       const { text, values } = statement(stretch, limit - read.length)

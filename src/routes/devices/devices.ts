@@ -71,6 +71,7 @@ export function deleteDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
   return {
     async handle(request) {
       const id = deviceId(request)
+      const isErased = queryEnum(request.query, 'erase', ['true', 'false']) === 'true'
       const { context, admin } = request
       const { requestId, ip } = context
       const by = { admin, requestId, ip, instance: deps.instance }
@@ -85,6 +86,10 @@ export function deleteDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
       })
       if (outcome.kind === 'unknown') throw deviceUnknown()
       if (outcome.kind === 'deleted') request.log({ event: 'device.delete', fields: { admin } })
+      if (isErased) {
+        const erased = await deps.eraser.erase(id, { admin, requestId, ip })
+        if (erased === 'erased') request.log({ event: 'device.erase', fields: { admin } })
+      }
       return { kind: 'empty', status: 204 }
     },
   }

@@ -1,6 +1,7 @@
 /** What the endpoints of devices use. */
 import type { Mailbox, OpenCommand } from '../../db/commands/mailbox.ts'
 import type { DeviceStore } from '../../db/devices/devices.ts'
+import type { DeviceEraser } from '../../db/devices/erase.ts'
 import type { DeviceLabelStore } from '../../db/devices/labels.ts'
 import type { HeartbeatItem, HeartbeatResult } from '../../db/heartbeats/heartbeats.ts'
 import type { HistoryStore } from '../../db/heartbeats/history.ts'
@@ -15,6 +16,7 @@ export interface Devices extends Results {
   readonly devices: DeviceStore
   readonly labels: DeviceLabelStore
   readonly history: HistoryStore
+  readonly eraser: DeviceEraser
   readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
   readonly refuseDevice: (verdict: Exclude<DeviceVerdict, { kind: 'live' }>) => Error
   /** The command as FCM would have carried it, signed for this device; undefined where its secret is not configured. */

@@ -27,7 +27,7 @@ export function readHistoryEndpoint(deps: Devices): Endpoint<'admin'> {
         until: queryTime(query, 'until') ?? null,
       }
       const device = await deps.devices.find(id)
-      if (device === undefined || device.deletedAt !== null) throw deviceUnknown()
+      if (device === undefined) throw deviceUnknown()
       context.deviceId = id
       context.alias = device.alias
       if (stepS === undefined) {

@@ -17,7 +17,7 @@ export function changeDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
       const labels = readLabelChange(asObject(request.body))
       const outcome = await deps.labels.change(id, labels, by(request))
       const device = outcome === 'unknown' ? undefined : await deps.devices.find(id)
-      if (device === undefined || device.deletedAt !== null) throw deviceUnknown()
+      if (device === undefined) throw deviceUnknown()
       const { admin, context } = request
       context.deviceId = id
       context.alias = device.alias

@@ -275,6 +275,8 @@ export const EVENTS = {
   'device.label': { levels: ['INFO'], fields: { admin: 'string', devices: 'integer' } },
   /** A device was deleted. */
   'device.delete': { levels: ['INFO'], fields: { admin: 'string' } },
+  /** A deleted device was erased: nothing is known of it but its id. */
+  'device.erase': { levels: ['INFO'], fields: { admin: 'string' } },
   /**
    * The service issued this device token, but the database does not know it: 503, never 401.
    * At most 10 a second are logged.

@@ -1,0 +1,158 @@
+/**
+ * Erases a deleted device: deletes its rows in every table, in batches, and writes its device_id over its alias and its
+ * commands' ids in the audit log. Repeatable: the next run finds what a broken one left. Last, its own row and those of its
+ * tokens lose everything but ids, so that its phone still gets 410; retention deletes them.
+ */
+import { STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
+import { type AuditEntry, writeAudit } from '../audit.ts'
+import { confirmReplicated } from '../postgres/confirm-replicated.ts'
+import type { Database } from '../postgres/pool.ts'
+
+export interface DeviceEraser {
+  /** `unknown`: there is no deleted device with this id. */
+  erase(
+    deviceId: string,
+    by: Omit<AuditEntry, 'what' | 'subject' | 'detail'>,
+  ): Promise<'erased' | 'erased_before' | 'unknown'>
+}
+
+/** Rows that one statement deletes or changes. */
+const BATCH = 500
+
+const FIND = /* sql */ `
+  select alias as "alias", deleted_at::text as "deletedAt" from devices
+  where device_id = $1 and deleted_at is not null`
+/** $1: the device_id as text. Commands of the device, by the entries of their creation. */
+const COMMANDS_IN_AUDIT = /* sql */ `
+  select subject as "id" from audit_log
+  where detail->>'device_id' = $1 and detail->>'device_id' is not null and subject <> $1
+  limit ${BATCH}`
+/** $2: ids of commands. Callers choose them, and often put the alias in. */
+const RENAME_COMMANDS = /* sql */ `
+  update audit_log set subject = $1, request_id = case when request_id = subject then $1 else request_id end
+  where subject = any ($2::text[]) and what = any (array['command.create', 'command.cancel'])`
+const COMMANDS = /* sql */ `
+  select request_id as "id" from commands where device_id = $1::uuid limit ${BATCH}`
+const DELETE_COMMANDS = /* sql */ `delete from commands where request_id = any ($1::text[])`
+
+/** An entry by the device itself has its address, and perhaps an id that it chose. */
+const RENAME_DEVICE = /* sql */ `
+  update audit_log set detail = jsonb_set(detail - array['labels', 'proof'], '{alias}', to_jsonb($1::text)),
+    ip = case when admin is not null then ip end,
+    request_id = case when admin is not null then request_id else $1 end
+  where audit_id = any (array(
+    select audit_id from audit_log
+    where subject = $1 and what like 'device.%' and detail->>'alias' <> $1 limit ${BATCH}))`
+/** $2: the alias, $3: when the device was deleted. Later ones are of another phone. */
+const RENAME_TOKENS_IN_AUDIT = /* sql */ `
+  update audit_log set detail = jsonb_set(detail - 'labels', '{alias}', to_jsonb($1::text))
+  where audit_id = any (array(
+    select audit_id from audit_log
+    where detail->>'alias' = $2 and detail->>'alias' is not null and at <= $3::timestamptz
+      and what like 'enrollment_token.%' limit ${BATCH}))`
+/** $2: a pattern of the alias as a whole word. */
+const RENAME_SELECTIONS = /* sql */ `
+  update audit_log set detail = jsonb_set(detail, '{where}', to_jsonb(regexp_replace(detail->>'where', $2, $1, 'g')))
+  where what = 'devices.label' and detail->>'where' ~ $2`
+
+/** $2: the alias, $3: when the device was deleted; together with what was fetched with its tokens. */
+const DOWNLOADS = /* sql */ `
+  delete from apk_download_events where event_id = any (array(
+    select event_id from apk_download_events where device_id = $1::uuid
+    union all
+    select e.event_id from enrollment_tokens t join apk_download_events e using (token_id)
+    where t.alias = $2 and t.issued_at <= $3::timestamptz
+    limit ${BATCH}))`
+const TOKENS = /* sql */ `
+  update enrollment_tokens set alias = $1, note = null, labels = '{}',
+    revoked_at = case when uses_consumed < uses_allowed and expires_at > now() then coalesce(revoked_at, now())
+      else revoked_at end
+  where token_id = any (array(
+    select token_id from enrollment_tokens where alias = $2 and issued_at <= $3::timestamptz limit ${BATCH}))`
+
+const BLANK_TOKENS = /* sql */ `update device_tokens set request_id = $1 where device_id = $1::uuid`
+const BLANK_STATUS = /* sql */ `
+  update device_status set last_seen_at = null, effective_at = null, request_id = null,
+    ${STATUS_NAMES.map((name) => `${STATUS_FIELDS[name].column} = null`).join(', ')}
+  where device_id = $1::uuid`
+const BLANK_DEVICE = /* sql */ `
+  update devices set alias = $1, hardware_id = null, fcm_token = null, fcm_token_at = null, app_version = null, model = null,
+    manufacturer = null, android_version = null, sdk_int = null, labels = '{}', request_id = $1
+  where device_id = $1::uuid and deleted_at is not null`
+
+/** `history` deletes the heartbeats. */
+export function deviceEraser(
+  database: Database,
+  history: { erase(deviceId: string): Promise<void> },
+): DeviceEraser {
+  const change = async (name: string, text: string, values: readonly unknown[]) =>
+    (await database.query({ name, text, values })).rowCount
+
+  /** Until a statement finds less than a batch. */
+  async function all(name: string, text: string, values: readonly unknown[]): Promise<void> {
+    while ((await change(name, text, values)) >= BATCH);
+  }
+
+  async function eraseCommands(deviceId: string): Promise<void> {
+    const idsOf = async (name: string, text: string) => {
+      const { rows } = await database.query<{ id: string }>({ name, text, values: [deviceId] })
+      return rows.map(({ id }) => id)
+    }
+    const rename = (ids: readonly string[]) =>
+      change('erase.rename_commands', RENAME_COMMANDS, [deviceId, ids])
+    for (;;) {
+      const ids = await idsOf('erase.commands', COMMANDS)
+      if (ids.length === 0) break
+      await rename(ids)
+      await change('erase.delete_commands', DELETE_COMMANDS, [ids])
+    }
+    for (;;) {
+      const ids = await idsOf('erase.commands_in_audit', COMMANDS_IN_AUDIT)
+      if (ids.length === 0) return
+      await rename(ids)
+    }
+  }
+
+  return {
+    async erase(deviceId, by) {
+      const query = { name: 'erase.find', text: FIND, values: [deviceId] }
+      const [device] = (await database.query<{ alias: string; deletedAt: string }>(query)).rows
+      if (device === undefined) return 'unknown'
+      if (device.alias === deviceId) {
+        await confirmReplicated(database)
+        return 'erased_before'
+      }
+      const { alias, deletedAt } = device
+      const named = [deviceId, alias, deletedAt]
+      await eraseCommands(deviceId)
+      await history.erase(deviceId)
+      await all('erase.downloads', DOWNLOADS, named)
+      await all('erase.tokens', TOKENS, named)
+      await all('erase.rename_tokens', RENAME_TOKENS_IN_AUDIT, named)
+      await all('erase.rename_device', RENAME_DEVICE, [deviceId])
+      await change('erase.rename_selections', RENAME_SELECTIONS, [deviceId, wordOf(alias)])
+      await database.transaction(async (tx) => {
+        for (const [name, text] of [
+          ['erase.blank_status', BLANK_STATUS],
+          ['erase.blank_device', BLANK_DEVICE],
+          ['erase.blank_tokens', BLANK_TOKENS],
+        ] as const) {
+          await tx.query({ name, text, values: [deviceId] })
+        }
+        await writeAudit(tx, {
+          ...by,
+          what: 'device.erase',
+          subject: deviceId,
+          detail: { alias: deviceId },
+        })
+      })
+      return 'erased'
+    },
+  }
+}
+
+/** Its letters, and what may stand beside them in another alias. */
+function wordOf(alias: string): string {
+  const letters = alias.replaceAll('.', String.raw`\.`)
+  return `(?<![A-Za-z0-9._-])${letters}(?![A-Za-z0-9._-])`
+}
