@@ -155,6 +155,7 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
         const history = historyStore(database, 10)
         const eraser = deviceEraser(database, history)
         await deviceStore(database).delete(deviceId(1), BY, () => {})
+        await deviceStore(database).delete(deviceId(1), BY, () => {})
         await eraser.erase(deviceId(1), BY)
         await eraser.erase(deviceId(1), BY)
       },

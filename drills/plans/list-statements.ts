@@ -107,7 +107,7 @@ function commandLists({ busy, crowded, unswept }: Installation): readonly Statem
     pages<CommandRow>(
       `commands: ${what}`,
       (database, page) => commandStore(database).list(page, filter),
-      ({ createdAtKey, requestId }) => ({ at: createdAtKey, id: requestId }),
+      ({ createdAtText, requestId }) => ({ at: createdAtText, id: requestId }),
       bounds,
     ),
   )

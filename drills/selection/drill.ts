@@ -3,6 +3,7 @@ import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { withClient } from '../../testkit/postgres.ts'
 import { defineDrill } from '../drill.ts'
 import { compareSelections } from './compare.ts'
+import { compareSummaries } from './summaries.ts'
 import { timeSelections } from './timed.ts'
 
 const MAX_MS = 300
@@ -22,12 +23,21 @@ export const selectionDrill = defineDrill({
     await migrate(databaseUrl, readMigrations())
     return withClient(databaseUrl, async (db) => {
       const { selections, selective, differences } = await compareSelections(db, options)
+      const { phones, seed } = options
+      const summaries = await compareSummaries(db, { phones, seed })
       const { statements, worst } = await timeSelections(db, fleet, options.seed, print)
       return [
         {
           promise: 'both find the same phones each time',
           measured: differences.join('\n        ') || `${selections} selections, no difference`,
           isHeld: differences.length === 0,
+        },
+        {
+          promise: 'the summary of a selection is what a plain filter counts',
+          measured:
+            summaries.differences.join('\n        ') ||
+            `${summaries.selections} selections, no difference`,
+          isHeld: summaries.differences.length === 0,
         },
         {
           promise: 'at least a fifth of the selections finds some phones and not all',

@@ -84,7 +84,7 @@ for (const filter of FILTERS) {
       t.equal(row.deviceId, filter.deviceId ?? row.deviceId)
       t.equal(statusAt(row, row.now), filter.status ?? statusAt(row, row.now))
     }
-    const keys = rows.map((row) => row.createdAtKey)
+    const keys = rows.map((row) => row.createdAtText)
     t.same(keys, keys.toSorted().reverse())
   })
 }
@@ -101,7 +101,7 @@ t.test('every command is of exactly one status, page by page', async (t) => {
         )
         seen.push(...rows.map((row) => row.requestId))
         const last = rows.at(-1)
-        after = last === undefined ? null : { at: last.createdAtKey, id: last.requestId }
+        after = last === undefined ? null : { at: last.createdAtText, id: last.requestId }
       } while (after !== null)
     }
     const text =
@@ -144,7 +144,7 @@ t.test('what came at one instant is seen whole, page by page', async (t) => {
   const commands = (filter: Partial<CommandFilter>) =>
     all(
       (page) => store.list(page, { ...ANY, action: 'twin', ...filter }),
-      (row) => ({ at: row.createdAtKey, id: row.requestId }),
+      (row) => ({ at: row.createdAtText, id: row.requestId }),
     )
   const states = {
     sent: 'open',

@@ -61,7 +61,7 @@ t.test('the first result wins and ends the command', async (t) => {
   }
   const story = await read(id)
   const { received_at, ...result } = story.result
-  t.same(result, { ...first, late: false })
+  t.same(result, { ...first, finished_at: finished_at.replace('Z', '000Z'), late: false })
   t.match(story, { status: 'completed', verdict: { code: 'failed_on_device' } })
   t.equal(story.ended_at, received_at)
   t.equal(story.timeline.filter(({ stage }: { stage: string }) => stage === 'result').length, 1)

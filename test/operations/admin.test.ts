@@ -263,6 +263,10 @@ t.test('two changes of one selection at once do not hurt each other', async (t) 
     both.map(({ status }) => status),
     [200, 200],
   )
+  await db.query('begin')
+  await db.query(`select pg_advisory_xact_lock(hashtextextended('device-labels', 0))`)
+  t.match(await change({ left: null }), { status: 503, body: { code: 'overloaded' } })
+  await db.query('rollback')
   const { body } = await get('/admin/devices?where=label:left%20label:right')
   t.equal(body.devices.length, 3)
 })
@@ -493,7 +497,7 @@ t.test('an erased phone has left nothing but its device_id', async (t) => {
     }
     return found
   }
-  const isOther = (row: string) => /erase-7\\.xy/.test(row) && !/erase-7\\.x(?!y)/.test(row)
+  const isOther = (row: string) => !/erase-(?!7\.xy)/.test(row)
   t.ok((await stored('erase-')).length > 12, 'much was known')
   const path = `/admin/devices/${deviceId}?erase=true`
   t.equal((await service.call('DELETE', path)).status, 204)
@@ -761,7 +765,8 @@ t.test('a made-up cursor is 422, never a fault of ours, on every list', async (t
     }
     t.ok(takenIds.length > 0, `${path} takes a key of its own form`)
   }
-  t.same(service.lines.of('http.error'), [])
+  const errors = service.lines.of('http.error').filter(({ error }) => error !== 'overloaded')
+  t.same(errors, [])
 })
 
 t.test('a cursor is of one list', async (t) => {

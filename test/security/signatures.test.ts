@@ -70,6 +70,13 @@ t.test('with ADMIN_HMAC_SECRET every admin change needs a fresh signature', asyn
   }
   t.equal((await service.call('GET', path)).status, 200, 'reading needs none')
 
+  const device = '/admin/devices/018f0000-0000-7000-8000-000000000000'
+  const labels = '{"labels":{"site":"zrh"}}'
+  const bare = { headers: { 'content-type': 'application/json' }, raw: labels }
+  t.equal((await service.call('PATCH', device, bare)).status, 401, 'PATCH is a change')
+  const patch = sign({ method: 'PATCH', path: device, body: labels })
+  t.equal((await service.call('PATCH', device, { raw: labels, headers: patch })).status, 404)
+
   const unknown = '{"aliases":["S3"],"dry_run":true}'
   for (const [asked, raw] of [
     [`${path}?dry_run=1`, body],

@@ -34,7 +34,7 @@ export type AcceptOutcome =
   | { readonly kind: 'device_unknown' | 'device_deleted' }
 
 export interface CommandEventRow {
-  readonly at: Date
+  readonly at: string
   readonly stage: string
   readonly code: string | null
   readonly detail: Readonly<Record<string, unknown>> | null

@@ -2,6 +2,7 @@
  * Bounds the push steps in a command's timeline, of which a phone can cause many with new push tokens. The first ones
  * stay and the newest, whose `left_out` counts those missing before it.
  */
+import { timeText } from '../audit.ts'
 
 export const MAX_PUSH_STEPS = 100
 
@@ -28,7 +29,7 @@ export const TIMELINE = /* sql */ `
       sum((detail->>'left_out')::int) over of_kind as left_out
     from command_events where request_id = $1
     window of_kind as (partition by ${IS_PUSH}), in_order as (of_kind order by event_id))
-  select at as "at", stage as "stage", code as "code", instance as "instance",
+  select ${timeText('at')} as "at", stage as "stage", code as "code", instance as "instance",
     case when is_push and total > ${MAX_PUSH_STEPS} and nth = total
       then coalesce(detail, '{}')
         || jsonb_build_object('left_out', total - ${MAX_PUSH_STEPS} + coalesce(left_out, 0))

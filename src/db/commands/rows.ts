@@ -2,8 +2,19 @@
 import type { CommandState, Outcome, PushState } from '../../domain/command.ts'
 import { timeText } from '../audit.ts'
 
+/** Times as admins read them, with microseconds as in every list; a Date has milliseconds. */
+export interface CommandTimes {
+  /** Sort key of lists, too. */
+  readonly createdAtText: string
+  readonly expiresAtText: string
+  readonly endedAtText: string | null
+  readonly deliveredAtText: string | null
+  readonly resultFinishedAtText: string | null
+  readonly resultAtText: string | null
+}
+
 /** A command with the facts of its device that a verdict needs. Dates are instants; `now` is the database's. */
-export interface CommandRow {
+export interface CommandRow extends CommandTimes {
   readonly requestId: string
   readonly deviceId: string
   readonly alias: string
@@ -12,8 +23,6 @@ export interface CommandRow {
   readonly admin: string
   readonly state: CommandState
   readonly createdAt: Date
-  /** Sort key of lists, with microseconds. */
-  readonly createdAtKey: string
   readonly expiresAt: Date
   readonly endedAt: Date | null
   readonly attempt: number
@@ -42,7 +51,10 @@ export interface CommandRow {
 export const COLUMNS = /* sql */ `
   c.request_id as "requestId", c.device_id as "deviceId", d.alias as "alias", c.action as "action",
   c.params as "params", c.admin as "admin", c.state as "state", c.created_at as "createdAt",
-  ${timeText('c.created_at')} as "createdAtKey", c.expires_at as "expiresAt", c.ended_at as "endedAt",
+  ${timeText('c.created_at')} as "createdAtText", ${timeText('c.expires_at')} as "expiresAtText",
+  ${timeText('c.ended_at')} as "endedAtText", ${timeText('c.delivered_at')} as "deliveredAtText",
+  ${timeText('c.result_finished_at')} as "resultFinishedAtText", ${timeText('c.result_at')} as "resultAtText",
+  c.expires_at as "expiresAt", c.ended_at as "endedAt",
   c.attempt as "attempt", c.push_state as "pushState", c.push_attempts as "pushAttempts",
   c.fcm_http_code as "fcmHttpCode", c.fcm_status as "fcmStatus", c.next_attempt_at as "nextAttemptAt",
   c.delivered_at as "deliveredAt", c.deliveries as "deliveries", c.outcome as "outcome",

@@ -22,10 +22,11 @@ const BATCH = 500
 const FIND = /* sql */ `
   select alias as "alias", deleted_at::text as "deletedAt" from devices
   where device_id = $1 and deleted_at is not null`
+
 /** $1: the device_id as text. Commands of the device, by the entries of their creation. */
 const COMMANDS_IN_AUDIT = /* sql */ `
   select subject as "id" from audit_log
-  where detail->>'device_id' = $1 and detail->>'device_id' is not null and subject <> $1
+  where detail->>'device_id' = $1 and detail->>'device_id' is not null and subject <> $1 and what = 'command.create'
   limit ${BATCH}`
 /** $2: ids of commands. Callers choose them, and often put the alias in. */
 const RENAME_COMMANDS = /* sql */ `

@@ -6,15 +6,8 @@ import type { Database, Query } from '../postgres/pool.ts'
 import { APP_VERSION, JOINED } from './lists.ts'
 import { conditionOf, pushState, type SelectionContext, TIMES } from './selection.ts'
 
-/** Texts that phones choose, in the order of the statement's grouping sets. */
-export const COUNTED_TEXTS = [
-  'appVersion',
-  'agentVersion',
-  'model',
-  'androidVersion',
-  'networkType',
-] as const
-export type CountedText = (typeof COUNTED_TEXTS)[number]
+/** Texts that phones choose. */
+export type CountedText = 'appVersion' | 'agentVersion' | 'model' | 'androidVersion' | 'networkType'
 
 /** The commonest values of a text; null: never reported. `others` are the devices of all further values. */
 export interface ValueCounts {

@@ -39,7 +39,10 @@ export interface DeviceLabelStore {
   ): Promise<'changed' | 'unchanged' | 'unknown'>
   /** Throws what `changeSelected` would throw. */
   preview(change: SelectedChange, context: SelectionContext): Promise<SelectedLabels>
-  /** Throws AppError `selection_empty` or `selection_changed`, and `invalid_field` for more than MAX_SELECTED devices. */
+  /**
+   * Throws AppError `selection_empty` or `selection_changed`, `invalid_field` for more than MAX_SELECTED devices, and
+   * `overloaded` while another replica does this.
+   */
   changeSelected(
     change: SelectedChange,
     context: SelectionContext,
@@ -63,7 +66,8 @@ const CHANGE = /* sql */ `
 const IS_LIVE = /* sql */ `select from devices where device_id = $1 and deleted_at is null`
 
 /** Two changes of many devices would lock them in different orders. */
-const LOCK = /* sql */ `select pg_advisory_xact_lock(hashtextextended('device-labels', 0))`
+const LOCK = /* sql */ `
+  select pg_try_advisory_xact_lock(hashtextextended('device-labels', 0)) as "isFree"`
 
 /** Locks in the order of device_id; then each device's newest labels count. One audit entry for each changed device. */
 const CHANGE_ALL = /* sql */ `
@@ -118,7 +122,9 @@ export function deviceLabelStore(main: Database, slow: Database): DeviceLabelSto
 
     changeSelected(change, context, by) {
       return slow.transaction(async (tx) => {
-        await tx.query({ name: 'devices.lock_labels', text: LOCK })
+        const query = { name: 'devices.lock_labels', text: LOCK }
+        const [lock] = (await tx.query<{ isFree: boolean }>(query)).rows
+        if (lock?.isFree !== true) throw busy()
         const { ids, ...found } = await find(tx, change, context, true)
         const changed = await changeAll(tx, ids ?? '{}', change.labels, by)
         const { where, labels } = change
@@ -201,6 +207,11 @@ async function changeAll(
   const [done] = rows
   if (typeof done?.overfull === 'string') throw overfull(done.overfull)
   return done?.changed ?? 0
+}
+
+function busy(): AppError {
+  const message = 'Another replica changes the labels of a selection. Try again shortly.'
+  return new AppError('overloaded', message)
 }
 
 function overfull(alias: string): AppError {

@@ -153,11 +153,11 @@ const ERASE_DEFAULT = /* sql */ `delete from heartbeats_default where device_id 
 export function historyStore(database: Database, dedupWindowS: number): HistoryStore {
   return {
     read(deviceId, page, filter) {
-      const { limit, after } = page
+      const { after } = page
       return readStretches<HistoryRow>(page, filter, SLICE_S, (stretch, left) => ({
         text: rowsOf(stretch),
         values: [deviceId, ...timesOf(stretch, filter), after?.at ?? null, after?.id ?? null, left],
-      })).then((rows) => rows.slice(0, limit))
+      }))
     },
 
     async steps(deviceId, page, filter, stepS) {

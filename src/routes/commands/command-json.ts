@@ -21,7 +21,7 @@ export function acceptedJson(command: CommandRow, isDuplicate: boolean) {
     action: command.action,
     status: statusAt(command, command.now),
     push: pushJson(command),
-    expires_at: command.expiresAt.toISOString(),
+    expires_at: command.expiresAtText,
     duplicate: isDuplicate,
   }
 }
@@ -37,10 +37,10 @@ export function commandJson(command: CommandRow) {
     status: statusAt(command, command.now),
     push: pushJson(command),
     attempt: command.attempt,
-    created_at: command.createdAt.toISOString(),
-    expires_at: command.expiresAt.toISOString(),
-    ended_at: timeJson(command.endedAt),
-    delivered_at: timeJson(command.deliveredAt),
+    created_at: command.createdAtText,
+    expires_at: command.expiresAtText,
+    ended_at: command.endedAtText,
+    delivered_at: command.deliveredAtText,
     deliveries: command.deliveries,
     result: resultJson(command),
   }
@@ -54,7 +54,7 @@ export function storyJson(
   return {
     ...commandJson(command),
     timeline: timeline.map((event) => ({
-      at: event.at.toISOString(),
+      at: event.at,
       stage: event.stage,
       code: event.code,
       instance: event.instance,
@@ -80,12 +80,8 @@ function resultJson(command: CommandRow) {
     message: command.resultMessage,
     output: command.resultOutput,
     exit_code: command.resultExitCode,
-    finished_at: timeJson(command.resultFinishedAt),
-    received_at: timeJson(command.resultAt),
+    finished_at: command.resultFinishedAtText,
+    received_at: command.resultAtText,
     late: command.isLateResult,
   }
-}
-
-function timeJson(instant: Date | null): string | null {
-  return instant?.toISOString() ?? null
 }

@@ -58,7 +58,7 @@ export function listCommandsEndpoint(deps: Commands): Endpoint<'admin'> {
         outcome,
         action: queryString(query, 'action', 64, ACTION) ?? null,
       })
-      const keyOf = (row: CommandRow) => ({ at: row.createdAtKey, id: row.requestId })
+      const keyOf = (row: CommandRow) => ({ at: row.createdAtText, id: row.requestId })
       const trouble = deps.senderTrouble()
       return listReply(read, page, keyOf, (row) => commandJson(pausedWith(row, trouble)))
     },
