@@ -1,6 +1,6 @@
 /** Fresh keys with a certificate that each signs itself. Development code. */
 import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
-import { bits, integer, nothing, objectId, sequence, set, utcTime, utf8 } from './der.ts'
+import { bits, integer, nothing, objectId, sequence, set, tagged, utcTime, utf8 } from './der.ts'
 
 export type KeyKind = 'rsa' | 'ec' | 'dsa'
 
@@ -27,11 +27,17 @@ const COMMON_NAME = '2.5.4.3'
 
 /** `bits` of RSA and DSA, 2048 where not given; EC is P-256. */
 export function createSigningKey(
-  options: { readonly kind?: KeyKind; readonly bits?: number; readonly name?: string } = {},
+  options: {
+    readonly kind?: KeyKind
+    readonly bits?: number
+    readonly name?: string
+    /** Of the certificate, DER. */
+    readonly extensions?: readonly Uint8Array[]
+  } = {},
 ): SigningKey {
   const { kind = 'rsa', bits: modulusLength = 2048, name = 'fleetloop simulation' } = options
   const { privateKey, publicKey } = createPair(kind, modulusLength)
-  return certify(kind, privateKey, publicKey, name, randomBytes(7))
+  return certify(kind, privateKey, publicKey, name, randomBytes(7), options.extensions)
 }
 
 /** The key with a certificate of its own; `serialBytes` make its serial number. */
@@ -41,13 +47,18 @@ export function certify(
   publicKey: KeyObject,
   name: string,
   serialBytes: Buffer,
+  extensions: readonly Uint8Array[] = [],
 ): SigningKey {
   const spki = publicKey.export({ type: 'spki', format: 'der' })
   const issuer = sequence(set(sequence(objectId(COMMON_NAME), utf8(name))))
   const serial = integer(Buffer.concat([Buffer.from([1]), serialBytes]))
   const algorithm = CERTIFICATE_ALGORITHM[kind]
   const validity = sequence(utcTime('200101000000Z'), utcTime('491231235959Z'))
-  const body = sequence(serial, algorithm, issuer, validity, issuer, spki)
+  const parts = [serial, algorithm, issuer, validity, issuer, spki]
+  const body =
+    extensions.length === 0
+      ? sequence(...parts)
+      : sequence(tagged(0, integer(2)), ...parts, tagged(3, sequence(...extensions)))
   const certificate = sequence(body, algorithm, bits(sign('sha256', body, privateKey)))
   const digest = createHash('sha256').update(certificate).digest('hex')
   return { kind, privateKey, publicKey: spki, certificate, digest, issuer, serial }

@@ -1,12 +1,17 @@
 /** Reading packages: what an APK says of itself, who signed it, and what is refused, on files made here. */
 
+import { X509Certificate } from 'node:crypto'
 import t from 'tap'
 import { runPackages } from '../../drills/apk/package.ts'
+import { der, objectId, octets, sequence } from '../../sim/apk/der.ts'
+import { signJar } from '../../sim/apk/jar.ts'
 import type { ManifestOptions } from '../../sim/apk/manifest.ts'
 import { compileManifest } from '../../sim/apk/manifest.ts'
 import { memorySource } from '../../sim/apk/memory-source.ts'
+import { compileResources } from '../../sim/apk/resources.ts'
 import { makeSignedApk, type SignedApkOptions } from '../../sim/apk/signed-apk.ts'
 import { insertSigningBlock } from '../../sim/apk/signing-block.ts'
+import { createSigningKey, type SigningKey } from '../../sim/apk/signing-key.ts'
 import { createVariantKeys } from '../../sim/apk/variant.ts'
 import { makeVariants } from '../../sim/apk/variants.ts'
 import { makeZip } from '../../sim/apk/zip.ts'
@@ -16,6 +21,10 @@ import { drillEnvironment, held } from '../helpers/drill.ts'
 const keys = createVariantKeys()
 const { a, b, c, ec } = keys
 const MANIFEST: ManifestOptions = { versionCode: 7, versionName: '1.7', minSdk: 24, targetSdk: 34 }
+
+const DSA_KEY = objectId('1.2.840.10040.4.1')
+const RSA_SHA256 = objectId('1.2.840.113549.1.1.11')
+const TRUE = der(0x01, Buffer.from([0xff]))
 
 const read = (bytes: Buffer) => readApkPackage(memorySource(bytes))
 const make = (options: SignedApkOptions = {}) =>
@@ -177,6 +186,82 @@ t.test('a signature block of any shape is bounded', async (t) => {
   t.match(await read(large), { signing: { kind: 'broken', reason: /too large/ } })
   const eleven = insertSigningBlock(zip, { v2: Array(11).fill({ key: ec }) })
   t.match(await read(eleven), { signing: { kind: 'broken', reason: /too many parts/ } })
+})
+
+t.test('a certificate that only OpenSSL reads is damaged', async (t) => {
+  const { dsa } = keys
+  const cases: readonly (readonly [string, SigningKey, at: number, byte: number])[] = [
+    ['a hybrid point', ec, ec.certificate.indexOf(Buffer.from('03420004', 'hex')) + 3, 6],
+    [
+      'a key of a signature algorithm',
+      dsa,
+      dsa.certificate.indexOf(DSA_KEY) + DSA_KEY.length - 1,
+      3,
+    ],
+    ['a signature that ends within a byte', a, a.certificate.length - 257, 1],
+    ['a name that is no set', a, a.certificate.indexOf(a.issuer) + 2, 0x11],
+    [
+      'another algorithm than that of its signature',
+      a,
+      a.certificate.indexOf(RSA_SHA256) + RSA_SHA256.length - 1,
+      12,
+    ],
+  ]
+  for (const [name, key, at, byte] of cases) {
+    const certificate = Buffer.from(key.certificate)
+    certificate.writeUInt8(byte, at)
+    t.doesNotThrow(() => new X509Certificate(certificate), `${name}: OpenSSL reads it`)
+    const keyAt = key.certificate.indexOf(key.publicKey)
+    const publicKey = certificate.subarray(keyAt, keyAt + key.publicKey.length)
+    const v2 = [{ key: { ...key, certificate, publicKey } }]
+    const reason = /certificate in its signature is damaged/
+    t.match(await make({ block: { v2 } }), { signing: { kind: 'broken', reason } }, name)
+  }
+  const usage = sequence(objectId('2.5.29.15'), TRUE, octets(der(0x03, Buffer.from([7, 0x80]))))
+  const constraints = sequence(objectId('2.5.29.19'), TRUE, octets(sequence(TRUE)))
+  const cut = sequence(objectId('2.5.29.19'), TRUE, octets(sequence(der(0x01))))
+  const judge = (...extensions: readonly Buffer[]) =>
+    make({ block: { v2: [{ key: createSigningKey({ kind: 'ec', extensions }) }] } })
+  t.match(await judge(usage, constraints), { signing: { kind: 'verified' } })
+  t.match(await judge(usage, usage), { signing: { kind: 'broken' } }, 'an extension twice')
+  t.match(await judge(cut), { signing: { kind: 'broken' } }, 'a damaged one')
+})
+
+t.test('what takes long to read is bounded', async (t) => {
+  const signed = signJar([{ name: 'AndroidManifest.xml', bytes: compileManifest(MANIFEST) }], [a])
+  const withText = (bytes: Buffer) =>
+    read(
+      makeZip(
+        signed.map((entry) =>
+          /SF$/.test(entry.name) ? { ...entry, bytes, isDeflated: true } : entry,
+        ),
+      ),
+    )
+  const sections = await withText(Buffer.alloc(14 * 65_536, 'Name: a\nx: y\n\n'))
+  t.match(sections, { signing: { kind: 'broken', reason: /too many sections/ } })
+  const large = await withText(Buffer.alloc(64 * 1024 * 1024, 'Name: a\n'))
+  t.match(large, { signing: { kind: 'broken', reason: /are too large/ } })
+  const overlapping = makeZip(signed)
+  const last = overlapping.lastIndexOf(Buffer.from('PK\x01\x02', 'latin1'))
+  overlapping.writeUInt32LE(overlapping.length, last + 20)
+  t.match(await read(overlapping), { signing: { kind: 'broken', reason: /entries overlap/ } })
+
+  const itself = { reference: 0x7f030000 }
+  const table = compileResources({ integers: [7], booleans: [true] })
+  const value = table.indexOf(Buffer.from('08000012ffffffff', 'hex'))
+  table.write('08000001', value, 'hex')
+  table.writeUInt32LE(itself.reference, value + 4)
+  const padded = Buffer.concat([table, Buffer.alloc(64 * 1024 * 1024 - table.length)])
+  padded.writeUInt32LE(padded.length, 4)
+  const manifest = compileManifest({
+    ...{ ...MANIFEST, versionCode: { reference: 0x7f020000 } },
+    ...{ versionName: itself, isDebuggable: itself },
+  })
+  const circle = makeZip([
+    { name: 'AndroidManifest.xml', bytes: manifest },
+    { name: 'resources.arsc', bytes: padded, isDeflated: true },
+  ])
+  t.match(await read(circle), { kind: 'invalid', reason: /refer to each other too often/ })
 })
 
 t.test('reading ends when it is aborted', async (t) => {

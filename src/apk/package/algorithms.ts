@@ -2,7 +2,7 @@
  * The signature algorithms of APK Signature Scheme v2 and v3, by node:crypto. Source:
  * source.android.com/docs/security/features/apksigning/v2#signature-algorithm-ids; salt lengths of RSA-PSS from there too.
  */
-import { constants, createPublicKey, type KeyObject, verify, X509Certificate } from 'node:crypto'
+import { constants, createPublicKey, type KeyObject, verify } from 'node:crypto'
 import { badSignature } from './source.ts'
 
 /** The digest of the content: 1 MiB chunks by SHA-256 or SHA-512, or a tree of 4 KiB pages. */
@@ -48,31 +48,6 @@ export function readPublicKey(der: Buffer): KeyObject {
     return createPublicKey({ key: der, format: 'der', type: 'spki' })
   } catch {
     throw badSignature('a public key in its signature is damaged')
-  }
-}
-
-/** X.509, DER. Throws `signature` where it is none. */
-export function readCertificate(der: Buffer): X509Certificate {
-  try {
-    const certificate = new X509Certificate(der)
-    const isWhole = certificate.raw.length === der.length
-    if (isWhole && [certificate.validFrom, certificate.validTo].every(isDate)) return certificate
-  } catch {
-    // as below
-  }
-  throw badSignature('a certificate in its signature is damaged')
-}
-
-function isDate(text: string): boolean {
-  return !Number.isNaN(Date.parse(text))
-}
-
-/** As SubjectPublicKeyInfo, DER. */
-export function publicKeyOf(certificate: X509Certificate): Buffer {
-  try {
-    return certificate.publicKey.export({ type: 'spki', format: 'der' })
-  } catch {
-    throw badSignature('the public key of a certificate in its signature is damaged')
   }
 }
 

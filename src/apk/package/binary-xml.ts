@@ -4,6 +4,7 @@
  * one, to its end, so that a damaged one is found. Bounds: 100,000 chunks, depth 100, 1,000 attributes an element,
  * names of 256 characters.
  */
+import { setImmediate as turn } from 'node:timers/promises'
 import { invalid } from './source.ts'
 import { readStringPool, type StringPool } from './string-pool.ts'
 
@@ -20,6 +21,8 @@ const ELEMENT_BYTES = 20
 const ATTRIBUTE_BYTES = 20
 const NONE = 0xffffffff
 const MAX_CHUNKS = 100_000
+/** Between two turns of the event loop: 1 ms. */
+const CHUNKS_A_TURN = 500
 const MAX_DEPTH = 100
 const MAX_ATTRIBUTES = 1_000
 const MAX_NAME_LENGTH = 256
@@ -56,7 +59,7 @@ export interface XmlElement {
 }
 
 /** Every element, parents first. Throws `invalid` where the document is none, or damaged. */
-export function* readElements(xml: Buffer): Generator<XmlElement> {
+export async function* readElements(xml: Buffer): AsyncGenerator<XmlElement> {
   if (xml.length < CHUNK_HEADER_BYTES || xml.readUInt16LE(0) !== XML) {
     throw invalid('AndroidManifest.xml is not compiled XML, as it is in an AAR or in source code')
   }
@@ -65,7 +68,9 @@ export function* readElements(xml: Buffer): Generator<XmlElement> {
   let strings: StringPool | undefined
   let resourceIds: Buffer = Buffer.alloc(0)
   let depth = 0
+  let count = 0
   for (const { type, body } of chunksOf(xml.subarray(0, end), xml.readUInt16LE(2))) {
+    if (++count % CHUNKS_A_TURN === 0) await turn()
     if (type === STRING_POOL) {
       strings ??= readStringPool(body)
     } else if (type === RESOURCE_MAP) {

@@ -1,11 +1,15 @@
 /**
  * The sections of META-INF/MANIFEST.MF and *.SF. Source: JAR File Specification, "Name-Value pairs and Sections" and
- * "Signature File". Read forward, one section in memory, so that a manifest of any size is. Bound: 64 KiB a section.
+ * "Signature File". Read forward, one section in memory, so that a manifest of any size is. Bounds: 64 KiB a section, 65,535 sections: one for each entry of a zip, and the main one.
  */
+import { setImmediate as turn } from 'node:timers/promises'
 import type { HashName } from './pkcs7.ts'
 import { badSignature } from './source.ts'
 
 const MAX_SECTION_BYTES = 64 * 1024
+const MAX_SECTIONS = 65_535
+/** Between two turns of the event loop: 1 ms. */
+const SECTIONS_A_TURN = 200
 const CR = 13
 const LF = 10
 /** Until API level 17 a phone took the first digest of this list, since then the strongest. */
@@ -37,10 +41,17 @@ export interface JarSection {
   readonly name: string | undefined
 }
 
-/** The main section first, then those of entries. Throws `signature` where one is too long. */
+/** The main section first, then those of entries. Throws `signature` where one is too long, or there are too many. */
 export async function* readSections(pieces: AsyncIterable<Buffer>): AsyncGenerator<JarSection> {
   const splitter = new Splitter()
-  for await (const piece of pieces) yield* splitter.add(piece)
+  let count = 0
+  for await (const piece of pieces) {
+    for (const section of splitter.add(piece)) {
+      if (++count > MAX_SECTIONS) throw badSignature('a file in META-INF has too many sections')
+      if (count % SECTIONS_A_TURN === 0) await turn()
+      yield section
+    }
+  }
   yield* splitter.end()
 }
 

@@ -7,7 +7,8 @@
  * the whole manifest and every entry, and all entries are digested by the same algorithms.
  */
 import { createHash, createVerify, hash, randomBytes, type Verify } from 'node:crypto'
-import { publicKeyOf, readPublicKey } from './algorithms.ts'
+import { readPublicKey } from './algorithms.ts'
+import { publicKeyOf } from './certificate.ts'
 import { readContent, readWhole } from './entry.ts'
 import { type Digest, digestsOf, type JarSection, readSections } from './jar-manifest.ts'
 import { type HashName, type JarSignature, readJarSignature } from './pkcs7.ts'
@@ -22,6 +23,8 @@ const META_INF = 'META-INF/'
 const UNDIGESTED = /^(?:manifest\.mf|[^/]*\.(?:sf|rsa|dsa|ec)|sig-[^/]*)$/s
 const MAX_SIGNERS = 10
 const MAX_BLOCK_BYTES = 64 * 1024
+/** META-INF/MANIFEST.MF and, for each signer, its *.SF together, unpacked: a thousand bytes an entry. */
+const MAX_TEXT_BYTES = 64 * 1024 * 1024
 /** Of all entries together, unpacked: ten times what Android's largest phones give to one app's code. */
 const MAX_UNPACKED_BYTES = 2 * 1024 ** 3
 const SUM_MODULUS = 1n << 256n
@@ -98,7 +101,10 @@ async function findFiles(
   const blocks: ZipEntry[] = []
   const signatureFiles = new Map<string, ZipEntry>()
   let names = 0n
+  let packedBytes = 0
   for await (const entry of listEntries(source, directory)) {
+    packedBytes += entry.compressedBytes
+    if (packedBytes > source.sizeBytes) throw badSignature('its entries overlap')
     if (entry.name.endsWith('/')) continue
     if (isDigested(entry.name)) names = (names + sums.of(entry.name)) % SUM_MODULUS
     else if (entry.name === MANIFEST) manifest = entry
@@ -112,6 +118,10 @@ async function findFiles(
     const file = signatureFiles.get(block.name.replace(/\.[^.]*$/, '.SF'))
     return file === undefined ? [] : [{ block, file }]
   })
+  const texts = [...signers.map(({ file }) => file), ...(manifest ? [manifest] : [])]
+  if (texts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) > MAX_TEXT_BYTES) {
+    throw badSignature(`${MANIFEST} and the *.SF in META-INF are too large`)
+  }
   return { manifest, signers, names }
 }
 

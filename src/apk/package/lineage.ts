@@ -4,13 +4,8 @@
  * Bound: 64 certificates.
  */
 import type { X509Certificate } from 'node:crypto'
-import {
-  ALGORITHMS,
-  isSignedBy,
-  publicKeyOf,
-  readCertificate,
-  readPublicKey,
-} from './algorithms.ts'
+import { ALGORITHMS, isSignedBy, readPublicKey } from './algorithms.ts'
+import { publicKeyOf, readCertificate } from './certificate.ts'
 import { Fields } from './signing-block.ts'
 import { badSignature } from './source.ts'
 

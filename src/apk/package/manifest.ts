@@ -49,7 +49,7 @@ const MAX_USES_SDK = 16
 
 /** `xml`: the entry's content. Throws `invalid`. */
 export async function readManifest(xml: Buffer, resolve: Resolve): Promise<PackageFacts> {
-  const { manifest, usesSdk, application } = findElements(xml)
+  const { manifest, usesSdk, application } = await findElements(xml)
   const name = manifest.find((one) => one.name === 'package' && !one.hasNamespace)
   const packageName = name?.type === VALUE.string ? name.text() : ''
   if (packageName.length > MAX_PACKAGE_NAME_LENGTH || !PACKAGE_NAME.test(packageName)) {
@@ -72,10 +72,10 @@ export async function readManifest(xml: Buffer, resolve: Resolve): Promise<Packa
   }
 }
 
-function findElements(xml: Buffer): Found {
+async function findElements(xml: Buffer): Promise<Found> {
   const found: Found = { manifest: [], usesSdk: [], application: undefined }
   let isRoot = true
-  for (const { name, depth, attributes } of readElements(xml)) {
+  for await (const { name, depth, attributes } of readElements(xml)) {
     if (isRoot !== (depth === 1)) throw invalid('AndroidManifest.xml has more than one root')
     if (isRoot) {
       if (name !== 'manifest') {

@@ -4,21 +4,10 @@
  * 32 certificates, one signer.
  */
 import type { X509Certificate } from 'node:crypto'
-import { readCertificate } from './algorithms.ts'
+import { KEY_USAGE, readCertificate } from './certificate.ts'
+import { Der, TAG } from './der.ts'
 import { badSignature } from './source.ts'
 
-const SEQUENCE = 0x30
-const SET = 0x31
-const INTEGER = 0x02
-const BIT_STRING = 0x03
-const OCTET_STRING = 0x04
-const OBJECT_ID = 0x06
-const BOOLEAN = 0x01
-const CONTEXT_0 = 0xa0
-const CONTEXT_1 = 0xa1
-const CONTEXT_3 = 0xa3
-/** Tags above 30 take more than one byte; none is used here. */
-const LONG_TAG = 0x1f
 const MAX_CERTIFICATES = 32
 const MAX_ATTRIBUTES = 32
 
@@ -26,7 +15,6 @@ const DATA = '2a864886f70d010701'
 const SIGNED_DATA = '2a864886f70d010702'
 const CONTENT_TYPE = '2a864886f70d010903'
 const MESSAGE_DIGEST = '2a864886f70d010904'
-const KEY_USAGE = '551d0f'
 /** id-ce, RFC 5280, and what else Java takes note of: 2.5.29.14 to 54. */
 const KNOWN_EXTENSION =
   /^551d(?:0e|0f|10|11|12|13|14|15|17|18|1b|1c|1d|1e|1f|20|21|23|24|25|2e|36)$/
@@ -88,20 +76,21 @@ export interface JarSignature {
 
 /** `minSdk`: the lowest API level that must verify it. Throws `signature`. */
 export function readJarSignature(block: Buffer, minSdk: number): JarSignature {
-  const whole = new Der(block)
-  const contentInfo = whole.enter(SEQUENCE)
+  const whole = new Der(block, damaged)
+  const contentInfo = whole.enter(TAG.sequence)
   if (contentInfo.objectId() !== SIGNED_DATA) throw damaged()
-  const explicit = contentInfo.enter(CONTEXT_0)
-  const signedData = explicit.enter(SEQUENCE)
+  const explicit = contentInfo.enter(TAG.context0)
+  const signedData = explicit.enter(TAG.sequence)
   signedData.version()
-  const digestAlgorithms = signedData.enter(SET)
+  const digestAlgorithms = signedData.enter(TAG.set)
   while (!digestAlgorithms.isAtEnd) hashOf(readAlgorithm(digestAlgorithms), minSdk)
-  const content = signedData.enter(SEQUENCE)
+  const content = signedData.enter(TAG.sequence)
   if (content.objectId() !== DATA) throw damaged()
-  const certificates = signedData.peek() === CONTEXT_0 ? signedData.enter(CONTEXT_0) : undefined
-  if (signedData.peek() === CONTEXT_1) signedData.take(CONTEXT_1)
-  const signerInfos = signedData.enter(SET)
-  const signer = signerInfos.enter(SEQUENCE)
+  const certificates =
+    signedData.peek() === TAG.context0 ? signedData.enter(TAG.context0) : undefined
+  if (signedData.peek() === TAG.context1) signedData.take(TAG.context1)
+  const signerInfos = signedData.enter(TAG.set)
+  const signer = signerInfos.enter(TAG.sequence)
   if (!signerInfos.isAtEnd) throw badSignature('a signature in META-INF has more than one signer')
   for (const part of [content, signedData, explicit, contentInfo, whole]) part.expectEnd()
   return readSigner(signer, certificates, minSdk)
@@ -109,12 +98,12 @@ export function readJarSignature(block: Buffer, minSdk: number): JarSignature {
 
 function readSigner(signer: Der, certificates: Der | undefined, minSdk: number): JarSignature {
   signer.version()
-  const issuerAndSerial = signer.take(SEQUENCE)
+  const issuerAndSerial = signer.take(TAG.sequence)
   const hash = hashOf(readAlgorithm(signer), minSdk)
-  const attributes = signer.peek() === CONTEXT_0 ? signer.take(CONTEXT_0) : undefined
+  const attributes = signer.peek() === TAG.context0 ? signer.take(TAG.context0) : undefined
   const algorithm = SIGNATURES[readAlgorithm(signer)]
-  const signature = signer.take(OCTET_STRING)
-  if (signer.peek() === CONTEXT_1) readAttributes(signer.take(CONTEXT_1))
+  const signature = signer.take(TAG.octetString)
+  if (signer.peek() === TAG.context1) readAttributes(signer.take(TAG.context1))
   signer.expectEnd()
   if (algorithm === undefined) throw unsupported(minSdk)
   const since = SINCE[algorithm.key][hash]?.[algorithm.hash === undefined ? 0 : 1]
@@ -137,7 +126,7 @@ function hashOf(id: string, minSdk: number): HashName {
 
 /** The object id of an AlgorithmIdentifier, whose parameters nobody needs here. */
 function readAlgorithm(from: Der): string {
-  const algorithm = from.enter(SEQUENCE)
+  const algorithm = from.enter(TAG.sequence)
   const id = algorithm.objectId()
   if (!algorithm.isAtEnd) algorithm.skip()
   algorithm.expectEnd()
@@ -147,20 +136,20 @@ function readAlgorithm(from: Der): string {
 /** They are signed as the SET that they are, not under their tag in the SignerInfo. */
 function readSignedAttributes(content: Buffer) {
   const attributes = readAttributes(content)
-  const digest = attributes.get(MESSAGE_DIGEST)?.take(OCTET_STRING)
+  const digest = attributes.get(MESSAGE_DIGEST)?.take(TAG.octetString)
   const isOfData = attributes.get(CONTENT_TYPE)?.objectId() === DATA
   if (digest === undefined || !isOfData) throw damaged()
-  return { signedBytes: Buffer.concat([headerOf(SET, content.length), content]), digest }
+  return { signedBytes: Buffer.concat([headerOf(TAG.set, content.length), content]), digest }
 }
 
 function readAttributes(content: Buffer): ReadonlyMap<string, Der> {
   const attributes = new Map<string, Der>()
-  const list = new Der(content)
+  const list = new Der(content, damaged)
   while (!list.isAtEnd) {
-    const attribute = list.enter(SEQUENCE)
+    const attribute = list.enter(TAG.sequence)
     const id = attribute.objectId()
     if (attributes.has(id) || attributes.size === MAX_ATTRIBUTES) throw damaged()
-    attributes.set(id, attribute.enter(SET))
+    attributes.set(id, attribute.enter(TAG.set))
     attribute.expectEnd()
   }
   return attributes
@@ -176,7 +165,7 @@ function headerOf(tag: number, length: number): Buffer {
 function findSigner(certificates: Der | undefined, issuerAndSerial: Buffer): X509Certificate {
   for (let count = 0; certificates !== undefined && !certificates.isAtEnd; count++) {
     if (count === MAX_CERTIFICATES) throw badSignature('a signature in META-INF is too large')
-    const whole = certificates.takeWhole(SEQUENCE)
+    const whole = certificates.takeWhole(TAG.sequence)
     const certificate = readCertificate(whole)
     const { issuerAndSerial: own, mayBeUsed } = readUsage(whole)
     if (!own.equals(issuerAndSerial)) continue
@@ -187,26 +176,26 @@ function findSigner(certificates: Der | undefined, issuerAndSerial: Buffer): X50
 }
 
 function readUsage(whole: Buffer) {
-  const outer = new Der(whole).enter(SEQUENCE)
-  const certificate = outer.enter(SEQUENCE)
-  if (certificate.peek() === CONTEXT_0) certificate.take(CONTEXT_0)
-  const serial = certificate.takeWhole(INTEGER)
-  const algorithm = certificate.takeWhole(SEQUENCE)
-  const issuer = certificate.takeWhole(SEQUENCE)
-  if (!algorithm.equals(outer.takeWhole(SEQUENCE))) throw damaged()
-  certificate.take(SEQUENCE) // validity
-  certificate.take(SEQUENCE) // subject
-  certificate.take(SEQUENCE) // public key
-  while (!certificate.isAtEnd && certificate.peek() !== CONTEXT_3) certificate.skip()
-  const extensions = certificate.isAtEnd ? undefined : certificate.enter(CONTEXT_3).enter(SEQUENCE)
+  const certificate = new Der(whole, damaged).enter(TAG.sequence).enter(TAG.sequence)
+  if (certificate.peek() === TAG.context0) certificate.take(TAG.context0)
+  const serial = certificate.takeWhole(TAG.integer)
+  certificate.take(TAG.sequence) // algorithm
+  const issuer = certificate.takeWhole(TAG.sequence)
+  certificate.take(TAG.sequence) // validity
+  certificate.take(TAG.sequence) // subject
+  certificate.take(TAG.sequence) // public key
+  while (!certificate.isAtEnd && certificate.peek() !== TAG.context3) certificate.skip()
+  const extensions = certificate.isAtEnd
+    ? undefined
+    : certificate.enter(TAG.context3).enter(TAG.sequence)
   let mayBeUsed = true
   while (extensions !== undefined && !extensions.isAtEnd) {
-    const extension = extensions.enter(SEQUENCE)
+    const extension = extensions.enter(TAG.sequence)
     const id = extension.objectId()
-    const isCritical = extension.peek() === BOOLEAN && extension.take(BOOLEAN).some(Boolean)
-    const value = extension.take(OCTET_STRING)
+    const isCritical = extension.peek() === TAG.boolean && extension.take(TAG.boolean).some(Boolean)
+    const value = extension.take(TAG.octetString)
     if (isCritical && !KNOWN_EXTENSION.test(id)) mayBeUsed = false
-    if (id === KEY_USAGE && !maySign(new Der(value).take(BIT_STRING))) mayBeUsed = false
+    if (id === KEY_USAGE && !maySign(new Der(value, damaged).take(TAG.bitString))) mayBeUsed = false
   }
   return { issuerAndSerial: Buffer.concat([issuer, serial]), mayBeUsed }
 }
@@ -214,77 +203,6 @@ function readUsage(whole: Buffer) {
 /** `bits`: the count of unused ones, then the bits. */
 function maySign(bits: Buffer): boolean {
   return ((bits[1] ?? 0) & MAY_SIGN) !== 0
-}
-
-/** DER values one after the other. Throws `signature` where the next one is another, or cut off. */
-class Der {
-  readonly #bytes: Buffer
-  #at = 0
-
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes
-  }
-
-  get isAtEnd(): boolean {
-    return this.#at === this.#bytes.length
-  }
-
-  peek(): number | undefined {
-    return this.#bytes[this.#at]
-  }
-
-  /** The content of the next value. */
-  take(tag: number): Buffer {
-    const { contentAt, end } = this.#next(tag)
-    this.#at = end
-    return this.#bytes.subarray(contentAt, end)
-  }
-
-  /** The next value with its tag and length. */
-  takeWhole(tag: number): Buffer {
-    const first = this.#at
-    this.#at = this.#next(tag).end
-    return this.#bytes.subarray(first, this.#at)
-  }
-
-  skip(): void {
-    this.#at = this.#next(undefined).end
-  }
-
-  enter(tag: number): Der {
-    return new Der(this.take(tag))
-  }
-
-  /** As hex of its content. */
-  objectId(): string {
-    return this.take(OBJECT_ID).toString('hex')
-  }
-
-  version(): void {
-    if (this.take(INTEGER).length !== 1) throw damaged()
-  }
-
-  expectEnd(): void {
-    if (!this.isAtEnd) throw damaged()
-  }
-
-  #next(tag: number | undefined): { readonly contentAt: number; readonly end: number } {
-    const first = this.#bytes[this.#at + 1]
-    const isWanted = tag === undefined || this.#bytes[this.#at] === tag
-    const isLongTag = ((this.#bytes[this.#at] ?? 0) & LONG_TAG) === LONG_TAG
-    if (first === undefined || !isWanted || isLongTag) throw damaged()
-    let length = first
-    let contentAt = this.#at + 2
-    if (first >= 0x80) {
-      const lengthBytes = first & 0x7f
-      if (lengthBytes < 1 || lengthBytes > 3) throw damaged() // indefinite, or far too long
-      if (contentAt + lengthBytes > this.#bytes.length) throw damaged()
-      length = this.#bytes.readUIntBE(contentAt, lengthBytes)
-      contentAt += lengthBytes
-    }
-    if (length > this.#bytes.length - contentAt) throw damaged()
-    return { contentAt, end: contentAt + length }
-  }
 }
 
 function damaged() {

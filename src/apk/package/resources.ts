@@ -24,7 +24,12 @@ const COMPACT_FLAG = 8
 const NO_ENTRY = 0xffffffff
 const MAX_HOPS = 4
 const MAX_TABLE_BYTES = 64 * 1024 * 1024
+/** Of all readings for one APK together: 1 s. */
+const MAX_READ_BYTES = 512 * 1024 * 1024
 const MAX_CHUNKS = 100_000
+const MAX_SPARSE_ENTRIES = 0x10000
+/** Bytes that are searched at once. */
+const SEARCH_BYTES = 16 * 1024
 const MAX_CONFIG_BYTES = 1024
 
 /** undefined: the table has no such value. Throws `invalid` where the table is damaged. */
@@ -36,17 +41,23 @@ export function createResolver(
   directory: ZipDirectory,
   table: ZipEntry | undefined,
 ): Resolve {
+  let readBytes = 0
+  const readTable = (entry: ZipEntry) => {
+    readBytes += entry.sizeBytes
+    if (readBytes > MAX_READ_BYTES) throw invalid('its resources refer to each other too often')
+    return new ForwardReader(readContent(source, directory, entry))
+  }
   return async (reference) => {
     if (table === undefined) return undefined
     if (table.sizeBytes > MAX_TABLE_BYTES) throw invalid('resources.arsc is too large')
     let value: RawValue | undefined = { type: VALUE.reference, data: reference }
     for (let hop = 0; value?.type === VALUE.reference; hop++) {
       if (hop === MAX_HOPS) return undefined
-      const content = new ForwardReader(readContent(source, directory, table))
+      const content = readTable(table)
       value = await findValue(content, value.data).finally(() => content.close())
     }
     if (value?.type !== VALUE.string) return value && { ...value, text: noText }
-    const content = new ForwardReader(readContent(source, directory, table))
+    const content = readTable(table)
     const text = await readGlobalString(content, value.data).finally(() => content.close())
     return { ...value, text: () => text }
   }
@@ -183,18 +194,26 @@ async function findEntryOffset(
   const slotBytes = (flags & SHORT_OFFSETS_FLAG) !== 0 ? 2 : 4
   if (at + slotBytes * count > chunk.end) throw damaged()
   if ((flags & SPARSE_FLAG) !== 0) {
-    if (count > 0x10000) throw damaged()
-    for (let slot = 0; slot < count; slot++) {
-      const pair = await content.read(at + 4 * slot, 4)
-      if (pair.readUInt16LE(0) === index) return 4 * pair.readUInt16LE(2)
-    }
-    return undefined
+    return await findSparse(content, at, count, index)
   }
   if (index >= count) return undefined
   const bytes = await content.read(at + slotBytes * index, slotBytes)
   if (slotBytes === 2)
     return bytes.readUInt16LE(0) === 0xffff ? undefined : 4 * bytes.readUInt16LE(0)
   return bytes.readUInt32LE(0) === NO_ENTRY ? undefined : bytes.readUInt32LE(0)
+}
+
+/** Pairs of an index and an offset. */
+async function findSparse(content: ForwardReader, at: number, count: number, index: number) {
+  if (count > MAX_SPARSE_ENTRIES) throw damaged()
+  const end = at + 4 * count
+  for (let from = at; from < end; from += SEARCH_BYTES) {
+    const pairs = await content.read(from, Math.min(SEARCH_BYTES, end - from))
+    for (let pair = 0; pair < pairs.length; pair += 4) {
+      if (pairs.readUInt16LE(pair) === index) return 4 * pairs.readUInt16LE(pair + 2)
+    }
+  }
+  return undefined
 }
 
 /** From the pool of all values, which stands before the packages. */

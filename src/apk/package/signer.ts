@@ -10,11 +10,10 @@ import {
   CONTENT_DIGESTS,
   type ContentDigest,
   isSignedBy,
-  publicKeyOf,
-  readCertificate,
   readPublicKey,
   type SignatureAlgorithm,
 } from './algorithms.ts'
+import { publicKeyOf, readCertificate } from './certificate.ts'
 import { type Ancestor, readLineage } from './lineage.ts'
 import { type BlockScheme, Fields } from './signing-block.ts'
 import { badSignature } from './source.ts'
