@@ -49,7 +49,7 @@ export function publicKeyOf(certificate: X509Certificate): Buffer {
   return publicKey
 }
 
-/** Throws where the signed algorithm is not that of the signature. */
+/** Throws where the signed algorithm is not that of the signature, or the signature does not end with a byte. */
 function readParts(der: Buffer) {
   const whole = new Der(der, damaged).enter(TAG.sequence)
   const body = whole.enter(TAG.sequence)
@@ -57,6 +57,7 @@ function readParts(der: Buffer) {
     body.peek() === TAG.context0 ? body.enter(TAG.context0).take(TAG.integer)[0] : undefined
   body.skip() // the serial number
   if (!body.takeWhole(TAG.sequence).equals(whole.takeWhole(TAG.sequence))) throw damaged()
+  if (whole.take(TAG.bitString)[0] !== 0) throw damaged()
   const issuer = body.enter(TAG.sequence)
   body.skip() // the validity
   const subject = body.enter(TAG.sequence)
