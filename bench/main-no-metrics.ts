@@ -14,6 +14,7 @@ function noMetrics(): Metrics {
     apkDownload: () => counter,
     heartbeatsIngested: counter,
     heartbeatsDedupHits: counter,
+    push: { delay: histogram, delayUnknown: counter, deprioritized: counter },
     render: () => ({ text: '', series: 0 }),
     close: () => {},
   }

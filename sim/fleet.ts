@@ -56,8 +56,8 @@ export function createFleet(options: FleetOptions): Fleet {
     const habits = { pushToken, ...options.habitsOf?.(index) }
     const device = new Device({ ...options, alias, habits })
     if (habits.pushToken !== null) {
-      options.push?.register(habits.pushToken, (data) => {
-        if (!isOver) track(device.receive(data))
+      options.push?.register(habits.pushToken, (data, delivery) => {
+        if (!isOver) track(device.receive(data, delivery))
       })
     }
     return device

@@ -137,7 +137,7 @@ export const IMPORTS: readonly {
     allowed: [
       `import pg from 'pg'`,
       `import { a } from '../../lib/timeouts.ts'`,
-      `import { a } from '../devices/push-token-limit.ts'`,
+      `import { a } from '../devices/push-id-limit.ts'`,
       `import type { Line } from '../../telemetry/log/log.ts'`,
     ],
   },

@@ -15,7 +15,8 @@ export function heartbeatRequest({ alias, deviceId, token }: EnrolledDevice): Lo
     uptimeS: 86_400,
     networkType: 'wifi',
     queueLength: 0,
-    pushToken: null,
+    pushId: null,
+    push: null,
     pingRequestId: null,
   })
   const headers = { ...jsonHeaders(token), 'user-agent': 'okhttp/4.12.0' }

@@ -5,6 +5,12 @@ export type Fields = Readonly<Record<string, readonly string[]>>
 
 const texts = (...values: readonly string[]) => values.map((value) => JSON.stringify(value))
 const SOME_TEXT = texts('x', 'R4S', 'ünï 📱', 'a\\b"c')
+const FIDS = texts('fid-1', 'fid-2', '')
+const PUSH_REPORTS = [
+  '{"received_at":"2026-01-31T09:15:27.042Z","priority":"normal","original_priority":"high"}',
+  '{"received_at":"9999-12-31T23:59:59Z"}',
+  '{}',
+]
 const RESULT: Fields = {
   request_id: texts('c1', 'c2', 'c3', 'c4', 'none'),
   correlation_id: texts('c1', 'c5'),
@@ -14,6 +20,7 @@ const RESULT: Fields = {
   message: SOME_TEXT,
   output: SOME_TEXT,
   exit_code: ['0', '1', '-1'],
+  push: PUSH_REPORTS,
   finished_at: texts('2026-01-31T09:15:27.042Z'),
 }
 const HEARTBEAT: Fields = {
@@ -28,6 +35,8 @@ const HEARTBEAT: Fields = {
   app_version: SOME_TEXT,
   agent_version: SOME_TEXT,
   fcm_token: texts('push-1', 'push-2'),
+  fid: FIDS,
+  push: PUSH_REPORTS,
   ts: texts('2026-01-31T09:15:27.042Z'),
   timestamp_utc: texts('2026-01-31T09:15:27Z'),
   device_id: texts('', 'x'),
@@ -55,12 +64,15 @@ const COMMAND: Fields = {
   ttl_s: ['30', '86400', '604800'],
 }
 
+const PUSH_ID: Fields = { fcm_token: texts('push-1', 'push-2', 'x'), fid: FIDS }
+
 /** By the path of a POST or PATCH. */
 export const BODIES: Readonly<Record<string, Fields>> = {
   '/v1/register': {
     alias: texts('F1', 'F2', 'F3', 'P1'),
     hardware_id: SOME_TEXT,
     fcm_token: texts('push-1'),
+    fid: FIDS,
     app_version: SOME_TEXT,
     model: SOME_TEXT,
     manufacturer: SOME_TEXT,
@@ -71,7 +83,8 @@ export const BODIES: Readonly<Record<string, Fields>> = {
   '/v1/action-result': RESULT,
   '/v1/devices/{device_id}/ack': RESULT,
   '/v1/devices/ack': RESULT,
-  '/v1/devices/fcm-token': { fcm_token: texts('push-1', 'push-2', 'x') },
+  '/v1/devices/fcm-token': PUSH_ID,
+  '/v1/devices/push-id': PUSH_ID,
   '/v1/enroll-tokens': {
     aliases: ['["F1"]', '[null]', '["F2",null]', '["F1","F1"]'],
     expires_in_sec: ['60', '2700', '2592000'],

@@ -12,6 +12,7 @@ import type { Database, Query, Result } from '../../src/db/postgres/pool.ts'
 import { usedSignatures } from '../../src/db/used-signatures.ts'
 import { AppError } from '../../src/domain/errors.ts'
 import { parseSelection } from '../../src/domain/selection/parse.ts'
+import { tokenId } from '../../testkit/push-id.ts'
 import { enrollmentTokenStatements } from './enrollment-token-statements.ts'
 import { CROWDED, deviceId, enrollmentHash, type Installation, tokenHash } from './installation.ts'
 import { BY, group } from './push-statements.ts'
@@ -76,14 +77,14 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
     {
       title: 'new push token',
       modes: BOTH,
-      run: (database) => setPushToken(database, 'new'),
+      run: (database) => setPushId(database, 'new'),
       index: 'commands_mailbox',
       mostRows: 20,
     },
     {
       title: 'known push token',
       modes: BOTH,
-      run: (database) => setPushToken(database, 'push-S1'),
+      run: (database) => setPushId(database, 'push-S1'),
       index: 'devices_pkey',
       mostRows: 0,
     },
@@ -91,8 +92,8 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
       title: 'push token of a heartbeat',
       modes: BOTH,
       async run(database) {
-        await offerPushToken(database, 'new')
-        await offerPushToken(database, 'new')
+        await offerPushId(database, 'new')
+        await offerPushId(database, 'new')
       },
       index: 'devices_pkey',
       mostRows: 20,
@@ -189,15 +190,15 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
   ]
 }
 
-function setPushToken(database: Database, fcmToken: string) {
+function setPushId(database: Database, token: string) {
   const device = { deviceId: deviceId(1), enrollmentNo: 1 }
-  return deviceStore(database).setPushToken(device, fcmToken, 'r')
+  return deviceStore(database).setPushId(device, tokenId(token), 'r')
 }
 
-function offerPushToken(database: Database, fcmToken: string) {
+function offerPushId(database: Database, token: string) {
   const device = { deviceId: deviceId(1), tokenHash: tokenHash(1) }
-  const offer = { fcmToken, clockAt: new Date().toISOString(), replacesAt: '' }
-  return deviceStore(database).offerPushToken(device, offer, 'r')
+  const offer = { pushId: tokenId(token), clockAt: new Date().toISOString(), replacesAt: '' }
+  return deviceStore(database).offerPushId(device, offer, 'r')
 }
 
 /** Refuses groups of heartbeats, as another transaction's lock does. */
@@ -220,7 +221,7 @@ async function enroll(database: Database, token: string, alias: string): Promise
     {
       ...{ alias, deviceTokenHash, hmacSecretId: 'default', requestId: 'r', ip: null },
       ...{ hardwareId: 'f3a9c1d47b20', model: 'm', manufacturer: 'f', androidVersion: '14' },
-      ...{ fcmToken: 'new', appVersion: null, sdkInt: null },
+      ...{ pushId: tokenId('new'), appVersion: null, sdkInt: null },
       enrollmentTokenHash: enrollmentHash(token),
       newDeviceId: randomUUID(),
     },

@@ -2,6 +2,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { commandStore } from '../../src/db/commands/commands.ts'
 import { mailbox } from '../../src/db/commands/mailbox.ts'
+import { pushReportStore } from '../../src/db/commands/push-reports.ts'
 import { commandQueue } from '../../src/db/commands/queue.ts'
 import { commandResultStore } from '../../src/db/commands/results.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
@@ -18,6 +19,12 @@ export const FEW_OPEN = 510
 /** With no more due, a claim may read and sort them all. */
 const FEW_DUE = 2_000
 const INSTANCE = 'drill'
+/** FCM lowered the priority: the device's row is written too. */
+const REPORT = {
+  receivedAt: new Date(),
+  priority: 'normal',
+  originalPriority: 'high',
+} as const
 export const BY = { admin: 'drill', requestId: 'r', ip: null, instance: INSTANCE }
 export const RESULT = {
   outcome: 'success',
@@ -25,11 +32,13 @@ export const RESULT = {
   output: null,
   exitCode: null,
   finishedAt: null,
+  push: null,
   httpRequestId: 'r',
 } as const
 export const ATTEMPT: AttemptRecord = {
   ...{ fcmHttpCode: 200, fcmStatus: 'OK', latencyMs: 1, retryInMs: null, reason: null },
   pushState: 'sent',
+  pushKind: 'token',
 }
 
 export const claim: Statement = {
@@ -97,6 +106,14 @@ export function pushStatements({ devices }: Installation): readonly Statement[] 
       run: (database) => recordResult(database, 'open-1'),
       index: 'commands_pkey',
       mostRows: 4,
+    },
+    {
+      title: 'report of a push message',
+      modes: BOTH,
+      run: (database) =>
+        pushReportStore(database).note({ requestId: 'open-1', deviceId: deviceId(1) }, REPORT),
+      index: 'command_events_story',
+      mostRows: 10,
     },
     {
       title: 'late result',

@@ -99,11 +99,13 @@ export function randomPhones(dice: Dice, count: number): readonly Phone[] {
 
 const STORE_DEVICES = /* sql */ `
   insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, model, manufacturer,
-    android_version, app_version, sdk_int, fcm_token, fcm_token_died_at, labels, enrolled_at, deleted_at)
+    android_version, app_version, sdk_int, fcm_token, fid, fcm_token_died_at, labels, enrolled_at, deleted_at)
   select p."deviceId", p.alias, 1, p."deviceId", 'default', 'r', p.model, p.manufacturer, p.android, p."enrolledApp",
-    p.sdk, case when p.push <> 'none' then 'push-' || p.alias end, case when p.push = 'dead' then now() end, p.labels,
+    p.sdk, case when p.push <> 'none' and p.number % 2 = 0 then 'push-' || p.alias end,
+    case when p.push <> 'none' and p.number % 2 = 1 then 'push-' || p.alias end,
+    case when p.push = 'dead' then now() end, p.labels,
     now() - make_interval(secs => p."enrolledAgeS"), case when p."isDeleted" then now() end
-  from jsonb_to_recordset($1) as p ("deviceId" uuid, alias text, model text, manufacturer text, android text,
+  from jsonb_to_recordset($1) as p (number int, "deviceId" uuid, alias text, model text, manufacturer text, android text,
     "enrolledApp" text, sdk int, push text, labels jsonb, "enrolledAgeS" float8, "isDeleted" boolean)`
 
 const STORE_STATUSES = /* sql */ `

@@ -2,7 +2,9 @@
  * Request bodies of phones: heartbeats flat or nested, the nested ones as Gson prints them (docs/develop/device-
  * protocol.md).
  */
+import { type PushId, WIRE_NAMES } from '../../src/domain/push-id.ts'
 import type { CommandData, RunResult } from './commands.ts'
+import type { PushReport } from './push.ts'
 
 export interface HeartbeatFacts {
   readonly alias: string
@@ -14,9 +16,11 @@ export interface HeartbeatFacts {
   readonly uptimeS: number
   readonly networkType: string
   readonly queueLength: number
-  readonly pushToken: string | null
+  readonly pushId: PushId | null
   /** The ping command that this heartbeat answers. */
   readonly pingRequestId: string | null
+  /** How that ping came by push. */
+  readonly push: PushReport | null
 }
 
 const AGENT_VERSION = '1.0.252'
@@ -24,7 +28,8 @@ const APP_VERSION = '1.0.252-52638d7'
 
 export function heartbeatBody(shape: 'flat' | 'nested', facts: HeartbeatFacts): string {
   const both = {
-    fcm_token: facts.pushToken,
+    ...pushIdBody(facts.pushId),
+    push: pushBody(facts.push),
     is_ping_response: facts.pingRequestId === null ? null : true,
     ping_request_id: facts.pingRequestId,
   }
@@ -60,11 +65,11 @@ export function heartbeatBody(shape: 'flat' | 'nested', facts: HeartbeatFacts): 
 }
 
 /** Derives the hardware id from the alias, so that a phone keeps it. */
-export function registrationBody(alias: string, pushToken: string | null): string {
+export function registrationBody(alias: string, pushId: PushId | null): string {
   return gson({
     alias,
     hardware_id: `SIM-${alias}`,
-    fcm_token: pushToken,
+    ...pushIdBody(pushId),
     model: 'R4S',
     manufacturer: 'Example',
     android_version: '13',
@@ -73,17 +78,40 @@ export function registrationBody(alias: string, pushToken: string | null): strin
 }
 
 /** For POST /v1/action-result. */
-export function resultBody(command: CommandData, result: RunResult, finishedAt: Date): string {
+export function resultBody(
+  command: CommandData,
+  result: RunResult,
+  finishedAt: Date,
+  push: PushReport | null,
+): string {
   const { request_id, action } = command
   const { outcome, message } = result
-  return gson({ request_id, action, outcome, message, finished_at: finishedAt.toISOString() })
+  const finished_at = finishedAt.toISOString()
+  return gson({ request_id, action, outcome, message, finished_at, push: pushBody(push) })
 }
 
 /** For POST /v1/devices/{device_id}/ack, as the fielded agent sends it. */
-export function ackBody(command: CommandData, { outcome, message }: RunResult): string {
+export function ackBody(
+  command: CommandData,
+  { outcome, message }: RunResult,
+  _finishedAt: Date,
+  push: PushReport | null,
+): string {
   const { request_id, action = '' } = command
   const status = outcome === 'success' ? 'OK' : outcome === 'timeout' ? 'TIMEOUT' : 'FAILED'
-  return gson({ correlation_id: request_id, type: `${action.toUpperCase()}_ACK`, status, message })
+  const type = `${action.toUpperCase()}_ACK`
+  return gson({ correlation_id: request_id, type, status, message, push: pushBody(push) })
+}
+
+/** Either kind, never both. */
+export function pushIdBody(pushId: PushId | null) {
+  return pushId === null ? {} : { [WIRE_NAMES[pushId.kind]]: pushId.value }
+}
+
+function pushBody(push: PushReport | null) {
+  if (push === null) return null
+  const { receivedAt, priority, originalPriority: original_priority } = push
+  return { received_at: receivedAt.toISOString(), priority, original_priority }
 }
 
 /** As Gson writes a map: without nulls; a number inside an inner map is a Java double (85.0, 1.2345678E7). */

@@ -6,18 +6,18 @@
  * Unenrolled → register → enrolled → five 401s in a row → wiped (unenrolled again; the queue is kept).
  */
 
+import type { PushId } from '../../src/domain/push-id.ts'
 import {
   bodyOf,
-  type HttpRequest,
   type HttpResponse,
   isSuccess,
-  jsonHeaders,
   requestIdOf,
   type Send,
   textOf,
 } from '../../testkit/http/client.ts'
+import type { Delivery } from '../fcm/apps.ts'
 import { type FetchedApk, fetchApk } from './apk.ts'
-import { ackBody, heartbeatBody, registrationBody, resultBody } from './body.ts'
+import { ackBody, heartbeatBody, pushIdBody, resultBody } from './body.ts'
 import {
   asCommandData,
   type CommandData,
@@ -28,8 +28,9 @@ import {
 } from './commands.ts'
 import { type DeviceCounts, zeroCounts } from './counts.ts'
 import { type Channel, DEFAULT_HABITS, type DeviceListener, type Habits } from './habits.ts'
+import { DevicePush } from './push.ts'
 import { DeviceQueue, type QueueItem } from './queue.ts'
-import { signatureOf } from './signature.ts'
+import { type Identity, itemRequest, registerRequest, USER_AGENT } from './requests.ts'
 
 export interface DeviceOptions {
   readonly alias: string
@@ -54,7 +55,7 @@ const COUNT_OF = {
   expired: 'commandsExpired',
   refused: 'commandsRefused',
 } as const
-const USER_AGENT = 'okhttp/4.12.0'
+const SENT_COUNT = { heartbeat: 'heartbeatsSent', result: 'resultsSent' } as const
 
 export class Device {
   readonly alias: string
@@ -63,6 +64,7 @@ export class Device {
   readonly queue = new DeviceQueue()
   readonly #options: DeviceOptions
   readonly #commands: DeviceCommands
+  readonly #push: DevicePush
   readonly #bootedAtMs: number
   #identity: Identity | null = null
   #unauthorizedInARow = 0
@@ -76,6 +78,7 @@ export class Device {
     this.#options = options
     this.#commands = new DeviceCommands((command) => run(command, this), nowMs)
     this.#bootedAtMs = nowMs() - 86_400_000 * random()
+    this.#push = new DevicePush(this.habits.pushToken)
   }
 
   /** null: not enrolled, or wiped. */
@@ -94,12 +97,9 @@ export class Device {
 
   /** Takes over the identity of a 200 or 201. Repeat it with the same token after a lost response. */
   async register(enrollmentToken: string): Promise<HttpResponse> {
-    const response = await this.#options.send({
-      method: 'POST',
-      path: '/v1/register',
-      headers: { ...jsonHeaders(enrollmentToken), 'user-agent': USER_AGENT },
-      body: registrationBody(this.alias, this.habits.pushToken),
-    })
+    const response = await this.#options.send(
+      registerRequest(enrollmentToken, this.alias, this.#push.id),
+    )
     if (isSuccess(response)) {
       const body = bodyOf(response)
       this.#identity = {
@@ -131,9 +131,26 @@ export class Device {
     await this.drain()
   }
 
+  /**
+   * Takes the identity by which FCM has just registered it, and reports it at once; the heartbeat behind it brings what a push
+   * to the former one may have missed (docs/device-protocol.md). Never rejects.
+   */
+  async moveTo(pushId: PushId): Promise<void> {
+    this.#push.id = pushId
+    this.queue.removeAll('push_id')
+    if (this.#identity === null) return
+    const body = JSON.stringify(pushIdBody(pushId))
+    this.#queueItem({ kind: 'push_id', path: '/v1/devices/push-id', body, requestId: null })
+    this.#queueHeartbeat(null)
+    await this.drain()
+  }
+
   /** Receives a push message. Never rejects. */
-  async receive(data: CommandData): Promise<void> {
+  async receive(data: CommandData, delivery?: Delivery): Promise<void> {
     this.counts.commandsByPush += 1
+    if (delivery !== undefined && this.habits.reportsPush) {
+      this.#push.note(data, { ...delivery, receivedAt: this.#clockAt(this.#options.nowMs()) })
+    }
     await this.#take(data, 'push')
     await this.drain()
   }
@@ -151,7 +168,9 @@ export class Device {
       const item = identity && this.queue.next(this.#options.nowMs(), tried)
       if (!identity || !item) break
       tried.add(item)
-      await this.#attempt(item, identity)
+      await (item.kind === 'push_id'
+        ? this.#push.inTurn(() => this.#attempt(item, identity))
+        : this.#attempt(item, identity))
     }
     this.#drains -= 1
   }
@@ -169,25 +188,20 @@ export class Device {
 
   async #attempt(item: QueueItem, identity: Identity): Promise<void> {
     const { send, nowMs, random } = this.#options
-    this.counts[item.kind === 'heartbeat' ? 'heartbeatsSent' : 'resultsSent'] += 1
-    const response = await send(this.#requestOf(item, identity)).catch(() => undefined)
+    if (!this.queue.has(item)) return // delivered by the other drain, or replaced while it waited for its turn
+    if (item.kind !== 'push_id') this.counts[SENT_COUNT[item.kind]] += 1
+    const request = itemRequest(item, identity, this.habits, nowMs())
+    const response = await send(request).catch(() => undefined)
 
     if (response !== undefined) this.#countUnauthorized(response.status)
-    if (response === undefined || !isSuccess(response)) {
+    const isNoRoute = item.kind === 'push_id' && response?.status === 404
+    if (response === undefined || !(isSuccess(response) || isNoRoute)) {
       this.queue.failed(item, nowMs(), random()) // even for a 4xx, and whatever Retry-After says
       return
     }
     this.queue.remove(item)
     if (item.kind === 'heartbeat') await this.#heartbeatAccepted(item, response, identity)
-    else this.#resultAccepted(item, response)
-  }
-
-  #requestOf({ kind, path, body }: QueueItem, { deviceToken, hmacKey }: Identity): HttpRequest {
-    const headers = { ...jsonHeaders(deviceToken), 'user-agent': USER_AGENT }
-    const request = { method: 'POST', path, headers, body } as const
-    if (kind !== 'result' || !this.habits.signsResults) return request
-    const signature = signatureOf(request, hmacKey, this.#options.nowMs())
-    return { ...request, headers: { ...headers, 'x-signature': signature } }
+    if (item.kind === 'result') this.#resultAccepted(item, response)
   }
 
   #countUnauthorized(status: number): void {
@@ -249,40 +263,42 @@ export class Device {
       return
     }
     const path = isAgent ? `/v1/devices/${this.deviceId ?? ''}/ack` : '/v1/action-result'
-    const body = (isAgent ? ackBody : resultBody)(data, result, new Date(finishedAtMs))
+    const bodyOfKind = isAgent ? ackBody : resultBody
+    const finishedAt = this.#clockAt(finishedAtMs)
+    const body = bodyOfKind(data, result, finishedAt, this.#push.reportOf(requestId))
     this.#queueItem({ kind: 'result', path, body, requestId }, dueAtMs)
   }
 
   #queueHeartbeat(pingRequestId: string | null, dueAtMs?: number): void {
     const { nowMs, random } = this.#options
-    const { shape, hasDoubleSlash, pushToken } = this.habits
+    const { shape, hasDoubleSlash } = this.habits
     const body = heartbeatBody(shape, {
       alias: this.alias,
       deviceId: this.deviceId ?? '',
-      at: new Date(nowMs()),
+      at: this.#clockAt(nowMs()),
       batteryPct: 20 + Math.floor(80 * random()),
       isPlugged: random() < 0.5,
       tempC: Math.round(250 + 100 * random()) / 10,
       uptimeS: Math.floor((nowMs() - this.#bootedAtMs) / 1_000),
       networkType: random() < 0.8 ? 'wifi' : 'cell',
       queueLength: this.queue.length,
-      pushToken,
+      pushId: this.#push.id,
       pingRequestId,
+      push: this.#push.reportOf(pingRequestId),
     })
     this.counts.heartbeatsMade += 1
     const path = hasDoubleSlash ? '//v1/heartbeat' : '/v1/heartbeat'
     this.#queueItem({ kind: 'heartbeat', path, body, requestId: pingRequestId }, dueAtMs)
   }
 
+  /** What its own clock shows. */
+  #clockAt(ms: number): Date {
+    return new Date(ms + this.habits.clockAheadMs)
+  }
+
   #queueItem(item: Omit<QueueItem, 'queuedAtMs'>, dueAtMs?: number): void {
     this.queue.add({ ...item, queuedAtMs: this.#options.nowMs() }, dueAtMs)
   }
-}
-
-interface Identity {
-  readonly deviceId: string
-  readonly deviceToken: string
-  readonly hmacKey: string
 }
 
 const succeed = ({ action = '' }: CommandData) =>

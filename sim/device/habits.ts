@@ -17,7 +17,12 @@ export interface Habits {
   readonly alarmJitter: number
   /** Probability that an alarm or a retry starts two drains at once. */
   readonly parallelDrains: number
+  /** It registers by this token; `moveTo` gives it another identity. */
   readonly pushToken: string | null
+  /** How far its clock is ahead, milliseconds; negative: behind. */
+  readonly clockAheadMs: number
+  /** Tells with a result when and how its push message came. */
+  readonly reportsPush: boolean
 }
 
 export const DEFAULT_HABITS: Habits = {
@@ -29,6 +34,8 @@ export const DEFAULT_HABITS: Habits = {
   alarmJitter: 0,
   parallelDrains: 0,
   pushToken: null,
+  clockAheadMs: 0,
+  reportsPush: true,
 }
 
 export type Channel = 'push' | 'mailbox'

@@ -1,7 +1,7 @@
 /** A phone's durable queue, oldest first; items survive every failure (docs/device-protocol.md). */
 
 export interface QueueItem {
-  readonly kind: 'heartbeat' | 'result'
+  readonly kind: 'heartbeat' | 'result' | 'push_id'
   readonly path: string
   /** JSON, unchanged since the item was made. */
   readonly body: string
@@ -67,6 +67,17 @@ export class DeviceQueue {
     const entry = this.#entries.find(({ item, dueAtMs }) => dueAtMs <= nowMs && !tried.has(item))
     if (entry !== undefined) entry.isUnderWay = true
     return entry?.item
+  }
+
+  /** Removes what is queued of a kind: a newer one makes it wrong. */
+  removeAll(kind: QueueItem['kind']): void {
+    for (const { item } of this.#entries.filter((entry) => entry.item.kind === kind)) {
+      this.remove(item)
+    }
+  }
+
+  has(item: QueueItem): boolean {
+    return this.#indexOf(item) !== -1
   }
 
   remove(item: QueueItem): void {

@@ -6,7 +6,9 @@
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { setTimeout as wait } from 'node:timers/promises'
+import type { PushKind } from '../../src/domain/push-id.ts'
 import { listen } from '../../testkit/listen.ts'
+import { createApps, type Deliver, type PhoneApp, type Priority } from './apps.ts'
 import { type CheckedMessage, checkMessage, dataOnPhone } from './message.ts'
 import {
   CANNED,
@@ -20,8 +22,6 @@ import {
 } from './responses.ts'
 import { type KeyPair, type MadeServiceAccount, makeServiceAccount } from './service-account.ts'
 import { createTokenIssuer, refusal } from './token-endpoint.ts'
-
-export type Deliver = (data: Readonly<Record<string, string>>) => void
 
 /** A send with a valid access token and a correct message. */
 export interface JournaledSend extends CheckedMessage {
@@ -38,19 +38,24 @@ export interface FakeFcm {
   readonly baseUrl: string
   readonly tokenUri: string
   readonly serviceAccount: MadeServiceAccount
-  readonly journal: readonly JournaledSend[]
+  /** A test may empty it. */
+  readonly journal: JournaledSend[]
   /** All requests, whatever the response. */
   readonly requests: { readonly token: number; readonly send: number }
   /** Delivers messages for this push token to `deliver`, after the response as FCM does. A later call replaces it. */
-  register(pushToken: string, deliver: Deliver): void
+  register(pushToken: string, deliver: Deliver, kind?: PushKind): void
   /** Makes the push token UNREGISTERED again. */
-  unregister(pushToken: string): void
+  unregister(pushToken: string, kind?: PushKind): void
+  /** An app that can change the kind of its registration. */
+  install(name: string, deliver: Deliver): PhoneApp
   /** Behaviour of the next sends, one each; then the mode applies again. */
   nextAnswers(queue: readonly Behaviour[]): void
   /** Behaviour of sends and token requests. A function decides per message. */
   setMode(mode: {
     readonly fcm?: Behaviour | ((message: CheckedMessage) => Behaviour)
     readonly token?: TokenMode
+    /** Sends a minute to one address; more get 429. Default: no limit. */
+    readonly mostPerMinute?: number
   }): void
   /** Refuses all access tokens issued so far with 401. */
   revokeAccessTokens(): void
@@ -84,13 +89,14 @@ export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFc
   const issuer = createTokenIssuer({ clientEmail, tokenUri, publicKey: serviceAccount.publicKey })
   const sendPath = `/v1/projects/${projectId}/messages:send`
 
-  const devices = new Map<string, Deliver>()
+  const apps = createApps()
   const journal: JournaledSend[] = []
   const watchers = new Set<(send: JournaledSend) => void>()
   const requests = { token: 0, send: 0 }
   let queue: Behaviour[] = []
   let fcmMode: Behaviour | ((message: CheckedMessage) => Behaviour) = 'ok'
   let tokenMode: TokenMode = 'ok'
+  let mostPerMinute = Number.POSITIVE_INFINITY
 
   server.on('request', (req, res) => {
     handle(req, res).catch(() => res.destroy()) // the client left while sending
@@ -131,14 +137,20 @@ export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFc
     const message = checkMessage(text)
     if ('complaint' in message) return message.complaint
 
-    const behaviour = queue.shift() ?? (typeof fcmMode === 'function' ? fcmMode(message) : fcmMode)
+    const address = { kind: message.pushKind, value: message.pushToken }
+    const isOverQuota = apps.exceeds(address, mostPerMinute, Date.now())
+    const behaviour = isOverQuota ? 'quota' : nextBehaviour(message)
     const { mode, retryAfter = null } =
       typeof behaviour === 'string' ? { mode: behaviour } : behaviour
-    const deliver = devices.get(message.pushToken)
+    const deliver = apps.find(address)
     const isTaken = mode === 'ok' || mode === 'accept_then_reset'
     const isDelivered = isTaken && deliver !== undefined && !message.isValidateOnly
     record({ ...message, at: new Date(), mode, isDelivered })
-    if (isDelivered) setImmediate(deliver, dataOnPhone(message.data))
+    if (isDelivered) {
+      const priority: Priority = message.android['priority'] === 'HIGH' ? 'high' : 'normal'
+      const delivery = { priority, originalPriority: priority }
+      setImmediate(deliver, dataOnPhone(message.data), delivery)
+    }
 
     if (mode === 'hang') return 'hang'
     if (mode === 'accept_then_reset') return 'reset'
@@ -146,6 +158,10 @@ export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFc
     return retryAfter === null
       ? response
       : { ...response, headers: { ...response.headers, 'retry-after': retryAfter } }
+  }
+
+  function nextBehaviour(message: CheckedMessage): Behaviour {
+    return queue.shift() ?? (typeof fcmMode === 'function' ? fcmMode(message) : fcmMode)
   }
 
   /** FCM's response to a correct message. A dry run to a made-up token gets a 400 that names it. */
@@ -166,14 +182,16 @@ export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFc
     serviceAccount,
     journal,
     requests,
-    register: (pushToken, deliver) => void devices.set(pushToken, deliver),
-    unregister: (pushToken) => void devices.delete(pushToken),
+    register: (value, deliver, kind = 'token') => apps.register({ kind, value }, deliver),
+    unregister: (value, kind = 'token') => apps.unregister({ kind, value }),
+    install: (name, deliver) => apps.install(name, deliver),
     nextAnswers(next) {
       queue = [...next]
     },
     setMode(mode) {
       fcmMode = mode.fcm ?? fcmMode
       tokenMode = mode.token ?? tokenMode
+      mostPerMinute = mode.mostPerMinute ?? mostPerMinute
     },
     revokeAccessTokens: () => issuer.revokeAll(),
 
@@ -220,7 +238,11 @@ async function readText(req: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** Settings of a service that pushes to `fcm`, or to a proxy in front of it. */
+/** Settings of a service that pushes to `fcm`, or to a proxy in front of it; its journal begins with the first command. */
 export function pushSettings(fcm: Pick<FakeFcm, 'serviceAccount' | 'baseUrl'>) {
-  return { FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json, FCM_BASE_URL: fcm.baseUrl }
+  return {
+    FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
+    FCM_BASE_URL: fcm.baseUrl,
+    FCM_SELF_TEST: 'false',
+  }
 }

@@ -1,17 +1,20 @@
 /** Checks a send as strictly as FCM HTTP v1 does (googleapis discovery/fcm-v1.json); data messages only. */
+import type { PushKind } from '../../src/domain/push-id.ts'
 import { type FakeResponse, googleError } from './responses.ts'
 
 /** A send that FCM would accept. */
 export interface CheckedMessage {
   readonly isValidateOnly: boolean
+  /** The address, a registration token or a FID. */
   readonly pushToken: string
+  readonly pushKind: PushKind
   readonly data: Readonly<Record<string, string>>
   /** As sent, such as `{"priority":"HIGH","ttl":"300s"}`. */
   readonly android: Readonly<Record<string, unknown>>
 }
 
 const BODY_FIELDS = ['message', 'validate_only', 'validateOnly']
-const MESSAGE_FIELDS = ['token', 'data', 'android', 'fcm_options', 'fcmOptions']
+const MESSAGE_FIELDS = ['token', 'fid', 'data', 'android', 'fcm_options', 'fcmOptions']
 const ANDROID_FIELDS = [
   'priority',
   'ttl',
@@ -60,18 +63,34 @@ function readMessage(text: string): CheckedMessage {
   const { validate_only, validateOnly, message: rawMessage } = body
   const message = asObject(rawMessage, 'message')
   allowOnly(message, MESSAGE_FIELDS, 'message')
-  const { token: pushToken, data = {}, android = {} } = message
-  if (pushToken === undefined || pushToken === '') {
-    throw new Complaint('message', 'Recipient of the message is not set.')
-  }
-  if (typeof pushToken !== 'string') throw notAString('message.token', pushToken)
+  const { data = {}, android = {} } = message
+  const { pushToken, pushKind } = readAddress(message)
 
   return {
     isValidateOnly: (validate_only ?? validateOnly) === true,
     pushToken,
+    pushKind,
     data: readData(asObject(data, 'message.data')),
     android: checkAndroid(asObject(android, 'message.android')),
   }
+}
+
+/** Exactly one of the fields of the union `target` (googleapis discovery/fcm-v1.json). */
+function readAddress(message: Record<string, unknown>) {
+  const given = (['token', 'fid'] as const).filter(
+    (kind) => ![undefined, ''].includes(message[kind] as ''),
+  )
+  const [pushKind, other] = given
+  if (pushKind === undefined) throw new Complaint('message', 'Recipient of the message is not set.')
+  if (other !== undefined) {
+    throw new Complaint(
+      'message',
+      `Invalid value at 'message' (oneof), oneof field 'target' is already set.`,
+    )
+  }
+  const pushToken = message[pushKind]
+  if (typeof pushToken !== 'string') throw notAString(`message.${pushKind}`, pushToken)
+  return { pushToken, pushKind }
 }
 
 function readData(data: Record<string, unknown>): Record<string, string> {

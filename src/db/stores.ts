@@ -10,6 +10,7 @@ import { downloadStore } from './apks/downloads.ts'
 import { auditStore } from './audit.ts'
 import { commandStore } from './commands/commands.ts'
 import { mailbox } from './commands/mailbox.ts'
+import { pushReportStore } from './commands/push-reports.ts'
 import { commandQueue } from './commands/queue.ts'
 import { commandResultStore } from './commands/results.ts'
 import { deviceTokenStore } from './devices/device-tokens.ts'
@@ -163,6 +164,7 @@ export function createStores(options: StoresOptions) {
     },
     background,
     results: commandResultStore(main, instance),
+    pushReports: pushReportStore(main),
     audit: auditStore(main),
     apks: apkStore(main),
     publishing: apkStore(slow),

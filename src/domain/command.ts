@@ -9,6 +9,7 @@
  * allows. paused: the sender is misconfigured. off: push is not configured. In every push_state the next heartbeat
  * delivers the command.
  */
+import { lastPush, lowered, misnamed, outage } from './verdict-sentences.ts'
 
 export type CommandState = 'open' | 'completed' | 'expired' | 'cancelled'
 
@@ -57,6 +58,10 @@ export interface DeviceFacts {
   readonly lastSeenAt: Date | null
   readonly hasPushToken: boolean
   readonly isPushTokenDead: boolean
+  /** A fcm_token with the form of a FID: FCM takes it as a FID only. */
+  readonly isFidMisnamed: boolean
+  /** When FCM last lowered the priority of a message; null once one came unchanged. */
+  readonly pushLoweredAt: Date | null
 }
 
 /** `now` is the database's clock. A command is expired from `expiresAt` on, even before the sweep has stored it. */
@@ -132,7 +137,7 @@ export function verdictAt(command: CommandFacts, device: DeviceFacts, asked: Ask
   return { code: first.code, detail: first.explain(facts) + also }
 }
 
-interface Facts extends AskedAt {
+export interface Facts extends AskedAt {
   readonly command: CommandFacts
   readonly device: DeviceFacts
 }
@@ -156,20 +161,6 @@ const seen = ({ device }: Facts) => device.lastSeenAt?.toISOString() ?? 'never'
 function isOffline({ command, device, now, offlineAfterS }: Facts): boolean {
   const atMs = Math.min(now.getTime(), command.expiresAt.getTime())
   return device.lastSeenAt !== null && atMs - device.lastSeenAt.getTime() > offlineAfterS * 1_000
-}
-
-/** A sentence about the trouble of this replica's sender, to be appended, or an empty text. */
-function outage({ senderTrouble }: Facts): string {
-  if (senderTrouble?.kind !== 'failing') return ''
-  const { since, fcmStatus } = senderTrouble
-  return ` Every push of this replica has failed since ${since.toISOString()} (last ${fcmStatus}): one a second is tried until FCM takes one.`
-}
-
-/** A sentence with FCM's response to the last push, to be appended, or an empty text. */
-function lastPush({ command }: Facts): string {
-  const { fcmHttpCode, fcmStatus } = command
-  if (fcmStatus === null) return ''
-  return ` Its last push: ${fcmHttpCode === null ? '' : `${fcmHttpCode} `}${fcmStatus}.`
 }
 
 /** Also the verdict when no rule holds, that is when push gave up: there is no code for that. */
@@ -252,7 +243,7 @@ const RULES: readonly Rule[] = [
     holds: (facts) =>
       lacksResult(facts) && facts.device.hasPushToken && facts.device.isPushTokenDead,
     explain: (facts) =>
-      `FCM calls the push token dead; the next heartbeat delivers it.${lastPush(facts)}`,
+      `FCM calls the push token dead; the next heartbeat delivers it.${lastPush(facts)}${misnamed(facts)}`,
   },
   {
     // Neither a token that came after the end counts, nor one that was removed with the device.
@@ -277,7 +268,8 @@ const RULES: readonly Rule[] = [
   {
     code: 'pushed_waiting_for_device',
     holds: (facts) => lacksResult(facts) && isPush(facts, 'sent'),
-    explain: (facts) => `FCM accepted it; the device was last seen ${seen(facts)}.`,
+    explain: (facts) =>
+      `FCM accepted it; the device was last seen ${seen(facts)}.${lowered(facts)}${misnamed(facts)}`,
   },
   WAITING,
 ]

@@ -5,6 +5,8 @@
  */
 import { isSafe } from '../lib/text.ts'
 import { readWord } from '../lib/word.ts'
+import type { PushId } from './push-id.ts'
+import type { PushReport } from './push-report.ts'
 
 /** Returns a usable value, or undefined. */
 export type Reader<T> = (value: unknown) => T | undefined
@@ -74,19 +76,22 @@ export const STATUS_FIELDS: { readonly [N in StatusName]: StatusField<LastStatus
 export const STATUS_NAMES = keysOf(FIELDS)
 
 export interface Heartbeat extends LastStatus {
-  readonly fcmToken: string | null
+  readonly pushId: PushId | null
   /** The device's clock. */
   readonly reportedAt: Date | null
   /** The command whose PING this heartbeat responds to. */
   readonly pingRequestId: string | null
+  /** How that PING came by push. */
+  readonly push: PushReport | null
 }
 
 /** Says nothing. */
 export const EMPTY_HEARTBEAT: Heartbeat = {
   ...Object.assign({}, ...STATUS_NAMES.map((name) => ({ [name]: null }))),
-  fcmToken: null,
+  pushId: null,
   reportedAt: null,
   pingRequestId: null,
+  push: null,
 }
 
 /** `type` must hold each value that `read` returns; PostgreSQL refuses the whole group otherwise. */

@@ -1,7 +1,8 @@
 /** The dispatcher's view of the database: commands that are due for push, each under a lease. */
 import type { PushState } from './command.ts'
+import type { PushId, PushKind } from './push-id.ts'
 
-/** A command that this replica may send once, within the lease. Without a push token it is only recorded. */
+/** A command that this replica may send once, within the lease. Without a push identity it is only recorded. */
 export interface Claim {
   readonly requestId: string
   readonly leaseId: string
@@ -13,7 +14,7 @@ export interface Claim {
   readonly pushFailures: number
   readonly expiresAt: Date
   /** null: the device had no valid one. Nothing is sent; attempt and push_attempts were not increased. */
-  readonly fcmToken: string | null
+  readonly pushId: PushId | null
   readonly enrollmentNo: number
   readonly hmacSecretId: string
 }
@@ -25,6 +26,8 @@ export interface AttemptRecord {
   readonly fcmStatus: string
   /** null: no HTTP request was made. */
   readonly latencyMs: number | null
+  /** Of the last request; of the claim if there was none. */
+  readonly pushKind: PushKind
   /** null: there will be no further push. */
   readonly retryInMs: number | null
   /** Why it failed, for the timeline; null if it did not. Bounded, without secrets. */
@@ -38,9 +41,9 @@ export interface Outbox {
   hasMoreDue(): boolean
   /** Returns false, and changes nothing, if another replica has taken over the lease. */
   record(claim: Claim, record: AttemptRecord): Promise<boolean>
-  /** Records a token that FCM calls dead. It is marked once, if the device still has it; otherwise the newer one is due. */
+  /** Records a push identity that FCM calls dead. It is marked once, if the device still has it; otherwise the newer one is due. */
   recordDeadToken(claim: Claim, record: AttemptRecord): Promise<{ readonly isMarked: boolean }>
-  /** For a claim without a push token. `due`: the device has reported one meanwhile. */
+  /** For a claim without a push identity. `due`: the device has reported one meanwhile. */
   recordNoToken(claim: Claim): Promise<'no_token' | 'due' | 'lease_lost'>
   /** Returns claims, which are due at once. What was recorded meanwhile stays. */
   handBack(claims: readonly Claim[]): Promise<void>

@@ -3,6 +3,7 @@ import { retryDelayMs } from '../domain/backoff.ts'
 import { commandData } from '../domain/command-message.ts'
 import { failedCallOf } from '../domain/failed-call.ts'
 import type { AttemptRecord, Claim } from '../domain/outbox.ts'
+import type { PushId } from '../domain/push-id.ts'
 import type { Line } from '../telemetry/log/log.ts'
 import type { FcmClient, SendOutcome } from './fcm.ts'
 
@@ -36,20 +37,21 @@ const NOT_ASKED = {
 /** Sends one signed message. Never rejects: an internal error fails only this command. */
 export async function sendClaim(
   claim: Claim,
-  pushToken: string,
+  pushId: PushId,
   deps: SendClaimDeps,
 ): Promise<SendOutcome> {
+  const notAsked = { ...NOT_ASKED, pushKind: pushId.kind }
   try {
     const hmacKey = deps.commandKey(claim)
     if (hmacKey === undefined) {
       // Only another replica has this device's secret: the command waits for it, the sender goes on.
       const detail = `HMAC secret ${claim.hmacSecretId} is not configured`
-      return { ...NOT_ASKED, fcmStatus: 'FAILED_PRECONDITION', detail }
+      return { ...notAsked, fcmStatus: 'FAILED_PRECONDITION', detail }
     }
     const data = commandData({ ...claim, ts: deps.now(), hmacKey })
-    return await deps.fcm.send({ pushToken, data, expiresAt: claim.expiresAt })
+    return await deps.fcm.send({ pushId, data, expiresAt: claim.expiresAt })
   } catch (error) {
-    return { ...NOT_ASKED, fcmStatus: 'INTERNAL', detail: `a fault of ours: ${faultText(error)}` }
+    return { ...notAsked, fcmStatus: 'INTERNAL', detail: `a fault of ours: ${faultText(error)}` }
   }
 }
 
@@ -60,11 +62,11 @@ export function faultText(error: unknown): string {
 }
 
 export function recordOf(claim: Claim, outcome: SendOutcome, options: RetryOptions): AttemptRecord {
-  const { fcmHttpCode, fcmStatus } = outcome
+  const { fcmHttpCode, fcmStatus, pushKind } = outcome
   const latencyMs =
     outcome.httpAttempts === 0 ? null : Math.round(outcome.latencyMs * 1_000) / 1_000
   const reason = outcome.kind === 'sent' ? null : outcome.detail
-  const base = { fcmHttpCode, fcmStatus, latencyMs, reason }
+  const base = { fcmHttpCode, fcmStatus, latencyMs, reason, pushKind }
   switch (outcome.kind) {
     case 'sent':
       return { ...base, pushState: 'sent', retryInMs: null }
@@ -98,11 +100,12 @@ export function lineOf(claim: Claim, outcome: SendOutcome, record: AttemptRecord
     dispatch_latency_ms: record.latencyMs,
     attempt: claim.attempt,
   }
-  if (outcome.kind === 'sent') return { event: 'dispatch.sent', fields: attempt }
+  const { pushKind: push_kind } = record
+  if (outcome.kind === 'sent') return { event: 'dispatch.sent', fields: { ...attempt, push_kind } }
   const isFinal = record.pushState === 'gave_up'
   return {
     event: 'dispatch.fail',
-    fields: { ...attempt, final: isFinal, retry_in_ms: record.retryInMs },
+    fields: { ...attempt, final: isFinal, retry_in_ms: record.retryInMs, push_kind },
     level: isFinal ? 'ERROR' : 'WARN',
   }
 }

@@ -9,7 +9,7 @@
  *   closed    claims nothing more; sends in flight finish and are recorded, or their leases go back
  *
  * A claim ends in one record: sent, backoff (due again later), gave_up (the mailbox still holds it), paused or,
- * without a push token and unsent, no_token. If the record cannot be written, the lease runs out and the command is
+ * without a push identity and unsent, no_token. If the record cannot be written, the lease runs out and the command is
  * sent again with a higher attempt. While the breaker is open (dead-token-breaker.ts), no token is marked dead and
  * its commands back off.
  */
@@ -125,7 +125,7 @@ export class Dispatcher {
           await this.#handBack(claims)
           break
         }
-        if (this.isPaused && claims.some(({ fcmToken }) => fcmToken !== null)) {
+        if (this.isPaused && claims.some(({ pushId }) => pushId !== null)) {
           this.#nextProbeAtMs = this.#deps.nowMs() + this.#probeMs
         }
         for (const claim of claims) this.#begin(claim)
@@ -150,8 +150,8 @@ export class Dispatcher {
   }
 
   #begin(claim: Claim): void {
-    const { fcmToken } = claim
-    const work = fcmToken === null ? this.#recordNoToken(claim) : this.#send(claim, fcmToken)
+    const { pushId } = claim
+    const work = pushId === null ? this.#recordNoToken(claim) : this.#send(claim, pushId)
     const sending = work.finally(() => {
       this.#inFlight.delete(claim)
       this.wake()
@@ -159,8 +159,8 @@ export class Dispatcher {
     this.#inFlight.set(claim, sending)
   }
 
-  async #send(claim: Claim, pushToken: FcmMessage['pushToken']): Promise<void> {
-    const sent = await sendClaim(claim, pushToken, this.#deps)
+  async #send(claim: Claim, pushId: FcmMessage['pushId']): Promise<void> {
+    const sent = await sendClaim(claim, pushId, this.#deps)
     this.#deps.failpoint?.('after_fcm_before_record')
     this.#pauseOrResume(sent)
     const outcome = this.#judge(claim, sent)

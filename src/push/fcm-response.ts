@@ -17,7 +17,7 @@ interface ResponseDetails {
 
 export type FcmResult =
   | { readonly kind: 'sent'; readonly fcmHttpCode: number; readonly fcmStatus: 'OK' }
-  /** The push token will never work again. */
+  /** The push identity, a token or a FID, will never work again. */
   | ({ readonly kind: 'token_dead' } & ResponseDetails)
   /** The message is invalid, which is a bug of ours; the token and the sender are fine. */
   | ({ readonly kind: 'rejected' } & ResponseDetails)
@@ -122,7 +122,7 @@ interface GoogleError {
   readonly fcmError: string | null
   readonly rpcStatus: string | null
   readonly message: string
-  /** Fields named by a google.rpc.BadRequest detail, such as `message.token`. */
+  /** Fields named by a google.rpc.BadRequest detail, such as `message.token` or `message.fid`. */
   readonly badFields: readonly string[]
 }
 
@@ -132,7 +132,7 @@ function kindOfFcmError(error: GoogleError): Kind | null {
     case 'SENDER_ID_MISMATCH':
       return 'token_dead'
     case 'INVALID_ARGUMENT':
-      return namesTheToken(error) ? 'token_dead' : 'rejected'
+      return namesTheAddress(error) ? 'token_dead' : 'rejected'
     case 'THIRD_PARTY_AUTH_ERROR': // APNs or web push: the token is not from an Android device
       return 'rejected'
     case 'QUOTA_EXCEEDED':
@@ -148,7 +148,7 @@ function kindOfFcmError(error: GoogleError): Kind | null {
 function kindOfRpcStatus(rpcStatus: string | null, error: GoogleError): Kind | null {
   switch (rpcStatus) {
     case 'INVALID_ARGUMENT':
-      return namesTheToken(error) ? 'token_dead' : 'rejected'
+      return namesTheAddress(error) ? 'token_dead' : 'rejected'
     case 'UNAUTHENTICATED':
       return 'unauthenticated'
     case 'PERMISSION_DENIED':
@@ -173,10 +173,12 @@ function kindOfHttpCode(httpCode: number): Kind {
   return 'misconfigured' // 403, 404, and codes that only a wrong URL or a proxy returns: 3xx, 405, 407 …
 }
 
+const ADDRESSES = ['message.token', 'message.fid']
+
 /** "The registration token is not a valid FCM registration token". Another invalid field is our bug, whatever the text. */
-function namesTheToken({ message, badFields }: GoogleError): boolean {
-  if (badFields.length > 0) return badFields.every((field) => field === 'message.token')
-  return /registration token/i.test(message)
+function namesTheAddress({ message, badFields }: GoogleError): boolean {
+  if (badFields.length > 0) return badFields.every((field) => ADDRESSES.includes(field))
+  return /registration token|installation id/i.test(message)
 }
 
 const CODE = /^[A-Z][A-Z0-9_]{0,63}$/

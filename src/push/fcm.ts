@@ -2,6 +2,8 @@
  * Sends one message to one device through FCM HTTP v1. Every outcome is a value; `send` never rejects. The dispatcher
  * owns the queue, the pause and the concurrency.
  */
+
+import { isMisnamedFid, type PushId, type PushKind } from '../domain/push-id.ts'
 import { AccessTokenError, type AccessTokens } from './access-token.ts'
 import { createPost } from './bounded-post.ts'
 import {
@@ -13,16 +15,21 @@ import {
 } from './fcm-response.ts'
 
 export interface FcmMessage {
-  readonly pushToken: string
+  readonly pushId: PushId
   readonly data: Readonly<Record<string, string>>
   /** FCM does not deliver the message after this instant. */
   readonly expiresAt: Date
 }
 
-export type SendOutcome = FcmResult & {
+export type SendOutcome = Attempted & {
+  /** How the last attempt addressed the phone, or would have. */
+  readonly pushKind: PushKind
+}
+
+type Attempted = FcmResult & {
   /** Duration of the last HTTP attempt with its body but without the access token, milliseconds; 0 if there was none. */
   readonly latencyMs: number
-  /** 0 (no access token, or too large), 1, or 2 (after a 401). */
+  /** Of the last address tried: 0 (no access token, or too large), 1, or 2 (after a 401). */
   readonly httpAttempts: number
 }
 
@@ -62,9 +69,11 @@ export function messageBytes(data: Readonly<Record<string, string>>): number {
   )
 }
 
-export function createFcmClient(options: FcmClientOptions): FcmClient {
-  const { accessTokens, timeoutMs, ttlS } = options
-  const now = options.now ?? (() => new Date())
+/** `observe` is called after each HTTP attempt with its duration, milliseconds. */
+type Delivery = (body: string, observe: (latencyMs: number) => void) => Promise<Attempted>
+
+function createDelivery(options: FcmClientOptions, now: () => Date): Delivery {
+  const { accessTokens, timeoutMs } = options
   const base = options.baseUrl.replace(/\/+$/, '')
   const url = `${base}/v1/projects/${encodeURIComponent(options.projectId)}/messages:send`
   const ask = createPost(url, options)
@@ -92,7 +101,7 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
   }
 
   /** Replaces a rejected access token once. */
-  async function deliver(body: string, observe: (latencyMs: number) => void): Promise<SendOutcome> {
+  return async (body, observe) => {
     let latencyMs = 0
     let httpAttempts = 0
 
@@ -116,19 +125,35 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
       return { ...noAccessToken(error), latencyMs, httpAttempts }
     }
   }
+}
+
+export function createFcmClient(options: FcmClientOptions): FcmClient {
+  const { ttlS, now = () => new Date() } = options
+  const deliver = createDelivery(options, now)
 
   return {
-    async send({ pushToken, data, expiresAt }) {
+    async send({ pushId, data, expiresAt }) {
+      const { kind: pushKind } = pushId
       const sizeBytes = messageBytes(data)
-      if (sizeBytes > MAX_MESSAGE_BYTES) return tooLarge(sizeBytes)
+      if (sizeBytes > MAX_MESSAGE_BYTES) return { ...tooLarge(sizeBytes), pushKind }
 
       const leftS = Math.floor((expiresAt.getTime() - now().getTime()) / 1000)
       const ttl = `${Math.max(0, Math.min(ttlS, leftS))}s`
-      const body = JSON.stringify({
-        message: { token: pushToken, data, android: { priority: 'HIGH', ttl } },
-      })
       const { action = '' } = data
-      return deliver(body, (latencyMs) => options.onHttpAttempt?.(latencyMs, action))
+      const android = { priority: 'HIGH', ttl }
+      async function sendAs(kind: PushKind): Promise<SendOutcome> {
+        const body = JSON.stringify({ message: { [kind]: pushId.value, data, android } })
+        const attempted = await deliver(body, (latencyMs) =>
+          options.onHttpAttempt?.(latencyMs, action),
+        )
+        return { ...attempted, pushKind: kind }
+      }
+
+      const startedAtMs = performance.now()
+      const outcome = await sendAs(pushKind)
+      if (outcome.kind !== 'token_dead' || !isMisnamedFid(pushId)) return outcome
+      if (performance.now() - startedAtMs < SECOND_KIND_WITHIN_MS) return sendAs('fid')
+      return { ...outcome, kind: 'retry', retryAfterMs: null }
     },
 
     async selfTest() {
@@ -145,6 +170,9 @@ export function createFcmClient(options: FcmClientOptions): FcmClient {
     },
   }
 }
+
+/** A second send may take 54 s, and the lease lasts 60 s (db/commands/due.ts). */
+const SECOND_KIND_WITHIN_MS = 5_000
 
 /** Belongs to nobody. FCM responds with 400, "not a valid FCM registration token". */
 const SELF_TEST_TOKEN = 'fleetloop-self-test'
@@ -172,7 +200,7 @@ function noAccessToken(error: unknown): FcmResult {
   }
 }
 
-function tooLarge(sizeBytes: number): SendOutcome {
+function tooLarge(sizeBytes: number): Attempted {
   return {
     kind: 'rejected',
     fcmHttpCode: null,

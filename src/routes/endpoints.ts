@@ -23,7 +23,7 @@ import { readFleetEndpoint } from './devices/fleet.ts'
 import { heartbeatEndpoint } from './devices/heartbeat.ts'
 import { readHistoryEndpoint } from './devices/history.ts'
 import { changeDeviceEndpoint, labelSelectionEndpoint } from './devices/labels.ts'
-import { pushTokenEndpoint } from './devices/push-token.ts'
+import { pushIdEndpoint } from './devices/push-id.ts'
 import type { Enrollment } from './enrollment/feature.ts'
 import { registerEndpoint } from './enrollment/register.ts'
 import {
@@ -63,7 +63,8 @@ export function routesOf(features: Features): readonly Route[] {
     actionResult: { ...ROUTES.actionResult, ...resultEndpoint(commands) },
     deviceAck: { ...ROUTES.deviceAck, ...resultEndpoint(commands) },
     ack: { ...ROUTES.ack, ...resultEndpoint(commands) },
-    pushToken: { ...ROUTES.pushToken, ...pushTokenEndpoint(devices) },
+    pushToken: { ...ROUTES.pushToken, ...pushIdEndpoint(devices) },
+    pushId: { ...ROUTES.pushId, ...pushIdEndpoint(devices) },
     downloadLatest: { ...ROUTES.downloadLatest, ...downloadLatestEndpoint(apks) },
     downloadOffered: { ...ROUTES.downloadOffered, ...downloadOfferedEndpoint() },
     createTokens: { ...ROUTES.createTokens, ...createTokensEndpoint(enrollment) },

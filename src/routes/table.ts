@@ -63,6 +63,13 @@ export const ROUTES = {
     guard: 'device',
     body: JSON_BYTES,
   },
+  /** The same operation. */
+  pushId: {
+    method: 'POST',
+    path: '/v1/devices/push-id',
+    guard: 'device',
+    body: JSON_BYTES,
+  },
   downloadLatest: {
     method: 'GET',
     path: '/v1/apk/download-latest',

@@ -38,6 +38,7 @@ const sendsOf = (requestId: string) =>
   fcm.journal.filter(({ data }) => data['request_id'] === requestId).length
 
 const shared = await enroll()
+const PUSH = { received_at: null, priority: null, original_priority: null }
 
 t.test('a command is accepted, pushed once and answered with how the push went', async (t) => {
   const body = { device_id: shared.deviceId, action: 'ring', request_id: 'one', ttl_s: 30 }
@@ -50,7 +51,7 @@ t.test('a command is accepted, pushed once and answered with how the push went',
     alias: 'C1',
     action: 'ring',
     status: 'sent',
-    push: { state: 'sent', attempts: 1, fcm_http_code: 200, fcm_status: 'OK' },
+    push: { ...PUSH, ...{ state: 'sent', attempts: 1, fcm_http_code: 200, fcm_status: 'OK' } },
     duplicate: false,
   })
   const { rows } = await db.query(

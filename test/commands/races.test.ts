@@ -7,6 +7,7 @@ import { apkStore } from '../../src/db/apks/apks.ts'
 import { commandQueue } from '../../src/db/commands/queue.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
+import { tokenId } from '../../testkit/push-id.ts'
 import { connect } from '../helpers/database.ts'
 import { startReplicas, until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
@@ -134,10 +135,10 @@ t.test('a push token that comes while its command is claimed is always pushed to
     await tokenDied(deviceId)
     const [claims] = await Promise.all([
       commandQueue(pool, 'raced').claim(1_000, randomUUID()), // one that looks at all that is due
-      devices.setPushToken({ deviceId, enrollmentNo: 1 }, `raced-${id}`, `set-${id}`),
+      devices.setPushId({ deviceId, enrollmentNo: 1 }, tokenId(`raced-${id}`), `set-${id}`),
     ])
     const claim = claims.find(({ requestId }) => requestId === id)
-    if (claim?.fcmToken === null) t.equal(await queue.recordNoToken(claim), 'due')
+    if (claim?.pushId === null) t.equal(await queue.recordNoToken(claim), 'due')
     const { push_state, is_due } = await row(id)
     t.ok(is_due || push_state === 'sending', `round ${round}: ${push_state}`)
     await service.call('DELETE', `/admin/commands/${id}`)
@@ -210,7 +211,7 @@ t.test('a claim without a push token is decided by the device as it is by then',
     const id = await command(deviceId)
     await tokenDied(deviceId)
     const [claim] = await queue.claim(1, randomUUID())
-    t.match(claim, { requestId: id, fcmToken: null, attempt: 0 })
+    t.match(claim, { requestId: id, pushId: null, attempt: 0 })
     t.match(await row(id), { push_state: 'sending', push_attempts: 0, is_due: false })
     if (claim === undefined) throw new Error('nothing was claimed')
     if (hasNewToken) {

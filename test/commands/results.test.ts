@@ -88,7 +88,7 @@ t.test('of two results that wait for the command’s row the first one is kept',
   const watcher = await connect(t, service.databaseUrl)
   const waiting = `select count(*)::int as n from pg_stat_activity
     where datname = current_database() and wait_event_type = 'Lock'`
-  const nothing = { output: null, exitCode: null, finishedAt: null }
+  const nothing = { output: null, exitCode: null, finishedAt: null, push: null }
   await db.query('begin')
   await db.query('select from commands where request_id = $1 for update', [id])
   const sent: ReturnType<typeof results.record>[] = []

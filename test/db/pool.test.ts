@@ -12,6 +12,7 @@ import { createStores } from '../../src/db/stores.ts'
 import { failedCallOf } from '../../src/domain/failed-call.ts'
 import type { AttemptRecord, Claim } from '../../src/domain/outbox.ts'
 import { errorText } from '../../src/lib/error-text.ts'
+import { tokenId } from '../../testkit/push-id.ts'
 import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { listenFor } from '../helpers/listen.ts'
@@ -52,7 +53,7 @@ const CLAIM: Claim = {
   attempt: 1,
   pushFailures: 0,
   expiresAt: new Date(0),
-  fcmToken: 'push-1',
+  pushId: tokenId('push-1'),
   enrollmentNo: 1,
   hmacSecretId: 'default',
 }
@@ -379,6 +380,7 @@ t.test('background work leaves connections to requests, however much of it waits
     latencyMs: 1,
     retryInMs: null,
     reason: null,
+    pushKind: 'token',
   }
   const records = Array.from({ length: 6 }, () => stores.queue.record(CLAIM, record))
   const settled = Promise.allSettled(records)

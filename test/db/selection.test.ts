@@ -18,12 +18,13 @@ async function select(where: string, context = CONTEXT): Promise<string> {
   return rows[0].aliases ?? ''
 }
 
-/** Three phones: S1 reports all, S2 reports with other values, S3 was never heard of; S4 is deleted. */
+/** Three phones: S1 has a FID and reports all, S2 reports with other values, S3 was never heard of; S4 is deleted. */
 t.before(async () => {
   await db.query(
     `insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id, model, manufacturer,
-       android_version, app_version, sdk_int, fcm_token, fcm_token_died_at, labels, enrolled_at, deleted_at)
-     select d.id, d.alias, 1, d.id, 'default', 'r', d.model, d.manufacturer, d.android, '1.0', d.sdk, d.token,
+       android_version, app_version, sdk_int, fcm_token, fid, fcm_token_died_at, labels, enrolled_at, deleted_at)
+     select d.id, d.alias, 1, d.id, 'default', 'r', d.model, d.manufacturer, d.android, '1.0', d.sdk,
+       case when d.alias <> 'S1' then d.token end, case d.alias when 'S1' then d.token end,
        case d.alias when 'S2' then now() end, d.labels, now() - d.age, case d.alias when 'S4' then now() end
      from (values
        ($1::uuid, 'S1', 'R4S 5G', 'Google', '13', 33, 'a', '{"site":"zrh","ring":"beta"}'::jsonb, interval '1 d'),

@@ -35,6 +35,7 @@ const STORY = [
   'listEnrollmentTokens',
   'register',
   'setPushToken',
+  'setPushId',
   'publishBuild',
   'listBuilds',
   'sendCommand',
@@ -193,7 +194,7 @@ function edgesOf(schema: Schema) {
   const text = (size: bigint) => 'a'.repeat(Number(size))
   if (pattern !== undefined) {
     const fits = LENGTHS.filter((length) => new RegExp(String(pattern)).test('a'.repeat(length)))
-    return edges(fits[0], fits.at(-1), text)
+    return edges(fits[0] || undefined, fits.at(-1), text) // nothing is shorter than empty
   }
   if (minLength !== undefined || maxLength !== undefined) return edges(minLength, maxLength, text)
   if (maxItems !== undefined) {
@@ -207,7 +208,8 @@ const BESIDE: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   createEnrollmentTokens: { aliases: [null] },
   listEnrollmentTokens: {},
   register: {},
-  setPushToken: {},
+  setPushToken: { fcm_token: 'push-edge' },
+  setPushId: { fcm_token: 'push-edge' },
   heartbeat: {},
   actionResult: { outcome: 'success' },
   deviceAck: { outcome: 'success' },

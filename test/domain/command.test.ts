@@ -31,6 +31,8 @@ const alive: DeviceFacts = {
   lastSeenAt: agoS(60),
   hasPushToken: true,
   isPushTokenDead: false,
+  pushLoweredAt: null,
+  isFidMisnamed: false,
 }
 const over = { expiresAt: agoS(1) }
 const expired = { state: 'expired', ...over } as const

@@ -34,6 +34,7 @@ t.test('a bound token enrolls its alias and answers all that a device needs', as
     'heartbeat_interval_s',
     'server_time',
     'instance_id',
+    'ignored',
   ])
   t.match(body, { device_id: UUID, alias: 'bound-1', heartbeat_interval_s: 300 })
   t.match(body, { device_token: /^dt_[A-Za-z0-9_-]{43}$/, server_time: /Z$/, instance_id: UUID })

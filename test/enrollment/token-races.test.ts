@@ -9,11 +9,13 @@ import { register } from '../../src/db/enrollment/registration.ts'
 import {
   type HeartbeatItem,
   type HeartbeatResult,
-  type PushTokenOffer,
+  type PushIdOffer,
   storeHeartbeats,
 } from '../../src/db/heartbeats/heartbeats.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
+import type { PushId } from '../../src/domain/push-id.ts'
 import { heartbeatItem } from '../../testkit/heartbeat-item.ts'
+import { tokenId } from '../../testkit/push-id.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'
 
@@ -46,10 +48,13 @@ const hash = (token: string) => createHash('sha256').update(token).digest()
 
 function item(
   token: string,
-  fcmToken: string | null = null,
+  pushToken: string | null = null,
   reportedAt: Date | null = null,
 ): HeartbeatItem {
-  return heartbeatItem(hash(token), 'race', { fcmToken, reportedAt })
+  return heartbeatItem(hash(token), 'race', {
+    pushId: pushToken === null ? null : tokenId(pushToken),
+    reportedAt,
+  })
 }
 
 /** What becomes of heartbeats of one group, as the route has it: a token that it does not recognize is judged, once each. */
@@ -79,7 +84,7 @@ async function reEnrollment(alias: string): Promise<string> {
 const PHONE = { hardware_id: 'H1' }
 
 /** As the route has it; answers the device token. */
-async function enroll(enrollmentToken: string, fcmToken: string | null = null): Promise<string> {
+async function enroll(enrollmentToken: string, pushToken: string | null = null): Promise<string> {
   const token = randomUUID()
   const unknown = { appVersion: null, model: null, manufacturer: null, androidVersion: null }
   const outcome = await register(
@@ -88,7 +93,7 @@ async function enroll(enrollmentToken: string, fcmToken: string | null = null): 
       ...unknown,
       sdkInt: null,
       hardwareId: PHONE.hardware_id,
-      fcmToken,
+      pushId: pushToken === null ? null : tokenId(pushToken),
       enrollmentTokenHash: hash(enrollmentToken),
       alias: null,
       newDeviceId: randomUUID(),
@@ -240,9 +245,12 @@ t.test(
 t.test('a push token for an enrollment that was replaced meanwhile changes nothing', async (t) => {
   const device = await service.enroll('replaced', { fcm_token: 'old' })
   const { deviceId } = device
-  t.equal(await devices.setPushToken({ deviceId, enrollmentNo: 2 }, 'late', 'race'), 'superseded')
+  t.equal(
+    await devices.setPushId({ deviceId, enrollmentNo: 2 }, tokenId('late'), 'race'),
+    'superseded',
+  )
   t.match(await row(device), { fcm_token: 'old' })
-  t.equal(await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'new', 'race'), 'changed')
+  t.equal(await devices.setPushId({ deviceId, enrollmentNo: 1 }, tokenId('new'), 'race'), 'changed')
   t.match(await row(device), { fcm_token: 'new' })
 })
 
@@ -250,7 +258,7 @@ t.test('a push token for a device that was deleted meanwhile changes nothing', a
   const device = await service.enroll('deleted', { fcm_token: 'old' })
   const { deviceId } = device
   const give = () =>
-    deviceStore(pools[0]).setPushToken({ deviceId, enrollmentNo: 1 }, 'late', 'race')
+    deviceStore(pools[0]).setPushId({ deviceId, enrollmentNo: 1 }, tokenId('late'), 'race')
   const [, response] = await inTurn(
     ['select from devices where device_id = $1 for update', deviceId],
     () => devices.delete(deviceId, BY, () => {}),
@@ -266,7 +274,7 @@ t.test(
   async (t) => {
     const { deviceId } = await service.enroll('given-twice', { fcm_token: 'old' })
     const give = (replica: 0 | 1) => () =>
-      deviceStore(pools[replica]).setPushToken({ deviceId, enrollmentNo: 1 }, 'both', 'race')
+      deviceStore(pools[replica]).setPushId({ deviceId, enrollmentNo: 1 }, tokenId('both'), 'race')
     const responses = await inTurn(
       ['select from devices where device_id = $1 for update', deviceId],
       give(0),
@@ -277,8 +285,8 @@ t.test(
 )
 
 /** The times that the group's statement gave for a push token. */
-function offered(response: HeartbeatResult | undefined): PushTokenOffer {
-  const offer = response?.kind === 'stored' ? response.pushTokenOffer : null
+function offered(response: HeartbeatResult | undefined): PushIdOffer {
+  const offer = response?.kind === 'stored' ? response.pushIdOffer : null
   if (offer === null) throw new Error('no push token to take')
   return offer
 }
@@ -289,20 +297,16 @@ t.test('so does one that a heartbeat of that enrollment brought', async (t) => {
   const [response] = (await stores[0]?.([item(device.token, 'late')])) ?? []
   const again = await service.enroll('offer-replaced')
   t.same(await group([item(again.token)]), ['stored'])
-  const offer = { fcmToken: 'late', ...offered(response) }
+  const offer = { pushId: tokenId('late'), ...offered(response) }
   const { deviceId } = device
-  t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(device.token) }, offer, 'race'))
+  t.notOk(await devices.offerPushId({ deviceId, tokenHash: hash(device.token) }, offer, 'race'))
   t.match(await row(device), { fcm_token: 'old' })
   const enrollmentToken = await reEnrollment('offer-replaced')
   const [, isTaken] = await inTurn(
     ['select from devices where device_id = $1 for update', deviceId],
     () => enroll(enrollmentToken),
     () =>
-      deviceStore(pools[0]).offerPushToken(
-        { deviceId, tokenHash: hash(again.token) },
-        offer,
-        'race',
-      ),
+      deviceStore(pools[0]).offerPushId({ deviceId, tokenHash: hash(again.token) }, offer, 'race'),
   )
   t.equal(isTaken, false, 'nor where it waits for the enrollment to end')
 })
@@ -315,11 +319,11 @@ t.test(
     t.same(await group([item(token)]), ['stored'])
     const [response] = (await stores[0]?.([item(token, 'of-heartbeat')])) ?? []
     t.equal(
-      await devices.setPushToken({ deviceId, enrollmentNo: 1 }, 'given-behind', 'race'),
+      await devices.setPushId({ deviceId, enrollmentNo: 1 }, tokenId('given-behind'), 'race'),
       'changed',
     )
-    const offer = { fcmToken: 'of-heartbeat', ...offered(response) }
-    t.notOk(await devices.offerPushToken({ deviceId, tokenHash: hash(token) }, offer, 'race'))
+    const offer = { pushId: tokenId('of-heartbeat'), ...offered(response) }
+    t.notOk(await devices.offerPushId({ deviceId, tokenHash: hash(token) }, offer, 'race'))
     t.match(await row(device), { fcm_token: 'given-behind' })
   },
 )
@@ -346,14 +350,14 @@ t.test(
     const { deviceId, token } = device
     const tokenHash = hash(token)
     const minutesAgo = (minutes: number) => new Date(Date.now() - minutes * 60_000)
-    const beatOf = async (fcmToken: string, minutes: number) => {
-      const [response] = (await stores[0]?.([item(token, fcmToken, minutesAgo(minutes))])) ?? []
-      return { fcmToken, ...offered(response) }
+    const beatOf = async (pushToken: string, minutes: number) => {
+      const [response] = (await stores[0]?.([item(token, pushToken, minutesAgo(minutes))])) ?? []
+      return { pushId: tokenId(pushToken), ...offered(response) }
     }
     t.same(await group([item(token)]), ['stored'])
     await db.query('update device_status set effective_at = null where device_id = $1', [deviceId])
-    const offer = async (one: PushTokenOffer & { fcmToken: string }) =>
-      devices.offerPushToken({ deviceId, tokenHash }, one, 'race')
+    const offer = async (one: PushIdOffer & { pushId: PushId }) =>
+      devices.offerPushId({ deviceId, tokenHash }, one, 'race')
     t.ok(await offer(await beatOf('first', 10)))
     await db.query('update devices set fcm_token_died_at = now() where device_id = $1', [deviceId])
     const [older, newer] = [await beatOf('older', 30), await beatOf('newer', 5)]
@@ -382,7 +386,7 @@ t.test('a heartbeat that waits behind a newer one changes nothing that it said',
     () => group([item(device.token, null, newer)], 0),
     async () => (await stores[1]?.([item(device.token, 'older', older)])) ?? [],
   )
-  t.match(late, [{ kind: 'stored', pushTokenOffer: null, isPushTokenOlder: true }])
+  t.match(late, [{ kind: 'stored', pushIdOffer: null, isPushIdOlder: true }])
   const { rows } = await db.query('select * from device_status where device_id = $1', [
     device.deviceId,
   ])

@@ -19,6 +19,7 @@ const start = (t: Test, fcmBaseUrl = fcm.baseUrl) =>
     env: {
       FIREBASE_SERVICE_ACCOUNT_JSON: fcm.serviceAccount.json,
       FCM_BASE_URL: fcmBaseUrl,
+      FCM_SELF_TEST: 'false',
       FCM_RETRY_BASE_MS: '1',
     },
   })
@@ -27,6 +28,8 @@ const command = (service: Running, request_id: string, query = '?wait_ms=10000')
   service.call('POST', `/admin/command${query}`, {
     body: { alias: 'D01', action: 'ping', request_id, ttl_s: 30 },
   })
+
+const push_kind = 'token'
 
 /** The own fields of an attempt that FCM answered, or not (`code` null). */
 const attempted = (code: number | null, status: string, attempt: number) => ({
@@ -53,6 +56,7 @@ async function compareFailure(
     ...own,
     final: isFinal,
     retry_in_ms: isFinal ? null : isCount,
+    push_kind,
   })
 }
 
@@ -62,7 +66,10 @@ t.test('a command that is taken, after some failures or at once', async (t) => {
 
   await command(service, 'sent')
   const at = about('sent', 'D01', device)
-  await compareOnly(t, service, 'dispatch.sent', 'INFO', at, attempted(200, 'OK', 1))
+  await compareOnly(t, service, 'dispatch.sent', 'INFO', at, {
+    ...attempted(200, 'OK', 1),
+    push_kind,
+  })
 
   fcm.nextAnswers(['unavailable', 'bad_gateway', 'accept_then_reset'])
   await command(service, 'later')
@@ -76,7 +83,10 @@ t.test('a command that is taken, after some failures or at once', async (t) => {
     await compareFailure(t, service, device, 'later', own, false)
   }
   const laterAt = about('later', 'D01', device)
-  await compareOnly(t, service, 'dispatch.sent', 'INFO', laterAt, attempted(200, 'OK', 4))
+  await compareOnly(t, service, 'dispatch.sent', 'INFO', laterAt, {
+    ...attempted(200, 'OK', 4),
+    push_kind,
+  })
 })
 
 t.test('a command that push gives up: WARN while it tries, ERROR when it is final', async (t) => {
@@ -138,7 +148,7 @@ t.test('another replica goes on under the same id', async (t) => {
     env: pushSettings(fcm),
   })
   const at = about('handed-on', 'D01', device)
-  const own = { ...attempted(200, 'OK', 1), attempt: isCount }
+  const own = { ...attempted(200, 'OK', 1), attempt: isCount, push_kind }
   await compareOnly(t, second, 'dispatch.sent', 'INFO', at, own)
 })
 

@@ -467,6 +467,7 @@ t.test('an erased phone has left nothing but its device_id', async (t) => {
      values (now() - interval '90 days', $1, 0, now(), 'ok', 'erase-net-default')`,
     [deviceId],
   )
+  await service.call('POST', '/v1/devices/push-id', { token, body: { fid: 'erase-fid' } })
   for (const n of [1, 2]) {
     const request_id = `erase-7.x-ring-${n}`
     const params = { text: 'erase-params' }

@@ -710,7 +710,7 @@ t.test('what keeps a registration from a connection, and what keeps all of them'
 const NOTHING_KNOWN: Omit<Registration, 'enrollmentTokenHash'> = {
   alias: null,
   hardwareId: null,
-  fcmToken: null,
+  pushId: null,
   appVersion: null,
   model: null,
   manufacturer: null,

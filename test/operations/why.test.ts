@@ -132,9 +132,11 @@ t.test('a phone: how it is, and what waits for it', async (t) => {
   }
   t.match(online, '  it said: ok, battery 4 %, not plugged in, lte, app 1.7\n')
   t.match(online, '  push token: live\n  enrolled once, ')
-  const failing = { battery_pct: 4, status: 'critical' }
+  const failing = { battery_pct: 4, status: 'critical', fid: 'fid-1' }
   await service.call('POST', '/v1/heartbeat', { token, body: failing })
-  t.match(await told(t, service, 'D02'), '  it said: status unknown, battery 4 %\n')
+  const afterwards = await told(t, service, 'D02')
+  t.match(afterwards, '  it said: status unknown, battery 4 %\n')
+  t.match(afterwards, '  push FID: live\n')
   await service.call('POST', '/v1/heartbeat', { token, body: { ...beat, status: 'ERROR' } })
   t.match(await told(t, service, 'D02'), '  it said: error, battery 4 %, ')
   t.match(online, /\n {2}open command w-5 \(ping, \d+ s ago\): push_off: /)

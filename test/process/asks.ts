@@ -39,6 +39,13 @@ export function asks(device: Enrolled): readonly Ask[] {
       body: { fcm_token: 'p1' },
       status: 200,
     },
+    {
+      method: 'POST',
+      path: '/v1/devices/push-id',
+      token,
+      body: { fid: 'p2' },
+      status: 200,
+    },
     { method: 'POST', path: '/v1/register', token: enrollmentToken, body: {}, status: 401 },
     { method: 'GET', path, token, status: 404 },
     { method: 'GET', path, token: enrollmentToken, status: 404 },

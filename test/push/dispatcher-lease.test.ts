@@ -50,6 +50,7 @@ t.test('an abandoned lease runs out, and the command is sent with a higher attem
     latencyMs: 1,
     retryInMs: null,
     reason: null,
+    pushKind: 'token' as const,
   }
   if (claim === undefined) throw new Error('nothing was claimed')
   t.equal(await queue.record(claim, { ...late, pushState: 'gave_up' }), false)
@@ -103,7 +104,13 @@ t.test('a command that went to a push token since replaced is due for the new on
     const body = { fcm_token: `new-${id}` }
     await service.call('POST', '/v1/devices/fcm-token', { token, body })
     t.match(await row(id), { push_state: 'sending', is_due: false }, 'the lease holds')
-    const attempt = { ...outcome, latencyMs: 1, retryInMs: null, reason: null }
+    const attempt = {
+      ...outcome,
+      latencyMs: 1,
+      retryInMs: null,
+      reason: null,
+      pushKind: 'token' as const,
+    }
     if (outcome.pushState === 'sent') t.equal(await queue.record(claim, attempt), true)
     else t.same(await queue.recordDeadToken(claim, attempt), { isMarked: false })
     t.match(await row(id), { push_state: 'waiting', is_due: true, lease_id: null })
@@ -130,16 +137,28 @@ t.test('where push tokens change too often, it is due when their limit allows', 
   if (!claim || !retried || !unsent) throw new Error('nothing was claimed')
   t.match(
     [claim, retried, unsent],
-    [{ requestId: pushed }, { requestId: failed }, { requestId: without, fcmToken: null }],
+    [{ requestId: pushed }, { requestId: failed }, { requestId: without, pushId: null }],
   )
   for (let change = 1; change <= 11; change += 1) {
     const body = { fcm_token: `often-${change}` }
     await service.call('POST', '/v1/devices/fcm-token', { token, body })
   }
   const outcome = { pushState: 'sent', fcmHttpCode: 200, fcmStatus: 'OK' } as const
-  await queue.record(claim, { ...outcome, latencyMs: 1, retryInMs: null, reason: null })
+  await queue.record(claim, {
+    ...outcome,
+    latencyMs: 1,
+    retryInMs: null,
+    reason: null,
+    pushKind: 'token' as const,
+  })
   const quota = { pushState: 'backoff', fcmHttpCode: 429, fcmStatus: 'QUOTA_EXCEEDED' } as const
-  await queue.record(retried, { ...quota, latencyMs: 1, retryInMs: 60_000, reason: null })
+  await queue.record(retried, {
+    ...quota,
+    latencyMs: 1,
+    retryInMs: 60_000,
+    reason: null,
+    pushKind: 'token' as const,
+  })
   t.equal(await queue.recordNoToken(unsent), 'due')
   const text = 'select fcm_token_due_at from devices where device_id = $1'
   const [device] = (await db.query(text, [deviceId])).rows
@@ -158,7 +177,13 @@ t.test('of a command’s pushes a hundred stay, and the newest says how many do 
   const { deviceId } = await enroll()
   const id = await command(deviceId)
   const failed = { pushState: 'backoff', fcmHttpCode: 429, fcmStatus: 'QUOTA_EXCEEDED' } as const
-  const attempt = { ...failed, latencyMs: 1, retryInMs: 0, reason: null }
+  const attempt = {
+    ...failed,
+    latencyMs: 1,
+    retryInMs: 0,
+    reason: null,
+    pushKind: 'token' as const,
+  }
   const push = async (times: number, record: (claim: Claim) => Promise<unknown>) => {
     for (let count = 0; count < times; count += 1) {
       const [claim] = await queue.claim(1, randomUUID())

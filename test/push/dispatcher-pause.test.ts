@@ -211,7 +211,13 @@ t.test('an outage of the token endpoint slows the sender down as one of FCM does
       async send() {
         sends += 1
         const lost = { fcmHttpCode: null, fcmStatus: 'NETWORK', latencyMs: 0, httpAttempts: 0 }
-        return { kind: 'retry', retryAfterMs: null, detail: 'no access token', ...lost } as const
+        return {
+          pushKind: 'token',
+          kind: 'retry',
+          retryAfterMs: null,
+          detail: 'no access token',
+          ...lost,
+        } as const
       },
     },
   })

@@ -65,6 +65,7 @@ t.test('200: sent, one line with the exact fields', async (t) => {
     'fcm_status',
     'dispatch_latency_ms',
     'attempt',
+    'push_kind',
   ])
   t.match(line, {
     level: 'INFO',
@@ -187,7 +188,7 @@ t.test('what may pass is retried with a higher attempt and a new signature', asy
   )
   for (const line of lines.slice(0, 5)) {
     t.match(line, { final: false, retry_in_ms: Number, dispatch_latency_ms: Number })
-    t.same(Object.keys(line).slice(-3), ['attempt', 'final', 'retry_in_ms'])
+    t.same(Object.keys(line).slice(-4), ['attempt', 'final', 'retry_in_ms', 'push_kind'])
   }
   const sends = sendsOf('retry').map(({ data }) => data)
   t.same(

@@ -1,6 +1,7 @@
 /** Every response of FCM over real HTTP: its effect on command, token and sender, and the log line. */
 import t, { type Test } from 'tap'
 import { type Behaviour, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { type PushKind, WIRE_NAMES } from '../../src/domain/push-id.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 
@@ -65,11 +66,14 @@ const shared = await startService(t, { env })
 let devices = 0
 
 /** A device that is in touch; FCM knows its push token. */
-async function inTouch(service: Running): Promise<Enrolled & { readonly pushToken: string }> {
+async function inTouch(
+  service: Running,
+  kind: PushKind = 'token',
+): Promise<Enrolled & { readonly pushToken: string }> {
   devices += 1
   const pushToken = `push-${devices}`
-  fcm.register(pushToken, () => {})
-  const device = await service.enroll(`T${devices}`, { fcm_token: pushToken })
+  fcm.register(pushToken, () => {}, kind)
+  const device = await service.enroll(`T${devices}`, { [WIRE_NAMES[kind]]: pushToken })
   await service.call('POST', '/v1/heartbeat', { token: device.token, body: {} })
   return { ...device, pushToken }
 }
@@ -83,11 +87,13 @@ const send = (service: Running, { deviceId }: Enrolled) =>
 const serviceFor = (t: Test, { pushState }: Row) =>
   pushState === 'paused' ? startService(t, { env }) : shared
 
-for (const expected of ROWS) {
+const KINDS: readonly PushKind[] = ['token', 'fid']
+
+for (const [expected, kind] of ROWS.flatMap((each) => KINDS.map((of) => [each, of] as const))) {
   const { fault, httpCode, fcmStatus, pushState, status } = expected
-  t.test(`${fault}: ${pushState}, ${expected.verdict}`, async (t) => {
+  t.test(`${fault}, ${kind}: ${pushState}, ${expected.verdict}`, async (t) => {
     const service = await serviceFor(t, expected)
-    const device = await inTouch(service)
+    const device = await inTouch(service, kind)
     fcm.setMode({
       fcm: ({ pushToken }) => (pushToken === device.pushToken ? expected.behaviour : 'ok'),
     })
@@ -105,7 +111,8 @@ for (const expected of ROWS) {
     t.same([accepted.stage, more], ['accepted', []])
     const stage = pushState === 'sent' ? 'push_sent' : 'push_failed'
     const isAgain = pushState === 'backoff' || pushState === 'paused'
-    t.match(attempt, { stage, code: fcmStatus, detail: { attempt: 1, fcm_http_code: httpCode } })
+    const detail = { attempt: 1, fcm_http_code: httpCode, push_kind: kind }
+    t.match(attempt, { stage, code: fcmStatus, detail })
     t.equal(typeof attempt.detail.retry_at, isAgain ? 'string' : 'object', 'null, or when')
 
     const isIt = (event: string) => (line: { readonly event: string }) =>
@@ -113,15 +120,17 @@ for (const expected of ROWS) {
     const line = await service.lines.waitFor(
       isIt(pushState === 'sent' ? 'dispatch.sent' : 'dispatch.fail'),
     )
-    t.match(line, { fcm_http_code: httpCode, fcm_status: fcmStatus, attempt: 1 })
+    t.match(line, { fcm_http_code: httpCode, fcm_status: fcmStatus, attempt: 1, push_kind: kind })
+    t.equal(Object.keys(line).at(-1), 'push_kind')
     if (pushState !== 'sent') t.match(line, { final: !isAgain, level: isAgain ? 'WARN' : 'ERROR' })
     if (pushState === 'paused') await service.lines.waitFor(({ event }) => event === 'push.paused')
     else t.same(service.lines.of('push.paused'), [])
 
     const db = await connect(t, service.databaseUrl)
-    const text = 'select fcm_token, fcm_token_died_at from devices where device_id = $1'
+    const text = 'select fcm_token, fid, fcm_token_died_at from devices where device_id = $1'
     const { rows } = await db.query(text, [device.deviceId])
-    t.equal(rows[0].fcm_token, device.pushToken)
+    t.equal(rows[0][WIRE_NAMES[kind]], device.pushToken)
+    t.same(fcm.journal.at(-1)?.pushKind, kind)
     t.equal(rows[0].fcm_token_died_at !== null, expected.isTokenDead === true)
 
     const { token } = device

@@ -1,17 +1,20 @@
 import { createServer } from 'node:http'
 import t, { type Test } from 'tap'
+import { fidOf } from '../../sim/fcm/apps.ts'
 import { type Behaviour, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { makeKeyPair } from '../../sim/fcm/service-account.ts'
+import type { PushId } from '../../src/domain/push-id.ts'
 import { createAccessTokens } from '../../src/push/access-token.ts'
 import { faultText } from '../../src/push/attempt.ts'
 import { createFcmClient, type FcmClientOptions, messageBytes } from '../../src/push/fcm.ts'
 import { classifyFcmResponse, readBody, safeText } from '../../src/push/fcm-response.ts'
+import { fidId, tokenId } from '../../testkit/push-id.ts'
 import { listenFor } from '../helpers/listen.ts'
 
 const keyPair = await makeKeyPair()
 const DATA = { action: 'ping', request_id: 'cmd-1', attempt: '1' }
 const inAnHour = () => new Date(Date.now() + 3_600_000)
-const message = () => ({ pushToken: 'device-1', data: DATA, expiresAt: inAnHour() })
+const message = () => ({ pushId: tokenId('device-1'), data: DATA, expiresAt: inAnHour() })
 
 async function start(t: Test, options: Partial<FcmClientOptions> = {}) {
   const google = await startFakeFcm({ keyPair })
@@ -85,9 +88,67 @@ for (const [behaviour, kind, fcmHttpCode, fcmStatus, waitMs] of rows) {
   })
 }
 
+t.test('a FID is sent as fid alone', async (t) => {
+  const { google, client, delivered } = await start(t)
+  google.register('fid-1', (data) => delivered.push(data), 'fid')
+  const outcome = await client.send({ ...message(), pushId: fidId('fid-1') })
+  t.match(outcome, { kind: 'sent', httpAttempts: 1, pushKind: 'fid' })
+  t.match(google.journal, [{ pushKind: 'fid', pushToken: 'fid-1' }])
+  const asToken = await client.send({ ...message(), pushId: tokenId('fid-1') })
+  t.match(asToken, { kind: 'token_dead', fcmStatus: 'UNREGISTERED', pushKind: 'token' })
+})
+
+t.test('the fake FCM ends the one address of an app with the other, and limits each', async (t) => {
+  const { google, client } = await start(t)
+  const app = google.install('phone-2', () => {})
+  const sent = async (pushId: PushId) => (await client.send({ ...message(), pushId })).fcmStatus
+  const token = app.newToken()
+  t.equal(await sent(token), 'OK')
+  const fid = app.registerFid()
+  t.same([await sent(token), await sent(fid)], ['UNREGISTERED', 'OK'])
+  const newer = app.newToken()
+  t.same([await sent(fid), await sent(newer)], ['UNREGISTERED', 'OK'])
+  t.same([await sent(token), app.registerFid()], ['UNREGISTERED', fid])
+
+  google.setMode({ mostPerMinute: 2 })
+  t.equal(await sent(fid), 'QUOTA_EXCEEDED', 'the third to this FID')
+  t.equal(await sent(tokenId('device-1')), 'OK')
+
+  const headers = {
+    authorization: `Bearer ${await createAccessTokens(google.serviceAccount.account, { timeoutMs: 5_000 }).get()}`,
+  }
+  const body = JSON.stringify({ message: { token: 'a', fid: 'b' } })
+  const url = `${google.baseUrl}/v1/projects/${google.serviceAccount.account.projectId}/messages:send`
+  const both = await fetch(url, { method: 'POST', headers, body })
+  t.equal(both.status, 400, 'a message has one address')
+})
+
+t.test('what FCM refuses as a token is tried as a FID once, if it has that form', async (t) => {
+  const { google, client, delivered } = await start(t)
+  const fid = fidOf('phone-1')
+  google.register(fid, (data) => delivered.push(data), 'fid')
+  const kinds = () => google.journal.splice(0).map(({ pushKind }) => pushKind)
+  t.match(await client.send({ ...message(), pushId: tokenId(fid) }), {
+    kind: 'sent',
+    pushKind: 'fid',
+  })
+  t.same(kinds(), ['token', 'fid'])
+  t.same(delivered, [DATA])
+  google.unregister(fid, 'fid')
+  const gone = await client.send({ ...message(), pushId: tokenId(fid) })
+  t.match(gone, { kind: 'token_dead', fcmStatus: 'UNREGISTERED', pushKind: 'fid' })
+  t.same(kinds(), ['token', 'fid'])
+  google.nextAnswers(['unavailable'])
+  t.match(await client.send({ ...message(), pushId: tokenId(fid) }), { kind: 'retry' })
+  t.same(kinds(), ['token'], 'a failure that a retry may mend is none of the name')
+  await client.send({ ...message(), pushId: tokenId('device-9') })
+  await client.send({ ...message(), pushId: fidId(fid) })
+  t.same(kinds(), ['token', 'fid'], 'nothing else is tried twice')
+})
+
 t.test('a push token that nobody has is dead', async (t) => {
   const { client } = await start(t)
-  const outcome = await client.send({ ...message(), pushToken: 'gone' })
+  const outcome = await client.send({ ...message(), pushId: tokenId('gone') })
   t.match(outcome, { kind: 'token_dead', fcmHttpCode: 404, fcmStatus: 'UNREGISTERED' })
 })
 

@@ -1,11 +1,15 @@
 /** The doorbell and the mailbox at once: what happens to a command while its message is with FCM. */
 import t, { type Test } from 'tap'
+import { fidOf } from '../../sim/fcm/apps.ts'
 import { verifyCommandData } from '../../src/domain/command-message.ts'
-import type { SendOutcome } from '../../src/push/fcm.ts'
+import { WIRE_NAMES } from '../../src/domain/push-id.ts'
 import { startReplicas, until } from '../helpers/replicas.ts'
 import type { Enrolled } from '../helpers/service.ts'
+import { slowReplica as startSlowReplica } from '../helpers/slow-replica.ts'
 
-const { fcm, service, db, clientOf, replica, enroll, command, row, isPush } = await startReplicas(t)
+const replicas = await startReplicas(t)
+const { fcm, service, db, replica, enroll, command, row, isPush } = replicas
+const slowReplica = (t: Test) => startSlowReplica(t, replicas)
 
 const read = async (id: string) => (await service.call('GET', `/admin/commands/${id}`)).body
 
@@ -15,36 +19,6 @@ const beat = async ({ token }: Enrolled, body: object = {}) =>
 async function pushTokenOf({ deviceId }: Enrolled) {
   const text = 'select fcm_token, fcm_token_died_at from devices where device_id = $1'
   return (await db.query(text, [deviceId])).rows[0]
-}
-
-/** A replica that gets FCM's response only when the test says so. */
-function slowReplica(t: Test) {
-  const client = clientOf(10_000)
-  const answered: SendOutcome[] = []
-  const held: (() => void)[] = []
-  const { dispatcher, eventsOf } = replica(t, {
-    fcm: {
-      async send(message) {
-        const outcome = await client.send(message)
-        answered.push(outcome)
-        if (answered.length === 1) await new Promise<void>((resolve) => held.push(resolve))
-        return outcome
-      },
-    },
-  })
-  t.teardown(() => held[0]?.())
-  return {
-    dispatcher,
-    eventsOf,
-    /** FCM has taken the first message, its answer is not recorded. */
-    async push(id: string) {
-      dispatcher.wake()
-      await until(() => held.length > 0)
-      t.equal((await row(id)).push_state, 'sending')
-      return answered[0]
-    },
-    letRecord: () => held[0]?.(),
-  }
 }
 
 const pushed = async (id: string, attempt: string) =>
@@ -171,4 +145,141 @@ t.test('UNREGISTERED of a token that was replaced meanwhile kills nothing', asyn
   t.same(eventsOf('push.token_dead'), [])
   const send = await fcm.waitForSend(({ pushToken }) => pushToken === 'replacement')
   t.equal(send.data['request_id'], id, 'what the old one did not get goes to the new one')
+})
+
+async function pushIdOf({ deviceId }: Enrolled) {
+  const text = `
+    select fcm_token, fid, fcm_token_died_at is not null as is_dead, fcm_token_due_at is not null as has_changed
+    from devices where device_id = $1`
+  return (await db.query(text, [deviceId])).rows[0]
+}
+
+const FID = fidOf('hand-over')
+
+t.test('a FID is taken wherever a token is, and one replaces the other', async (t) => {
+  const post = async ({ token }: Enrolled, path: string, body: object) => {
+    const response = await service.call('POST', path, { token, body })
+    return [response.status, response.body.ignored ?? response.body.errors?.[0].field]
+  }
+  const device = await service.enroll('kinds', { fid: FID, fcm_token: 'beside' })
+  const isFid = { fcm_token: null, fid: FID, is_dead: false }
+  t.match(await pushIdOf(device), isFid)
+  for (const path of ['/v1/devices/fcm-token', '/v1/devices/push-id']) {
+    t.same(await post(device, path, { fcm_token: `of ${path}` }), [200, []])
+    t.match(await pushIdOf(device), { fcm_token: `of ${path}`, fid: null })
+    t.same(await post(device, path, { fid: FID, fcm_token: 'beside' }), [200, ['fcm_token']])
+    t.match(await pushIdOf(device), isFid)
+    for (const fid of ['a b', 'ü', 'x'.repeat(256), 5]) {
+      t.same(await post(device, path, { fid }), [422, 'fid'], `${fid}`)
+    }
+    for (const body of [{}, { fid: '', fcm_token: '' }, { fid: null }]) {
+      t.same(await post(device, path, body), [422, 'fcm_token'])
+    }
+    t.same(await post(device, path, { fid: '', fcm_token: 'token-1' }), [200, []])
+  }
+  const nested = { system: {}, battery: {}, network: {}, memory: {} }
+  for (const shape of [{}, nested]) {
+    const heart = (body: object) => post(device, '/v1/heartbeat', { ...shape, ...body })
+    t.same(await heart({ fcm_token: 'token-1' }), [200, []])
+    t.match(await pushIdOf(device), { fcm_token: 'token-1', fid: null })
+    t.same(await heart({ fid: FID, fcm_token: 'token-1' }), [200, ['fcm_token']])
+    t.match(await pushIdOf(device), isFid)
+    t.same(await heart({ fid: 'a b', fcm_token: 'token-2' }), [200, ['fid']])
+    t.match(await pushIdOf(device), { fcm_token: 'token-2', fid: null })
+    const before = new Date(Date.now() - 3_600_000).toISOString()
+    t.same(await heart({ fid: 'older', ts: before }), [200, ['fid']])
+    t.match(await pushIdOf(device), { fcm_token: 'token-2', fid: null })
+  }
+  const again = await service.enroll('kinds', { fid: FID })
+  t.match(await pushIdOf(again), isFid)
+  t.match((await service.call('GET', `/admin/devices/${device.deviceId}`)).body, {
+    push_token: 'live',
+    push_kind: 'fid',
+  })
+  const longest = await service.enroll('longest', { fid: 'x'.repeat(255) })
+  t.match(await pushIdOf(longest), { fid: 'x'.repeat(255) })
+})
+
+for (const from of ['token', 'fid'] as const) {
+  const to = from === 'token' ? 'fid' : 'token'
+  t.test(`UNREGISTERED of a ${from} that a ${to} has replaced kills nothing`, async (t) => {
+    const app = fcm.install(`from-${from}`, () => {})
+    const first = from === 'token' ? app.newToken() : app.registerFid()
+    const device = await service.enroll(`from-${from}`, { [WIRE_NAMES[from]]: first.value })
+    await beat(device)
+    const second = to === 'token' ? app.newToken() : app.registerFid()
+    const id = await command(device.deviceId)
+    const { push, letRecord, eventsOf } = slowReplica(t)
+    t.match(await push(id), { kind: 'token_dead', fcmStatus: 'UNREGISTERED', pushKind: from })
+    await service.call('POST', '/v1/devices/push-id', {
+      token: device.token,
+      body: { [WIRE_NAMES[to]]: second.value },
+    })
+    letRecord()
+    await until(isPush(id, 'sent'))
+    t.match(await pushIdOf(device), { [WIRE_NAMES[to]]: second.value, is_dead: false })
+    t.same(eventsOf('push.token_dead'), [])
+    const { timeline } = await read(id)
+    const attempts = timeline
+      .slice(1)
+      .map(({ detail }: { detail: { push_kind: string } }) => detail.push_kind)
+    t.same(attempts, [from, to], 'the timeline names the kind of each attempt')
+  })
+}
+
+t.test('the same text as the other kind is another identity', async (t) => {
+  const device = await service.enroll('same-text', { fcm_token: 'same-text' })
+  const id = await command(device.deviceId)
+  const { dispatcher } = replica(t)
+  dispatcher.wake()
+  await until(isPush(id, 'gave_up'))
+  t.match(await pushIdOf(device), { fcm_token: 'same-text', is_dead: true })
+  fcm.register('same-text', () => {}, 'fid')
+  await beat(device, { fid: 'same-text' })
+  t.match(await pushIdOf(device), { fcm_token: null, fid: 'same-text', is_dead: false })
+  dispatcher.wake()
+  await until(isPush(id, 'sent'))
+})
+
+t.test('a FID under the name of a token is pushed to, and the verdict says so', async (t) => {
+  const fid = fidOf('misnamed')
+  fcm.register(fid, () => {}, 'fid')
+  const device = await service.enroll('misnamed', { fcm_token: fid })
+  await beat(device)
+  const id = await command(device.deviceId)
+  const { dispatcher } = replica(t)
+  dispatcher.wake()
+  await until(isPush(id, 'sent'))
+  t.match(await pushIdOf(device), { fcm_token: fid, fid: null, is_dead: false })
+  const { timeline, verdict } = await read(id)
+  t.match(timeline.at(-1), { stage: 'push_sent', detail: { push_kind: 'fid' } })
+  t.equal(verdict.code, 'pushed_waiting_for_device')
+  t.match(verdict.detail, 'The agent sends a FID as fcm_token')
+})
+
+t.test('the previous release loses no FID, and what it writes counts', async (t) => {
+  const device = await service.enroll('previous', { fid: FID })
+  // Its statement for a dead token, as of sql/0023.
+  await db.query(
+    `update devices set fcm_token_died_at = now()
+     where device_id = $1 and fcm_token = $2 and fcm_token_died_at is null`,
+    [device.deviceId, 'former'],
+  )
+  t.match(await pushIdOf(device), { fid: FID, is_dead: false })
+  // Its statement for another token: it knows no fid.
+  await db.query(
+    'update devices set fcm_token = $2, fcm_token_died_at = null where device_id = $1',
+    [device.deviceId, 'by-previous'],
+  )
+  fcm.register('by-previous', () => {})
+  const id = await command(device.deviceId)
+  const { dispatcher } = replica(t)
+  dispatcher.wake()
+  await until(isPush(id, 'sent'))
+  t.match(await fcm.waitForSend(({ data }) => data['request_id'] === id), {
+    pushKind: 'token',
+    pushToken: 'by-previous',
+  })
+  await beat(device, { fid: FID })
+  t.match(await pushIdOf(device), { fcm_token: null, fid: FID })
 })

@@ -11,6 +11,7 @@ const DEVICE_ROUTES = [
   ['POST', '/v1/heartbeat'],
   ['POST', '/v1/action-result'],
   ['POST', '/v1/devices/fcm-token'],
+  ['POST', '/v1/devices/push-id'],
   ['POST', '/v1/devices/ack'],
   ['POST', `/v1/devices/${UNKNOWN_ID}/ack`],
   ['GET', '/v1/apk/download-latest'],

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { gson } from '../../sim/device/body.ts'
 import { DeviceQueue, MAX_ITEMS, type QueueItem, retryDelayMs } from '../../sim/device/queue.ts'
+import { until } from '../../testkit/until.ts'
 import { DEVICE_ID, enrolled, HOUR_MS, message, phone, START_MS } from './phone.ts'
 
 function item(name: string, queuedAtMs = START_MS): QueueItem {
@@ -102,6 +103,72 @@ t.test('two drains at once send things twice; a third leaves them to it', async 
   t.equal(device.counts.heartbeatsMade, 2)
   t.equal(device.counts.heartbeatsAccepted, 4)
   t.equal(device.queue.length, 0)
+})
+
+t.test(
+  'a change of its push identity is reported at once, and a heartbeat behind it',
+  async (t) => {
+    const { device, world, requests } = await enrolled()
+    const sent = () =>
+      requests.splice(0).map(({ path, body }) => {
+        const { fid, fcm_token } = JSON.parse(String(body))
+        return [path, fid ?? null, fcm_token ?? null]
+      })
+    world.answer = () => 'silent'
+    await device.moveTo({ kind: 'fid', value: 'fid-1' })
+    const [PUSH_ID, HEARTBEAT] = ['/v1/devices/push-id', '/v1/heartbeat']
+    const moved = [
+      [PUSH_ID, 'fid-1', null],
+      [HEARTBEAT, 'fid-1', null],
+    ]
+    t.same(sent(), moved)
+    await device.moveTo({ kind: 'token', value: 'token-2' })
+    t.same(sent(), [
+      [PUSH_ID, null, 'token-2'],
+      [HEARTBEAT, null, 'token-2'],
+    ])
+    world.answer = () => ({ status: 200 })
+    world.nowMs += HOUR_MS
+    await device.drain()
+    t.same(
+      sent(),
+      [
+        [HEARTBEAT, 'fid-1', null],
+        [PUSH_ID, null, 'token-2'],
+        [HEARTBEAT, null, 'token-2'],
+      ],
+      'a queued heartbeat stays as it is, a queued report of the former identity goes',
+    )
+    world.answer = ({ path }) => ({ status: path === PUSH_ID ? 404 : 200 })
+    await device.moveTo({ kind: 'fid', value: 'fid-1' })
+    t.same(sent(), moved)
+    t.equal(device.queue.length, 0, 'a service that does not know it is not asked again')
+  },
+)
+
+t.test('reports of push identities go one after the other', async (t) => {
+  const { device, world, requests } = await enrolled()
+  const held: (() => void)[] = []
+  world.answer = ({ path }) =>
+    new Promise((resolve) => {
+      if (path === '/v1/heartbeat') resolve({ status: 200 })
+      else held.push(() => resolve({ status: 200 }))
+    })
+  const reports = () => requests.filter(({ path }) => path === '/v1/devices/push-id')
+  const move = (value: string) => device.moveTo({ kind: 'fid', value })
+  const first = move('fid-1')
+  await until(() => held.length === 1)
+  const rest = [move('fid-2'), move('fid-3')]
+  t.equal(reports().length, 1)
+  held[0]?.()
+  await until(() => held.length === 2)
+  held[1]?.()
+  await Promise.all([first, ...rest])
+  t.same(
+    reports().map(({ body }) => JSON.parse(String(body)).fid),
+    ['fid-1', 'fid-3'],
+    'what was replaced while it waited is not sent',
+  )
 })
 
 t.test('five 401s in a row, of whatever items, wipe it; the queue stays', async (t) => {

@@ -14,6 +14,8 @@ export interface Scripted {
   readonly headers?: object
 }
 
+type Answer = Scripted | 'silent'
+
 function answerOf({ status, body = {}, headers = {} }: Scripted): HttpResponse {
   return { status, headers: { ...headers }, bytes: Buffer.from(JSON.stringify(body)) }
 }
@@ -24,7 +26,7 @@ export function phone(options: Partial<DeviceOptions> = {}) {
   const world = {
     nowMs: START_MS,
     random: 0,
-    answer: (_: HttpRequest): Scripted | 'silent' => ({ status: 200 }),
+    answer: (_: HttpRequest): Answer | Promise<Answer> => ({ status: 200 }),
   }
   const device = new Device({
     alias: 'D01',
@@ -36,7 +38,7 @@ export function phone(options: Partial<DeviceOptions> = {}) {
         return answerOf({ status: 201, body })
       }
       requests.push(request)
-      const response = world.answer(request)
+      const response = await world.answer(request)
       if (response === 'silent') throw new Error('ECONNREFUSED')
       return answerOf(response)
     },

@@ -52,9 +52,11 @@ export function createFeatures(parts: FeatureParts): Features {
 }
 
 function createResults(parts: FeatureParts): Results {
-  const { database, signatures, commandKeys, commandChanges } = parts
+  const { database, signatures, commandKeys, commandChanges, metrics } = parts
   return {
     results: database.stores.results,
+    pushReports: database.stores.pushReports,
+    pushMetrics: metrics.push,
     resultDenial: (request, device) =>
       signatures.resultDenial(request, () => commandKeys.get(device)),
     commandChanged: (requestId) => commandChanges.notify(requestId),

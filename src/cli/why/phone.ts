@@ -10,6 +10,7 @@ export interface Phone {
   readonly enrollment_no: number
   readonly enrolled_at: string
   readonly push_token: 'live' | 'dead' | 'none'
+  readonly push_kind: 'token' | 'fid' | null
   readonly last_seen_at: string | null
   readonly offline_after_s: number
   readonly last_status: {
@@ -80,7 +81,7 @@ export async function describePhone(api: Api, phone: Phone): Promise<readonly st
     `phone ${alias} (${device_id}): ${presence(phone, now)}`,
     ...(last_seen_at === null ? [] : [`  it said: ${lastStatus(phone)}`]),
     ...(await whySilent(api, phone)),
-    `  push token: ${PUSH_TOKEN[phone.push_token]}`,
+    `  push ${phone.push_kind === 'fid' ? 'FID' : 'token'}: ${PUSH_TOKEN[phone.push_token]}`,
     `  enrolled ${times}, ${times === 'once' ? '' : 'last '}${ago(enrolled_at, now)}${superseded}`,
     ...(await waitingFor(api, phone)),
   ].map(plain)

@@ -1,5 +1,6 @@
 /** Owner of `commands` for admins: accept, read, list, cancel. queue.ts has push, results.ts results. */
 import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
+import { HAS_PUSH_ID } from '../devices/push-id.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
 import { type CommandFilter, listCommands } from './lists.ts'
@@ -65,12 +66,12 @@ const FIND_DEVICE = /* sql */ `
   where device_id = $1 or (alias = $2 and deleted_at is null)
   for share`
 
-/** FIND_DEVICE's lock prevents a new push token between that read and this row. */
+/** FIND_DEVICE's lock prevents a new push identity between that read and this row. */
 const ACCEPT = /* sql */ `
   with device as (
     select device_id, case when not $9 then 'off'
-      when fcm_token is null or fcm_token_died_at is not null then 'no_token' else 'waiting' end as push_state
-    from devices where device_id = $2),
+      when not ${HAS_PUSH_ID} or fcm_token_died_at is not null then 'no_token' else 'waiting' end as push_state
+    from devices d where device_id = $2),
   made as (
     insert into commands (request_id, device_id, action, params, request_hash, admin, expires_at,
       push_state, next_attempt_at)

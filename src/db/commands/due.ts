@@ -6,6 +6,7 @@
 import { DueScan, type ScanStep } from '../../domain/due-scan.ts'
 import { failedCallOf } from '../../domain/failed-call.ts'
 import type { Claim, Outbox } from '../../domain/outbox.ts'
+import { PUSH_ID_JSON } from '../devices/push-id.ts'
 import type { Database, Query } from '../postgres/pool.ts'
 
 export interface Expired {
@@ -43,7 +44,7 @@ function scanValues({ after, fromAgeMs, toAgeMs }: ScanStep): readonly unknown[]
 const LEASE_S = 60
 
 /**
- * MATERIALIZED: when inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push token is the
+ * MATERIALIZED: when inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push identity is the
  * snapshot's and may have been set since, so a command without one is leased too and RECORD_NO_TOKEN decides.
  * `due_at` is also the snapshot's, as the index was read by it; the locked row may be newer. `ended_at` instead of
  * the state: only commands_due can serve it (sql/0019). `is distinct from` hides the selectivity: for an estimate of
@@ -59,22 +60,22 @@ const CLAIM = /* sql */ `
     for update skip locked),
   target as materialized (
     select u.request_id, k.next_attempt_at as due_at, d.alias, d.enrollment_no, d.hmac_secret_id,
-      case when d.fcm_token_died_at is null then d.fcm_token end as fcm_token
+      case when d.fcm_token_died_at is null then ${PUSH_ID_JSON} end as push_id
     from due u join commands k using (request_id) join devices d using (device_id)),
   claimed as (
     update commands c set
       push_state = 'sending',
-      attempt = c.attempt + (t.fcm_token is not null)::int,
-      push_attempts = c.push_attempts + (t.fcm_token is not null)::int,
+      attempt = c.attempt + (t.push_id is not null)::int,
+      push_attempts = c.push_attempts + (t.push_id is not null)::int,
       lease_id = $2::uuid,
       lease_until = now() + make_interval(secs => ${LEASE_S}),
       next_attempt_at = now() + make_interval(secs => ${LEASE_S})
     from target t where c.request_id = t.request_id
     returning c.request_id, c.device_id, c.action, c.params, c.attempt, c.push_failures, c.expires_at,
-      t.alias, t.fcm_token, t.enrollment_no, t.hmac_secret_id, t.due_at)
+      t.alias, t.push_id, t.enrollment_no, t.hmac_secret_id, t.due_at)
   select request_id as "requestId", $2::uuid as "leaseId", device_id as "deviceId", alias as "alias",
     action as "action", params as "params", attempt as "attempt", push_failures as "pushFailures",
-    expires_at as "expiresAt", fcm_token as "fcmToken", enrollment_no as "enrollmentNo",
+    expires_at as "expiresAt", push_id as "pushId", enrollment_no as "enrollmentNo",
     hmac_secret_id as "hmacSecretId", due_at::text as "dueAt"
   from claimed order by due_at, request_id`
 

@@ -1,6 +1,8 @@
 /** Owner of `commands` as an outbox: records attempts, makes commands due again, cancels them. due.ts finds due ones. */
 import type { AttemptRecord, Claim, Outbox } from '../../domain/outbox.ts'
-import { DUE_AT } from '../devices/push-token-limit.ts'
+import { pushIdText } from '../../domain/push-id.ts'
+import { HAS_PUSH_ID, PUSH_ID } from '../devices/push-id.ts'
+import { DUE_AT } from '../devices/push-id-limit.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
 import { dueCommands, type ExpiryQueue } from './due.ts'
 import { DROP_SURPLUS, LEFT_OUT } from './push-steps.ts'
@@ -14,11 +16,11 @@ const RETRY_IN = /* sql */ `make_interval(secs => $6::float8 / 1000)`
 
 /**
  * Fenced by the lease alone. A command that ended meanwhile keeps its state; only the push result is recorded. An
- * open one whose device has a new push token is due as soon as that may be pushed to, or at its own earlier retry.
+ * open one whose device has a new push identity is due as soon as that may be pushed to, or at its own earlier retry.
  */
 const RECORD = /* sql */ `
   with device as materialized (
-    select ${DUE_AT} as due_at, d.fcm_token <> $10 and d.fcm_token_died_at is null
+    select ${DUE_AT} as due_at, ${PUSH_ID} <> $10 and d.fcm_token_died_at is null
       and (${DUE_AT} <= now() + ${RETRY_IN}) is not false as is_due_anew
     from devices d where d.device_id = $11 for share),
   recorded as (
@@ -35,7 +37,7 @@ const RECORD = /* sql */ `
   told as (
     insert into command_events (request_id, stage, code, detail, instance)
     select request_id, case when $3 = 'sent' then 'push_sent' else 'push_failed' end, $5,
-      jsonb_build_object('attempt', $9::int, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
+      jsonb_build_object('attempt', $9::int, 'push_kind', $13::text, 'fcm_http_code', $4::int, 'latency_ms', $7::float8,
         'retry_at', next_attempt_at) || jsonb_strip_nulls(jsonb_build_object('reason', $12::text))
         || coalesce(${LEFT_OUT}, '{}'), $8
     from step)
@@ -44,7 +46,7 @@ const RECORD = /* sql */ `
 /** Fenced like RECORD. The locked device row decides: a later commit finds the lease gone. */
 const RECORD_NO_TOKEN = /* sql */ `
   with device as materialized (
-    select d.fcm_token is not null and d.fcm_token_died_at is null as is_reachable, ${DUE_AT} as due_at
+    select ${HAS_PUSH_ID} and d.fcm_token_died_at is null as is_reachable, ${DUE_AT} as due_at
     from devices d where d.device_id = $3 for share),
   recorded as (
     update commands c set
@@ -60,8 +62,8 @@ const RECORD_NO_TOKEN = /* sql */ `
   select case push_state when 'waiting' then 'due' else push_state end as "outcome" from recorded`
 
 const MARK_DEAD = /* sql */ `
-  update devices set fcm_token_died_at = now()
-  where device_id = $1 and fcm_token = $2 and fcm_token_died_at is null`
+  update devices d set fcm_token_died_at = now()
+  where device_id = $1 and ${PUSH_ID} = $2 and fcm_token_died_at is null`
 
 const HAND_BACK = /* sql */ `
   update commands set push_state = 'waiting', next_attempt_at = now(), lease_id = null, lease_until = null
@@ -70,7 +72,7 @@ const HAND_BACK = /* sql */ `
     where request_id = any ($2::text[]) and lease_id = any ($1::uuid[]) and state = 'open'
     order by request_id for update)`
 
-/** Commands due earlier keep their time and use the new push token then. */
+/** Commands due earlier keep their time and use the new push identity then. */
 const REQUEST_PUSH = /* sql */ `
   with device as materialized (
     select ${DUE_AT} as due_at from devices d where d.device_id = $1)
@@ -126,9 +128,10 @@ export function commandQueue(
         attempt.latencyMs,
         instance,
         claim.attempt,
-        claim.fcmToken,
+        claim.pushId && pushIdText(claim.pushId),
         claim.deviceId,
         attempt.reason,
+        attempt.pushKind,
       ],
     })
     return rowCount === 1
@@ -143,7 +146,7 @@ export function commandQueue(
 
     recordDeadToken(claim, attempt) {
       return database.transaction(async (tx) => {
-        const values = [claim.deviceId, claim.fcmToken]
+        const values = [claim.deviceId, claim.pushId && pushIdText(claim.pushId)]
         const name = 'command_queue.mark_dead'
         const { rowCount } = await tx.query({ name, text: MARK_DEAD, values })
         await record(tx, claim, attempt)
@@ -175,7 +178,7 @@ export function commandQueue(
   }
 }
 
-/** Makes the device's open commands due for push as soon as its limit allows, after a new push token. */
+/** Makes the device's open commands due for push as soon as its limit allows, after a new push identity. */
 export async function requestPush(tx: Queryable, deviceId: string): Promise<void> {
   const values = [deviceId]
   await tx.query({ name: 'command_queue.request_push', text: REQUEST_PUSH, values })

@@ -1,5 +1,6 @@
 /** Owner of the results in `commands`: only the addressed device reports; the first result wins; late ones are marked. */
 import type { Outcome } from '../../domain/command.ts'
+import type { PushReport } from '../../domain/push-report.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Queryable } from '../postgres/pool.ts'
 
@@ -12,6 +13,8 @@ export interface CommandResult {
   readonly exitCode: number | null
   /** By the device's clock; not trusted. */
   readonly finishedAt: Date | null
+  /** How its push message came; null if the phone does not say. */
+  readonly push: PushReport | null
   /** Id of the HTTP request that reported it. */
   readonly httpRequestId: string
 }
@@ -42,6 +45,7 @@ const RECORD = /* sql */ `
     update commands c set
       outcome = $3, result_message = $4, result_output = $5, result_exit_code = $6,
       result_finished_at = $7, result_at = now(), result_request_id = $8,
+      push_received_at = $10, push_priority = $11, push_original_priority = $12,
       late_result = not (t.state = 'open' and t.expires_at > now()),
       state = case when t.state <> 'open' then t.state
                    when t.expires_at > now() then 'completed' else 'expired' end,
@@ -84,6 +88,9 @@ export function commandResultStore(database: Queryable, instance: string): Comma
           result.finishedAt,
           result.httpRequestId,
           instance,
+          result.push?.receivedAt,
+          result.push?.priority,
+          result.push?.originalPriority,
         ],
       })
       const recorded = rows[0]

@@ -1,6 +1,8 @@
 /** A command row for admins: its columns and joins. */
 import type { CommandState, Outcome, PushState } from '../../domain/command.ts'
+import type { Priority } from '../../domain/push-report.ts'
 import { timeText } from '../audit.ts'
+import { HAS_PUSH_ID, IS_FID_MISNAMED } from '../devices/push-id.ts'
 
 /** Times as admins read them, with microseconds as in every list; a Date has milliseconds. */
 export interface CommandTimes {
@@ -11,6 +13,8 @@ export interface CommandTimes {
   readonly deliveredAtText: string | null
   readonly resultFinishedAtText: string | null
   readonly resultAtText: string | null
+  /** By the phone's clock. */
+  readonly pushReceivedAtText: string | null
 }
 
 /** A command with the facts of its device that a verdict needs. Dates are instants; `now` is the database's. */
@@ -40,10 +44,14 @@ export interface CommandRow extends CommandTimes {
   readonly resultFinishedAt: Date | null
   readonly resultAt: Date | null
   readonly isLateResult: boolean
+  readonly pushPriority: Priority | null
+  readonly pushOriginalPriority: Priority | null
   readonly isDeleted: boolean
   readonly lastSeenAt: Date | null
   readonly hasPushToken: boolean
   readonly isPushTokenDead: boolean
+  readonly isFidMisnamed: boolean
+  readonly pushLoweredAt: Date | null
   readonly now: Date
 }
 
@@ -60,9 +68,11 @@ export const COLUMNS = /* sql */ `
   c.delivered_at as "deliveredAt", c.deliveries as "deliveries", c.outcome as "outcome",
   c.result_message as "resultMessage", c.result_output as "resultOutput",
   c.result_exit_code as "resultExitCode", c.result_finished_at as "resultFinishedAt",
+  ${timeText('c.push_received_at')} as "pushReceivedAtText", c.push_priority as "pushPriority",
+  c.push_original_priority as "pushOriginalPriority", s.push_lowered_at as "pushLoweredAt",
   c.result_at as "resultAt", c.late_result as "isLateResult", d.deleted_at is not null as "isDeleted",
-  s.last_seen_at as "lastSeenAt", d.fcm_token is not null as "hasPushToken",
-  d.fcm_token_died_at is not null as "isPushTokenDead", now() as "now"`
+  s.last_seen_at as "lastSeenAt", ${HAS_PUSH_ID} as "hasPushToken",
+  d.fcm_token_died_at is not null as "isPushTokenDead", ${IS_FID_MISNAMED} as "isFidMisnamed", now() as "now"`
 
 export const JOINED = /* sql */ `
   commands c join devices d using (device_id) join device_status s using (device_id)`

@@ -1,16 +1,18 @@
-/** Owner of `devices` after enrollment: push tokens, deletion, admin reads. */
+/** Owner of `devices` after enrollment: push identities, deletion, admin reads. */
 
 import type { LiveDevice } from '../../domain/identity.ts'
+import { type PushId, pushIdText } from '../../domain/push-id.ts'
 import type { Selection } from '../../domain/selection/terms.ts'
 import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
 import { CANCEL_BATCH, cancelSomeOf, countOpenOf, requestPush } from '../commands/queue.ts'
-import type { PushTokenOffer } from '../heartbeats/heartbeats.ts'
+import type { PushIdOffer } from '../heartbeats/heartbeats.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Query, Queryable } from '../postgres/pool.ts'
 import { killDeviceTokens } from './device-tokens.ts'
 import { type FleetSummary, fleetSummary } from './fleet.ts'
 import { COLUMNS, type DeviceFilter, type DeviceRow, JOINED, listQuery } from './lists.ts'
-import { NEXT_DUE_AT } from './push-token-limit.ts'
+import { fidOf, PUSH_ID, tokenOf } from './push-id.ts'
+import { NEXT_DUE_AT } from './push-id-limit.ts'
 import { type SelectedDevices, selectedQuery } from './selected-list.ts'
 import type { SelectionContext } from './selection.ts'
 
@@ -26,23 +28,23 @@ export interface DeviceStore {
   /** Live devices only. */
   find(deviceId: string): Promise<DeviceRow | undefined>
   /**
-   * Replaces the push token from its own route if it differs or is dead. Open commands become due for push as soon as
+   * Replaces the push identity from its own route if it differs or is dead. Open commands become due for push as soon as
    * the limit of changes allows. `superseded`: the device was re-enrolled or deleted after its device token was
    * judged. Only `changed` writes anything.
    */
-  setPushToken(
+  setPushId(
     device: Pick<LiveDevice, 'deviceId' | 'enrollmentNo'>,
-    fcmToken: string,
+    pushId: PushId,
     requestId: string,
   ): Promise<'changed' | 'unchanged' | 'superseded'>
   /**
-   * Replaces the push token from a heartbeat if the current one is not newer, or is the one that the group statement
-   * saw. Open commands become due as in setPushToken. False: another push token arrived meanwhile, or the device's
+   * Replaces the push identity from a heartbeat if the current one is not newer, or is the one that the group statement
+   * saw. Open commands become due as in setPushId. False: another one arrived meanwhile, or the device's
    * used and live device token is another one.
    */
-  offerPushToken(
+  offerPushId(
     device: { readonly deviceId: string; readonly tokenHash: Buffer },
-    offer: PushTokenOffer & { readonly fcmToken: string },
+    offer: PushIdOffer & { readonly pushId: PushId },
     requestId: string,
   ): Promise<boolean>
   /** Kills its token, then cancels its open commands. `onCancelled` gets each durable batch. A repeat continues. */
@@ -74,31 +76,32 @@ const FIND = /* sql */ `
 
 const ALIAS_OF = /* sql */ `select alias as "alias" from devices where device_id = $1`
 
-/** `fcm_token_at`: now by the phone's clock; null before its first heartbeat, so that one may bring another token. */
-const SET_PUSH_TOKEN = /* sql */ `
-  update devices set fcm_token = $2, fcm_token_died_at = null, request_id = $3,
+/** `fcm_token_at`: now by the phone's clock; null before its first heartbeat, so that one may bring another identity. */
+const SET_PUSH_ID = /* sql */ `
+  update devices d set fcm_token = ${tokenOf('$2')}, fid = ${fidOf('$2')}, fcm_token_died_at = null,
+    request_id = $3,
     fcm_token_at = (
       select least(now(), now() - (s.last_seen_at - coalesce(s.clock_at, s.effective_at)))
       from device_status s where s.device_id = $1 and s.effective_at is not null),
     fcm_token_due_at = ${NEXT_DUE_AT}
   where device_id = $1 and enrollment_no = $4 and deleted_at is null
-    and (fcm_token is distinct from $2 or fcm_token_died_at is not null)`
+    and (${PUSH_ID} is distinct from $2 or fcm_token_died_at is not null)`
 
 const IS_ENROLLED = /* sql */ `
   select from devices where device_id = $1 and enrollment_no = $2 and deleted_at is null`
 
 /** Checks enrollment_no too: after a wait the device row is re-read, but the status is still the snapshot's. */
-const OFFER_PUSH_TOKEN = /* sql */ `
-  update devices set fcm_token = $2, fcm_token_at = $3, fcm_token_died_at = null, request_id = $4,
-    fcm_token_due_at = ${NEXT_DUE_AT}
-  where device_id = $1 and deleted_at is null and fcm_token is distinct from $2
+const OFFER_PUSH_ID = /* sql */ `
+  update devices d set fcm_token = ${tokenOf('$2')}, fid = ${fidOf('$2')}, fcm_token_at = $3,
+    fcm_token_died_at = null, request_id = $4, fcm_token_due_at = ${NEXT_DUE_AT}
+  where device_id = $1 and deleted_at is null and ${PUSH_ID} is distinct from $2
     and ($3 >= coalesce(fcm_token_at, '-infinity') or fcm_token_at = $6)
     and exists (
       select from device_status s
-      where s.device_id = $1 and s.token_hash = $5 and s.enrollment_no = devices.enrollment_no)`
+      where s.device_id = $1 and s.token_hash = $5 and s.enrollment_no = d.enrollment_no)`
 
-const HAS_PUSH_TOKEN = /* sql */ `
-  select from devices where device_id = $1 and deleted_at is null and fcm_token = $2`
+const HAS_PUSH_ID = /* sql */ `
+  select from devices d where device_id = $1 and deleted_at is null and ${PUSH_ID} = $2`
 
 const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
 
@@ -106,7 +109,7 @@ const LOCK_STATUS = /* sql */ `
   select from device_status where device_id = $1 for no key update`
 
 const DELETE = /* sql */ `
-  update devices set deleted_at = now(), fcm_token = null, fcm_token_died_at = null, request_id = $2
+  update devices set deleted_at = now(), fcm_token = null, fid = null, fcm_token_died_at = null, request_id = $2
   where device_id = $1 and deleted_at is null
   returning alias as "alias"`
 
@@ -127,12 +130,12 @@ export function deviceStore(database: Database): DeviceStore {
       return (await database.query<DeviceRow>(query)).rows[0]
     },
 
-    setPushToken({ deviceId, enrollmentNo }, fcmToken, requestId) {
+    setPushId({ deviceId, enrollmentNo }, pushId, requestId) {
       return database.transaction(async (tx) => {
-        const isChanged = await replacePushToken(tx, deviceId, {
-          name: 'devices.set_push_token',
-          text: SET_PUSH_TOKEN,
-          values: [deviceId, fcmToken, requestId, enrollmentNo],
+        const isChanged = await replacePushId(tx, deviceId, {
+          name: 'devices.set_push_id',
+          text: SET_PUSH_ID,
+          values: [deviceId, pushIdText(pushId), requestId, enrollmentNo],
         })
         if (isChanged) return 'changed'
         const name = 'devices.is_enrolled'
@@ -142,17 +145,18 @@ export function deviceStore(database: Database): DeviceStore {
       })
     },
 
-    offerPushToken({ deviceId, tokenHash }, { fcmToken, clockAt, replacesAt }, requestId) {
+    offerPushId({ deviceId, tokenHash }, { pushId, clockAt, replacesAt }, requestId) {
+      const offered = pushIdText(pushId)
       const update = {
-        name: 'devices.offer_push_token',
-        text: OFFER_PUSH_TOKEN,
-        values: [deviceId, fcmToken, clockAt, requestId, tokenHash, replacesAt || null],
+        name: 'devices.offer_push_id',
+        text: OFFER_PUSH_ID,
+        values: [deviceId, offered, clockAt, requestId, tokenHash, replacesAt || null],
       }
       return database.transaction(async (tx) => {
-        if (await replacePushToken(tx, deviceId, update)) return true
-        const name = 'devices.has_push_token'
-        const values = [deviceId, fcmToken]
-        return (await tx.query({ name, text: HAS_PUSH_TOKEN, values })).rowCount === 1
+        if (await replacePushId(tx, deviceId, update)) return true
+        const name = 'devices.has_push_id'
+        const values = [deviceId, offered]
+        return (await tx.query({ name, text: HAS_PUSH_ID, values })).rowCount === 1
       })
     },
 
@@ -208,7 +212,7 @@ function markDeleted(
   })
 }
 
-async function replacePushToken(tx: Queryable, deviceId: string, update: Query): Promise<boolean> {
+async function replacePushId(tx: Queryable, deviceId: string, update: Query): Promise<boolean> {
   const { rowCount } = await tx.query(update)
   if (rowCount === 0) return false
   await requestPush(tx, deviceId)

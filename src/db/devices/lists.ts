@@ -1,9 +1,11 @@
 /** Lists devices, newest first. Each question has its own statement, so that a page costs its rows, not the table. */
 import { STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
 import type { Labels } from '../../domain/labels.ts'
+import type { PushKind } from '../../domain/push-id.ts'
 import { type ListPage, timeText } from '../audit.ts'
 import type { StatusRow } from '../heartbeats/history.ts'
 import type { Query } from '../postgres/pool.ts'
+import { HAS_PUSH_ID, PUSH_KIND } from './push-id.ts'
 
 /** A device with its last status for admins, without secrets. Times are RFC 3339. */
 export interface DeviceRow extends StatusRow {
@@ -20,6 +22,7 @@ export interface DeviceRow extends StatusRow {
   readonly sdkInt: number | null
   readonly labels: Labels
   readonly hasPushToken: boolean
+  readonly pushKind: PushKind | null
   readonly isPushTokenDead: boolean
   readonly lastSeenAt: string | null
 }
@@ -42,7 +45,7 @@ export const COLUMNS = /* sql */ `
   d.enrollment_no as "enrollmentNo", ${timeText('d.created_at')} as "createdAt",
   ${timeText('d.enrolled_at')} as "enrolledAt", ${timeText('d.deleted_at')} as "deletedAt",
   d.model as "model", d.manufacturer as "manufacturer", d.android_version as "androidVersion",
-  d.sdk_int as "sdkInt", d.labels as "labels", d.fcm_token is not null as "hasPushToken",
+  d.sdk_int as "sdkInt", d.labels as "labels", ${HAS_PUSH_ID} as "hasPushToken", ${PUSH_KIND} as "pushKind",
   d.fcm_token_died_at is not null as "isPushTokenDead", ${timeText('s.last_seen_at')} as "lastSeenAt",
   ${STATUS_COLUMNS}`
 

@@ -13,6 +13,7 @@ import type {
   WordTerm,
 } from '../../domain/selection/terms.ts'
 import { APP_VERSION } from './lists.ts'
+import { HAS_PUSH_ID } from './push-id.ts'
 
 /** What the service knows and no row says. */
 export interface SelectionContext {
@@ -119,7 +120,7 @@ function wordOf(name: WordTerm, isPushOn: boolean, add: AddParameter): string {
 
 /** `isPushOn`: the place of a parameter. */
 export function pushState(isPushOn: string): string {
-  return `case when not ${isPushOn}::bool then 'off' when d.fcm_token is null then 'none'
+  return `case when not ${isPushOn}::bool then 'off' when not ${HAS_PUSH_ID} then 'none'
     when d.fcm_token_died_at is not null then 'dead' else 'live' end`
 }
 

@@ -5,6 +5,7 @@
  * Lock order, the same everywhere: the enrollment token, device_status, devices, device_tokens, commands.
  */
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
+import { type PushId, pushIdText } from '../../domain/push-id.ts'
 import {
   isIdentifying,
   type PhoneFacts,
@@ -14,13 +15,15 @@ import {
 import { writeAudit } from '../audit.ts'
 import { requestPush } from '../commands/queue.ts'
 import { insertDeviceToken, isEnrollmentUsed, killDeviceTokens } from '../devices/device-tokens.ts'
-import { withPushToken } from '../devices/push-token-limit.ts'
+import { fidOf, tokenOf } from '../devices/push-id.ts'
+import { withPushId } from '../devices/push-id-limit.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
+import { type LockedDevice, lockDevice } from './lock-device.ts'
 import { MERGED_LABELS, tokenLabels } from './token-labels.ts'
 import { consume, judgeLocked } from './tokens.ts'
 
 export interface DeviceDescription extends PhoneFacts {
-  readonly fcmToken: string | null
+  readonly pushId: PushId | null
   readonly appVersion: string | null
   readonly sdkInt: number | null
 }
@@ -51,39 +54,15 @@ export interface Enrolled {
   readonly hmacSecretId: string
 }
 
-interface DeviceRow extends PhoneFacts {
-  readonly deviceId: string
-  readonly enrollmentNo: number
-  readonly enrolledBy: string
-  readonly reissues: number
-  readonly hmacSecretId: string
-  /** The registration's push token differs from the device's, or that one is dead. */
-  readonly isPushTokenNew: boolean
-}
-
 /** How often a lost response can be requested again (docs/device-protocol.md). */
 const MAX_REISSUES = 5
-
-/** Locks device_status before devices, as heartbeats do. */
-const LOCK_DEVICE = /* sql */ `
-  with status as materialized (
-    select device_id from device_status
-    where device_id = (select device_id from devices where alias = $1 and deleted_at is null)
-    for no key update)
-  select d.device_id as "deviceId", d.enrollment_no as "enrollmentNo", d.enrolled_by as "enrolledBy",
-    d.hardware_id as "hardwareId", d.model as "model", d.manufacturer as "manufacturer",
-    d.android_version as "androidVersion", d.reissues as "reissues", d.hmac_secret_id as "hmacSecretId",
-    $2::text is not null and (d.fcm_token is distinct from $2 or d.fcm_token_died_at is not null) as "isPushTokenNew"
-  from devices d
-  where d.device_id = (select device_id from status) and d.alias = $1 and d.deleted_at is null
-  for update of d`
 
 /** The device, its status row and its first token. No row if another registration took the alias meanwhile. */
 const CREATE = /* sql */ `
   with device as (
     insert into devices (device_id, alias, hardware_id, enrollment_no, enrolled_by, hmac_secret_id,
-      fcm_token, app_version, model, manufacturer, android_version, sdk_int, request_id, labels)
-    values ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11, $12, ${tokenLabels('$4')})
+      fcm_token, fid, app_version, model, manufacturer, android_version, sdk_int, request_id, labels)
+    values ($1, $2, $3, 1, $4, $5, ${tokenOf('$6')}, ${fidOf('$6')}, $7, $8, $9, $10, $11, $12, ${tokenLabels('$4')})
     on conflict (alias) where deleted_at is null do nothing
     returning device_id),
   status as (
@@ -98,7 +77,7 @@ const CREATE = /* sql */ `
 const RE_ENROLL = /* sql */ `
   update devices set enrollment_no = enrollment_no + 1, enrolled_by = $2, enrolled_at = now(),
     reissues = 0, hmac_secret_id = $3, hardware_id = $4, labels = ${MERGED_LABELS},
-    ${withPushToken('$5')},
+    ${withPushId('$5')},
     app_version = coalesce($6, app_version), model = coalesce($7, case when $12 then model end),
     manufacturer = coalesce($8, case when $12 then manufacturer end),
     android_version = coalesce($9, case when $12 then android_version end),
@@ -108,7 +87,7 @@ const RE_ENROLL = /* sql */ `
 
 const REISSUE = /* sql */ `
   update devices set reissues = reissues + 1,
-    ${withPushToken('$2')},
+    ${withPushId('$2')},
     app_version = coalesce($3, app_version), model = coalesce($4, model),
     manufacturer = coalesce($5, manufacturer), android_version = coalesce($6, android_version),
     sdk_int = coalesce($7, sdk_int), request_id = $8
@@ -155,7 +134,7 @@ async function registerOnce(
   const alias = token.alias ?? registration.alias
   if (alias === null) return { kind: 'alias_missing' }
 
-  const device = await lockDevice(tx, alias, registration.fcmToken)
+  const device = await lockDevice(tx, alias, registration.pushId)
   const step = { tokenId, alias, registration }
   if (device !== undefined) {
     const proof = samePhoneProof(device, registration)
@@ -177,21 +156,12 @@ interface Step {
   readonly registration: Registration
 }
 
-async function lockDevice(
-  tx: Queryable,
-  alias: string,
-  fcmToken: string | null,
-): Promise<DeviceRow | undefined> {
-  const { rows } = await tx.query<DeviceRow>({
-    name: 'registration.lock_device',
-    text: LOCK_DEVICE,
-    values: [alias, fcmToken],
-  })
-  return rows[0]
-}
-
 /** The token created this enrollment, and the response's token was never used. */
-async function isResponseLost(tx: Queryable, device: DeviceRow, tokenId: string): Promise<boolean> {
+async function isResponseLost(
+  tx: Queryable,
+  device: LockedDevice,
+  tokenId: string,
+): Promise<boolean> {
   return (
     device.enrolledBy === tokenId &&
     device.reissues < MAX_REISSUES &&
@@ -199,16 +169,24 @@ async function isResponseLost(tx: Queryable, device: DeviceRow, tokenId: string)
   )
 }
 
-/** Values shared by the three statements: push token (null: keep the device's), description, request_id. */
-function described(registration: Registration, device?: DeviceRow) {
+/** Values shared by the three statements: push identity (null: keep the device's), description, request_id. */
+function described(registration: Registration, device?: LockedDevice) {
   const { appVersion, model, manufacturer, androidVersion, sdkInt, requestId } = registration
-  const fcmToken = device?.isPushTokenNew === false ? null : registration.fcmToken
-  return [fcmToken, appVersion, model, manufacturer, androidVersion, sdkInt, requestId]
+  const pushId = device?.isPushIdNew === false ? null : registration.pushId
+  return [
+    pushId && pushIdText(pushId),
+    appVersion,
+    model,
+    manufacturer,
+    androidVersion,
+    sdkInt,
+    requestId,
+  ]
 }
 
 async function reissue(
   tx: Queryable,
-  device: DeviceRow,
+  device: LockedDevice,
   step: Step,
   proof: SamePhoneProof,
 ): Promise<Enrolled> {
@@ -220,7 +198,7 @@ async function reissue(
   })
   await addToken(tx, device.deviceId, device.enrollmentNo, step)
   const outcome = await audited(tx, step, { ...device, kind: 'reissued' }, proof)
-  if (device.isPushTokenNew) await requestPush(tx, device.deviceId)
+  if (device.isPushIdNew) await requestPush(tx, device.deviceId)
   return outcome
 }
 
@@ -248,7 +226,7 @@ async function create(tx: Queryable, step: Step): Promise<Enrolled> {
   })
 }
 
-async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<Enrolled> {
+async function reEnroll(tx: Queryable, device: LockedDevice, step: Step): Promise<Enrolled> {
   const { registration } = step
   const { rows } = await tx.query<{ enrollmentNo: number }>({
     name: 'registration.re_enroll',
@@ -268,7 +246,7 @@ async function reEnroll(tx: Queryable, device: DeviceRow, step: Step): Promise<E
   const { hmacSecretId } = registration
   const enrolled = { ...device, enrollmentNo, hmacSecretId, kind: 're_enrolled' } as const
   const outcome = await audited(tx, step, enrolled)
-  if (device.isPushTokenNew) await requestPush(tx, device.deviceId)
+  if (device.isPushIdNew) await requestPush(tx, device.deviceId)
   return outcome
 }
 

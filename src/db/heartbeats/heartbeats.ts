@@ -1,12 +1,14 @@
 /**
  * The hot path: one autocommit statement for a whole group of heartbeats. It authenticates by token hash, locks the rows,
  * deduplicates, stores, updates the last status and returns a result for each item. A result means that the heartbeat is
- * durable. The rare cases (first use of a token, new push token, commands in the mailbox) are only reported;
+ * durable. The rare cases (first use of a token, new push identity, commands in the mailbox) are only reported;
  * routes/devices/heartbeat.ts handles them before it responds.
  */
 import { AppError } from '../../domain/errors.ts'
 import { type Heartbeat, STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
+import { pushIdText } from '../../domain/push-id.ts'
 import { timeText } from '../audit.ts'
+import { PUSH_ID } from '../devices/push-id.ts'
 import {
   BinaryArrays,
   ELEMENT_TYPES,
@@ -23,10 +25,10 @@ export interface HeartbeatItem {
 }
 
 /** Times as the database's text. */
-export interface PushTokenOffer {
+export interface PushIdOffer {
   /** By the phone's clock, if that is known. */
   readonly clockAt: string
-  /** Time of the current token that this one replaces even if that is newer; empty: the current one must not be newer. */
+  /** Time of the current identity that this one replaces even if that is newer; empty: the current one must not be newer. */
   readonly replacesAt: string
 }
 
@@ -37,10 +39,10 @@ export interface StoredHeartbeat {
   readonly isDeduped: boolean
   /** The body's time was ahead, or older than 24 h: the receive time counts instead. */
   readonly isClockIgnored: boolean
-  /** The push token differs from the device's and may replace it. */
-  readonly pushTokenOffer: PushTokenOffer | null
-  /** The push token differs from the device's but is older: it was not taken. */
-  readonly isPushTokenOlder: boolean
+  /** The push identity differs from the device's and may replace it. */
+  readonly pushIdOffer: PushIdOffer | null
+  /** The push identity differs from the device's but is older: it was not taken. */
+  readonly isPushIdOlder: boolean
   /** Commands are due for delivery. */
   readonly hasMail: boolean
 }
@@ -58,9 +60,9 @@ const SEPARATOR = '\x1f'
 
 const CLOCK_IGNORED = 1
 const DEDUPED = 2
-const NEW_PUSH_TOKEN = 4
+const NEW_PUSH_ID = 4
 const MAIL = 8
-const OLDER_PUSH_TOKEN = 16
+const OLDER_PUSH_ID = 16
 
 /** An array with a value for each item of the group. */
 interface Parameter {
@@ -89,7 +91,7 @@ const PARAMETERS: readonly Parameter[] = [
   parameter('token_hash', 'bytea', (item) => item.tokenHash),
   parameter('reported_at', 'timestamptz', (item) => item.heartbeat.reportedAt),
   ...STATUS_PARAMETERS,
-  parameter('fcm_token', 'text', (item) => item.heartbeat.fcmToken),
+  parameter('push_id', 'text', ({ heartbeat }) => heartbeat.pushId && pushIdText(heartbeat.pushId)),
   parameter('request_id', 'text', (item) => item.requestId),
 ]
 const DEDUP_S = `$${PARAMETERS.length + 1}`
@@ -117,6 +119,9 @@ const SAME_CLOCK = /* sql */ `interval '5 s'`
 /** `clock_at` plus the time since then by our clock, less SAME_CLOCK for differences in delay; never before `clock_at`. */
 const CLOCK_NOW = /* sql */ `greatest(s.clock_at, s.clock_at + (now() - s.last_seen_at) - ${SAME_CLOCK})`
 
+/** Two lags that differ by no more show the same clock. */
+const LAGS_AGREE_S = 5
+
 /** Seconds between two current (not queued) heartbeats, or half their interval if that is less. */
 const USUALLY_APART_S = 20
 
@@ -143,18 +148,23 @@ const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => $
  * - An older heartbeat (`effective_at`) does not change the last status. Times of a phone are only compared with each other:
  *   `clock_at` is what its clock showed last, and `fcm_token_at` is by its clock too. If its clock is ahead, `effective_at`
  *   is the receive time, and the reported time orders its heartbeats. A heartbeat without a usable time is never older.
+ * - `clock_offset_s` needs two heartbeats whose lags agree. Those of one queue arrive together but were not made together:
+ *   only heartbeats that came apart count.
  */
 export const STORE_GROUP_NAME = 'heartbeats.store_group'
 const STORE_GROUP = /* sql */ `
 with live as materialized (
   select i.*, s.device_id, d.alias, now() as received_at, c.is_clock_good, c.clock_ahead_at, t.effective_at,
     o.is_newer or o.is_set_back as is_newest,
-    case when not (o.is_newer and o.is_newer_than_token) then i.reported_at when not k.has_clock then s.doubted_at end
+    case when not (o.is_newer and o.is_newer_than_id) then i.reported_at when not k.has_clock then s.doubted_at end
       as doubted_at,
-    o.has_other_token,
-    o.has_other_token and (o.is_newer and o.is_newer_than_token or d.fcm_token_died_at is not null or o.is_set_back)
-      as has_new_push_token,
-    case when not (k.has_clock and o.is_newer and o.is_newer_than_token) then d.fcm_token_at end as replaces_at,
+    o.has_other_id,
+    o.has_other_id and (o.is_newer and o.is_newer_than_id or d.fcm_token_died_at is not null or o.is_set_back)
+      as has_new_push_id,
+    case when not (k.has_clock and o.is_newer and o.is_newer_than_id) then d.fcm_token_at end as replaces_at,
+    case when w.is_witness then w.lag_s else s.clock_lag_s end as clock_lag_s,
+    case when not w.is_witness then s.clock_offset_s
+      when abs(w.lag_s - s.clock_lag_s) <= ${LAGS_AGREE_S} then least(w.lag_s, s.clock_lag_s) end as clock_offset_s,
     case when k.has_clock then t.effective_at when i.reported_at is null then ${CLOCK_NOW} else s.clock_at end as clock_at,
     case when ${DEDUP_S}::int = 0 then now()
       else date_bin(make_interval(secs => ${DEDUP_S}::int), now(), timestamptz '2000-01-01 00:00:00Z') end as bucket,
@@ -166,15 +176,17 @@ with live as materialized (
   cross join lateral (select
     coalesce(i.reported_at between now() - interval '24 h' and now() + ${SAME_CLOCK}, false) as is_clock_good,
     case when i.reported_at > now() + ${SAME_CLOCK} then i.reported_at end as clock_ahead_at) c
+  cross join lateral (select date_part('epoch', now() - i.reported_at) as lag_s,
+    i.reported_at is not null and coalesce(s.last_seen_at <= now() - make_interval(secs => ${APART_S}), true) as is_witness) w
   cross join lateral (select c.is_clock_good or c.clock_ahead_at is not null as has_clock) k
   cross join lateral (select case when c.is_clock_good then i.reported_at else now() end as effective_at) t
   cross join lateral (select
     coalesce(case when not k.has_clock then true
       when c.clock_ahead_at is null then t.effective_at >= coalesce(s.clock_at, s.effective_at)
       else c.clock_ahead_at >= s.clock_ahead_at end, true) as is_newer,
-    coalesce(not k.has_clock or t.effective_at >= d.fcm_token_at, true) as is_newer_than_token,
+    coalesce(not k.has_clock or t.effective_at >= d.fcm_token_at, true) as is_newer_than_id,
     coalesce(${IS_SET_BACK}, false) as is_set_back,
-    coalesce(i.fcm_token <> coalesce(d.fcm_token, ''), false) as has_other_token) o
+    coalesce(i.push_id <> coalesce(${PUSH_ID}, ''), false) as has_other_id) o
   order by s.device_id for no key update of s),
 history as (
   insert into heartbeats (${HISTORY_COLUMNS})
@@ -182,19 +194,19 @@ history as (
   from live on conflict do nothing returning device_id),
 seen as (
   update device_status s set last_seen_at = greatest(s.last_seen_at, l.received_at),
-    doubted_at = l.doubted_at,
+    doubted_at = l.doubted_at, clock_lag_s = l.clock_lag_s, clock_offset_s = l.clock_offset_s,
     ${NEWEST_COUNTS}
   from live l where s.device_id = l.device_id)
 select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,
   case when l.is_clock_good or l.reported_at is null then 0 else ${CLOCK_IGNORED} end
   + case when l.device_id in (select device_id from history) then 0 else ${DEDUPED} end
-  + case when l.has_new_push_token then ${NEW_PUSH_TOKEN} when l.has_other_token then ${OLDER_PUSH_TOKEN} else 0 end
+  + case when l.has_new_push_id then ${NEW_PUSH_ID} when l.has_other_id then ${OLDER_PUSH_ID} else 0 end
   + case when exists (
       select from commands k where k.device_id = l.device_id and k.state = 'open' and k.expires_at > now()
         and (k.delivered_at is null or k.delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s'))
     then ${MAIL} else 0 end,
-  case when l.has_new_push_token then ${timeText('coalesce(l.clock_at, l.effective_at)')} end,
-  case when l.has_new_push_token then coalesce(${timeText('l.replaces_at')}, '') end), '${SEPARATOR}') as "answers"
+  case when l.has_new_push_id then ${timeText('coalesce(l.clock_at, l.effective_at)')} end,
+  case when l.has_new_push_id then coalesce(${timeText('l.replaces_at')}, '') end), '${SEPARATOR}') as "answers"
 from live l`
 
 /** Items whose device_status row another session has locked; does not wait. */
@@ -258,26 +270,26 @@ export function storeHeartbeats(
   }
 }
 
-/** Each stored row, in any order: `ord device_id alias flags`, then the two times of a new push token if there is one. */
+/** Each stored row, in any order: `ord device_id alias flags`, then the two times of a new push identity if there is one. */
 function parseResults(text: string, count: number): readonly HeartbeatResult[] {
   const results = new Array<HeartbeatResult>(count).fill({ kind: 'unrecognized' })
   const words = text.split(SEPARATOR)
   for (let at = 0; at + 3 < words.length; ) {
     const flags = Number(words[at + 3])
-    const hasNewPushToken = (flags & NEW_PUSH_TOKEN) !== 0
+    const hasNewPushId = (flags & NEW_PUSH_ID) !== 0
     results[Number(words[at]) - 1] = {
       kind: 'stored',
       deviceId: words[at + 1] ?? '',
       alias: words[at + 2] ?? '',
       isClockIgnored: (flags & CLOCK_IGNORED) !== 0,
       isDeduped: (flags & DEDUPED) !== 0,
-      pushTokenOffer: hasNewPushToken
+      pushIdOffer: hasNewPushId
         ? { clockAt: words[at + 4] ?? '', replacesAt: words[at + 5] ?? '' }
         : null,
-      isPushTokenOlder: (flags & OLDER_PUSH_TOKEN) !== 0,
+      isPushIdOlder: (flags & OLDER_PUSH_ID) !== 0,
       hasMail: (flags & MAIL) !== 0,
     }
-    at += hasNewPushToken ? 6 : 4
+    at += hasNewPushId ? 6 : 4
   }
   return results
 }

@@ -70,6 +70,9 @@ function pushJson(command: CommandRow) {
     attempts: command.pushAttempts,
     fcm_http_code: command.fcmHttpCode,
     fcm_status: command.fcmStatus,
+    received_at: command.pushReceivedAtText,
+    priority: command.pushPriority,
+    original_priority: command.pushOriginalPriority,
   }
 }
 

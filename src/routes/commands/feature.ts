@@ -1,16 +1,26 @@
 /** What the endpoints of commands use. */
 import type { CommandStore } from '../../db/commands/commands.ts'
+import type { PushReportStore } from '../../db/commands/push-reports.ts'
 import type { CommandResultStore } from '../../db/commands/results.ts'
 import type { SenderTrouble } from '../../domain/command.ts'
 import type { LiveDevice } from '../../domain/identity.ts'
 import type { BaseRequest } from '../../http/route.ts'
 import type { Denial } from '../../security/denial.ts'
 
+/** What phones report about push messages. */
+export interface PushMetrics {
+  readonly delay: { observe(delayMs: number): void }
+  readonly delayUnknown: { add(): void }
+  readonly deprioritized: { add(): void }
+}
+
 /** Records how a command went; heartbeats that answer a ping need it too. */
 export interface Results {
   /** The refusal of a signature that is wrong, or is missing where it is required. */
   readonly resultDenial: (request: BaseRequest['signed'], device: LiveDevice) => Denial | undefined
   readonly results: CommandResultStore
+  readonly pushReports: PushReportStore
+  readonly pushMetrics: PushMetrics
   /** To be called when a command has ended. */
   readonly commandChanged: (requestId: string) => void
 }

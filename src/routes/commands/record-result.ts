@@ -1,5 +1,6 @@
 /** Records how a command went, whether /v1/action-result or a heartbeat that answers a ping reports it. */
 import type { CommandResult } from '../../db/commands/results.ts'
+import { isLowered, type PushReport } from '../../domain/push-report.ts'
 import type { BaseRequest } from '../../http/route.ts'
 import type { Results } from './feature.ts'
 
@@ -21,6 +22,9 @@ export async function recordResult(
   const recorded = await deps.results.record({ ...result, httpRequestId: ingressId })
   if (recorded.kind === 'unknown') return undefined
   deps.commandChanged(requestId)
+  if (recorded.kind === 'recorded' && result.push !== null) {
+    await notePush(deps, result, result.push)
+  }
   const { action, isLate } = recorded
   if (recorded.kind === 'recorded' && recorded.hasExpired) {
     const fields = { action, admin: recorded.admin, reason: 'ttl' }
@@ -34,4 +38,16 @@ export async function recordResult(
       fields: { action, outcome, duplicate: isDuplicate, late: isLate, http_request_id: ingressId },
     },
   }
+}
+
+/** Once for each command: with its first result, which is durable by then. Never rejects: without the database, the delay is unknown. */
+async function notePush(
+  { pushReports, pushMetrics }: Results,
+  command: { readonly requestId: string; readonly deviceId: string },
+  report: PushReport,
+): Promise<void> {
+  const delayMs = await pushReports.note(command, report).catch(() => null)
+  if (isLowered(report)) pushMetrics.deprioritized.add()
+  if (delayMs !== null) pushMetrics.delay.observe(delayMs)
+  else if (report.receivedAt !== null) pushMetrics.delayUnknown.add()
 }

@@ -6,6 +6,7 @@ import { OUTCOMES, type Outcome } from '../../domain/command.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { isRequestId, REQUEST_ID } from '../../domain/ids.ts'
 import { parseInstant } from '../../domain/instants.ts'
+import { readPushReport } from '../../domain/push-report.ts'
 import { asObject, type Fields, field } from '../../http/fields.ts'
 import { type Endpoint, json } from '../../http/route.ts'
 import { replaceUnsafe } from '../../lib/text.ts'
@@ -44,6 +45,7 @@ export function resultEndpoint(deps: Commands): Endpoint<'device'> {
         output: readText(body, 'output'),
         exitCode: readExitCode(body),
         finishedAt: readFinishedAt(body),
+        push: readPushReport(field(body, 'push')) ?? null,
       })
       if (recorded === undefined) {
         throw new AppError('command_unknown', 'No command of this device has this request_id.')

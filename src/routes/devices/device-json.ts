@@ -33,6 +33,7 @@ export function deviceJson(device: DeviceRow, { offlineAfterS }: Pick<Devices, '
     sdk_int: device.sdkInt,
     labels: device.labels,
     push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
+    push_kind: device.pushKind,
     last_seen_at: device.lastSeenAt,
     offline_after_s: offlineAfterS,
     last_status: statusJson(device),

@@ -18,6 +18,8 @@ import {
 } from '../../domain/heartbeat.ts'
 import { isRequestId, MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
 import { parseInstant } from '../../domain/instants.ts'
+import { FID, type PushId } from '../../domain/push-id.ts'
+import { readPushReport } from '../../domain/push-report.ts'
 import { type Fields, field, isObject } from '../../http/fields.ts'
 
 export interface ReadHeartbeat {
@@ -36,8 +38,10 @@ type Draft<T> = { -readonly [K in keyof T]: T[K] }
 const RAM_TOTAL_MB = valueAt(readRamMb, 'memory.total_ram_mb')
 const RAM_AVAILABLE_MB = valueAt(readRamMb, 'memory.avail_ram_mb')
 const FCM_TOKEN = valueAt(text(MAX_FCM_TOKEN_LENGTH), 'fcm_token')
+const FID_FIELD = valueAt(readFid, 'fid')
 const REPORTED_AT = valueAt(readInstant, 'ts', 'timestamp_utc')
 const IS_PING_RESPONSE = valueAt(readBoolean, 'is_ping_response')
+const PUSH_REPORT = valueAt(readPushReport, 'push')
 const PING_REQUEST_ID = valueAt(readRequestId, 'ping_request_id')
 
 export function readHeartbeat(body: Fields): ReadHeartbeat {
@@ -50,10 +54,11 @@ export function readHeartbeat(body: Fields): ReadHeartbeat {
     else readInto(heartbeat, name, holders, ignored)
     if (name === 'ramUsedMb') heartbeat.ramUsedMb ??= ramUsedMb(holders, ignored)
   }
-  heartbeat.fcmToken = first(FCM_TOKEN, holders, ignored)
+  heartbeat.pushId = readPushId(holders, ignored)
   heartbeat.reportedAt = first(REPORTED_AT, holders, ignored)
   if (first(IS_PING_RESPONSE, holders, ignored)) {
     heartbeat.pingRequestId = first(PING_REQUEST_ID, holders, ignored)
+    heartbeat.push = first(PUSH_REPORT, holders, ignored)
   }
   const isTsRead = field(body, 'ts') !== undefined && !ignored.includes('ts')
   return { heartbeat, ignored, reportedAtField: isTsRead ? 'ts' : 'timestamp_utc' }
@@ -98,6 +103,17 @@ function first<T>({ read, places }: Value<T>, holders: Holders, ignored: string[
   return null
 }
 
+/** A phone that names both has moved to the FID: the token no longer works. */
+function readPushId(holders: Holders, ignored: string[]): PushId | null {
+  const fid = first(FID_FIELD, holders, ignored)
+  if (fid === null) {
+    const value = first(FCM_TOKEN, holders, ignored)
+    return value === null ? null : { kind: 'token', value }
+  }
+  if ((holders[0]?.['fcm_token'] ?? null) !== null) ignored.push('fcm_token')
+  return { kind: 'fid', value: fid }
+}
+
 function ramUsedMb(holders: Holders, ignored: string[]): number | null {
   const total = first(RAM_TOTAL_MB, holders, ignored)
   const available = first(RAM_AVAILABLE_MB, holders, ignored)
@@ -109,6 +125,10 @@ function ramUsedMb(holders: Holders, ignored: string[]): number | null {
 
 function readInstant(value: unknown): Date | undefined {
   return typeof value === 'string' ? parseInstant(value) : undefined
+}
+
+function readFid(value: unknown): string | undefined {
+  return typeof value === 'string' && FID.test(value) ? value : undefined
 }
 
 function readRequestId(value: unknown): string | undefined {

@@ -3,6 +3,7 @@
 import type { HeartbeatItem, StoredHeartbeat } from '../../db/heartbeats/heartbeats.ts'
 import { AppError } from '../../domain/errors.ts'
 import { withFailedCall } from '../../domain/failed-call.ts'
+import { WIRE_NAMES } from '../../domain/push-id.ts'
 import { asObject } from '../../http/fields.ts'
 import { type Endpoint, json, type Request, type RequestContext } from '../../http/route.ts'
 import { withTimeout } from '../../lib/timeouts.ts'
@@ -37,9 +38,9 @@ export function heartbeatEndpoint(deps: Devices): Endpoint<'device-token'> {
       else deps.ingested.add()
       const ignored = [...read.ignored]
       if (stored.isClockIgnored) ignored.push(read.reportedAtField)
-      if (stored.isPushTokenOlder) ignored.push('fcm_token')
+      if (stored.isPushIdOlder && heartbeat.pushId) ignored.push(WIRE_NAMES[heartbeat.pushId.kind])
       const hasMore =
-        heartbeat.pingRequestId !== null || stored.hasMail || stored.pushTokenOffer !== null
+        heartbeat.pingRequestId !== null || stored.hasMail || stored.pushIdOffer !== null
       const commands = hasMore ? await inDeadline(finish(deps, request, read, stored, ignored)) : []
 
       return json(
@@ -85,7 +86,7 @@ async function storeJudged(
   throw new AppError('overloaded', 'The device is being enrolled anew. Try again.')
 }
 
-/** What few heartbeats need: records a ping, hands over commands, takes a push token. Returns the commands. */
+/** What few heartbeats need: records a ping, hands over commands, takes a push identity. Returns the commands. */
 async function finish(
   deps: Devices,
   request: Request<'device-token'>,
@@ -94,20 +95,21 @@ async function finish(
   ignored: string[],
 ): Promise<readonly Readonly<Record<string, string>>[]> {
   const { heartbeat } = read
-  const { deviceId, pushTokenOffer } = stored
+  const { deviceId, pushIdOffer } = stored
   if (heartbeat.pingRequestId !== null) {
-    const isOurs = await recordPing(deps, request, heartbeat.pingRequestId, heartbeat.reportedAt)
+    const isOurs = await recordPing(deps, request, heartbeat.pingRequestId, heartbeat)
     if (!isOurs) ignored.push('ping_request_id')
   }
   // After the ping, so that a command it ends is not handed over again.
   const commands = stored.hasMail ? await deps.mailbox.handOver(request.tokenHash) : []
   // After the hand-over, so that the response is on its way before the push.
-  if (pushTokenOffer !== null && heartbeat.fcmToken !== null) {
-    const offer = { ...pushTokenOffer, fcmToken: heartbeat.fcmToken }
+  if (pushIdOffer !== null && heartbeat.pushId !== null) {
+    const { pushId } = heartbeat
+    const offer = { ...pushIdOffer, pushId }
     const device = { deviceId, tokenHash: request.tokenHash }
-    const isTaken = await deps.devices.offerPushToken(device, offer, request.context.requestId)
+    const isTaken = await deps.devices.offerPushId(device, offer, request.context.requestId)
     if (isTaken) deps.wakeDispatcher()
-    else ignored.push('fcm_token')
+    else ignored.push(WIRE_NAMES[pushId.kind])
   }
   return commands
     .map((command) => deps.sign(deviceId, command))

@@ -1,4 +1,5 @@
 /** A heartbeat that answers a ping (`is_ping_response`) is also the result of that command. */
+import type { Heartbeat } from '../../domain/heartbeat.ts'
 import type { Request } from '../../http/route.ts'
 import { recordResult } from '../commands/record-result.ts'
 import type { Devices } from './feature.ts'
@@ -8,7 +9,7 @@ export async function recordPing(
   deps: Devices,
   request: Request<'device-token'>,
   requestId: string,
-  finishedAt: Date | null,
+  { reportedAt: finishedAt, push }: Heartbeat,
 ): Promise<boolean> {
   const device = await deps.authenticateDevice(request.tokenHash)
   if (device.kind !== 'live') return false
@@ -25,6 +26,7 @@ export async function recordPing(
     output: null,
     exitCode: null,
     finishedAt,
+    push,
   })
   if (recorded !== undefined) request.log(recorded.line, requestId)
   return recorded !== undefined

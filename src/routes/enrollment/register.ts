@@ -3,9 +3,10 @@
 import type { Enrolled, OnJudged, RegistrationOutcome } from '../../db/enrollment/registration.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { noteEnrollment } from '../../domain/identity.ts'
-import { ALIAS, MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
+import { ALIAS } from '../../domain/ids.ts'
 import { asObject, type Fields, intField, optionalString } from '../../http/fields.ts'
 import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
+import { readPushId } from '../devices/push-id-body.ts'
 import type { Enrollment } from './feature.ts'
 
 const MAX_TEXT_LENGTH = 128
@@ -16,8 +17,10 @@ export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'>
       const body = asObject(request.body)
       const { context, tokenHash } = request
       const issued = deps.issueDeviceToken()
+      let ignored: readonly string[] = []
       const outcome = await loggedOnce(request, async (onJudged) => {
-        const asked = await readRegistration(deps, body, tokenHash, onJudged)
+        const { ignored: names, ...asked } = await readRegistration(deps, body, tokenHash, onJudged)
+        ignored = names
         const registration = {
           ...asked,
           enrollmentTokenHash: tokenHash,
@@ -47,6 +50,7 @@ export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'>
           heartbeat_interval_s: deps.heartbeatIntervalS,
           server_time: deps.now().toISOString(),
           instance_id: deps.instanceId(),
+          ignored,
         },
         {
           event: 'register.success',
@@ -126,11 +130,11 @@ function readDescription(body: Fields) {
   const sdkInt = intField(body, 'sdk_int', { min: 0, max: 10_000 }, 0)
   return {
     hardwareId: text('hardware_id'),
-    fcmToken: optionalString(body, 'fcm_token', MAX_FCM_TOKEN_LENGTH) || null,
     appVersion: text('app_version'),
     model: text('model'),
     manufacturer: text('manufacturer'),
     androidVersion: text('android_version'),
     sdkInt: sdkInt === 0 ? null : sdkInt,
+    ...readPushId(body),
   }
 }

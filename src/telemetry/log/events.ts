@@ -4,6 +4,7 @@
  * start from docs/reference/.
  */
 import { BUILD, DOWNLOAD } from './apk-fields.ts'
+import { DISPATCH, DISPATCH_FAIL, DISPATCH_SENT } from './dispatch-fields.ts'
 import type { EventShape } from './field-kinds.ts'
 
 const HEARTBEAT = {
@@ -14,12 +15,6 @@ const HEARTBEAT = {
   ignored: 'strings',
 } as const
 const REGISTER = { token_id: 'string', result: 'string' } as const
-const DISPATCH = {
-  action: 'string',
-  fcm_http_code: 'integer',
-  fcm_status: 'string',
-  dispatch_latency_ms: 'number',
-} as const
 const COMMAND_END = { action: 'string', admin: 'string', reason: 'string' } as const
 /** For events about a failed database call. */
 const FAILED_CALL = { statement: 'optional', cause: 'optional' } as const
@@ -39,7 +34,7 @@ export const EVENTS = {
    * another enrollment token.
    */
   'register.fail': { levels: ['WARN'], fields: REGISTER },
-  /** Ends a heartbeat that was stored. `ignored` names unusable fields, and `fcm_token` if an older heartbeat brought it. */
+  /** Ends a heartbeat that was stored. `ignored` names unusable fields, and `fcm_token` or `fid` if an older heartbeat brought it. */
   'heartbeat.ingest': { levels: ['INFO'], fields: HEARTBEAT },
   /** Ends a heartbeat within the window of one already stored. */
   'heartbeat.dedup': { levels: ['INFO'], fields: HEARTBEAT },
@@ -48,16 +43,13 @@ export const EVENTS = {
     levels: ['INFO'],
     fields: { ...DISPATCH, admin: 'string', http_request_id: 'optional' },
   },
-  /** FCM accepted the command. */
-  'dispatch.sent': { levels: ['INFO'], fields: { ...DISPATCH, attempt: 'integer' } },
+  /** FCM accepted the command. `push_kind`: the phone was addressed by its `token` or its `fid`. */
+  'dispatch.sent': { levels: ['INFO'], fields: DISPATCH_SENT },
   /**
    * One attempt failed; ERROR once `final`.
    * @act Go by `fcm_status`: [Push fails](../../RUNBOOK.md#push-fails). Nothing, unless it is `final`.
    */
-  'dispatch.fail': {
-    levels: ['WARN', 'ERROR'],
-    fields: { ...DISPATCH, attempt: 'integer', final: 'boolean', retry_in_ms: 'integer' },
-  },
+  'dispatch.fail': { levels: ['WARN', 'ERROR'], fields: DISPATCH_FAIL },
   /** A phone's result is durable. Ends its request, unless a heartbeat brought it. */
   'action_result.ingest': {
     levels: ['INFO'],
@@ -224,7 +216,7 @@ export const EVENTS = {
   /** FCM accepts messages again. */
   'push.resumed': { levels: ['INFO'], fields: {} },
   /**
-   * FCM calls a push token dead.
+   * FCM calls a push identity, a token or a FID, dead.
    * @act Nothing. Many at once: [killed by mistake](../operate/push.md#push-tokens-killed-by-mistake)
    */
   'push.token_dead': { levels: ['WARN'], fields: { fcm_status: 'string' } },

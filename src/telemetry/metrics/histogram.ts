@@ -3,6 +3,11 @@
 /** Inclusive upper bounds in milliseconds, ascending; +Inf follows. A contract: graphs and alerts name them. */
 export const LATENCY_BUCKETS_MS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000] as const
 
+/** Inclusive upper bounds in milliseconds of the delay of pushes: 100 ms to 6 hours. A contract as well. */
+export const PUSH_DELAY_BUCKETS_MS = [
+  100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 900_000, 3_600_000, 21_600_000,
+] as const
+
 export class Histogram {
   readonly #bounds: Float64Array
   /** One for each bound, then one for +Inf; exact up to 2^53. */

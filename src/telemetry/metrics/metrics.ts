@@ -5,7 +5,7 @@
 import { LEVELS } from '../log/levels.ts'
 import type { Counter } from './counter.ts'
 import { measureEventLoopDelay } from './event-loop-delay.ts'
-import { type Histogram, LATENCY_BUCKETS_MS } from './histogram.ts'
+import { type Histogram, LATENCY_BUCKETS_MS, PUSH_DELAY_BUCKETS_MS } from './histogram.ts'
 import { GAUGES, type Gauges, METRICS } from './names.ts'
 import type { Labels } from './prometheus.ts'
 import { type Exposition, Registry } from './registry.ts'
@@ -29,6 +29,11 @@ export interface Metrics {
   apkDownload(buildType: string, source: DownloadSource): Counter
   readonly heartbeatsIngested: Counter
   readonly heartbeatsDedupHits: Counter
+  readonly push: {
+    readonly delay: Histogram
+    readonly delayUnknown: Counter
+    readonly deprioritized: Counter
+  }
   /** Changes nothing. */
   render(): Exposition
   /** Stops measuring the event loop delay; render() still works. */
@@ -53,6 +58,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const downloads = registry.counter(...METRICS.downloads)
   const heartbeatsIngested = registry.counter(...METRICS.heartbeatsIngested)({})
   const heartbeatsDedupHits = registry.counter(...METRICS.heartbeatsDedupHits)({})
+  const push = {
+    delay: registry.histogram(...METRICS.pushDelay, PUSH_DELAY_BUCKETS_MS)({}),
+    delayUnknown: registry.counter(...METRICS.pushDelayUnknown)({}),
+    deprioritized: registry.counter(...METRICS.pushDeprioritized)({}),
+  }
   const delay = measureEventLoopDelay()
   const sources: Gauges = {
     ...options.gauges,
@@ -85,6 +95,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     apkDownload: (buildType, source) => buildTypes(buildType)[source],
     heartbeatsIngested,
     heartbeatsDedupHits,
+    push,
     render: () => registry.render(),
     close: delay.close,
   }

@@ -31,6 +31,29 @@ export const METRICS = {
     'heartbeats_dedup_hits_total',
     'Heartbeats inside the window of one already stored.',
   ],
+  /**
+   * From FCM's acceptance of a command to the time at which its phone received the message, as the phone reports with the result;
+   * its clock is corrected by the offset that its heartbeats show.
+   * @act Growing while `fcm_dispatch_latency_ms` does not: phones sleep, or FCM lowers their priority:
+   * [Pushes that arrive late](../operate/push.md#pushes-that-arrive-late).
+   */
+  pushDelay: [
+    'fleetloop_push_delay_ms',
+    'Milliseconds from the acceptance of a command by FCM to its receipt by the phone.',
+  ],
+  /** Reported receipts that `fleetloop_push_delay_ms` leaves out: the offset of the phone's clock is not known within 5 s. */
+  pushDelayUnknown: [
+    'fleetloop_push_delay_unknown_total',
+    'Reported receipts of pushes whose delay is not known within 5 s.',
+  ],
+  /**
+   * High-priority messages that FCM delivered at normal priority, as phones report.
+   * @act Rising: [Pushes that arrive late](../operate/push.md#pushes-that-arrive-late).
+   */
+  pushDeprioritized: [
+    'fleetloop_push_deprioritized_total',
+    'Messages that FCM delivered at a lower priority than they were sent with.',
+  ],
 } as const
 
 /** Read at each scrape: name, type, help. */
