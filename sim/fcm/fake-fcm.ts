@@ -5,6 +5,7 @@
  */
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { PushKind } from '../../src/domain/push-id.ts'
 import { listen } from '../../testkit/listen.ts'
@@ -74,14 +75,18 @@ export interface FakeFcmOptions {
   readonly port?: number
   /** Delay of each response. Default 0. */
   readonly latencyMs?: number
+  /** PEM: serves https://localhost. */
+  readonly tls?: { readonly key: Buffer; readonly cert: Buffer }
 }
 
 const MAX_REQUEST_BYTES = 64 * 1024
 
 /** `port`: default any free one. Rejects if it is taken. */
 export async function startFakeFcm(options: FakeFcmOptions = {}): Promise<FakeFcm> {
-  const server = createServer()
-  const baseUrl = `http://127.0.0.1:${await listen(server, options.port)}`
+  const server = options.tls === undefined ? createServer() : createTlsServer(options.tls)
+  const port = await listen(server, options.port)
+  const baseUrl =
+    options.tls === undefined ? `http://127.0.0.1:${port}` : `https://localhost:${port}`
   const tokenUri = `${baseUrl}/token`
 
   const serviceAccount = await makeServiceAccount({ ...options, tokenUri })

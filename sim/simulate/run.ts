@@ -178,7 +178,9 @@ function pickAlias({ devices }: Fleet): string | undefined {
   return enrolled[Math.floor(Math.random() * enrolled.length)]?.alias
 }
 
-function fcmCounts({ journal }: FakeFcm) {
+/** Without dry runs, such as a service's self-test. */
+function fcmCounts(fcm: FakeFcm) {
+  const journal = fcm.journal.filter(({ isValidateOnly }) => !isValidateOnly)
   const byAction: Record<string, number> = {}
   for (const { data } of journal) {
     const action = data['action'] ?? ''

@@ -1,4 +1,4 @@
-/** Settings with a rule of their own: NODE_ENV, HOST, DATA_DIR, COMMAND_ACTIONS. */
+/** Settings with a rule of their own: NODE_ENV, HOST, DATA_DIR, COMMAND_ACTIONS, HTTPS_PROXY. */
 import { isIP } from 'node:net'
 import { resolve } from 'node:path'
 import { ACTION } from '../domain/ids.ts'
@@ -66,4 +66,28 @@ export function readCommandActions(reader: EnvReader): readonly string[] {
     reader.fault(name, 'an action stands there twice; give each once')
   }
   return given.length > 0 ? given : DEFAULT_ACTIONS
+}
+
+/** Never shown: it may hold a password. */
+export function readHttpsProxy(reader: EnvReader): string | null {
+  const text = reader.text('HTTPS_PROXY')
+  if (text === undefined) return null
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  const isBare = url !== undefined && url.pathname === '/' && url.search === '' && url.hash === ''
+  if (url?.protocol !== 'http:' || url.hostname === '' || !isBare || !isDecodable(url)) {
+    reader.fault(
+      'HTTPS_PROXY',
+      'it is no proxy; give http://host:port, or http://user:password@host:port with both percent-encoded',
+    )
+    return null
+  }
+  return url.href
+}
+
+function isDecodable({ username, password }: URL): boolean {
+  try {
+    return decodeURIComponent(username + password) !== undefined
+  } catch {
+    return false
+  }
 }

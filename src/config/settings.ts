@@ -13,6 +13,7 @@ import {
   readCommandActions,
   readDataDir,
   readHost,
+  readHttpsProxy,
   readIsProduction,
 } from './readers.ts'
 import { readAdminHmacSecret, readAdminTokens, readHmacSecrets } from './secrets.ts'
@@ -160,8 +161,14 @@ export const SETTINGS = {
   fcmRetryBaseMs: integer('FCM_RETRY_BASE_MS', 10_000, 1, 3_600_000),
   /** Calls to FCM at a time. */
   fcmMaxInFlight: integer('FCM_MAX_IN_FLIGHT', 64, 1, 1000),
-  /** `true`: one validate-only call at the start proves the credentials. */
-  fcmSelfTest: flag('FCM_SELF_TEST', false),
+  /** One validate-only call at the start proves the credentials; a problem is printed on stderr and logged. `false`: none. */
+  fcmSelfTest: flag('FCM_SELF_TEST', true),
+  /** `http://[user:password@]host:port`: the proxy to FCM and the token endpoint, by CONNECT; empty: none. */
+  httpsProxy: secret(['HTTPS_PROXY'], readHttpsProxy, (url) => ({
+    https_proxy: url === null ? null : new URL(url).host,
+  })),
+  /** Hosts to reach without the proxy, comma-separated: names with their subdomains, addresses, `*`; a port may follow. */
+  noProxy: setting<readonly string[]>('NO_PROXY', '', (reader) => reader.list('NO_PROXY')),
 
   // Commands and heartbeats
   /** What POST /admin/command accepts: names that match `^[a-z][a-z0-9_]{0,63}$`, at most 64. */

@@ -13,13 +13,16 @@ const KNOWN: readonly string[] = CONFIG_VARIABLES.flatMap((name) => [name, `${na
 const STEPS = 2
 const LONG = 12
 const LIST_LENGTH = 10
+/** Set on many machines beside HTTPS_PROXY, for other programs. */
+const OF_OTHERS: ReadonlySet<string> = new Set(['HTTP_PROXY', 'http_proxy'])
 
 /** What Kubernetes sets for each of its services is not ours; an empty value is none. */
 export function unknownVariables(
   env: Readonly<Record<string, string | undefined>>,
 ): readonly UnknownVariable[] {
   return Object.keys(env)
-    .filter((name) => !KNOWN.includes(name) && !/^(tcp:|$)/.test(env[name] ?? ''))
+    .filter((name) => !KNOWN.includes(name) && !OF_OTHERS.has(name))
+    .filter((name) => !/^(tcp:|$)/.test(env[name] ?? ''))
     .flatMap((name) => {
       const meant = meantBy(name)
       return meant === undefined ? [] : [{ name, meant }]

@@ -5,8 +5,11 @@
  */
 import { createPrivateKey, sign } from 'node:crypto'
 import { createRequire } from 'node:module'
+import { errorText } from '../lib/error-text.ts'
 import { singleFlight, withTimeout } from '../lib/timeouts.ts'
+import { createPost, type Post } from './bounded-post.ts'
 import { field, parseJson, readBody, safeText } from './fcm-response.ts'
+import type { OutboundProxy } from './outbound-proxy.ts'
 
 /** Satisfied by the configuration's ServiceAccount. */
 export interface TokenAccount {
@@ -43,6 +46,7 @@ export class AccessTokenError extends Error {
 export interface AccessTokenOptions {
   /** Timeout of one request to the token endpoint, milliseconds. */
   readonly timeoutMs: number
+  readonly proxy: OutboundProxy | null
   /** Deadline of a whole exchange with its retry, milliseconds. Default DEADLINE_MS. */
   readonly deadlineMs?: number
   /** Monotonic milliseconds. Default performance.now. */
@@ -77,9 +81,10 @@ export function createAccessTokens(
   let token: Token | null = null
   let failure: { readonly error: unknown; readonly untilMs: number } | null = null
 
+  const post = createPost(account.tokenUri, { ...options, maxSockets: 1 })
   /** At most one exchange runs at a time. An earlier failure does not apply while it runs. */
   const exchange = singleFlight(() =>
-    exchangeAssertion(account, options).then(
+    exchangeAssertion(account, options, post).then(
       ({ value, lifeMs }) => {
         const nowMs = now()
         failure = null
@@ -143,11 +148,12 @@ const loadLibrary = async (): Promise<typeof import('google-auth-library')> =>
 /** Outcome of the last request of an exchange. Kept here because the library's errors contain the assertion. */
 type Outcome =
   | { readonly kind: 'responded'; readonly httpCode: number; readonly body: string }
-  | { readonly kind: 'failed'; readonly status: 'TIMEOUT' | 'NETWORK'; readonly code: string }
+  | { readonly kind: 'failed'; readonly status: 'TIMEOUT' | 'NETWORK'; readonly why: string }
 
 async function exchangeAssertion(
   account: TokenAccount,
   options: AccessTokenOptions,
+  post: Post,
 ): Promise<{ value: string; lifeMs: number }> {
   const { JWT } = await loadLibrary()
   const endsAtMs = performance.now() + (options.deadlineMs ?? DEADLINE_MS)
@@ -160,24 +166,27 @@ async function exchangeAssertion(
         1,
         Math.min(options.timeoutMs, Math.floor(endsAtMs - performance.now())),
       )
-      const { method = 'POST', headers = {}, body = null } = init
-      const signal = AbortSignal.timeout(leftMs)
-      const response = await fetch(account.tokenUri, {
-        method,
-        headers,
-        body,
-        signal,
-        redirect: 'manual',
-      })
-      const text = await readBody(response.body)
-      outcome = { kind: 'responded', httpCode: response.status, body: text }
+      const { headers = {}, body = null } = init
+      // It reads any form of headers and body.
+      const asked = new Request(account.tokenUri, { method: 'POST', headers, body })
+      const fields = Object.fromEntries(asked.headers)
+      const { status, text } = await post(
+        fields,
+        await asked.text(),
+        async (response) => ({
+          status: response.statusCode ?? 0,
+          text: await readBody(response),
+        }),
+        leftMs,
+      )
+      outcome = { kind: 'responded', httpCode: status, body: text }
       return new Response(text === '' ? null : text, {
-        status: response.status,
+        status,
         headers: { 'content-type': 'application/json' },
       })
     } catch (error) {
       const isTimeout = error instanceof Error && error.name === 'TimeoutError'
-      outcome = { kind: 'failed', status: isTimeout ? 'TIMEOUT' : 'NETWORK', code: codeOf(error) }
+      outcome = { kind: 'failed', status: isTimeout ? 'TIMEOUT' : 'NETWORK', why: errorText(error) }
       throw error
     }
   }
@@ -213,7 +222,7 @@ function explain(outcome: Outcome | null, account: TokenAccount, error: unknown)
   }
   if (outcome.kind === 'failed') {
     const what =
-      outcome.status === 'TIMEOUT' ? 'did not answer in time' : `is not reachable (${outcome.code})`
+      outcome.status === 'TIMEOUT' ? 'did not answer in time' : `is not reachable (${outcome.why})`
     return new AccessTokenError(`${endpoint} ${what}`, false, outcome.status)
   }
   const { httpCode, body } = outcome

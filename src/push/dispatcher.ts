@@ -40,7 +40,7 @@ export interface DispatcherDeps extends SendClaimDeps {
   readonly failpoint?: AtFailpoint | undefined
   /** Probe interval while paused. Default 30 s. */
   readonly probeMs?: number
-  /** Runs once, at the start, beside the sends. A permanent problem pauses the sender. */
+  /** Runs once, at the start, beside the sends. A permanent problem pauses the sender, another one is logged. */
   readonly selfTest?: FcmClient['selfTest']
 }
 
@@ -253,8 +253,10 @@ export class Dispatcher {
 
   async #selfTest(): Promise<void> {
     const outcome = await this.#deps.selfTest?.()
-    if (outcome === undefined || outcome === 'ok' || outcome.isTemporary) return
-    if (!this.#closing.signal.aborted) this.#pause(`self-test: ${outcome.problem}`)
+    if (outcome === undefined || outcome === 'ok' || this.#closing.signal.aborted) return
+    const reason = `self-test: ${outcome.problem}`
+    if (outcome.isTemporary) this.#write(undefined, { event: 'push.self_test', fields: { reason } })
+    else this.#pause(reason)
   }
 
   #pauseOrResume(outcome: SendOutcome): void {

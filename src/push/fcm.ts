@@ -4,6 +4,7 @@
  */
 
 import { isMisnamedFid, type PushId, type PushKind } from '../domain/push-id.ts'
+import { errorText } from '../lib/error-text.ts'
 import { AccessTokenError, type AccessTokens } from './access-token.ts'
 import { createPost } from './bounded-post.ts'
 import {
@@ -13,6 +14,7 @@ import {
   readBody,
   safeText,
 } from './fcm-response.ts'
+import type { OutboundProxy } from './outbound-proxy.ts'
 
 export interface FcmMessage {
   readonly pushId: PushId
@@ -55,6 +57,7 @@ export interface FcmClientOptions {
   readonly onHttpAttempt?: (latencyMs: number, action: string) => void
   /** Concurrent connections to FCM; further sends queue. */
   readonly maxSockets: number
+  readonly proxy: OutboundProxy | null
   readonly now?: () => Date
 }
 
@@ -181,10 +184,7 @@ function networkFailure(error: unknown, timeoutMs: number): FcmResult {
   if (error instanceof Error && error.name === 'TimeoutError') {
     return noResponse('TIMEOUT', `FCM did not answer within ${timeoutMs} ms`)
   }
-  return noResponse(
-    'NETWORK',
-    `FCM is not reachable: ${error instanceof Error ? error.message : error}`,
-  )
+  return noResponse('NETWORK', `FCM is not reachable: ${errorText(error)}`)
 }
 
 /** Without an access token the message was not sent, or was rejected with a 401. */

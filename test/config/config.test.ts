@@ -157,6 +157,7 @@ t.test('a variable that looks like a setting is told, and what others have is no
     ['HMAC_SECRET_PATH', 'HMAC_SECRET'],
     ['FLEETLOOP_PORT', 'PORT'],
     ['HEARTBEAT_INTERVAL_MIN', 'HEARTBEAT_INTERVAL_S'],
+    ['https_proxy', 'HTTPS_PROXY'],
   ] as const) {
     t.same(parse({ [name]: 'x' }).unknownVariables, [{ name, meant }], name)
   }
@@ -165,7 +166,8 @@ t.test('a variable that looks like a setting is told, and what others have is no
     'NODE_VERSION',
     'NODE_OPTIONS',
     'DATABASE_SERVICE_HOST',
-    'HTTPS_PROXY',
+    'HTTP_PROXY',
+    'ALL_PROXY',
   ]
     .concat(['POSTGRES_PASSWORD', 'TEST_DATABASE_URL', 'XDG_DATA_DIRS', 'FLEETLOOP_URL', 'TZ'])
     .concat(['FLEETLOOP_TOKEN', 'FLEETLOOP_PORT_8080_TCP_PORT', 'DATABASE', 'BASE_URL', 'PORTS'])

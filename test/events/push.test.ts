@@ -133,6 +133,16 @@ t.test('a sender that FCM refuses as a whole, and takes again', async (t) => {
   await compareOnly(t, service, 'push.resumed', 'INFO', BACKGROUND, {})
 })
 
+t.test('a self-test that FCM does not answer', async (t) => {
+  fcm.revokeAccessTokens()
+  fcm.setMode({ token: 'error' })
+  t.teardown(() => fcm.setMode({ token: 'ok' }))
+  const service = await startService(t, { env: { ...pushSettings(fcm), FCM_SELF_TEST: '' } })
+  const reason = /^self-test: NETWORK: token endpoint 127\.0\.0\.1:\d+ answered 500$/
+  await compareOnly(t, service, 'push.self_test', 'WARN', BACKGROUND, { reason })
+  t.match(service.stderr(), /^FCM self-test: NETWORK: token endpoint /m)
+})
+
 t.test('another replica goes on under the same id', async (t) => {
   const first = await start(t)
   const device = await first.enroll('D01', { fcm_token: 'push-1' })

@@ -66,6 +66,7 @@ export const THEMES = {
     'dispatch.fail': ['WARN', 'ERROR'],
     'push.paused': ['ERROR'],
     'push.resumed': ['INFO'],
+    'push.self_test': ['WARN'],
     'push.token_dead': ['WARN'],
   },
   downloads: {

@@ -29,7 +29,7 @@ export async function startReplicas(t: Test) {
   t.teardown(() => pool.close(1_000))
   const queue = commandQueue(pool, 'replica')
   const { account } = fcm.serviceAccount
-  const accessTokens = createAccessTokens(account, { timeoutMs: DEADLINE_MS })
+  const accessTokens = createAccessTokens(account, { timeoutMs: DEADLINE_MS, proxy: null })
   const clientOf = (timeoutMs: number) =>
     createFcmClient({
       baseUrl: fcm.baseUrl,
@@ -37,6 +37,7 @@ export async function startReplicas(t: Test) {
       accessTokens,
       timeoutMs,
       maxSockets: 64,
+      proxy: null,
       ttlS: 300,
     })
 

@@ -49,7 +49,7 @@ export function rememberSettings(settings: Readonly<Record<string, string | unde
     if (name === KEY_SETTING) rememberKey(value)
     else if (SECRET_SETTINGS.test(name)) {
       for (const one of value.split(',')) rememberSecret(one.replace(/^[^=]*=(?=.)/, ''))
-    } else if (/^postgres(ql)?:/.test(value) && URL.canParse(value)) {
+    } else if (/^(postgres(ql)?|http):/.test(value) && URL.canParse(value)) {
       rememberSecret(decodeURIComponent(new URL(value).password))
     }
   }

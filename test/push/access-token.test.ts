@@ -20,6 +20,7 @@ async function start(t: Test, options: Partial<AccessTokenOptions> = {}) {
   let nowMs = Date.parse('2026-03-04T05:06:07Z')
   const tokens = createAccessTokens(google.serviceAccount.account, {
     timeoutMs: 5_000,
+    proxy: null,
     ...options,
     nowMs: () => nowMs,
   })
@@ -79,7 +80,7 @@ t.test('near its end a token is still handed out, and renewed behind the caller'
 
 for (const token of ['error', 'hang', 'invalid_grant'] as const) {
   t.test(`a token that is still valid is kept while the endpoint answers ${token}`, async (t) => {
-    const { google, tokens, pass } = await start(t, { timeoutMs: 500 })
+    const { google, tokens, pass } = await start(t, { timeoutMs: 500, proxy: null })
     const first = await tokens.get()
     google.setMode({ token })
     pass(59 * MINUTE_MS)
@@ -91,7 +92,7 @@ for (const token of ['error', 'hang', 'invalid_grant'] as const) {
 }
 
 t.test('an endpoint that hangs blocks nobody for ever, and later callers recover', async (t) => {
-  const { google, tokens, pass } = await start(t, { timeoutMs: 500 })
+  const { google, tokens, pass } = await start(t, { timeoutMs: 500, proxy: null })
   google.setMode({ token: 'hang' })
   const failures = await Promise.all([failureOf(tokens.get()), failureOf(tokens.get())])
   t.match(failures, [
@@ -167,7 +168,7 @@ t.test('the self test takes a good key without network and refuses what cannot s
     ec.export({ type: 'pkcs8', format: 'pem' }).toString(),
   ]
   for (const privateKey of bad) {
-    const broken = createAccessTokens({ ...account, privateKey }, { timeoutMs: 100 })
+    const broken = createAccessTokens({ ...account, privateKey }, { timeoutMs: 100, proxy: null })
     const error = await failureOf(broken.selfTest())
     t.match(error, { isPermanent: true, message: /private key cannot sign/ })
     t.notMatch(error.message, pem.slice(40, 60))
@@ -178,7 +179,7 @@ t.test('the self test takes a good key without network and refuses what cannot s
 t.test('a key that cannot sign is a permanent fault of get, too', async (t) => {
   const { google } = await start(t)
   const account = { ...google.serviceAccount.account, privateKey: 'no PEM' }
-  const tokens = createAccessTokens(account, { timeoutMs: 5_000 })
+  const tokens = createAccessTokens(account, { timeoutMs: 5_000, proxy: null })
   t.match(await failureOf(tokens.get()), { isPermanent: true, message: /could not be signed/ })
   t.equal(google.requests.token, 0)
 })
@@ -187,7 +188,7 @@ t.test('a key that the account does not know is refused for good', async (t) => 
   const { google } = await start(t)
   const { account } = google.serviceAccount
   const { privateKey } = (await makeServiceAccount(account)).account
-  const tokens = createAccessTokens({ ...account, privateKey }, { timeoutMs: 5_000 })
+  const tokens = createAccessTokens({ ...account, privateKey }, { timeoutMs: 5_000, proxy: null })
   t.match(await failureOf(tokens.get()), { isPermanent: true, message: /Invalid JWT Signature/ })
 })
 
@@ -219,7 +220,9 @@ t.test('any other answer becomes a clear error without secrets', async (t) => {
   ]
   for (const [status, body, isPermanent, text] of cases) {
     response = { status, body }
-    const error = await failureOf(createAccessTokens(account, { timeoutMs: 5_000 }).get())
+    const error = await failureOf(
+      createAccessTokens(account, { timeoutMs: 5_000, proxy: null }).get(),
+    )
     t.equal(error.isPermanent, isPermanent, `${status} ${body}`)
     t.match(error.message, text)
     t.equal(error.cause, undefined)
@@ -228,10 +231,10 @@ t.test('any other answer becomes a clear error without secrets', async (t) => {
 
   server.closeAllConnections()
   await new Promise((resolve) => server.close(resolve))
-  const gone = await failureOf(createAccessTokens(account, { timeoutMs: 5_000 }).get())
+  const gone = await failureOf(createAccessTokens(account, { timeoutMs: 5_000, proxy: null }).get())
   t.match(gone, {
     status: 'NETWORK',
     isPermanent: false,
-    message: /not reachable \(ECONNREFUSED\)/,
+    message: /not reachable \(connect ECONNREFUSED 127\.0\.0\.1:\d+\)/,
   })
 })

@@ -113,10 +113,8 @@ t.test('a probe that FCM never saw does not resume', async (t) => {
   t.same(attemptsOf(tooLarge), [])
 })
 
-const SELF_TEST = {
-  ...pushSettings(fcm),
-  FCM_SELF_TEST: 'true',
-}
+/** As by default. */
+const SELF_TEST = { ...pushSettings(fcm), FCM_SELF_TEST: '' }
 
 t.test('a self-test that FCM refuses pauses the sender once the service is ready', async (t) => {
   fcm.setMode({ fcm: 'forbidden' })
@@ -124,6 +122,8 @@ t.test('a self-test that FCM refuses pauses the sender once the service is ready
   const tested = await startService(t, { env: SELF_TEST })
   const paused = await tested.lines.waitFor((line) => line.event === 'push.paused')
   t.match(paused, { level: 'ERROR', reason: /^self-test: PERMISSION_DENIED \(HTTP 403\): / })
+  await until(() => /^FCM self-test: PERMISSION_DENIED \(HTTP 403\): /m.test(tested.stderr()))
+  t.match((await tested.call('GET', '/healthz')).status, 200, 'it serves')
   const events = tested.lines.all.map(({ event }) => event)
   t.ok(events.indexOf('service.ready') < events.indexOf('push.paused'))
 

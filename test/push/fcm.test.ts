@@ -26,9 +26,10 @@ async function start(t: Test, options: Partial<FcmClientOptions> = {}) {
   const client = createFcmClient({
     baseUrl: google.baseUrl,
     projectId: account.projectId,
-    accessTokens: createAccessTokens(account, { timeoutMs: 5_000 }),
+    accessTokens: createAccessTokens(account, { timeoutMs: 5_000, proxy: null }),
     timeoutMs: 5_000,
     maxSockets: 64,
+    proxy: null,
     ttlS: 300,
     onHttpAttempt: (latencyMs, action) => observed.push([latencyMs, action]),
     ...options,
@@ -115,7 +116,7 @@ t.test('the fake FCM ends the one address of an app with the other, and limits e
   t.equal(await sent(tokenId('device-1')), 'OK')
 
   const headers = {
-    authorization: `Bearer ${await createAccessTokens(google.serviceAccount.account, { timeoutMs: 5_000 }).get()}`,
+    authorization: `Bearer ${await createAccessTokens(google.serviceAccount.account, { timeoutMs: 5_000, proxy: null }).get()}`,
   }
   const body = JSON.stringify({ message: { token: 'a', fid: 'b' } })
   const url = `${google.baseUrl}/v1/projects/${google.serviceAccount.account.projectId}/messages:send`
@@ -207,9 +208,13 @@ t.test('trouble at the token endpoint sends nothing and is told apart', async (t
     const fresh = createFcmClient({
       baseUrl: google.baseUrl,
       projectId: account.projectId,
-      accessTokens: createAccessTokens(account, { timeoutMs: token === 'hang' ? 50 : 5_000 }),
+      accessTokens: createAccessTokens(account, {
+        timeoutMs: token === 'hang' ? 50 : 5_000,
+        proxy: null,
+      }),
       timeoutMs: 5_000,
       maxSockets: 64,
+      proxy: null,
       ttlS: 300,
     })
     t.match(await fresh.send(message()), { ...expected, httpAttempts: 0, latencyMs: 0 })
@@ -263,7 +268,7 @@ t.test('an error body without end is read to its limit only', async (t) => {
 t.test('the stand-in refuses what FCM refuses', async (t) => {
   const { google } = await start(t)
   const { account } = google.serviceAccount
-  const token = await createAccessTokens(account, { timeoutMs: 5_000 }).get()
+  const token = await createAccessTokens(account, { timeoutMs: 5_000, proxy: null }).get()
   const ask = async (body: unknown) => {
     const url = `${google.baseUrl}/v1/projects/${account.projectId}/messages:send`
     const headers = { authorization: `Bearer ${token}` }

@@ -2,7 +2,7 @@
 import type { ServiceAccount } from '../../config/config.ts'
 import { type AccessTokens, createAccessTokens } from '../../push/access-token.ts'
 import { Dispatcher, type DispatcherDeps } from '../../push/dispatcher.ts'
-import { createFcmClient } from '../../push/fcm.ts'
+import { createFcmClient, type SelfTestOutcome } from '../../push/fcm.ts'
 import type { Metrics } from '../../telemetry/metrics/metrics.ts'
 import type { ServiceContext } from '../service-context.ts'
 import { StartError } from '../startup.ts'
@@ -14,7 +14,7 @@ export interface SenderDeps
 
 export interface Sender {
   readonly dispatcher: Dispatcher
-  /** Throws StartError for a key that cannot sign. With FCM_SELF_TEST the dispatcher asks FCM itself when it starts. */
+  /** Throws StartError for a key that cannot sign. Unless FCM_SELF_TEST is off, the dispatcher asks FCM itself when it starts. */
   selfTest(): Promise<void>
 }
 
@@ -26,16 +26,19 @@ export function createSender(
   context: ServiceContext,
   { metrics, ...deps }: SenderDeps,
 ): Sender | undefined {
-  const { config, logger, newId, now, nowMs, failpoint } = context
+  const { config, logger, newId, now, nowMs, failpoint, printNotice } = context
   const { serviceAccount } = config
   if (serviceAccount === null) return undefined
-  const accessTokens = createAccessTokens(serviceAccount, { timeoutMs: TOKEN_TIMEOUT_MS })
+  const { httpsProxy: url, noProxy: except } = config
+  const proxy = url === null ? null : { url, except }
+  const accessTokens = createAccessTokens(serviceAccount, { timeoutMs: TOKEN_TIMEOUT_MS, proxy })
   const fcm = createFcmClient({
     baseUrl: config.fcmBaseUrl,
     projectId: serviceAccount.projectId,
     accessTokens,
     timeoutMs: config.fcmTimeoutMs,
     maxSockets: config.fcmMaxInFlight,
+    proxy,
     ttlS: config.fcmTtlS,
     onHttpAttempt: (latencyMs, action) => metrics.fcmDispatchLatency(action).observe(latencyMs),
     now,
@@ -51,9 +54,18 @@ export function createSender(
     failpoint,
     maxInFlight: config.fcmMaxInFlight,
     retryBaseMs: config.fcmRetryBaseMs,
-    ...(config.fcmSelfTest && { selfTest: fcm.selfTest }),
+    ...(config.fcmSelfTest && { selfTest: () => reported(fcm.selfTest(), printNotice) }),
   })
   return { dispatcher, selfTest: () => provesItsKey(accessTokens, serviceAccount) }
+}
+
+async function reported(
+  test: Promise<SelfTestOutcome>,
+  printNotice: ServiceContext['printNotice'],
+): Promise<SelfTestOutcome> {
+  const outcome = await test
+  if (outcome !== 'ok') printNotice(`FCM self-test: ${outcome.problem}`)
+  return outcome
 }
 
 async function provesItsKey(tokens: AccessTokens, account: ServiceAccount): Promise<void> {

@@ -216,6 +216,11 @@ export const EVENTS = {
   /** FCM accepts messages again. */
   'push.resumed': { levels: ['INFO'], fields: {} },
   /**
+   * The self-test at the start got no verdict from FCM: `reason` says why. Sends are tried all the same.
+   * @act Look for an outage, a firewall or a proxy between this machine and FCM: [Push fails](../../RUNBOOK.md#push-fails).
+   */
+  'push.self_test': { levels: ['WARN'], fields: { reason: 'string' } },
+  /**
    * FCM calls a push identity, a token or a FID, dead.
    * @act Nothing. Many at once: [killed by mistake](../operate/push.md#push-tokens-killed-by-mistake)
    */
