@@ -14,6 +14,7 @@ import { stormDrill } from './ha/storm.ts'
 import { syncStandbyDrill } from './ha/sync-standby.ts'
 import { partitionsDrill } from './heartbeats/partitions.ts'
 import { writersDrill } from './heartbeats/writers.ts'
+import { identityDrill } from './identity/run.ts'
 import {
   databaseFrozenDrill,
   databaseKillsDrill,
@@ -60,4 +61,5 @@ export const DRILLS: readonly Drill[] = [
   returnDrill,
   apkDrill,
   packagesDrill,
+  identityDrill,
 ]

@@ -33,7 +33,10 @@ export function checkCommands(given: Evidence): readonly Figure[] {
   ]
 }
 
-function allEnded({ stored, journal }: Evidence): Figure {
+/** What the endings of commands are judged by. */
+type Endings = Pick<Evidence, 'journal' | 'stored'>
+
+export function allEnded({ stored, journal }: Endings): Figure {
   const counts = { completed: 0, expired: 0, cancelled: 0, open: 0 }
   for (const { state } of stored.commands.values()) counts[state] += 1
   const { completed, expired, cancelled, open } = counts
@@ -44,7 +47,7 @@ function allEnded({ stored, journal }: Evidence): Figure {
   }
 }
 
-function nothingMissing({ stored, journal }: Evidence): Figure {
+export function nothingMissing({ stored, journal }: Endings): Figure {
   const isMissing = (requestId: string) => !stored.commands.has(requestId)
   const commands = [...journal.accepted].filter(isMissing)
   const cancels = [...journal.cancelled].filter(
@@ -84,7 +87,7 @@ function oneEnding({ stored }: Evidence): Figure {
   }
 }
 
-function ranOnce({ stored, journal }: Evidence): Figure {
+export function ranOnce({ stored, journal }: Endings): Figure {
   const twice = [...journal.runs].filter(([, times]) => times > 1).map(([id]) => id)
   const untold = [...journal.runs.keys()].filter(
     (id) => stored.commands.get(id)?.hasResult !== true,

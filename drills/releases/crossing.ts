@@ -1,4 +1,6 @@
 /** One phone whose steps are handled by two releases in turn: each must read what the other wrote. */
+import { fidOf } from '../../sim/fcm/apps.ts'
+import type { FakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { bodyOf, createSend, jsonHeaders, type Send, textOf } from '../../testkit/http/client.ts'
 import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
 
@@ -70,6 +72,57 @@ export async function cross(
   await expect('the token before at the second', beat(b, again), 401, 'token_superseded')
   await expect('the newest at the second', beat(b, third), 200)
   await expect('the newest at the first', beat(a, third), 200)
+  return wrong
+}
+
+/**
+ * A phone that moves from a token to a FID and back, heard of by the previous release, which knows no FID, and by this one.
+ * Neither may lose what the other wrote. Returns what went wrong.
+ */
+export async function crossIdentity(
+  alias: string,
+  previous: string,
+  current: string,
+  fcm: Pick<FakeFcm, 'register'>,
+): Promise<readonly string[]> {
+  const [before, now] = [createSend(previous), createSend(current)]
+  const wrong: string[] = []
+  const fid = fidOf(alias)
+  const tokens = [`first-${alias}`, `second-${alias}`] as const
+  fcm.register(fid, () => {}, 'fid')
+  for (const token of tokens) fcm.register(token, () => {})
+  const enrollmentToken = async () => {
+    const made = await post(now, '/v1/enroll-tokens', ADMIN_TOKEN, { aliases: [alias] })
+    return textOf(Object(bodyOf(made)['tokens'])[0] ?? {}, 'token')
+  }
+  const enroll = async (send: Send, body: object) =>
+    bodyOf(await post(send, '/v1/register', await enrollmentToken(), { alias, ...body }))
+  const enrolled = await enroll(before, { fcm_token: tokens[0] })
+  const path = `/admin/devices/${textOf(enrolled, 'device_id')}`
+  const expect = async (what: string, kind: 'token' | 'fid') => {
+    const { push_kind, push_token } = bodyOf(await get(now, path))
+    if (push_kind !== kind || push_token !== 'live') {
+      wrong.push(`${alias}: ${what}: ${push_kind}, ${push_token}, not a live ${kind}`)
+    }
+  }
+  let device = textOf(enrolled, 'device_token')
+  const beat = (send: Send, body: object) => post(send, '/v1/heartbeat', device, body)
+
+  await expect('a token at the previous release', 'token')
+  await beat(before, { fcm_token: tokens[0] })
+  await beat(now, { fid })
+  await expect('a FID at this one', 'fid')
+  await beat(before, { fid })
+  const order = { alias, action: 'ring', request_id: `y-${alias}` }
+  await post(before, '/admin/command?wait_ms=1000', ADMIN_TOKEN, order)
+  await expect('a command at the previous release', 'fid')
+  device = textOf(await enroll(before, {}), 'device_token')
+  await beat(before, {})
+  await expect('enrolled again by the previous release', 'fid')
+  await beat(before, { fcm_token: tokens[1] })
+  await expect('another token at the previous release', 'token')
+  await post(now, '/v1/devices/push-id', device, { fid })
+  await expect('the FID again', 'fid')
   return wrong
 }
 

@@ -4,7 +4,7 @@
  * restarts on the newer schema, then makes way too.
  */
 import { join } from 'node:path'
-import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { type FakeFcm, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { withClient } from '../../testkit/postgres.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
@@ -21,7 +21,7 @@ import {
 import { nothingMissing } from '../shared/acknowledged.ts'
 import { type Balancer, startBalancer } from '../shared/balancer.ts'
 import { buildRelease, type Release } from './checkout.ts'
-import { cross } from './crossing.ts'
+import { cross, crossIdentity } from './crossing.ts'
 
 export interface PreviousReleaseRun extends DatabaseEnvironment {
   readonly release: Release
@@ -118,12 +118,14 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
       mayEnd: () => isOver,
     })
     const wrong: string[] = []
+    const identities: string[] = []
     const drive = async () => {
       await eachHasBeaten(fleet, BEATS)
       const before = { ...heartbeats }
       await replace(second, 'this')
       await eachHasBeaten(fleet, BEATS)
       wrong.push(...(await crossAll(run, 'mixed', first.origin, second.origin)))
+      identities.push(...(await crossIdentities(run, first.origin, second.origin, fcm)))
       await replace(first, 'previous')
       await eachHasBeaten(fleet, BEATS)
       wrong.push(...(await crossAll(run, 'again', first.origin, second.origin)))
@@ -152,6 +154,11 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
           'what one of them wrote the other reads right: tokens, re-enrollments, commands, results',
         measured: `${2 * run.phones} phones, ${wrong.length} wrong ${wrong.slice(0, 3).join('; ')}`,
         isHeld: wrong.length === 0,
+      },
+      {
+        promise: 'no phone loses its push identity, a token or a FID, in either release',
+        measured: `${run.phones} phones, ${identities.length} wrong ${identities.slice(0, 3).join('; ')}`,
+        isHeld: identities.length === 0,
       },
       await schemaFigure(run),
       {
@@ -189,6 +196,18 @@ async function crossAll(
 ): Promise<readonly string[]> {
   const all = Array.from({ length: phones }, (_, n) =>
     n % 2 === 0 ? cross(`${prefix}-${n}`, first, second) : cross(`${prefix}-${n}`, second, first),
+  )
+  return (await Promise.all(all)).flat()
+}
+
+async function crossIdentities(
+  { phones }: PreviousReleaseRun,
+  previous: string,
+  current: string,
+  fcm: FakeFcm,
+): Promise<readonly string[]> {
+  const all = Array.from({ length: phones }, (_, n) =>
+    crossIdentity(`identity-${n}`, previous, current, fcm),
   )
   return (await Promise.all(all)).flat()
 }
