@@ -13,7 +13,14 @@ export interface Release {
 }
 
 const ROOT = dirname(fileURLToPath(import.meta.resolve('#package.json')))
-const BUILT_FROM = ['src', 'sql', 'package.json', 'tsconfig.json', 'tsconfig.build.json']
+const BUILT_FROM = [
+  'src',
+  'sql',
+  'openapi.json',
+  'package.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+]
 /** Far above the size of an archive. */
 const MAX_ARCHIVE_BYTES = 64 * 1024 ** 2
 

@@ -109,7 +109,7 @@ function prometheusAt(origin: string, child: ChildProcess): Prometheus {
 
 /** Advice against milliseconds in the owner's names; Prometheus prefers seconds. */
 const UNIT_ADVICE =
-  /^(http_request_latency_ms|fcm_dispatch_latency_ms|fleetloop_event_loop_delay_p99_ms) (use base unit "seconds" instead of "milliseconds"|metric names should not contain abbreviated units)$/
+  /^(http_request_latency_ms|fcm_dispatch_latency_ms|fleetloop_push_delay_ms|fleetloop_event_loop_delay_p99_ms) (use base unit "seconds" instead of "milliseconds"|metric names should not contain abbreviated units)$/
 
 /** What `promtool check metrics` reports about a page, apart from that advice. */
 export function complaintsAbout(page: string): readonly string[] {
