@@ -1,8 +1,12 @@
 /** One phone whose steps are handled by two releases in turn: each must read what the other wrote. */
+import { setTimeout as wait } from 'node:timers/promises'
 import { fidOf } from '../../sim/fcm/apps.ts'
 import type { FakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { bodyOf, createSend, jsonHeaders, type Send, textOf } from '../../testkit/http/client.ts'
 import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
+
+const MAX_TRIES = 20
+const RETRY_MS = 500
 
 /** Returns what went wrong. `first` and `second` are the origins of replicas. */
 export async function cross(
@@ -126,8 +130,15 @@ export async function crossIdentity(
   return wrong
 }
 
-function post(send: Send, path: string, token: string, body: object): ReturnType<Send> {
-  return send({ method: 'POST', path, headers: jsonHeaders(token), body: JSON.stringify(body) })
+/** As phones and callers do, it tries again after a 503, which a machine that is busy with two releases may give. */
+async function post(send: Send, path: string, token: string, body: object): ReturnType<Send> {
+  const headers = jsonHeaders(token)
+  const request = { method: 'POST', path, headers, body: JSON.stringify(body) } as const
+  for (let tries = 1; ; tries += 1) {
+    const response = await send(request)
+    if (response.status !== 503 || tries === MAX_TRIES) return response
+    await wait(RETRY_MS)
+  }
 }
 
 function get(send: Send, path: string): ReturnType<Send> {
