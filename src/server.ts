@@ -6,6 +6,7 @@ import { backgroundFailures } from './app/parts/background-failures.ts'
 import { createDatabaseParts } from './app/parts/database.ts'
 import { createFeatures } from './app/parts/features.ts'
 import { createHeartbeats } from './app/parts/heartbeat-group.ts'
+import { createJobReleases } from './app/parts/job-releases.ts'
 import { createMaintenance } from './app/parts/maintenance.ts'
 import { createServiceMetrics } from './app/parts/metrics.ts'
 import { createSender } from './app/parts/push.ts'
@@ -64,6 +65,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
     database,
     heartbeats,
     maintenance,
+    jobsOpen: () => jobReleases.jobsOpen,
   })
   const { guards, signatures, commandKeys } = createSecurity(config, stores, context.now)
   const sender = createSender(context, {
@@ -73,6 +75,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
     commandChanged,
     reportFailure: (error) => reportFailure('dispatch', error),
   })
+  const jobReleases = createJobReleases({ stores, sender, logger, commandChanged, reportFailure })
   const apkParts = await createApkParts(context, stores.apks.readChunks)
   const features = createFeatures({
     ...context,
@@ -82,6 +85,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
     commandKeys,
     signatures,
     sender,
+    jobReleases,
     apkParts,
     metrics,
   })
@@ -101,6 +105,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
     listener,
     sender,
     maintenance,
+    jobReleases,
     heartbeats,
     flushLog: logger.flush,
     async closeRest(deadlineMs, hurry) {

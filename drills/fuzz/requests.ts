@@ -111,6 +111,7 @@ function pathOf(
     device_id: path.endsWith('/ack') ? [phone.deviceId] : world.doomedDevices,
     token_id: world.doomedTokens,
     request_id: ['c1', 'c2', 'c3', 'c4', 'none'],
+    job_id: ['j1', 'j2', 'none'],
     build_id: Array.from({ length: 100 }, (_, index) => `f${index}`),
   }
   const filled = path.replace(/\{(\w+)\}/g, (_, name: string) =>

@@ -65,6 +65,12 @@ const COMMAND: Fields = {
 }
 
 const PUSH_ID: Fields = { fcm_token: texts('push-1', 'push-2', 'x'), fid: FIDS }
+const JOB: Fields = {
+  job_id: texts('j1', 'j2', 'c1'),
+  action: COMMAND['action'] ?? [],
+  params: COMMAND['params'] ?? [],
+  ttl_s: COMMAND['ttl_s'] ?? [],
+}
 
 /** By the path of a POST or PATCH. */
 export const BODIES: Readonly<Record<string, Fields>> = {
@@ -99,6 +105,18 @@ export const BODIES: Readonly<Record<string, Fields>> = {
     expect_devices: ['0', '1', '2', '3'],
     dry_run: ['true', 'false'],
   },
+  '/admin/jobs': {
+    ...JOB,
+    where: texts(...WHERE),
+    per_minute: ['1', '600'],
+    max_failed_pct: ['1', '5', '100'],
+    min_results: ['1', '20'],
+    not_before: texts('2026-01-31T09:15:27Z'),
+    expect_devices: ['0', '1', '2', '3'],
+    dry_run: ['true', 'false'],
+    note: SOME_TEXT,
+  },
+  '/admin/jobs/{job_id}/abort': { cancel_open: ['true', 'false'] },
   '/admin/command': COMMAND,
   '/admin/commands': COMMAND,
 }
@@ -119,6 +137,13 @@ export const QUERIES: Readonly<Record<string, Fields>> = {
     ...PAGE,
   },
   'GET /admin/commands/{request_id}': { wait_ms: ['0', '1'], wait_for: ['push', 'end'] },
+  'GET /admin/jobs': { state: ['running', 'paused', 'done'], ...PAGE },
+  'GET /admin/jobs/{job_id}': { wait_ms: ['0', '1'] },
+  'GET /admin/jobs/{job_id}/commands': {
+    status: ['waiting', 'queued', 'failed'],
+    outcome: ['success', 'rejected'],
+    ...PAGE,
+  },
   'GET /admin/devices': {
     where: WHERE,
     order: ['created', 'alias', 'seen'],

@@ -24,11 +24,15 @@ export interface Installation {
   readonly tokens: number
   readonly downloads: number
   readonly builds: number
+  /** Members of one running job, half of them released. */
+  readonly members: number
+  /** Ended jobs of OLD_MEMBERS each. */
+  readonly jobs: number
 }
 
 export const NOTHING: Installation = {
   ...{ devices: 0, deleted: 0, busy: 0, crowded: 0, open: 0, due: 0, unswept: 0 },
-  ...{ ended: 0, audit: 0, tokens: 0, downloads: 0, builds: 0 },
+  ...{ ended: 0, audit: 0, tokens: 0, downloads: 0, builds: 0, members: 0, jobs: 0 },
 }
 
 /**
@@ -50,12 +54,16 @@ export function installationOf(devices: number): Installation {
     tokens: share(200_000),
     downloads: share(500_000),
     builds: share(2_000),
+    members: share(200_000),
+    jobs: Math.max(MIN_JOBS, share(10_000)),
   }
 }
 
 export const LARGEST = 300_000
 /** Enough for a full claim. */
 const MIN_OPEN = 500
+/** Enough for an index to be worth it. */
+const MIN_JOBS = 2_000
 /** Per device. */
 export const HEARTBEATS = 67
 /** Days of ended commands, audit rows and enrollment tokens; PRUNED_DAYS and older are pruned. */
@@ -82,6 +90,10 @@ const ABOUT_A_DEVICE = 4
 export const BUILD_TYPE = 'debug'
 export const RARE_BUILD = { type: 'release', oneIn: 500 } as const
 export const SILENT_ONE_IN = 1_000
+export const BIG_JOB = { jobNo: '1000000', jobId: 'big' } as const
+/** Below the numbers of ended jobs. */
+const ENDED_JOBS_FROM = 2_000_000
+const OLD_MEMBERS = 5
 /** Numbers above all others. */
 const DELETED_FROM = 1_000_000_000
 /** Rows per statement, which bounds its memory. */
@@ -245,6 +257,38 @@ function insertsOf(
         `insert into apk_chunks (build_id, chunk_no, bytes) select 'build-' || n, 0, 'x' ${ROWS}`,
       ],
     ],
+    ['members', jobMembers(to, device)],
+    ['jobs', endedJobs(device, ago(whole.jobs))],
+  ]
+}
+
+const JOB = `insert into jobs (job_no, job_id, request_hash, content_hash, selection, action, params, ttl_s, min_results,
+    admin, request_id, state, devices, released, created_at, changed_at, ended_at, is_settled)
+  overriding system value`
+
+function jobMembers({ members }: Installation, device: string): readonly string[] {
+  const half = Math.floor(members / 2)
+  const made = `now() - interval '1 hour'`
+  return [
+    `${JOB} select ${BIG_JOB.jobNo}, '${BIG_JOB.jobId}', '', '', '', 'ping', '{}', 86400, 10, 'drill', 'r', 'running',
+       ${members}, ${half}, ${made}, ${made}, null, false ${ROWS} where n = 1`,
+    `insert into job_members (job_no, n, device_id) select ${BIG_JOB.jobNo}, n, ${device} ${ROWS}`,
+    `insert into commands (request_id, device_id, action, params, request_hash, admin, created_at, expires_at, push_state,
+       state, ended_at, outcome, result_at, job_no, job_n)
+     select '${BIG_JOB.jobId}.' || n, ${device}, 'ping', '{}', '', 'drill', ${made}, now() + interval '1 day',
+       case when n % 10 = 9 then 'gave_up' else 'sent' end,
+       case when n % 10 < 8 then 'completed' else 'open' end, case when n % 10 < 8 then now() end,
+       case when n % 1000 = 0 then 'rejected' when n % 10 < 8 then 'success' end,
+       case when n % 10 < 8 then now() end, ${BIG_JOB.jobNo}, n ${ROWS} where n <= ${half}`,
+  ]
+}
+
+function endedJobs(device: string, ended: string): readonly string[] {
+  return [
+    `${JOB} select ${ENDED_JOBS_FROM} + n, 'old-' || n, '', '', '', 'ping', '{}', 86400, 10, 'drill', 'r', 'done',
+       ${OLD_MEMBERS}, ${OLD_MEMBERS}, ${ended}, ${ended}, ${ended}, true ${ROWS}`,
+    `insert into job_members (job_no, n, device_id)
+     select ${ENDED_JOBS_FROM} + n, member, ${device} ${ROWS} cross join generate_series(1, ${OLD_MEMBERS}) member`,
   ]
 }
 

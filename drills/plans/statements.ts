@@ -2,6 +2,7 @@
 import { buildStatements } from './build-statements.ts'
 import { enrollmentStatements } from './enrollment-statements.ts'
 import type { Installation } from './installation.ts'
+import { jobStatements } from './job-statements.ts'
 import { listStatements } from './list-statements.ts'
 import { pushStatements } from './push-statements.ts'
 import type { Statement } from './statement.ts'
@@ -13,6 +14,7 @@ export function statementsOf(installation: Installation): readonly Statement[] {
     ...listStatements(installation),
     ...enrollmentStatements(installation),
     ...buildStatements(),
+    ...jobStatements(installation),
     ...upkeepStatements(),
   ]
 }

@@ -44,8 +44,8 @@ export function upkeepStatements(): readonly Statement[] {
 
 const BATCHES = 'batches of enrollment tokens'
 const PRUNED = [
-  ...['used signatures', 'commands', 'audit log', 'downloads', 'device tokens'],
-  ...['enrollment tokens', BATCHES, 'deleted devices'],
+  ...['used signatures', 'commands', 'members of jobs', 'jobs', 'audit log', 'downloads'],
+  ...['device tokens', 'enrollment tokens', BATCHES, 'deleted devices'],
 ]
 
 function pruneStatements(what: string, days: number): readonly Statement[] {

@@ -11,6 +11,7 @@ import type { Trouble } from '../db/health/trouble.ts'
 import type { Listener } from '../http/listener.ts'
 import { sleep, waitAtMost } from '../lib/timeouts.ts'
 import { stopListening } from './listening.ts'
+import type { JobReleases } from './parts/job-releases.ts'
 import type { Maintenance } from './parts/maintenance.ts'
 import type { Sender } from './parts/push.ts'
 import type { ServiceContext } from './service-context.ts'
@@ -26,6 +27,7 @@ export interface LifecycleDeps
   readonly listener: Listener
   readonly sender: Sender | undefined
   readonly maintenance: Maintenance
+  readonly jobReleases: JobReleases
   readonly heartbeats: { close(): Promise<void> }
   /** Writes the lines that a limit still holds back (telemetry/log/line-limit.ts). */
   readonly flushLog: () => void
@@ -78,6 +80,7 @@ export async function start(deps: LifecycleDeps): Promise<void> {
   deps.state.isPrepared = true
   deps.maintenance.start()
   deps.sender?.dispatcher.start()
+  deps.jobReleases.start()
   const startupMs = performance.now() - deps.startedAtMs
   deps.log({ event: 'service.ready', fields: { startup_ms: startupMs } })
 }
@@ -98,6 +101,7 @@ export async function stop(deps: LifecycleDeps, reason: string, hurry: AbortSign
     deps.heartbeats.close(),
     deps.sender?.dispatcher.close(closeMs / 3, hurry),
     deps.maintenance.stop(),
+    deps.jobReleases.stop(),
   ])
   await unhurried(drained, closeMs / 3, hurry)
   await unhurried(deps.closeRest(closeMs / 6, hurry), closeMs / 3, hurry)

@@ -10,7 +10,7 @@ const DAY_S = 86_400
 
 /** Age in days, for signatures in seconds. */
 export interface RetentionOptions {
-  /** Since creation, for commands that have ended. */
+  /** Since creation, for commands that have ended; since their end, for jobs. */
   readonly commandRetentionDays: number
   /** Since the entry. */
   readonly auditRetentionDays: number
@@ -63,6 +63,30 @@ const DEVICES = /* sql */ `
     delete from devices d using gone where d.device_id = gone.device_id)
   ${PRUNED}`
 
+/** Members of jobs that are old enough. Only this deletes them, so a row keeps its ctid. */
+const JOB_MEMBERS = /* sql */ `
+  with old as materialized (
+    select j.job_no, m.ctid as member, j.ended_at as age
+    from (
+      select job_no, ended_at from jobs
+      where ended_at < now() - make_interval(secs => $1) and ended_at >= ${FROM} and is_settled
+      order by ended_at, job_no limit $2) j
+    cross join lateral (select ctid from job_members where job_no = j.job_no order by n limit $2) m
+    limit $2),
+  deleted as (
+    delete from job_members where ctid = any (array(select member from old)) returning job_no),
+  gone as (
+    select age from deleted join (select distinct job_no, age from old) o using (job_no))
+  ${PRUNED}`
+
+/** Jobs whose members are gone; their commands go by their own age. */
+const JOBS = oldest(
+  'jobs',
+  'job_no',
+  'ended_at',
+  'and is_settled and (select m.n from job_members m where m.job_no = jobs.job_no limit 1) is null',
+)
+
 export function prunes(database: Database, options: RetentionOptions): readonly Prune[] {
   const table: readonly (readonly [name: string, text: string, ageS: number])[] = [
     ['used_signatures', oldest('used_signatures', 'signature', 'used_at'), options.signatureS],
@@ -71,6 +95,8 @@ export function prunes(database: Database, options: RetentionOptions): readonly 
       oldest('commands', 'request_id', 'created_at', `and state <> 'open'`),
       options.commandRetentionDays * DAY_S,
     ],
+    ['job_members', JOB_MEMBERS, options.commandRetentionDays * DAY_S],
+    ['jobs', JOBS, options.commandRetentionDays * DAY_S],
     ['audit_log', oldest('audit_log', 'audit_id', 'at'), options.auditRetentionDays * DAY_S],
     [
       'apk_downloads',

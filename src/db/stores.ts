@@ -24,6 +24,8 @@ import { storeHeartbeats } from './heartbeats/heartbeats.ts'
 import { historyStore } from './heartbeats/history.ts'
 import { partitions } from './heartbeats/partitions.ts'
 import { hmacSecretStore } from './hmac-secrets.ts'
+import { jobStore } from './jobs/jobs.ts'
+import { jobQueue } from './jobs/release.ts'
 import { Dialer } from './postgres/dialer.ts'
 import { Pool, type PoolOptions } from './postgres/pool.ts'
 import type { ServerClient } from './postgres/server-client.ts'
@@ -163,6 +165,8 @@ export function createStores(options: StoresOptions) {
       handBack: commandQueue(main, instance).handBack,
     },
     background,
+    jobs: jobStore(main, slow),
+    jobQueue: (isPushOn: boolean) => jobQueue(background, { instance, isPushOn }),
     results: commandResultStore(main, instance),
     pushReports: pushReportStore(main),
     audit: auditStore(main),

@@ -60,6 +60,8 @@ export const STATUS = {
   apk_none: 404,
   /** No such build. @act `GET /admin/apk/builds`. */
   build_unknown: 404,
+  /** No such job, or pruned after `COMMAND_RETENTION_DAYS`. @act `GET /admin/jobs`. */
+  job_unknown: 404,
   /** The path exists, but not for this method. @act `Allow` lists the methods. */
   method_not_allowed: 405,
   /** The head or body arrived too slowly. @act Check the client's network, or a proxy that buffers. */
@@ -90,6 +92,8 @@ export const STATUS = {
   signer_changed: 409,
   /** The selection has another number of devices than `expect_devices`. Nothing was done. @act Look at the selection again. */
   selection_changed: 409,
+  /** The job is done or was aborted, and cannot be paused, resumed or aborted any more. @act Read its verdict. */
+  job_ended: 409,
   /** An admin deleted the phone. @act To bring it back, enroll it again. */
   device_deleted: 410,
   /**

@@ -100,6 +100,15 @@ export function intField(
 }
 
 /** undefined: absent. */
+export function optionalInt(
+  body: Fields,
+  name: string,
+  range: { readonly min: number; readonly max: number },
+): number | undefined {
+  return field(body, name) === undefined ? undefined : intField(body, name, range, range.min)
+}
+
+/** undefined: absent. */
 export function booleanField(body: Fields, name: string): boolean | undefined {
   const value = field(body, name)
   if (value === undefined || typeof value === 'boolean') return value

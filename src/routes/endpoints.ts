@@ -31,6 +31,14 @@ import {
   listTokensEndpoint,
   revokeTokenEndpoint,
 } from './enrollment/tokens.ts'
+import { createJobEndpoint } from './jobs/create.ts'
+import type { Jobs } from './jobs/feature.ts'
+import {
+  controlJobEndpoint,
+  listJobsEndpoint,
+  listMembersEndpoint,
+  readJobEndpoint,
+} from './jobs/jobs.ts'
 import { listAuditEndpoint } from './operations/audit.ts'
 import type { Operations } from './operations/feature.ts'
 import {
@@ -45,6 +53,7 @@ export interface Features {
   readonly devices: Devices
   readonly enrollment: Enrollment
   readonly commands: Commands
+  readonly jobs: Jobs
   readonly apks: Apks
   readonly operations: Operations
 }
@@ -56,7 +65,7 @@ type Endpoints = {
 
 /** In the order of the table. */
 export function routesOf(features: Features): readonly Route[] {
-  const { devices, enrollment, commands, apks, operations } = features
+  const { devices, enrollment, commands, jobs, apks, operations } = features
   const { metrics, ...served }: Endpoints = {
     register: { ...ROUTES.register, ...registerEndpoint(enrollment) },
     heartbeat: { ...ROUTES.heartbeat, ...heartbeatEndpoint(devices) },
@@ -75,6 +84,13 @@ export function routesOf(features: Features): readonly Route[] {
     listCommands: { ...ROUTES.listCommands, ...listCommandsEndpoint(commands) },
     readCommand: { ...ROUTES.readCommand, ...readCommandEndpoint(commands) },
     cancelCommand: { ...ROUTES.cancelCommand, ...cancelCommandEndpoint(commands) },
+    createJob: { ...ROUTES.createJob, ...createJobEndpoint(jobs) },
+    listJobs: { ...ROUTES.listJobs, ...listJobsEndpoint(jobs) },
+    readJob: { ...ROUTES.readJob, ...readJobEndpoint(jobs) },
+    listMembers: { ...ROUTES.listMembers, ...listMembersEndpoint(jobs) },
+    pauseJob: { ...ROUTES.pauseJob, ...controlJobEndpoint(jobs, 'pause') },
+    resumeJob: { ...ROUTES.resumeJob, ...controlJobEndpoint(jobs, 'resume') },
+    abortJob: { ...ROUTES.abortJob, ...controlJobEndpoint(jobs, 'abort') },
     listDevices: { ...ROUTES.listDevices, ...listDevicesEndpoint(devices) },
     readDevice: { ...ROUTES.readDevice, ...readDeviceEndpoint(devices) },
     readHistory: { ...ROUTES.readHistory, ...readHistoryEndpoint(devices) },

@@ -2,11 +2,13 @@
  * The endpoints as data. Start here.
  *
  * A device enrolls with an enrollment token and then authenticates with its device token. A command is stored, pushed
- * through FCM and handed over in the response to a heartbeat; a result ends it. A build is an APK with its bytes.
+ * through FCM and handed over in the response to a heartbeat; a result ends it. A job is one command for every device of a
+ * selection. A build is an APK with its bytes.
  * routes/endpoints.ts gives each row its code; openapi.json and SECURITY.md describe the same rows.
  */
 import { PAGE_QUERY } from '../http/page.ts'
 import { NO_NAMES, type RouteShape } from '../http/route.ts'
+import { JOB_ROUTES } from './jobs/table.ts'
 
 const JSON_BYTES = 16 * 1024
 /** Body of a heartbeat, of a result. */
@@ -138,6 +140,7 @@ export const ROUTES = {
     takes: NO_NAMES,
     body: 0,
   },
+  ...JOB_ROUTES,
   listDevices: {
     method: 'GET',
     path: '/admin/devices',

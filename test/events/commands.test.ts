@@ -2,7 +2,7 @@
 import t from 'tap'
 import { connect } from '../helpers/database.ts'
 import { startService } from '../helpers/service.ts'
-import { about, end, inside, story, theme } from './helpers.ts'
+import { about, BACKGROUND, end, inside, story, theme } from './helpers.ts'
 
 const { compare, compareOnly } = theme(t, 'commands')
 const service = await startService(t)
@@ -171,6 +171,62 @@ t.test('cancelled with its device', async (t) => {
     const at = inside(id, '/admin/devices/{device_id}', gone)
     await compareOnly(t, service, 'command.cancelled', 'INFO', at, own)
   }
+})
+
+const JOB = { action: 'ring', devices: 1, completed: 0, failed: 0, expired: 0, cancelled: 0 }
+const createJob = (job_id: string, more: object = {}) => {
+  const body = { job_id, where: 'alias:D01', action: 'ring', ...more }
+  return service.call('POST', '/admin/jobs', { body })
+}
+const controlJob = (id: string, what: string) => service.call('POST', `/admin/jobs/${id}/${what}`)
+const handedOver = (id: string) =>
+  service.lines.waitFor((line) => line.event === 'dispatch.request' && line['request_id'] === id)
+
+t.test('a job: each change of it once, under its id, with the counts at that time', async (t) => {
+  const not_before = new Date(Date.now() + 3_600_000).toISOString()
+  const created = await createJob('job', { not_before })
+  t.equal(created.status, 202)
+  const own = { ...JOB, reason: null, admin: 'tester' }
+  const http_request_id = created.requestId
+  const at = inside('job', '/admin/jobs')
+  await compareOnly(t, service, 'job.create', 'INFO', at, { ...own, http_request_id })
+  const inControl = (what: string) => inside('job', `/admin/jobs/{job_id}/${what}`)
+  for (const what of ['pause', 'resume', 'abort'] as const) {
+    await controlJob('job', what)
+    await controlJob('job', what) // a repeat has no line
+    const reason = what === 'resume' ? null : 'admin'
+    const cancelled = what === 'abort' ? 1 : 0
+    const changed = { ...own, cancelled, reason }
+    await compareOnly(t, service, `job.${what}`, 'INFO', inControl(what), changed)
+  }
+})
+
+t.test('the end of a job, its members, and a threshold', async (t) => {
+  await createJob('ends')
+  const at = about('ends.1', 'D01', device)
+  const nothing = { fcm_http_code: null, fcm_status: null, dispatch_latency_ms: null }
+  const handed = { action: 'ring', ...nothing, admin: 'tester' }
+  await compareOnly(t, service, 'dispatch.request', 'INFO', at, handed)
+  await report('ends.1', 'failure')
+  const done = { ...JOB, failed: 1, reason: null, admin: null }
+  const ofJob = { ...BACKGROUND, request_id: 'ends' }
+  await compareOnly(t, service, 'job.done', 'INFO', ofJob, done)
+
+  const other = { ...(await service.enroll('D04')), alias: 'D04' }
+  const where = 'alias:D01,D04'
+  await createJob('fails', { where, per_minute: 1, max_failed_pct: 1, min_results: 1 })
+  await handedOver('fails.1')
+  await report('fails.1', 'failure')
+  const paused = { ...JOB, devices: 2, failed: 1, reason: 'threshold', admin: null }
+  const ofFails = { ...BACKGROUND, request_id: 'fails' }
+  await compareOnly(t, service, 'job.pause', 'WARN', ofFails, paused)
+
+  await createJob('stops', { where: 'alias:D04' })
+  await handedOver('stops.1')
+  await controlJob('stops', 'abort')
+  const ended = { action: 'ring', admin: 'tester', reason: 'job_aborted' }
+  const ofMember = about('stops.1', 'D04', other)
+  await compareOnly(t, service, 'command.cancelled', 'INFO', ofMember, ended)
 })
 
 /** The events under an id, once all requests so far have ended. */

@@ -59,7 +59,12 @@ export const THEMES = {
     'dispatch.request': ['INFO'],
     'action_result.ingest': ['INFO'],
     'command.expired': ['WARN ttl'],
-    'command.cancelled': ['INFO admin', 'INFO device_deleted'],
+    'command.cancelled': ['INFO admin', 'INFO device_deleted', 'INFO job_aborted'],
+    'job.create': ['INFO'],
+    'job.pause': ['INFO admin', 'WARN threshold'],
+    'job.resume': ['INFO'],
+    'job.abort': ['INFO admin'],
+    'job.done': ['INFO'],
   },
   push: {
     'dispatch.sent': ['INFO'],

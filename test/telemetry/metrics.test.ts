@@ -22,6 +22,7 @@ const GAUGES: MetricsOptions['gauges'] = {
   dbCancelRequests: () => 18,
   dbSyncStandbys: () => 1,
   commandsWaiting: () => 9,
+  jobsOpen: () => 19,
   connectionsOpen: () => 10,
   connectionsRefused: () => 11,
   untaggedTokensRefused: () => 12,

@@ -9,7 +9,14 @@ import { failedCallOf } from '../../domain/failed-call.ts'
 import { errorText } from '../../lib/error-text.ts'
 import { BACKGROUND, type Log } from '../../telemetry/log/log.ts'
 
-export type BackgroundTask = 'dispatch' | 'sweep' | 'count' | 'partitions' | 'prune' | 'builds'
+export type BackgroundTask =
+  | 'dispatch'
+  | 'jobs'
+  | 'sweep'
+  | 'count'
+  | 'partitions'
+  | 'prune'
+  | 'builds'
 export type ReportFailure = (task: BackgroundTask, error: unknown) => void
 
 /** A task that keeps failing is logged at this interval. */

@@ -1,4 +1,4 @@
-/** The five features: what the endpoints of each use. */
+/** The six features: what the endpoints of each use. */
 import { randomBytes } from 'node:crypto'
 import { commandData } from '../../domain/command-message.ts'
 import { Pace } from '../../domain/pace.ts'
@@ -9,6 +9,7 @@ import type { Commands, Results } from '../../routes/commands/feature.ts'
 import type { Devices } from '../../routes/devices/feature.ts'
 import type { Features } from '../../routes/endpoints.ts'
 import type { Enrollment } from '../../routes/enrollment/feature.ts'
+import type { Jobs } from '../../routes/jobs/feature.ts'
 import type { Operations } from '../../routes/operations/feature.ts'
 import { createApkLimits } from '../../security/apk-limits.ts'
 import type { CommandKeys } from '../../security/command-keys.ts'
@@ -33,6 +34,7 @@ export interface FeatureParts extends ServiceContext {
   readonly commandKeys: CommandKeys
   readonly signatures: Signatures
   readonly sender: Sender | undefined
+  readonly jobReleases: { wake(): void }
   readonly apkParts: ApkParts
   readonly metrics: Metrics
 }
@@ -42,10 +44,12 @@ const MAX_WAITING_REQUESTS = 128
 
 export function createFeatures(parts: FeatureParts): Features {
   const results = createResults(parts)
+  const commands = createCommands(parts, results)
   return {
     devices: createDevices(parts, results),
     enrollment: createEnrollment(parts),
-    commands: createCommands(parts, results),
+    commands,
+    jobs: createJobs(parts, commands),
     apks: createApks(parts),
     operations: createOperations(parts),
   }
@@ -130,6 +134,11 @@ function createCommands(parts: FeatureParts, results: Results): Commands {
     instance,
     nowMs,
   }
+}
+
+function createJobs(parts: FeatureParts, commands: Commands): Jobs {
+  const { database, jobReleases, now } = parts
+  return { ...commands, jobs: database.stores.jobs, wakeReleases: jobReleases.wake, now }
 }
 
 function createApks(parts: FeatureParts): Apks {

@@ -10,11 +10,12 @@ export interface GaugeSources {
   readonly database: Pick<DatabaseParts, 'stores' | 'watch'>
   readonly heartbeats: { readonly queued: number }
   readonly maintenance: { readonly commandsWaiting: number }
+  readonly jobsOpen: () => number
 }
 
 export function createServiceMetrics(
   { config, version, logger, createMetrics }: ServiceContext,
-  { connections, database, heartbeats, maintenance }: GaugeSources,
+  { connections, database, heartbeats, maintenance, jobsOpen }: GaugeSources,
 ): Metrics {
   const { stores, watch } = database
   return createMetrics({
@@ -31,6 +32,7 @@ export function createServiceMetrics(
       ...stores.gauges,
       dbSyncStandbys: () => watch.syncStandbys,
       commandsWaiting: () => maintenance.commandsWaiting,
+      jobsOpen,
     },
   })
 }

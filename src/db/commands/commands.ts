@@ -66,12 +66,16 @@ const FIND_DEVICE = /* sql */ `
   where device_id = $1 or (alias = $2 and deleted_at is null)
   for share`
 
-/** FIND_DEVICE's lock prevents a new push identity between that read and this row. */
+/**
+ * FIND_DEVICE's lock prevents a new push identity between that read and this row. The id of a job's member is taken before
+ * its command exists.
+ */
 const ACCEPT = /* sql */ `
   with device as (
     select device_id, case when not $9 then 'off'
       when not ${HAS_PUSH_ID} or fcm_token_died_at is not null then 'no_token' else 'waiting' end as push_state
-    from devices d where device_id = $2),
+    from devices d where device_id = $2
+      and not exists (select from jobs where job_id = substring($1::text from '^(.*)[.][0-9]+$'))),
   made as (
     insert into commands (request_id, device_id, action, params, request_hash, admin, expires_at,
       push_state, next_attempt_at)

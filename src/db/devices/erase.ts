@@ -54,7 +54,15 @@ const RENAME_TOKENS_IN_AUDIT = /* sql */ `
 /** $2: a pattern of the alias as a whole word. */
 const RENAME_SELECTIONS = /* sql */ `
   update audit_log set detail = jsonb_set(detail, '{where}', to_jsonb(regexp_replace(detail->>'where', $2, $1, 'g')))
-  where what = 'devices.label' and detail->>'where' ~ $2`
+  where what = any (array['devices.label', 'job.create']) and detail->>'where' ~ $2`
+const RENAME_JOBS = /* sql */ `
+  update jobs set selection = regexp_replace(selection, $2, $1, 'g') where selection ~ $2`
+/** The commonest failure of a job, where only this device reported it. */
+const FAILURES = /* sql */ `
+  update jobs j set failure_message = null, failure_count = null
+  from commands c
+  where c.device_id = $1::uuid and j.job_no = c.job_no and j.failure_count = 1
+    and j.failure_message = coalesce(nullif(c.result_message, ''), c.outcome)`
 
 /** $2: the alias, $3: when the device was deleted; together with what was fetched with its tokens. */
 const DOWNLOADS = /* sql */ `
@@ -125,13 +133,16 @@ export function deviceEraser(
       }
       const { alias, deletedAt } = device
       const named = [deviceId, alias, deletedAt]
+      await change('erase.failures', FAILURES, [deviceId])
       await eraseCommands(deviceId)
       await history.erase(deviceId)
       await all('erase.downloads', DOWNLOADS, named)
       await all('erase.tokens', TOKENS, named)
       await all('erase.rename_tokens', RENAME_TOKENS_IN_AUDIT, named)
       await all('erase.rename_device', RENAME_DEVICE, [deviceId])
-      await change('erase.rename_selections', RENAME_SELECTIONS, [deviceId, wordOf(alias)])
+      const words = [deviceId, wordOf(alias)]
+      await change('erase.rename_selections', RENAME_SELECTIONS, words)
+      await change('erase.rename_jobs', RENAME_JOBS, words)
       await database.transaction(async (tx) => {
         for (const [name, text] of [
           ['erase.blank_status', BLANK_STATUS],

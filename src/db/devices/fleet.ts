@@ -32,6 +32,8 @@ export interface FleetSummary {
   readonly facts: readonly Facts[]
   /** By status; one that no command has is missing. */
   readonly openCommands: ReadonlyMap<string | null, number>
+  /** Scheduled, running or paused, whatever they select. */
+  readonly openJobs: number
 }
 
 /** Values of one text that are named, so that phones which make theirs up cannot make the response grow. */
@@ -75,7 +77,8 @@ const summary = (where: string) => /* sql */ `
   from commands c join (${JOINED}) on d.device_id = c.device_id
   where c.state = 'open' and c.expires_at > now() and ${where} group by 2
   union all
-  select -2, null, false, null, null, null, null, null, 0, ${timeText('now()')}
+  select -2, null, false, null, null, null, null, null,
+    (select count(*)::int from jobs where not is_settled and ended_at is null), ${timeText('now()')}
   order by kind, "isOther", "devices" desc, "value"`
 
 interface Row extends Facts {
@@ -98,8 +101,10 @@ export async function fleetSummary(
     ),
     others: ofKind(kind).find(({ isOther }) => isOther)?.devices ?? 0,
   })
+  const [picture] = ofKind(-2)
   return {
-    at: ofKind(-2)[0]?.at ?? '',
+    at: picture?.at ?? '',
+    openJobs: picture?.devices ?? 0,
     texts: {
       appVersion: countsOf(1),
       agentVersion: countsOf(2),

@@ -1,6 +1,7 @@
 /** Changes the labels of `devices`: of one, or of a selection in one transaction. */
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { type LabelChange, MAX_LABELS } from '../../domain/labels.ts'
+import { requireSize } from '../../domain/selection/size.ts'
 import type { Selection } from '../../domain/selection/terms.ts'
 import { type AuditEntry, writeAudit } from '../audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
@@ -150,20 +151,13 @@ async function find(
 ): Promise<Omit<Found, 'overfull'>> {
   const { rows } = await database.query<Found>(findQuery(change, context, withIds))
   const [found] = rows
-  if (found === undefined || found.devices === 0) {
-    throw new AppError('selection_empty', 'No device is in this selection.', {
-      errors: [{ field: 'where', message: 'selects no device' }],
-    })
-  }
+  if (found === undefined) throw new Error('counting gave no row')
   const { devices, changed, sample, ids } = found
-  const { expectDevices = devices } = change
-  if (devices !== expectDevices) {
-    const message = `The selection has ${devices} devices, not ${expectDevices}. Nothing was changed.`
-    throw new AppError('selection_changed', message)
-  }
-  if (devices > MAX_SELECTED) {
-    throw invalidField('where', `selects ${devices} devices; at most ${MAX_SELECTED} at once`)
-  }
+  requireSize(devices, {
+    expected: change.expectDevices,
+    most: MAX_SELECTED,
+    nothingDone: 'Nothing was changed.',
+  })
   if (found.overfull !== null) throw overfull(found.overfull)
   return { devices, changed, sample, ids }
 }

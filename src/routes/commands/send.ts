@@ -2,35 +2,19 @@
  * POST /admin/command and /admin/commands: stores a command durably, then pushes it; the response waits briefly for the
  * first push, or for the end.
  */
-import { createHash } from 'node:crypto'
 import type { CommandRow, DeviceRef } from '../../db/commands/commands.ts'
-import { isReservedParamName } from '../../domain/command-message.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { ALIAS, isAlias, isRequestId, isUuid, REQUEST_ID } from '../../domain/ids.ts'
-import {
-  asObject,
-  type Fields,
-  field,
-  idempotencyKey,
-  intField,
-  isObject,
-  queryInt,
-  refuseUnsafe,
-  requiredString,
-} from '../../http/fields.ts'
+import { asObject, type Fields, field, idempotencyKey, queryInt } from '../../http/fields.ts'
 import { type BaseRequest, type Endpoint, httpRequestId, json } from '../../http/route.ts'
 import { readUntil } from '../../lib/notifier.ts'
-import { LINES } from '../../lib/text.ts'
+import { contentHash, readAction, readParams, readTtlS } from './command-fields.ts'
 import { acceptedJson, pausedWith } from './command-json.ts'
 import type { Commands } from './feature.ts'
 import { HAS_COME, readWaitFor, type WaitFor } from './wait-for.ts'
 
-const TTL_S = { min: 30, max: 604_800 } as const
-const DEFAULT_TTL_S = 86_400
 const WAIT_MS = { min: 0, max: 10_000 } as const
 const DEFAULT_WAIT_MS: Readonly<Record<WaitFor, number>> = { push: 1_500, end: WAIT_MS.max }
-const PARAM_NAME = /^[a-z][a-z0-9_]{0,63}$/
-const MAX_PARAMS_BYTES = 3_000
 
 export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
   return {
@@ -51,7 +35,7 @@ export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
         params,
         contentHash: contentHash(action, params),
         admin,
-        ttlS: intField(body, 'ttl_s', TTL_S, DEFAULT_TTL_S),
+        ttlS: readTtlS(body),
         ip: context.ip,
         instance: deps.instance,
         isPushOn: deps.isPushOn,
@@ -167,43 +151,4 @@ function readDevice(body: Fields): DeviceRef {
     throw invalidField('alias', `must match ${ALIAS.source}`)
   }
   return { deviceId: deviceId ?? null, alias: alias ?? null }
-}
-
-function readAction(body: Fields, actions: readonly string[]): string {
-  const action = requiredString(body, 'action', 64)
-  if (actions.includes(action)) return action
-  throw new AppError('action_unknown', `action must be one of ${actions.join(', ')}.`, {
-    errors: [{ field: 'action', message: `must be one of ${actions.join(', ')}` }],
-  })
-}
-
-function readParams(body: Fields): Readonly<Record<string, string>> {
-  const params = field(body, 'params')
-  if (params === undefined) return {}
-  if (!isObject(params)) throw invalidField('params', 'must be an object of strings')
-  let sizeBytes = 0
-  const entries = Object.entries(params).map(([name, value]) => {
-    if (!PARAM_NAME.test(name)) {
-      throw invalidField(`params.${name.slice(0, 64)}`, `names must match ${PARAM_NAME.source}`)
-    }
-    if (isReservedParamName(name)) {
-      throw invalidField(`params.${name}`, 'is reserved: we use this name, or FCM strips it')
-    }
-    if (typeof value !== 'string') throw invalidField(`params.${name}`, 'must be a string')
-    refuseUnsafe(`params.${name}`, value, LINES)
-    sizeBytes += Buffer.byteLength(name) + Buffer.byteLength(value)
-    return [name, value] as const
-  })
-  if (sizeBytes > MAX_PARAMS_BYTES) {
-    throw invalidField('params', `may have at most ${MAX_PARAMS_BYTES} bytes in all`)
-  }
-  return Object.fromEntries(entries)
-}
-
-/** The order of params does not matter. */
-function contentHash(action: string, params: Readonly<Record<string, string>>): Buffer {
-  const sorted = Object.entries(params).sort(([a], [b]) => (a < b ? -1 : 1))
-  return createHash('sha256')
-    .update(JSON.stringify([action, sorted]))
-    .digest()
 }

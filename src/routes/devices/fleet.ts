@@ -22,7 +22,7 @@ export function readFleetEndpoint(deps: Devices): Endpoint<'admin'> {
   }
 }
 
-function summaryJson({ at, facts, texts, openCommands }: FleetSummary) {
+function summaryJson({ at, facts, texts, openCommands, openJobs }: FleetSummary) {
   const count = (holds: (each: Facts) => boolean) =>
     facts.filter(holds).reduce((sum, { devices }) => sum + devices, 0)
   const by = (values: readonly string[], pick: (each: Facts) => string) =>
@@ -43,5 +43,6 @@ function summaryJson({ at, facts, texts, openCommands }: FleetSummary) {
     open_commands: Object.fromEntries(
       OPEN_STATUSES.map((status) => [status, openCommands.get(status) ?? 0]),
     ),
+    open_jobs: openJobs,
   }
 }

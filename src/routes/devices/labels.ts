@@ -1,14 +1,11 @@
 /** PATCH /admin/devices/{device_id} and POST /admin/devices/labels: labels of one device, or of a selection. */
 import type { LabelledBy } from '../../db/devices/labels.ts'
-import { invalidField } from '../../domain/errors.ts'
-import { parseSelection } from '../../domain/selection/parse.ts'
-import { asObject, booleanField, type Fields, field, intField } from '../../http/fields.ts'
+import { asObject, booleanField } from '../../http/fields.ts'
 import { type Endpoint, json, type Request } from '../../http/route.ts'
 import { deviceId, deviceJson, deviceUnknown } from './device-json.ts'
 import type { Devices } from './feature.ts'
 import { readLabelChange } from './label-fields.ts'
-
-const EXPECTED = { min: 0, max: 1_000_000_000 } as const
+import { readSelection } from './selection-fields.ts'
 
 export function changeDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
   return {
@@ -33,14 +30,7 @@ export function labelSelectionEndpoint(deps: Devices): Endpoint<'admin'> {
   return {
     async handle(request) {
       const body = asObject(request.body)
-      const where = readWhere(body)
-      const hasExpectation = field(body, 'expect_devices') !== undefined
-      const change = {
-        where,
-        selection: parseSelection(where),
-        labels: readLabelChange(body),
-        expectDevices: hasExpectation ? intField(body, 'expect_devices', EXPECTED, 0) : undefined,
-      }
+      const change = { ...readSelection(body), labels: readLabelChange(body) }
       const isDryRun = booleanField(body, 'dry_run') ?? false
       const { devices, changed, sample } = isDryRun
         ? await deps.labels.preview(change, deps)
@@ -52,14 +42,6 @@ export function labelSelectionEndpoint(deps: Devices): Endpoint<'admin'> {
       return json(200, { devices, changed, dry_run: isDryRun, sample })
     },
   }
-}
-
-/** An empty text selects every device, so that leaving `where` out must not. */
-function readWhere(body: Fields): string {
-  const where = field(body, 'where')
-  if (where === undefined) throw invalidField('where', 'is required; "" selects every device')
-  if (typeof where !== 'string') throw invalidField('where', 'must be a string')
-  return where
 }
 
 function by({ admin, context }: Request<'admin'>): LabelledBy {

@@ -15,6 +15,16 @@ const HEARTBEAT = {
   ignored: 'strings',
 } as const
 const REGISTER = { token_id: 'string', result: 'string' } as const
+const JOB = {
+  action: 'string',
+  devices: 'integer',
+  completed: 'integer',
+  failed: 'integer',
+  expired: 'integer',
+  cancelled: 'integer',
+  reason: 'string',
+  admin: 'string',
+} as const
 const COMMAND_END = { action: 'string', admin: 'string', reason: 'string' } as const
 /** For events about a failed database call. */
 const FAILED_CALL = { statement: 'optional', cause: 'optional' } as const
@@ -169,8 +179,8 @@ export const EVENTS = {
     fields: { table: 'string', from: 'integer', to: 'integer' },
   },
   /**
-   * The database works, but a statement of background work failed. `task` is `dispatch` (push), `sweep` (expiry), `count`
-   * (the gauge), `partitions` or `prune` (retention). At most once a minute for each task, which tries again next time.
+   * The database works, but a statement of background work failed. `task` is `dispatch` (push), `jobs` (release), `sweep`
+   * (expiry), `count` (the gauge), `partitions` or `prune` (retention). At most once a minute for each task, which tries again next time.
    * @act [One statement, not the database](../../RUNBOOK.md#one-statement-not-the-database)
    */
   'db.statement.fail': {
@@ -231,8 +241,22 @@ export const EVENTS = {
    * a longer `ttl_s`.
    */
   'command.expired': { levels: ['WARN'], fields: COMMAND_END },
-  /** A command was cancelled. `reason` is `admin` or `device_deleted`. */
+  /** A command was cancelled. `reason` is `admin`, `device_deleted` or `job_aborted`. */
   'command.cancelled': { levels: ['INFO'], fields: COMMAND_END },
+  /** A job was created, with all its members. */
+  'job.create': { levels: ['INFO'], fields: { ...JOB, http_request_id: 'optional' } },
+  /**
+   * A job releases nothing more until it is resumed; what is out goes on. `reason` is `admin`, or `threshold`, then WARN.
+   * @act `threshold`: so many members failed that something is wrong with the action or the selection. Read the results,
+   * `GET /admin/jobs/{job_id}/commands?status=failed`, then resume or abort the job.
+   */
+  'job.pause': { levels: ['INFO', 'WARN'], fields: JOB },
+  /** An admin resumed a job. */
+  'job.resume': { levels: ['INFO'], fields: JOB },
+  /** An admin aborted a job: members that waited are cancelled, and open commands unless the admin said otherwise. */
+  'job.abort': { levels: ['INFO'], fields: JOB },
+  /** Every member of a job has ended. */
+  'job.done': { levels: ['INFO'], fields: JOB },
   /** A day's partition of heartbeats was created. Several in a row, as at the first start: `last` is the last of them. */
   'partition.create': { levels: ['INFO'], fields: PARTITIONS },
   /** Retention dropped a day, or several in a row up to `last`. */

@@ -178,6 +178,8 @@ export const GAUGES = {
     'gauge',
     'Commands waiting for dispatch; 10000 stands for more.',
   ],
+  /** Jobs that are scheduled, running or paused, over all replicas; seen at most 1 s ago. */
+  jobsOpen: ['fleetloop_jobs_open', 'gauge', 'Jobs that are scheduled, running or paused.'],
   /**
    * Over the last 15 to 30 s, however often it is scraped.
    * @act Above 50: the CPU is the bottleneck ([Sizing](../operate/scale.md#sizing)).

@@ -1,0 +1,90 @@
+/** A row of `jobs` for admins. Its counts are the row's plus what job_changes holds: one statement, one consistent picture. */
+import {
+  type JobCounts,
+  type JobReason,
+  type JobState,
+  MEMBER_STATUSES,
+  type MemberStatus,
+} from '../../domain/job.ts'
+import { timeText } from '../audit.ts'
+
+export interface JobRow {
+  readonly jobNo: string
+  readonly jobId: string
+  readonly action: string
+  readonly params: Readonly<Record<string, string>>
+  /** As it was written. */
+  readonly where: string
+  readonly ttlS: number
+  readonly perMinute: number | null
+  readonly maxFailedPct: number | null
+  readonly minResults: number
+  readonly notBefore: Date | null
+  readonly note: string | null
+  readonly admin: string
+  readonly requestHash: Buffer
+  readonly state: JobState
+  readonly reason: JobReason | null
+  readonly changedBy: string | null
+  /** Sort key of lists, too. */
+  readonly createdAtText: string
+  /** Of its state. */
+  readonly changedAtText: string
+  readonly endedAtText: string | null
+  readonly isCancelling: boolean
+  readonly devices: number
+  readonly released: number
+  readonly counts: JobCounts
+  /** Ended and failed before the last resume. */
+  readonly endedBefore: number
+  readonly failedBefore: number
+  /** Over the last half a minute to a minute, per minute; 0 once it has ended. */
+  readonly releasedPerMin: number
+  readonly endedPerMin: number
+  readonly failureMessage: string | null
+  readonly failureCount: number | null
+  readonly now: Date
+}
+
+/** Statuses with a column in `jobs`. */
+export const COUNTED: readonly MemberStatus[] = MEMBER_STATUSES.filter(
+  (status) => status !== 'waiting',
+)
+
+/** Columns that sum up rows of job_changes, one for each counted status. */
+export const SUMS = COUNTED.map(
+  (status) => /* sql */ `
+    (count(*) filter (where became = '${status}') - count(*) filter (where was = '${status}'))::int as ${status}`,
+).join(',')
+
+/** Members that wait. An aborted job has none: they were cancelled by its abortion. */
+const WAITING = /* sql */ `case when j.state = 'aborted' then 0 else j.devices - j.released end`
+const CANCELLED = /* sql */ `
+  j.cancelled + c.cancelled + j.lost + case when j.state = 'aborted' then j.devices - j.released else 0 end`
+
+const COUNTS = MEMBER_STATUSES.map((status) => {
+  if (status === 'waiting') return `'waiting', ${WAITING}`
+  return `'${status}', ${status === 'cancelled' ? CANCELLED : `j.${status} + c.${status}`}`
+}).join(', ')
+
+/** Since the job's older mark, per minute; 0 once it has ended. */
+const perMinute = (now: string, then: string) => /* sql */ `
+  case when j.ended_at is not null then 0
+    else round(60 * (${now} - ${then}) / greatest(1, date_part('epoch', now() - j.mark_at)))::int end`
+const ENDED = /* sql */ `
+  j.completed + j.failed + j.expired + j.cancelled + c.completed + c.failed + c.expired + c.cancelled`
+
+/** Every column of a JobRow; append `where`. */
+export const SELECT_JOB = /* sql */ `
+  select j.job_no::text as "jobNo", j.job_id as "jobId", j.action as "action", j.params as "params",
+    j.selection as "where", j.ttl_s as "ttlS", j.per_minute as "perMinute", j.max_failed_pct as "maxFailedPct",
+    j.min_results as "minResults", j.not_before as "notBefore", j.note as "note", j.admin as "admin",
+    j.request_hash as "requestHash", j.state as "state", j.reason as "reason", j.changed_by as "changedBy",
+    ${timeText('j.created_at')} as "createdAtText", ${timeText('j.changed_at')} as "changedAtText",
+    ${timeText('j.ended_at')} as "endedAtText", j.is_cancelling as "isCancelling", j.devices as "devices", j.released as "released",
+    json_build_object(${COUNTS}) as "counts", j.ended_before as "endedBefore", j.failed_before as "failedBefore",
+    ${perMinute('j.released', 'j.mark_released')} as "releasedPerMin",
+    ${perMinute(ENDED, 'j.mark_ended')} as "endedPerMin",
+    j.failure_message as "failureMessage", j.failure_count as "failureCount", now() as "now"
+  from jobs j
+  cross join lateral (select ${SUMS} from job_changes where job_changes.job_no = j.job_no) c`

@@ -1,0 +1,61 @@
+/** The fields of a command that a single one and a job have in common. */
+import { createHash } from 'node:crypto'
+import { isReservedParamName } from '../../domain/command-message.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
+import {
+  type Fields,
+  field,
+  intField,
+  isObject,
+  refuseUnsafe,
+  requiredString,
+} from '../../http/fields.ts'
+import { LINES } from '../../lib/text.ts'
+
+const TTL_S = { min: 30, max: 604_800 } as const
+const DEFAULT_TTL_S = 86_400
+const PARAM_NAME = /^[a-z][a-z0-9_]{0,63}$/
+const MAX_PARAMS_BYTES = 3_000
+
+export function readTtlS(body: Fields): number {
+  return intField(body, 'ttl_s', TTL_S, DEFAULT_TTL_S)
+}
+
+export function readAction(body: Fields, actions: readonly string[]): string {
+  const action = requiredString(body, 'action', 64)
+  if (actions.includes(action)) return action
+  throw new AppError('action_unknown', `action must be one of ${actions.join(', ')}.`, {
+    errors: [{ field: 'action', message: `must be one of ${actions.join(', ')}` }],
+  })
+}
+
+export function readParams(body: Fields): Readonly<Record<string, string>> {
+  const params = field(body, 'params')
+  if (params === undefined) return {}
+  if (!isObject(params)) throw invalidField('params', 'must be an object of strings')
+  let sizeBytes = 0
+  const entries = Object.entries(params).map(([name, value]) => {
+    if (!PARAM_NAME.test(name)) {
+      throw invalidField(`params.${name.slice(0, 64)}`, `names must match ${PARAM_NAME.source}`)
+    }
+    if (isReservedParamName(name)) {
+      throw invalidField(`params.${name}`, 'is reserved: we use this name, or FCM strips it')
+    }
+    if (typeof value !== 'string') throw invalidField(`params.${name}`, 'must be a string')
+    refuseUnsafe(`params.${name}`, value, LINES)
+    sizeBytes += Buffer.byteLength(name) + Buffer.byteLength(value)
+    return [name, value] as const
+  })
+  if (sizeBytes > MAX_PARAMS_BYTES) {
+    throw invalidField('params', `may have at most ${MAX_PARAMS_BYTES} bytes in all`)
+  }
+  return Object.fromEntries(entries)
+}
+
+/** The order of params does not matter. */
+export function contentHash(action: string, params: Readonly<Record<string, string>>): Buffer {
+  const sorted = Object.entries(params).sort(([a], [b]) => (a < b ? -1 : 1))
+  return createHash('sha256')
+    .update(JSON.stringify([action, sorted]))
+    .digest()
+}

@@ -1,0 +1,128 @@
+/** POST /admin/jobs: one command for every device of a selection, stored durably and released at a pace. */
+import { createHash } from 'node:crypto'
+import type { CreateOutcome } from '../../db/jobs/create.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
+import { parseInstant } from '../../domain/instants.ts'
+import { JOB_ID } from '../../domain/job.ts'
+import {
+  asObject,
+  booleanField,
+  type Fields,
+  field,
+  idempotencyKey,
+  intField,
+  optionalInt,
+  optionalText,
+} from '../../http/fields.ts'
+import { type BaseRequest, type Endpoint, httpRequestId, json } from '../../http/route.ts'
+import { contentHash, readAction, readParams, readTtlS } from '../commands/command-fields.ts'
+import { readSelection } from '../devices/selection-fields.ts'
+import type { Jobs } from './feature.ts'
+import { jobJson } from './job-json.ts'
+import { offlineMembers } from './jobs.ts'
+
+const PER_MINUTE = { min: 1, max: 100_000 } as const
+const MAX_FAILED_PCT = { min: 1, max: 100 } as const
+const MIN_RESULTS = { min: 1, max: 1_000_000 } as const
+const DEFAULT_MIN_RESULTS = 10
+const MAX_NOTE_LENGTH = 200
+/** How far ahead `not_before` may be: a scheduled job counts among the unsettled ones. */
+const MAX_AHEAD_S = 30 * 86_400
+
+export function createJobEndpoint(deps: Jobs): Endpoint<'admin'> {
+  return {
+    async handle(request) {
+      const body = asObject(request.body)
+      const { context, admin } = request
+      const selected = readSelection(body)
+      const action = readAction(body, deps.actions)
+      const params = readParams(body)
+      const key = readKey(body, request)
+      const members = contentHash(action, params)
+      const job = {
+        jobId: key.id,
+        ...selected,
+        action,
+        params,
+        contentHash: members,
+        requestHash: createHash('sha256').update(members).update(selected.where).digest(),
+        ttlS: readTtlS(body),
+        perMinute: optionalInt(body, 'per_minute', PER_MINUTE) ?? null,
+        maxFailedPct: optionalInt(body, 'max_failed_pct', MAX_FAILED_PCT) ?? null,
+        minResults: intField(body, 'min_results', MIN_RESULTS, DEFAULT_MIN_RESULTS),
+        notBefore: readNotBefore(body, deps.now()),
+        note: optionalText(body, 'note', MAX_NOTE_LENGTH) ?? null,
+        admin,
+        requestId: context.requestId,
+        ip: context.ip,
+      }
+      if (booleanField(body, 'dry_run') === true) {
+        const { devices, sample, offline, noPush } = await deps.jobs.preview(job, deps)
+        return json(200, { devices, sample, unreachable: { offline, no_push: noPush } })
+      }
+      const outcome = await deps.jobs.create(job, deps)
+      if (!('job' in outcome)) throw refusal(outcome.kind, key.id)
+      // Without a key this is no repeat: a new job would be dropped silently.
+      if (outcome.kind === 'repeated' && !key.isGiven) throw refusal('conflict', key.id)
+      context.requestId = outcome.job.jobId
+      const isDuplicate = outcome.kind === 'repeated'
+      if (!isDuplicate) {
+        const { devices, counts, reason } = outcome.job
+        const { completed, failed, expired, cancelled } = counts
+        const ends = { completed, failed, expired, cancelled }
+        request.log({
+          event: 'job.create',
+          fields: {
+            action,
+            devices,
+            ...ends,
+            reason,
+            admin,
+            http_request_id: httpRequestId(context),
+          },
+        })
+        deps.wakeReleases()
+      }
+      const offline = await offlineMembers(deps, outcome.job)
+      const shown = { ...jobJson(outcome.job, offline), duplicate: isDuplicate }
+      return json(isDuplicate ? 200 : 202, shown)
+    },
+  }
+}
+
+function readNotBefore(body: Fields, now: Date): Date | null {
+  const text = field(body, 'not_before')
+  if (text === undefined) return null
+  const at = typeof text === 'string' ? parseInstant(text) : undefined
+  if (at === undefined) {
+    throw invalidField('not_before', 'must be a time such as 2026-01-31T09:15:00Z')
+  }
+  if (at.getTime() - now.getTime() > MAX_AHEAD_S * 1_000) {
+    throw invalidField('not_before', `must be within ${MAX_AHEAD_S / 86_400} days`)
+  }
+  return at
+}
+
+interface Key {
+  readonly id: string
+  /** False: none was given, and the ingress id is used. */
+  readonly isGiven: boolean
+}
+
+function readKey(body: Fields, request: BaseRequest): Key {
+  const given = field(body, 'job_id') ?? idempotencyKey(request.headers)
+  const id = given ?? request.context.ingressId
+  if (typeof id !== 'string' || !JOB_ID.test(id)) {
+    throw invalidField('job_id', `must match ${JOB_ID.source}`)
+  }
+  return { id, isGiven: given !== undefined }
+}
+
+function refusal(kind: Exclude<CreateOutcome['kind'], 'created' | 'repeated'>, id: string) {
+  return new AppError(
+    'request_id_conflict',
+    kind === 'conflict'
+      ? `Another job has the job_id ${id}. Send a new one for a new job.`
+      : `A command has an id such as ${id}.1, which a member of this job would get. Send another job_id.`,
+  )
+}
