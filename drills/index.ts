@@ -15,6 +15,7 @@ import { syncStandbyDrill } from './ha/sync-standby.ts'
 import { partitionsDrill } from './heartbeats/partitions.ts'
 import { writersDrill } from './heartbeats/writers.ts'
 import { identityDrill } from './identity/run.ts'
+import { jobsDrill } from './jobs/run.ts'
 import {
   databaseFrozenDrill,
   databaseKillsDrill,
@@ -41,6 +42,7 @@ export const DRILLS: readonly Drill[] = [
   stormDrill,
   syncStandbyDrill,
   commandsDrill,
+  jobsDrill,
   fcmDownDrill,
   stdoutDrill,
   fuzzDrill,
