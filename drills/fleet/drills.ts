@@ -37,9 +37,10 @@ export const fleet2000Drill = defineDrill({
     commands: { standard: 300, what: 'a minute' },
     restarts: { standard: 2, what: 'SIGTERM and SIGKILL in turn' },
     away: { standard: 5, what: 'seconds without a service at each' },
+    moments: { standard: 10, what: 'at which the fleet summary is recounted' },
   },
   needs: 'postgres',
-  run: ({ devices, interval, commands, restarts, away }, environment) =>
+  run: ({ devices, interval, commands, restarts, away, moments }, environment) =>
     runHerds({
       ...environment,
       simulate: [
@@ -48,5 +49,6 @@ export const fleet2000Drill = defineDrill({
       ],
       restarts,
       awayS: away,
+      moments: { count: moments, pauseS: interval / 2 },
     }),
 })

@@ -9,6 +9,7 @@ import { withClient } from '../../testkit/postgres.ts'
 import { residentBytes } from '../../testkit/processes.ts'
 import type { Replica } from '../../testkit/service.ts'
 import type { DatabaseEnvironment, Figure } from '../drill.ts'
+import { type Moments, recountOften } from '../selection/recount.ts'
 import { type Lives, startLives } from '../service-kills/restarts.ts'
 import { nothingMissing } from '../shared/acknowledged.ts'
 import {
@@ -27,6 +28,8 @@ export interface HerdRun extends DatabaseEnvironment {
   /** By SIGTERM and SIGKILL in turn. */
   readonly restarts: number
   readonly awayS: number
+  /** When the fleet summary is compared with a recount, while the phones live. */
+  readonly moments: Moments
 }
 
 /** Twice a phone's wait after its second refusal. */
@@ -56,6 +59,7 @@ export async function runHerds(run: HerdRun): Promise<readonly Figure[]> {
     let life = await lives.next({})
     const origin = await life.origin
     await publishApk(createSend(origin))
+    const recounts = withClient(run.databaseUrl, (db) => recountOften(db, run.moments))
     let isOver = false
     const { simulate: args } = run
     const fleet = simulatedFleet({ origin, fcm, runId: 'herd', args, mayEnd: () => isOver })
@@ -69,15 +73,17 @@ export async function runHerds(run: HerdRun): Promise<readonly Figure[]> {
         herds.push(herd)
         run.print(`${herd.how}: all are back after ${(herd.returnMs / 1_000).toFixed(1)} s`)
       }
+      await recounts
       isOver = true
     }
-    const [summary] = await Promise.all([fleet.run(), drive()])
+    const [summary, recount] = await Promise.all([fleet.run(), recounts, drive()])
     const { code } = await life.stop()
     const faults = lives.faults()
     return [
       summaryFigure(summary),
       answersFigure(summary, 'whoever is refused is told 503 or nothing, never 401', NOT_SERVED),
       await withClient(run.databaseUrl, (db) => nothingMissing(db, fleet.acknowledged)),
+      recount,
       returnFigure(herds),
       readyFigure(lives.readyMs),
       {

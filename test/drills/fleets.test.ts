@@ -33,9 +33,8 @@ t.test(
       ...['--devices', '20', '--heartbeats', '1', '--interval', '1'],
       ...['--commands-per-minute', '120', '--apk-share', '0.1', '--late-by', '1'],
     ]
-    held(
-      t,
-      await runHerds({ ...(await databaseEnvironment(t)), simulate, restarts: 2, awayS: 0.5 }),
-    )
+    const moments = { count: 5, pauseS: 0.5 }
+    const run = { ...(await databaseEnvironment(t)), simulate, restarts: 2, awayS: 0.5, moments }
+    held(t, await runHerds(run))
   },
 )
