@@ -25,6 +25,7 @@ COPY --from=dependencies /dependencies/node_modules/ node_modules/
 COPY --from=build /build/dist/ dist/
 COPY sql/ sql/
 COPY package.json openapi.json LICENSE ./
+RUN ln -s /opt/fleetloop/dist/cli.js /usr/local/bin/fleetloop
 RUN install -d -o node -g node -m 0700 /var/lib/fleetloop
 VOLUME /var/lib/fleetloop
 USER node

@@ -21,8 +21,8 @@ import { fileURLToPath } from 'node:url'
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** In the outDir: what it was made from, and what it held then. */
 const STAMP = '.made-from'
-/** Programs that are called by a path of before: operators have it in their notes. */
-const FORMER = { 'why.js': './cli/why.js' }
+/** Programs by the paths that operators type; why.js is a former name that they have in their notes. */
+const PROGRAMS = { 'cli.js': './cli/main.js', 'why.js': './cli/why.js' }
 const LOCK_POLL_MS = 50
 
 const require = createRequire(import.meta.url)
@@ -50,8 +50,8 @@ function build() {
     const { status } = spawnSync(process.execPath, [tsc, '-p', project, '--outDir', draft], how)
     if (status !== 0) return status ?? 1
     const src = compilerOptions.rootDir === 'src' ? draft : join(draft, 'src')
-    for (const [former, now] of Object.entries(FORMER)) {
-      writeFileSync(join(src, former), `import '${now}'\n`)
+    for (const [name, file] of Object.entries(PROGRAMS)) {
+      writeFileSync(join(src, name), `#!/usr/bin/env node\nimport '${file}'\n`, { mode: 0o755 })
     }
     rmSync(join(outDir, STAMP), { force: true })
     swap(draft)

@@ -1,11 +1,12 @@
 /**
  * node scripts/docs.mjs [--check]: writes .env.example, pages of docs/reference/ and tables of other pages from the tables in
- * the code. Sentences are the doc comments of their rows; links in these start from docs/reference/. With --check it writes
+ * the code, and the types of the command line's client from openapi.json. Sentences are the doc comments of their rows; links in these start from docs/reference/. With --check it writes
  * nothing, names each file that is not up to date, and exits with 1. Needs the compiled sources in build/.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { clientTypes } from './client-types.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const REFERENCE = 'docs/reference'
@@ -201,7 +202,24 @@ async function scopes() {
   files.set(page, `# Scopes\n\n${introduction}\n\n${table(page, head, rows)}`)
 }
 
-for (const write of [settings, events, metrics, errors, scopes]) await write()
+/** The verbs of the command line. */
+async function verbs() {
+  const { VERBS } = await built('cli/verbs.js')
+  const { scopesOf } = await built('cli/help.js')
+  const rows = VERBS.map((verb) => [
+    code(`${verb.name} ${verb.words}`.trimEnd()),
+    verb.summary,
+    scopesOf(verb),
+  ])
+  fill('docs/operate/cli.md', 'Verbs', ['verb', 'what it does', 'scope of the token'], rows)
+}
+
+/** The types of the command line's client. */
+function client() {
+  files.set('src/cli/api/openapi.ts', clientTypes(JSON.parse(read('openapi.json'))))
+}
+
+for (const write of [settings, events, metrics, errors, scopes, client, verbs]) await write()
 for (const [path, text] of files) {
   const file = join(ROOT, path)
   if (existsSync(file) && readFileSync(file, 'utf8') === text) continue

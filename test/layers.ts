@@ -46,14 +46,20 @@ export const IMPORTS: readonly {
     allowed: [`import { a } from './a.ts'`, `import { a } from '../metrics/registry.ts'`],
   },
   {
-    file: 'cli/why/x.ts',
+    file: 'cli/verbs/x.ts',
     refused: [
       `import { a } from '../../domain/errors.ts'`,
       `import type { A } from '../../db/devices/devices.ts'`,
       `import { a } from '../../http/fields.ts'`,
+      `import { a } from '../../telemetry/log/log.ts'`,
       `import pg from 'pg'`,
     ],
-    allowed: [`import { ago } from './ago.ts'`],
+    allowed: [
+      `import { ago } from '../terminal/ago.ts'`,
+      `import { a } from '../../lib/nearest.ts'`,
+      `import { a } from '../../telemetry/log/readable-line.ts'`,
+      `import { a } from '../../app/version.ts'`,
+    ],
   },
   {
     file: 'http/x.ts',

@@ -134,6 +134,7 @@ t.test('nothing but the log gets at stdout, and by one file', async (t) => {
   t.same(found.toSorted(), [
     'app/process.ts: fd: 1',
     'app/process.ts: process.stdout', // --help and --version, instead of a service
+    'cli/main.ts: process.stdout',
     'cli/why.ts: process.stdout',
     'telemetry/log/chunk-writer.ts: process.stdout',
   ])

@@ -1,4 +1,4 @@
-/** The process: environment → configuration → service, signals, exit code. Only this file and cli/why.ts read `process`. */
+/** The process: environment → configuration → service, signals, exit code. Of the service, only this file reads `process`. */
 import { readFileSync } from 'node:fs'
 import { isatty } from 'node:tty'
 import { parseArguments } from '../cli/command-line.ts'

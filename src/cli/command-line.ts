@@ -18,7 +18,7 @@ HMAC_SECRET.
 Exit codes: 0 stopped by a signal; 64 an argument; 78 the configuration or the database, stderr
 says what to mend; 1 anything else. RUNBOOK.md has the rest.
 
-node dist/why.js D01   why a phone or a command is as it is`
+node dist/cli.js --help   the operator's command line: phones, commands, builds`
 }
 
 export type ParsedArguments =

@@ -69,12 +69,13 @@ t.test(
       ALIAS: 'D01',
       DEVICE: deviceId,
     }
+    const [setUp] = blocksOf(RUNBOOK)
+    const [fleetloop = ''] = /^export FLEETLOOP.* fleetloop\(\) .*$/m.exec(setUp?.text ?? '') ?? []
     const bash = (text: string) => {
-      const input = `set -o pipefail\n${text}`
+      const input = `set -o pipefail\n${fleetloop}\n${text}`
       const options = { input, env, cwd: service.dataDir, encoding: 'utf8' } as const
       return spawnSync('bash', options)
     }
-    const [setUp] = blocksOf(RUNBOOK)
     const [setDevice = ''] = /^DEVICE=.*$/m.exec(setUp?.text ?? '') ?? []
     t.equal(bash(`${setDevice}\necho "$DEVICE"`).stdout.trim(), deviceId, setDevice)
     const blocks = operatorBlocks()

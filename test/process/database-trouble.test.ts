@@ -3,7 +3,7 @@
 import { createServer } from 'node:net'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { createApi } from '../../src/cli/why/api.ts'
+import { createApi } from '../../src/cli/api/client.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { serviceSettings } from '../../testkit/service-settings.ts'
 import { lineTo } from '../../testkit/tcp-proxy.ts'
@@ -118,8 +118,8 @@ t.test('a table that is locked is 503 and no outage', async (t) => {
     t.ok(response.headers.get('retry-after'))
   }
   t.equal((await service.call('GET', '/readyz')).status, 200, 'the database is there')
-  const api = createApi({ url: service.origin, token: ADMIN })
-  const told = await api.get('/admin/devices').catch((error: Error) => error.message)
+  const api = createApi({ origin: service.origin, token: ADMIN, hmacSecret: undefined })
+  const told = await api.call('listDevices', {}).catch((error: Error) => error.message)
   t.match(told, /answers 503 db_unavailable: .* \(\/readyz is 200\), others are served\.\n/)
   const [, id = ''] = /request_id == "([^"]+)"/.exec(`${told}`) ?? []
   const locked = { event: 'http.error', cause: 'locked' }

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { createApi } from '../../src/cli/why/api.ts'
+import { createApi } from '../../src/cli/api/client.ts'
 import { readSession, sessionFaults } from '../../src/db/postgres/session-check.ts'
 import { startEmbedded } from '../../src/dev/embedded-postgres.ts'
 import { call } from '../helpers/client.ts'
@@ -76,8 +76,8 @@ t.test('a database that is not reached says why', async (t) => {
     const { status, body } = await call(origin, 'GET', '/readyz')
     t.match({ status, why: body.reasons.database }, { status: 503, why: new RegExp(`^${code}: `) })
     t.notMatch(body.reasons.database, /sworn|nowhere|127/, 'anybody may ask')
-    const api = createApi({ url: origin, token: ADMIN })
-    await t.rejects(api.get('/admin/devices'), { message: new RegExp(`database: ${code}: `) })
+    const api = createApi({ origin, token: ADMIN, hmacSecret: undefined })
+    await t.rejects(api.call('listDevices', {}), { message: new RegExp(`database: ${code}: `) })
     const start = await launched.lines.waitFor(({ event }) => event === 'service.start')
     t.match(start, { database: code })
     t.equal(launched.notes().match(/waiting for/g)?.length, 1, 'told once, tried often')

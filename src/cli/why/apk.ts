@@ -1,41 +1,35 @@
 /** The live APK of each package and build type. */
-import { ago } from './ago.ts'
-import { type Api, plain } from './api.ts'
+import type { Api } from '../api/client.ts'
+import type { Build } from '../api/openapi.ts'
+import { pages } from '../api/pages.ts'
+import { ago } from '../terminal/ago.ts'
+import { plain } from '../terminal/text.ts'
 
-/** From GET /admin/apk/builds. */
-interface Build {
-  readonly build_id: string
-  readonly build_type: string
-  /** null: not known. */
-  readonly package: string | null
-  readonly state: string
-  readonly published_at: string
-  readonly released_at: string | null
-  readonly version_code: number
-  readonly version_name: string | null
-  readonly published_by: string
-  readonly has_bytes: boolean
-}
-
-/** 10,000 builds. In a fleet with more, the newest count. */
-const MAX_PAGES = 20
+/** In a fleet with more, the newest count. */
+const MAX_BUILDS = 10_000
 
 export async function describeLiveApk(api: Api): Promise<readonly string[]> {
-  const live = new Map<string, Build>()
-  for (const build of await readBuilds(api)) {
-    const name = nameOf(build)
-    const other = live.get(name)
-    if (other === undefined || isLatest(build, other)) live.set(name, build)
-  }
-  if (live.size === 0) return ['live APK: none, downloads are 404 apk_none']
-  const isOnePackage = new Set([...live.values()].map((build) => build.package)).size === 1
-  return [...live.values()].map((build) => {
+  const live = await liveBuilds(api)
+  if (live.length === 0) return ['live APK: none, downloads are 404 apk_none']
+  const isOnePackage = new Set(live.map((build) => build.package)).size === 1
+  return live.map((build) => {
     const { build_id, build_type, version_code, version_name, published_at, published_by } = build
     const kind = isOnePackage ? build_type : nameOf(build)
     const version = version_name === null ? version_code : `${version_code} (${version_name})`
     const published = `published by ${published_by} ${ago(published_at, api.now())}`
     return plain(`live APK, ${kind}: ${build_id}, version ${version}, ${published}`)
   })
+}
+
+/** The one that phones get, of each package and build type. */
+export async function liveBuilds(api: Api): Promise<readonly Build[]> {
+  const live = new Map<string, Build>()
+  for (const build of await readBuilds(api)) {
+    const name = nameOf(build)
+    const other = live.get(name)
+    if (other === undefined || isLatest(build, other)) live.set(name, build)
+  }
+  return [...live.values()]
 }
 
 /** Among equal version codes the one that went live first. */
@@ -55,12 +49,8 @@ function nameOf({ package: name, build_type }: Build): string {
 /** Builds that a phone could get. */
 async function readBuilds(api: Api): Promise<readonly Build[]> {
   const builds: Build[] = []
-  let cursor: string | null = ''
-  for (let pages = 0; cursor !== null && pages < MAX_PAGES; pages += 1) {
-    const path: string = `/admin/apk/builds?limit=500${cursor && `&cursor=${cursor}`}`
-    const page = await api.get<{ builds: readonly Build[]; next_cursor: string | null }>(path)
-    builds.push(...(page?.builds ?? []))
-    cursor = page?.next_cursor ?? null
+  for await (const { items } of pages(api, 'listBuilds', 'builds', {}, MAX_BUILDS)) {
+    builds.push(...items)
   }
   return builds.filter(({ state, has_bytes }) => state === 'live' && has_bytes)
 }

@@ -1,6 +1,6 @@
 /** Finds out what a name is (a command, a phone, or only an enrollment token) and explains it. */
-import { ago } from './ago.ts'
-import type { Api } from './api.ts'
+import type { Api } from '../api/client.ts'
+import { ago } from '../terminal/ago.ts'
 import { describeLiveApk } from './apk.ts'
 import { describeCommand, findCommand } from './command.ts'
 import { describePhone, findDeletedPhone, findPhone, findPhoneById } from './phone.ts'

@@ -1,31 +1,12 @@
 /** Explains why a phone is offline, and lists its open commands. */
-import { ago, duration } from './ago.ts'
-import { ALIAS, type Api, plain } from './api.ts'
-import { type Command, findCommand } from './command.ts'
+import type { Api } from '../api/client.ts'
+import type { Device } from '../api/openapi.ts'
+import { ago, duration } from '../terminal/ago.ts'
+import { plain } from '../terminal/text.ts'
+import { findCommand } from './command.ts'
 
-/** From GET /admin/devices. */
-export interface Phone {
-  readonly device_id: string
-  readonly alias: string
-  readonly enrollment_no: number
-  readonly enrolled_at: string
-  readonly push_token: 'live' | 'dead' | 'none'
-  readonly push_kind: 'token' | 'fid' | null
-  readonly last_seen_at: string | null
-  readonly offline_after_s: number
-  readonly last_status: {
-    readonly status: string | null
-    readonly battery_pct: number | null
-    readonly plugged: boolean | null
-    readonly network_type: string | null
-    readonly app_version: string | null
-  }
-}
-
-interface Phones {
-  readonly devices: readonly Phone[]
-  readonly next_cursor: string | null
-}
+/** The form of an alias. Other names are not looked up as one. */
+export const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
 const LOW_BATTERY_PCT = 15
 /** Open commands with a verdict, out of the latest COMMANDS. */
@@ -40,8 +21,9 @@ const PUSH_TOKEN = {
 
 const DEVICE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
-export async function findPhoneById(api: Api, deviceId: string): Promise<Phone | undefined> {
-  return DEVICE_ID.test(deviceId) ? await api.get(`/admin/devices/${deviceId}`) : undefined
+export async function findPhoneById(api: Api, deviceId: string): Promise<Device | undefined> {
+  if (!DEVICE_ID.test(deviceId)) return undefined
+  return await api.find('readDevice', { path: { device_id: deviceId } })
 }
 
 /** A phone that was deleted, as the audit log has it. */
@@ -51,27 +33,24 @@ export interface DeletedPhone {
   readonly deleted_at: string
 }
 
-interface Deletions {
-  readonly audit: readonly { readonly at: string; readonly detail: { readonly alias: string } }[]
-}
-
 export async function findDeletedPhone(
   api: Api,
   deviceId: string,
 ): Promise<DeletedPhone | undefined> {
   if (!DEVICE_ID.test(deviceId)) return undefined
   const id = deviceId.toLowerCase()
-  const path = `/admin/audit?subject=${id}&what=device.delete&limit=1`
-  const [deletion] = (await api.get<Deletions>(path))?.audit ?? []
-  return deletion && { device_id: id, alias: deletion.detail.alias, deleted_at: deletion.at }
+  const query = { subject: id, what: 'device.delete', limit: 1 }
+  const [deletion] = (await api.call('audit', { query })).audit
+  const alias = deletion?.detail?.['alias']
+  return deletion && { device_id: id, alias: String(alias), deleted_at: deletion.at }
 }
 
-export async function findPhone(api: Api, alias: string): Promise<Phone | undefined> {
+export async function findPhone(api: Api, alias: string): Promise<Device | undefined> {
   if (!ALIAS.test(alias)) return undefined
-  return (await api.get<Phones>(`/admin/devices?alias=${alias}`))?.devices[0]
+  return (await api.call('listDevices', { query: { alias } })).devices[0]
 }
 
-export async function describePhone(api: Api, phone: Phone): Promise<readonly string[]> {
+export async function describePhone(api: Api, phone: Device): Promise<readonly string[]> {
   const now = api.now()
   const { alias, device_id, enrollment_no, enrolled_at, last_seen_at } = phone
   const times = enrollment_no === 1 ? 'once' : `${enrollment_no} times`
@@ -87,18 +66,18 @@ export async function describePhone(api: Api, phone: Phone): Promise<readonly st
   ].map(plain)
 }
 
-function isOffline({ last_seen_at, offline_after_s }: Phone, now: Date): boolean {
+export function isOffline({ last_seen_at, offline_after_s }: Device, now: Date): boolean {
   return last_seen_at === null || now.getTime() - Date.parse(last_seen_at) > offline_after_s * 1_000
 }
 
-function presence(phone: Phone, now: Date): string {
+function presence(phone: Device, now: Date): string {
   const { last_seen_at } = phone
   if (last_seen_at === null) return 'never heard of since it enrolled'
   const heard = `last heard of ${ago(last_seen_at, now)}`
   return isOffline(phone, now) ? `offline, ${heard}` : `online, ${heard}`
 }
 
-function lastStatus({ last_status }: Phone): string {
+function lastStatus({ last_status }: Device): string {
   const { status, battery_pct, plugged, network_type, app_version } = last_status
   const power = plugged === null ? '' : plugged ? ', plugged in' : ', not plugged in'
   return [
@@ -112,13 +91,13 @@ function lastStatus({ last_status }: Phone): string {
 }
 
 /** Helps to tell a dead phone from a dead network or a dead service. */
-async function whySilent(api: Api, phone: Phone): Promise<readonly string[]> {
+async function whySilent(api: Api, phone: Device): Promise<readonly string[]> {
   if (!isOffline(phone, api.now())) return []
   const { offline_after_s: silentS } = phone
-  const silent = await api.get<Phones>(`/admin/devices?offline_for_s=${silentS}&limit=500`)
-  const isOther = ({ device_id }: Phone) => device_id !== phone.device_id
-  const others = silent?.devices.filter(isOther).length ?? 0
-  const most = silent?.next_cursor === null ? '' : 'at least '
+  const silent = await api.call('listDevices', { query: { offline_for_s: silentS, limit: 500 } })
+  const isOther = ({ device_id }: Device) => device_id !== phone.device_id
+  const others = silent.devices.filter(isOther).length
+  const most = silent.next_cursor === null ? '' : 'at least '
   const company = others === 0 ? 'no other phone' : `${most}${others} other phones`
   const { battery_pct, plugged } = phone.last_status
   const isEmpty = battery_pct !== null && battery_pct <= LOW_BATTERY_PCT && plugged !== true
@@ -132,10 +111,9 @@ async function whySilent(api: Api, phone: Phone): Promise<readonly string[]> {
   ]
 }
 
-async function waitingFor(api: Api, phone: Phone): Promise<readonly string[]> {
-  const path = `/admin/commands?device_id=${phone.device_id}&limit=${COMMANDS}`
-  const page = await api.get<{ readonly commands: readonly Omit<Command, 'verdict'>[] }>(path)
-  const commands = page?.commands ?? []
+async function waitingFor(api: Api, phone: Device): Promise<readonly string[]> {
+  const query = { device_id: phone.device_id, limit: COMMANDS }
+  const { commands } = await api.call('listCommands', { query })
   const open = commands.filter(({ status }) => !ENDED.includes(status))
   if (open.length === 0) {
     const [last] = commands

@@ -1,19 +1,8 @@
 /** Explains why an unknown phone is refused: it was deleted, or it never used its enrollment token. */
-import { ago } from './ago.ts'
-import { ALIAS, type Api, plain } from './api.ts'
-
-interface Change {
-  readonly at: string
-  readonly admin: string | null
-  readonly what: string
-}
-
-interface EnrollmentToken {
-  readonly status: 'active' | 'exhausted' | 'expired' | 'revoked'
-  readonly issued_at: string
-  readonly expires_at: string
-  readonly issued_by: string
-}
+import type { Api } from '../api/client.ts'
+import { ago } from '../terminal/ago.ts'
+import { plain } from '../terminal/text.ts'
+import { ALIAS } from './phone.ts'
 
 /** Changes of one alias that are searched for the deletion, newest first. */
 const MAX_AUDIT_ENTRIES = 500
@@ -26,14 +15,10 @@ const REFUSED = {
 
 export async function describeUnknownPhone(api: Api, alias: string): Promise<readonly string[]> {
   if (!ALIAS.test(alias)) return []
-  const audit = await api.get<{ audit: readonly Change[] }>(
-    `/admin/audit?alias=${alias}&limit=${MAX_AUDIT_ENTRIES}`,
-  )
-  const issued = await api.get<{ tokens: readonly EnrollmentToken[] }>(
-    `/v1/enroll-tokens?alias=${alias}&limit=1`,
-  )
-  const deleted = audit?.audit.find(({ what }) => what === 'device.delete')
-  const [token] = issued?.tokens ?? []
+  const { audit } = await api.call('audit', { query: { alias, limit: MAX_AUDIT_ENTRIES } })
+  const { tokens } = await api.call('listEnrollmentTokens', { query: { alias, limit: 1 } })
+  const deleted = audit.find(({ what }) => what === 'device.delete')
+  const [token] = tokens
   if (deleted === undefined && token === undefined) return []
   const now = api.now()
   return [

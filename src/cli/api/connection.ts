@@ -1,0 +1,100 @@
+/** Where the service is and who asks: from options, the environment, or the files of an embedded installation. */
+import { errorText } from '../../lib/error-text.ts'
+import { plain } from '../terminal/text.ts'
+import { UsageError } from '../usage.ts'
+
+export const FLEETLOOP_URL = 'FLEETLOOP_URL'
+const DEFAULT_PORT = '8080'
+
+export interface Connection {
+  readonly origin: string
+  readonly token: string
+  /** ADMIN_HMAC_SECRET of the service; undefined: changes are not signed. */
+  readonly hmacSecret: string | undefined
+}
+
+export interface Source {
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** Throws if the file cannot be read. */
+  readonly readFile: (path: string) => string
+  /** --url and --token-file. */
+  readonly url?: string | undefined
+  readonly tokenFile?: string | undefined
+}
+
+/** The variables of the former `why`. Throws UsageError, its messages followed by `usage`. */
+export function connectionOf(env: Source['env'], usage: string): Connection {
+  const { FLEETLOOP_TOKEN = '', FLEETLOOP_URL: url = `http://127.0.0.1:${DEFAULT_PORT}` } = env
+  const token = FLEETLOOP_TOKEN.trim()
+  if (token === '') throw new UsageError(`FLEETLOOP_TOKEN is not set.\n${usage}`)
+  // fetch would reject it too, with the token in its message.
+  if (!/^[\x21-\x7e]+$/.test(token)) {
+    throw new UsageError(
+      'FLEETLOOP_TOKEN holds a space, a newline or what is not ASCII, as no token does: is it one token, whole?',
+    )
+  }
+  return { origin: originOf(url, usage), token, hmacSecret: undefined }
+}
+
+/** Throws UsageError. */
+export function findConnection(source: Source): Connection {
+  const { env } = source
+  const usage =
+    'Give FLEETLOOP_TOKEN, FLEETLOOP_TOKEN_FILE or --token-file, and FLEETLOOP_URL or --url: fleetloop --help'
+  const port = env['PORT'] || DEFAULT_PORT
+  const url = source.url ?? (env[FLEETLOOP_URL] || `http://127.0.0.1:${port}`)
+  const FLEETLOOP_TOKEN = tokenOf(source)
+  const connection = connectionOf({ FLEETLOOP_URL: url, FLEETLOOP_TOKEN }, usage)
+  return { ...connection, hmacSecret: secretOf(source) }
+}
+
+/** Beside an embedded installation the first start has left a token in DATA_DIR. */
+function tokenOf(source: Source): string | undefined {
+  const { env, tokenFile } = source
+  const path = tokenFile ?? (env['FLEETLOOP_TOKEN'] ? undefined : env['FLEETLOOP_TOKEN_FILE'])
+  if (path) return read(source, path)
+  if (env['FLEETLOOP_TOKEN']) return env['FLEETLOOP_TOKEN']
+  try {
+    return source.readFile(`${env['DATA_DIR'] || './data'}/admin-token`)
+  } catch {
+    return undefined
+  }
+}
+
+function secretOf(source: Source): string | undefined {
+  const { ADMIN_HMAC_SECRET, ADMIN_HMAC_SECRET_FILE } = source.env
+  if (ADMIN_HMAC_SECRET) return ADMIN_HMAC_SECRET
+  return ADMIN_HMAC_SECRET_FILE ? read(source, ADMIN_HMAC_SECRET_FILE).trim() : undefined
+}
+
+function read({ readFile }: Source, path: string): string {
+  try {
+    return readFile(path)
+  } catch (error) {
+    throw new UsageError(`${plain(path)} cannot be read: ${plain(errorText(error))}`)
+  }
+}
+
+/** Throws UsageError. */
+export function originOf(text: string, usage: string): string {
+  if (!URL.canParse(text)) {
+    throw new UsageError(`FLEETLOOP_URL is no URL: ${plain(text)}\n${usage}`)
+  }
+  const url = new URL(text)
+  if (!isPrivate(url)) {
+    throw new UsageError(
+      `FLEETLOOP_URL: the token would go to ${plain(text)} in clear. Give https://, or http:// to loopback: on that host itself, or through ssh -L.`,
+    )
+  }
+  const { pathname, search, hash, username, password } = url
+  if (pathname + search + hash + username + password !== '/') {
+    throw new UsageError('FLEETLOOP_URL takes a scheme, a host and a port, and nothing more.')
+  }
+  return url.origin
+}
+
+/** Whether no network sees what is sent there. */
+function isPrivate({ protocol, hostname }: URL): boolean {
+  const isLoopback = /^(localhost|\[::1\]|127(\.\d+){3})$/.test(hostname)
+  return protocol === 'https:' || (protocol === 'http:' && isLoopback)
+}

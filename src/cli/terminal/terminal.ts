@@ -1,0 +1,92 @@
+/** The process's streams: results on stdout, everything else on stderr, questions only to a person. */
+import { createInterface } from 'node:readline/promises'
+import { clip } from './text.ts'
+
+/** The reader of stdout has enough (`| head -1`). */
+export class OutputClosedError extends Error {
+  override readonly name = 'OutputClosedError'
+}
+
+export interface Terminal {
+  /** Cells of a line on stdout; undefined: no terminal, nothing is cut. */
+  readonly width: number | undefined
+  /** Prints a line on stdout. Throws OutputClosedError. */
+  print(line: string): Promise<void>
+  /** Prints a line on stderr. */
+  note(line: string): void
+  /** Replaces the last progress on stderr; does nothing without a terminal. Empty: removes it. */
+  progress(text: string): void
+  /** undefined without a terminal to ask on. */
+  confirm(question: string): Promise<boolean | undefined>
+  /** `sgr`: parameters of ECMA-48. Unchanged without colours. */
+  paint(text: string, sgr: string): string
+}
+
+/** Of a terminal: `isTTY`, and its cells in a line. */
+export interface Output extends NodeJS.WritableStream {
+  readonly isTTY?: boolean
+  readonly columns?: number
+}
+
+export interface Streams {
+  readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean }
+  readonly stdout: Output
+  readonly stderr: Output
+  readonly env: Readonly<Record<string, string | undefined>>
+}
+
+const DEFAULT_WIDTH = 80
+
+export function createTerminal({ stdin, stdout, stderr, env }: Streams): Terminal {
+  let isClosed = false
+  let hasProgress = false
+  stdout.on('error', () => {
+    isClosed = true
+  })
+  stderr.on('error', () => {})
+  const hasColors = stdout.isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb'
+  const widthOf = (stream: Output) => stream.columns || DEFAULT_WIDTH
+
+  function clear(): void {
+    if (hasProgress) stderr.write('\r\u001b[K')
+    hasProgress = false
+  }
+
+  return {
+    width: stdout.isTTY ? widthOf(stdout) : undefined,
+
+    async print(line) {
+      clear()
+      await new Promise<void>((resolve) => stdout.write(`${line}\n`, () => resolve()))
+      if (isClosed) throw new OutputClosedError('stdout is closed')
+    },
+
+    note(line) {
+      clear()
+      stderr.write(`${line}\n`)
+    },
+
+    progress(text) {
+      if (!stderr.isTTY) return
+      clear()
+      hasProgress = text !== ''
+      if (hasProgress) stderr.write(clip(text, widthOf(stderr) - 1))
+    },
+
+    async confirm(question) {
+      if (!stdin.isTTY || !stderr.isTTY) return undefined
+      clear()
+      const reader = createInterface({ input: stdin, output: stderr })
+      const closed = new Promise<string>((resolve) => reader.once('close', () => resolve('')))
+      try {
+        // Ctrl-C and Ctrl-D close it: no.
+        const response = await Promise.race([reader.question(`${question} [y/N] `), closed])
+        return /^y(es)?$/i.test(response.trim())
+      } finally {
+        reader.close()
+      }
+    },
+
+    paint: (text, sgr) => (hasColors ? `\u001b[${sgr}m${text}\u001b[0m` : text),
+  }
+}

@@ -1,0 +1,22 @@
+/** Every verb of `fleetloop`, in the order of its help. A new verb is a row here and its file. */
+import type { Verb } from './verb.ts'
+import { auditVerb } from './verbs/audit.ts'
+import { buildsVerb } from './verbs/builds.ts'
+import { commandsVerb } from './verbs/commands.ts'
+import { deleteVerb } from './verbs/delete.ts'
+import { devicesVerb, deviceVerb } from './verbs/devices.ts'
+import { enrollVerb } from './verbs/enroll.ts'
+import { publishVerb, releaseVerb, withdrawVerb } from './verbs/publish.ts'
+import { cancelVerb, sendVerb } from './verbs/send.ts'
+import { statusVerb } from './verbs/status.ts'
+import { revokeVerb, tokensVerb } from './verbs/tokens.ts'
+import { whyVerb } from './verbs/why.ts'
+
+export const VERBS: readonly Verb[] = [
+  statusVerb,
+  ...[devicesVerb, deviceVerb, whyVerb],
+  ...[commandsVerb, sendVerb, cancelVerb],
+  ...[enrollVerb, tokensVerb, revokeVerb, deleteVerb],
+  ...[buildsVerb, publishVerb, releaseVerb, withdrawVerb],
+  auditVerb,
+]

@@ -1,0 +1,62 @@
+/** The preview of what a verb would change, and the question. */
+import type { Device } from '../api/openapi.ts'
+import { type Cell, createTable } from '../terminal/table.ts'
+import type { Context } from '../verb.ts'
+import { agoOrNever } from './list.ts'
+import { presence } from './presence.ts'
+
+export const YES = { yes: { help: 'do not ask' } } as const
+export const DRY_RUN = { 'dry-run': { help: 'only show what it would do' } } as const
+const SHOWN = 20
+
+export interface Plan {
+  /** Such as `send reboot to`. */
+  readonly verb: string
+  /** Such as `phones`. */
+  readonly noun: string
+  readonly titles: readonly string[]
+  readonly rows: readonly (readonly Cell[])[]
+}
+
+/** For a plan that is about phones. */
+export function phonePlan(verb: string, devices: readonly Device[], now: Date): Plan {
+  return {
+    verb,
+    noun: 'phones',
+    titles: ['ALIAS', 'STATE', 'LAST SEEN', 'DEVICE ID'],
+    rows: devices.map((device) => [
+      ...[device.alias, presence(device, now), agoOrNever(device.last_seen_at, now)],
+      device.device_id,
+    ]),
+  }
+}
+
+/**
+ * Whether to do it: one thing at once, more with --yes or after a yes on a terminal. Prints on stderr what it is about.
+ * `dry`: nothing is to be done, and that is a success.
+ */
+export async function agree(context: Context, plan: Plan): Promise<'yes' | 'no' | 'dry'> {
+  const { terminal, args } = context
+  const { verb, noun, titles, rows } = plan
+  const isDry = args.has('dry-run')
+  if (!isDry && (rows.length === 1 || args.has('yes'))) return 'yes'
+  const table = createTable(
+    titles.map((title) => ({ title })),
+    terminal.width,
+    (text) => text,
+  )
+  const print = isDry ? terminal.print : terminal.note
+  for (const line of table.page(rows.slice(0, SHOWN))) await print(line)
+  if (rows.length > SHOWN) await print(`… and ${rows.length - SHOWN} more`)
+  const what = `${verb} ${rows.length} ${noun}`
+  if (isDry) {
+    terminal.note(`Dry run: this would ${what}.`)
+    return 'dry'
+  }
+  const answer = await terminal.confirm(`${what[0]?.toUpperCase()}${what.slice(1)}?`)
+  if (answer === true) return 'yes'
+  const advice =
+    answer === undefined ? ' There is no terminal to ask on: repeat it with --yes.' : ''
+  terminal.note(`Nothing was done.${advice}`)
+  return 'no'
+}

@@ -1,0 +1,171 @@
+/** `enroll`: enrollment tokens for aliases, ranges of them, or a CSV file. */
+import { resolve } from 'node:path'
+import { errorText } from '../../lib/error-text.ts'
+import type { IssuedEnrollmentToken } from '../api/openapi.ts'
+import { visible } from '../terminal/text.ts'
+import { UsageError } from '../usage.ts'
+import { type Context, EXIT, type Verb } from '../verb.ts'
+import { minute, numberOf, printList, secondsOf } from './list.ts'
+
+/** Of one call. */
+const CHUNK = 100
+const MAX_ALIASES = 10_000
+const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+
+interface Wanted {
+  readonly alias: string
+  readonly note: string | undefined
+}
+
+export const enrollVerb: Verb = {
+  name: 'enroll',
+  summary: 'create enrollment tokens, one for each alias',
+  words: '[ALIAS | FIRST..LAST …]',
+  count: [0, 500],
+  options: {
+    csv: {
+      value: 'FILE',
+      help: 'aliases from a CSV file with the columns alias and, if you like, note',
+    },
+    uses: { value: 'N', help: 'phones that may use each token; default 1' },
+    expires: { value: '7d', help: 'how long the tokens are good; default 45m' },
+    note: { value: 'TEXT', help: 'a note that tokens shows' },
+    as: { value: 'csv', help: 'print alias,token,expires_at as CSV' },
+  },
+  calls: ['createEnrollmentTokens'],
+  examples: ['enroll D10', 'enroll D11..D14 --expires 7d --as csv', 'enroll --csv phones.csv'],
+  notes: ['A token is shown once: the service keeps only its hash.'],
+  async run(context) {
+    const { args, terminal, isJson } = context
+    const format = args.text('as')
+    if (format !== undefined && format !== 'csv') throw new UsageError('--as takes csv.')
+    const wanted = wantedBy(context)
+    const tokens = createTokens(context, wanted)
+    if (format === undefined || isJson) {
+      await printList(context, TOKEN_LIST, tokens)
+      return EXIT.ok
+    }
+    await terminal.print('alias,token,expires_at')
+    for await (const { items } of tokens) {
+      for (const { alias, token, expires_at } of items) {
+        await terminal.print(`${alias},${token},${expires_at}`)
+      }
+    }
+    return EXIT.ok
+  },
+}
+
+const TOKEN_LIST = {
+  columns: [
+    { title: 'ALIAS', isFixed: true },
+    { title: 'TOKEN', isFixed: true },
+    { title: 'EXPIRES (UTC)', isFixed: true },
+    { title: 'USES', align: 'right', isFixed: true },
+    { title: 'TOKEN ID', isFixed: true },
+  ] as const,
+  nothing: 'There is no alias in it.',
+  row: ({ alias, token, expires_at, uses_allowed, token_id }: IssuedEnrollmentToken) => [
+    ...[alias, token, minute(expires_at), uses_allowed, token_id],
+  ],
+}
+
+/** Page by page, so that no token is lost if a later call fails. Tokens of one note share calls. */
+async function* createTokens({ args, api, newId }: Context, wanted: readonly Wanted[]) {
+  const uses = numberOf(args.text('uses'), '--uses', undefined)
+  const expiresS = secondsOf(args.text('expires'), '--expires', undefined)
+  const client = api()
+  for (const [note, group] of byNote(wanted)) {
+    for (let start = 0; start < group.length; start += CHUNK) {
+      const aliases = group.slice(start, start + CHUNK)
+      const { tokens } = await client.call('createEnrollmentTokens', {
+        headers: { 'Idempotency-Key': newId() },
+        body: {
+          aliases,
+          ...(uses !== undefined && { uses_allowed: uses }),
+          ...(expiresS !== undefined && { expires_in_sec: expiresS }),
+          ...(note !== undefined && { note }),
+        },
+      })
+      yield { items: tokens, hasMore: false }
+    }
+  }
+}
+
+function byNote(wanted: readonly Wanted[]): ReadonlyMap<string | undefined, readonly string[]> {
+  const groups = new Map<string | undefined, string[]>()
+  for (const { alias, note } of wanted) groups.set(note, [...(groups.get(note) ?? []), alias])
+  return groups
+}
+
+/** Throws UsageError. */
+function wantedBy({ args, readFile, cwd }: Context): readonly Wanted[] {
+  const file = args.text('csv')
+  if ((file === undefined) === (args.words.length === 0)) {
+    throw new UsageError('Give aliases (D01, D01..D50), or --csv FILE.')
+  }
+  const note = args.text('note')
+  const wanted =
+    file === undefined
+      ? args.words.flatMap(rangeOf).map((alias) => ({ alias, note }))
+      : rowsOf(readText(readFile, resolve(cwd, file)), note)
+  const aliases = wanted.map(({ alias }) => alias)
+  const twice = aliases.find((alias, index) => aliases.indexOf(alias) !== index)
+  if (twice !== undefined) throw new UsageError(`${visible(twice)} is there twice.`)
+  const wrong = aliases.find((alias) => !ALIAS.test(alias))
+  if (wrong !== undefined) {
+    throw new UsageError(`"${visible(wrong)}" is no alias: letters, digits, . _ and -, at most 64.`)
+  }
+  if (wanted.length > MAX_ALIASES) throw new UsageError(`At most ${MAX_ALIASES} aliases at once.`)
+  return wanted
+}
+
+/** `D08..D11`: D08, D09, D10, D11, with as many digits as the first. */
+function rangeOf(word: string): readonly string[] {
+  const [, stem, first = '', other, last = ''] = /^(.*?)(\d+)\.\.(.*?)(\d+)$/.exec(word) ?? []
+  if (stem === undefined) return [word]
+  const count = Number(last) - Number(first) + 1
+  if (stem !== other || !(count >= 1 && count <= MAX_ALIASES)) {
+    throw new UsageError(`${visible(word)} is no range: D01..D50, at most ${MAX_ALIASES}.`)
+  }
+  return Array.from({ length: count }, (_, n) => {
+    return `${stem}${String(Number(first) + n).padStart(first.length, '0')}`
+  })
+}
+
+function readText(readFile: (path: string) => string, path: string): string {
+  try {
+    return readFile(path)
+  } catch (error) {
+    throw new UsageError(`${visible(path)} cannot be read: ${visible(errorText(error))}`)
+  }
+}
+
+/** RFC 4180 without line breaks in a field; `;` as spreadsheets write it in some countries. */
+function rowsOf(text: string, noteOfAll: string | undefined): readonly Wanted[] {
+  const [head = '', ...lines] = text.replace(/^\ufeff/, '').split(/\r?\n/)
+  const separator = head.includes(';') && !head.includes(',') ? ';' : ','
+  const names = fieldsOf(head, separator).map((name) => name.trim().toLowerCase())
+  const unknown = names.find((name) => !['alias', 'note'].includes(name))
+  if (unknown !== undefined || !names.includes('alias')) {
+    throw new UsageError(
+      `The first line of the CSV names its columns: alias, and note if you like${unknown === undefined ? '' : `, not "${visible(unknown)}"`}.`,
+    )
+  }
+  return lines
+    .filter((line) => line.trim() !== '')
+    .map((line) => {
+      const fields = fieldsOf(line, separator).map((field) => field.trim())
+      const note = fields[names.indexOf('note')] || noteOfAll
+      return { alias: fields[names.indexOf('alias')] ?? '', note }
+    })
+}
+
+function fieldsOf(line: string, separator: string): readonly string[] {
+  const field = separator === ',' ? /("(?:[^"]|"")*"|[^,]*)(,|$)/g : /("(?:[^"]|"")*"|[^;]*)(;|$)/g
+  const fields: string[] = []
+  for (const [, value = '', end] of line.matchAll(field)) {
+    fields.push(/^".*"$/.test(value) ? value.slice(1, -1).replaceAll('""', '"') : value)
+    if (end === '') break
+  }
+  return fields
+}

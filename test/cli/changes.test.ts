@@ -1,0 +1,216 @@
+/** The verbs of `fleetloop` that change something: previews, questions, refusals, what is done and what is not. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { join } from 'node:path'
+import t from 'tap'
+import { makeApk } from '../../sim/apk.ts'
+import { listenFor } from '../helpers/listen.ts'
+import { ADMIN, startService } from '../helpers/service.ts'
+import { type RunOptions, run } from './run.ts'
+
+const SECRET = 'signing-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
+const service = await startService(t, { env: { ADMIN_HMAC_SECRET: SECRET } })
+const env = {
+  FLEETLOOP_URL: service.origin,
+  FLEETLOOP_TOKEN: ADMIN,
+  ADMIN_HMAC_SECRET: SECRET,
+}
+const cli = (argv: string, options: RunOptions = {}) =>
+  run(argv.split(' '), { cwd: service.dataDir, env, ...options })
+const lines = (printed: string) => printed.trimEnd().split('\n')
+const commands = async () => (await service.call('GET', '/admin/commands?limit=500')).body.commands
+const enroll = async (alias: string) => {
+  const { out } = await cli(`enroll ${alias} --json`)
+  const { token } = JSON.parse(out)
+  return (await service.call('POST', '/v1/register', { token, body: {} })).body
+}
+
+const store1 = await enroll('STORE-1')
+for (const alias of ['STORE-2', 'STORE-3', 'D01']) await enroll(alias)
+
+t.test('a change is signed where the service asks for it', async (t) => {
+  const unsigned = { ...env, ADMIN_HMAC_SECRET: '' }
+  t.match(await cli('enroll X1', { env: unsigned }), { code: 1, err: / 401 signature_invalid: / })
+  const file = join(service.dataDir, 'signing-secret')
+  writeFileSync(file, `${SECRET}\n`)
+  const fromFile = { ...unsigned, ADMIN_HMAC_SECRET_FILE: file }
+  t.match(await cli('enroll X1', { env: fromFile }), { code: 0, err: '' })
+})
+
+t.test(
+  'send to one phone: at once, with its parameters, and it waits for the result',
+  async (t) => {
+    const sending = cli('send ring D01 seconds=5 text=a=b --ttl 1h --id ring-1')
+    t.match(await sending, {
+      code: 0,
+      err: '',
+      out: /^ALIAS +COMMAND +STATUS +OUTCOME +MESSAGE\nD01 +ring-1 +queued +- +-\n$/,
+    })
+    t.match((await service.call('GET', '/admin/commands/ring-1')).body, {
+      action: 'ring',
+      params: { seconds: '5', text: 'a=b' },
+    })
+    const waiting = cli('send ring STORE-1 --id ring-2 --wait 30s')
+    const result = { request_id: 'ring-2', outcome: 'failure', message: 'no speaker' }
+    for (let status = 0; status !== 200; ) {
+      ;({ status } = await service.call('POST', '/v1/action-result', {
+        token: store1.device_token,
+        body: result,
+      }))
+    }
+    t.match(await waiting, { code: 1, out: / ring-2 +completed +failure +no speaker\n$/ })
+    t.match(await cli('send ring STORE-1 --wait 1s --id late'), {
+      code: 1,
+      out: / late +queued +- /,
+    })
+    t.match(await cli('send ring D99'), { code: 1, out: '', err: 'No phone matches.\n' })
+    t.match(await cli('send dance D01'), {
+      code: 1,
+      out: / refused +- +http.* 422 action_unknown: /,
+    })
+    t.match(await cli('send ring D01 loud'), { code: 2, err: /^loud is no KEY=VALUE\./ })
+    t.match(await cli('send ring D01 a=1 a=2'), { code: 2, err: 'a= is given twice.\n' })
+    t.match(await run(['send', 'ring', ' '], { env }), { code: 2, err: /^WHERE is empty; / })
+    t.match(await cli('send ring D01 --ttl soon'), { code: 2, err: /^--ttl takes a duration / })
+  },
+)
+
+t.test('send to many: shows them and asks; without a terminal only with --yes', async (t) => {
+  const before = (await commands()).length
+  const refused = await cli('send reboot STORE-*')
+  t.match(refused, { code: 1, out: '', err: /^ALIAS +STATE +LAST SEEN +DEVICE ID\nSTORE-1 +/ })
+  t.match(
+    refused.err,
+    /\nNothing was done\. There is no terminal to ask on: repeat it with --yes\.\n$/,
+  )
+  for (const typed of ['n\n', '\n', 'yup\n', '']) {
+    const { code, out, err } = await cli('send reboot STORE-*', { typed, width: 80 })
+    t.same({ code, out }, { code: 1, out: '' }, JSON.stringify(typed))
+    t.match(err, 'Send reboot to 3 phones? [y/N] ')
+    t.match(err, 'Nothing was done.')
+  }
+  const dry = await cli('send reboot STORE-* --dry-run')
+  t.match(dry, { code: 0, out: /^ALIAS .*\nSTORE-1 .*\nSTORE-2 .*\nSTORE-3 / })
+  t.equal(dry.err, 'Dry run: this would send reboot to 3 phones.\n')
+  t.equal((await commands()).length, before, 'nothing was sent so far')
+
+  const sent = await cli('send reboot STORE-* --id night', { typed: 'y\n', width: 200 })
+  t.equal(sent.code, 0)
+  t.same(
+    lines(sent.out)
+      .slice(1)
+      .map((line) => line.split(/ +/).slice(0, 3)),
+    [1, 2, 3].map((n) => [`STORE-${n}`, `night.STORE-${n}`, 'queued']),
+  )
+  t.equal((await commands()).length, before + 3)
+  t.match(await cli('send reboot STORE-* --id night --yes'), { code: 0 })
+  t.equal((await commands()).length, before + 3, 'the same id again sends nothing')
+
+  t.match(await cli('cancel night.STORE-1'), { code: 0, out: 'night.STORE-1 cancelled\n' })
+  t.match(await cli('cancel night.STORE-2 night.STORE-3'), { code: 1, out: '', err: /--yes/ })
+  t.match(await cli('cancel night.STORE-1 nothing --yes'), {
+    code: 1,
+    err: / 404 command_unknown: /,
+  })
+})
+
+t.test('enroll: aliases, ranges, a CSV file of a spreadsheet', async (t) => {
+  t.same(
+    lines((await cli('enroll E08..E11 --as csv --uses 2 --expires 7d')).out).map(
+      (line) => line.split(',')[0],
+    ),
+    ['alias', 'E08', 'E09', 'E10', 'E11'],
+  )
+  t.match((await cli('tokens E08')).out, /\nE08 +active +0\/2 +\d{4}-\d\d-\d\d \d\d:\d\d +tester /)
+  const file = join(service.dataDir, 'phones.csv')
+  const rows = Array.from({ length: 130 }, (_, n) => `C${n};"shelf ""A""; ${n % 2}"`)
+  writeFileSync(file, `\ufeffAlias;Note\r\n${rows.join('\r\n')}\r\n\r\n`)
+  const { out } = await cli('enroll --csv phones.csv')
+  t.equal(lines(out).length, 131)
+  t.equal(new Set(out.match(/et_\S+/g)).size, 130)
+  t.match((await cli('tokens C7')).out, / shelf "A"; 1\n$/)
+  for (const [text, err] of [
+    [
+      'name\nD1\n',
+      'The first line of the CSV names its columns: alias, and note if you like, not "name".',
+    ],
+    ['note\nx\n', 'The first line of the CSV names its columns: alias, and note if you like.'],
+    ['alias\nD1\nD1\n', 'D1 is there twice.'],
+    ['alias\n../x\n', '"../x" is no alias'],
+  ] as const) {
+    writeFileSync(file, text)
+    const said = await cli('enroll --csv phones.csv')
+    t.match(said, { code: 2, out: '' })
+    t.ok(said.err.startsWith(err), said.err)
+  }
+  t.match(await cli('enroll --csv /nowhere'), { code: 2, err: /^\/nowhere cannot be read: / })
+  t.match(await cli('enroll'), { code: 2, err: /^Give aliases / })
+  t.match(await cli('enroll D1 --csv phones.csv'), { code: 2, err: /^Give aliases / })
+  t.match(await cli('enroll D9..E11'), { code: 2, err: /^D9\.\.E11 is no range/ })
+  t.match(await cli('enroll D9..D1'), { code: 2, err: /^D9\.\.D1 is no range/ })
+  t.match(await cli('enroll Z1 --uses 0'), { code: 2, err: /^--uses takes a whole number/ })
+  t.match(await cli('enroll Z1 --expires 900d'), { code: 1, err: / 422 invalid_field: / })
+
+  t.match(await cli('revoke E08'), { code: 0, out: '', err: 'E08 revoked\n' })
+  t.match(await cli('revoke E08'), { code: 1, err: 'There is no usable token of that name.\n' })
+  t.match(await cli('revoke E09 E10'), { code: 1, err: /\nNothing was done\./ })
+  t.match(await cli('revoke E09 E10 --yes'), { code: 0, err: 'E09 revoked\nE10 revoked\n' })
+  t.match(await cli('tokens --status revoked'), { code: 0, out: /E10 +revoked/ })
+})
+
+t.test('delete: one at once, more after a yes', async (t) => {
+  t.match(await cli('delete STORE-* --dry-run'), { code: 0, err: /this would delete 3 phones/ })
+  t.match(await cli('delete STORE-*'), { code: 1, err: /repeat it with --yes/ })
+  t.match(await cli('delete STORE-1'), { code: 0, err: 'STORE-1 deleted (1 of 1)\n' })
+  t.match(await cli('delete STORE-1'), { code: 1, err: 'No phone matches.\n' })
+  const both = await cli('delete STORE-*', { typed: 'y\n', width: 80 })
+  t.match(both, { code: 0, err: /STORE-2 deleted \(1 of 2\)\nSTORE-3 deleted \(2 of 2\)\n$/ })
+  t.match((await cli('devices --json')).out, /^\{[^\n]*"alias":"D01"[^\n]*\}\n$/)
+})
+
+t.test('publish, release, withdraw: what phones get', async (t) => {
+  const apk = join(service.dataDir, 'app.apk')
+  writeFileSync(apk, makeApk())
+  const shown = await cli('publish app.apk', { width: 80 })
+  t.match(shown, { code: 0, out: /^app published: .*version \d+.*MiB\n$/ })
+  t.match(shown.err, /\[#{30}\] 100 % of /)
+  t.match(await cli('publish app.apk'), { code: 0, err: '' }, 'again: published once')
+  t.match(await cli('publish app.apk --id app-2 --staged --json'), {
+    code: 0,
+    out: /"state":"staged"/,
+  })
+  t.match((await cli('builds')).out, / app-2 +\w+ +\d+ .* staged |\napp-2 .* staged /)
+  t.match(await cli('release app-2'), { code: 0, out: /^app-2 released: / })
+  t.match(await cli('withdraw app-2'), { code: 0, err: 'app-2 withdrawn\n' })
+  t.match(await cli('withdraw app app-2'), { code: 1, err: /Nothing was done/ })
+  t.match(await cli('publish app.apk --id app-2'), { code: 1, err: / 409 build_conflict: / })
+  t.match(await cli(`publish app.apk --id x --signer ${'0'.repeat(64)}`), {
+    code: 1,
+    err: / 422 apk_mismatch: /,
+  })
+  writeFileSync(apk, 'no APK')
+  t.match(await cli('publish app.apk --id app-9'), { code: 1, err: / 422 apk_invalid: / })
+  t.match(await cli('publish nothing.apk'), { code: 2, err: /nothing\.apk cannot be read: ENOENT/ })
+  t.match(await cli('publish .'), { code: 2, err: / is no file\.\n$/ })
+  const other = createServer((request, response) => {
+    request.resume()
+    response.writeHead(200).end('<html>')
+  })
+  const FLEETLOOP_URL = `http://127.0.0.1:${await listenFor(t, other)}`
+  t.match(await cli('publish app.apk', { env: { ...env, FLEETLOOP_URL } }), { code: 3 })
+  const nobody = { ...env, FLEETLOOP_URL: 'http://127.0.0.1:1' }
+  t.match(await cli('publish app.apk', { env: nobody }), { code: 3, err: /: ECONNREFUSED\. / })
+})
+
+t.test('the audit log has each change', async (t) => {
+  const { out } = await cli('audit --limit 500')
+  for (const what of [
+    'command.create',
+    'command.cancel',
+    'device.delete',
+    'enrollment_token.revoke',
+  ])
+    t.match(out, what)
+  t.match(out, /apk\S*withdraw/)
+  t.equal(readFileSync(join(service.dataDir, 'app.apk'), 'utf8'), 'no APK')
+})
