@@ -62,6 +62,21 @@ export const IMPORTS: readonly {
     ],
   },
   {
+    file: 'cli/doctor/x.ts',
+    refused: [
+      `import { a } from '../../http/fields.ts'`,
+      `import type { A } from '../../routes/table.ts'`,
+      `import { a } from '../../server.ts'`,
+      `import pg from 'pg'`,
+    ],
+    allowed: [
+      `import { a } from '../../app/startup.ts'`,
+      `import { a } from '../../db/schema/migrate.ts'`,
+      `import { a } from '../../push/fcm.ts'`,
+      `import { a } from '../api/client.ts'`,
+    ],
+  },
+  {
     file: 'http/x.ts',
     refused: [
       `import { a } from '../db/postgres/pool.ts'`,

@@ -1,6 +1,6 @@
 /** Prepares the database for this release; refuses to start if serving would lose data or lock out phones. */
 import { type Config, inLines } from '../config/config.ts'
-import type { HmacSecretStore } from '../db/hmac-secrets.ts'
+import type { HmacSecretStore, SecretFaults, SecretFingerprint } from '../db/hmac-secrets.ts'
 import type { Dialer } from '../db/postgres/dialer.ts'
 import type { Database } from '../db/postgres/pool.ts'
 import { SessionError, type VerifySession } from '../db/postgres/session-check.ts'
@@ -44,7 +44,7 @@ export interface StartupDeps {
 const RETRY_MS = 500
 /** Most causes of a wait that are printed: a server can word them in any number of ways. */
 const MAX_WAIT_NOTES = 20
-const POOLER =
+export const POOLER =
   'DATABASE_URL leads through a pooler that takes no start-up options: set DATABASE_PREPARED=false, and give its role the settings of docs/operate/scale.md, PgBouncer'
 
 export interface OpenedDatabase {
@@ -128,17 +128,20 @@ function report({ advanced, closed }: SequenceCheck, { log, printNotice }: Start
 }
 
 /** The errors of PgBouncer and RDS Proxy for `options`, which pin the settings of each connection. */
-function isPoolerRefusal(error: unknown): boolean {
+export function isPoolerRefusal(error: unknown): boolean {
   return /unsupported startup parameter|support command-line options/.test(errorText(error))
 }
 
 async function refuseUnfit(deps: StartupDeps, tables: readonly string[]): Promise<void> {
   const { config, database, printNotice } = deps
-  // null: a pooler shares its connections among the replicas.
-  const connections = config.isDatabasePrepared ? config.databasePoolMax + 1 : null
-  const { faults, notes } = await checkDatabase(database, tables, connections)
+  const { faults, notes } = await checkDatabase(database, tables, connectionsOf(config))
   if (faults.length > 0) throw unfit(faults)
   for (const note of notes) printNotice(`note: ${note}`)
+}
+
+/** null: a pooler shares its connections among the replicas. */
+export function connectionsOf(config: Config): number | null {
+  return config.isDatabasePrepared ? config.databasePoolMax + 1 : null
 }
 
 function unfit(faults: readonly string[]): StartError {
@@ -146,19 +149,21 @@ function unfit(faults: readonly string[]): StartError {
 }
 
 async function refuseOtherSecrets({ config, secrets }: StartupDeps): Promise<void> {
-  const configured = config.hmacSecrets.map((secret) => ({
-    id: secret.id,
-    fingerprint: secretFingerprint(secret),
-  }))
-  const { dropped, changed } = await secrets.check(configured)
+  const fault = secretFault(await secrets.check(fingerprintsOf(config)))
+  if (fault !== undefined) throw new StartError(fault)
+}
+
+export function fingerprintsOf({ hmacSecrets }: Config): readonly SecretFingerprint[] {
+  return hmacSecrets.map((secret) => ({ id: secret.id, fingerprint: secretFingerprint(secret) }))
+}
+
+/** One sentence; undefined if all secrets that phones rely on are configured. */
+export function secretFault({ dropped, changed }: SecretFaults): string | undefined {
   if (dropped.length > 0) {
-    throw new StartError(
-      `HMAC_SECRET lacks ${dropped.join(', ')}, which live devices' keys were made with. Add it back after the first one: HMAC_SECRET="new=…,${dropped[0]}=…".`,
-    )
+    return `HMAC_SECRET lacks ${dropped.join(', ')}, which live devices' keys were made with. Add it back after the first one: HMAC_SECRET="new=…,${dropped[0]}=…".`
   }
   if (changed.length > 0) {
-    throw new StartError(
-      `HMAC_SECRET has another value for ${changed.join(', ')} than live devices' tokens and keys were made with: every phone would be refused. Put the old value back; a new secret needs an id of its own in front: HMAC_SECRET="new=…,${changed[0]}=<old value>".`,
-    )
+    return `HMAC_SECRET has another value for ${changed.join(', ')} than live devices' tokens and keys were made with: every phone would be refused. Put the old value back; a new secret needs an id of its own in front: HMAC_SECRET="new=…,${changed[0]}=<old value>".`
   }
+  return undefined
 }

@@ -1,4 +1,4 @@
-/** What a verb of the command line is made of. */
+/** The parts of a verb of the command line. */
 import type { Api } from './api/client.ts'
 import type { Connection } from './api/connection.ts'
 import type { Operations } from './api/openapi.ts'

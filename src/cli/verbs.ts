@@ -1,14 +1,17 @@
 /** Every verb of `fleetloop`, in the order of its help. A new verb is a row here and its file. */
+import { doctorVerb } from './doctor/doctor.ts'
 import type { Verb } from './verb.ts'
 import { auditVerb } from './verbs/audit.ts'
 import { buildsVerb } from './verbs/builds.ts'
 import { commandsVerb } from './verbs/commands.ts'
+import { completionVerb } from './verbs/completion.ts'
 import { deleteVerb } from './verbs/delete.ts'
 import { devicesVerb, deviceVerb } from './verbs/devices.ts'
 import { enrollVerb } from './verbs/enroll.ts'
 import { publishVerb, releaseVerb, withdrawVerb } from './verbs/publish.ts'
 import { cancelVerb, sendVerb } from './verbs/send.ts'
 import { statusVerb } from './verbs/status.ts'
+import { tailVerb } from './verbs/tail.ts'
 import { revokeVerb, tokensVerb } from './verbs/tokens.ts'
 import { whyVerb } from './verbs/why.ts'
 
@@ -18,5 +21,6 @@ export const VERBS: readonly Verb[] = [
   ...[commandsVerb, sendVerb, cancelVerb],
   ...[enrollVerb, tokensVerb, revokeVerb, deleteVerb],
   ...[buildsVerb, publishVerb, releaseVerb, withdrawVerb],
-  auditVerb,
+  ...[auditVerb, tailVerb, doctorVerb],
+  completionVerb(() => VERBS),
 ]

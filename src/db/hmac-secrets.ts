@@ -18,6 +18,8 @@ export interface SecretFaults {
 }
 
 export interface HmacSecretStore {
+  /** Compares the configured secrets with those in use. */
+  compare(configured: readonly SecretFingerprint[]): Promise<SecretFaults>
   /** Compares the configured secrets with those in use and, without faults, stores them. */
   check(configured: readonly SecretFingerprint[]): Promise<SecretFaults>
 }
@@ -39,26 +41,36 @@ const REMEMBER = /* sql */ `
   where hmac_secrets.fingerprint <> excluded.fingerprint`
 
 export function hmacSecretStore(database: Database): HmacSecretStore {
+  async function compare(configured: readonly SecretFingerprint[]): Promise<SecretFaults> {
+    const { rows } = await database.query<{ id: string; fingerprint: Buffer | null }>({
+      name: 'hmac_secrets.in_use',
+      text: IN_USE,
+    })
+    const known = new Map(configured.map(({ id, fingerprint }) => [id, fingerprint]))
+    const dropped = rows.filter(({ id }) => !known.has(id))
+    const changed = rows.filter(({ id, fingerprint }) => {
+      const now = known.get(id)
+      return now !== undefined && fingerprint !== null && !now.equals(fingerprint)
+    })
+    return { dropped: dropped.map(({ id }) => id), changed: changed.map(({ id }) => id) }
+  }
+
   return {
+    compare,
+
     async check(configured) {
-      const { rows } = await database.query<{ id: string; fingerprint: Buffer | null }>({
-        name: 'hmac_secrets.in_use',
-        text: IN_USE,
-      })
-      const known = new Map(configured.map(({ id, fingerprint }) => [id, fingerprint]))
-      const dropped = rows.filter(({ id }) => !known.has(id))
-      const changed = rows.filter(({ id, fingerprint }) => {
-        const now = known.get(id)
-        return now !== undefined && fingerprint !== null && !now.equals(fingerprint)
-      })
-      if (dropped.length === 0 && changed.length === 0) {
+      const faults = await compare(configured)
+      if (faults.dropped.length === 0 && faults.changed.length === 0) {
         await database.query({
           name: 'hmac_secrets.remember',
           text: REMEMBER,
-          values: [[...known.keys()], [...known.values()]],
+          values: [
+            configured.map(({ id }) => id),
+            configured.map(({ fingerprint }) => fingerprint),
+          ],
         })
       }
-      return { dropped: dropped.map(({ id }) => id), changed: changed.map(({ id }) => id) }
+      return faults
     },
   }
 }

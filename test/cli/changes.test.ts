@@ -172,7 +172,7 @@ t.test('publish, release, withdraw: what phones get', async (t) => {
   const apk = join(service.dataDir, 'app.apk')
   writeFileSync(apk, makeApk())
   const shown = await cli('publish app.apk', { width: 80 })
-  t.match(shown, { code: 0, out: /^app published: .*version \d+.*MiB\n$/ })
+  t.match(shown, { code: 0, out: /^app published: .*version \d+.*, 4 KiB\n$/ })
   t.match(shown.err, /\[#{30}\] 100 % of /)
   t.match(await cli('publish app.apk'), { code: 0, err: '' }, 'again: published once')
   t.match(await cli('publish app.apk --id app-2 --staged --json'), {

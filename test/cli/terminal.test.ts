@@ -1,7 +1,16 @@
 /** Tables on a terminal: they fit it, and nothing that a phone says acts on it. */
+import { spawnSync } from 'node:child_process'
+import { appendFileSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough, Readable } from 'node:stream'
 import t from 'tap'
+import { runCommand } from '../../src/cli/command.ts'
 import { createTable } from '../../src/cli/terminal/table.ts'
+import { createTerminal } from '../../src/cli/terminal/terminal.ts'
 import { cells, clip, jsonLine, visible } from '../../src/cli/terminal/text.ts'
+import { VERBS } from '../../src/cli/verbs.ts'
+import { run } from './run.ts'
 
 const HOSTILE = 'a\u001b[2J\u001b]0;renamed\u0007b\u009b31mc\rd\u202ee\u2066f\u200bg\ud800h\ue000'
 
@@ -73,4 +82,119 @@ t.test('no line is wider than the terminal, whatever phones say', async (t) => {
   t.match(titles, /^ALIAS +BATTERY +MODEL +ID/)
   const [narrow] = createTable(COLUMNS, 40, (text) => text).page([long])
   t.match(narrow, /^ALIAS +BATTERY +MODEL$/, 'an id in part is of no use')
+})
+
+const line = (event: string, more: Readonly<Record<string, unknown>> = {}) =>
+  JSON.stringify({
+    ...{ ts: '2026-11-29T08:00:00.123Z', level: 'INFO', event, request_id: 'r-1', alias: null },
+    ...more,
+  })
+const LOG = [
+  line('http.request', { alias: 'STORE-1', method: 'POST', route: '/v1/heartbeat' }),
+  line('push.sent', { alias: 'STORE-2', request_id: 'r-2' }),
+  line('push.paused', { level: 'WARN', http_request_id: 'r-3', note: `x${HOSTILE}` }),
+  'npm notice \u001b[31mred',
+]
+
+t.test('tail shows log lines of stdin, filtered', async (t) => {
+  const tail = async (...argv: readonly string[]) => {
+    const { code, out, err } = await run(['tail', ...argv], { piped: `${LOG.join('\n')}\n` })
+    t.same({ code, err }, { code: 0, err: '' })
+    return out.split('\n').slice(0, -1)
+  }
+  const all = await tail()
+  t.equal(all.length, 4)
+  t.match(all[0], /^08:00:00\.123 INFO {2}http\.request +POST \/v1\/heartbeat STORE-1 /)
+  t.equal(all[3], 'npm notice \\x1b[31mred')
+  t.notMatch(all.join(''), /[\p{Cc}\u202e]/u)
+  const events = async (...argv: readonly string[]) =>
+    (await tail(...argv)).map((shown) => shown.split(/ +/)[2])
+  t.same(await events('--event', 'push.'), ['push.sent', 'push.paused'])
+  t.same(await events('--event', 'push.sent', '--event', 'http.request'), [
+    'http.request',
+    'push.sent',
+  ])
+  t.same(await events('--level', 'warn'), ['push.paused'])
+  t.same(await events('--where', 'STORE-*'), ['http.request', 'push.sent'])
+  t.same(await events('--where', 'alias:STORE-2'), ['push.sent'])
+  t.same(await events('--id', 'r-3'), ['push.paused'])
+  t.same(
+    JSON.parse((await tail('--event', 'push.sent', '--json'))[0] ?? ''),
+    JSON.parse(LOG[1] ?? ''),
+  )
+  for (const argv of [['--level', 'LOUD'], ['--where', 'seen>1h'], ['/nowhere']]) {
+    t.match(await run(['tail', ...argv]), { code: 2, out: '' }, argv.join(' '))
+  }
+})
+
+t.test('tail follows a file, also one that is cut, until its reader has enough', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-tail-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const file = join(directory, 'log')
+  writeFileSync(file, `${Array.from({ length: 30 }, (_, n) => line(`e.${n}`)).join('\n')}\n`)
+  const once = await run(['tail', file, '--once', '--lines', '2'])
+  t.match(once.out, /^\S+ INFO {2}e\.28 .*\n\S+ INFO {2}e\.29 .*\n$/)
+
+  const stdout = new PassThrough()
+  const terminal = createTerminal({
+    stdin: Readable.from([]),
+    stdout,
+    stderr: new PassThrough(),
+    env: {},
+  })
+  const ended = runCommand(['tail', file, '--lines', '1'], {
+    terminal,
+    env: {},
+    stdin: Readable.from([]),
+    readFile: () => '',
+    cwd: directory,
+    newId: () => '',
+    now: () => new Date(),
+    version: () => '',
+  })
+  let text = ''
+  let count = 0
+  for await (const chunk of stdout) {
+    text += chunk
+    count += String(chunk).split('\n').length - 1
+    if (count === 1) appendFileSync(file, `${line('later.1')}\n${line('half').slice(0, 20)}`)
+    if (count === 2) truncateSync(file)
+    if (count === 2) writeFileSync(file, `${line('cut.1')}\n`)
+    if (count === 3) break // closes the stream
+  }
+  appendFileSync(file, `${line('nobody.reads')}\n`)
+  t.equal(await ended, 0)
+  t.match(text, /e\.29[^\n]*\n[^\n]*later\.1[^\n]*\n/)
+  t.match(text, /cut\.1/)
+})
+
+t.test('completion: every verb and option, in bash as typed', async (t) => {
+  const { out: bash } = await run(['completion', 'bash'])
+  const completed = (...words: readonly string[]) => {
+    const input = `${bash}\nCOMP_WORDS=(fleetloop "$@"); COMP_CWORD=$#; _fleetloop; printf '%s\\n' "\${COMPREPLY[@]}"`
+    const { stdout, stderr } = spawnSync('bash', ['-s', '--', ...words], {
+      input,
+      encoding: 'utf8',
+    })
+    t.equal(stderr, '')
+    return stdout.trimEnd().split('\n')
+  }
+  t.same(completed('se'), ['send'])
+  t.same(
+    completed('re'),
+    VERBS.map(({ name }) => name).filter((name) => name.startsWith('re')),
+  )
+  t.same(completed('send', '--w'), ['--wait'])
+  t.same(completed('commands', '--st'), ['--status'])
+  const { out: zsh } = await run(['completion', 'zsh'])
+  for (const { name, options } of VERBS) {
+    for (const script of [bash, zsh]) {
+      t.match(script, `    ${name}) `)
+      for (const option of Object.keys(options)) t.match(script, `--${option}`)
+    }
+  }
+  if (spawnSync('zsh', ['--version']).status === 0) {
+    t.equal(spawnSync('zsh', ['-n'], { input: zsh }).status, 0)
+  }
+  t.match(await run(['completion', 'fish']), { code: 2, err: 'It takes bash or zsh.\n' })
 })

@@ -262,6 +262,7 @@ t.test('usage: help, near misses, exit code 2', async (t) => {
 
 t.test('each example of the help works', async (t) => {
   writeFileSync(join(service.dataDir, 'app.apk'), makeApk())
+  writeFileSync(join(service.dataDir, 'fleetloop.log'), `${service.lines.raw.join('\n')}\n`)
   writeFileSync(join(service.dataDir, 'phones.csv'), 'alias,note\nE1,shelf 3\nE2,"a, b"\n')
   for (const { name, examples } of VERBS) {
     t.ok(examples.length > 0, name)

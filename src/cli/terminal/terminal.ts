@@ -18,6 +18,7 @@ export interface Terminal {
   progress(text: string): void
   /** undefined without a terminal to ask on. */
   confirm(question: string): Promise<boolean | undefined>
+  readonly hasColors: boolean
   /** `sgr`: parameters of ECMA-48. Unchanged without colours. */
   paint(text: string, sgr: string): string
 }
@@ -57,8 +58,8 @@ export function createTerminal({ stdin, stdout, stderr, env }: Streams): Termina
 
     async print(line) {
       clear()
-      await new Promise<void>((resolve) => stdout.write(`${line}\n`, () => resolve()))
-      if (isClosed) throw new OutputClosedError('stdout is closed')
+      const failure = await new Promise<unknown>((resolve) => stdout.write(`${line}\n`, resolve))
+      if (isClosed || failure) throw new OutputClosedError('stdout is closed')
     },
 
     note(line) {
@@ -87,6 +88,7 @@ export function createTerminal({ stdin, stdout, stderr, env }: Streams): Termina
       }
     },
 
+    hasColors,
     paint: (text, sgr) => (hasColors ? `\u001b[${sgr}m${text}\u001b[0m` : text),
   }
 }

@@ -48,7 +48,7 @@ export async function agree(context: Context, plan: Plan): Promise<'yes' | 'no' 
   const print = isDry ? terminal.print : terminal.note
   for (const line of table.page(rows.slice(0, SHOWN))) await print(line)
   if (rows.length > SHOWN) await print(`… and ${rows.length - SHOWN} more`)
-  const what = `${verb} ${rows.length} ${noun}`
+  const what = `${verb} ${rows.length} ${rows.length === 1 ? noun.slice(0, -1) : noun}`
   if (isDry) {
     terminal.note(`Dry run: this would ${what}.`)
     return 'dry'

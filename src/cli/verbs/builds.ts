@@ -7,7 +7,12 @@ import { EXIT, type Verb } from '../verb.ts'
 import { liveBuilds } from '../why/apk.ts'
 import { LIMIT, limitOf, printList } from './list.ts'
 
-export const megabytes = (bytes: number) => `${(bytes / 1024 ** 2).toFixed(1)} MiB`
+const MIB = 1024 ** 2
+
+/** `4 KiB`, `12.3 MiB`. */
+export function sizeText(bytes: number): string {
+  return bytes < MIB ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / MIB).toFixed(1)} MiB`
+}
 
 export const buildsVerb: Verb = {
   name: 'builds',
@@ -43,7 +48,7 @@ export const buildsVerb: Verb = {
         ...[
           stateOf(build),
           build.devices,
-          megabytes(build.size_bytes),
+          sizeText(build.size_bytes),
           ago(build.published_at, api.now()),
         ],
         ...[build.published_by, build.package, build.sha256],

@@ -36,7 +36,7 @@ export async function printList<T>(
   return count
 }
 
-/** One page of what is already known. */
+/** One page of known items. */
 export async function* onePage<T>(items: readonly T[]) {
   yield { items, hasMore: false }
 }

@@ -9,7 +9,7 @@ import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
 import { agree, YES } from './agree.ts'
-import { megabytes } from './builds.ts'
+import { sizeText } from './builds.ts'
 
 const BAR_CELLS = 30
 /** Options that go into the query, and their names there. */
@@ -118,7 +118,7 @@ function progressOf(bytes: number, ofBytes: number): string {
   const share = ofBytes === 0 ? 1 : bytes / ofBytes
   const full = Math.floor(share * BAR_CELLS)
   const bar = '#'.repeat(full) + '.'.repeat(BAR_CELLS - full)
-  return `[${bar}] ${Math.floor(share * 100)} % of ${megabytes(ofBytes)}`
+  return `[${bar}] ${Math.floor(share * 100)} % of ${sizeText(ofBytes)}`
 }
 
 async function printBuild(context: Context, build: PublishedBuild, verb: string): Promise<void> {
@@ -132,7 +132,7 @@ async function printBuild(context: Context, build: PublishedBuild, verb: string)
   const name = [build.package, 'version', ...version].filter((part) => part !== null).join(' ')
   await terminal.print(
     visible(
-      `${build.build_id} ${verb}: ${name}, ${build.build_type}, ${megabytes(build.size_bytes)}`,
+      `${build.build_id} ${verb}: ${name}, ${build.build_type}, ${sizeText(build.size_bytes)}`,
     ),
   )
 }

@@ -1,0 +1,232 @@
+/** `fleetloop doctor`: only ticks on a healthy system, and each planted fault with what to do. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { readVersion } from '../../src/app/version.ts'
+import { checkDisk } from '../../src/cli/doctor/disk.ts'
+import { freePort } from '../../testkit/listen.ts'
+import { connect, createDatabase } from '../helpers/database.ts'
+import { listenFor } from '../helpers/listen.ts'
+import { ADMIN, settings, startService } from '../helpers/service.ts'
+import { readCluster } from '../runner/cluster.ts'
+import { run } from './run.ts'
+
+const GOOD = 'Qd8vXr2kWz9mBt4sLh7cYp3nQd8vXr2kWz9mBt4sLh7cYp3n'
+const fcm = await startFakeFcm()
+t.teardown(() => fcm.close())
+const service = await startService(t, { env: pushSettings(fcm) })
+await service.enroll('D01')
+const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-doctor-'))
+t.teardown(() => rmSync(dataDir, { recursive: true }))
+const healthy = {
+  ...settings(service.databaseUrl),
+  ...pushSettings(fcm),
+  DATA_DIR: dataDir,
+  FLEETLOOP_URL: service.origin,
+  FLEETLOOP_TOKEN: ADMIN,
+}
+type Env = Readonly<Record<string, string>>
+
+/** What stands behind the crosses; the exit code is 1. */
+async function faults(t: Test, env: Env, more: readonly string[] = [], now?: () => Date) {
+  const options = { env: { ...healthy, ...env }, ...(now && { now }) }
+  const { code, out, err } = await run(['doctor', ...more], options)
+  t.same({ code, err }, { code: 1, err: '' }, out)
+  const lines = out.trimEnd().split('\n')
+  return lines.filter((line) => line.startsWith('✗ ')).join('\n')
+}
+
+t.test('a healthy system has only ticks, and nothing is written', async (t) => {
+  const db = await connect(t, service.databaseUrl)
+  const written = async () => (await db.query('select * from hmac_secrets')).rows
+  const before = await written()
+  const { code, out, err } = await run(['doctor', '--replica', service.origin], { env: healthy })
+  t.same({ code, err }, { code: 0, err: '' })
+  const lines = out.trimEnd().split('\n')
+  t.equal(lines.length, 5)
+  for (const line of lines) t.match(line, /^✓ (settings|database|push|service|disk) /)
+  t.same(await written(), before)
+  t.notMatch(out, GOOD)
+})
+
+t.test('before the first start: what is not there yet is no fault', async (t) => {
+  const env = { DATA_DIR: join(dataDir, 'not', 'yet') }
+  const { code, out } = await run(['doctor'], { env })
+  t.equal(code, 0, out)
+  t.match(out, /\n- database +embedded: /)
+  t.match(out, /\n- push +off: /)
+  t.match(out, /\n- service +not asked: FLEETLOOP_TOKEN is not set\.\n/)
+  const idle = { ...env, FLEETLOOP_TOKEN: ADMIN, PORT: `${await freePort()}` }
+  t.match((await run(['doctor'], { env: idle })).out, /\n- service +nothing runs at /)
+})
+
+t.test('settings', async (t) => {
+  const production = { NODE_ENV: 'production', TRUSTED_PROXIES: '10.0.0.1' }
+  for (const [env, expected] of [
+    [{ PORT: 'http' }, /settings +PORT: "http" cannot be meant; give /],
+    [{ ADMIN_TOKENS: 'ops=short' }, /settings +ADMIN_TOKENS: .* openssl rand/],
+    [{ HMAC_SECRET: '' }, /settings +HMAC_SECRET: missing, /],
+    [{ LOGLEVEL: 'DEBUG' }, /settings +"LOGLEVEL" is no setting, .* is LOG_LEVEL meant\?/],
+    [{ LOG_LEVEL: 'LOUD' }, /settings +LOG_LEVEL: "LOUD" is not known/],
+    [{ TRUSTED_PROXIES: 'nginx' }, /settings +TRUSTED_PROXIES: "nginx": give CIDRs/],
+    [{ TRUSTED_PROXIES: '0.0.0.0/0' }, /proxies +TRUSTED_PROXIES: .*; list only the addresses/],
+    [{ ...production, TRUSTED_PROXIES: '' }, /proxies +TRUSTED_PROXIES is empty: .*; list /],
+    [{ ...production, ALLOW_UNSAFE_DATABASE: 'true' }, /settings +ALLOW_UNSAFE_DATABASE is true/],
+    [
+      { ...production, DATABASE_URL: 'postgres://u:p@db.example.org/f' },
+      /settings +DATABASE_URL: .* add sslmode=verify-full/,
+    ],
+    [{ DEVICE_OFFLINE_S: '60' }, /settings +DEVICE_OFFLINE_S: less than HEARTBEAT_INTERVAL_S/],
+    [{ FIREBASE_SERVICE_ACCOUNT_JSON: '{"type":"x"}' }, /settings +FIREBASE_\w+: its type is /],
+    [
+      { FIREBASE_SERVICE_ACCOUNT_JSON: '', GOOGLE_APPLICATION_CREDENTIALS: '/nowhere' },
+      /settings +GOOGLE_\w+: it names "\/nowhere", which cannot be read/,
+    ],
+    [{ ADMIN_TOKENS_FILE: '/nowhere' }, /settings +ADMIN_TOKENS: both ADMIN_TOKENS and /],
+  ] as const) {
+    t.match(await faults(t, env), expected)
+  }
+})
+
+t.test('the database, by the checks of the start', async (t) => {
+  const { databaseUrl } = service
+  const other = (change: (url: URL) => void) => {
+    const url = new URL(databaseUrl)
+    change(url)
+    return { DATABASE_URL: url.href }
+  }
+  const nothing = other((url) => {
+    url.port = '1'
+  })
+  t.match(
+    await faults(t, nothing),
+    /database +postgres:.*: (nothing listens at its port|its unix socket is not there)/,
+  )
+  const missing = other((url) => {
+    url.pathname = '/nowhere'
+  })
+  t.match(await faults(t, missing), /database +.*: the server has no such database/)
+  t.match(
+    await faults(t, { MIGRATE_DATABASE_URL: nothing.DATABASE_URL }),
+    /migrations +postgres:.*(nothing|socket)/,
+  )
+  t.match(await faults(t, { HMAC_SECRET: GOOD }), /secrets +HMAC_SECRET has another value/)
+  t.match(await faults(t, { HMAC_SECRET: `b=${GOOD}` }), /secrets +HMAC_SECRET lacks default/)
+  t.match(await faults(t, { DATABASE_POOL_MAX: '1000' }), /database +max_connections leaves /)
+
+  const admin = await connect(t, readCluster().url)
+  const name = new URL(databaseUrl).pathname.slice(1)
+  const role = `${name}_doctor`
+  await admin.query(`create role ${role} login`)
+  t.teardown(() => admin.query(`drop role if exists ${role}`))
+  const asRole = other((url) => {
+    url.username = role
+  })
+  t.match(await faults(t, asRole), /database +.*(lacks|lets this role)/)
+
+  // On a copy: what is set there must not meet the running service.
+  const url = await createDatabase(t)
+  const copy = pg.escapeIdentifier(new URL(url).pathname.slice(1))
+  const set = (text: string) => admin.query(`alter database ${copy} ${text}`)
+  for (const [setting, expected] of [
+    ['synchronous_commit = local', /synchronous_commit is "local" and must be "on": alter role/],
+    ['zero_damaged_pages = on', /zero_damaged_pages is "on" and must be "off"/],
+    ['default_transaction_read_only = on', /it only reads/],
+    ['search_path = nowhere', /search_path is "?nowhere/],
+  ] as const) {
+    await set(`set ${setting}`)
+    t.match(await faults(t, { DATABASE_URL: url }), expected, setting)
+    await set(`reset ${setting.replace(/ .*/, '')}`)
+  }
+  const db = await connect(t, url)
+  await db.query(
+    'alter table devices enable row level security; alter table devices force row level security',
+  )
+  await db.query(`insert into schema_migrations values (9999, 'later', 'x', true)`)
+  t.match(await faults(t, { DATABASE_URL: url }), /migration 9999 of a newer release breaks this/)
+  await db.query(`update schema_migrations set is_breaking = false where number = 9999`)
+  t.equal((await run(['doctor'], { env: { ...healthy, DATABASE_URL: url } })).code, 0)
+})
+
+t.test('push: another key, another project, no way to FCM', async (t) => {
+  const second = await startFakeFcm()
+  t.teardown(() => second.close())
+  const own = JSON.parse(fcm.serviceAccount.json)
+  const { private_key } = JSON.parse(second.serviceAccount.json)
+  const wrong = { FIREBASE_SERVICE_ACCOUNT_JSON: JSON.stringify({ ...own, private_key }) }
+  const said = await faults(t, wrong)
+  t.match(said, /push +FCM does not accept .*; give the key file of a service account/)
+  t.notMatch(said, 'PRIVATE KEY')
+  const closed = { FCM_BASE_URL: 'http://127.0.0.1:1' }
+  t.match(await faults(t, closed), /push +FCM does not accept .*; allow this host to reach/)
+})
+
+t.test('the clock, ten minutes off', async (t) => {
+  for (const [offMs, which] of [
+    [600_000, 'ahead of'],
+    [-600_000, 'behind'],
+  ] as const) {
+    const said = await faults(t, {}, [], () => new Date(Date.now() + offMs))
+    t.match(
+      said,
+      new RegExp(`clock +this machine's clock is \\S+ min ${which} the database's: syn`),
+    )
+    t.match(said, new RegExp(`clock +this machine's clock is \\S+ min ${which} the service's: syn`))
+  }
+})
+
+t.test('the disk: full, or not to be written', async (t) => {
+  const config = { dataDir, apkMaxBytes: 200 * 1024 ** 2 }
+  const full = checkDisk(config, () => 5 * 1024 ** 2)
+  t.match(full, { isGood: false, text: /5 MiB free, .* needs 200 MiB: make room/ })
+  t.match(
+    checkDisk(config, () => 200 * 1024 ** 2),
+    { isGood: true },
+  )
+  const file = join(dataDir, 'file')
+  writeFileSync(file, '')
+  t.match(await faults(t, { DATA_DIR: join(file, 'data') }), /disk +DATA_DIR: .* cannot be written/)
+})
+
+t.test('the running service and its replicas', async (t) => {
+  t.match(
+    await faults(t, { FLEETLOOP_TOKEN: GOOD }),
+    /token +.* 401 token_unknown: .* Give a token/,
+  )
+  const nobody = `http://127.0.0.1:${await freePort()}`
+  t.match(await faults(t, { FLEETLOOP_URL: nobody }), /service +.*ECONNREFUSED.* Is it running/)
+  const more = ['--replica', nobody]
+  t.match(await faults(t, {}, more), /replicas +.*ECONNREFUSED.* Is this replica running\?/)
+
+  const health = { status: 'ok', instance_id: GOOD, version: readVersion() }
+  const problem = { type: 'about:blank', title: '', status: 403, request_id: 'x' }
+  const of = async (
+    answers: Readonly<Record<string, readonly [number, Readonly<Record<string, unknown>>]>>,
+  ) => {
+    const server = createServer(({ url = '' }, response) => {
+      const [status, body] = answers[url.replace(/\?.*/, '')] ?? [200, { status: 'ready' }]
+      response.writeHead(status).end(JSON.stringify(body))
+    })
+    return `http://127.0.0.1:${await listenFor(t, server)}`
+  }
+  const older = await of({ '/healthz': [200, { ...health, version: '0.0.9' }] })
+  t.match(await faults(t, { FLEETLOOP_URL: older }), /versions +\S+ runs version 0\.0\.9, this is /)
+  const stranger = await of({ '/healthz': [200, health] })
+  const replica = ['--replica', stranger]
+  t.match(await faults(t, {}, replica), /replicas +\S+ belongs to another installation/)
+  const plaintext = await of({
+    '/healthz': [200, health],
+    '/admin/devices': [403, { ...problem, code: 'https_required', detail: 'no' }],
+  })
+  t.match(await faults(t, { FLEETLOOP_URL: plaintext }), /proxies +the service sees plain http: /)
+  const waiting = await of({
+    '/healthz': [200, health],
+    '/readyz': [503, { status: 'unready', reasons: { database: 'refused: nothing listens' } }],
+  })
+  t.match(await faults(t, { FLEETLOOP_URL: waiting }), /service +not ready: database: refused: /)
+  t.match(await run(['doctor', '--replica', 'here'], { env: healthy }), { code: 2 })
+})
