@@ -15,10 +15,13 @@ export function normalizer(): (text: string) => string {
       .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, idOf)
       .replace(/("hmac2?": ")[0-9a-f]{64}"/g, '$1<signature>"')
       .replace(/(?<![\w-])([ed]t_)?[A-Za-z0-9_-]{43}(?=")/g, '$1<secret>')
+      .replace(/\bet_[A-Za-z0-9_-]{43}\b/g, '<secret>')
       .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z/g, '<time>')
+      .replace(/\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?/g, '<time>')
       .replace(/\d+ (s|min|h|d) ago/g, '<age>')
       .replace(/,\d+(\.\d+)?(?=\])/g, ',<ms>')
       .replace(/(\/[\w.-]+)+(?=\/data\/)/g, '<directory>')
+      .replace(/(?<=\S) {2,}/g, '  ') // columns are as wide as what stands in them
       .replace(/127\.0\.0\.1:\d+/g, '127.0.0.1:<port>')
       .trimEnd()
 }

@@ -113,10 +113,11 @@ function linesOf(picture: Picture): readonly Line[] {
   const silence = `fleetloop devices 'seen>${durationOf(offline_after_s)}'`
   const open = Object.values(picture.open_commands).reduce((sum, count) => sum + count, 0)
   const failed = picture.open_commands['push_failed'] ?? 0
+  const never = picture.never_seen === 0 ? '' : `, ${picture.never_seen} of them never heard of`
   const warnings: readonly (Line | false)[] = [
     offline > 0 && [
       'attention',
-      `${offline} silent for ${duration(offline_after_s * 1_000)} or more, ${picture.never_seen} of them never heard of`,
+      `${offline} silent for ${duration(offline_after_s * 1_000)} or more${never}`,
       silence,
       true,
     ],
@@ -134,7 +135,7 @@ function linesOf(picture: Picture): readonly Line[] {
     ],
     failed > 0 && [
       'attention',
-      `${failed} commands whose push failed`,
+      `${failed} open commands whose push failed`,
       'fleetloop commands --status push_failed',
       true,
     ],
