@@ -9,21 +9,24 @@ const TOKEN_MS = 2_000
 const FCM_MS = 3_000
 
 export async function checkPush(config: Config): Promise<Finding> {
-  const { serviceAccount } = config
+  const { serviceAccount, httpsProxy: url, noProxy: except } = config
   if (serviceAccount === null) {
     return skipped(AREA, 'off: without a service account only heartbeats deliver commands')
   }
   const { projectId, clientEmail } = serviceAccount
+  const proxy = url === null ? null : { url, except }
   const fcm = createFcmClient({
     baseUrl: config.fcmBaseUrl,
     projectId,
     accessTokens: createAccessTokens(serviceAccount, {
       timeoutMs: TOKEN_MS,
       deadlineMs: TOKEN_MS,
+      proxy,
     }),
     timeoutMs: Math.min(config.fcmTimeoutMs, FCM_MS),
     maxSockets: 1,
     ttlS: config.fcmTtlS,
+    proxy,
   })
   const outcome = await fcm.selfTest()
   if (outcome === 'ok') return good(AREA, `FCM accepts ${clientEmail} for ${projectId}`)
