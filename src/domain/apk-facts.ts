@@ -3,6 +3,8 @@
 /** As Android's FrameworkParsingPackageUtils.validateName has it, with the length of a file name on its disk. */
 export const PACKAGE_NAME = /^[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)+$/
 export const MAX_PACKAGE_NAME_LENGTH = 223
+/** UTF-16 code units. */
+export const MAX_VERSION_NAME_LENGTH = 255
 
 /** An app that targets this API level needs a signature of scheme v2 or v3 on Android 11 and later. */
 export const TARGET_THAT_NEEDS_V2 = 30

@@ -196,6 +196,7 @@ t.test('what is no APK, or not the promised one, is 422 and nothing is kept', as
     ['bad?accept_signer=abc', apk, {}, 'invalid_field', 'accept_signer'],
     ['bad?version_code=2', apk, {}, 'apk_mismatch', 'version_code'],
     ['bad?version_name=1.0', apk, {}, 'apk_mismatch', 'version_name'],
+    [`bad?version_name=${'9'.repeat(255)}`, apk, {}, 'apk_mismatch', 'version_name'],
     ['bad?build_type=release', apk, {}, 'apk_mismatch', 'build_type'],
     ['bad?signer_fingerprint=AB:CD', apk, {}, 'apk_mismatch', 'signer_fingerprint'],
     [`bad?accept_signer=${'a'.repeat(64)}`, apk, {}, 'apk_mismatch', 'accept_signer'],

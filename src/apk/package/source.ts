@@ -81,10 +81,10 @@ export async function readBytes(
   return buffer
 }
 
-/** For a reason: at most 80 characters of what the file holds, control characters replaced. */
+/** For a reason: at most 80 characters of what the file holds, control and invisible characters replaced. */
 export function quoted(text: string): string {
   const shown = text.length > 80 ? `${text.slice(0, 77)}...` : text
   return `"${Buffer.from(shown)
     .toString()
-    .replace(/\p{Cc}/gu, '?')}"`
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')}"`
 }

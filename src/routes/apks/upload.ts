@@ -2,7 +2,7 @@
 import type { PackageVerdict } from '../../apk/package/read-package.ts'
 import type { Spool, SpooledFile } from '../../apk/spool.ts'
 import type { ApkStore, Build, Upload } from '../../db/apks/apks.ts'
-import { toApkFacts } from '../../domain/apk-facts.ts'
+import { MAX_VERSION_NAME_LENGTH, toApkFacts } from '../../domain/apk-facts.ts'
 import { AppError, apkRefused, invalidField } from '../../domain/errors.ts'
 import { isRequestId, REQUEST_ID } from '../../domain/ids.ts'
 import { queryString } from '../../http/fields.ts'
@@ -106,7 +106,7 @@ function readClaims({ params, query }: BaseRequest): Claims {
   return {
     buildId,
     versionCode: readVersionCode(query.get('version_code')),
-    versionName: optionalText(query, 'version_name'),
+    versionName: optionalText(query, 'version_name', undefined, MAX_VERSION_NAME_LENGTH),
     buildType: readBuildType(query),
     gitSha: optionalText(query, 'git_sha', GIT_SHA),
     ciRunId: optionalText(query, 'ci_run_id'),
