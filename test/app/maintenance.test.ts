@@ -87,7 +87,7 @@ for (const [task, depsOf] of Object.entries(TASKS)) {
   })
 }
 
-const ENDED_TOGETHER = ['heartbeats', 'pushes', 'maintenance']
+const ENDED_TOGETHER = ['heartbeats', 'pushes', 'maintenance', 'releases']
 
 for (const slowest of ENDED_TOGETHER) {
   t.test(`the service ends step by step, and waits for its ${slowest}`, async (t) => {
@@ -115,6 +115,7 @@ for (const slowest of ENDED_TOGETHER) {
       heartbeats: { close: part('heartbeats') },
       sender: { dispatcher: { close: part('pushes') } },
       maintenance: { stop: part('maintenance') },
+      jobReleases: { stop: part('releases') },
       closeRest: part('rest'),
       flushLog: () => steps.push('held back lines'),
       log: ({ event }: Line) => steps.push(event),
@@ -122,11 +123,11 @@ for (const slowest of ENDED_TOGETHER) {
     await stop(service, 'test', new AbortController().signal)
     t.same(steps.splice(0, steps.indexOf('heartbeats …')), ['requests …', 'requests'])
     t.same(
-      steps.splice(0, 3),
+      steps.splice(0, ENDED_TOGETHER.length),
       ENDED_TOGETHER.map((name) => `${name} …`),
       'begun together',
     )
-    const ended = steps.splice(0, 3)
+    const ended = steps.splice(0, ENDED_TOGETHER.length)
     t.same(ended.toSorted(), ENDED_TOGETHER.toSorted())
     t.equal(ended.at(-1), slowest)
     t.same(steps, ['rest …', 'rest', 'held back lines', 'service.stop'])

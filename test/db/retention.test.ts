@@ -72,13 +72,28 @@ await db.query(`
   insert into enrollment_batches (admin, idempotency_key, content_hash, seed, token_ids, created_at) values
     ('a', 'old', sha256('o'), sha256('o'), '{}', now() - interval '24 hours 1 second'),
     ('a', 'young', sha256('y'), sha256('y'), '{}', now() - interval '23 hours 59 minutes')`)
+await db.query(`
+  insert into jobs (job_id, request_hash, content_hash, selection, action, params, ttl_s, min_results, admin, request_id,
+    state, ended_at, is_settled, devices)
+  values
+    ('old', '', '', '', 'ping', '{}', 60, 1, 'a', 'r', 'done', now() - interval '11 days', true, 1),
+    ('old-unsettled', '', '', '', 'ping', '{}', 60, 1, 'a', 'r', 'done', now() - interval '11 days', false, 1),
+    ('young', '', '', '', 'ping', '{}', 60, 1, 'a', 'r', 'done', now() - interval '9 days', true, 1)`)
+await db.query(
+  `insert into job_members (job_no, n, device_id) select job_no, 1, '${id(1)}' from jobs`,
+)
 
 t.test('each table keeps what is young, and what is still in use whatever its age', async (t) => {
-  t.same(await pruneAll(100), [1, 1, 1, 1, 2, 1, 1, 1], 'one of each, and two device tokens')
+  t.same(await pruneAll(100), [1, 1, 1, 1, 1, 1, 2, 1, 1, 1], 'one of each, and two device tokens')
   t.same(await ids('select idempotency_key from enrollment_batches'), ['young'])
   t.same(await ids(`select encode(signature, 'hex') from used_signatures`), ['02'])
   t.same(await ids('select request_id from commands order by 1'), ['old-open', 'young-ended'])
   t.same(await ids('select request_id from command_events order by 1'), ['old-open', 'young-ended'])
+  t.same(await ids('select job_id from jobs order by 1'), ['old-unsettled', 'young'])
+  t.same(await ids('select job_id from job_members join jobs using (job_no) order by 1'), [
+    'old-unsettled',
+    'young',
+  ])
   t.same(await ids('select subject from audit_log'), ['young'])
   t.same(await ids('select event_id from apk_download_events'), [id(2)])
   t.same(await ids('select token_id from enrollment_tokens order by 1'), [id(2), id(3)])
@@ -86,14 +101,14 @@ t.test('each table keeps what is young, and what is still in use whatever its ag
   t.same(live, ['2'], 'a live token, and one that died lately')
   t.same(await ids('select device_id from devices order by 1'), [id(1), id(3), id(4)])
   t.same(await ids('select device_id from device_status order by 1'), [id(1), id(3), id(4)])
-  t.same(await pruneAll(100), [0, 0, 0, 0, 0, 0, 0, 0], 'and again nothing')
+  t.same(await pruneAll(100), Array(10).fill(0), 'and again nothing')
 })
 
 t.test('no more than so many at once, the oldest first', async (t) => {
   await db.query(`
     insert into audit_log (at, admin, what, subject, request_id)
     select now() - make_interval(days => 20 + n), 'a', 'w', 'n' || n, 'r' from generate_series(1, 5) n`)
-  const [, , pruneAudit] = all
+  const [, , , , pruneAudit] = all
   const first = await pruneAudit?.(2, null)
   t.equal(first?.count, 2)
   t.same(await ids(`select subject from audit_log where subject like 'n%' order by 1`), [
@@ -111,7 +126,7 @@ t.test('no more than so many at once, the oldest first', async (t) => {
     'from where the batch before ended',
   )
   t.equal((await pruneAudit?.(2, second?.last ?? null))?.count, 1)
-  t.equal((await pruneAll(2))[2], 1, 'the next run begins with the oldest again')
+  t.equal((await pruneAll(2))[4], 1, 'the next run begins with the oldest again')
 })
 
 t.test('a device that was deleted goes with its last command', async (t) => {
