@@ -5,7 +5,7 @@ const MAX_LETTERS = 64
 /** A word that begins with the other counts as nearer than two mistakes, but not as near as one. */
 const PREFIX_STEPS = 1.5
 
-/** undefined if none is near: more than a third of the letters differ, and neither word begins with the other. */
+/** Of equally near ones the first. undefined if none is near: more than a third of the letters differ, and neither word begins with the other. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const given = word.slice(0, MAX_LETTERS).toLowerCase()
   let best: string | undefined
@@ -14,7 +14,8 @@ export function nearest(word: string, known: readonly string[]): string | undefi
     const other = candidate.toLowerCase()
     const isPrefix =
       other !== given && given.length > 2 && (other.startsWith(given) || given.startsWith(other))
-    const steps = isPrefix ? PREFIX_STEPS : editSteps(given, other)
+    const mistakes = editSteps(given, other)
+    const steps = isPrefix ? Math.min(mistakes, PREFIX_STEPS) : mistakes
     if (steps >= least || (!isPrefix && steps > Math.max(given.length, other.length) / 3)) continue
     best = candidate
     least = steps

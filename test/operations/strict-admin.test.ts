@@ -25,6 +25,9 @@ const doomed = await service.enroll('D02')
 const issued = await service.call('POST', '/v1/enroll-tokens', { body: { aliases: ['E1', 'E2'] } })
 const queued = { alias: 'D01', action: 'ping', request_id: 'c1' }
 await service.call('POST', '/admin/command?wait_ms=0', { body: queued })
+const TOMORROW = new Date(Date.now() + 86_400_000).toISOString()
+const job = { job_id: 'j0', where: 'alias:D01', action: 'ping', not_before: TOMORROW }
+await service.call('POST', '/admin/jobs', { body: job })
 const APK = makeApk({ seed: 'strict', versionCode: 2, versionName: '1.2' })
 const published = { raw: makeApk({ seed: 'first' }) }
 await service.call('PUT', '/admin/apk/builds/b1?version_code=1', published)
@@ -146,6 +149,38 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
     },
   ],
   'GET /openapi.json': [{ path: '/openapi.json' }],
+  'POST /admin/jobs': [
+    {
+      path: '/admin/jobs',
+      body: {
+        job_id: 'j1',
+        where: 'alias:D01',
+        action: 'ping',
+        params: { a: '1' },
+        ttl_s: 60,
+        per_minute: 600,
+        max_failed_pct: 50,
+        min_results: 1,
+        not_before: TOMORROW,
+        expect_devices: 1,
+        dry_run: true,
+        note: 'n',
+      },
+    },
+  ],
+  'GET /admin/jobs': [{ path: '/admin/jobs', query: { state: 'running', limit: '1' } }],
+  'GET /admin/jobs/{job_id}': [{ path: '/admin/jobs/j0', query: { wait_ms: '0' } }],
+  'GET /admin/jobs/{job_id}/commands': [
+    {
+      path: '/admin/jobs/j0/commands',
+      query: { status: 'queued', outcome: 'success', limit: '1' },
+    },
+  ],
+  'POST /admin/jobs/{job_id}/pause': [{ path: '/admin/jobs/j0/pause' }],
+  'POST /admin/jobs/{job_id}/resume': [{ path: '/admin/jobs/j0/resume' }],
+  'POST /admin/jobs/{job_id}/abort': [
+    { path: '/admin/jobs/j0/abort', body: { cancel_open: true } },
+  ],
   'PUT /admin/apk/builds/{build_id}': [
     {
       path: '/admin/apk/builds/b2',
@@ -177,6 +212,8 @@ const WITHOUT_CURSOR = [
   'GET /admin/commands',
   'GET /admin/apk/builds',
   'GET /admin/devices/{device_id}/heartbeats',
+  'GET /admin/jobs',
+  'GET /admin/jobs/{job_id}/commands',
 ]
 
 function send(
