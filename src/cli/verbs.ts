@@ -5,9 +5,11 @@ import { auditVerb } from './verbs/audit.ts'
 import { buildsVerb } from './verbs/builds.ts'
 import { commandsVerb } from './verbs/commands.ts'
 import { completionVerb } from './verbs/completion.ts'
-import { deleteVerb } from './verbs/delete.ts'
+import { deleteVerb, eraseVerb } from './verbs/delete.ts'
 import { devicesVerb, deviceVerb } from './verbs/devices.ts'
 import { enrollVerb } from './verbs/enroll.ts'
+import { historyVerb } from './verbs/history.ts'
+import { labelVerb } from './verbs/label.ts'
 import { publishVerb, releaseVerb, withdrawVerb } from './verbs/publish.ts'
 import { cancelVerb, sendVerb } from './verbs/send.ts'
 import { statusVerb } from './verbs/status.ts'
@@ -17,9 +19,9 @@ import { whyVerb } from './verbs/why.ts'
 
 export const VERBS: readonly Verb[] = [
   statusVerb,
-  ...[devicesVerb, deviceVerb, whyVerb],
+  ...[devicesVerb, deviceVerb, historyVerb, whyVerb, labelVerb],
   ...[commandsVerb, sendVerb, cancelVerb],
-  ...[enrollVerb, tokensVerb, revokeVerb, deleteVerb],
+  ...[enrollVerb, tokensVerb, revokeVerb, deleteVerb, eraseVerb],
   ...[buildsVerb, publishVerb, releaseVerb, withdrawVerb],
   ...[auditVerb, tailVerb, doctorVerb],
   completionVerb(() => VERBS),

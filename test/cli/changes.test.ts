@@ -128,13 +128,19 @@ t.test('enroll: aliases, ranges, a CSV file of a spreadsheet', async (t) => {
   const { out } = await cli('enroll --csv phones.csv')
   t.equal(lines(out).length, 131)
   t.equal(new Set(out.match(/et_\S+/g)).size, 130)
+  writeFileSync(file, 'alias,site,ring\nL1,zrh,\nL2,gva,stable\n')
+  t.equal((await cli('enroll --csv phones.csv --label ring=canary')).code, 0)
+  const labelsOf = async (alias: string) =>
+    JSON.parse((await cli(`tokens ${alias} --json`)).out).labels
+  t.same(await labelsOf('L1'), { site: 'zrh', ring: 'canary' })
+  t.same(await labelsOf('L2'), { site: 'gva', ring: 'stable' })
+  t.match(await cli('enroll L3 --label zrh'), { code: 2, err: /^--label takes KEY=VALUE/ })
   t.match((await cli('tokens C7')).out, / shelf "A"; 1\n$/)
   for (const [text, err] of [
     [
       'name\nD1\n',
-      'The first line of the CSV names its columns: alias, and note if you like, not "name".',
+      'The first line of the CSV names its columns: alias, note if you like, and labels.',
     ],
-    ['note\nx\n', 'The first line of the CSV names its columns: alias, and note if you like.'],
     ['alias\nD1\nD1\n', 'D1 is there twice.'],
     ['alias\n../x\n', '"../x" is no alias'],
   ] as const) {
@@ -166,6 +172,14 @@ t.test('delete: one at once, more after a yes', async (t) => {
   const both = await cli('delete STORE-*', { typed: 'y\n', width: 80 })
   t.match(both, { code: 0, err: /STORE-2 deleted \(1 of 2\)\nSTORE-3 deleted \(2 of 2\)\n$/ })
   t.match((await cli('devices --json')).out, /^\{[^\n]*"alias":"D01"[^\n]*\}\n$/)
+})
+
+t.test('erase asks even for one', async (t) => {
+  const { device_id } = await enroll('GONE-1')
+  t.match(await cli('erase GONE-1'), { code: 1, err: /repeat it with --yes/ })
+  t.match(await cli('erase GONE-1', { typed: 'y\n', width: 80 }), { code: 0, err: /GONE-1 erased/ })
+  t.match(await cli(`erase ${device_id} --yes`), { code: 0 }, 'again, by its id')
+  t.match(await cli('erase GONE-1'), { code: 1, err: 'No phone has the name GONE-1.\n' })
 })
 
 t.test('publish, release, withdraw: what phones get', async (t) => {

@@ -16,6 +16,10 @@ export interface Plan {
   readonly noun: string
   readonly titles: readonly string[]
   readonly rows: readonly (readonly Cell[])[]
+  /** If `rows` are only a sample. */
+  readonly count?: number
+  /** Asks for a single one, too. */
+  readonly isFinal?: boolean
 }
 
 /** For a plan that is about phones. */
@@ -37,9 +41,9 @@ export function phonePlan(verb: string, devices: readonly Device[], now: Date): 
  */
 export async function agree(context: Context, plan: Plan): Promise<'yes' | 'no' | 'dry'> {
   const { terminal, args } = context
-  const { verb, noun, titles, rows } = plan
+  const { verb, noun, titles, rows, count = rows.length, isFinal = false } = plan
   const isDry = args.has('dry-run')
-  if (!isDry && (rows.length === 1 || args.has('yes'))) return 'yes'
+  if (!isDry && ((count === 1 && !isFinal) || args.has('yes'))) return 'yes'
   const table = createTable(
     titles.map((title) => ({ title })),
     terminal.width,
@@ -47,8 +51,8 @@ export async function agree(context: Context, plan: Plan): Promise<'yes' | 'no' 
   )
   const print = isDry ? terminal.print : terminal.note
   for (const line of table.page(rows.slice(0, SHOWN))) await print(line)
-  if (rows.length > SHOWN) await print(`… and ${rows.length - SHOWN} more`)
-  const what = `${verb} ${rows.length} ${rows.length === 1 ? noun.slice(0, -1) : noun}`
+  if (count > SHOWN) await print(`… and ${count - SHOWN} more`)
+  const what = `${verb} ${count} ${count === 1 ? noun.slice(0, -1) : noun}`
   if (isDry) {
     terminal.note(`Dry run: this would ${what}.`)
     return 'dry'

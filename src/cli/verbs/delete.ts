@@ -1,9 +1,10 @@
-/** `delete`: phones that are gone for good. */
+/** `delete` and `erase`: phones that are gone for good. */
 import { ApiError } from '../api/client.ts'
 import { visible } from '../terminal/text.ts'
 import { EXIT, type ExitCode, type Verb } from '../verb.ts'
-import { allDevices, parseWhere, WHERE_NOTES } from '../where.ts'
+import { allDevices, WHERE_NOTES, whereOf } from '../where.ts'
 import { agree, DRY_RUN, phonePlan, YES } from './agree.ts'
+import { findDevice } from './devices.ts'
 
 export const deleteVerb: Verb = {
   name: 'delete',
@@ -17,7 +18,7 @@ export const deleteVerb: Verb = {
   async run(context) {
     const { args, terminal } = context
     const api = context.api()
-    const devices = await allDevices(api, parseWhere(args.words))
+    const devices = await allDevices(api, whereOf(args.words))
     if (devices.length === 0) {
       terminal.note('No phone matches.')
       return EXIT.no
@@ -38,3 +39,35 @@ export const deleteVerb: Verb = {
     return code
   },
 }
+
+export const eraseVerb: Verb = {
+  name: 'erase',
+  summary: 'delete a phone and all that is known of it',
+  words: 'ALIAS | DEVICE_ID',
+  count: [1, 1],
+  options: { ...YES },
+  calls: ['readDevice', 'listDevices', 'deleteDevice'],
+  examples: ['erase OLD-2 --yes'],
+  notes: ['A phone that was deleted earlier is erased by its device id. It asks first.'],
+  async run(context) {
+    const { args, terminal } = context
+    const [name = ''] = args.words
+    const api = context.api()
+    const device = await findDevice(api, name)
+    const device_id = device?.device_id ?? (DEVICE_ID.test(name) ? name.toLowerCase() : undefined)
+    if (device_id === undefined) {
+      terminal.note(`No phone has the name ${visible(name)}.`)
+      return EXIT.no
+    }
+    const plan = {
+      ...{ verb: 'erase', noun: 'phones', titles: ['ALIAS', 'DEVICE ID'], isFinal: true },
+      rows: [[device?.alias ?? null, device_id]],
+    }
+    if ((await agree(context, plan)) !== 'yes') return EXIT.no
+    await api.call('deleteDevice', { path: { device_id }, query: { erase: 'true' } })
+    terminal.note(`${visible(name)} erased`)
+    return EXIT.ok
+  },
+}
+
+const DEVICE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i

@@ -4,14 +4,16 @@ import type { Device } from '../api/openapi.ts'
 import { duration } from '../terminal/ago.ts'
 import { type Cell, factLines } from '../terminal/table.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
+import { UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
-import { findDevices, parseWhere, WHERE_NOTES } from '../where.ts'
+import { findDevices, type Order, WHERE_NOTES, whereOf } from '../where.ts'
 import { findPhone, findPhoneById } from '../why/phone.ts'
 import { commandList } from './commands.ts'
 import { agoOrNever, minute, onePage, printList } from './list.ts'
 import { presence } from './presence.ts'
 
 const COMMANDS = 5
+const ORDERS: readonly Order[] = ['alias', 'created', 'seen']
 
 const percent = (value: number | null) => (value === null ? null : `${value} %`)
 
@@ -46,16 +48,23 @@ export const devicesVerb: Verb = {
   summary: 'list phones with what they last said',
   words: '[WHERE …]',
   count: [0, 16],
-  options: {},
+  options: { order: { value: 'ORDER', help: 'alias (default), created, seen; the latest first' } },
   calls: ['listDevices'],
-  examples: ['devices', "devices 'STORE-*'", "devices 'seen>30m'", 'devices --json'],
+  examples: ['devices', "devices 'STORE-*' 'battery<20'", "devices 'seen>30m'", 'devices --json'],
   notes: WHERE_NOTES,
   async run(context) {
     const api = context.api()
-    const where = parseWhere(context.args.words)
-    await printList(context, deviceList(api.now), findDevices(api, where))
+    const where = whereOf(context.args.words)
+    const order = orderOf(context.args.text('order'))
+    await printList(context, deviceList(api.now), findDevices(api, where, order))
     return EXIT.ok
   },
+}
+
+function orderOf(text = 'alias'): Order {
+  const order = ORDERS.find((each) => each === text)
+  if (order === undefined) throw new UsageError(`--order takes ${ORDERS.join(', ')}.`)
+  return order
 }
 
 export const deviceVerb: Verb = {
@@ -109,6 +118,12 @@ function factsOf(device: Device, now: Date): readonly (readonly [string, Cell])[
     ['model', hardware],
     ['Android', device.android_version],
     ['SDK', device.sdk_int],
+    [
+      'labels',
+      Object.entries(device.labels)
+        .map((pair) => pair.join('='))
+        .join(' '),
+    ],
     ['enrolled', `${minute(device.enrolled_at)}, enrollment ${device.enrollment_no}`],
     ...(device.deleted_at === null ? [] : [['deleted', minute(device.deleted_at)] as const]),
     ['state', `${presence(device, now)}, last seen ${agoOrNever(last_seen_at, now)}`],

@@ -1,7 +1,7 @@
 /** `enroll`: enrollment tokens for aliases, ranges of them, or a CSV file. */
 import { resolve } from 'node:path'
 import { errorText } from '../../lib/error-text.ts'
-import type { IssuedEnrollmentToken } from '../api/openapi.ts'
+import type { IssuedEnrollmentToken, Labels } from '../api/openapi.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
@@ -15,6 +15,7 @@ const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 interface Wanted {
   readonly alias: string
   readonly note: string | undefined
+  readonly labels: Labels
 }
 
 export const enrollVerb: Verb = {
@@ -25,11 +26,12 @@ export const enrollVerb: Verb = {
   options: {
     csv: {
       value: 'FILE',
-      help: 'aliases from a CSV file with the columns alias and, if you like, note',
+      help: 'aliases from a CSV file: columns alias, note, any other is a label',
     },
     uses: { value: 'N', help: 'phones that may use each token; default 1' },
     expires: { value: '7d', help: 'how long the tokens are good; default 45m' },
     note: { value: 'TEXT', help: 'a note that tokens shows' },
+    label: { value: 'K=V', help: 'a label that the phones get', isRepeatable: true },
     as: { value: 'csv', help: 'print alias,token,expires_at as CSV' },
   },
   calls: ['createEnrollmentTokens'],
@@ -69,12 +71,12 @@ const TOKEN_LIST = {
   ],
 }
 
-/** Page by page, so that no token is lost if a later call fails. Tokens of one note share calls. */
+/** Page by page, so that no token is lost if a later call fails. Tokens of one note and the same labels share calls. */
 async function* createTokens({ args, api, newId }: Context, wanted: readonly Wanted[]) {
   const uses = numberOf(args.text('uses'), '--uses', undefined)
   const expiresS = secondsOf(args.text('expires'), '--expires', undefined)
   const client = api()
-  for (const [note, group] of byNote(wanted)) {
+  for (const { note, labels, group } of alike(wanted)) {
     for (let start = 0; start < group.length; start += CHUNK) {
       const aliases = group.slice(start, start + CHUNK)
       const { tokens } = await client.call('createEnrollmentTokens', {
@@ -84,6 +86,7 @@ async function* createTokens({ args, api, newId }: Context, wanted: readonly Wan
           ...(uses !== undefined && { uses_allowed: uses }),
           ...(expiresS !== undefined && { expires_in_sec: expiresS }),
           ...(note !== undefined && { note }),
+          ...(Object.keys(labels).length > 0 && { labels }),
         },
       })
       yield { items: tokens, hasMore: false }
@@ -91,10 +94,15 @@ async function* createTokens({ args, api, newId }: Context, wanted: readonly Wan
   }
 }
 
-function byNote(wanted: readonly Wanted[]): ReadonlyMap<string | undefined, readonly string[]> {
-  const groups = new Map<string | undefined, string[]>()
-  for (const { alias, note } of wanted) groups.set(note, [...(groups.get(note) ?? []), alias])
-  return groups
+function alike(wanted: readonly Wanted[]) {
+  const groups = new Map<string, { note: string | undefined; labels: Labels; group: string[] }>()
+  for (const { alias, note, labels } of wanted) {
+    const key = JSON.stringify([note ?? null, labels])
+    const found = groups.get(key)
+    if (found === undefined) groups.set(key, { note, labels, group: [alias] })
+    else found.group.push(alias)
+  }
+  return groups.values()
 }
 
 /** Throws UsageError. */
@@ -104,10 +112,11 @@ function wantedBy({ args, readFile, cwd }: Context): readonly Wanted[] {
     throw new UsageError('Give aliases (D01, D01..D50), or --csv FILE.')
   }
   const note = args.text('note')
+  const labels = givenLabels(args.texts('label'))
   const wanted =
     file === undefined
-      ? args.words.flatMap(rangeOf).map((alias) => ({ alias, note }))
-      : rowsOf(readText(readFile, resolve(cwd, file)), note)
+      ? args.words.flatMap(rangeOf).map((alias) => ({ alias, note, labels }))
+      : rowsOf(readText(readFile, resolve(cwd, file)), note, labels)
   const aliases = wanted.map(({ alias }) => alias)
   const twice = aliases.find((alias, index) => aliases.indexOf(alias) !== index)
   if (twice !== undefined) throw new UsageError(`${visible(twice)} is there twice.`)
@@ -141,22 +150,26 @@ function readText(readFile: (path: string) => string, path: string): string {
 }
 
 /** RFC 4180 without line breaks in a field; `;` as spreadsheets write it in some countries. */
-function rowsOf(text: string, noteOfAll: string | undefined): readonly Wanted[] {
+function rowsOf(
+  text: string,
+  noteOfAll: string | undefined,
+  labelsOfAll: Labels,
+): readonly Wanted[] {
   const [head = '', ...lines] = text.replace(/^\ufeff/, '').split(/\r?\n/)
   const separator = head.includes(';') && !head.includes(',') ? ';' : ','
   const names = fieldsOf(head, separator).map((name) => name.trim().toLowerCase())
-  const unknown = names.find((name) => !['alias', 'note'].includes(name))
-  if (unknown !== undefined || !names.includes('alias')) {
+  if (!names.includes('alias')) {
     throw new UsageError(
-      `The first line of the CSV names its columns: alias, and note if you like${unknown === undefined ? '' : `, not "${visible(unknown)}"`}.`,
+      'The first line of the CSV names its columns: alias, note if you like, and labels.',
     )
   }
   return lines
     .filter((line) => line.trim() !== '')
     .map((line) => {
       const fields = fieldsOf(line, separator).map((field) => field.trim())
-      const note = fields[names.indexOf('note')] || noteOfAll
-      return { alias: fields[names.indexOf('alias')] ?? '', note }
+      const pairs = names.map((name, index) => [name, fields[index] ?? ''] as const)
+      const { alias = '', note, ...labels } = Object.fromEntries(pairs.filter(([, v]) => v !== ''))
+      return { alias, note: note ?? noteOfAll, labels: { ...labelsOfAll, ...labels } }
     })
 }
 
@@ -168,4 +181,17 @@ function fieldsOf(line: string, separator: string): readonly string[] {
     if (end === '') break
   }
   return fields
+}
+
+/** Throws UsageError. */
+function givenLabels(pairs: readonly string[]): Labels {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const [, key, value] = /^([^=]+)=(.+)$/s.exec(pair) ?? []
+      if (key === undefined || value === undefined) {
+        throw new UsageError(`--label takes KEY=VALUE, not ${visible(pair)}.`)
+      }
+      return [key, value]
+    }),
+  )
 }

@@ -4,7 +4,7 @@ import type { CommandStatus, Device } from '../api/openapi.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
-import { allDevices, parseWhere, WHERE_NOTES } from '../where.ts'
+import { allDevices, WHERE_NOTES, whereOf } from '../where.ts'
 import { agree, DRY_RUN, phonePlan, YES } from './agree.ts'
 import { onePage, printList, secondsOf } from './list.ts'
 
@@ -60,7 +60,7 @@ export const sendVerb: Verb = {
     const ttlS = secondsOf(args.text('ttl'), '--ttl', undefined)
     const waitS = secondsOf(args.text('wait'), '--wait', 0)
     const api = context.api()
-    const devices = await allDevices(api, parseWhere([where]))
+    const devices = await allDevices(api, whereOf([where]))
     if (devices.length === 0) {
       terminal.note('No phone matches.')
       return EXIT.no

@@ -5,7 +5,7 @@ import { pages } from '../api/pages.ts'
 import { duration } from '../terminal/ago.ts'
 import { clip, jsonLine, visible } from '../terminal/text.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
-import { findDevices, parseWhere } from '../where.ts'
+import { findDevices } from '../where.ts'
 import { liveBuilds } from '../why/apk.ts'
 import { isOffline } from '../why/phone.ts'
 
@@ -66,7 +66,7 @@ interface Picture {
 
 async function read(api: Api, { terminal }: Context): Promise<Picture> {
   const devices: Device[] = []
-  for await (const { items } of findDevices(api, parseWhere([]))) {
+  for await (const { items } of findDevices(api, '')) {
     devices.push(...items)
     terminal.progress(`${devices.length} phones read`)
   }

@@ -8,7 +8,6 @@ import { readableLine } from '../../telemetry/log/readable-line.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
-import { parseWhere, type Where } from '../where.ts'
 import { numberOf } from './list.ts'
 
 const POLL_MS = 250
@@ -28,7 +27,7 @@ export const tailVerb: Verb = {
       help: 'only this event; push. stands for all of push',
       isRepeatable: true,
     },
-    where: { value: 'WHERE', help: 'only lines about these phones: STORE-*, device:ID' },
+    phone: { value: 'NAME', help: 'only lines about these aliases or device ids: STORE-*,D01' },
     level: { value: 'LEVEL', help: `at least this: ${LEVELS.join(', ')}` },
     id: { value: 'ID', help: 'only lines of this request or command' },
     lines: { value: 'N', help: 'of a file, begin with its last N that fit; default 20' },
@@ -37,7 +36,7 @@ export const tailVerb: Verb = {
   calls: [],
   examples: [
     'tail fleetloop.log --once --level WARN',
-    "tail fleetloop.log --once --where 'STORE-*' --event push.",
+    "tail fleetloop.log --once --phone 'STORE-*' --event push.",
   ],
   notes: ['Without FILE it reads stdin: journalctl -o cat -f -u fleetloop | fleetloop tail'],
   async run(context) {
@@ -93,8 +92,9 @@ function filterOf({ args }: Context): (line: Line | undefined) => boolean {
   const level = args.text('level')
   const least = LEVELS.indexOf(level?.toUpperCase() ?? '')
   if (level !== undefined && least < 0) throw new UsageError(`--level takes ${LEVELS.join(', ')}.`)
-  const where = whereOf(args.text('where'))
-  const isUnfiltered = [id, level, where].every((each) => each === undefined) && events.length === 0
+  const phones = phonesOf(args.text('phone'))
+  const isUnfiltered =
+    [id, level, phones].every((each) => each === undefined) && events.length === 0
   const isOf = (name: unknown) => (event: string) =>
     event.endsWith('.') ? String(name).startsWith(event) : name === event
   return (line) => {
@@ -104,16 +104,16 @@ function filterOf({ args }: Context): (line: Line | undefined) => boolean {
       (events.length === 0 || events.some(isOf(event))) &&
       LEVELS.indexOf(String(found)) >= least &&
       (id === undefined || request_id === id || line['http_request_id'] === id) &&
-      (where?.matches({ alias: String(alias), device_id: String(device_id) }) ?? true)
+      (phones === undefined || phones.test(`${alias}`) || phones.test(`${device_id}`))
     )
   }
 }
 
-function whereOf(text: string | undefined): Where | undefined {
+/** Aliases with `*`, or device ids, separated by commas. */
+function phonesOf(text: string | undefined): RegExp | undefined {
   if (text === undefined) return undefined
-  const where = parseWhere([text])
-  if (where.silentS !== undefined) throw new UsageError('--where takes aliases and device ids.')
-  return where
+  const names = text.split(',').map((name) => name.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
+  return new RegExp(`^(?:${names.join('|').replaceAll('*', '.*')})$`, 'i')
 }
 
 /** Between what was there and what comes. */

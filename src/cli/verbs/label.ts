@@ -1,0 +1,50 @@
+/** `label`: labels of a selection of phones. */
+import type { LabelChange } from '../api/openapi.ts'
+import { visible } from '../terminal/text.ts'
+import { UsageError } from '../usage.ts'
+import { EXIT, type Verb } from '../verb.ts'
+import { WHERE_NOTES, whereOf } from '../where.ts'
+import { agree, DRY_RUN, YES } from './agree.ts'
+
+export const labelVerb: Verb = {
+  name: 'label',
+  summary: 'set labels of a selection of phones, or remove them',
+  words: 'WHERE KEY=VALUE …',
+  count: [2, 17],
+  options: { ...DRY_RUN, ...YES },
+  calls: ['labelSelection'],
+  examples: ['label D01 site=zrh', "label 'STORE-*' ring=canary old= --yes"],
+  notes: [...WHERE_NOTES, 'KEY= removes a label. More than one phone: it asks first.'],
+  async run(context) {
+    const { args, terminal } = context
+    const [given = '', ...pairs] = args.words
+    const labels = labelsOf(pairs)
+    const where = whereOf([given])
+    const api = context.api()
+    const preview = await api.call('labelSelection', { body: { where, labels, dry_run: true } })
+    if (preview.devices === 0) {
+      terminal.note('No phone matches.')
+      return EXIT.no
+    }
+    const rows = preview.sample.map(({ alias, device_id }) => [alias, device_id])
+    const titles = ['ALIAS', 'DEVICE ID']
+    const plan = { verb: 'label', noun: 'phones', titles, rows, count: preview.devices }
+    const decision = await agree(context, plan)
+    if (decision !== 'yes') return decision === 'dry' ? EXIT.ok : EXIT.no
+    const body = { where, labels, expect_devices: preview.devices }
+    const { changed } = await api.call('labelSelection', { body })
+    terminal.note(`${changed} of ${preview.devices} phones changed`)
+    return EXIT.ok
+  },
+}
+
+/** Throws UsageError. */
+export function labelsOf(pairs: readonly string[]): LabelChange {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const [, key, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? []
+      if (key === undefined) throw new UsageError(`${visible(pair)} is no KEY=VALUE.`)
+      return [key, value || null]
+    }),
+  )
+}
