@@ -130,7 +130,6 @@ function auditLists(): readonly Statement[] {
     ['of a common kind', { what: 'command.create' }],
     ['of a kind, until a day ago', { until: since, what: 'command.create' }],
     ['of an unknown kind', { what: 'none.none' }],
-    ['of a common kind and an admin', { what: 'command.create', admin: 'drill' }],
     ['of a common kind and a rare admin', { what: 'command.create', admin: RARE_ADMIN }],
     ['of an unknown kind and an admin', { what: 'none.none', admin: 'drill' }],
     ['of a subject', { subject: 'done-8' }],
@@ -153,6 +152,12 @@ function auditLists(): readonly Statement[] {
     )
   return [
     ...cases.flatMap(([what, filter]) => list(what, filter, { mostRows: PAGE })),
+    // Where most entries are of the kind, an index without it may serve as well.
+    ...list(
+      'of a common kind and an admin',
+      { what: 'command.create', admin: 'drill' },
+      { mostRows: 2 * PAGE },
+    ),
     ...busy.flatMap(([what, filter]) => list(what, filter, SORTED)),
   ]
 }

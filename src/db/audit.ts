@@ -52,8 +52,8 @@ const LIST_OF_ADMIN = list('and admin = any (array[$5::text])', 'audit_log.admin
 /** Of one kind of change, by its index (sql/0023); and of one admin. */
 const LIST_OF_WHAT = list('and what = any (array[$5::text])', 'audit_log.what,')
 const LIST_OF_ADMIN_WHAT = list(
-  'and admin = any (array[$5::text]) and what = any (array[$6::text])',
-  'audit_log.admin, audit_log.what,',
+  'and admin = any (array[$5::text]) and what = $6',
+  'audit_log.admin,',
 )
 /**
  * The narrowest filter finds the rows; the others are applied to these. `between`: for an equality the generic plan

@@ -61,12 +61,11 @@ const ENDED_OF_ACTION = /* sql */ `
   order by c.action, ${NEWEST_FIRST} limit $1`
 const ENDED_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = $6 ${NEWEST}`
 
-/** Indexed by outcome, and by outcome and action (sql/0023). */
+/** Indexed by outcome, and by outcome and action (sql/0023). Before PostgreSQL 17 only a first column keeps its order under `any`. */
 const WITH_OUTCOME = /* sql */ `and c.state = 'completed' and c.outcome = any (array[$4::text])`
 const OUTCOME = /* sql */ `${SELECT} ${WITH_OUTCOME} order by c.outcome, ${NEWEST_FIRST} limit $1`
 const OUTCOME_OF_ACTION = /* sql */ `
-  ${SELECT} ${WITH_OUTCOME} and c.action = any (array[$5::text])
-  order by c.outcome, c.action, ${NEWEST_FIRST} limit $1`
+  ${SELECT} ${WITH_OUTCOME} and c.action = $5 order by c.outcome, ${NEWEST_FIRST} limit $1`
 const OUTCOME_OF_DEVICE = /* sql */ `${OF_DEVICE} and c.state = 'completed' and c.outcome = $6 ${NEWEST}`
 
 const ID_OF_ALIAS = /* sql */ `

@@ -50,7 +50,7 @@ const COMMANDS_OF_STATUS = page(
   `and ${STATUS} between $4 and $4 and ($5::text is null or c.outcome = $5)`,
   `${STATUS},`,
 )
-const COMMANDS_OF_OUTCOME = page('and c.outcome between $4 and $4', 'c.outcome,')
+const COMMANDS_OF_OUTCOME = page('and c.outcome = $4', '')
 
 const UNRELEASED = /* sql */ `
   select m.n as "n", m.device_id as "deviceId", d.alias as "alias"
