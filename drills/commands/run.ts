@@ -4,19 +4,19 @@
  */
 
 import { setTimeout as wait } from 'node:timers/promises'
-import pg from 'pg'
+import type pg from 'pg'
 import type { Habits } from '../../sim/device/habits.ts'
 import { issueEnrollmentTokens } from '../../sim/enroll.ts'
-import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { createFleet, type Fleet } from '../../sim/fleet.ts'
 import { seededRandom } from '../../testkit/random.ts'
-import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
+import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
-import { type ReplicaPair, startReplicaPair } from '../shared/replica-pair.ts'
+import type { ReplicaPair } from '../shared/replica-pair.ts'
 import { type CommandsAdmin, createCommandsAdmin } from './admin.ts'
 import { checkCommands } from './check.ts'
-import { answersOf, makeHostile, RETRY_AFTER_MS } from './hostile-fcm.ts'
+import { answersOf } from './hostile-fcm.ts'
 import { createCommandsJournal, type JournalWriter } from './journal.ts'
+import { FCM_TIMEOUT_MS, hostileRules, MAX_IN_FLIGHT, onHostileFcm, sendUnderKills } from './rig.ts'
 import { countOpen, lapseLeases, readStored } from './stored.ts'
 
 export interface CommandsRun extends DatabaseEnvironment {
@@ -33,16 +33,9 @@ export interface CommandsRun extends DatabaseEnvironment {
   readonly random: () => number
 }
 
-const FCM_TIMEOUT_MS = 500
-const RETRY_BASE_MS = 100
-const MAX_IN_FLIGHT = 64
-/** Half of the lease, which begins when a command is claimed, not when its message arrives. */
-const UNRECORDED_MS = 30_000
 const CANCELLED_SHARE = 0.05
 const TTL_S = 86_400
 const SHORTEST_TTL_S = 30
-/** Lets a kill hit any moment between two commands. */
-const KILL_SPREAD_MS = 50
 const NEVER_S = 10_000_000
 const DARK_SHARE = 0.02
 const POLL_MS = 100
@@ -77,25 +70,8 @@ export const commandsDrill = defineDrill({
 })
 
 export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> {
-  const { random, print } = run
-  const fcm = await startFakeFcm()
-  makeHostile(fcm, random)
-  const pair = await startReplicaPair(
-    {
-      ...serviceSettings(run.databaseUrl, run.dataDir),
-      ...pushSettings(fcm),
-      FCM_TIMEOUT_MS: String(FCM_TIMEOUT_MS),
-      FCM_RETRY_BASE_MS: String(RETRY_BASE_MS),
-      FCM_MAX_IN_FLIGHT: String(MAX_IN_FLIGHT),
-      HEARTBEAT_DEDUP_WINDOW_S: '0',
-      RATE_LIMIT_TOKENS_PER_HOUR: '100000',
-    },
-    random,
-  )
-  const db = new pg.Client({ connectionString: run.databaseUrl })
-  await db.connect()
-  const living = new AbortController()
-  try {
+  const { print } = run
+  return onHostileFcm(run, async ({ fcm, pair, db, living }) => {
     const journal = createCommandsJournal()
     const admin = createCommandsAdmin(pair.send, ADMIN_TOKEN, journal)
     const aliases = Array.from({ length: run.devices }, (_, index) => `R5-${index + 1}`)
@@ -114,7 +90,7 @@ export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> 
     await settle(run, { db, fleet })
     living.abort()
     await lives
-    const codes = await pair.stop()
+    await pair.stop()
     const stored = await readStored(db)
     const unmailed = [...stored.commands.values()].filter(
       ({ state, deliveries }) => state === 'completed' && deliveries === 0,
@@ -122,31 +98,14 @@ export async function runCommands(run: CommandsRun): Promise<readonly Figure[]> 
     print(`FCM answered ${answersOf(fcm.journal)}`)
     print(`${unmailed.length} commands completed by push alone`)
     print(`${admin.counts.again} calls made again, ${admin.counts.duplicates} answers were lost`)
-    const faults = pair.faults()
-    return [
-      ...checkCommands({
-        journal,
-        pushes: fcm.journal,
-        stored,
-        rules: {
-          retryBaseMs: RETRY_BASE_MS,
-          retryAfterMs: RETRY_AFTER_MS,
-          unrecordedMs: run.leaseCutS === null ? UNRECORDED_MS : 0,
-        },
-        mostLostAttempts: run.kills * MAX_IN_FLIGHT,
-      }),
-      {
-        promise: 'no replica ends but by our hand, no answer 500; SIGTERM at the end exits 0',
-        measured: `${faults.length} faults; exit codes ${codes.join(', ')}${faults.length > 0 ? `: ${faults[0]}` : ''}`,
-        isHeld: faults.length === 0 && codes.every((code) => code === 0),
-      },
-    ]
-  } finally {
-    living.abort()
-    await pair.stop()
-    await db.end()
-    await fcm.close()
-  }
+    return checkCommands({
+      journal,
+      pushes: fcm.journal,
+      stored,
+      rules: hostileRules(run.leaseCutS),
+      mostLostAttempts: run.kills * MAX_IN_FLIGHT,
+    })
+  })
 }
 
 function habitsOf(run: CommandsRun, index: number): Partial<Habits> {
@@ -165,12 +124,6 @@ async function sendCommands(
   },
 ): Promise<void> {
   const { random } = run
-  const killsAt = Array.from({ length: run.kills }, () =>
-    Math.floor((0.05 + 0.9 * random()) * run.commands),
-  ).sort((a, b) => a - b)
-  const underWay: Promise<void>[] = []
-  let killing = Promise.resolve()
-  const startedAtMs = performance.now()
 
   async function sendOne(index: number): Promise<void> {
     const device = Math.floor(random() * run.devices)
@@ -185,16 +138,7 @@ async function sendCommands(
     if (isCancelled) await to.admin.cancel(requestId)
   }
 
-  for (let index = 0; index < run.commands; index += 1) {
-    while (killsAt[0] !== undefined && killsAt[0] <= index) {
-      killsAt.shift()
-      await killing
-      killing = wait(KILL_SPREAD_MS * random()).then(() => to.pair.kill())
-    }
-    await wait(Math.max(0, startedAtMs + (index * 1_000) / run.ratePerS - performance.now()))
-    underWay.push(sendOne(index))
-  }
-  await Promise.all([...underWay, killing])
+  await sendUnderKills(run, to.pair, sendOne)
 }
 
 /**

@@ -4,20 +4,19 @@
  * more command, and FCM lowers the priority of one.
  */
 import { setTimeout as wait } from 'node:timers/promises'
-import pg from 'pg'
 import { issueEnrollmentTokens } from '../../sim/enroll.ts'
-import { type FakeFcm, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import type { FakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { pushIdText } from '../../src/domain/push-id.ts'
 import { asJsonObject, bodyOf, jsonHeaders } from '../../testkit/http/client.ts'
 import { seededRandom } from '../../testkit/random.ts'
-import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
+import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
 import { until } from '../../testkit/until.ts'
 import { type CommandsAdmin, createCommandsAdmin } from '../commands/admin.ts'
 import { allEnded, nothingMissing, ranOnce } from '../commands/check.ts'
 import { createCommandsJournal } from '../commands/journal.ts'
+import { type CommandsRig, onReplicas, sendUnderKills, spread } from '../commands/rig.ts'
 import { countOpen, lapseLeases, readStored } from '../commands/stored.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
-import { type ReplicaPair, startReplicaPair } from '../shared/replica-pair.ts'
 import { createPhones, misaddressed, type Phone, type Phones } from './phones.ts'
 
 export interface IdentityRun extends DatabaseEnvironment {
@@ -39,7 +38,6 @@ const GRACE_MS = 1_000
 /** FCM's limit for one device. */
 const MOST_PER_MINUTE = 240
 const SCRAPES = 50
-const KILL_SPREAD_MS = 50
 
 export const identityDrill = defineDrill({
   name: 'identity',
@@ -64,31 +62,17 @@ export const identityDrill = defineDrill({
     }),
 })
 
-interface Rig {
-  readonly pair: ReplicaPair
-  readonly fcm: FakeFcm
+interface Rig extends CommandsRig {
   readonly phones: Phones
   readonly admin: CommandsAdmin
-  readonly db: pg.Client
 }
 
 export async function runIdentity(run: IdentityRun): Promise<readonly Figure[]> {
-  const { random, print } = run
-  const fcm = await startFakeFcm()
-  fcm.setMode({ mostPerMinute: MOST_PER_MINUTE })
-  const pair = await startReplicaPair(
-    {
-      ...serviceSettings(run.databaseUrl, run.dataDir),
-      ...pushSettings(fcm),
-      HEARTBEAT_DEDUP_WINDOW_S: '0',
-      RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
-    },
-    random,
-  )
-  const db = new pg.Client({ connectionString: run.databaseUrl })
-  await db.connect()
-  const living = new AbortController()
-  try {
+  const { print } = run
+  const settings = { RATE_LIMIT_TOKENS_PER_HOUR: '1000000' }
+  const limit = (fcm: FakeFcm) => fcm.setMode({ mostPerMinute: MOST_PER_MINUTE })
+  return onReplicas(run, settings, limit, async (parts) => {
+    const { fcm, pair, living, db } = parts
     const journal = createCommandsJournal()
     const admin = createCommandsAdmin(pair.send, ADMIN_TOKEN, journal)
     const aliases = Array.from({ length: run.devices }, (_, index) => `I-${index + 1}`)
@@ -100,7 +84,7 @@ export async function runIdentity(run: IdentityRun): Promise<readonly Figure[]> 
       heartbeatIntervalS,
       random: Math.random,
     })
-    const rig = { pair, fcm, phones, admin, db }
+    const rig = { ...parts, phones, admin }
     const tokens = await issueEnrollmentTokens(pair.send, ADMIN_TOKEN, aliases)
     while (phones.all.some(({ device }) => device.deviceId === null))
       await phones.fleet.enroll(tokens)
@@ -127,7 +111,7 @@ export async function runIdentity(run: IdentityRun): Promise<readonly Figure[]> 
     await phones.quiet()
     const stored = await readStored(db)
     const evidence = { journal, stored }
-    const figures = [
+    return [
       addressFigure(phones, fcm, whileChanging),
       await identityFigure(rig),
       allEnded(evidence),
@@ -135,55 +119,23 @@ export async function runIdentity(run: IdentityRun): Promise<readonly Figure[]> 
       ranOnce(evidence),
       await loweredFigure(rig),
     ]
-    const codes = await pair.stop()
-    const faults = pair.faults()
-    return [
-      ...figures,
-      {
-        promise: 'no replica ends but by our hand, no answer 500; SIGTERM at the end exits 0',
-        measured: `${faults.length} faults; exit codes ${codes.join(', ')} ${faults[0] ?? ''}`,
-        isHeld: faults.length === 0 && codes.every((code) => code === 0),
-      },
-    ]
-  } finally {
-    living.abort()
-    await pair.stop()
-    await db.end()
-    await fcm.close()
-  }
+  })
 }
 
 /** Commands at a fixed rate; kills and changes are spread over them. */
 async function sendAndChange(run: IdentityRun, { pair, admin, phones }: Rig): Promise<void> {
   const { random } = run
-  const killsAt = spread(run.kills, run)
   const changing = phones.all.filter((_, index) => index % 4 < 2)
   const changesAt = spread(changing.length, run)
-  const underWay: Promise<void>[] = []
-  let killing = Promise.resolve()
-  const startedAtMs = performance.now()
-  for (let index = 0; index < run.commands; index += 1) {
-    while (killsAt[0] !== undefined && killsAt[0] <= index) {
-      killsAt.shift()
-      await killing
-      killing = wait(KILL_SPREAD_MS * random()).then(() => pair.kill())
-    }
+  await sendUnderKills(run, pair, async (index) => {
     while (changesAt[0] !== undefined && changesAt[0] <= index) {
       changesAt.shift()
       const phone = changing.pop()
       if (phone !== undefined) phones.change(phone)
     }
-    await wait(Math.max(0, startedAtMs + (index * 1_000) / run.ratePerS - performance.now()))
     const alias = phones.all[Math.floor(random() * run.devices)]?.device.alias ?? ''
-    underWay.push(admin.create({ requestId: `id-${index + 1}`, alias, ttlS: TTL_S, waitMs: 0 }))
-  }
-  await Promise.all([...underWay, killing])
-}
-
-/** So many moments of the run, in order, as numbers of commands. */
-function spread(count: number, { commands, random }: IdentityRun): number[] {
-  const moments = Array.from({ length: count }, () => (0.05 + 0.9 * random()) * commands)
-  return moments.map(Math.floor).sort((a, b) => a - b)
+    await admin.create({ requestId: `id-${index + 1}`, alias, ttlS: TTL_S, waitMs: 0 })
+  })
 }
 
 /** Until every command has ended and no phone has anything to report. */

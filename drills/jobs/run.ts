@@ -3,18 +3,18 @@
  * through a hostile FCM, while either of two replicas is killed again and again. Then a job whose phones fail.
  */
 import { setTimeout as wait } from 'node:timers/promises'
-import pg from 'pg'
+import type pg from 'pg'
 import { issueEnrollmentTokens } from '../../sim/enroll.ts'
-import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { createFleet } from '../../sim/fleet.ts'
 import { seededRandom } from '../../testkit/random.ts'
-import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
+import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
 import { checkCommands } from '../commands/check.ts'
-import { answersOf, makeHostile, RETRY_AFTER_MS } from '../commands/hostile-fcm.ts'
+import { answersOf } from '../commands/hostile-fcm.ts'
 import { type CommandsJournal, createCommandsJournal } from '../commands/journal.ts'
+import { hostileRules, MAX_IN_FLIGHT, onHostileFcm } from '../commands/rig.ts'
 import { lapseLeases, readStored } from '../commands/stored.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
-import { type ReplicaPair, startReplicaPair } from '../shared/replica-pair.ts'
+import type { ReplicaPair } from '../shared/replica-pair.ts'
 import { createJobsAdmin, type JobsAdmin, type JobView } from './admin.ts'
 import { countsFigure, paceFigure } from './checks.ts'
 import { type Asked, createJudge, type Judge } from './judge.ts'
@@ -38,11 +38,6 @@ export interface JobsRun extends DatabaseEnvironment {
   readonly random: () => number
 }
 
-const FCM_TIMEOUT_MS = 500
-const RETRY_BASE_MS = 100
-const MAX_IN_FLIGHT = 64
-/** Half of the lease, which begins when a command is claimed, not when its message arrives. */
-const UNRECORDED_MS = 30_000
 const JOB_ID = 'drill'
 const THRESHOLD_JOB_ID = 'fragile'
 /** The share of members that are released when an admin pauses the job, and for how long. */
@@ -84,28 +79,11 @@ export const jobsDrill = defineDrill({
 })
 
 export async function runJobs(run: JobsRun): Promise<readonly Figure[]> {
-  const { random, print } = run
-  const fcm = await startFakeFcm()
-  makeHostile(fcm, random)
-  const pair = await startReplicaPair(
-    {
-      ...serviceSettings(run.databaseUrl, run.dataDir),
-      ...pushSettings(fcm),
-      FCM_TIMEOUT_MS: String(FCM_TIMEOUT_MS),
-      FCM_RETRY_BASE_MS: String(RETRY_BASE_MS),
-      FCM_MAX_IN_FLIGHT: String(MAX_IN_FLIGHT),
-      HEARTBEAT_DEDUP_WINDOW_S: '0',
-      RATE_LIMIT_TOKENS_PER_HOUR: '100000',
-    },
-    random,
-  )
-  const db = new pg.Client({ connectionString: run.databaseUrl })
-  await db.connect()
-  const living = new AbortController()
+  const { print } = run
   const journal = createCommandsJournal()
   const phones = jobPhones(run.devices, { ...run, journal })
   const { aliases } = phones
-  try {
+  return onHostileFcm(run, async ({ fcm, pair, db, living }) => {
     const admin = createJobsAdmin(pair.send, ADMIN_TOKEN)
     const fleet = createFleet({
       ...phones.watch(pair.send),
@@ -133,11 +111,7 @@ export async function runJobs(run: JobsRun): Promise<readonly Figure[]> {
         journal: seen,
         pushes,
         stored: await readStored(db),
-        rules: {
-          retryBaseMs: RETRY_BASE_MS,
-          retryAfterMs: RETRY_AFTER_MS,
-          unrecordedMs: run.leaseCutS === null ? UNRECORDED_MS : 0,
-        },
+        rules: hostileRules(run.leaseCutS),
         mostLostAttempts: run.kills * MAX_IN_FLIGHT,
       }),
     )
@@ -145,22 +119,8 @@ export async function runJobs(run: JobsRun): Promise<readonly Figure[]> {
     figures.push(...(await runThreshold(admin, { ...run, jobId: THRESHOLD_JOB_ID })))
     living.abort()
     await lives
-    const codes = await pair.stop()
-    const faults = pair.faults()
-    return [
-      ...figures,
-      {
-        promise: 'no replica ends but by our hand, no answer 500; SIGTERM at the end exits 0',
-        measured: `${faults.length} faults; exit codes ${codes.join(', ')} ${faults[0] ?? ''}`,
-        isHeld: faults.length === 0 && codes.every((code) => code === 0),
-      },
-    ]
-  } finally {
-    living.abort()
-    await pair.stop()
-    await db.end()
-    await fcm.close()
-  }
+    return figures
+  })
 }
 
 /** The phones live on: what they do from now on is not what is stored now. */
