@@ -5,11 +5,13 @@ import { AppError, invalidField } from '../../domain/errors.ts'
 import {
   type Fields,
   field,
+  idempotencyKey,
   intField,
   isObject,
   refuseUnsafe,
   requiredString,
 } from '../../http/fields.ts'
+import type { BaseRequest } from '../../http/route.ts'
 import { LINES } from '../../lib/text.ts'
 
 const TTL_S = { min: 30, max: 604_800 } as const
@@ -58,4 +60,20 @@ export function contentHash(action: string, params: Readonly<Record<string, stri
   return createHash('sha256')
     .update(JSON.stringify([action, sorted]))
     .digest()
+}
+
+export interface Key {
+  readonly id: string
+  /** False: the request had none, and its ingress id is used. */
+  readonly isGiven: boolean
+}
+
+/** The id of what a request creates: the field `name` of its body, else its Idempotency-Key. */
+export function readKey(body: Fields, request: BaseRequest, name: string, form: RegExp): Key {
+  const given = field(body, name) ?? idempotencyKey(request.headers)
+  const id = given ?? request.context.ingressId
+  if (typeof id !== 'string' || !form.test(id)) {
+    throw invalidField(name, `must match ${form.source}`)
+  }
+  return { id, isGiven: given !== undefined }
 }

@@ -4,11 +4,18 @@
  */
 import type { CommandRow, DeviceRef } from '../../db/commands/commands.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
-import { ALIAS, isAlias, isRequestId, isUuid, REQUEST_ID } from '../../domain/ids.ts'
-import { asObject, type Fields, field, idempotencyKey, queryInt } from '../../http/fields.ts'
-import { type BaseRequest, type Endpoint, httpRequestId, json } from '../../http/route.ts'
+import { ALIAS, isAlias, isUuid, REQUEST_ID } from '../../domain/ids.ts'
+import { asObject, type Fields, field, queryInt } from '../../http/fields.ts'
+import { type Endpoint, httpRequestId, json } from '../../http/route.ts'
 import { readUntil } from '../../lib/notifier.ts'
-import { contentHash, readAction, readParams, readTtlS } from './command-fields.ts'
+import {
+  contentHash,
+  type Key,
+  readAction,
+  readKey,
+  readParams,
+  readTtlS,
+} from './command-fields.ts'
 import { acceptedJson, pausedWith } from './command-json.ts'
 import type { Commands } from './feature.ts'
 import { HAS_COME, readWaitFor, type WaitFor } from './wait-for.ts'
@@ -24,7 +31,7 @@ export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
       const device = readDevice(body)
       const action = readAction(body, deps.actions)
       const params = readParams(body)
-      const key = readKey(body, request)
+      const key = readKey(body, request, 'request_id', REQUEST_ID)
       const waitFor = readWaitFor(request.query, 'push')
       const waitMs = queryInt(request.query, 'wait_ms', WAIT_MS, DEFAULT_WAIT_MS[waitFor])
       const hasCome = HAS_COME[waitFor]
@@ -105,21 +112,6 @@ async function waited(
     // A client would repeat a failed request, and without a key make another command. The pool has reported the database.
     return latest
   }
-}
-
-interface Key {
-  readonly id: string
-  /** False: the request had none, and its ingress id is used. */
-  readonly isGiven: boolean
-}
-
-function readKey(body: Fields, request: BaseRequest): Key {
-  const given = field(body, 'request_id') ?? idempotencyKey(request.headers)
-  if (given === undefined) return { id: request.context.ingressId, isGiven: false }
-  if (typeof given !== 'string' || !isRequestId(given)) {
-    throw invalidField('request_id', `must match ${REQUEST_ID.source}`)
-  }
-  return { id: given, isGiven: true }
 }
 
 function refusal(kind: 'conflict' | 'device_unknown' | 'device_deleted', key: Key): AppError {

@@ -9,13 +9,18 @@ import {
   booleanField,
   type Fields,
   field,
-  idempotencyKey,
   intField,
   optionalInt,
   optionalText,
 } from '../../http/fields.ts'
-import { type BaseRequest, type Endpoint, httpRequestId, json } from '../../http/route.ts'
-import { contentHash, readAction, readParams, readTtlS } from '../commands/command-fields.ts'
+import { type Endpoint, httpRequestId, json } from '../../http/route.ts'
+import {
+  contentHash,
+  readAction,
+  readKey,
+  readParams,
+  readTtlS,
+} from '../commands/command-fields.ts'
 import { readSelection } from '../devices/selection-fields.ts'
 import type { Jobs } from './feature.ts'
 import { jobJson } from './job-json.ts'
@@ -37,7 +42,7 @@ export function createJobEndpoint(deps: Jobs): Endpoint<'admin'> {
       const selected = readSelection(body)
       const action = readAction(body, deps.actions)
       const params = readParams(body)
-      const key = readKey(body, request)
+      const key = readKey(body, request, 'job_id', JOB_ID)
       const members = contentHash(action, params)
       const job = {
         jobId: key.id,
@@ -101,21 +106,6 @@ function readNotBefore(body: Fields, now: Date): Date | null {
     throw invalidField('not_before', `must be within ${MAX_AHEAD_S / 86_400} days`)
   }
   return at
-}
-
-interface Key {
-  readonly id: string
-  /** False: none was given, and the ingress id is used. */
-  readonly isGiven: boolean
-}
-
-function readKey(body: Fields, request: BaseRequest): Key {
-  const given = field(body, 'job_id') ?? idempotencyKey(request.headers)
-  const id = given ?? request.context.ingressId
-  if (typeof id !== 'string' || !JOB_ID.test(id)) {
-    throw invalidField('job_id', `must match ${JOB_ID.source}`)
-  }
-  return { id, isGiven: given !== undefined }
 }
 
 function refusal(kind: Exclude<CreateOutcome['kind'], 'created' | 'repeated'>, id: string) {
