@@ -12,9 +12,9 @@ import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { startEmbedded } from '../src/dev/embedded-postgres.ts'
 import { bodyOf, createSend, isSuccess, jsonHeaders } from '../testkit/http/client.ts'
-import { seededDeviceId, seededToken, seedFleet } from '../testkit/seeded-fleet.ts'
+import { seedFleet } from '../testkit/seeded-fleet.ts'
 import { median } from '../testkit/statistics.ts'
-import { heartbeatRequest } from './heartbeat/request.ts'
+import { seededHeartbeats } from './heartbeat/request.ts'
 import { measureWindow } from './heartbeat/window.ts'
 import { type BenchService, startBenchService } from './service.ts'
 
@@ -73,11 +73,8 @@ let sent = 0
 async function heartbeats(): Promise<number> {
   const [service] = services
   if (service === undefined) throw new Error('no service')
-  const requests = Array.from({ length: RATE_PER_S * SECONDS * 2 }, (_, index) => {
-    const n = ((sent + index) % DEVICES) + 1
-    const token = seededToken(SECRET, n)
-    return heartbeatRequest({ alias: `S${n}`, deviceId: seededDeviceId(n), token })
-  })
+  const from = sent
+  const numberOf = (index: number) => ((from + index) % DEVICES) + 1
   const { latencyMs, heartbeats: stored } = await measureWindow({
     service,
     postmasterPid: database.pid,
@@ -85,11 +82,7 @@ async function heartbeats(): Promise<number> {
     ratePerS: RATE_PER_S,
     seconds: SECONDS,
     connections: CONNECTIONS,
-    next(index) {
-      const request = requests[index]
-      if (request === undefined) throw new Error('more arrivals than planned')
-      return request
-    },
+    next: seededHeartbeats(SECRET, RATE_PER_S * SECONDS * 2, numberOf),
   })
   sent += stored
   return latencyMs.p99

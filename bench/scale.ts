@@ -18,10 +18,10 @@ import { storeHeartbeats } from '../src/db/heartbeats/heartbeats.ts'
 import { HOT_SETTINGS } from '../src/db/stores.ts'
 import { type EmbeddedDatabase, startEmbedded } from '../src/dev/embedded-postgres.ts'
 import { explained } from '../testkit/explain.ts'
-import { seededDeviceId, seededToken, seedFleet } from '../testkit/seeded-fleet.ts'
+import { seedFleet } from '../testkit/seeded-fleet.ts'
 import { median } from '../testkit/statistics.ts'
 import { storeHistory } from '../testkit/stored-history.ts'
-import { heartbeatRequest } from './heartbeat/request.ts'
+import { seededHeartbeats } from './heartbeat/request.ts'
 import { measureWindow, type WindowCost } from './heartbeat/window.ts'
 import { planShape, seededItems } from './scale-plan.ts'
 import { type BenchService, startBenchService } from './service.ts'
@@ -139,14 +139,7 @@ async function measure(side: Side): Promise<WindowCost> {
   const { service, devices, db } = side
   if (service === undefined || database === undefined) throw new Error('not prepared')
   const from = side.sent
-  const requests = Array.from({ length: RATE_PER_S * SECONDS * 2 }, (_, index) => {
-    const n = (((from + index) * STRIDE) % devices) + 1
-    return heartbeatRequest({
-      alias: `S${n}`,
-      deviceId: seededDeviceId(n),
-      token: seededToken(SECRET, n),
-    })
-  })
+  const numberOf = (index: number) => (((from + index) * STRIDE) % devices) + 1
   const cost = await measureWindow({
     service,
     postmasterPid: database.pid,
@@ -154,11 +147,7 @@ async function measure(side: Side): Promise<WindowCost> {
     ratePerS: RATE_PER_S,
     seconds: SECONDS,
     connections: CONNECTIONS,
-    next(index) {
-      const request = requests[index]
-      if (request === undefined) throw new Error('more arrivals than planned')
-      return request
-    },
+    next: seededHeartbeats(SECRET, RATE_PER_S * SECONDS * 2, numberOf),
   })
   side.sent += cost.heartbeats
   return cost

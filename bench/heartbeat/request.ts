@@ -2,7 +2,9 @@
 import { heartbeatBody } from '../../sim/device/body.ts'
 import type { EnrolledDevice } from '../../sim/enroll.ts'
 import type { LoadRequest } from '../../sim/load/load.ts'
+import type { Secret } from '../../src/security/tokens.ts'
 import { jsonHeaders } from '../../testkit/http/client.ts'
+import { seededDeviceId, seededToken } from '../../testkit/seeded-fleet.ts'
 
 export function heartbeatRequest({ alias, deviceId, token }: EnrolledDevice): LoadRequest {
   const body = heartbeatBody('nested', {
@@ -21,4 +23,22 @@ export function heartbeatRequest({ alias, deviceId, token }: EnrolledDevice): Lo
   })
   const headers = { ...jsonHeaders(token), 'user-agent': 'okhttp/4.12.0' }
   return { id: deviceId, method: 'POST', path: '/v1/heartbeat', headers, body }
+}
+
+/** Heartbeats of phones of testkit/seeded-fleet.ts, for `next` of a load: `numberOf` gives the phone of each. Throws beyond `count`. */
+export function seededHeartbeats(
+  secret: Secret,
+  count: number,
+  numberOf: (index: number) => number,
+): (index: number) => LoadRequest {
+  const requests = Array.from({ length: count }, (_, index) => {
+    const n = numberOf(index)
+    const token = seededToken(secret, n)
+    return heartbeatRequest({ alias: `S${n}`, deviceId: seededDeviceId(n), token })
+  })
+  return (index) => {
+    const request = requests[index]
+    if (request === undefined) throw new Error('more arrivals than planned')
+    return request
+  }
 }
