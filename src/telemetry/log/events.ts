@@ -3,63 +3,36 @@
  * come from this table. A row's comment says when the event is written; `@act` says what an operator does about it. Links in it
  * start from docs/reference/.
  */
-import { BUILD, DOWNLOAD } from './apk-fields.ts'
-import { DISPATCH, DISPATCH_FAIL, DISPATCH_SENT } from './dispatch-fields.ts'
+import * as shared from './event-fields.ts'
 import type { EventShape } from './field-kinds.ts'
-
-const HEARTBEAT = {
-  status: 'string',
-  battery_pct: 'integer',
-  network_type: 'string',
-  uptime_s: 'integer',
-  ignored: 'strings',
-} as const
-const REGISTER = { token_id: 'string', result: 'string' } as const
-const JOB = {
-  action: 'string',
-  devices: 'integer',
-  completed: 'integer',
-  failed: 'integer',
-  expired: 'integer',
-  cancelled: 'integer',
-  reason: 'string',
-  admin: 'string',
-} as const
-const COMMAND_END = { action: 'string', admin: 'string', reason: 'string' } as const
-/** For events about a failed database call. */
-const FAILED_CALL = { statement: 'optional', cause: 'optional' } as const
-const TOKEN_LIFE = { reason: 'string', token_id: 'string', admin: 'string' } as const
-const DENIAL = { reason: 'string', token_id: 'string' } as const
-const PARTITION = { partition: 'string', error: 'string' } as const
-const PARTITIONS = { ...PARTITION, last: 'optional' } as const
 
 export const EVENTS = {
   /** A registration with a readable body. Written once its token was looked up, or could not be. */
-  'register.request': { levels: ['INFO'], fields: REGISTER },
+  'register.request': { levels: ['INFO'], fields: shared.REGISTER },
   /** Ends a registration. `result` is `created`, `re_enrolled` or `reissued`. */
-  'register.success': { levels: ['INFO'], fields: REGISTER },
+  'register.success': { levels: ['INFO'], fields: shared.REGISTER },
   /**
    * Ends a refused registration. `result` is the code.
    * @act Look `result` up in [errors](errors.md#each-4xx). If one phone fails again and again, give it
    * another enrollment token.
    */
-  'register.fail': { levels: ['WARN'], fields: REGISTER },
+  'register.fail': { levels: ['WARN'], fields: shared.REGISTER },
   /** Ends a heartbeat that was stored. `ignored` names unusable fields, and `fcm_token` or `fid` if an older heartbeat brought it. */
-  'heartbeat.ingest': { levels: ['INFO'], fields: HEARTBEAT },
+  'heartbeat.ingest': { levels: ['INFO'], fields: shared.HEARTBEAT },
   /** Ends a heartbeat within the window of one already stored. */
-  'heartbeat.dedup': { levels: ['INFO'], fields: HEARTBEAT },
+  'heartbeat.dedup': { levels: ['INFO'], fields: shared.HEARTBEAT },
   /** A command is accepted and durable. */
   'dispatch.request': {
     levels: ['INFO'],
-    fields: { ...DISPATCH, admin: 'string', http_request_id: 'optional' },
+    fields: { ...shared.DISPATCH, admin: 'string', http_request_id: 'optional' },
   },
   /** FCM accepted the command. `push_kind`: the phone was addressed by its `token` or its `fid`. */
-  'dispatch.sent': { levels: ['INFO'], fields: DISPATCH_SENT },
+  'dispatch.sent': { levels: ['INFO'], fields: shared.DISPATCH_SENT },
   /**
    * One attempt failed; ERROR once `final`.
    * @act Go by `fcm_status`: [Push fails](../../RUNBOOK.md#push-fails). Nothing, unless it is `final`.
    */
-  'dispatch.fail': { levels: ['WARN', 'ERROR'], fields: DISPATCH_FAIL },
+  'dispatch.fail': { levels: ['WARN', 'ERROR'], fields: shared.DISPATCH_FAIL },
   /** A phone's result is durable. Ends its request, unless a heartbeat brought it. */
   'action_result.ingest': {
     levels: ['INFO'],
@@ -75,7 +48,7 @@ export const EVENTS = {
    * Ends a successful download (200, 206, 304). `source` is `enrollment`, `ota` (a device token) or
    * `manual` (an admin token).
    */
-  'apk.download': { levels: ['INFO'], fields: DOWNLOAD },
+  'apk.download': { levels: ['INFO'], fields: shared.DOWNLOAD },
   /**
    * Ends a download that was refused, had nothing to send or broke off; ERROR if the service is at fault.
    * @act `client_closed`: nothing, phones resume. `too_slow`: nothing; the client took less than 16 KiB/s while others were
@@ -83,22 +56,22 @@ export const EVENTS = {
    */
   'apk.download.fail': {
     levels: ['WARN', 'ERROR'],
-    fields: { ...DOWNLOAD, reason: 'string', ...FAILED_CALL },
+    fields: { ...shared.DOWNLOAD, reason: 'string', ...shared.FAILED_CALL },
   },
   /** Ends a scrape. */
   'metrics.scrape': { levels: ['INFO'], fields: { series: 'integer', bytes: 'integer' } },
   /** An enrollment token was created. `reason` `repeat`: shown again to an admin who lost the response. */
-  'sec.token.create': { levels: ['INFO'], fields: TOKEN_LIFE },
+  'sec.token.create': { levels: ['INFO'], fields: shared.TOKEN_LIFE },
   /** A registration used an enrollment token. `reason` `reissue`: a lost response was sent again. */
-  'sec.token.consume': { levels: ['INFO'], fields: TOKEN_LIFE },
+  'sec.token.consume': { levels: ['INFO'], fields: shared.TOKEN_LIFE },
   /** An admin revoked an enrollment token. */
-  'sec.token.revoke': { levels: ['INFO'], fields: TOKEN_LIFE },
+  'sec.token.revoke': { levels: ['INFO'], fields: shared.TOKEN_LIFE },
   /**
    * Someone presented a dead enrollment token. `reason` is `expired`, `revoked`, `exhausted` or `unknown`.
    * @act A phone or a person uses an old enrollment token: create another. Many `unknown`: someone is guessing tokens. With
    * 208 random bits they cannot succeed.
    */
-  'sec.token.expired': { levels: ['WARN'], fields: DENIAL },
+  'sec.token.expired': { levels: ['WARN'], fields: shared.DENIAL },
   /**
    * 429. `reason` names the limit: `tokens_per_hour`, `apk_per_token`, `apk_per_subnet`, `apk_at_once_per_token` or
    * `apk_at_once_per_subnet`.
@@ -107,25 +80,25 @@ export const EVENTS = {
    * look at its version check; an enrollment token's limit grows with `uses_allowed`. `apk_at_once_per_token`: a phone
    * starts a download before it drops the last one, or someone occupies downloads; if it goes on, replace the token.
    */
-  'sec.token.ratelimit': { levels: ['WARN'], fields: DENIAL },
+  'sec.token.ratelimit': { levels: ['WARN'], fields: shared.DENIAL },
   /**
    * A signature is not valid. `reason` is `missing`, `malformed`, `stale`, `replayed` or `mismatch`.
    * @act [Why 401?](../../RUNBOOK.md#why-401). If a signature was `replayed` that your callers sent once, someone is
    * listening: rotate the secret.
    */
-  'sec.hmac.invalid': { levels: ['WARN'], fields: DENIAL },
+  'sec.hmac.invalid': { levels: ['WARN'], fields: shared.DENIAL },
   /**
    * A plaintext request was refused.
    * @act The proxy does not send `X-Forwarded-Proto: https`, or is missing from `TRUSTED_PROXIES`. Otherwise a client
    * speaks plain HTTP and has exposed its token: rotate it.
    */
-  'sec.https.enforced': { levels: ['WARN'], fields: DENIAL },
+  'sec.https.enforced': { levels: ['WARN'], fields: shared.DENIAL },
   /**
    * A credential was refused. `reason` is `missing`, `malformed`, `unknown`, `superseded`, `wrong_credential`, `scope` or
    * `deleted`.
    * @act [Why 401?](../../RUNBOOK.md#why-401)
    */
-  'sec.auth.denied': { levels: ['WARN'], fields: DENIAL },
+  'sec.auth.denied': { levels: ['WARN'], fields: shared.DENIAL },
   /** Ends every other request: DEBUG for health probes, WARN for 4xx. @act WARN is a 4xx: [errors](errors.md#each-4xx) */
   'http.request': {
     levels: ['INFO', 'DEBUG', 'WARN'],
@@ -142,7 +115,7 @@ export const EVENTS = {
       method: 'string',
       error: 'string',
       stack: 'string',
-      ...FAILED_CALL,
+      ...shared.FAILED_CALL,
       http_request_id: 'optional',
     },
   },
@@ -240,39 +213,39 @@ export const EVENTS = {
    * @act The phone was not there in time: [Did the command run?](../../RUNBOOK.md#did-the-command-run). Send it again with
    * a longer `ttl_s`.
    */
-  'command.expired': { levels: ['WARN'], fields: COMMAND_END },
+  'command.expired': { levels: ['WARN'], fields: shared.COMMAND_END },
   /** A command was cancelled. `reason` is `admin`, `device_deleted` or `job_aborted`. */
-  'command.cancelled': { levels: ['INFO'], fields: COMMAND_END },
+  'command.cancelled': { levels: ['INFO'], fields: shared.COMMAND_END },
   /** A job was created, with all its members. */
-  'job.create': { levels: ['INFO'], fields: { ...JOB, http_request_id: 'optional' } },
+  'job.create': { levels: ['INFO'], fields: { ...shared.JOB, http_request_id: 'optional' } },
   /**
    * A job releases nothing more until it is resumed; what is out goes on. `reason` is `admin`, or `threshold`, then WARN.
    * @act `threshold`: so many members failed that something is wrong with the action or the selection. Read the results,
    * `GET /admin/jobs/{job_id}/commands?status=failed`, then resume or abort the job.
    */
-  'job.pause': { levels: ['INFO', 'WARN'], fields: JOB },
+  'job.pause': { levels: ['INFO', 'WARN'], fields: shared.JOB },
   /** An admin resumed a job. */
-  'job.resume': { levels: ['INFO'], fields: JOB },
+  'job.resume': { levels: ['INFO'], fields: shared.JOB },
   /** An admin aborted a job: members that waited are cancelled, and open commands unless the admin said otherwise. */
-  'job.abort': { levels: ['INFO'], fields: JOB },
+  'job.abort': { levels: ['INFO'], fields: shared.JOB },
   /** Every member of a job has ended. */
-  'job.done': { levels: ['INFO'], fields: JOB },
+  'job.done': { levels: ['INFO'], fields: shared.JOB },
   /** A day's partition of heartbeats was created. Several in a row, as at the first start: `last` is the last of them. */
-  'partition.create': { levels: ['INFO'], fields: PARTITIONS },
+  'partition.create': { levels: ['INFO'], fields: shared.PARTITIONS },
   /** Retention dropped a day, or several in a row up to `last`. */
-  'partition.drop': { levels: ['INFO'], fields: PARTITIONS },
+  'partition.drop': { levels: ['INFO'], fields: shared.PARTITIONS },
   /**
    * Creating or dropping a partition failed.
    * @act Read `error`; the next hour retries. Heartbeats are stored meanwhile:
    * [Maintenance](../operate/database.md#maintenance)
    */
-  'partition.fail': { levels: ['ERROR'], fields: PARTITION },
+  'partition.fail': { levels: ['ERROR'], fields: shared.PARTITION },
   /** A build is stored, `live` or `staged` (`state`). `source` is `manual`, an admin token. */
-  'apk.publish': { levels: ['INFO'], fields: BUILD },
+  'apk.publish': { levels: ['INFO'], fields: shared.BUILD },
   /** A staged build is live. */
-  'apk.release': { levels: ['INFO'], fields: BUILD },
+  'apk.release': { levels: ['INFO'], fields: shared.BUILD },
   /** A build was withdrawn. */
-  'apk.withdraw': { levels: ['INFO'], fields: BUILD },
+  'apk.withdraw': { levels: ['INFO'], fields: shared.BUILD },
   /**
    * A build of a former release cannot be read from its stored bytes, or its APK has another version code; `reason` says
    * which. It stays as it is.
