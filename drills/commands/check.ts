@@ -33,7 +33,7 @@ export function checkCommands(given: Evidence): readonly Figure[] {
   ]
 }
 
-/** What the endings of commands are judged by. */
+/** The evidence about the endings of commands. */
 type Endings = Pick<Evidence, 'journal' | 'stored'>
 
 export function allEnded({ stored, journal }: Endings): Figure {

@@ -11,7 +11,7 @@ import { sentAtMs } from '../commands/journal.ts'
 export interface Phone {
   readonly device: Device
   readonly app: PhoneApp
-  /** What FCM has it registered by. */
+  /** Its registration with FCM. */
   current: PushId
   /** Its former identities: pushIdText to the time at which the service acknowledged the next one. */
   readonly former: Map<string, number>

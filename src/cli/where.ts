@@ -7,7 +7,7 @@ export const WHERE_NOTES = [
   "WHERE: D01 · 'STORE-*' · label:site=zrh · 'seen>30m' · 'version_code<42'; all terms must hold.",
   'A leading - negates a term: write it behind another one, in the same quotes, or after --.',
 ]
-/** What stands between spaces that are not in quotes. */
+/** Text between spaces outside of quotes. */
 const TERMS = /(?:[^\s"]|"[^"]*")+/g
 const BARE = /^-?[A-Za-z0-9*][\w.*,-]*$/
 

@@ -154,7 +154,7 @@ function linesOf(picture: Picture): readonly Line[] {
   ]
 }
 
-/** The command stands at the end where there is room for it. */
+/** The command comes at the end where there is room for it. */
 function line({ terminal }: Context, name: string, text: string, more: string): string {
   const said = `${name.padEnd(NAME_WIDTH)}${text}`
   if (more === '') return clip(said, terminal.width ?? Number.POSITIVE_INFINITY)

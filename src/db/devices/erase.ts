@@ -64,7 +64,7 @@ const FAILURES = /* sql */ `
   where c.device_id = $1::uuid and j.job_no = c.job_no and j.failure_count = 1
     and j.failure_message = coalesce(nullif(c.result_message, ''), c.outcome)`
 
-/** $2: the alias, $3: when the device was deleted; together with what was fetched with its tokens. */
+/** $2: the alias, $3: when the device was deleted; together with the downloads by its tokens. */
 const DOWNLOADS = /* sql */ `
   delete from apk_download_events where event_id = any (array(
     select event_id from apk_download_events where device_id = $1::uuid
@@ -163,7 +163,7 @@ export function deviceEraser(
   }
 }
 
-/** Its letters, and what may stand beside them in another alias. */
+/** Its letters, and those that may surround them in another alias. */
 function wordOf(alias: string): string {
   const letters = alias.replaceAll('.', String.raw`\.`)
   return `(?<![A-Za-z0-9._-])${letters}(?![A-Za-z0-9._-])`
