@@ -1,5 +1,4 @@
 /** Many simulated phones against one origin: enroll, live, and count the responses. */
-import { setMaxListeners } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type DeviceCounts, sumCounts } from './device/counts.ts'
 import { Device, type DeviceOptions } from './device/device.ts'
@@ -36,7 +35,7 @@ export interface Fleet {
   /** Sends one heartbeat per phone, all at once. */
   beat(): Promise<void>
   /**
-   * Runs alarms and retries in real time until `signal` aborts; then no push is received, and requests under way end.
+   * Runs alarms and retries in real time until `signal` aborts; a second later no push is received, and requests under way end.
    */
   live(signal: AbortSignal): Promise<void>
   report(): FleetReport
@@ -85,7 +84,6 @@ export function createFleet(options: FleetOptions): Fleet {
     },
 
     async live(signal) {
-      setMaxListeners(0, signal) // each phone waits on it
       await Promise.all(devices.map((device) => liveOf(device, options.nowMs, signal, track)))
       isOver = true
       while (underWay.size > 0) await Promise.all(underWay)
@@ -110,8 +108,8 @@ async function liveOf(
 ): Promise<void> {
   while (!signal.aborted) {
     const untilWakeMs = device.nextWakeAtMs - nowMs()
-    // Bounded, because a push may cause an earlier retry.
-    await wait(Math.min(Math.max(1, untilWakeMs), POLL_MS), undefined, { signal }).catch(() => {})
+    // Bounded, because a push may cause an earlier retry. Without the signal: adding a listener searches all that are there.
+    await wait(Math.min(Math.max(1, untilWakeMs), POLL_MS))
     // Not awaited: as in the field, the alarm fires even while a drain hangs.
     if (!signal.aborted && nowMs() >= device.nextWakeAtMs) track(device.wake())
   }
