@@ -3,6 +3,7 @@
 import type { Figure } from '../drill.ts'
 import { codesText, MAX_RESPONSE_MS, type Phase, sumOf } from '../shared/response-watch.ts'
 import type { Fault } from './faults.ts'
+import type { DatabaseEvent } from './service.ts'
 import type { Gap } from './write-probes.ts'
 
 export interface Suffered {
@@ -14,8 +15,8 @@ export interface Suffered {
   readonly unwritable: Gap
   /** The longest time without an acknowledged write. */
   readonly unacknowledged: Gap
-  /** db.unavailable and db.recovered of each replica. */
-  readonly databaseLines: readonly (readonly string[])[]
+  /** Of each replica. */
+  readonly databaseEvents: readonly (readonly DatabaseEvent[])[]
   /** Requests without a whole response. */
   readonly unanswered: readonly string[]
   readonly missing: Figure
@@ -36,22 +37,21 @@ const outageMs = ({ unacknowledged }: Suffered) => lengthMs(unacknowledged)
 const backMs = (one: Suffered) =>
   outageMs(one) < PAUSE_MS ? 0 : Math.max(0, one.unacknowledged.toMs - one.unwritable.toMs)
 
-function eventsOf(lines: readonly string[]): string {
-  return lines.map((line) => JSON.parse(line).event.replace('db.', '')).join('-') || 'none'
-}
+const eventsText = (events: readonly DatabaseEvent[]) => events.join('-') || 'none'
 
-/** One pair, or none if the outage is short. */
-function isOneEpisode(lines: readonly string[], pausedMs: number): boolean {
-  const events = eventsOf(lines)
-  return events === 'unavailable-recovered' || (events === 'none' && pausedMs < TOLD_MS)
+/** One pair, or none if the outage is short. A process that ended during the outage may have written the first line. */
+function isOneEpisode(events: readonly DatabaseEvent[], pausedMs: number): boolean {
+  const text = eventsText(events)
+  if (text === 'none') return pausedMs < TOLD_MS
+  return /^(unavailable-ended-)?unavailable-(recovered|ended)$/.test(text)
 }
 
 export function sufferedText(one: Suffered): string {
-  const { fault, round, answers: responses, databaseLines, unanswered, missing } = one
+  const { fault, round, answers: responses, databaseEvents, unanswered, missing } = one
   return [
     `${fault.name} ${round + 1}: no write acknowledged for ${seconds(outageMs(one))}, the first ${seconds(backMs(one))} after the leader took one`,
     `  ${codesText(responses)}; slowest ${seconds(responses.slowestMs)}, ${responses.late} later than 2 s; without an answer: ${unanswered.join(', ') || 'none'}`,
-    `  episodes: ${databaseLines.map(eventsOf).join(' | ')}; ${missing.measured}`,
+    `  episodes: ${databaseEvents.map(eventsText).join(' | ')}; ${missing.measured}`,
   ].join('\n')
 }
 
@@ -70,7 +70,10 @@ function figuresOf(rounds: readonly Suffered[]): readonly Figure[] {
   const outages = rounds.map((round) => seconds(outageMs(round)))
   const unanswered = rounds.flatMap((round) => round.unanswered)
   const episodes = rounds.flatMap((round) =>
-    round.databaseLines.map((lines) => ({ lines, isOne: isOneEpisode(lines, outageMs(round)) })),
+    round.databaseEvents.map((events) => ({
+      events,
+      isOne: isOneEpisode(events, outageMs(round)),
+    })),
   )
   return [
     {
@@ -92,7 +95,7 @@ function figuresOf(rounds: readonly Suffered[]): readonly Figure[] {
     },
     {
       promise: `${name}: one db.unavailable and one db.recovered per replica`,
-      measured: episodes.map(({ lines }) => eventsOf(lines)).join(' | '),
+      measured: episodes.map(({ events }) => eventsText(events)).join(' | '),
       isHeld: episodes.every(({ isOne }) => isOne),
     },
     {

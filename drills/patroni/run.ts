@@ -138,19 +138,22 @@ async function suffer(watched: Watched, fault: Fault, round: number): Promise<Su
   await cluster.whole()
   await wait(CALM_MS)
   responses.end()
-  const before = service.seats.map(({ databaseLines }) => databaseLines.length)
-  const linesOf = () =>
-    service.seats.map(({ databaseLines }, index) => databaseLines.slice(before[index]))
+  const before = service.seats.map(({ databaseEvents }) => databaseEvents.length)
+  const eventsOf = () =>
+    service.seats.map(({ databaseEvents }, index) => databaseEvents.slice(before[index]))
   const startedAtMs = performance.now()
   await fault.run(scene, round)
   await cluster.whole()
   // A service that does not recover is a figure, too.
   const isSettled = () =>
     performance.now() - (acknowledgedAtMs.at(-1) ?? 0) < CALM_MS &&
-    linesOf().every((lines) => lines.length % 2 === 0)
+    eventsOf().every((events) => events.length % 2 === 0)
   const settledByMs = performance.now() + SETTLED_MS
-  while (performance.now() < settledByMs && !isSettled()) await wait(POLL_MS)
-  await wait(CALM_MS)
+  let calmSinceMs = performance.now()
+  while (performance.now() < settledByMs && performance.now() - calmSinceMs < CALM_MS) {
+    await wait(POLL_MS)
+    if (!isSettled()) calmSinceMs = performance.now()
+  }
   const endedAtMs = performance.now()
   const leader = await cluster.leader()
   const missing = await withClient(cluster.url(leader, 'fleetloop'), (db) =>
@@ -166,7 +169,7 @@ async function suffer(watched: Watched, fault: Fault, round: number): Promise<Su
       endedAtMs,
     ),
     unacknowledged: longestGap(acknowledgedAtMs, startedAtMs, endedAtMs),
-    databaseLines: linesOf(),
+    databaseEvents: eventsOf(),
     unanswered: failures.splice(0),
     missing,
   }

@@ -32,10 +32,12 @@ export interface Service {
   stop(): Promise<readonly (number | null)[]>
 }
 
+export type DatabaseEvent = 'unavailable' | 'recovered' | 'ended'
+
 export interface Seat {
   readonly name: string
-  /** db.unavailable and db.recovered lines, including those of earlier processes. */
-  readonly databaseLines: readonly string[]
+  /** A `db.unavailable` or `db.recovered` line, or a process that ended before the database was back. */
+  readonly databaseEvents: readonly DatabaseEvent[]
 }
 
 /** The last numbers of their addresses, as on the page. */
@@ -136,21 +138,24 @@ function takeSeat(address: string, url: string, { dir, network }: ServiceOptions
     TRUSTED_PROXIES: network.cidr,
     HEARTBEAT_DEDUP_WINDOW_S: '0',
     RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
+    SHUTDOWN_DRAIN_MS: '5000', // production's default: HAProxy notices an unready replica within two seconds
   }
-  const databaseLines: string[] = []
+  const databaseEvents: DatabaseEvent[] = []
   const lives: Replica[] = []
   const ends: string[] = []
   let expected: Replica | undefined
   const onLine = (line: string) => {
-    if (/"event":"db\.(unavailable|recovered)"/.test(line)) databaseLines.push(line)
+    if (line.includes('"event":"db.unavailable"')) databaseEvents.push('unavailable')
+    if (line.includes('"event":"db.recovered"')) databaseEvents.push('recovered')
   }
   return {
     name: address,
-    databaseLines,
+    databaseEvents,
     async start() {
       const life = startReplica({ settings, port: PORT, onLine })
       lives.push(life)
       void life.ended.then(({ code, signal }) => {
+        if (databaseEvents.at(-1) === 'unavailable') databaseEvents.push('ended')
         if (expected !== life) ends.push(`ended with ${signal ?? code}: ${life.notes()}`)
       })
       await life.ready

@@ -1,5 +1,6 @@
 /** Makes the listener, opens the port, and closes it without cutting off requests that still can end. */
 import type { AddressInfo } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import { type Config, ConfigError } from '../config/config.ts'
 import { AppError } from '../domain/errors.ts'
 import { addressSet } from '../http/client-address.ts'
@@ -83,7 +84,7 @@ function listenFailure(error: Error): Error {
 }
 
 /**
- * Stops accepting, lets requests in flight end until the deadline (or `hurry`), responds 503 to the rest, then closes every
+ * Accepts what has connected, stops accepting, lets requests in flight end until the deadline (or `hurry`), responds 503 to the rest, then closes every
  * connection: one that never sent a byte, or stopped half-way, would never close (nodejs/node #63452). Resolves once
  * every request has its line, at most `endingsMs` later.
  */
@@ -93,7 +94,10 @@ export async function stopListening(
   endingsMs: number,
   hurry: AbortSignal,
 ): Promise<void> {
+  // Closing the port resets connections that we have not accepted yet: accept them now.
+  await turn()
   const closed = new Promise<void>((resolve) => listener.server.close(() => resolve()))
+  await sleep(POLL_MS, hurry) // the request of a connection that was just accepted
   if (!(await emptied(listener, deadlineMs, hurry))) {
     listener.refuseOpen()
     await sleep(POLL_MS)

@@ -24,7 +24,7 @@ t.beforeEach(() => {
 })
 
 const failed = (what: string, error: Error, isWrite = false) =>
-  health.observe({ kind: 'failed', what, error, isWrite })
+  health.observe({ kind: 'failed', what, error, isWrite, connectedAtMs: undefined })
 const worked = (what: string, startedAtMs = nowMs, connectedAtMs = 0, isWrite = false) =>
   health.observe({ kind: 'worked', what, startedAtMs, connectedAtMs, isWrite })
 const begin = (error: Error, statement: string | null = null) => ({
@@ -86,6 +86,40 @@ t.test(
     t.match(lines.splice(0), [{ fields: { error, cause: 'refused' } }, end(200)], 'at each address')
   },
 )
+
+t.test('connections from before an outage may end after it', async (t) => {
+  const cut = new Error('Connection terminated unexpectedly')
+  const ends = (connectedAtMs: number, error: Error = cut, what = 'lost connection') =>
+    health.observe({ kind: 'failed', what, error, isWrite: false, connectedAtMs })
+  const recover = () => {
+    ends(0)
+    nowMs += 1_000
+    worked('read', nowMs, nowMs - 1)
+    t.same(lines.splice(0), [begin(cut), end(1_000)])
+  }
+  recover()
+  const outageAtMs = nowMs - 1_000
+  ends(outageAtMs)
+  ends(0, cut, 'insert')
+  nowMs += 8_999
+  ends(0)
+  t.same(lines, [], 'a proxy was late to cut them')
+  ends(outageAtMs + 1)
+  t.same(lines.splice(0), [begin(cut)], 'one from after it')
+  health = fresh()
+  recover()
+  nowMs += 9_000
+  ends(0)
+  t.same(lines.splice(0), [begin(cut)], 'so late it is a new outage')
+  health = fresh()
+  recover()
+  ends(0, new Error('Query read timeout'), 'insert')
+  t.match(lines.splice(0), [{ event: 'db.unavailable', fields: { cause: 'silent' } }])
+  health = fresh()
+  recover()
+  failed('connect', lost)
+  t.same(lines.splice(0), [begin(lost)], 'an attempt to connect fails now')
+})
 
 t.test('what fails for one kind of work ends when that kind works', async (t) => {
   failed('insert', full)

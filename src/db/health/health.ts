@@ -8,6 +8,9 @@
  * connecting fails, only newly opened connections prove recovery, since the open ones may serve for long. After a
  * lost connection, older ones prove nothing for LOST_SETTLE_MS.
  *
+ * After the end, connections from before it may still break off, such as idle ones that a proxy closes when it notices
+ * that the primary has moved. For LATE_MS they belong to the outage that ended.
+ *
  * If a write got no response, only a committed write ends the outage: reads work while commits wait for a standby.
  */
 import { errorText } from '../../lib/error-text.ts'
@@ -17,6 +20,7 @@ import { CONNECT, LOST, type Outcome } from './outcome.ts'
 import { type Trouble, troubleOf } from './trouble.ts'
 
 type Success = Extract<Outcome, { readonly kind: 'worked' }>
+type Failure = Exclude<Outcome, Success>
 
 const SETTLE_MS = 200
 /** Longer than CONNECT_TIMEOUT_MS (pool.ts), after which an attempt counts as silent. */
@@ -25,6 +29,8 @@ const LOST_SETTLE_MS = 1_000
 const FORGET_MS = 60_000
 /** The same if only connecting failed: maintenance connects every 5 s when it has no connection. */
 const FORGET_CONNECT_MS = 10_000
+/** Three times what the HAProxy of docs/operate/scale.md may take to notice: a check a second, 2 s each. */
+const LATE_MS = 9_000
 
 export class DatabaseHealth {
   readonly #log: (line: Line) => void
@@ -37,6 +43,7 @@ export class DatabaseHealth {
   #failedAtMs = Number.NEGATIVE_INFINITY
   #connectFailedAtMs = Number.NEGATIVE_INFINITY
   #lostAtMs = Number.NEGATIVE_INFINITY
+  #endedAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. */
   constructor(log: (line: Line) => void, nowMs: () => number) {
@@ -61,7 +68,7 @@ export class DatabaseHealth {
   readonly observe = (outcome: Outcome): void => {
     if (outcome.kind === 'worked') {
       if (this.#downSinceMs !== undefined && this.#isProof(outcome)) this.#up()
-    } else if (isAway(outcome.error)) {
+    } else if (isAway(outcome.error) && !this.#isLate(outcome)) {
       const { what, error, isWrite } = outcome
       if (isWrite && !isPartial(error)) this.#needsWrite = true
       if (what === CONNECT || (what !== LOST && isPartial(error))) this.#failed.add(what)
@@ -90,6 +97,11 @@ export class DatabaseHealth {
     return connectedAtMs > this.#connectFailedAtMs || (this.#failed.size === 1 && !isWanted)
   }
 
+  #isLate({ error, connectedAtMs = Number.POSITIVE_INFINITY }: Failure): boolean {
+    if (this.isDown || troubleOf(error) !== 'lost') return false
+    return connectedAtMs <= this.#failedAtMs && this.#nowMs() - this.#endedAtMs < LATE_MS
+  }
+
   /** `statement`: the one that failed. */
   #down(error: unknown, statement: string | null): void {
     this.#trouble = troubleOf(error)
@@ -105,6 +117,7 @@ export class DatabaseHealth {
     if (this.#downSinceMs === undefined) return
     const downMs = this.#nowMs() - this.#downSinceMs
     this.#downSinceMs = undefined
+    this.#endedAtMs = this.#nowMs()
     this.#failed.clear()
     this.#needsWrite = false
     this.#log({ event: 'db.recovered', fields: { down_ms: downMs } })

@@ -10,6 +10,8 @@ export type Outcome =
       readonly error: unknown
       /** It may have written. */
       readonly isWrite: boolean
+      /** Start of its connection, in performance.now() time; undefined for an attempt to connect. */
+      readonly connectedAtMs: number | undefined
     }
   | {
       readonly kind: 'worked'

@@ -17,7 +17,7 @@ export interface ConnectionsOptions extends Pick<DialRequest, 'attempt' | 'onSil
   /** An attempt failed. */
   readonly onFailed: (error: unknown) => void
   /** An open connection was lost. */
-  readonly onLost: (error: unknown) => void
+  readonly onLost: (error: unknown, client: ServerClient) => void
 }
 
 interface Waiter {
@@ -183,7 +183,7 @@ export class Connections {
     this.#open.add(client)
     client.on('error', (error) => {
       if (this.#leaving.has(client)) return
-      this.#options.onLost(error)
+      this.#options.onLost(error, client)
       if (this.#idle.some((idle) => idle.client === client)) this.#hangUp(client)
     })
     client.once('end', () => {

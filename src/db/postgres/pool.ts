@@ -124,7 +124,7 @@ export class Pool implements Database {
       attempt: this.attempt,
       onSilent: onFailed,
       onFailed,
-      onLost: (error) => this.#failed(LOST, error),
+      onLost: (error, client) => this.#failed(LOST, error, client),
     })
   }
 
@@ -231,18 +231,20 @@ export class Pool implements Database {
         this.#silent = client.server
       }
       if (sqlstate(error) !== undefined && !isAway(error)) this.#respondedAtMs = performance.now()
-      this.#failed(what, error, mayWrite(query) || error instanceof RewoundError)
+      const isWrite = mayWrite(query) || error instanceof RewoundError
+      this.#failed(what, error, client, isWrite)
       throw withStatement(error, what)
     }
   }
 
-  #failed(what: string, error: unknown, isWrite = false): void {
+  #failed(what: string, error: unknown, client?: ServerClient, isWrite = false): void {
     if (this.#isClosed || !isUnavailable(error)) return
     if (isAway(error)) {
       this.#failedAtMs = performance.now()
       this.#dialer.suspectTrouble()
     }
-    this.#onOutcome({ kind: 'failed', what, error, isWrite })
+    const connectedAtMs = client?.connectedAtMs
+    this.#onOutcome({ kind: 'failed', what, error, isWrite, connectedAtMs })
   }
 
   /** Waiting for our own connections says nothing new about the database; the calls that hold or open them do. */
