@@ -89,13 +89,12 @@ function listenFailure(error: Error): Error {
  * every request has its line, at most `endingsMs` later.
  */
 export async function stopListening(
-  listener: Listener,
+  listener: Pick<Listener, 'server' | 'openExchanges' | 'refuseOpen'>,
   deadlineMs: number,
   endingsMs: number,
   hurry: AbortSignal,
 ): Promise<void> {
-  // Closing the port resets connections that we have not accepted yet: accept them now.
-  await turn()
+  await acceptQueued(listener)
   const closed = new Promise<void>((resolve) => listener.server.close(() => resolve()))
   await sleep(POLL_MS, hurry) // the request of a connection that was just accepted
   if (!(await emptied(listener, deadlineMs, hurry))) {
@@ -109,9 +108,27 @@ export async function stopListening(
   await emptied(listener, endsAtMs - performance.now())
 }
 
+/**
+ * Closing the port resets the connections that the system has queued. libuv accepts one in each turn of the event loop, so
+ * this waits for a turn without one. Between the ends of two turns lies a whole one, wherever the first began.
+ */
+async function acceptQueued({ server }: Pick<Listener, 'server'>): Promise<void> {
+  let isQuiet = false
+  const accepted = () => {
+    isQuiet = false
+  }
+  server.on('connection', accepted)
+  for (let turns = 0; !isQuiet && turns < BACKLOG; turns += 1) {
+    isQuiet = true
+    await turn()
+    await turn()
+  }
+  server.off('connection', accepted)
+}
+
 /** Resolves with whether the last open request ended before the deadline and before `hurry`. */
 async function emptied(
-  { server, openExchanges }: Listener,
+  { server, openExchanges }: Pick<Listener, 'server' | 'openExchanges'>,
   deadlineMs: number,
   hurry?: AbortSignal,
 ): Promise<boolean> {

@@ -98,13 +98,13 @@ t.test('connections from before an outage may end after it', async (t) => {
     t.same(lines.splice(0), [begin(cut), end(1_000)])
   }
   recover()
-  const outageAtMs = nowMs - 1_000
-  ends(outageAtMs)
+  const endedAtMs = nowMs
+  ends(endedAtMs)
   ends(0, cut, 'insert')
   nowMs += 8_999
   ends(0)
   t.same(lines, [], 'a proxy was late to cut them')
-  ends(outageAtMs + 1)
+  ends(endedAtMs + 1)
   t.same(lines.splice(0), [begin(cut)], 'one from after it')
   health = fresh()
   recover()

@@ -99,7 +99,7 @@ export class DatabaseHealth {
 
   #isLate({ error, connectedAtMs = Number.POSITIVE_INFINITY }: Failure): boolean {
     if (this.isDown || troubleOf(error) !== 'lost') return false
-    return connectedAtMs <= this.#failedAtMs && this.#nowMs() - this.#endedAtMs < LATE_MS
+    return connectedAtMs <= this.#endedAtMs && this.#nowMs() - this.#endedAtMs < LATE_MS
   }
 
   /** `statement`: the one that failed. */
