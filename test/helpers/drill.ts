@@ -3,10 +3,10 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { DatabaseEnvironment, DrillEnvironment, Figure } from '../../drills/drill.ts'
 import { createDatabase } from './database.ts'
-import { tempDirectory } from './directory.ts'
+import { databaseDirectory } from './directory.ts'
 
 export function drillEnvironment(t: Test): DrillEnvironment {
-  const dir = tempDirectory(t)
+  const dir = databaseDirectory(t)
   return { dir, dataDir: join(dir, 'data'), print: (line) => void t.comment(line) }
 }
 

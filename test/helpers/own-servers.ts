@@ -8,7 +8,7 @@ import type { Test } from 'tap'
 import type { Binaries } from '../../src/dev/binaries.ts'
 import { type Postgres, startPostgres } from '../../testkit/postgres.ts'
 import { connect } from './database.ts'
-import { tempDirectory } from './directory.ts'
+import { databaseDirectory } from './directory.ts'
 import { until } from './replicas.ts'
 import type { Enrolled, Running } from './service.ts'
 
@@ -48,7 +48,7 @@ function debianBin(): string | undefined {
 
 /** All of them are gone at the end of `t`. */
 export async function ownServers(t: Test): Promise<OwnServers> {
-  const directory = tempDirectory(t)
+  const directory = databaseDirectory(t)
   const binaries = binariesToUse()
   let made = 0
   const next = () => join(directory, String(++made))

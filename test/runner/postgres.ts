@@ -1,10 +1,10 @@
 /** The PostgreSQL of a run of tests, and the migrated database that test files clone. */
 import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { startEmbedded } from '../../src/dev/embedded-postgres.ts'
 import { withClient } from '../../testkit/postgres.ts'
+import { parentOfDatabases } from '../helpers/directory.ts'
 import { type Cluster, urlOf } from './cluster.ts'
 
 interface Server {
@@ -38,7 +38,7 @@ export async function startCluster(): Promise<StartedCluster> {
 async function openServer(): Promise<Server> {
   const given = process.env['TEST_DATABASE_URL']
   if (given !== undefined) return { url: given, stop: async () => {} }
-  const dataDir = mkdtempSync(join(tmpdir(), 'fleetloop-test-'))
+  const dataDir = mkdtempSync(join(parentOfDatabases(), 'fleetloop-test-'))
   const embedded = await startEmbedded({ dataDir, log: () => {} })
   return {
     url: embedded.url,
