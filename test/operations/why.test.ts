@@ -5,11 +5,13 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { type ApkOptions, makeApk } from '../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { createApi } from '../../src/cli/api/client.ts'
 import { duration } from '../../src/cli/terminal/ago.ts'
 import { plain } from '../../src/cli/terminal/text.ts'
+import { explain } from '../../src/cli/why/explain.ts'
 import { freePort } from '../../testkit/listen.ts'
 import { databaseOutage } from '../docs/night.ts'
 import { connect } from '../helpers/database.ts'
@@ -38,12 +40,10 @@ async function why(env: NodeJS.ProcessEnv, ...names: readonly string[]): Promise
   return { code, out, err }
 }
 
-/** Asks with the token that can only read. */
-async function told(t: Test, service: Running, name: string): Promise<string> {
-  const env = { FLEETLOOP_URL: service.origin, FLEETLOOP_TOKEN: READER }
-  const { code, out, err } = await why(env, name)
-  t.same({ code, err }, { code: 0, err: '' }, name)
-  return out
+/** What `why` prints, by the token that can only read; the first test compares it with that of the process. */
+async function told(service: Running, name: string): Promise<string> {
+  const api = createApi({ origin: service.origin, token: READER, hmacSecret: undefined })
+  return `${(await explain(api, name)).join('\n')}\n`
 }
 
 const ADMIN_TOKENS = `tester=${ADMIN},reader:read=${READER},enroller:enroll=${ENROLLER}`
@@ -55,7 +55,11 @@ t.test('a command: what keeps it, and that it ran', async (t) => {
   await service.call('POST', '/v1/heartbeat', { token, body: { battery_pct: 87, plugged: true } })
   const body = { alias: 'D01', action: 'ring', request_id: 'ring-1' }
   await service.call('POST', '/admin/command', { body })
-  const waiting = await told(t, service, 'ring-1')
+  const waiting = await told(service, 'ring-1')
+  const env = { FLEETLOOP_URL: service.origin, FLEETLOOP_TOKEN: READER }
+  const printed = await why(env, 'ring-1')
+  const ageless = (text: string) => text.replace(/\d+ s ago/g, 'now')
+  t.same({ ...printed, out: ageless(printed.out) }, { code: 0, out: ageless(waiting), err: '' })
   t.match(waiting, /^command ring-1: ring for D01, queued; asked by tester \d+ s ago\n/)
   t.match(waiting, '\n  push_off: No FCM credentials are configured; the next heartbeat')
   t.match(waiting, /\n {2}\S+Z {2}accepted\n/)
@@ -63,7 +67,7 @@ t.test('a command: what keeps it, and that it ran', async (t) => {
 
   const result = { request_id: 'ring-1', outcome: 'failure', message: 'no\u001b[31m speaker' }
   await service.call('POST', '/v1/action-result', { token, body: result })
-  const ran = await told(t, service, 'ring-1')
+  const ran = await told(service, 'ring-1')
   t.match(ran, 'command ring-1: ring for D01, completed;')
   t.match(ran, '\n  failed_on_device: The device reported failure')
   t.match(
@@ -77,7 +81,7 @@ t.test('a command: what keeps it, and that it ran', async (t) => {
     select 'ring-1', 'push_failed', jsonb_build_object('left_out', nullif(n / 14 * 30, 0)), 'one'
     from generate_series(1, 14) n`
   await db.query(text)
-  t.match(await told(t, service, 'ring-1'), '\n  … 34 earlier steps\n', 'those left out among them')
+  t.match(await told(service, 'ring-1'), '\n  … 34 earlier steps\n', 'those left out among them')
 })
 
 t.test('a command that push does not bring: no push token, FCM away, its time over', async (t) => {
@@ -99,46 +103,46 @@ t.test('a command that push does not bring: no push token, FCM away, its time ov
     const body = { alias, action: 'ring', request_id: `of-${alias}` }
     await service.call('POST', '/admin/command?wait_ms=0', { body })
   }
-  const mute = await told(t, service, 'of-P01')
+  const mute = await told(service, 'of-P01')
   t.match(mute, '\n  no_push_token: The device gave no push token; the next heartbeat delivers it.')
   t.match(mute, '\n  push token: none, only heartbeats bring commands\n')
   const pushState = async () =>
     (await service.call('GET', '/admin/commands/of-P02')).body.push.state
   await until(async () => (await pushState()) === 'backoff')
-  const waiting = await told(t, service, 'of-P02')
+  const waiting = await told(service, 'of-P02')
   t.match(waiting, /\n {2}push_backoff: The last push failed; .* Its last push: 503 UNAVAILABLE\./)
   t.match(waiting, /\n {2}\S+Z {2}push_failed UNAVAILABLE\n/)
   const db = await connect(t, service.databaseUrl)
   await db.query('update commands set expires_at = now()')
-  const over = await told(t, service, 'of-P02')
+  const over = await told(service, 'of-P02')
   t.match(over, /^command of-P02: ring for P02, expired; .*\n {2}expired: No result came before /)
 })
 
 t.test('a phone: how it is, and what waits for it', async (t) => {
   const { token } = await service.enroll('D02', { fcm_token: 'push-2' })
-  t.match(await told(t, service, 'D02'), /: never heard of since it enrolled\n/)
-  t.match(await told(t, service, 'D02'), '  no heartbeat of it ever came:')
+  t.match(await told(service, 'D02'), /: never heard of since it enrolled\n/)
+  t.match(await told(service, 'D02'), '  no heartbeat of it ever came:')
   const beat = { battery_pct: 4, plugged: false, network_type: 'lte', app_version: '1.7' }
   await service.call('POST', '/v1/heartbeat', { token, body: beat })
   for (const id of ['w-1', 'w-2', 'w-3', 'w-4', 'w-5']) {
     const body = { alias: 'D02', action: 'ping', request_id: id }
     await service.call('POST', '/admin/command?wait_ms=0', { body })
   }
-  const online = await told(t, service, 'D02')
+  const online = await told(service, 'D02')
   const [, printedId = ''] = /^phone D02 \((\S+)\)/.exec(online) ?? []
   const ageless = (said: string) => said.replace(/\d+ s ago/g, 'now')
   for (const id of [printedId, printedId.toUpperCase()]) {
-    t.equal(ageless(await told(t, service, id)), ageless(online), 'it takes the id that it prints')
+    t.equal(ageless(await told(service, id)), ageless(online), 'it takes the id that it prints')
   }
   t.match(online, '  it said: ok, battery 4 %, not plugged in, lte, app 1.7\n')
   t.match(online, '  push token: live\n  enrolled once, ')
   const failing = { battery_pct: 4, status: 'critical', fid: 'fid-1' }
   await service.call('POST', '/v1/heartbeat', { token, body: failing })
-  const afterwards = await told(t, service, 'D02')
+  const afterwards = await told(service, 'D02')
   t.match(afterwards, '  it said: status unknown, battery 4 %\n')
   t.match(afterwards, '  push FID: live\n')
   await service.call('POST', '/v1/heartbeat', { token, body: { ...beat, status: 'ERROR' } })
-  t.match(await told(t, service, 'D02'), '  it said: error, battery 4 %, ')
+  t.match(await told(service, 'D02'), '  it said: error, battery 4 %, ')
   t.match(online, /\n {2}open command w-5 \(ping, \d+ s ago\): push_off: /)
   t.match(online, '\n  and 2 more open commands\n')
 
@@ -149,11 +153,11 @@ t.test('a phone: how it is, and what waits for it', async (t) => {
       [time],
     )
   await silence('9 minutes 30 seconds')
-  t.match(await told(t, service, 'D02'), 'online, last heard of 9 min ago\n')
+  t.match(await told(service, 'D02'), 'online, last heard of 9 min ago\n')
   await silence('11 minutes 30 seconds')
-  t.match(await told(t, service, 'D02'), 'offline, last heard of 11 min ago\n')
+  t.match(await told(service, 'D02'), 'offline, last heard of 11 min ago\n')
   await silence('3 days 1 hour')
-  const silent = await told(t, service, 'D02')
+  const silent = await told(service, 'D02')
   t.match(silent, 'offline, last heard of 3 d ago\n')
   t.match(silent, '\n  its battery was low: likely empty\n')
   t.match(silent, '\n  as long silent, 10 min or more: no other phone\n')
@@ -165,9 +169,9 @@ t.test('a phone that is refused: enrolled anew, deleted, or never enrolled', asy
   const { deviceId } = await service.enroll('D03')
   const command = { alias: 'D03', action: 'ring', request_id: 'ring-3' }
   await service.call('POST', '/admin/command?wait_ms=0', { body: command })
-  t.match(await told(t, service, 'D03'), /enrolled 2 times, last .*refused, 401 token_superseded\n/)
+  t.match(await told(service, 'D03'), /enrolled 2 times, last .*refused, 401 token_superseded\n/)
   await service.call('DELETE', `/admin/devices/${deviceId}`)
-  const deleted = await told(t, service, 'D03')
+  const deleted = await told(service, 'D03')
   t.match(deleted, 'phone D03: not enrolled\n  tester deleted it ')
   t.match(deleted, 'its token is refused, 410 device_deleted\n')
   t.match(deleted, / is used up: 401 token_exhausted\n/)
@@ -180,29 +184,29 @@ t.test('a phone that is refused: enrolled anew, deleted, or never enrolled', asy
     select gen_random_uuid(), sha256(convert_to('since-' || n, 'UTF8')), 'since-' || n, 1, now(), 'other', 'r'
     from generate_series(1, 600) n`)
   const ageless = (said: string) => said.replace(/\d+ s ago/g, 'now')
-  t.equal(ageless(await told(t, service, 'D03')), ageless(deleted), 'whatever was done since')
+  t.equal(ageless(await told(service, 'D03')), ageless(deleted), 'whatever was done since')
 
-  const byId = await told(t, service, deviceId)
+  const byId = await told(service, deviceId)
   t.ok(byId.startsWith(`phone D03 (${deviceId}): deleted `), byId)
   t.match(byId, / s ago\nphone D03: not enrolled\n/)
 
   const { deviceId: successorId } = await service.enroll('D03')
   const successor = '\n  its phone was deleted; another one has the alias now:\nphone D03 ('
-  t.match(await told(t, service, 'ring-3'), successor)
+  t.match(await told(service, 'ring-3'), successor)
   t.match(
-    await told(t, service, deviceId),
+    await told(service, deviceId),
     ` s ago\n  another one has the alias now:\nphone D03 (${successorId}): `,
   )
 
   const asked = { body: { aliases: ['D04'] } }
   const { body } = await service.call('POST', '/v1/enroll-tokens', asked)
-  t.match(await told(t, service, 'D04'), / is not used yet: the phone never came/)
+  t.match(await told(service, 'D04'), / is not used yet: the phone never came/)
   await service.call('DELETE', `/v1/enroll-tokens/${body.tokens[0].token_id}`)
-  t.match(await told(t, service, 'D04'), / is revoked: 401 token_revoked\n/)
+  t.match(await told(service, 'D04'), / is revoked: 401 token_revoked\n/)
 })
 
 t.test('the live APK is the one that phones are given', async (t) => {
-  t.match(await told(t, service, 'D01'), '\nlive APK: none, downloads are 404 apk_none\n')
+  t.match(await told(service, 'D01'), '\nlive APK: none, downloads are 404 apk_none\n')
   const publish = (id: string, options: ApkOptions, query = '') => {
     const raw = makeApk({ seed: id, ...options })
     return service.call('PUT', `/admin/apk/builds/${id}${query}`, { raw })
@@ -219,7 +223,7 @@ t.test('the live APK is the one that phones are given', async (t) => {
     (await service.call('HEAD', `/v1/apk/download-latest?build_type=${type}`)).headers.get(
       'x-apk-build-id',
     )
-  const said = await told(t, service, 'D01')
+  const said = await told(service, 'D01')
   t.match(
     said,
     `\nlive APK, com.example.app debug: ${await given('debug')}, version 8, published by tester `,
