@@ -170,6 +170,13 @@ t.test('a write that took too long ends with a write', async (t) => {
   worked('insert', nowMs, 0, true)
   t.same(lines.splice(0), [begin(slow, 'insert'), end(2_000)])
   t.equal(health.needsWrite, false)
+  failed('insert', slow, true)
+  nowMs += 60_000
+  worked('insert')
+  t.same(lines, [begin(slow, 'insert')])
+  nowMs += 1
+  worked('insert')
+  t.same(lines.splice(0), [begin(slow, 'insert'), end(60_001)], 'nobody has written since')
   failed('read', slow)
   nowMs += 200
   worked('read')

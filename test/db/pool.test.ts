@@ -5,9 +5,11 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { DatabaseHealth } from '../../src/db/health/health.ts'
 import { troubleOf } from '../../src/db/health/trouble.ts'
+import { Connections } from '../../src/db/postgres/connections.ts'
 import { backoffMs, Dialer } from '../../src/db/postgres/dialer.ts'
 import { Pool, type PoolOptions } from '../../src/db/postgres/pool.ts'
 import { sessionVerifier } from '../../src/db/postgres/session-check.ts'
+import { OwnWaitError } from '../../src/db/postgres/sqlstate.ts'
 import { createStores } from '../../src/db/stores.ts'
 import { failedCallOf } from '../../src/domain/failed-call.ts'
 import type { AttemptRecord, Claim } from '../../src/domain/outbox.ts'
@@ -620,7 +622,8 @@ t.test('once a connection is made the others follow one by one', async (t) => {
 
 t.test('what was given up is cancelled, and counts until the server has closed it', async (t) => {
   // Without statement_timeout, as through PgBouncer, or in a commit that waits for a standby.
-  const { pool, db } = await prepare(t, { queryTimeoutMs: 2_000, isPrepared: false })
+  const dialer = new Dialer()
+  const { pool, db } = await prepare(t, { queryTimeoutMs: 2_000, isPrepared: false, dialer })
   const backends = async () => {
     const { rows } = await db.query(`select state, query from pg_stat_activity
       where datname = current_database() and application_name = 'fleetloop'`)
@@ -635,4 +638,32 @@ t.test('what was given up is cancelled, and counts until the server has closed i
     return pool.query(sql('select 1')).then(Boolean, () => false)
   })
   t.match(await backends(), [{ state: 'idle', query: 'select 1' }])
+  t.equal(dialer.givenUp, 0)
+})
+
+t.test('a wait for a connection has an end', async (t) => {
+  const { setTimeout } = globalThis
+  const timers: { readonly run: () => void; readonly ms: number }[] = []
+  const fake = (run: () => void, ms: number) => void timers.push({ run, ms })
+  const nothing = () => {}
+  const connections = new Connections({
+    dialer: new Dialer(),
+    attempt: () => Promise.reject(new Error('none is to be made')),
+    max: 0,
+    waitMs: 2_000,
+    isTroubled: () => true,
+    onSilent: nothing,
+    onFailed: nothing,
+    onLost: nothing,
+  })
+  Object.assign(globalThis, { setTimeout: fake })
+  const taken = connections.take()
+  timers[0]?.run()
+  Object.assign(globalThis, { setTimeout })
+  t.same(
+    timers.map(({ ms }) => ms),
+    [300, 1_700],
+  )
+  timers[1]?.run()
+  await t.rejects(taken, OwnWaitError)
 })

@@ -1,9 +1,11 @@
+import dns from 'node:dns/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { createServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { type Seen, ServerHistory } from '../../src/db/health/server-history.ts'
 import { connect as dial } from '../../src/db/postgres/connect.ts'
 import { serversOf } from '../../src/db/postgres/database-url.ts'
-import { Pool } from '../../src/db/postgres/pool.ts'
+import { Pool, type PoolOptions } from '../../src/db/postgres/pool.ts'
 import { RewoundError, type ServerClient } from '../../src/db/postgres/server-client.ts'
 import { lineTo } from '../../testkit/tcp-proxy.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
@@ -30,6 +32,20 @@ t.test('a silent host does not hold up the next one', async (t) => {
   await client.end()
   const over = AbortSignal.abort(new Error('over'))
   await t.rejects(dial(hosts, {}, over), { message: 'over' })
+})
+
+t.test('a name that nobody resolves is given up with the attempt', async (t) => {
+  const { lookup } = dns
+  const replace = (by: unknown) => {
+    Object.assign(dns, { lookup: by })
+    syncBuiltinESMExports()
+  }
+  t.teardown(() => replace(lookup))
+  replace(() => new Promise(() => {}))
+  const giveUp = new AbortController()
+  const dialed = dial(serversOf('postgres://db.example/d'), {}, giveUp.signal)
+  setImmediate(() => giveUp.abort(new Error('given up')))
+  await t.rejects(dialed, { message: 'given up' })
 })
 
 t.test('a host whose statements hang is tried last', async (t) => {
@@ -66,6 +82,13 @@ t.test('a server that has lost something is used while a host is silent', async 
 
   const second = await lineTo(t, url)
   const hosts = serversOf(urlWith(url, port, silent, new URL(second.url).port))
+  const made = new Set<ServerClient>()
+  const markAll = (client: ServerClient) => mark(client).then(() => void made.add(client))
+  const one = await dial(hosts, { verify: markAll }, within())
+  made.delete(one)
+  await until(() => [...made].every(({ connection }) => connection.stream.destroyed))
+  t.equal(made.size, 1, 'the other one is closed')
+  await one.end()
   const markFirst = async (client: ServerClient) => {
     if (client.server === hosts[0]) client.rewound = 'lost'
   }
@@ -73,10 +96,10 @@ t.test('a server that has lost something is used while a host is silent', async 
   t.equal(better.server, hosts[2])
   await better.end()
 
-  let made = 0
+  let verified = 0
   const breakFirst = async (client: ServerClient) => {
-    made += 1
-    if (made > 1) return
+    verified += 1
+    if (verified > 1) return
     client.rewound = 'lost'
     setTimeout(() => client.connection.stream.destroy(), 20)
   }
@@ -98,6 +121,14 @@ t.test('where no host will do, the code is that of the one that came furthest', 
   const verify = () => Promise.reject(new RewoundError('another cluster'))
   const hosts = serversOf(urlWith(over, 1, resets, new URL(over).port))
   await t.rejects(dial(hosts, { verify }, signal), { code: '08R00' })
+
+  const lines = [await lineTo(t, url), await lineTo(t, url)]
+  const both = serversOf(urlWith(url, ...lines.map((line) => new URL(line.url).port)))
+  const standbyFirst = (client: ServerClient) => {
+    const code = client.server === both[0] ? '25006' : '28000'
+    return Promise.reject(Object.assign(new Error(code), { code }))
+  }
+  await t.rejects(dial(both, { verify: standbyFirst }, signal), { code: '28000' }, 'not a standby')
 })
 
 t.test('a refused write costs no connection', async (t) => {
@@ -105,7 +136,11 @@ t.test('a refused write costs no connection', async (t) => {
     client.rewound = 'lost'
   }
   const url = await createDatabase(t)
-  const pool = new Pool({ url, maxConnections: 1, isPrepared: true, verifySession })
+  const failed: unknown[] = []
+  const onOutcome: PoolOptions['onOutcome'] = (outcome) => {
+    if (outcome.kind === 'failed') failed.push([outcome.what, outcome.isWrite])
+  }
+  const pool = new Pool({ url, maxConnections: 1, isPrepared: true, verifySession, onOutcome })
   t.teardown(() => pool.close(1_000))
   const pid = async () => {
     const text = 'select pg_backend_pid() as pid'
@@ -121,6 +156,9 @@ t.test('a refused write costs no connection', async (t) => {
   )
   await t.rejects(pool.query({ name: 'judge', text: 'select', provesUnknown: true }), refused)
   t.equal(await pid(), first)
+  const writes = [...failed.keys()].map((index) => [index < 2 ? 'write' : 'judge', true])
+  t.same(failed, writes, 'only a write ends what each of them began')
+  t.equal(failed.length, 3)
 })
 
 t.test('a server that is behind is reported once in ten minutes, and marked', async (t) => {

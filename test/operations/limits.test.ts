@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage } from 'node:http'
 import { PassThrough } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
@@ -658,6 +659,25 @@ t.test('tokens that wait to be looked up share a statement, and its trouble', as
   ofBegun.end()
   t.same(await begun, active('begun'))
   t.equal(tokens.refused, 3)
+})
+
+t.test('a token whose verdict is not told yet waits as well', async (t) => {
+  const judgeAll = async (hashes: readonly Buffer[]) =>
+    hashes.map(() => ({ kind: 'unknown' }) as const)
+  const tokens = untaggedTokens({ judgeAll, msSinceResponse: () => 0, nowMs: () => 0 })
+  const kindOf = (hash: Buffer) =>
+    tokens.judge(hash).then(
+      ({ kind }) => kind,
+      () => 'refused',
+    )
+  const ask = (count: number) =>
+    Promise.all(Array.from({ length: count }, () => kindOf(Buffer.alloc(32))))
+  const first = ask(448)
+  await setImmediate() // all are judged, and told two at a time
+  const second = ask(512)
+  t.ok(tokens.refused > 256, `${tokens.refused} of 512`)
+  t.same(new Set(await first), new Set(['unknown']))
+  t.same(new Set(await second), new Set(['unknown', 'refused']))
 })
 
 t.test('what keeps a registration from a connection, and what keeps all of them', async (t) => {

@@ -18,7 +18,11 @@ const THROWS = {
 t.test(
   'an uncaught exception: the lines are written, the stack is on stderr, exit code 1',
   async (t) => {
-    const { lines, ended, notes, ...service } = await launch(t, THROWS)
+    const again = `process.once('uncaughtExceptionMonitor', () => Promise.reject(new Error('a second one')))`
+    const { lines, ended, notes, ...service } = await launch(t, {
+      ...THROWS,
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(again)}`,
+    })
     await lines.waitFor((line) => line.event === 'service.ready')
     const origin = await service.origin
     await (
@@ -28,6 +32,7 @@ t.test(
     t.same(await ended, { code: 1, signal: null })
     t.match(notes(), /Error: thrown at after_commit_before_reply\n {4}at /)
     t.equal(notes().match(/thrown at/g)?.length, 1)
+    t.notMatch(notes(), 'a second one', 'what breaks meanwhile is a consequence')
     t.match(lines.of('http.request'), [{ route: '/admin/devices', status_code: 200 }])
     t.ok(lines.text.endsWith('\n'), 'no line is cut')
   },
