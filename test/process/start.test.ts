@@ -26,27 +26,6 @@ async function absentDatabase(t: Test) {
   }
 }
 
-t.test('production without its settings names all that is missing, at once', async (t) => {
-  const said = await refused(t, { NODE_ENV: 'production' })
-  for (const name of ['DATABASE_URL', 'ADMIN_TOKENS', 'HMAC_SECRET']) t.match(said, name)
-  const rest = await refused(t, {
-    ...settings('postgres://localhost/x'),
-    NODE_ENV: 'production',
-    HMAC_SECRET: '',
-  })
-  t.match(rest, 'HMAC_SECRET')
-  t.notMatch(rest, 'ADMIN_TOKENS')
-})
-
-t.test('production sends no password in clear, and never tries what cannot work', async (t) => {
-  const of = (url: string) => refused(t, { ...settings(url), NODE_ENV: 'production' })
-  const plain = await of('postgres://u:hunter2@db.example/d')
-  t.match(plain, /DATABASE_URL: "db.example" is another host.*sslmode=verify-full/)
-  t.notMatch(plain, 'hunter2')
-  const path = '/nowhere/ca.pem'
-  t.match(await of(`postgres://db.example/d?sslmode=verify-full&sslrootcert=${path}`), path)
-})
-
 t.test('a migration that was edited after it ran is refused', async (t) => {
   const databaseUrl = await createDatabase(t)
   const db = await connect(t, databaseUrl)
