@@ -13,7 +13,7 @@ const TIMEOUT_MS = 120_000
 
 const given = process.argv.slice(2)
 const files = given.length > 0 ? given : testFiles()
-const [command, ...args] = testCommand(TIMEOUT_MS)
+const [command, ...args] = testCommand(TIMEOUT_MS, given.length > 0)
 
 t.jobs = JOBS
 t.setTimeout(0)
