@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 
 /** USER_HZ, the unit of /proc/PID/stat, is 100 on every Linux that Node runs on. */
 const MS_PER_TICK = 10
+const SAMPLE_MS = 100
 
 /** Fields 14 to 17 of proc(5), in milliseconds: user and system, then those of children that have ended. */
 function cpuFieldsMs(pid: number): readonly number[] {
@@ -40,4 +41,20 @@ export function residentBytes(pid: number): number {
   const path = `/proc/${pid}/status`
   const status = existsSync(path) ? readFileSync(path, 'utf8') : ''
   return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024
+}
+
+/** Samples resident memory; `takePeak` returns the maximum, in bytes, and starts over. */
+export function watchMemory(pid: number) {
+  let peakBytes = 0
+  const timer = setInterval(() => {
+    peakBytes = Math.max(peakBytes, residentBytes(pid))
+  }, SAMPLE_MS)
+  return {
+    takePeak() {
+      const peak = peakBytes
+      peakBytes = 0
+      return peak
+    },
+    stop: () => clearInterval(timer),
+  }
 }

@@ -16,6 +16,7 @@ import { createCommandsAdmin } from '../commands/admin.ts'
 import { createCommandsJournal, type JournalWriter } from '../commands/journal.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
 import { enroll, type HeartbeatLoad, startHeartbeats } from '../shared/heartbeat-load.ts'
+import { unharmedFigure } from '../shared/unharmed-figure.ts'
 import { servedAll } from '../stdout/phases.ts'
 import { type FcmGate, startFcmGate } from './gate.ts'
 
@@ -41,9 +42,6 @@ const TTL_S = 86_400
 const SETTLE_MS = 2_000
 /** A paused or failing sender tries again within 30 s; before that a hung send may hold the only slot. */
 const NEXT_SEND_MS = 90_000
-const MOST_RATIO = 1.1
-/** With a higher noise floor the machine is too busy to measure. */
-const MOST_NOISE = 0.15
 const MOST_SOCKETS = 64
 
 export const fcmDownDrill = defineDrill({
@@ -103,9 +101,11 @@ async function runFcmDown(run: FcmDownRun): Promise<readonly Figure[]> {
     run.print(
       `${journal.accepted.size} commands; ${commandsByPush} came by push, ${commandsByMailbox} by mailbox`,
     )
+    const latencyFigure = (what: string, deadMs: readonly number[]) =>
+      unharmedFigure('heartbeat p99', ['alive', what], compare(p99Ms.alive, deadMs), run.windows)
     return [
-      latencyFigure('hang', p99Ms, run),
-      latencyFigure('refused', p99Ms, run),
+      latencyFigure('FCM hanging', p99Ms.hang),
+      latencyFigure('FCM refusing connections', p99Ms.refused),
       servedFigure(report),
       {
         promise: `at most ${MOST_SOCKETS} sockets to FCM`,
@@ -211,16 +211,6 @@ async function refuseAll({ refusalS }: FcmDownRun, fcm: FakeFcm): Promise<string
   }
   const sends = (mode: string) => fcm.journal.filter((send) => send.mode === mode).length
   return `${sends('not_found')} bare 404s and ${sends('forbidden')} bare 403s in ${2 * refusalS} s`
-}
-
-function latencyFigure(kind: Kind, p99Ms: WindowP99, { windows }: FcmDownRun): Figure {
-  const { base, other, ratio, noise } = compare(p99Ms.alive, p99Ms[kind])
-  const what = kind === 'hang' ? 'hanging' : 'refusing connections'
-  return {
-    promise: `heartbeat p99 with FCM ${what} within 10 % + noise floor (of that, at most 15 %) of alive (medians of ${windows} interleaved windows each)`,
-    measured: `${base.toFixed(2)} ms alive, ${other.toFixed(2)} ms ${kind}: ${((ratio - 1) * 100).toFixed(1)} %; noise floor ${(noise * 100).toFixed(1)} %`,
-    isHeld: ratio <= MOST_RATIO + Math.min(noise, MOST_NOISE),
-  }
 }
 
 function servedFigure(report: LoadReport): Figure {

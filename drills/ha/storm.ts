@@ -1,10 +1,10 @@
 /** `npm run drill -- storm`: replicas that reconnect must not keep a slow PostgreSQL down. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { defineDrill, type Figure } from '../drill.ts'
-import { inTimeFigure } from '../outages/rig.ts'
+import { inTimeFigure, type OutageRig, onOutageRig, TWO_REPLICAS } from '../outages/rig.ts'
+import { episodes } from '../outages/run.ts'
 import { codesText } from '../shared/response-watch.ts'
 import { limitCpu } from './cpu-limit.ts'
-import { episodes, onReplicasRig, type ReplicasRig } from './replicas-rig.ts'
 
 export interface StormRun {
   /** Percent of one core. */
@@ -30,30 +30,34 @@ export const stormDrill = defineDrill({
     seconds: { standard: 20, what: 'of steady service that are judged' },
   },
   run: ({ cpu, rate, seconds }, place) =>
-    onReplicasRig(place, rate, (rig) =>
-      runStorm({ cpu, calmS: 10, steadyS: seconds }, rig, place.print),
+    onOutageRig(
+      place,
+      rate,
+      (rig) => runStorm({ cpu, calmS: 10, steadyS: seconds }, rig, place.print),
+      TWO_REPLICAS,
     ),
 })
 
 export async function runStorm(
   { cpu, calmS, steadyS }: StormRun,
-  rig: ReplicasRig,
+  rig: OutageRig,
   print: (line: string) => void,
 ): Promise<readonly Figure[]> {
   const limit = limitCpu(rig.postgres.pids, cpu / 100)
   try {
     print(`PostgreSQL has ${cpu} % of a core, by ${limit.how}`)
     await wait(1_000 * calmS)
-    print(`calm: ${codesText(rig.endPhase())}`)
+    print(`calm: ${codesText(rig.answers.end())}`)
     rig.postgres.crash()
     const crashedAtMs = performance.now()
     await wait(UNDER_WAY_MS)
-    const backAtMs = await Promise.race([rig.success(), wait(NEVER_MS, undefined, { ref: false })])
+    const success = rig.answers.success().then(() => performance.now())
+    const backAtMs = await Promise.race([success, wait(NEVER_MS, undefined, { ref: false })])
     const tookMs = backAtMs === undefined ? undefined : backAtMs - crashedAtMs
     await wait(1_000 * SETTLE_S)
-    const away = rig.endPhase()
+    const away = rig.answers.end()
     await wait(1_000 * steadyS)
-    const steady = rig.endPhase()
+    const steady = rig.answers.end()
     const isSteady = Object.keys(steady.byCode).every((code) => code.startsWith('2'))
     return [
       {
@@ -69,7 +73,10 @@ export async function runStorm(
         isTimed: (steady.byCode['200'] ?? 0) > 0,
       },
       inTimeFigure(away, 'from the crash on'),
-      { ...(await episodes(rig.seats)), isTimed: (steady.byCode['200'] ?? 0) > 0 },
+      ...(await episodes(rig.seats)).map((figure) => ({
+        ...figure,
+        isTimed: (steady.byCode['200'] ?? 0) > 0,
+      })),
     ]
   } finally {
     await limit.end()

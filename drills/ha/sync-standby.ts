@@ -6,10 +6,15 @@ import { type Postgres, withClient } from '../../testkit/postgres.ts'
 import { seededDeviceId, seededToken } from '../../testkit/seeded-fleet.ts'
 import { ADMIN_TOKEN, HMAC_SECRET } from '../../testkit/service-settings.ts'
 import { type DrillEnvironment, defineDrill, type Figure } from '../drill.ts'
-import { inTimeFigure } from '../outages/rig.ts'
-import { timed } from '../outages/run.ts'
+import {
+  inTimeFigure,
+  type OutageRig,
+  onOutageRig,
+  TWO_REPLICAS,
+  together,
+} from '../outages/rig.ts'
+import { episodes, timed } from '../outages/run.ts'
 import { codesText } from '../shared/response-watch.ts'
-import { episodes, onReplicasRig, POOL_MAX, REPLICAS, type ReplicasRig } from './replicas-rig.ts'
 import { startSynchronousStandby } from './standby.ts'
 
 export interface SyncStandbyRun {
@@ -17,6 +22,9 @@ export interface SyncStandbyRun {
   readonly calmS: number
 }
 
+const REPLICAS = TWO_REPLICAS.replicas
+/** The default of DATABASE_POOL_MAX. */
+const POOL_MAX = 10
 const MOST_BACKENDS = REPLICAS * POOL_MAX + 2
 const SAMPLE_MS = 50
 const RESULT_OF = 'before-the-freeze'
@@ -55,11 +63,11 @@ export function drillSyncStandby(
       join(place.dir, 'standby'),
     )
   }
-  return onReplicasRig(
+  return onOutageRig(
     place,
     ratePerS,
     async (rig) => (standby === undefined ? [] : runSyncStandby(run, rig, standby, place.print)),
-    withStandby,
+    { ...TWO_REPLICAS, prepare: withStandby },
   ).finally(async () => {
     standby?.thaw()
     await standby?.stop()
@@ -68,35 +76,35 @@ export function drillSyncStandby(
 
 async function runSyncStandby(
   { seconds, calmS }: SyncStandbyRun,
-  rig: ReplicasRig,
+  rig: OutageRig,
   standby: Postgres,
   print: (line: string) => void,
 ): Promise<readonly Figure[]> {
   await sendCommand(rig)
   await wait(1_000 * calmS)
-  print(`calm: ${codesText(rig.endPhase())}`)
+  print(`calm: ${codesText(rig.answers.end())}`)
   const backends = watchBackends(rig.postgres.url)
   standby.freeze()
   print(`the standby is frozen for ${seconds} s`)
   await wait(UNDER_WAY_MS)
-  const acknowledged = rig.acknowledged()
+  const acknowledged = writesOf(rig)
   await sendResult(rig) // hangs
   await wait(FELT_MS - UNDER_WAY_MS)
-  rig.endPhase()
+  rig.answers.end()
   const feltAtMs = performance.now()
   await wait(1_000 * seconds - FELT_MS - CANCELLED_MS)
   await cancelWaits(rig.postgres.url, CANCELLED_MS)
   const repeatedStatus = await sendResult(rig)
   const readsFailed = await reads(rig)
-  const frozen = rig.endPhase()
+  const frozen = rig.answers.end()
   const ready = rig.seats.map(({ probes }) => probes.readyBetween(feltAtMs, performance.now()))
-  const acknowledgedMeanwhile = rig.acknowledged() - acknowledged
+  const acknowledgedMeanwhile = writesOf(rig) - acknowledged
   standby.thaw()
   const thawedAtMs = performance.now()
   await wait(1_000 * calmS)
   const most = await backends.stop()
   const laterStatus = await sendResult(rig)
-  print(`back: ${codesText(rig.endPhase())}`)
+  print(`back: ${codesText(rig.answers.end())}`)
   return [
     {
       promise: `never more than ${REPLICAS} × ${POOL_MAX} + 2 backends`,
@@ -126,7 +134,7 @@ async function runSyncStandby(
         probes.readyAfterMs(thawedAtMs, true),
       ),
     ),
-    await episodes(rig.seats),
+    ...(await episodes(rig.seats)),
   ]
 }
 
@@ -143,7 +151,7 @@ function cancelWaits(url: string, forMs: number): Promise<void> {
   })
 }
 
-const sendCommand = (rig: ReplicasRig) =>
+const sendCommand = (rig: OutageRig) =>
   send(rig, ADMIN_TOKEN, '/admin/command?wait_ms=0', {
     device_id: seededDeviceId(1),
     action: 'ring',
@@ -151,29 +159,35 @@ const sendCommand = (rig: ReplicasRig) =>
   })
 
 /** The result of that command, the same each time. */
-const sendResult = (rig: ReplicasRig) =>
+const sendResult = (rig: OutageRig) =>
   send(rig, seededToken(HMAC_SECRET, 1), '/v1/action-result', {
     request_id: RESULT_OF,
     outcome: 'success',
   })
 
+/** Writes acknowledged so far. */
+function writesOf({ seats }: OutageRig): number {
+  const all = Object.values(together(seats.map(({ load }) => load.acknowledged)))
+  return all.reduce((sum, ids: ReadonlySet<string>) => sum + ids.size, 0)
+}
+
 /** Sends to the first replica; returns the status. */
 async function send(
-  { seats: [seat] }: ReplicasRig,
+  { origin }: OutageRig,
   token: string,
   path: string,
   body: object,
 ): Promise<number> {
-  const sendNow = createSend((await seat?.service.origin) ?? '')
+  const sendNow = createSend(origin)
   const headers = jsonHeaders(token)
   return (await sendNow({ method: 'POST', path, headers, body: JSON.stringify(body) })).status
 }
 
 /** Returns how many failed. */
-async function reads({ seats }: ReplicasRig): Promise<number> {
+async function reads({ seats }: OutageRig): Promise<number> {
   let failed = 0
-  for (const { service } of seats) {
-    const send = createSend(await service.origin)
+  for (const { origin } of seats) {
+    const send = createSend(origin)
     for (let n = 0; n < READS; n += 1) {
       const headers = jsonHeaders(ADMIN_TOKEN)
       const { status } = await send({ method: 'GET', path: '/admin/devices?limit=1', headers })

@@ -34,7 +34,7 @@ export async function runDatabaseKills(
     print(`kill ${kill} of ${run.kills}: ${codesText(phase)}`)
   }
   const poisoned = await probe(rig, run.probes)
-  await untilTold(rig, linesBefore + 2 * run.kills)
+  await untilTold(rig.service, linesBefore + 2 * run.kills)
   return [
     soundFigure(poisoned, run),
     episodeFigure(rig.service.databaseLines.slice(linesBefore), run.kills),

@@ -1,4 +1,4 @@
-/** One service under load, a PostgreSQL that a drill can break, and probes. */
+/** A PostgreSQL that a drill can break, under one replica or more; each has its own phones, a share of the load, and probes. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Postgres, startPostgres, withClient } from '../../testkit/postgres.ts'
@@ -7,125 +7,184 @@ import { type Replica, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
 import type { DrillEnvironment, Figure } from '../drill.ts'
 import { nothingMissing } from '../shared/acknowledged.ts'
-import { startMixedLoad } from '../shared/mixed-load.ts'
+import { type Acknowledged, type MixedLoad, startMixedLoad } from '../shared/mixed-load.ts'
 import { type ProbeWatch, startProbes } from '../shared/probe-watch.ts'
 import { codesText, type Phase, ResponseWatch } from '../shared/response-watch.ts'
 import { MAX_CONNECTIONS, mountSmallDisk, unmount } from './troubles.ts'
 
-export interface OutageRig {
-  readonly postgres: Postgres
+export interface Seat {
   readonly service: Replica
   readonly origin: string
-  readonly adminToken: string
+  readonly probes: ProbeWatch
+  readonly load: MixedLoad
+}
+
+/** Its own service, origin and probes are those of the first replica. */
+export interface OutageRig extends Omit<Seat, 'load'> {
+  readonly postgres: Postgres
+  readonly seats: readonly Seat[]
+  /** Of all replicas. */
+  readonly answers: ResponseWatch
   /** Phones that the load does not use. */
   readonly spareTokens: readonly string[]
-  readonly answers: ResponseWatch
-  readonly probes: ProbeWatch
   /** A small file system for the database alone; undefined without the right to mount one. */
   readonly disk: string | undefined
-  /** Ends load and service; returns the figures of every outage. */
-  end(): Promise<readonly Figure[]>
-  destroy(): Promise<void>
+}
+
+interface Setup {
+  readonly replicas: number
+  readonly hasSmallDisk: boolean
+  /** Runs before the replicas start. */
+  readonly prepare: (postgres: Postgres) => Promise<void>
 }
 
 const DISK_MIB = 256
+/** Of all replicas together. */
 const PHONES = 200
 const SPARE_PHONES = 20
 /** Any other response is our fault, or tells a phone that its credential is bad. */
 const EXPECTED = /^(200|201|202|503 (db_unavailable|overloaded))$/
 
-/** Returns the figures of `work` under load, and those of every outage. */
+/** The default. */
+const ONE_REPLICA: Setup = {
+  replicas: 1,
+  hasSmallDisk: true,
+  async prepare(postgres) {
+    await withClient(postgres.url, (db) =>
+      db.query(`alter system set max_connections = ${MAX_CONNECTIONS}`),
+    )
+    await postgres.stop() // takes effect after a restart
+    await postgres.start()
+  },
+}
+export const TWO_REPLICAS: Setup = { replicas: 2, hasSmallDisk: false, prepare: async () => {} }
+
+/** Returns the figures of `work` under `ratePerS` requests a second in total, and those of every outage. */
 export async function onOutageRig(
-  place: DrillEnvironment,
+  { dir }: DrillEnvironment,
   ratePerS: number,
   work: (rig: OutageRig) => Promise<readonly Figure[]>,
+  { replicas, hasSmallDisk, prepare }: Setup = ONE_REPLICA,
 ): Promise<readonly Figure[]> {
-  const rig = await startOutageRig(place, ratePerS)
+  const dataDir = join(dir, 'postgres')
+  mkdirSync(dataDir)
+  const isDiskSmall = hasSmallDisk && mountSmallDisk(dataDir, DISK_MIB)
+  const postgres = await startPostgres(dataDir)
+  const lives: Replica[] = []
+  const seats: Seat[] = []
   try {
-    const figures = await work(rig)
-    return [...figures, ...(await rig.end())]
+    await prepare(postgres)
+    while (lives.length < replicas) {
+      const settings = {
+        ...serviceSettings(postgres.url, join(dir, `data-${lives.length}`)),
+        HEARTBEAT_DEDUP_WINDOW_S: '0',
+        RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
+      }
+      const service = startReplica({ settings })
+      lives.push(service)
+      await service.ready // the first one migrates
+    }
+    await withClient(postgres.url, (db) => seedFleet(db, HMAC_SECRET, PHONES + SPARE_PHONES))
+    const answers = new ResponseWatch()
+    for (const [n, service] of lives.entries()) {
+      const options = { n, phones: PHONES / replicas, ratePerS: ratePerS / replicas, answers }
+      seats.push(await seat(service, options))
+    }
+    const [first] = seats
+    if (first === undefined) throw new Error('no replica')
+    const disk = isDiskSmall ? dataDir : undefined
+    const spareTokens = tokens(PHONES, SPARE_PHONES)
+    const figures = await work({ ...first, postgres, seats, answers, spareTokens, disk })
+    return [...figures, ...(await end(postgres, seats, answers))]
   } finally {
-    await rig.destroy()
+    for (const life of lives) life.signal('SIGKILL')
+    await Promise.all(lives.map(({ ended }) => ended))
+    await Promise.all(seats.flatMap(({ load, probes }) => [load.stop(), probes.stop()]))
+    postgres.thaw()
+    await postgres.stop()
+    if (isDiskSmall) unmount(dataDir)
   }
 }
 
-async function startOutageRig(
-  { dir, dataDir: serviceDir }: DrillEnvironment,
-  ratePerS: number,
-): Promise<OutageRig> {
-  const dataDir = join(dir, 'postgres')
-  mkdirSync(dataDir)
-  const isDiskSmall = mountSmallDisk(dataDir, DISK_MIB)
-  const postgres = await startPostgres(dataDir)
-  await withClient(postgres.url, (db) =>
-    db.query(`alter system set max_connections = ${MAX_CONNECTIONS}`),
-  )
-  await postgres.stop() // takes effect after a restart
-  await postgres.start()
-  const service = startReplica({
-    settings: {
-      ...serviceSettings(postgres.url, serviceDir),
-      HEARTBEAT_DEDUP_WINDOW_S: '0',
-      RATE_LIMIT_TOKENS_PER_HOUR: '1000000',
-    },
-  })
-  const origin = await service.ready
-  await withClient(postgres.url, (db) => seedFleet(db, HMAC_SECRET, PHONES + SPARE_PHONES))
-  const tokens = Array.from({ length: PHONES + SPARE_PHONES }, (_, n) =>
-    seededToken(HMAC_SECRET, n + 1),
-  )
-  const responses = new ResponseWatch()
-  const probes = startProbes(origin)
+/** Of the seeded devices after the first `before`. */
+function tokens(before: number, count: number): readonly string[] {
+  return Array.from({ length: count }, (_, n) => seededToken(HMAC_SECRET, before + n + 1))
+}
+
+interface SeatOptions {
+  readonly n: number
+  readonly phones: number
+  readonly ratePerS: number
+  readonly answers: ResponseWatch
+}
+
+/** The n-th replica, with its own phones. */
+async function seat(
+  service: Replica,
+  { n, phones, ratePerS, answers }: SeatOptions,
+): Promise<Seat> {
+  const origin = await service.origin
   const load = startMixedLoad({
     origin,
     adminToken: ADMIN_TOKEN,
-    tokens: tokens.slice(0, PHONES),
+    tokens: tokens(n * phones, phones),
+    devicesBefore: n * phones,
+    series: `${n}-`,
     ratePerS,
-    onAnswer: responses.take,
+    onAnswer: answers.take,
   })
+  return { service, origin, probes: startProbes(origin), load }
+}
 
+/** Ends load and services. */
+async function end(
+  postgres: Postgres,
+  seats: readonly Seat[],
+  answers: ResponseWatch,
+): Promise<readonly Figure[]> {
+  const reports = await Promise.all(seats.map(({ load }) => load.stop()))
+  await Promise.all(seats.map(({ probes }) => probes.stop()))
+  answers.end()
+  const { byCode, mute } = answers.sum
+  const odd = Object.entries(byCode).filter(([code]) => !EXPECTED.test(code))
+  const sum = (counts: readonly number[]) => counts.reduce((all, count) => all + count, 0)
+  const failed = sum(reports.map((report) => report.failed))
+  const shed = sum(reports.map((report) => report.shed))
+  const missing = await withClient(postgres.url, (db) =>
+    nothingMissing(db, together(seats.map(({ load }) => load.acknowledged))),
+  )
+  const ends = await Promise.all(seats.map(({ service }) => service.stop()))
+  const faults = seats.flatMap(({ service }) => service.faultLines).length
+  const probesAsked = sum(seats.map(({ probes }) => probes.health.asked))
+  const probesFailed = sum(seats.map(({ probes }) => probes.health.failed))
+  return [
+    missing,
+    {
+      promise:
+        'every answer is a success or 503 with Retry-After; zero 401, none without an answer',
+      measured: `${sum(reports.map(({ sent }) => sent))} sent, ${odd.map(([what, count]) => `${what} × ${count}`).join(', ') || 'no other answer'}; ${mute} without Retry-After, ${failed} without an answer, ${shed} never sent`,
+      isHeld: odd.length === 0 && failed === 0 && shed === 0 && mute === 0,
+    },
+    inTimeFigure(answers.sum, 'all the time, before and after as well'),
+    {
+      promise: 'no replica ends or faults; /healthz is 200 all the time',
+      measured: `exit codes ${ends.map(({ code, signal }) => signal ?? code).join()} on SIGTERM, ${faults} faults; ${probesFailed} of ${probesAsked} probes failed`,
+      isHeld: ends.every(({ code }) => code === 0) && faults === 0 && probesFailed === 0,
+    },
+  ]
+}
+
+/** What the replicas have acknowledged so far. */
+export function together(parts: readonly Acknowledged[]): Acknowledged {
+  const all = (kind: keyof Acknowledged) =>
+    new Set(parts.flatMap((part) => [...(part[kind] ?? [])]))
+  const enrollmentTokens = all('enrollmentTokens')
   return {
-    postgres,
-    service,
-    origin,
-    adminToken: ADMIN_TOKEN,
-    spareTokens: tokens.slice(PHONES),
-    answers: responses,
-    probes,
-    disk: isDiskSmall ? dataDir : undefined,
-    async end() {
-      const report = await load.stop()
-      await probes.stop()
-      responses.end()
-      const { byCode, mute } = responses.sum
-      const odd = Object.entries(byCode).filter(([code]) => !EXPECTED.test(code))
-      const missing = await withClient(postgres.url, (db) => nothingMissing(db, load.acknowledged))
-      const { code, signal } = await service.stop()
-      return [
-        missing,
-        {
-          promise:
-            'every answer is a success or 503 with Retry-After; zero 401, none without an answer',
-          measured: `${report.sent} sent, ${odd.map(([what, count]) => `${what} × ${count}`).join(', ') || 'no other answer'}; ${mute} without Retry-After, ${report.failed} without an answer, ${report.shed} never sent`,
-          isHeld: odd.length === 0 && report.failed === 0 && report.shed === 0 && mute === 0,
-        },
-        inTimeFigure(responses.sum, 'all the time, before and after as well'),
-        {
-          promise: 'the service neither ends nor faults; /healthz is 200 all the time',
-          measured: `exit code ${signal ?? code} on SIGTERM, ${service.faultLines.length} faults; ${probes.health.failed} of ${probes.health.asked} probes failed`,
-          isHeld: code === 0 && service.faultLines.length === 0 && probes.health.failed === 0,
-        },
-      ]
-    },
-    async destroy() {
-      service.signal('SIGKILL')
-      await service.ended
-      await load.stop()
-      await probes.stop()
-      postgres.thaw()
-      await postgres.stop()
-      if (isDiskSmall) unmount(dataDir)
-    },
+    heartbeats: all('heartbeats'),
+    commands: all('commands'),
+    results: all('results'),
+    // One of 100 requests makes one: a slow load may have none.
+    ...(enrollmentTokens.size > 0 && { enrollmentTokens }),
   }
 }
 

@@ -1,10 +1,12 @@
 /** Promises R3 (PostgreSQL stopped) and R4 (frozen), under load: the responses, and the time to recover. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
-import { residentBytes } from '../../testkit/processes.ts'
+import { watchMemory } from '../../testkit/processes.ts'
+import type { Replica } from '../../testkit/service.ts'
+import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'
 import type { Figure } from '../drill.ts'
 import { codesText, type Phase, sumOf } from '../shared/response-watch.ts'
-import { inTimeFigure, type OutageRig } from './rig.ts'
+import { inTimeFigure, type OutageRig, type Seat } from './rig.ts'
 
 export interface OutageRun {
   readonly kind: 'stopped' | 'frozen'
@@ -17,7 +19,6 @@ export interface OutageRun {
 
 const MOST_MS = 2_000
 const MOST_MORE_MIB = 32
-const SAMPLE_MS = 100
 const AT_ONCE = 20
 const TOLD_MS = 30_000
 const POLL_MS = 20
@@ -33,7 +34,7 @@ export async function runOutage(
   await wait(1_000 * run.calmS)
   const calm = rig.answers.end()
   print(`calm: ${codesText(calm)}; slowest ${calm.slowestMs.toFixed(0)} ms`)
-  const beforeMiB = memory.takePeak()
+  const beforeMiB = memory.takePeak() / MIB
 
   print(`PostgreSQL is ${run.kind} for ${run.seconds} s`)
   const awayAtMs = performance.now()
@@ -44,7 +45,7 @@ export async function runOutage(
   const turnedAtMs = performance.now()
   await wait(Math.max(0, 1_000 * run.seconds - MOST_MS))
   const away = rig.answers.end()
-  const awayMiB = memory.takePeak()
+  const awayMiB = memory.takePeak() / MIB
   const ready = rig.probes.readyBetween(turnedAtMs, performance.now())
 
   const success = rig.answers.success().then(() => performance.now())
@@ -56,7 +57,7 @@ export async function runOutage(
   memory.stop()
   print(`back: ${codesText(rig.answers.end())}`)
   const poisoned = await probe(rig, run.probes)
-  await untilTold(rig, linesBefore + 2)
+  await untilTold(rig.service, linesBefore + 2)
   return [
     inTimeFigure(sumOf([turning, away]), `${run.kind} for ${run.seconds} s`),
     onlyRefusals(away),
@@ -103,6 +104,12 @@ export function episodeFigure(lines: readonly string[], count: number): Figure {
   }
 }
 
+/** One episode of each replica since its start. */
+export async function episodes(seats: readonly Seat[]): Promise<readonly Figure[]> {
+  await Promise.all(seats.map(({ service }) => untilTold(service, 2)))
+  return seats.map(({ service }) => episodeFigure(service.databaseLines, 1))
+}
+
 export function timed(promise: string, tookMs: number | undefined): Figure {
   return {
     promise,
@@ -113,7 +120,7 @@ export function timed(promise: string, tookMs: number | undefined): Figure {
 }
 
 /** Waits until the service has logged so many lines about its database, or until the time is over. */
-export async function untilTold({ service }: OutageRig, lines: number): Promise<void> {
+export async function untilTold(service: Replica, lines: number): Promise<void> {
   const endsAtMs = performance.now() + TOLD_MS
   while (service.databaseLines.length < lines && performance.now() < endsAtMs) await wait(POLL_MS)
 }
@@ -140,7 +147,7 @@ export async function probe(rig: OutageRig, count: number): Promise<readonly str
         ? send({
             method: 'GET',
             path: '/admin/devices?limit=1',
-            headers: jsonHeaders(rig.adminToken),
+            headers: jsonHeaders(ADMIN_TOKEN),
           })
         : send({ method: 'POST', path: '/v1/heartbeat', headers: jsonHeaders(token), body: '{}' })
       ).then(
@@ -152,20 +159,4 @@ export async function probe(rig: OutageRig, count: number): Promise<readonly str
   }
   await Promise.all(Array.from({ length: AT_ONCE }, askNext))
   return bad
-}
-
-/** The maximum of many samples; `takePeak` returns and resets it. */
-function watchMemory(pid: number) {
-  let peakMiB = 0
-  const timer = setInterval(() => {
-    peakMiB = Math.max(peakMiB, residentBytes(pid) / MIB)
-  }, SAMPLE_MS)
-  return {
-    takePeak() {
-      const peak = peakMiB
-      peakMiB = 0
-      return peak
-    },
-    stop: () => clearInterval(timer),
-  }
 }

@@ -38,14 +38,14 @@ async function suffer(
   await wait(1_000 * run.calmS)
   rig.answers.end()
   await trouble.begin()
-  await untilTold(rig, from + 1) // a full disk shows once PostgreSQL's files are full
+  await untilTold(rig.service, from + 1) // a full disk shows once PostgreSQL's files are full
   await wait(1_000 * run.seconds)
   const meanwhile = rig.answers.end()
   const success = rig.answers.success().then(() => performance.now())
   await trouble.end()
   const overAtMs = performance.now()
   const backAfterMs = Math.max(0, (await success) - overAtMs)
-  await untilTold(rig, from + 2)
+  await untilTold(rig.service, from + 2)
   const poisoned = await probe(rig, run.probes)
   const lines = databaseLines.slice(from)
   const episodes = trouble.mayFlicker ? Math.max(1, Math.floor(lines.length / 2)) : 1

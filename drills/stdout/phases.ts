@@ -2,6 +2,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { LoadReport } from '../../sim/load/load.ts'
 import { type Comparison, compare } from '../../testkit/compare.ts'
+import { watchMemory } from '../../testkit/processes.ts'
 import type { Figure } from '../drill.ts'
 import {
   awaitReady,
@@ -10,6 +11,7 @@ import {
   type Sender,
   startHeartbeats,
 } from '../shared/heartbeat-load.ts'
+import { unharmedFigure } from '../shared/unharmed-figure.ts'
 import { type Account, readAccount } from './account.ts'
 import { type Ended, type Rig, startRig } from './rig.ts'
 
@@ -29,13 +31,9 @@ export interface StdoutRun {
 const MIB = 1024 * 1024
 export const PIPE_BYTES = 64 * 1024
 const MOST_MORE_BYTES = 8 * MIB
-const MOST_RATIO = 1.1
-/** With a higher noise floor the machine is too busy to measure. */
-const MOST_NOISE = 0.15
 const DEVICES = 50
 /** A little less than a heartbeat's: the ring must be full before a window is measured. */
 const LINE_BYTES = 350
-const SAMPLE_MS = 100
 
 const ms = (value: number) => `${value.toFixed(2)} ms`
 const mib = (bytes: number) => `${(bytes / MIB).toFixed(1)} MiB`
@@ -43,22 +41,6 @@ const mib = (bytes: number) => `${(bytes / MIB).toFixed(1)} MiB`
 /** After this long without a reader, ring and pipe are full. */
 export function fillMs({ ringBytes, ratePerS }: StdoutRun): number {
   return ((ringBytes + PIPE_BYTES) / (LINE_BYTES * ratePerS)) * 1_000
-}
-
-/** The maximum of many samples; `reset` returns it and starts over. */
-function watchMemory(rig: Rig) {
-  let peakBytes = 0
-  const timer = setInterval(() => {
-    peakBytes = Math.max(peakBytes, rig.rssBytes())
-  }, SAMPLE_MS)
-  return {
-    reset() {
-      const peak = peakBytes
-      peakBytes = 0
-      return peak
-    },
-    stop: () => clearInterval(timer),
-  }
 }
 
 /** p99 of interleaved windows; every other pair is reversed. Ends with the reader awake. */
@@ -101,16 +83,16 @@ export async function readerStops(
     await awaitReady(rig.origin)
     const senders = await enroll(rig.origin, options.adminToken, DEVICES)
     const load = startHeartbeats(rig.origin, senders, options.ratePerS)
-    const memory = watchMemory(rig)
+    const memory = watchMemory(rig.pid)
     print(`the reader runs for ${stallS} s`)
     await wait(stallS * 1_000)
-    const before = memory.reset()
+    const before = memory.takePeak()
     print(`the reader stops for ${stallS} s`)
     rig.reader.kill('SIGSTOP')
     await wait(stallS * 1_000)
-    const stalled = memory.reset()
+    const stalled = memory.takePeak()
     const latency = await measureWindows(rig, load, options)
-    const after = memory.reset()
+    const after = memory.takePeak()
     memory.stop()
     const report = await load.stop()
     const ended = await rig.end()
@@ -119,21 +101,13 @@ export async function readerStops(
     return {
       senders,
       figures: [
-        latencyFigure(latency, options),
+        unharmedFigure('request p99', ['running', 'the reader stopped'], latency, options.windows),
         memoryFigure({ before, stalled, after }, ringBytes),
         ...accountFigures(report, account, ended),
       ],
     }
   } finally {
     await rig.destroy()
-  }
-}
-
-function latencyFigure({ base, other, ratio, noise }: Comparison, { windows }: StdoutRun): Figure {
-  return {
-    promise: `request p99 with the reader stopped within 10 % + noise floor (of that, at most 15 %) of running (medians of ${windows} interleaved windows each)`,
-    measured: `${ms(base)} running, ${ms(other)} stopped: ${((ratio - 1) * 100).toFixed(1)} %; noise floor ${(noise * 100).toFixed(1)} %`,
-    isHeld: ratio <= MOST_RATIO + Math.min(noise, MOST_NOISE),
   }
 }
 

@@ -3,7 +3,6 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, constants, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { residentBytes } from '../../testkit/processes.ts'
 import { type LogNote, launch, logNote } from '../../testkit/service.ts'
 
 export interface Rig {
@@ -11,8 +10,7 @@ export interface Rig {
   readonly reader: ChildProcess
   /** The reader's output; complete after `end`. */
   readonly outputPath: string
-  /** 0 once it has ended. */
-  rssBytes(): number
+  readonly pid: number
   /** SIGTERM; resolves when the service has ended. */
   end(): Promise<Ended>
   /** Resumes the reader and waits until it has read the rest. */
@@ -54,7 +52,7 @@ export async function startRig(
     origin,
     reader,
     outputPath,
-    rssBytes: () => residentBytes(service.pid),
+    pid: service.pid,
     async end() {
       const startedAtMs = performance.now()
       service.signal('SIGTERM')

@@ -1,9 +1,9 @@
 /** The drills storm and sync-standby in their short forms; figures in time are for a machine that does nothing else. */
 
 import t from 'tap'
-import { onReplicasRig } from '../../drills/ha/replicas-rig.ts'
 import { runStorm } from '../../drills/ha/storm.ts'
 import { drillSyncStandby } from '../../drills/ha/sync-standby.ts'
+import { onOutageRig, TWO_REPLICAS } from '../../drills/outages/rig.ts'
 import { drillEnvironment, held } from '../helpers/drill.ts'
 
 const RATE_PER_S = 20
@@ -13,7 +13,12 @@ t.test('a slow PostgreSQL that crashes comes back under two replicas', async (t)
   const run = { cpu: 5, calmS: 1, steadyS: 2 }
   held(
     t,
-    await onReplicasRig(environment, RATE_PER_S, (rig) => runStorm(run, rig, environment.print)),
+    await onOutageRig(
+      environment,
+      RATE_PER_S,
+      (rig) => runStorm(run, rig, environment.print),
+      TWO_REPLICAS,
+    ),
   )
 })
 
