@@ -4,7 +4,17 @@ import { connect } from '../helpers/database.ts'
 import { startService } from '../helpers/service.ts'
 import { about, BACKGROUND, end, inside, story, theme } from './helpers.ts'
 
-const { compare, compareOnly } = theme(t, 'commands')
+const { compare, compareOnly } = theme(t, {
+  'dispatch.request': ['INFO'],
+  'action_result.ingest': ['INFO'],
+  'command.expired': ['WARN ttl'],
+  'command.cancelled': ['INFO admin', 'INFO device_deleted', 'INFO job_aborted'],
+  'job.create': ['INFO'],
+  'job.pause': ['INFO admin', 'WARN threshold'],
+  'job.resume': ['INFO'],
+  'job.abort': ['INFO admin'],
+  'job.done': ['INFO'],
+})
 const service = await startService(t)
 const db = await connect(t, service.databaseUrl)
 const device = { ...(await service.enroll('D01')), alias: 'D01' }

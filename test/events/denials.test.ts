@@ -5,7 +5,26 @@ import type { CallOptions, TestResponse } from '../helpers/client.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 import { end, inside, story, theme } from './helpers.ts'
 
-const { compare } = theme(t, 'denials')
+const { compare } = theme(t, {
+  'sec.auth.denied': [
+    'WARN missing',
+    'WARN malformed',
+    'WARN unknown',
+    'WARN superseded',
+    'WARN wrong_credential',
+    'WARN scope',
+    'WARN deleted',
+  ],
+  'sec.hmac.invalid': [
+    'WARN missing',
+    'WARN malformed',
+    'WARN stale',
+    'WARN replayed',
+    'WARN mismatch',
+  ],
+  'sec.https.enforced': ['WARN plaintext'],
+  'proxy.untrusted': ['WARN'],
+})
 const READER = 'reader-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const SECRET = 'test-admin-hmac-secret-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const service = await startService(t, {

@@ -4,7 +4,14 @@ import { connect } from '../helpers/database.ts'
 import { startService } from '../helpers/service.ts'
 import { end, inside, story, theme } from './helpers.ts'
 
-const { compare, compareOnly } = theme(t, 'devices')
+const { compare, compareOnly } = theme(t, {
+  'heartbeat.ingest': ['INFO'],
+  'heartbeat.dedup': ['INFO'],
+  'device.label': ['INFO'],
+  'device.delete': ['INFO'],
+  'device.erase': ['INFO'],
+  'device.unknown_to_database': ['ERROR'],
+})
 const service = await startService(t)
 const db = await connect(t, service.databaseUrl)
 const HEARTBEAT = '/v1/heartbeat'

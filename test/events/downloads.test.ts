@@ -12,7 +12,25 @@ import { head } from '../helpers/raw.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 import { BACKGROUND, end, inside, isCount, story, theme, type Value } from './helpers.ts'
 
-const { compare, compareOnly } = theme(t, 'downloads')
+const { compare, compareOnly } = theme(t, {
+  'apk.publish': ['INFO'],
+  'apk.release': ['INFO'],
+  'apk.withdraw': ['INFO'],
+  'apk.read.fail': ['WARN'],
+  'apk.cache.fail': ['WARN corrupt', 'WARN disk', 'ERROR database'],
+  'apk.download': ['INFO'],
+  'apk.download.fail': [
+    'WARN apk_none',
+    'WARN build_unknown',
+    'WARN token_revoked',
+    'WARN unauthenticated',
+    'WARN range_not_satisfiable',
+    'WARN precondition_failed',
+    'WARN client_closed',
+    'ERROR internal',
+    'ERROR db_unavailable',
+  ],
+})
 const LATEST = '/v1/apk/download-latest'
 const BUILD_ROUTE = '/admin/apk/builds/{build_id}'
 const DOWNLOAD_ROUTE = '/admin/apk/builds/{build_id}/download'

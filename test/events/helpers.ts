@@ -7,7 +7,6 @@ import type { LogLine } from '../../testkit/log-book.ts'
 import type { TestResponse } from '../helpers/client.ts'
 import { COMMON_KEYS } from '../helpers/lines.ts'
 import type { Enrolled, Running } from '../helpers/service.ts'
-import { THEMES, type Theme, type Variants } from './themes.ts'
 
 /** A value exactly, a pattern of a string, or what a value must be where nothing determines it. */
 export type Value =
@@ -83,9 +82,14 @@ interface Device {
 
 const of = ({ deviceId, alias }: Device) => ({ device_id: deviceId ?? null, alias: alias ?? null })
 
-/** The comparison of one theme; its test file fails unless every variant of the theme was compared. */
-export function theme(t: Test, name: Theme) {
-  const promised: Variants = THEMES[name]
+/**
+ * What a test file compares. One file has each event of the vocabulary. A variant is a level, or a level and the line's
+ * `result`, `reason` or `error`.
+ */
+export type Variants = Readonly<Partial<Record<EventName, readonly string[]>>>
+
+/** The comparison of a file's lines; the file fails unless it compares every variant that it promises. */
+export function theme(t: Test, promised: Variants) {
   const left = new Set(
     Object.entries(promised).flatMap(([event, all]) => all.map((one) => `${event} ${one}`)),
   )

@@ -9,7 +9,14 @@ import { listenFor } from '../helpers/listen.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 import { about, BACKGROUND, isCount, isDuration, theme } from './helpers.ts'
 
-const { compare, compareOnly } = theme(t, 'push')
+const { compare, compareOnly } = theme(t, {
+  'dispatch.sent': ['INFO'],
+  'dispatch.fail': ['WARN', 'ERROR'],
+  'push.paused': ['ERROR'],
+  'push.resumed': ['INFO'],
+  'push.self_test': ['WARN'],
+  'push.token_dead': ['WARN'],
+})
 const fcm = await startFakeFcm()
 t.teardown(() => fcm.close())
 fcm.register('push-1', () => {})

@@ -5,7 +5,26 @@ import { head, openRaw } from '../helpers/raw.ts'
 import { startService } from '../helpers/service.ts'
 import { end, inside, story, theme } from './helpers.ts'
 
-const { compare, compareOnly } = theme(t, 'registration')
+const { compare, compareOnly } = theme(t, {
+  'register.request': ['INFO'],
+  'register.success': ['INFO created', 'INFO re_enrolled', 'INFO reissued'],
+  'register.fail': [
+    'WARN token_unknown',
+    'WARN token_expired',
+    'WARN token_revoked',
+    'WARN token_exhausted',
+    'WARN unauthenticated',
+    'WARN alias_mismatch',
+    'WARN alias_taken',
+    'WARN bad_json',
+    'WARN client_closed',
+  ],
+  'sec.token.create': ['INFO'],
+  'sec.token.consume': ['INFO', 'INFO reissue'],
+  'sec.token.revoke': ['INFO'],
+  'sec.token.expired': ['WARN expired', 'WARN revoked', 'WARN exhausted', 'WARN unknown'],
+  'sec.token.ratelimit': ['WARN tokens_per_hour'],
+})
 const service = await startService(t, { env: { RATE_LIMIT_TOKENS_PER_HOUR: '20' } })
 const db = await connect(t, service.databaseUrl)
 const REGISTER = '/v1/register'

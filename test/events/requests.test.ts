@@ -7,7 +7,11 @@ import { head, openRaw, sendRaw } from '../helpers/raw.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 import { end, story, theme, type Value } from './helpers.ts'
 
-const { compare } = theme(t, 'requests')
+const { compare } = theme(t, {
+  'metrics.scrape': ['INFO'],
+  'http.request': ['DEBUG', 'INFO', 'WARN not_found', 'WARN client_closed'],
+  'http.error': ['ERROR internal', 'ERROR db_unavailable', 'ERROR transfer_encoding'],
+})
 const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
 const db = await connect(t, service.databaseUrl)
 

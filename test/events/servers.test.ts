@@ -10,7 +10,9 @@ import { until } from '../helpers/replicas.ts'
 import { launchService, settings, startService } from '../helpers/service.ts'
 import { BACKGROUND, theme } from './helpers.ts'
 
-const { compare } = theme(t, 'servers')
+const { compare } = theme(t, {
+  'db.rewound': ['ERROR timeline', 'ERROR lsn', 'ERROR cluster'],
+})
 process.setMaxListeners(64) // each server ends with this process
 const servers = await ownServers(t)
 const first = await servers.primary(t)

@@ -10,7 +10,19 @@ import { ADMIN, startService } from '../helpers/service.ts'
 import { readCluster } from '../runner/cluster.ts'
 import { BACKGROUND, isDuration, theme } from './helpers.ts'
 
-const { compare, compareOnly } = theme(t, 'service')
+const { compare, compareOnly } = theme(t, {
+  'service.start': ['INFO'],
+  'service.ready': ['INFO'],
+  'service.stop': ['INFO SIGTERM', 'INFO SIGINT'],
+  'db.unavailable': ['ERROR'],
+  'db.recovered': ['INFO'],
+  'db.sequence_advanced': ['WARN'],
+  'db.statement.fail': ['ERROR'],
+  'log.dropped': ['WARN'],
+  'partition.create': ['INFO'],
+  'partition.drop': ['INFO'],
+  'partition.fail': ['ERROR'],
+})
 const PACKAGE = fileURLToPath(import.meta.resolve('#package.json'))
 
 t.test('a life: started, ready, stopped', async (t) => {

@@ -9,7 +9,10 @@ import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 import { BACKGROUND, isDuration, theme } from './helpers.ts'
 
-const { compareOnly } = theme(t, 'standbys')
+const { compareOnly } = theme(t, {
+  'db.sync_standby_missing': ['WARN'],
+  'db.sync_standby_attached': ['INFO'],
+})
 const servers = await ownServers(t)
 
 t.test('a missing synchronous standby and an unsafe setting are noticed later, too', async (t) => {
