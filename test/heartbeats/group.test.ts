@@ -4,7 +4,7 @@ import t from 'tap'
 import { createHeartbeats } from '../../src/app/parts/heartbeat-group.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
-import type { Heartbeat } from '../../src/domain/heartbeat.ts'
+import { type Heartbeat, STATUS_FIELDS } from '../../src/domain/heartbeat.ts'
 import { readHeartbeat } from '../../src/routes/devices/heartbeat-body.ts'
 import { hashToken, issueDeviceToken } from '../../src/security/tokens.ts'
 import { connect } from '../helpers/database.ts'
@@ -36,10 +36,9 @@ async function batteriesOf({ deviceId }: Enrolled): Promise<readonly (number | n
 
 /** Each field of both shapes, with what PostgreSQL or JSON.parse could choke on. */
 const FIELDS = [
-  ...['status', 'battery_pct', 'network_type', 'uptime_s', 'plugged', 'temp_c', 'signal_dbm'],
-  ...['ram_used_mb', 'app_version', 'agent_version', 'fcm_token', 'ts', 'timestamp_utc'],
-  ...['battery.pct', 'battery.charging', 'battery.temperature_c', 'system.uptime_seconds'],
-  ...['network.transport', 'memory.total_ram_mb', 'memory.avail_ram_mb', 'ping_request_id'],
+  ...Object.values(STATUS_FIELDS).flatMap(({ places }) => places.map(({ path }) => path)),
+  ...['fcm_token', 'ts', 'timestamp_utc', 'memory.total_ram_mb', 'memory.avail_ram_mb'],
+  'ping_request_id',
 ]
 const ODD_VALUES = [
   '"a\\u0000b"',

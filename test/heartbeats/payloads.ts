@@ -1,19 +1,12 @@
 /** What is kept of each payload of the fielded agent, and the bounds of each value. */
+import { STATUS_FIELDS } from '../../src/domain/heartbeat.ts'
 
 export const FIXTURES = new URL('../../../test/fixtures/agent/', import.meta.url)
-export const VALUES = `status, battery_pct, network_type, uptime_s, plugged, temp_c, signal_dbm, ram_used_mb,
-  app_version, agent_version`
-export const NOTHING = {
+const COLUMNS = Object.values(STATUS_FIELDS).map(({ column }) => column)
+export const VALUES = COLUMNS.join(', ')
+export const NOTHING: Readonly<Record<string, unknown>> = {
+  ...Object.fromEntries(COLUMNS.map((column) => [column, null])),
   status: 'ok',
-  battery_pct: null,
-  network_type: null,
-  uptime_s: null,
-  plugged: null,
-  temp_c: null,
-  signal_dbm: null,
-  ram_used_mb: null,
-  app_version: null,
-  agent_version: null,
 }
 export const UNKNOWN_DEEP = `${'{"a":'.repeat(5_000)}1${'}'.repeat(5_000)}`
 export const KEPT: Readonly<

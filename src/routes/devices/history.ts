@@ -1,7 +1,7 @@
 /** GET /admin/devices/{device_id}/heartbeats: what a device reported, heartbeat by heartbeat or in steps of time. */
 import type { HistoryRow, HistoryStep, NumberName } from '../../db/heartbeats/history.ts'
 import { invalidField } from '../../domain/errors.ts'
-import { STATUS_FIELDS } from '../../domain/heartbeat.ts'
+import { STATUS_FIELDS, STATUS_NAMES, type StatusName } from '../../domain/heartbeat.ts'
 import { queryInt, queryTime } from '../../http/fields.ts'
 import { listReply, pageOf, readPage } from '../../http/page.ts'
 import { type Endpoint, json } from '../../http/route.ts'
@@ -63,12 +63,10 @@ function stepJson({ from, heartbeats, min, max, last }: HistoryStep) {
 }
 
 function numbersJson(numbers: Readonly<Record<NumberName, number | null>>) {
-  const { batteryPct, uptimeS, tempC, signalDbm, ramUsedMb } = numbers
-  return {
-    [STATUS_FIELDS.batteryPct.column]: batteryPct,
-    [STATUS_FIELDS.uptimeS.column]: uptimeS,
-    [STATUS_FIELDS.tempC.column]: tempC,
-    [STATUS_FIELDS.signalDbm.column]: signalDbm,
-    [STATUS_FIELDS.ramUsedMb.column]: ramUsedMb,
-  }
+  const values: Readonly<Partial<Record<StatusName, number | null>>> = numbers
+  return Object.fromEntries(
+    STATUS_NAMES.flatMap((name) =>
+      name in values ? [[STATUS_FIELDS[name].column, values[name]]] : [],
+    ),
+  )
 }
