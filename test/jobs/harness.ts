@@ -81,8 +81,6 @@ export async function startJobs(t: Test, devices: number) {
   }
 }
 
-export type JobsUnderTest = Awaited<ReturnType<typeof startJobs>>
-
 async function create(
   jobs: JobStore,
   jobId: string,
