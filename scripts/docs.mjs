@@ -202,6 +202,32 @@ async function scopes() {
   files.set(page, `# Scopes\n\n${introduction}\n\n${table(page, head, rows)}`)
 }
 
+/** The column `opens` of the table of credentials. */
+async function opens() {
+  const { ROUTE_LIST } = await built('routes/table.js')
+  const { ADMIN_SCOPES } = await built('domain/identity.js')
+  const guardedBy = (...guards) => ROUTE_LIST.filter(({ guard }) => guards.includes(guard))
+  const holders = new Map([
+    ['nothing', guardedBy('open')],
+    ['an enrollment token', guardedBy('enrollment-token', 'downloader')],
+    ['a device token', guardedBy('device', 'device-token', 'downloader')],
+  ])
+  for (const scope of ADMIN_SCOPES) {
+    const isOpened = ({ guard, scopes = [] }) =>
+      scope === 'admin'
+        ? String(scopes) === 'admin'
+        : scopes.includes(scope) || (guard === 'downloader' && scope === 'apk')
+    holders.set(`admin, scope \`${scope}\``, ROUTE_LIST.filter(isOpened))
+  }
+  const page = read('SECURITY.md').replace(/^\| (.+?) \| .*? \|/gm, (cells, holder) => {
+    const opened = holders.get(holder)
+    if (opened === undefined) return cells
+    const rest = holder.endsWith('`admin`') ? 'all of these, and ' : ''
+    return `| ${holder} | ${rest}${codes(opened.map(({ method, path }) => `${method} ${path}`))} |`
+  })
+  files.set('SECURITY.md', page)
+}
+
 /** The verbs of the command line. */
 async function verbs() {
   const { VERBS } = await built('cli/verbs.js')
@@ -219,7 +245,7 @@ function client() {
   files.set('src/cli/api/openapi.ts', clientTypes(JSON.parse(read('openapi.json'))))
 }
 
-for (const write of [settings, events, metrics, errors, scopes, client, verbs]) await write()
+for (const write of [settings, events, metrics, errors, scopes, opens, client, verbs]) await write()
 for (const [path, text] of files) {
   const file = join(ROOT, path)
   if (existsSync(file) && readFileSync(file, 'utf8') === text) continue
