@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import { join } from 'node:path'
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
+import { connect } from '../helpers/database.ts'
 import { listenFor } from '../helpers/listen.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 import { type RunOptions, run } from './run.ts'
@@ -35,6 +36,21 @@ t.test('a change is signed where the service asks for it', async (t) => {
   writeFileSync(file, `${SECRET}\n`)
   const fromFile = { ...unsigned, ADMIN_HMAC_SECRET_FILE: file }
   t.match(await cli('enroll X1', { env: fromFile }), { code: 0, err: '' })
+})
+
+t.test('status and why: whose pushes FCM slows down', async (t) => {
+  const db = await connect(t, service.databaseUrl)
+  const since = async (ago: string) => {
+    const text = `update device_status set push_lowered_at = now() - $2::interval where device_id = $1`
+    await db.query(text, [store1.device_id, ago])
+  }
+  await since('6 days')
+  t.match((await cli('status')).out, '1 with lowered push priority: show notifications')
+  t.match((await cli('why STORE-1')).out, /push token: .*; FCM lowers the priority of its messages/)
+  await since('8 days')
+  t.notMatch((await cli('status')).out, 'priority')
+  t.notMatch((await cli('why STORE-1')).out, 'priority')
+  await db.query('update device_status set push_lowered_at = null')
 })
 
 t.test(

@@ -7,7 +7,7 @@ import { clip, jsonLine, visible } from '../terminal/text.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
 import { findDevices } from '../where.ts'
 import { liveBuilds } from '../why/apk.ts'
-import { isOffline } from '../why/phone.ts'
+import { isLowered, isOffline } from '../why/phone.ts'
 
 const OPEN: readonly CommandStatus[] = ['queued', 'sent', 'delivered', 'push_failed']
 /** Values of a line; the rest is summed up. */
@@ -59,6 +59,8 @@ interface Picture {
   readonly battery_low: number
   readonly unwell: number
   readonly push: Readonly<Record<string, number>>
+  /** Whose messages FCM has lately delivered at lowered priority. */
+  readonly push_lowered: number
   readonly app_versions: Readonly<Record<string, number>>
   readonly open_commands: Readonly<Record<string, number>>
   readonly live_builds: readonly string[]
@@ -93,6 +95,7 @@ async function read(api: Api, { terminal }: Context): Promise<Picture> {
     unwell: devices.filter(({ last_status: { status } }) => status !== null && status !== 'ok')
       .length,
     push: countsOf(devices.map(({ push_token }) => push_token)),
+    push_lowered: devices.filter((device) => isLowered(device, now)).length,
     app_versions: countsOf(devices.map(({ last_status }) => last_status.app_version ?? 'unknown')),
     open_commands: open,
     live_builds: builds.map(
@@ -131,6 +134,12 @@ function linesOf(picture: Picture): readonly Line[] {
       'attention',
       `${picture.unwell} report warn or error`,
       'fleetloop devices',
+      true,
+    ],
+    picture.push_lowered > 0 && [
+      'attention',
+      `${picture.push_lowered} with lowered push priority: show notifications or beat more often`,
+      '',
       true,
     ],
     failed > 0 && [

@@ -9,6 +9,7 @@ import { findCommand } from './command.ts'
 export const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
 const LOW_BATTERY_PCT = 15
+const LOWERED_LATELY_MS = 7 * 86_400_000
 /** Open commands with a verdict, out of the latest COMMANDS. */
 const MAX_OPEN = 3
 const COMMANDS = 20
@@ -60,7 +61,7 @@ export async function describePhone(api: Api, phone: Device): Promise<readonly s
     `phone ${alias} (${device_id}): ${presence(phone, now)}`,
     ...(last_seen_at === null ? [] : [`  it said: ${lastStatus(phone)}`]),
     ...(await whySilent(api, phone)),
-    `  push ${phone.push_kind === 'fid' ? 'FID' : 'token'}: ${PUSH_TOKEN[phone.push_token]}`,
+    `  push ${phone.push_kind === 'fid' ? 'FID' : 'token'}: ${PUSH_TOKEN[phone.push_token]}${lowered(phone, now)}`,
     `  enrolled ${times}, ${times === 'once' ? '' : 'last '}${ago(enrolled_at, now)}${superseded}`,
     ...(await waitingFor(api, phone)),
   ].map(plain)
@@ -68,6 +69,16 @@ export async function describePhone(api: Api, phone: Device): Promise<readonly s
 
 export function isOffline({ last_seen_at, offline_after_s }: Device, now: Date): boolean {
   return last_seen_at === null || now.getTime() - Date.parse(last_seen_at) > offline_after_s * 1_000
+}
+
+/** As the verdict says it: FCM judges an app by its last seven days. */
+export function isLowered({ push_lowered_at: at }: Device, now: Date): boolean {
+  return at !== null && now.getTime() - Date.parse(at) <= LOWERED_LATELY_MS
+}
+
+function lowered(phone: Device, now: Date): string {
+  if (phone.push_lowered_at === null || !isLowered(phone, now)) return ''
+  return `; FCM lowers the priority of its messages, last ${ago(phone.push_lowered_at, now)}`
 }
 
 function presence(phone: Device, now: Date): string {

@@ -24,6 +24,7 @@ export interface DeviceRow extends StatusRow {
   readonly hasPushToken: boolean
   readonly pushKind: PushKind | null
   readonly isPushTokenDead: boolean
+  readonly pushLoweredAt: string | null
   readonly lastSeenAt: string | null
 }
 
@@ -46,8 +47,8 @@ export const COLUMNS = /* sql */ `
   ${timeText('d.enrolled_at')} as "enrolledAt", ${timeText('d.deleted_at')} as "deletedAt",
   d.model as "model", d.manufacturer as "manufacturer", d.android_version as "androidVersion",
   d.sdk_int as "sdkInt", d.labels as "labels", ${HAS_PUSH_ID} as "hasPushToken", ${PUSH_KIND} as "pushKind",
-  d.fcm_token_died_at is not null as "isPushTokenDead", ${timeText('s.last_seen_at')} as "lastSeenAt",
-  ${STATUS_COLUMNS}`
+  d.fcm_token_died_at is not null as "isPushTokenDead", ${timeText('s.push_lowered_at')} as "pushLoweredAt",
+  ${timeText('s.last_seen_at')} as "lastSeenAt", ${STATUS_COLUMNS}`
 
 export const JOINED = /* sql */ `devices d join device_status s using (device_id)`
 /** Of the live devices those after the page's key. */

@@ -34,6 +34,7 @@ export function deviceJson(device: DeviceRow, { offlineAfterS }: Pick<Devices, '
     labels: device.labels,
     push_token: device.isPushTokenDead ? 'dead' : device.hasPushToken ? 'live' : 'none',
     push_kind: device.pushKind,
+    push_lowered_at: device.pushLoweredAt,
     last_seen_at: device.lastSeenAt,
     offline_after_s: offlineAfterS,
     last_status: statusJson(device),
