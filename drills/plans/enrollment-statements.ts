@@ -85,8 +85,8 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
       title: 'known push token',
       modes: BOTH,
       run: (database) => setPushId(database, 'push-S1'),
-      index: 'devices_pkey',
-      mostRows: 0,
+      index: 'commands_mailbox',
+      mostRows: 20,
     },
     {
       title: 'push token of a heartbeat',

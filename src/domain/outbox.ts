@@ -15,6 +15,8 @@ export interface Claim {
   readonly expiresAt: Date
   /** null: the device had no valid one. Nothing is sent; attempt and push_attempts were not increased. */
   readonly pushId: PushId | null
+  /** Of the push identity, as the database's text: another one, or null instead of one, was reported later. */
+  readonly pushIdAt: string | null
   readonly enrollmentNo: number
   readonly hmacSecretId: string
 }
@@ -41,7 +43,10 @@ export interface Outbox {
   hasMoreDue(): boolean
   /** Returns false, and changes nothing, if another replica has taken over the lease. */
   record(claim: Claim, record: AttemptRecord): Promise<boolean>
-  /** Records a push identity that FCM calls dead. It is marked once, if the device still has it; otherwise the newer one is due. */
+  /**
+   * Records a push identity that FCM calls dead. It is marked once, if the device still has it; otherwise the newer one is
+   * due. One that the device has reported again since the claim is not marked: the command is due again a little later.
+   */
   recordDeadToken(claim: Claim, record: AttemptRecord): Promise<{ readonly isMarked: boolean }>
   /** For a claim without a push identity. `due`: the device has reported one meanwhile. */
   recordNoToken(claim: Claim): Promise<'no_token' | 'due' | 'lease_lost'>

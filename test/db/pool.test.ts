@@ -56,6 +56,7 @@ const CLAIM: Claim = {
   pushFailures: 0,
   expiresAt: new Date(0),
   pushId: tokenId('push-1'),
+  pushIdAt: null,
   enrollmentNo: 1,
   hmacSecretId: 'default',
 }

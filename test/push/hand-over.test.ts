@@ -131,22 +131,6 @@ t.test('a dead push token in every heartbeat stays dead; a newer one takes over'
   t.equal(send.data['request_id'], id)
 })
 
-t.test('UNREGISTERED of a token that was replaced meanwhile kills nothing', async (t) => {
-  const device = await enroll()
-  const id = await command(device.deviceId)
-  fcm.nextAnswers(['unregistered'])
-  const { push, letRecord, eventsOf } = slowReplica(t)
-  t.match(await push(id), { kind: 'token_dead', fcmStatus: 'UNREGISTERED' })
-  fcm.register('replacement', () => {})
-  await beat(device, { fcm_token: 'replacement' })
-  letRecord()
-  await until(isPush(id, 'sent'))
-  t.same(await pushTokenOf(device), { fcm_token: 'replacement', fcm_token_died_at: null })
-  t.same(eventsOf('push.token_dead'), [])
-  const send = await fcm.waitForSend(({ pushToken }) => pushToken === 'replacement')
-  t.equal(send.data['request_id'], id, 'what the old one did not get goes to the new one')
-})
-
 async function pushIdOf({ deviceId }: Enrolled) {
   const text = `
     select fcm_token, fid, fcm_token_died_at is not null as is_dead, fcm_token_due_at is not null as has_changed
@@ -161,7 +145,10 @@ t.test('a FID is taken wherever a token is, and one replaces the other', async (
     const response = await service.call('POST', path, { token, body })
     return [response.status, response.body.ignored ?? response.body.errors?.[0].field]
   }
-  const device = await service.enroll('kinds', { fid: FID, fcm_token: 'beside' })
+  const both = { hardware_id: 'R4S-kinds', fid: FID, fcm_token: 'beside' }
+  const device = await service.enroll('kinds', both)
+  const repeated = { ...device, token: device.enrollmentToken }
+  t.same(await post(repeated, '/v1/register', both), [200, ['fcm_token']])
   const isFid = { fcm_token: null, fid: FID, is_dead: false }
   t.match(await pushIdOf(device), isFid)
   for (const path of ['/v1/devices/fcm-token', '/v1/devices/push-id']) {
@@ -200,32 +187,58 @@ t.test('a FID is taken wherever a token is, and one replaces the other', async (
   t.match(await pushIdOf(longest), { fid: 'x'.repeat(255) })
 })
 
-for (const from of ['token', 'fid'] as const) {
-  const to = from === 'token' ? 'fid' : 'token'
+for (const [from, to] of [
+  ['token', 'fid'],
+  ['fid', 'token'],
+  ['token', 'token'],
+] as const) {
   t.test(`UNREGISTERED of a ${from} that a ${to} has replaced kills nothing`, async (t) => {
-    const app = fcm.install(`from-${from}`, () => {})
+    const app = fcm.install(`${from}-${to}`, () => {})
     const first = from === 'token' ? app.newToken() : app.registerFid()
-    const device = await service.enroll(`from-${from}`, { [WIRE_NAMES[from]]: first.value })
+    const device = await service.enroll(`${from}-${to}`, { [WIRE_NAMES[from]]: first.value })
     await beat(device)
     const second = to === 'token' ? app.newToken() : app.registerFid()
     const id = await command(device.deviceId)
     const { push, letRecord, eventsOf } = slowReplica(t)
     t.match(await push(id), { kind: 'token_dead', fcmStatus: 'UNREGISTERED', pushKind: from })
-    await service.call('POST', '/v1/devices/push-id', {
-      token: device.token,
-      body: { [WIRE_NAMES[to]]: second.value },
-    })
+    const path = from === to ? '/v1/heartbeat' : '/v1/devices/push-id'
+    const body = { [WIRE_NAMES[to]]: second.value }
+    await service.call('POST', path, { token: device.token, body })
     letRecord()
     await until(isPush(id, 'sent'))
     t.match(await pushIdOf(device), { [WIRE_NAMES[to]]: second.value, is_dead: false })
     t.same(eventsOf('push.token_dead'), [])
     const { timeline } = await read(id)
-    const attempts = timeline
-      .slice(1)
-      .map(({ detail }: { detail: { push_kind: string } }) => detail.push_kind)
+    const attempts = timeline.flatMap(
+      ({ detail }: { detail: { push_kind?: string } }) => detail.push_kind ?? [],
+    )
     t.same(attempts, [from, to], 'the timeline names the kind of each attempt')
   })
 }
+
+t.test('UNREGISTERED of a FID that came back meanwhile kills nothing', async (t) => {
+  const ways = {
+    'through a token': [{ fcm_token: 'between' }, { fid: FID }],
+    'registered again': [{ fid: FID }],
+  }
+  for (const [way, reports] of Object.entries(ways)) {
+    const device = await service.enroll(`back ${way}`.replaceAll(' ', '-'), { fid: FID })
+    await beat(device)
+    const id = await command(device.deviceId)
+    const { push, letRecord, eventsOf } = slowReplica(t)
+    t.match(await push(id), { kind: 'token_dead', fcmStatus: 'UNREGISTERED' })
+    fcm.register(FID, () => {}, 'fid')
+    for (const body of reports) {
+      const path = '/v1/devices/push-id'
+      t.match(await service.call('POST', path, { token: device.token, body }), { status: 200 })
+    }
+    letRecord()
+    await until(isPush(id, 'backoff'))
+    t.match(await pushIdOf(device), { fcm_token: null, fid: FID, is_dead: false }, way)
+    t.same(eventsOf('push.token_dead'), [])
+    fcm.unregister(FID, 'fid')
+  }
+})
 
 t.test('the same text as the other kind is another identity', async (t) => {
   const device = await service.enroll('same-text', { fcm_token: 'same-text' })

@@ -60,7 +60,7 @@ const CLAIM = /* sql */ `
     for update skip locked),
   target as materialized (
     select u.request_id, k.next_attempt_at as due_at, d.alias, d.enrollment_no, d.hmac_secret_id,
-      case when d.fcm_token_died_at is null then ${PUSH_ID_JSON} end as push_id
+      case when d.fcm_token_died_at is null then ${PUSH_ID_JSON} end as push_id, d.fcm_token_at::text as push_id_at
     from due u join commands k using (request_id) join devices d using (device_id)),
   claimed as (
     update commands c set
@@ -72,10 +72,10 @@ const CLAIM = /* sql */ `
       next_attempt_at = now() + make_interval(secs => ${LEASE_S})
     from target t where c.request_id = t.request_id
     returning c.request_id, c.device_id, c.action, c.params, c.attempt, c.push_failures, c.expires_at,
-      t.alias, t.push_id, t.enrollment_no, t.hmac_secret_id, t.due_at)
+      t.alias, t.push_id, t.push_id_at, t.enrollment_no, t.hmac_secret_id, t.due_at)
   select request_id as "requestId", $2::uuid as "leaseId", device_id as "deviceId", alias as "alias",
     action as "action", params as "params", attempt as "attempt", push_failures as "pushFailures",
-    expires_at as "expiresAt", push_id as "pushId", enrollment_no as "enrollmentNo",
+    expires_at as "expiresAt", push_id as "pushId", push_id_at as "pushIdAt", enrollment_no as "enrollmentNo",
     hmac_secret_id as "hmacSecretId", due_at::text as "dueAt"
   from claimed order by due_at, request_id`
 

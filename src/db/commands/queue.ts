@@ -61,9 +61,13 @@ const RECORD_NO_TOKEN = /* sql */ `
     select request_id, 'no_push_token', ${LEFT_OUT}, $4 from step)
   select case push_state when 'waiting' then 'due' else push_state end as "outcome" from recorded`
 
+/** A FID comes back unchanged after a token: FCM's answer about its former registration says nothing about this one. */
 const MARK_DEAD = /* sql */ `
-  update devices d set fcm_token_died_at = now()
-  where device_id = $1 and ${PUSH_ID} = $2 and fcm_token_died_at is null`
+  update devices d set fcm_token_died_at = case when fcm_token_at is not distinct from $3::timestamptz then now() end
+  where device_id = $1 and ${PUSH_ID} = $2 and fcm_token_died_at is null
+  returning fcm_token_died_at is not null as "isMarked"`
+/** Bounds how often a phone that keeps on reporting a dead identity is pushed to. */
+const REPORTED_AGAIN_MS = 60_000
 
 const HAND_BACK = /* sql */ `
   update commands set push_state = 'waiting', next_attempt_at = now(), lease_id = null, lease_until = null
@@ -146,11 +150,15 @@ export function commandQueue(
 
     recordDeadToken(claim, attempt) {
       return database.transaction(async (tx) => {
-        const values = [claim.deviceId, claim.pushId && pushIdText(claim.pushId)]
-        const name = 'command_queue.mark_dead'
-        const { rowCount } = await tx.query({ name, text: MARK_DEAD, values })
-        await record(tx, claim, attempt)
-        return { isMarked: rowCount === 1 }
+        const { rows } = await tx.query<{ isMarked: boolean }>({
+          name: 'command_queue.mark_dead',
+          text: MARK_DEAD,
+          values: [claim.deviceId, claim.pushId && pushIdText(claim.pushId), claim.pushIdAt],
+        })
+        const isReportedAgain = rows[0]?.isMarked === false
+        const again = { pushState: 'backoff', retryInMs: REPORTED_AGAIN_MS } as const
+        await record(tx, claim, isReportedAgain ? { ...attempt, ...again } : attempt)
+        return { isMarked: rows[0]?.isMarked === true }
       })
     },
 

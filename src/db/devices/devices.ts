@@ -30,7 +30,7 @@ export interface DeviceStore {
   /**
    * Replaces the push identity from its own route if it differs or is dead. Open commands become due for push as soon as
    * the limit of changes allows. `superseded`: the device was re-enrolled or deleted after its device token was
-   * judged. Only `changed` writes anything.
+   * judged. `unchanged` writes nothing but the time of the identity, and that only while a push is under way.
    */
   setPushId(
     device: Pick<LiveDevice, 'deviceId' | 'enrollmentNo'>,
@@ -76,18 +76,24 @@ const FIND = /* sql */ `
 
 const ALIAS_OF = /* sql */ `select alias as "alias" from devices where device_id = $1`
 
-/** `fcm_token_at`: now by the phone's clock; null before its first heartbeat, so that one may bring another identity. */
+/** Null before its first heartbeat, so that one may bring another identity. */
+const NOW_BY_PHONE = /* sql */ `(
+  select least(now(), now() - (s.last_seen_at - coalesce(s.clock_at, s.effective_at)))
+  from device_status s where s.device_id = $1 and s.effective_at is not null)`
+
 const SET_PUSH_ID = /* sql */ `
   update devices d set fcm_token = ${tokenOf('$2')}, fid = ${fidOf('$2')}, fcm_token_died_at = null,
     request_id = $3,
-    fcm_token_at = (
-      select least(now(), now() - (s.last_seen_at - coalesce(s.clock_at, s.effective_at)))
-      from device_status s where s.device_id = $1 and s.effective_at is not null),
-    fcm_token_due_at = ${NEXT_DUE_AT}
+    fcm_token_at = ${NOW_BY_PHONE}, fcm_token_due_at = ${NEXT_DUE_AT}
   where device_id = $1 and enrollment_no = $4 and deleted_at is null
     and (${PUSH_ID} is distinct from $2 or fcm_token_died_at is not null)`
 
+/** While a push is under way, the time of the identity says that the phone has registered it again (MARK_DEAD). */
 const IS_ENROLLED = /* sql */ `
+  with again as (
+    update devices set fcm_token_at = ${NOW_BY_PHONE}
+    where device_id = $1 and enrollment_no = $2 and deleted_at is null and exists (
+      select from commands where device_id = $1 and state = 'open' and lease_id is not null))
   select from devices where device_id = $1 and enrollment_no = $2 and deleted_at is null`
 
 /** Checks enrollment_no too: after a wait the device row is re-read, but the status is still the snapshot's. */
