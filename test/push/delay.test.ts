@@ -147,6 +147,36 @@ t.test('a heartbeat that was queued proves no clock, two in a row that agree do'
   t.ok(Math.abs(await offsetOf()) < 5, 'one right behind it proves nothing either way')
 })
 
+t.test('a queue that is sent at fixed times proves no clock either', async (t) => {
+  const { deviceId, token } = await service.enroll('queues')
+  const beat = (lateS: number) => {
+    const ts = new Date(Date.now() - 1_000 * lateS).toISOString()
+    return service.call('POST', '/v1/heartbeat', { token, body: { ts } })
+  }
+  const text = 'select clock_offset_s from device_status where device_id = $1'
+  for (let times = 0; times < 3; times += 1) {
+    for (const lateS of [600, 300, 0]) {
+      await beat(lateS)
+      t.same((await db.query(text, [deviceId])).rows, [{ clock_offset_s: null }], `${lateS}`)
+    }
+    await until(async () => (await db.query(SILENT, [[deviceId]])).rows[0].is_silent)
+  }
+})
+
+t.test('the next phone of an alias has a clock and a priority of its own', async (t) => {
+  const { device } = await phone(0)
+  const read = async () => {
+    const text = `
+      select clock_lag_s, clock_offset_s, push_lowered_at from device_status where device_id = $1`
+    return (await db.query(text, [device.deviceId])).rows[0]
+  }
+  const text = `
+    update device_status set clock_lag_s = 3600, clock_offset_s = 3600, push_lowered_at = now() where device_id = $1`
+  await db.query(text, [device.deviceId])
+  await service.enroll(device.alias)
+  t.same(await read(), { clock_lag_s: null, clock_offset_s: null, push_lowered_at: null })
+})
+
 t.test(
   'a lowered priority is counted, and the verdict says so until it is high again',
   async (t) => {
@@ -169,8 +199,14 @@ t.test(
     const { body } = await service.call('GET', `/admin/commands/${id}`)
     t.match(body.push, { priority: 'normal', original_priority: 'high' })
     t.match(await waiting(), 'FCM lowered the priority of its messages')
+    const loweredAt = async () => {
+      const path = `/admin/devices/${one.device.deviceId}`
+      return (await service.call('GET', path)).body.push_lowered_at
+    }
+    t.type(await loweredAt(), 'string')
     one.app.setLowered(false)
     await push(one, 1_000)
+    t.equal(await loweredAt(), null)
     t.equal((await scrape()).deprioritized - before.deprioritized, 1)
     t.notMatch(await waiting(), 'FCM lowered')
   },

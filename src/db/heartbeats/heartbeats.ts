@@ -149,7 +149,8 @@ const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => $
  *   `clock_at` is what its clock showed last, and `fcm_token_at` is by its clock too. If its clock is ahead, `effective_at`
  *   is the receive time, and the reported time orders its heartbeats. A heartbeat without a usable time is never older.
  * - `clock_offset_s` needs two heartbeats whose lags agree. Those of one queue arrive together but were not made together:
- *   only heartbeats that came apart count.
+ *   only heartbeats that came apart count. A smaller lag always does, since waiting in a queue only adds to one: it tells
+ *   that the one before was queued, as the first of each queue is that is sent once an hour.
  */
 export const STORE_GROUP_NAME = 'heartbeats.store_group'
 const STORE_GROUP = /* sql */ `
@@ -177,7 +178,8 @@ with live as materialized (
     coalesce(i.reported_at between now() - interval '24 h' and now() + ${SAME_CLOCK}, false) as is_clock_good,
     case when i.reported_at > now() + ${SAME_CLOCK} then i.reported_at end as clock_ahead_at) c
   cross join lateral (select date_part('epoch', now() - i.reported_at) as lag_s,
-    i.reported_at is not null and coalesce(s.last_seen_at <= now() - make_interval(secs => ${APART_S}), true) as is_witness) w
+    coalesce(i.reported_at is not null and (s.last_seen_at <= now() - make_interval(secs => ${APART_S})
+      or date_part('epoch', now() - i.reported_at) < s.clock_lag_s - ${LAGS_AGREE_S} or s.last_seen_at is null), false) as is_witness) w
   cross join lateral (select c.is_clock_good or c.clock_ahead_at is not null as has_clock) k
   cross join lateral (select case when c.is_clock_good then i.reported_at else now() end as effective_at) t
   cross join lateral (select
