@@ -22,8 +22,8 @@ export function proxyHost({ url }: OutboundProxy): string {
 }
 
 /**
- * As curl reads NO_PROXY: `*`, or a host with its subdomains, with or without a leading dot; a port after it, if given, must
- * be the same.
+ * As curl reads NO_PROXY: `*`, or a host with its subdomains, with or without a leading dot or `*.`; a port after it, if
+ * given, must be the same.
  */
 export function isExcepted({ except }: OutboundProxy, url: URL): boolean {
   const host = unbracketed(url.hostname)
@@ -38,7 +38,7 @@ export function isExcepted({ except }: OutboundProxy, url: URL): boolean {
   })
 }
 
-const NAME_AND_PORT = /^\.?(.*?)(?::(\d+))?$/
+const NAME_AND_PORT = /^(?:\*?\.)?(.*?)(?::(\d+))?$/
 
 function unbracketed(host: string): string {
   return host.replace(/^\[|\]$/g, '')
@@ -69,13 +69,14 @@ export class TunnelAgent extends HttpsAgent {
     const target = `${host?.includes(':') ? `[${host}]` : host}:${port}`
     const { hostname, port: proxyPort, username, password } = new URL(this.#proxy.url)
     const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+    const signal = AbortSignal.timeout(this.#timeoutMs)
     const tunnel = requestHttp({
       method: 'CONNECT',
       host: unbracketed(hostname),
       port: proxyPort || 80,
       path: target,
       agent: this.#toProxy,
-      signal: AbortSignal.timeout(this.#timeoutMs),
+      signal,
       headers: {
         host: target,
         ...(username !== '' && {
@@ -87,7 +88,8 @@ export class TunnelAgent extends HttpsAgent {
       // Node ignores the stream beside an error.
       onSocket?.(new Error(`proxy ${proxyHost(this.#proxy)}: ${why}`), new PassThrough())
     }
-    tunnel.on('error', (error) => failed(errorText(error)))
+    const late = `it did not answer CONNECT within ${this.#timeoutMs} ms`
+    tunnel.on('error', (error) => failed(signal.aborted ? late : errorText(error)))
     tunnel.on('connect', ({ statusCode }, socket: Socket) => {
       if (statusCode === undefined || statusCode < 200 || statusCode > 299) {
         socket.destroy()

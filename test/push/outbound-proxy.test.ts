@@ -2,13 +2,18 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
-import { connect } from 'node:net'
+import { connect, createServer as createTcpServer, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { inspect } from 'node:util'
 import t, { type Test } from 'tap'
 import { type FakeFcm, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { createPost } from '../../src/push/bounded-post.ts'
+import { readBody } from '../../src/push/fcm-response.ts'
 import { isExcepted } from '../../src/push/outbound-proxy.ts'
 import { freePort, listen } from '../../testkit/listen.ts'
 import { until } from '../../testkit/until.ts'
+import { listenFor } from '../helpers/listen.ts'
 import { type Running, startService } from '../helpers/service.ts'
 
 const PASSWORD = 'proxy-p@ss-Qd8vXr2kWz9mBt4s'
@@ -22,6 +27,8 @@ t.test('hosts that NO_PROXY excepts', async (t) => {
     ['*', 'https://fcm.googleapis.com', true],
     ['googleapis.com', 'https://fcm.googleapis.com', true],
     ['.googleapis.com', 'https://fcm.googleapis.com', true],
+    ['*.googleapis.com', 'https://fcm.googleapis.com', true],
+    ['*.com:8443', 'https://fcm.googleapis.com', false],
     ['FCM.googleapis.com', 'https://fcm.googleapis.com', true],
     ['apis.com', 'https://fcm.googleapis.com', false],
     ['fcm.googleapis.com:443', 'https://fcm.googleapis.com', true],
@@ -36,6 +43,52 @@ t.test('hosts that NO_PROXY excepts', async (t) => {
   for (const [entry, url, expected] of cases) {
     const proxy = { url: 'http://proxy:3128', except: ['other.example', entry] }
     t.equal(isExcepted(proxy, new URL(url)), expected, `${entry} ${url}`)
+  }
+})
+
+const OPENED = 'HTTP/1.1 200 Connection established\r\n\r\n'
+const UNAUTHORIZED = `HTTP/1.1 407 Unauthorized\r\nproxy-authenticate: Basic realm="${PASSWORD}"\r\ncontent-length: 999999\r\n\r\nbody`
+
+function* endlessHead() {
+  yield 'HTTP/1.1 200 OK\r\n'
+  for (;;) yield `x-${'a'.repeat(1_000)}: b\r\n`
+}
+
+/** Proxies by what they do once they are asked for a tunnel, and what the error says. */
+const HOSTILE: readonly [how: string, answer: (client: Socket) => unknown, says: RegExp][] = [
+  ['hangs', () => {}, /proxy 127\S+: it did not answer CONNECT within 500 ms/],
+  ['ends', (client) => client.end(), /proxy 127\S+: socket hang up/],
+  ['resets', (client) => client.resetAndDestroy(), /proxy 127\S+: .*(ECONNRESET|hang up)/],
+  ['asks for credentials', (client) => client.write(UNAUTHORIZED), /proxy 127\S+: .* with 407/],
+  ['is early', (client) => client.write('HTTP/1.1 100 Continue\r\n\r\n'), /proxy 127\S+: .* 100/],
+  ['is no proxy', (client) => client.write('\x16\x03\x01\r\n\r\n'), /proxy 127\S+: Parse Error/],
+  [
+    'has no end',
+    (client) => Readable.from(endlessHead()).pipe(client),
+    /proxy 127\S+: .*overflow/i,
+  ],
+  ['is silent in the tunnel', (client) => client.write(OPENED), /no answer within 500 ms/],
+  ['garbles the tunnel', (client) => client.write(`${OPENED}\x16garbage`), /./],
+]
+
+t.test('a proxy that opens no tunnel: the reason names it, nothing is left open', async (t) => {
+  for (const [how, answer, says] of HOSTILE) {
+    const open = new Set<Socket>()
+    const server = createTcpServer((client) => {
+      open.add(client)
+      client.on('error', () => {}).on('close', () => open.delete(client))
+      client.once('data', () => answer(client))
+    })
+    const host = `127.0.0.1:${await listenFor(t, server)}`
+    const proxy = { url: `http://${CREDENTIALS}@${host}`, except: [] }
+    const post = createPost('https://fcm.invalid/', { maxSockets: 2, timeoutMs: 500, proxy })
+    const asked = await Promise.allSettled([1, 2, 3].map(() => post({}, 'body', readBody)))
+    for (const { status, reason } of asked as PromiseRejectedResult[]) {
+      t.equal(status, 'rejected', how)
+      t.match(String(reason), says, how)
+      t.notMatch(inspect(reason, { depth: 9 }), new RegExp(`${PASSWORD}|${BASIC.slice(6)}`), how)
+    }
+    await until(() => open.size === 0)
   }
 })
 
