@@ -1,13 +1,16 @@
 /** `fleetloop doctor`: only ticks on a healthy system, and each planted fault with what to do. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, request as httpRequest } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { readVersion } from '../../src/app/version.ts'
+import { checkDatabases } from '../../src/cli/doctor/database.ts'
 import { checkDisk } from '../../src/cli/doctor/disk.ts'
+import { inTime } from '../../src/cli/doctor/examine.ts'
+import { parseConfig } from '../../src/config/config.ts'
 import { freePort } from '../../testkit/listen.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { listenFor } from '../helpers/listen.ts'
@@ -51,6 +54,13 @@ t.test('a healthy system has only ticks, and nothing is written', async (t) => {
   for (const line of lines) t.match(line, /^✓ (settings|database|push|service|disk) /)
   t.same(await written(), before)
   t.notMatch(out, GOOD)
+})
+
+t.test('a check that hangs is given up, and is a fault', async (t) => {
+  const never = new Promise<never>(() => {})
+  t.match(await inTime('push', never, 5), [
+    { area: 'push', isGood: false, text: /^no answer within 0\.005 s: look for / },
+  ])
 })
 
 t.test('before the first start: what is not there yet is no fault', async (t) => {
@@ -150,6 +160,14 @@ t.test('the database, by the checks of the start', async (t) => {
     'alter table devices enable row level security; alter table devices force row level security',
   )
   await db.query(`insert into schema_migrations values (9999, 'later', 'x', true)`)
+  await admin.query(
+    `create database "${name}_ascii" encoding 'SQL_ASCII' locale 'C' template template0`,
+  )
+  t.teardown(() => admin.query(`drop database "${name}_ascii"`))
+  const ascii = other((url) => {
+    url.pathname += '_ascii'
+  })
+  t.match(await faults(t, ascii), /database +server_encoding is "SQL_ASCII" and must be "UTF8"/)
   t.match(await faults(t, { DATABASE_URL: url }), /migration 9999 of a newer release breaks this/)
   await db.query(`update schema_migrations set is_breaking = false where number = 9999`)
   t.equal((await run(['doctor'], { env: { ...healthy, DATABASE_URL: url } })).code, 0)
@@ -184,12 +202,16 @@ t.test('the clock, ten minutes off', async (t) => {
 
 t.test('the disk: full, or not to be written', async (t) => {
   const config = { dataDir, apkMaxBytes: 200 * 1024 ** 2 }
-  const full = checkDisk(config, () => 5 * 1024 ** 2)
+  const full = await checkDisk(config, async () => 5 * 1024 ** 2)
   t.match(full, { isGood: false, text: /5 MiB free, .* needs 200 MiB: make room/ })
-  t.match(
-    checkDisk(config, () => 200 * 1024 ** 2),
-    { isGood: true },
+  t.match(await checkDisk(config, async () => 200 * 1024 ** 2), { isGood: true })
+  const read = parseConfig(healthy, () => '')
+  const [ofDatabase] = await checkDatabases(
+    read,
+    () => new Date(),
+    async () => 3 * 1024 ** 2,
   )
+  t.match(ofDatabase, { area: 'disk', isGood: false, text: / has 3 MiB free: make room before / })
   const file = join(dataDir, 'file')
   writeFileSync(file, '')
   t.match(await faults(t, { DATA_DIR: join(file, 'data') }), /disk +DATA_DIR: .* cannot be written/)
@@ -206,7 +228,6 @@ t.test('the running service and its replicas', async (t) => {
   t.match(await faults(t, {}, more), /replicas +.*ECONNREFUSED.* Is this replica running\?/)
 
   const health = { status: 'ok', instance_id: GOOD, version: readVersion() }
-  const problem = { type: 'about:blank', title: '', status: 403, request_id: 'x' }
   const of = async (
     answers: Readonly<Record<string, readonly [number, Readonly<Record<string, unknown>>]>>,
   ) => {
@@ -217,15 +238,25 @@ t.test('the running service and its replicas', async (t) => {
     return `http://127.0.0.1:${await listenFor(t, server)}`
   }
   const older = await of({ '/healthz': [200, { ...health, version: '0.0.9' }] })
-  t.match(await faults(t, { FLEETLOOP_URL: older }), /versions +\S+ runs version 0\.0\.9, this is /)
+  const another = /versions +\S+ runs version 0\.0\.9, this is .*: roll every replica to one /
+  t.match(await faults(t, { FLEETLOOP_URL: older }), another)
+  const { body: ours } = await service.call('GET', '/healthz')
+  const olderReplica = await of({ '/healthz': [200, { ...ours, version: '0.0.9' }] })
+  t.match(await faults(t, {}, ['--replica', olderReplica]), another)
   const stranger = await of({ '/healthz': [200, health] })
   const replica = ['--replica', stranger]
   t.match(await faults(t, {}, replica), /replicas +\S+ belongs to another installation/)
-  const plaintext = await of({
-    '/healthz': [200, health],
-    '/admin/devices': [403, { ...problem, code: 'https_required', detail: 'no' }],
+  const proxy = createServer((request, response) => {
+    const headers = { ...request.headers, 'x-forwarded-for': '192.0.2.1' }
+    const { method, url: path } = request
+    const onward = httpRequest(service.origin + path, { method, headers }, (received) => {
+      response.writeHead(received.statusCode ?? 0)
+      received.pipe(response)
+    })
+    request.pipe(onward)
   })
-  t.match(await faults(t, { FLEETLOOP_URL: plaintext }), /proxies +the service sees plain http: /)
+  const untrusted = `http://127.0.0.1:${await listenFor(t, proxy)}`
+  t.match(await faults(t, { FLEETLOOP_URL: untrusted }), /proxies +the service sees plain http: /)
   const waiting = await of({
     '/healthz': [200, health],
     '/readyz': [503, { status: 'unready', reasons: { database: 'refused: nothing listens' } }],

@@ -40,6 +40,12 @@ export interface Api {
   readonly origin: string
 }
 
+export interface Deadline {
+  readonly ms: number
+  /** Aborts after that, with a TimeoutError. */
+  readonly signal: AbortSignal
+}
+
 interface Problem {
   readonly code?: string
   readonly detail?: string
@@ -60,7 +66,8 @@ export interface Received {
   readonly body: unknown
 }
 
-export function createApi(connection: Connection): Api {
+/** `deadline`: of all calls together. */
+export function createApi(connection: Connection, deadline?: Deadline): Api {
   const { origin } = connection
   let now = new Date()
 
@@ -76,14 +83,17 @@ export function createApi(connection: Connection): Api {
           ...(body !== undefined && { 'content-type': 'application/json' }),
         },
         ...(body !== undefined && { body }),
-        signal: AbortSignal.timeout(TIMEOUT_MS + waitMs),
+        signal: AbortSignal.any([
+          AbortSignal.timeout(TIMEOUT_MS + waitMs),
+          ...(deadline === undefined ? [] : [deadline.signal]),
+        ]),
         redirect: 'error',
       })
       now = new Date(response.headers.get('date') ?? Date.now())
       const text = await response.text()
       return { status: response.status, body: text === '' ? undefined : JSON.parse(text) }
     } catch (error) {
-      throw foreignResponse(origin, reasonOf(error))
+      throw foreignResponse(origin, reasonOf(error, deadline?.ms))
     }
   }
 
@@ -196,9 +206,9 @@ function ofThisCall({ request_id = '' }: Problem): string {
 }
 
 /** fetch only says `fetch failed`; the reason is in its cause, or in the cause's first error. */
-export function reasonOf(error: unknown): string {
+export function reasonOf(error: unknown, timeoutMs = TIMEOUT_MS): string {
   const { name, message, cause } = Object(error)
-  if (name === 'TimeoutError') return `none within ${TIMEOUT_MS / 1_000} s`
+  if (name === 'TimeoutError') return `none within ${timeoutMs / 1_000} s`
   const { code, errors, message: reason } = Object(cause)
   const [first] = Array.isArray(errors) ? errors : []
   return String(code ?? Object(first).code ?? (reason || message || error))

@@ -17,6 +17,7 @@ import { readMigrations, tablesOf } from '../../db/schema/migrate.ts'
 import { AppError } from '../../domain/errors.ts'
 import { errorText } from '../../lib/error-text.ts'
 import { duration } from '../terminal/ago.ts'
+import { type FreeBytes, freeBytesOf } from './disk.ts'
 import { type Finding, fault, good, skipped } from './finding.ts'
 
 const AREA = 'database'
@@ -24,6 +25,9 @@ const CONNECT_MS = 3_000
 const CLOSE_MS = 500
 /** Signatures and the expiry of tokens go by the clock. */
 const MAX_CLOCK_MS = 30_000
+const MIB = 1024 ** 2
+/** Two checkpoints of WAL at its default size. */
+const MIN_FREE_BYTES = 2_048 * MIB
 
 /** A later release may have migrated it; this one runs on that, unless a migration says that it breaks it. */
 const APPLIED = /* sql */ `
@@ -31,12 +35,17 @@ const APPLIED = /* sql */ `
     coalesce(max(number) filter (where is_breaking), 0) as "latestBreaking" from schema_migrations`
 const FACTS = /* sql */ `
   select to_regclass('schema_migrations') is not null as "isMigrated", clock_timestamp() as "now",
+    case when pg_has_role('pg_read_all_settings', 'usage')
+      and (inet_client_addr() is null or inet_client_addr() = inet_server_addr())
+      then current_setting('data_directory') end as "localDirectory",
     (select count(*)::int from pg_stat_replication where state = 'streaming') as "standbys",
     current_setting('synchronous_standby_names') as "synchronous"`
 
 interface Facts {
   readonly isMigrated: boolean
   readonly now: Date
+  /** null: on another host, or this role may not know it. */
+  readonly localDirectory: string | null
   readonly standbys: number
   readonly synchronous: string
 }
@@ -46,20 +55,33 @@ interface Applied {
   readonly latestBreaking: number
 }
 
-export async function checkDatabases(config: Config, now: () => Date): Promise<readonly Finding[]> {
+export async function checkDatabases(
+  config: Config,
+  now: () => Date,
+  freeBytes: FreeBytes = freeBytesOf,
+): Promise<readonly Finding[]> {
   const { databaseUrl, migrateDatabaseUrl } = config
   if (databaseUrl === null) return [skipped(AREA, 'embedded: the service starts and checks it')]
-  const own = await checkUrl(AREA, databaseUrl, config, now)
-  if (migrateDatabaseUrl === null) return own
+  const here = { now, freeBytes }
   const direct = { ...config, isDatabasePrepared: true }
-  return [...own, ...(await checkUrl('migrations', migrateDatabaseUrl, direct, now))]
+  const parts = await Promise.all([
+    checkUrl(AREA, databaseUrl, config, here),
+    migrateDatabaseUrl === null ? [] : checkUrl('migrations', migrateDatabaseUrl, direct, here),
+  ])
+  return parts.flat()
+}
+
+/** What a check learns of this host. */
+interface Host {
+  readonly now: () => Date
+  readonly freeBytes: FreeBytes
 }
 
 async function checkUrl(
   area: string,
   url: string,
   config: Config,
-  now: () => Date,
+  host: Host,
 ): Promise<readonly Finding[]> {
   const rules = { isUnsafeAllowed: config.allowUnsafeDatabase, arePinsChecked: true }
   const pool = new Pool({
@@ -70,7 +92,7 @@ async function checkUrl(
     verifySession: sessionVerifier(rules),
   })
   try {
-    const faults = await faultsOf(area, pool, config, now)
+    const faults = await faultsOf(area, pool, config, host)
     return faults.length > 0 ? faults : [good(area, `${maskedUrl(url)} can be used`)]
   } catch (error) {
     const cause = error instanceof AppError ? (error.cause ?? error) : error
@@ -87,7 +109,7 @@ async function faultsOf(
   area: string,
   pool: Pool,
   config: Config,
-  now: () => Date,
+  { now, freeBytes }: Host,
 ): Promise<readonly Finding[]> {
   const beforeMs = now().getTime()
   const { rows } = await pool.query<Facts>({ name: 'doctor.facts', text: FACTS })
@@ -96,6 +118,7 @@ async function faultsOf(
   const faults = [
     ...clockFaults(facts.now.getTime() - (beforeMs + now().getTime()) / 2),
     ...replicationFaults(facts),
+    ...(await spaceFaults(facts, freeBytes)),
   ]
   if (!facts.isMigrated) return faults // the first start makes the tables
   const migrations = readMigrations()
@@ -121,6 +144,18 @@ function clockFaults(offMs: number): Finding[] {
   const which = offMs > 0 ? 'behind' : 'ahead of'
   const text = `this machine's clock is ${duration(Math.abs(offMs))} ${which} the database's`
   return [fault('clock', `${text}: synchronize both (chronyc tracking, timedatectl)`)]
+}
+
+/** PostgreSQL stops when it cannot write its WAL. Only a server on this host is seen. */
+async function spaceFaults(
+  { localDirectory }: Facts,
+  freeBytes: FreeBytes,
+): Promise<readonly Finding[]> {
+  if (localDirectory === null) return []
+  const free = await freeBytes(localDirectory).catch(() => Number.POSITIVE_INFINITY) // not ours to see
+  if (free >= MIN_FREE_BYTES) return []
+  const text = `${localDirectory} of the database has ${Math.floor(free / MIB)} MiB free`
+  return [fault('disk', `${text}: make room before PostgreSQL stops`)]
 }
 
 /** A synchronous standby that is away keeps every commit waiting. */

@@ -1,5 +1,6 @@
 /** DATA_DIR: there, writable, and with room for an upload. */
-import { accessSync, constants, existsSync, statfsSync, statSync } from 'node:fs'
+import { constants } from 'node:fs'
+import { access, stat, statfs } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Config } from '../../config/config.ts'
 import { errorText } from '../../lib/error-text.ts'
@@ -8,21 +9,23 @@ import { type Finding, fault, good } from './finding.ts'
 const AREA = 'disk'
 const MIB = 1024 ** 2
 
-/** `freeBytes` of the file system of a directory. */
-export function checkDisk(
+/** Bytes that a user may fill, of the file system of a directory. Rejects if that cannot be read. */
+export type FreeBytes = (directory: string) => Promise<number>
+
+export async function checkDisk(
   { dataDir, apkMaxBytes }: Pick<Config, 'dataDir' | 'apkMaxBytes'>,
-  freeBytes: (directory: string) => number = freeBytesOf,
-): Finding {
+  freeBytes: FreeBytes = freeBytesOf,
+): Promise<Finding> {
   const wanted = resolve(dataDir)
-  const directory = existing(wanted)
+  const directory = await existing(wanted)
   try {
-    accessSync(directory, constants.W_OK | constants.X_OK)
-    if (!statSync(directory).isDirectory()) throw new Error('it is no directory')
+    await access(directory, constants.W_OK | constants.X_OK)
+    if (!(await stat(directory)).isDirectory()) throw new Error('it is no directory')
   } catch (error) {
     const reason = `DATA_DIR: ${directory} cannot be written (${errorText(error)})`
     return fault(AREA, `${reason}: give this user the right, or name another directory`)
   }
-  const free = freeBytes(directory)
+  const free = await freeBytes(directory)
   const shown = `${Math.floor(free / MIB)} MiB free`
   if (free >= apkMaxBytes) return good(AREA, `${wanted}: ${shown}`)
   const need = `an upload of APK_MAX_BYTES needs ${Math.ceil(apkMaxBytes / MIB)} MiB`
@@ -30,12 +33,16 @@ export function checkDisk(
 }
 
 /** The directory, or else the one in which the start makes it. */
-function existing(path: string): string {
+async function existing(path: string): Promise<string> {
   const parent = dirname(path)
-  return existsSync(path) || parent === path ? path : existing(parent)
+  const isThere = await access(path).then(
+    () => true,
+    () => false,
+  )
+  return isThere || parent === path ? path : existing(parent)
 }
 
-function freeBytesOf(directory: string): number {
-  const { bavail, bsize } = statfsSync(directory)
+export async function freeBytesOf(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory)
   return bavail * bsize
 }

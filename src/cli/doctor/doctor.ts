@@ -1,5 +1,5 @@
 /** `doctor`: checks a configuration before the service starts, or beside a running one. */
-import { jsonLine, plain } from '../terminal/text.ts'
+import { jsonLine, plain, wrap } from '../terminal/text.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
 import type { Finding } from './finding.ts'
 
@@ -19,7 +19,7 @@ export const doctorVerb: Verb = {
   examples: ['doctor'],
   notes: [
     'It reads the settings of the service from the environment: run it as the same user, on',
-    'the same host. It changes nothing. Exit code 1 if it finds a fault.',
+    'the same host. It changes nothing, and takes 5 s at most. Exit code 1 if it finds a fault.',
   ],
   async run(context) {
     const { terminal, isJson } = context
@@ -27,14 +27,21 @@ export const doctorVerb: Verb = {
     const { examine } = await import('./examine.ts')
     const findings = await examine(context)
     for (const finding of findings) {
-      await terminal.print(isJson ? jsonLine(finding) : lineOf(context, finding))
+      const lines = isJson ? [jsonLine(finding)] : linesOf(context, finding)
+      for (const line of lines) await terminal.print(line)
     }
     return findings.some(({ isGood }) => isGood === false) ? EXIT.no : EXIT.ok
   },
 }
 
-function lineOf({ terminal }: Context, { area, isGood, text }: Finding): string {
+function linesOf({ terminal }: Context, { area, isGood, text }: Finding): readonly string[] {
   const mark =
     isGood === null ? '-' : isGood ? terminal.paint('✓', GREEN) : terminal.paint('✗', RED)
-  return `${mark} ${area.padEnd(AREA_WIDTH)} ${plain(text)}`
+  const indent = AREA_WIDTH + '✓  '.length
+  const [first = '', ...more] = wrap(
+    `${' '.repeat(2)}${area.padEnd(AREA_WIDTH)} ${plain(text)}`,
+    terminal.width,
+    indent,
+  )
+  return [`${mark} ${first.slice(2)}`, ...more]
 }

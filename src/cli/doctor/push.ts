@@ -5,8 +5,9 @@ import { createFcmClient } from '../../push/fcm.ts'
 import { type Finding, fault, good, skipped } from './finding.ts'
 
 const AREA = 'push'
-const TOKEN_MS = 2_000
-const FCM_MS = 3_000
+/** Together less than a check may take. */
+const TOKEN_MS = 1_800
+const FCM_MS = 2_200
 
 export async function checkPush(config: Config): Promise<Finding> {
   const { serviceAccount, httpsProxy: url, noProxy: except } = config

@@ -1,12 +1,14 @@
 /** The running service and its other replicas, as a client sees them: reach, release, readiness, credential, clock. */
 import { connect } from 'node:tls'
-import { type Api, ApiError, createApi } from '../api/client.ts'
+import { type Api, ApiError, createApi, type Deadline } from '../api/client.ts'
 import type { Connection } from '../api/connection.ts'
 import { duration } from '../terminal/ago.ts'
 import { type Finding, fault, good, skipped } from './finding.ts'
 
 const AREA = 'service'
 const MAX_CLOCK_MS = 30_000
+/** Of all requests together, milliseconds. */
+const DEADLINE_MS = 4_000
 const TLS_MS = 2_000
 const MIN_CERTIFICATE_DAYS = 14
 const DAY_MS = 86_400_000
@@ -20,31 +22,50 @@ export interface ServiceOptions {
   readonly now: () => Date
 }
 
+/** The replicas are asked at the same time, and all within one deadline. */
 export async function checkService(options: ServiceOptions): Promise<readonly Finding[]> {
-  const { connection, isNamed, replicas, version, now } = options
+  const { connection, replicas, version } = options
+  const deadline = { ms: DEADLINE_MS, signal: AbortSignal.timeout(DEADLINE_MS) }
+  const own = checkOne(options, deadline)
+  const others = replicas.map((origin) =>
+    checkReplica(createApi({ ...connection, origin }, deadline), version, own),
+  )
+  const findings = [...(await own).findings, ...(await Promise.all(others)).flat()]
+  if (findings.length > 0) return findings
+  const more = replicas.length === 0 ? '' : `, with ${replicas.length} other replicas`
+  return [good(AREA, `${connection.origin} is ready, version ${version}${more}`)]
+}
+
+interface Examined {
+  /** undefined: nothing of ours responded. */
+  readonly instanceId: string | null | undefined
+  /** Faults, or what was skipped. */
+  readonly findings: readonly Finding[]
+}
+
+async function checkOne(options: ServiceOptions, deadline: Deadline): Promise<Examined> {
+  const { connection, isNamed, version, now } = options
   const { origin } = connection
-  const api = createApi(connection)
-  let instanceId: string | null
-  const findings: Finding[] = []
+  const api = createApi(connection, deadline)
   try {
-    const health = await api.call('healthz', {})
-    instanceId = health.instance_id
-    findings.push(...clockFaults(api, now), ...versionFaults(origin, health.version, version))
+    const { instance_id: instanceId, version: found } = await api.call('healthz', {})
+    const parts = [
+      ...[clockFaults(api, now), versionFaults(origin, found, version)],
+      ...(await Promise.all([
+        readinessFaults(api),
+        credentialFaults(api),
+        origin.startsWith('https:') ? certificateFaults(origin, now) : [],
+      ])),
+    ]
+    return { instanceId, findings: parts.flat() }
   } catch (error) {
     if (!(error instanceof ApiError)) throw error
-    if (!isNamed && / ECONNREFUSED\./.test(error.message)) {
-      return [skipped(AREA, `nothing runs at ${origin} yet`)]
-    }
-    return [fault(AREA, `${error.message} Is it running, and is the address right?`)]
+    const isIdle = !isNamed && / ECONNREFUSED\./.test(error.message)
+    const finding = isIdle
+      ? skipped(AREA, `nothing runs at ${origin} yet`)
+      : fault(AREA, `${error.message} Is it running, and is the address right?`)
+    return { instanceId: undefined, findings: [finding] }
   }
-  findings.push(...(await readinessFaults(api)), ...(await credentialFaults(api)))
-  if (origin.startsWith('https:')) findings.push(...(await certificateFaults(origin, now)))
-  for (const url of replicas) {
-    findings.push(...(await replicaFaults({ ...connection, origin: url }, version, instanceId)))
-  }
-  if (findings.length > 0) return findings
-  const others = replicas.length === 0 ? '' : `, with ${replicas.length} other replicas`
-  return [good(AREA, `${origin} is ready, version ${version}${others}`)]
 }
 
 function versionFaults(origin: string, found: string, own: string): readonly Finding[] {
@@ -81,15 +102,18 @@ async function credentialFaults(api: Api): Promise<readonly Finding[]> {
   }
 }
 
-async function replicaFaults(
-  connection: Connection,
+async function checkReplica(
+  api: Api,
   version: string,
-  instanceId: string | null,
+  own: Promise<Examined>,
 ): Promise<readonly Finding[]> {
-  const { origin } = connection
+  const { origin } = api
   try {
-    const health = await createApi(connection).call('healthz', {})
-    if (health.instance_id === instanceId) return versionFaults(origin, health.version, version)
+    const health = await api.call('healthz', {})
+    const { instanceId } = await own
+    if (instanceId === undefined || health.instance_id === instanceId) {
+      return versionFaults(origin, health.version, version)
+    }
     const text = `${origin} belongs to another installation (${health.instance_id})`
     return [fault('replicas', `${text}: give all replicas one DATABASE_URL`)]
   } catch (error) {

@@ -57,6 +57,39 @@ export function clip(text: string, width: number): string {
   return `${kept}…`
 }
 
+/**
+ * Lines of at most `width` cells, broken at spaces; each but the first begins with `indent` spaces. A word that is longer
+ * than a line is broken, too.
+ */
+export function wrap(text: string, width: number | undefined, indent: number): readonly string[] {
+  if (width === undefined || cells(text) <= width) return [text]
+  const room = Math.max(MIN_ROOM, width - indent)
+  const lines: string[] = []
+  let line = ''
+  let size = 0
+  for (const word of text.split(/(?<=\S)(?= )/)) {
+    if (size > 0 && size + cells(word) > (lines.length === 0 ? width : room)) {
+      lines.push(line)
+      line = ''
+      size = 0
+    }
+    const shown = lines.length > 0 && size === 0 ? word.trimStart() : word
+    for (const { segment } of segmenter.segment(shown)) {
+      if (size > 0 && size + cellsOf(segment) > (lines.length === 0 ? width : room)) {
+        lines.push(line)
+        line = ''
+        size = 0
+      }
+      line += segment
+      size += cellsOf(segment)
+    }
+  }
+  return [...lines, line].map((each, index) => (index === 0 ? each : ' '.repeat(indent) + each))
+}
+
+/** A narrower terminal breaks the lines where it likes. */
+const MIN_ROOM = 10
+
 function cellsOf(grapheme: string): number {
   if (WIDE.test(grapheme)) return 2
   return NO_CELL.test(grapheme) ? 0 : 1
