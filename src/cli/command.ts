@@ -5,7 +5,7 @@ import { ApiError, createApi } from './api/client.ts'
 import { findConnection } from './api/connection.ts'
 import { helpOf, overview } from './help.ts'
 import { OutputClosedError, type Terminal } from './terminal/terminal.ts'
-import { visible } from './terminal/text.ts'
+import { visible, wrap } from './terminal/text.ts'
 import { UsageError } from './usage.ts'
 import { type Args, COMMON_OPTIONS, type Context, EXIT, type ExitCode, type Verb } from './verb.ts'
 import { VERBS } from './verbs.ts'
@@ -120,6 +120,11 @@ function parsed(verb: Verb, argv: readonly string[], options: ParseArgsConfig['o
   }
 }
 
+/** Help: a long line goes on below its text, or below what is behind the name of an option. */
 async function printLines(terminal: Terminal, lines: readonly string[]): Promise<void> {
-  await terminal.print(lines.join('\n'))
+  const wrapped = lines.flatMap((line) => {
+    const [start = ''] = /^ +\S+(?: \S+)? {2,}|^ */.exec(line) ?? []
+    return wrap(line, terminal.width, start.length)
+  })
+  await terminal.print(wrapped.join('\n'))
 }

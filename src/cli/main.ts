@@ -9,7 +9,7 @@ const { stdin, stderr, env } = process
 const terminal = createTerminal({ stdin, stdout: process.stdout, stderr, env })
 
 process.once('SIGINT', () => {
-  terminal.progress('')
+  terminal.interrupt()
   // The shell learns from the signal that this was Ctrl-C (130).
   process.kill(process.pid, 'SIGINT')
 })

@@ -57,6 +57,8 @@ export interface Verb {
   readonly words: string
   /** Of arguments. */
   readonly count: readonly [least: number, most: number]
+  /** Words that completion offers. */
+  readonly choices?: readonly string[]
   readonly options: Readonly<Record<string, Option>>
   /** Its operations; the help derives the scopes from them. */
   readonly calls: readonly (keyof Operations)[]

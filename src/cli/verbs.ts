@@ -9,6 +9,7 @@ import { deleteVerb, eraseVerb } from './verbs/delete.ts'
 import { devicesVerb, deviceVerb } from './verbs/devices.ts'
 import { enrollVerb } from './verbs/enroll.ts'
 import { historyVerb } from './verbs/history.ts'
+import { jobsVerb, jobVerb } from './verbs/jobs.ts'
 import { labelVerb } from './verbs/label.ts'
 import { publishVerb, releaseVerb, withdrawVerb } from './verbs/publish.ts'
 import { cancelVerb, sendVerb } from './verbs/send.ts'
@@ -20,7 +21,7 @@ import { whyVerb } from './verbs/why.ts'
 export const VERBS: readonly Verb[] = [
   statusVerb,
   ...[devicesVerb, deviceVerb, historyVerb, whyVerb, labelVerb],
-  ...[commandsVerb, sendVerb, cancelVerb],
+  ...[commandsVerb, sendVerb, cancelVerb, jobsVerb, jobVerb],
   ...[enrollVerb, tokensVerb, revokeVerb, deleteVerb, eraseVerb],
   ...[buildsVerb, publishVerb, releaseVerb, withdrawVerb],
   ...[auditVerb, tailVerb, doctorVerb],

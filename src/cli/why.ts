@@ -8,7 +8,7 @@ import { ApiError, createApi } from './api/client.ts'
 import { connectionOf } from './api/connection.ts'
 import { plain } from './terminal/text.ts'
 import { UsageError } from './usage.ts'
-import { explain } from './why/explain.ts'
+import { explain, nothingHas } from './why/explain.ts'
 
 const USAGE = `usage: why <alias | device_id | request_id>
   FLEETLOOP_TOKEN  an admin token, scope read or admin: FLEETLOOP_TOKEN=$(cat data/admin-token)
@@ -34,7 +34,7 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<num
   const api = createApi(connectionOf(env, USAGE))
   const lines = await explain(api, name)
   if (lines.length === 0) {
-    printError(`No phone, no command and no enrollment token here has the name ${plain(name)}.`)
+    printError(nothingHas(name))
     return 1
   }
   process.stdout.write(`${lines.join('\n')}\n`)

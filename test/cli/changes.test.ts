@@ -2,10 +2,12 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { connect } from '../helpers/database.ts'
 import { listenFor } from '../helpers/listen.ts'
+import { until } from '../helpers/replicas.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 import { type RunOptions, run } from './run.ts'
 
@@ -19,7 +21,6 @@ const env = {
 const cli = (argv: string, options: RunOptions = {}) =>
   run(argv.split(' '), { cwd: service.dataDir, env, ...options })
 const lines = (printed: string) => printed.trimEnd().split('\n')
-const commands = async () => (await service.call('GET', '/admin/commands?limit=500')).body.commands
 const enroll = async (alias: string) => {
   const { out } = await cli(`enroll ${alias} --json`)
   const { token } = JSON.parse(out)
@@ -68,22 +69,16 @@ t.test(
     })
     const waiting = cli('send ring STORE-1 --id ring-2 --wait 30s')
     const result = { request_id: 'ring-2', outcome: 'failure', message: 'no speaker' }
-    for (let status = 0; status !== 200; ) {
-      ;({ status } = await service.call('POST', '/v1/action-result', {
-        token: store1.device_token,
-        body: result,
-      }))
-    }
+    await until(async () => (await service.call('GET', '/admin/commands/ring-2')).status === 200)
+    const reported = { token: store1.device_token, body: result }
+    t.match(await service.call('POST', '/v1/action-result', reported), { status: 200 })
     t.match(await waiting, { code: 1, out: / ring-2 +completed +failure +no speaker\n$/ })
     t.match(await cli('send ring STORE-1 --wait 1s --id late'), {
       code: 1,
       out: / late +queued +- /,
     })
     t.match(await cli('send ring D99'), { code: 1, out: '', err: 'No phone matches.\n' })
-    t.match(await cli('send dance D01'), {
-      code: 1,
-      out: / refused +- +http.* 422 action_unknown: /,
-    })
+    t.match(await cli('send dance D01'), { code: 1, out: '', err: / 422 action_unknown: / })
     t.match(await cli('send ring D01 loud'), { code: 2, err: /^loud is no KEY=VALUE\./ })
     t.match(await cli('send ring D01 a=1 a=2'), { code: 2, err: 'a= is given twice.\n' })
     t.match(await run(['send', 'ring', ' '], { env }), { code: 2, err: /^WHERE is empty; / })
@@ -91,43 +86,82 @@ t.test(
   },
 )
 
-t.test('send to many: shows them and asks; without a terminal only with --yes', async (t) => {
-  const before = (await commands()).length
-  const refused = await cli('send reboot STORE-*')
-  t.match(refused, { code: 1, out: '', err: /^ALIAS +STATE +LAST SEEN +DEVICE ID\nSTORE-1 +/ })
-  t.match(
-    refused.err,
-    /\nNothing was done\. There is no terminal to ask on: repeat it with --yes\.\n$/,
-  )
-  for (const typed of ['n\n', '\n', 'yup\n', '']) {
-    const { code, out, err } = await cli('send reboot STORE-*', { typed, width: 80 })
-    t.same({ code, out }, { code: 1, out: '' }, JSON.stringify(typed))
-    t.match(err, 'Send reboot to 3 phones? [y/N] ')
-    t.match(err, 'Nothing was done.')
-  }
-  const dry = await cli('send reboot STORE-* --dry-run')
-  t.match(dry, { code: 0, out: /^ALIAS .*\nSTORE-1 .*\nSTORE-2 .*\nSTORE-3 / })
-  t.equal(dry.err, 'Dry run: this would send reboot to 3 phones.\n')
-  t.equal((await commands()).length, before, 'nothing was sent so far')
+t.test(
+  'send to many: one job; shows them and asks, without a terminal only with --yes',
+  async (t) => {
+    const jobs = async () => lines((await cli('jobs --json')).out).filter((line) => line !== '')
+    const refused = await cli('send reboot STORE-*')
+    t.match(refused, { code: 1, out: '', err: /^ALIAS +DEVICE ID\nSTORE-1 +\S+\nSTORE-2 / })
+    t.match(
+      refused.err,
+      /\nNothing was done\. There is no terminal to ask on: repeat it with --yes\.\n$/,
+    )
+    for (const typed of ['n\n', '\n', 'yup\n', '']) {
+      const { code, out, err } = await cli('send reboot STORE-*', { typed, width: 80 })
+      t.same({ code, out }, { code: 1, out: '' }, JSON.stringify(typed))
+      t.match(err, 'Send reboot to 3 phones (3 offline, 3 without live push)? [y/N] ')
+      t.match(err, 'Nothing was done.')
+    }
+    const dry = await cli('send reboot STORE-* --dry-run --per-minute 60')
+    t.match(dry, { code: 0, out: /^ALIAS .*\nSTORE-1 .*\nSTORE-2 .*\nSTORE-3 / })
+    t.match(dry.err, /^Dry run: this would send reboot to 3 phones \(.*, 60 a minute\)\.\n$/)
+    const preview = JSON.parse((await cli('send reboot STORE-* --dry-run --json')).out)
+    t.match(preview, { devices: 3, unreachable: { offline: 3 } })
+    t.match(await cli('send dance STORE-* --yes'), { code: 1, err: / 422 action_unknown: / })
+    t.match(await cli('send reboot STORE-* --at 22:00 --yes'), {
+      code: 2,
+      err: /^--at takes a time /,
+    })
+    t.match(await cli('send reboot STORE-* --max-failed 0 --yes'), { code: 2 })
+    t.same(await jobs(), [], 'nothing was sent so far')
 
-  const sent = await cli('send reboot STORE-* --id night', { typed: 'y\n', width: 200 })
-  t.equal(sent.code, 0)
-  t.same(
-    lines(sent.out)
-      .slice(1)
-      .map((line) => line.split(/ +/).slice(0, 3)),
-    [1, 2, 3].map((n) => [`STORE-${n}`, `night.STORE-${n}`, 'queued']),
-  )
-  t.equal((await commands()).length, before + 3)
-  t.match(await cli('send reboot STORE-* --id night --yes'), { code: 0 })
-  t.equal((await commands()).length, before + 3, 'the same id again sends nothing')
+    const sending = 'send reboot STORE-* --id night --per-minute 60 --max-failed 50% --note hush'
+    const sent = await cli(sending, { typed: 'y\n', width: 200 })
+    t.match(sent, { code: 0, out: /\nnight +running +0\/3 +0 +reboot +alias:STORE-\* / })
+    t.match(sent.err, /\nFollow it: fleetloop job night --watch\n$/)
+    t.match(JSON.parse((await jobs())[0] ?? ''), {
+      ...{ job_id: 'night', devices: 3, per_minute: 60, max_failed_pct: 50, note: 'hush' },
+    })
+    const again = await cli(`${sending} --yes`)
+    t.match(again, { code: 0, err: 'Job night is there already: nothing new was sent.\n' })
+    t.match(await cli('send ring STORE-* --id night --yes'), {
+      code: 1,
+      err: / 409 request_id_conf/,
+    })
+    t.match(await cli('send ring STORE-* --id night --dry-run'), { code: 0, err: /^Dry run: / })
+    const asked = await cli('send ring STORE-* --id ring-1 --yes')
+    t.match(asked, {
+      code: 1,
+      err: 'ring-1 is a command to one phone already: give another --id.\n',
+    })
+    t.equal((await jobs()).length, 1, 'the same id again sends nothing')
+    const later = JSON.parse((await cli('send ring D01 --at 2h --id later --json')).out)
+    t.match(later, { job_id: 'later', state: 'scheduled', devices: 1 })
 
-  t.match(await cli('cancel night.STORE-1'), { code: 0, out: 'night.STORE-1 cancelled\n' })
-  t.match(await cli('cancel night.STORE-2 night.STORE-3'), { code: 1, out: '', err: /--yes/ })
-  t.match(await cli('cancel night.STORE-1 nothing --yes'), {
-    code: 1,
-    err: / 404 command_unknown: /,
+    await until(async () => (await service.call('GET', '/admin/commands/night.1')).status === 200)
+    t.match(await cli('cancel night.1'), { code: 0, out: 'night.1 cancelled\n' })
+    t.match(await cli('cancel night.1 nothing'), { code: 1, out: '', err: /--yes/ })
+    t.match(await cli('cancel night.1 nothing --yes'), {
+      code: 1,
+      err: / 404 command_unknown: /,
+    })
+  },
+)
+
+t.test('a selection that grew between the preview and the yes is refused', async (t) => {
+  const grown = createServer(async (request, response) => {
+    const body = await text(request)
+    const { dry_run } = body === '' ? { dry_run: false } : JSON.parse(body)
+    if (body !== '' && dry_run === undefined) await enroll('STORE-4')
+    const { method, url = '', headers } = request
+    const init = { method: method ?? '', headers: { ...headers } as Record<string, string> }
+    const received = await fetch(service.origin + url, body === '' ? init : { ...init, body })
+    response.writeHead(received.status).end(await received.text())
   })
+  const FLEETLOOP_URL = `http://127.0.0.1:${await listenFor(t, grown)}`
+  const sent = await cli('send reboot STORE-* --yes', { env: { ...env, FLEETLOOP_URL } })
+  t.match(sent, { code: 1, out: '', err: / 409 selection_changed: / })
+  await cli('delete STORE-4')
 })
 
 t.test('enroll: aliases, ranges, a CSV file of a spreadsheet', async (t) => {
@@ -203,7 +237,7 @@ t.test('publish, release, withdraw: what phones get', async (t) => {
   writeFileSync(apk, makeApk())
   const shown = await cli('publish app.apk', { width: 80 })
   t.match(shown, { code: 0, out: /^app published: .*version \d+.*, 4 KiB\n$/ })
-  t.match(shown.err, /\[#{30}\] 100 % of /)
+  t.match(shown.err, /\[#{20}\] 100 % of /)
   t.match(await cli('publish app.apk'), { code: 0, err: '' }, 'again: published once')
   t.match(await cli('publish app.apk --id app-2 --staged --json'), {
     code: 0,

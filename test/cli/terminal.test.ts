@@ -1,6 +1,13 @@
 /** Tables on a terminal: they fit it, and nothing that a phone says acts on it. */
 import { spawnSync } from 'node:child_process'
-import { appendFileSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
@@ -8,7 +15,7 @@ import t from 'tap'
 import { runCommand } from '../../src/cli/command.ts'
 import { createTable } from '../../src/cli/terminal/table.ts'
 import { createTerminal } from '../../src/cli/terminal/terminal.ts'
-import { cells, clip, jsonLine, visible } from '../../src/cli/terminal/text.ts'
+import { cells, clip, jsonLine, visible, wrap } from '../../src/cli/terminal/text.ts'
 import { VERBS } from '../../src/cli/verbs.ts'
 import { run } from './run.ts'
 
@@ -47,6 +54,24 @@ t.test('text is measured in cells', async (t) => {
   t.equal(clip('小米手机', 7), '小米手…')
   t.equal(clip('小米手机', 6), '小米…')
   t.equal(clip('abc', 2), 'a…')
+})
+
+t.test('sentences are wrapped at spaces, with what follows indented', async (t) => {
+  t.same(wrap('  a: bb ccc dddd', 12, 4), ['  a: bb ccc', '    dddd'])
+  t.same(wrap('a long word: abcdefghijklmnop', 14, 2), ['a long word:', '  abcdefghijkl', '  mnop'])
+  t.same(wrap('a: 小米手机小米手机小米手机', 16, 4), ['a:', '    小米手机小米', '    手机小米手机'])
+  t.same(wrap('as it is', undefined, 4), ['as it is'])
+  for (const width of [20, 40, 80]) {
+    for (const line of wrap(`fact  ${'x y '.repeat(40)}${'模'.repeat(40)}`, width, 6)) {
+      t.ok(cells(line) <= width, line)
+    }
+  }
+})
+
+t.test('help fits a narrow terminal', async (t) => {
+  const { out } = await run(['send', '--help'], { width: 60 })
+  for (const line of out.split('\n')) t.ok(cells(line) <= 60, line)
+  t.match(out, /\n {2}--id ID {12}\S.*\n {21}\S/)
 })
 
 const COLUMNS = [
@@ -127,46 +152,73 @@ t.test('tail shows log lines of stdin, filtered', async (t) => {
   }
 })
 
-t.test('tail follows a file, also one that is cut, until its reader has enough', async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-tail-'))
+t.test('tail of a unit is what journalctl prints, and its refusal is a sentence', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'fleetloop-journal-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
-  const file = join(directory, 'log')
-  writeFileSync(file, `${Array.from({ length: 30 }, (_, n) => line(`e.${n}`)).join('\n')}\n`)
-  const once = await run(['tail', file, '--once', '--lines', '2'])
-  t.match(once.out, /^\S+ INFO {2}e\.28 .*\n\S+ INFO {2}e\.29 .*\n$/)
-
-  const stdout = new PassThrough()
-  const terminal = createTerminal({
-    stdin: Readable.from([]),
-    stdout,
-    stderr: new PassThrough(),
-    env: {},
-  })
-  const ended = runCommand(['tail', file, '--lines', '1'], {
-    terminal,
-    env: {},
-    stdin: Readable.from([]),
-    readFile: () => '',
-    cwd: directory,
-    newId: () => '',
-    now: () => new Date(),
-    version: () => '',
-  })
-  let text = ''
-  let count = 0
-  for await (const chunk of stdout) {
-    text += chunk
-    count += String(chunk).split('\n').length - 1
-    if (count === 1) appendFileSync(file, `${line('later.1')}\n${line('half').slice(0, 20)}`)
-    if (count === 2) truncateSync(file)
-    if (count === 2) writeFileSync(file, `${line('cut.1')}\n`)
-    if (count === 3) break // closes the stream
-  }
-  appendFileSync(file, `${line('nobody.reads')}\n`)
-  t.equal(await ended, 0)
-  t.match(text, /e\.29[^\n]*\n[^\n]*later\.1[^\n]*\n/)
-  t.match(text, /cut\.1/)
+  const program = `#!/bin/sh\n[ "$*" = "-o cat -n 5 -u fleetloop" ] || { echo "No such unit" >&2; exit 1; }\n`
+  writeFileSync(join(directory, 'journalctl'), `${program}echo '${LOG[1]}'\n`, { mode: 0o755 })
+  const env = { PATH: `${directory}:${process.env['PATH']}` }
+  const argv = ['tail', '--once', '--lines', '5', '--unit']
+  t.match(await run([...argv, 'fleetloop'], { env }), { code: 0, out: / INFO {2}push\.sent / })
+  t.match(await run([...argv, 'other'], { env }), { code: 2, err: 'journalctl: No such unit\n' })
+  t.match(await run([...argv, 'x'], { env: { PATH: '/nowhere' } }), { code: 2, err: /: ENOENT\n$/ })
+  t.match(await run([...argv, 'x', 'file'], { env }), { code: 2, err: 'Give FILE or --unit.\n' })
+  t.match(await run(['tail'], { typed: '' }), { code: 2, err: /^Give FILE or --unit, or pipe / })
 })
+
+t.test(
+  'tail follows a file, also one that is renamed or cut, until its reader has enough',
+  async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'fleetloop-tail-'))
+    t.teardown(() => rmSync(directory, { recursive: true }))
+    const file = join(directory, 'log')
+    writeFileSync(file, `${Array.from({ length: 30 }, (_, n) => line(`e.${n}`)).join('\n')}\n`)
+    const once = await run(['tail', file, '--once', '--lines', '2'])
+    t.match(once.out, /^\S+ INFO {2}e\.28 .*\n\S+ INFO {2}e\.29 .*\n$/)
+
+    const stdout = new PassThrough()
+    const terminal = createTerminal({
+      stdin: Readable.from([]),
+      stdout,
+      stderr: new PassThrough(),
+      env: {},
+    })
+    const ended = runCommand(['tail', file, '--lines', '1'], {
+      terminal,
+      env: {},
+      stdin: Readable.from([]),
+      readFile: () => '',
+      cwd: directory,
+      newId: () => '',
+      now: () => new Date(),
+      version: () => '',
+    })
+    let text = ''
+    let count = 0
+    for await (const chunk of stdout) {
+      text += chunk
+      count += String(chunk).split('\n').length - 1
+      if (count === 1) appendFileSync(file, `${line('later.1')}\n${line('half').slice(0, 20)}`)
+      if (count === 2) {
+        // As logrotate does it; the service goes on with the old file until it is started again.
+        renameSync(file, `${file}.1`)
+        writeFileSync(file, '')
+        appendFileSync(`${file}.1`, `${line('half').slice(20)}\n`)
+      }
+      if (count === 3) {
+        appendFileSync(`${file}.1`, line('last.words'))
+        appendFileSync(file, `${line('renamed.1')}\n`)
+      }
+      if (count === 5) truncateSync(file)
+      if (count === 5) writeFileSync(file, `${line('cut.1')}\n`)
+      if (count === 6) break // closes the stream
+    }
+    appendFileSync(file, `${line('nobody.reads')}\n`)
+    t.equal(await ended, 0)
+    t.match(text, /e\.29[^\n]*\n[^\n]*later\.1[^\n]*\n/)
+    t.match(text, / half [^\n]*\n[^\n]*last\.words [^\n]*\n[^\n]*renamed\.1 [^\n]*\n[^\n]*cut\.1 /)
+  },
+)
 
 t.test('completion: every verb and option, in bash as typed', async (t) => {
   const { out: bash } = await run(['completion', 'bash'])
@@ -186,6 +238,7 @@ t.test('completion: every verb and option, in bash as typed', async (t) => {
   )
   t.same(completed('send', '--w'), ['--wait'])
   t.same(completed('commands', '--st'), ['--status'])
+  t.same(completed('job', 'night', 'p'), ['pause'])
   const { out: zsh } = await run(['completion', 'zsh'])
   for (const { name, options } of VERBS) {
     for (const script of [bash, zsh]) {

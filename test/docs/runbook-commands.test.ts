@@ -5,11 +5,17 @@ import { dirname, join } from 'node:path'
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { documentedBlock as named, operatorBlocks, readPage } from '../helpers/pages.ts'
+import {
+  documentedBlock as named,
+  operatorBlocks,
+  type PageBlock,
+  readPage,
+} from '../helpers/pages.ts'
 import { ADMIN, MAIN, type Running, startService } from '../helpers/service.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
 import { blocksOf, codesOf, tableOf } from './markdown.ts'
 import { liveANight } from './night.ts'
+import { settle, startTaskFleet, TASKS, writeOutputs } from './tasks.ts'
 import { normalizer } from './volatile.ts'
 
 /** Its first block sets the variables that all others use. */
@@ -58,27 +64,11 @@ t.test(
       join(service.dataDir, 'app.apk'),
       makeApk({ seed: 'app', versionCode: 42, versionName: '1.7' }),
     )
-    symlinkSync(dirname(MAIN), join(service.dataDir, 'dist'))
-    const { PATH } = process.env
-    const env = {
-      PATH,
-      URL: service.origin,
-      ...authFiles(service.dataDir),
-      LOG: log,
-      ID: 'ring-1',
-      ALIAS: 'D01',
-      DEVICE: deviceId,
-    }
+    const bash = shellOf(service, { LOG: log, ID: 'ring-1', ALIAS: 'D01', DEVICE: deviceId })
     const [setUp] = blocksOf(RUNBOOK)
-    const [fleetloop = ''] = /^export FLEETLOOP.* fleetloop\(\) .*$/m.exec(setUp?.text ?? '') ?? []
-    const bash = (text: string) => {
-      const input = `set -o pipefail\n${fleetloop}\n${text}`
-      const options = { input, env, cwd: service.dataDir, encoding: 'utf8' } as const
-      return spawnSync('bash', options)
-    }
     const [setDevice = ''] = /^DEVICE=.*$/m.exec(setUp?.text ?? '') ?? []
     t.equal(bash(`${setDevice}\necho "$DEVICE"`).stdout.trim(), deviceId, setDevice)
-    const blocks = operatorBlocks()
+    const blocks = operatorBlocks().filter(({ path }) => path !== TASKS)
     const marked = blocks.filter((block) => block.rest.startsWith('run'))
     t.ok(marked.length > 25)
     for (const block of marked) {
@@ -98,6 +88,37 @@ t.test(
     }
     // The push token that was given back was tried again.
     await service.lines.atLeast(2, 'push.token_dead')
+  },
+)
+
+t.test(
+  'each task prints what the page shows',
+  { skip: missing.length > 0 && `needs ${missing.join(', ')}` },
+  async (t) => {
+    const service = await startTaskFleet(t)
+    const db = await connect(t, service.databaseUrl)
+    const log = join(service.dataDir, 'fleetloop.log')
+    const bash = shellOf(service, { LOG: log, ALIAS: 'D01' })
+    const blocks = operatorBlocks().filter(({ path }) => path === TASKS)
+    const [shown, printed] = [normalizer(), normalizer()]
+    const outputs = new Map<PageBlock, string>()
+    for (const [index, { language, rest, text }] of blocks.entries()) {
+      if (!rest.startsWith('run prints ')) continue
+      await settle(service)
+      writeFileSync(log, `${service.lines.raw.join('\n')}\n`)
+      if (language === 'sql') {
+        t.match((await db.query(text)).rows, [{ is_balanced: true }])
+        continue
+      }
+      const { status, stdout, stderr } = bash(text)
+      t.same({ status, stderr }, { status: 0, stderr: '' }, text)
+      const sample = blocks[index + 1]
+      if (sample?.language !== 'text') throw new Error(`${text} is shown without its output`)
+      outputs.set(sample, stdout)
+      t.equal(printed(stdout), shown(sample.text), text)
+    }
+    t.ok(outputs.size >= 20)
+    if (process.env['UPDATE_TASKS'] === '1') writeOutputs(service, outputs)
   },
 )
 
@@ -188,6 +209,19 @@ t.test(
     t.match((await restored.call('GET', '/admin/commands/ring-2')).body, { status: 'expired' })
   },
 )
+
+/** A bash of the operator, with the variables of the runbook. */
+function shellOf(service: Running, variables: Readonly<Record<string, string>>) {
+  symlinkSync(dirname(MAIN), join(service.dataDir, 'dist'))
+  const { PATH } = process.env
+  const env = { PATH, URL: service.origin, ...authFiles(service.dataDir), ...variables }
+  const [setUp] = blocksOf(RUNBOOK)
+  const [fleetloop = ''] = /^export FLEETLOOP.* fleetloop\(\) .*$/m.exec(setUp?.text ?? '') ?? []
+  return (text: string) => {
+    const input = `set -o pipefail\n${fleetloop}\n${text}`
+    return spawnSync('bash', { input, env, cwd: service.dataDir, encoding: 'utf8' })
+  }
+}
 
 /** A token's file, and what the runbook's first block makes of it. */
 function authFiles(cwd: string): { readonly TOKEN: string; readonly AUTH: string } {

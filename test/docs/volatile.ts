@@ -2,7 +2,8 @@
 
 /**
  * Only what differs from run to run: ids (numbered in the order of their appearance, so that the same one
- * is the same), secrets, signatures, times, ages, latencies, the directory and the port. All else must be equal.
+ * is the same), secrets, signatures, times, ages, latencies, our version, free space, the directory and the port. All else
+ * must be equal.
  */
 export function normalizer(): (text: string) => string {
   const ids = new Map<string, string>()
@@ -18,7 +19,11 @@ export function normalizer(): (text: string) => string {
       .replace(/\bet_[A-Za-z0-9_-]{43}\b/g, '<secret>')
       .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z/g, '<time>')
       .replace(/\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?/g, '<time>')
+      .replace(/(?<!\d)\d\d:\d\d:\d\d\.\d{3}(?!\d)/g, '<time>')
+      .replace(/version \d+\.\d+\.\d+/g, 'version <version>')
+      .replace(/ +\d+\.\d ms\b/g, ' <ms>')
       .replace(/\d+ (s|min|h|d) ago/g, '<age>')
+      .replace(/(\/[\w.-]+)+: \d+ MiB free/g, '<directory>: <free>')
       .replace(/,\d+(\.\d+)?(?=\])/g, ',<ms>')
       .replace(/(\/[\w.-]+)+(?=\/data\/)/g, '<directory>')
       .replace(/(?<=\S) {2,}/g, '  ') // columns are as wide as what stands in them

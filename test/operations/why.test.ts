@@ -237,7 +237,7 @@ t.test('what keeps it from knowing is said in a sentence, and is the exit code',
   t.match(await why({ ...url, FLEETLOOP_TOKEN: READER }, 'D77'), {
     code: 1,
     out: '',
-    err: 'No phone, no command and no enrollment token here has the name D77.\n',
+    err: 'No phone, no command, no job and no enrollment token here has the name D77.\n',
   })
   t.match(await why({ ...url, FLEETLOOP_TOKEN: READER }, '../Zürich'), {
     code: 1,

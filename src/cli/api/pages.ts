@@ -19,18 +19,19 @@ export interface Page<T> {
   readonly hasMore: boolean
 }
 
-/** Pages of at most `limit` items in total. */
+/** Pages of at most `limit` items in total. `path`: the parameters of the operation's path. */
 export async function* pages<K extends Lists>(
   api: Api,
   operation: K,
   key: KeyOf<K>,
   query: QueryOf<K>,
   limit = Number.POSITIVE_INFINITY,
+  path: Readonly<Record<string, string>> = {},
 ): AsyncGenerator<Page<ItemOf<K>>> {
   let cursor: string | undefined
   for (let left = limit; left > 0; ) {
-    const request = { query: { ...query, limit: Math.min(PAGE, left), cursor } }
-    const response = await api.call(operation, request as unknown as RequestOf<K>) // lists take these two
+    const request = { path, query: { ...query, limit: Math.min(PAGE, left), cursor } }
+    const response = await api.call(operation, request as unknown as RequestOf<K>) // lists take these
     const { next_cursor: next } = response as { readonly next_cursor: string | null }
     const items = response[key] as readonly ItemOf<K>[]
     yield { items, hasMore: next !== null }

@@ -1,5 +1,5 @@
 /** Prints rows in columns, measured in terminal cells and cut to the width of the terminal. */
-import { cells, clip, visible } from './text.ts'
+import { cells, clip, visible, wrap } from './text.ts'
 
 export type Cell = string | number | boolean | null | undefined
 
@@ -84,14 +84,13 @@ function textOf(cell: Cell): string {
   return visible(String(cell))
 }
 
-/** `name  value` rows without titles, for one object. */
+/** `name  value` rows without titles, for one object. A long value goes on below itself. */
 export function factLines(
   facts: readonly (readonly [name: string, value: Cell])[],
   width: number | undefined,
 ): readonly string[] {
   const longest = Math.max(...facts.map(([name]) => cells(name)))
-  return facts.map(([name, value]) => {
-    const line = `${name.padEnd(longest)}${GAP}${textOf(value)}`
-    return width === undefined ? line : clip(line, width)
-  })
+  return facts.flatMap(([name, value]) =>
+    wrap(`${name.padEnd(longest)}${GAP}${textOf(value)}`, width, longest + GAP.length),
+  )
 }

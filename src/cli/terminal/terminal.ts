@@ -16,6 +16,12 @@ export interface Terminal {
   note(line: string): void
   /** Replaces the last progress on stderr; does nothing without a terminal. Empty: removes it. */
   progress(text: string): void
+  /** Whether progress is shown. */
+  readonly hasProgress: boolean
+  /** What Ctrl-C prints from now on; empty: nothing. */
+  farewell(text: string): void
+  /** Removes the progress and prints the farewell. */
+  interrupt(): void
   /** undefined without a terminal to ask on. */
   confirm(question: string): Promise<boolean | undefined>
   readonly hasColors: boolean
@@ -40,7 +46,8 @@ const DEFAULT_WIDTH = 80
 
 export function createTerminal({ stdin, stdout, stderr, env }: Streams): Terminal {
   let isClosed = false
-  let hasProgress = false
+  let isProgressShown = false
+  let lastWords = ''
   stdout.on('error', () => {
     isClosed = true
   })
@@ -49,8 +56,13 @@ export function createTerminal({ stdin, stdout, stderr, env }: Streams): Termina
   const widthOf = (stream: Output) => stream.columns || DEFAULT_WIDTH
 
   function clear(): void {
-    if (hasProgress) stderr.write('\r\u001b[K')
-    hasProgress = false
+    if (isProgressShown) stderr.write('\r\u001b[K')
+    isProgressShown = false
+  }
+
+  function note(line: string): void {
+    clear()
+    stderr.write(`${line}\n`)
   }
 
   return {
@@ -62,27 +74,38 @@ export function createTerminal({ stdin, stdout, stderr, env }: Streams): Termina
       if (isClosed || failure) throw new OutputClosedError('stdout is closed')
     },
 
-    note(line) {
-      clear()
-      stderr.write(`${line}\n`)
-    },
+    note,
+    hasProgress: stderr.isTTY === true,
 
     progress(text) {
       if (!stderr.isTTY) return
       clear()
-      hasProgress = text !== ''
-      if (hasProgress) stderr.write(clip(text, widthOf(stderr) - 1))
+      isProgressShown = text !== ''
+      // The rest of the line has room for the ^C that a terminal shows.
+      if (isProgressShown) stderr.write(clip(text, widthOf(stderr) - 3))
+    },
+
+    farewell(text) {
+      lastWords = text
+    },
+
+    interrupt() {
+      clear()
+      if (lastWords !== '') note(lastWords)
     },
 
     async confirm(question) {
       if (!stdin.isTTY || !stderr.isTTY) return undefined
       clear()
       const reader = createInterface({ input: stdin, output: stderr })
-      const closed = new Promise<string>((resolve) => reader.once('close', () => resolve('')))
+      // Ctrl-C and Ctrl-D close it: no.
+      const closed = new Promise<undefined>((resolve) => {
+        reader.once('close', () => resolve(undefined))
+      })
       try {
-        // Ctrl-C and Ctrl-D close it: no.
         const response = await Promise.race([reader.question(`${question} [y/N] `), closed])
-        return /^y(es)?$/i.test(response.trim())
+        if (response === undefined) stderr.write('\n')
+        return /^y(es)?$/i.test(response?.trim() ?? '')
       } finally {
         reader.close()
       }

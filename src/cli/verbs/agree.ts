@@ -1,6 +1,7 @@
 /** The preview of what a verb would change, and the question. */
 import type { Device } from '../api/openapi.ts'
 import { type Cell, createTable } from '../terminal/table.ts'
+import { jsonLine } from '../terminal/text.ts'
 import type { Context } from '../verb.ts'
 import { agoOrNever } from './list.ts'
 import { presence } from './presence.ts'
@@ -16,8 +17,12 @@ export interface Plan {
   readonly noun: string
   readonly titles: readonly string[]
   readonly rows: readonly (readonly Cell[])[]
-  /** If `rows` are only a sample. */
+  /** If `rows` are only a sample, or none. */
   readonly count?: number
+  /** More about them, for the question. */
+  readonly detail?: string
+  /** What --dry-run --json prints. */
+  readonly object?: unknown
   /** Asks for a single one, too. */
   readonly isFinal?: boolean
 }
@@ -41,18 +46,18 @@ export function phonePlan(verb: string, devices: readonly Device[], now: Date): 
  */
 export async function agree(context: Context, plan: Plan): Promise<'yes' | 'no' | 'dry'> {
   const { terminal, args } = context
-  const { verb, noun, titles, rows, count = rows.length, isFinal = false } = plan
+  const { verb, noun, rows, count = rows.length, detail = '', isFinal = false } = plan
   const isDry = args.has('dry-run')
   if (!isDry && ((count === 1 && !isFinal) || args.has('yes'))) return 'yes'
-  const table = createTable(
-    titles.map((title) => ({ title })),
-    terminal.width,
-    (text) => text,
-  )
+  if (isDry && context.isJson && plan.object !== undefined) {
+    await terminal.print(jsonLine(plan.object))
+    return 'dry'
+  }
   const print = isDry ? terminal.print : terminal.note
-  for (const line of table.page(rows.slice(0, SHOWN))) await print(line)
-  if (count > SHOWN) await print(`… and ${count - SHOWN} more`)
-  const what = `${verb} ${count} ${count === 1 ? noun.slice(0, -1) : noun}`
+  if (rows.length > 0) {
+    for (const line of previewOf(plan, terminal.width)) await print(line)
+  }
+  const what = `${verb} ${count} ${count === 1 ? noun.slice(0, -1) : noun}${detail}`
   if (isDry) {
     terminal.note(`Dry run: this would ${what}.`)
     return 'dry'
@@ -63,4 +68,13 @@ export async function agree(context: Context, plan: Plan): Promise<'yes' | 'no' 
     answer === undefined ? ' There is no terminal to ask on: repeat it with --yes.' : ''
   terminal.note(`Nothing was done.${advice}`)
   return 'no'
+}
+
+function previewOf(plan: Plan, width: number | undefined): readonly string[] {
+  const { titles, rows, count = rows.length } = plan
+  const columns = titles.map((title) => ({ title }))
+  const shown = rows.slice(0, SHOWN)
+  const hidden = count - shown.length
+  const lines = createTable(columns, width, (text) => text).page(shown)
+  return hidden > 0 ? [...lines, `… and ${hidden} more`] : lines
 }

@@ -36,16 +36,17 @@ export const auditVerb: Verb = {
     alias: { value: 'ALIAS', help: 'changes of this phone' },
     subject: { value: 'ID', help: 'changes of this token, command, build or device id' },
     admin: { value: 'NAME', help: 'changes by this admin' },
+    what: { value: 'WHAT', help: 'only such changes: enrollment_token.revoke' },
     ...LIMIT,
   },
   calls: ['audit'],
-  examples: ['audit', 'audit --since 2d --alias D01', 'audit --admin local --limit 5'],
+  examples: ['audit', 'audit --since 2d --alias D01', 'audit --what device.delete --limit 5'],
   async run(context) {
     const { args } = context
     const api = context.api()
     const sinceS = secondsOf(args.text('since'), '--since', undefined)
     const since = sinceS && new Date(context.now().getTime() - sinceS * 1_000).toISOString()
-    const given = ['alias', 'subject', 'admin'].flatMap((name) => {
+    const given = ['alias', 'subject', 'admin', 'what'].flatMap((name) => {
       const value = args.text(name)
       return value === undefined ? [] : [[name, value]]
     })

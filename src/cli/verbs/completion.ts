@@ -13,6 +13,7 @@ export function completionVerb(verbs: () => readonly Verb[]): Verb {
     count: [1, 1],
     options: {},
     calls: [],
+    choices: Object.keys(SHELLS),
     examples: ['completion bash', 'completion zsh'],
     notes: [
       'bash: fleetloop completion bash > ~/.local/share/bash-completion/completions/fleetloop',
@@ -27,8 +28,11 @@ export function completionVerb(verbs: () => readonly Verb[]): Verb {
   }
 }
 
-const optionsOf = ({ options }: Verb) =>
-  Object.keys({ ...options, ...COMMON_OPTIONS }).map((name) => `--${name}`)
+/** What may stand behind the verb. */
+const wordsOf = ({ options, choices = [] }: Verb) => [
+  ...choices,
+  ...Object.keys({ ...options, ...COMMON_OPTIONS }).map((name) => `--${name}`),
+]
 
 /** Options that take a file are completed with files. */
 const takesFile = ({ words }: Verb) => /FILE/.test(words)
@@ -36,7 +40,7 @@ const takesFile = ({ words }: Verb) => /FILE/.test(words)
 function bashScript(verbs: readonly Verb[]): string {
   const cases = verbs.map((verb) => {
     const files = takesFile(verb) ? ' files=1' : ''
-    return `    ${verb.name}) words="${optionsOf(verb).join(' ')}"${files} ;;`
+    return `    ${verb.name}) words="${wordsOf(verb).join(' ')}"${files} ;;`
   })
   return `# fleetloop completion bash
 _fleetloop() {
@@ -68,8 +72,8 @@ function zshScript(verbs: readonly Verb[]): string {
         return quoted(`${isRepeatable ? '*' : ''}--${name}[${text}]${argument}`)
       },
     )
-    const rest = takesFile(verb) ? "'*:file:_files'" : "'*: :'"
-    return `    ${verb.name}) _arguments ${options.join(' ')} ${rest} ;;`
+    const rest = takesFile(verb) ? '*:file:_files' : `*: :(${(verb.choices ?? []).join(' ')})`
+    return `    ${verb.name}) _arguments ${options.join(' ')} ${quoted(rest)} ;;`
   })
   return `#compdef fleetloop
 # fleetloop completion zsh

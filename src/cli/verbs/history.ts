@@ -39,7 +39,7 @@ export const historyVerb: Verb = {
       query: { since, step_s, limit: 500 },
     })
     const steps = 'steps' in page ? page.steps : []
-    if (!isJson && steps.length > 0) await terminal.print(batteryLine(steps))
+    if (!isJson && steps.length > 0) await terminal.print(batteryLine(steps, terminal.width))
     await printList(context, LIST, onePage(steps))
     return EXIT.ok
   },
@@ -66,11 +66,11 @@ function rangeOf(least: number | null, most: number | null): string | null {
   return least === most ? `${least} %` : `${least}-${most} %`
 }
 
-/** The oldest step first, a space for an unknown value. */
-function batteryLine(steps: Steps): string {
+/** The oldest step first, a space for an unknown value; on a terminal the newest that fit. */
+function batteryLine(steps: Steps, width = Number.POSITIVE_INFINITY): string {
   const values = steps.map(({ last }) => last.battery_pct).toReversed()
   const bars = values.map((value) =>
     value === null ? ' ' : BARS[Math.min(BARS.length - 1, Math.floor((value * BARS.length) / 100))],
   )
-  return `battery ${bars.join('')}`
+  return `battery ${bars.slice(-Math.max(1, width - 'battery '.length)).join('')}`
 }

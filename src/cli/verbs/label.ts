@@ -1,6 +1,6 @@
 /** `label`: labels of a selection of phones. */
 import type { LabelChange } from '../api/openapi.ts'
-import { visible } from '../terminal/text.ts'
+import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { WHERE_NOTES, whereOf } from '../where.ts'
@@ -28,12 +28,14 @@ export const labelVerb: Verb = {
     }
     const rows = preview.sample.map(({ alias, device_id }) => [alias, device_id])
     const titles = ['ALIAS', 'DEVICE ID']
-    const plan = { verb: 'label', noun: 'phones', titles, rows, count: preview.devices }
+    const { devices: count } = preview
+    const plan = { verb: 'label', noun: 'phones', titles, rows, count, object: preview }
     const decision = await agree(context, plan)
     if (decision !== 'yes') return decision === 'dry' ? EXIT.ok : EXIT.no
     const body = { where, labels, expect_devices: preview.devices }
-    const { changed } = await api.call('labelSelection', { body })
-    terminal.note(`${changed} of ${preview.devices} phones changed`)
+    const labelled = await api.call('labelSelection', { body })
+    if (context.isJson) await terminal.print(jsonLine(labelled))
+    else terminal.note(`${labelled.changed} of ${preview.devices} phones changed`)
     return EXIT.ok
   },
 }

@@ -5,13 +5,13 @@ import { errorText } from '../../lib/error-text.ts'
 import { ApiError } from '../api/client.ts'
 import type { PublishedBuild } from '../api/openapi.ts'
 import { uploadBuild } from '../api/upload.ts'
+import { bar } from '../terminal/bar.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
 import { agree, YES } from './agree.ts'
 import { sizeText } from './builds.ts'
 
-const BAR_CELLS = 30
 /** Options that go into the query, and their names there. */
 const CLAIMS = {
   'git-sha': 'git_sha',
@@ -51,6 +51,7 @@ export const publishVerb: Verb = {
       ...(args.has('staged') && { release: 'staged' as const }),
     }
     const request = { path: { build_id }, query }
+    terminal.farewell('Interrupted. Repeat it: the same bytes under one id are published once.')
     const build = await uploadBuild(connection(), { path, sizeBytes }, request, (bytes) => {
       terminal.progress(progressOf(bytes, sizeBytes))
     })
@@ -115,10 +116,7 @@ function sizeOf(path: string): number {
 }
 
 function progressOf(bytes: number, ofBytes: number): string {
-  const share = ofBytes === 0 ? 1 : bytes / ofBytes
-  const full = Math.floor(share * BAR_CELLS)
-  const bar = '#'.repeat(full) + '.'.repeat(BAR_CELLS - full)
-  return `[${bar}] ${Math.floor(share * 100)} % of ${sizeText(ofBytes)}`
+  return `${bar(ofBytes === 0 ? 1 : bytes / ofBytes)} of ${sizeText(ofBytes)}`
 }
 
 async function printBuild(context: Context, build: PublishedBuild, verb: string): Promise<void> {

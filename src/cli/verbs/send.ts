@@ -1,15 +1,15 @@
-/** `send` and `cancel`: commands to one phone or many. */
+/** `send` and `cancel`: a command to one phone, a job to many. */
 import { type Api, ApiError } from '../api/client.ts'
-import type { CommandStatus, Device } from '../api/openapi.ts'
-import { visible } from '../terminal/text.ts'
+import type { CommandStatus, CreatedJob, JobPreview, NewJob } from '../api/openapi.ts'
+import { exitCodeOf, watchJob } from '../jobs/watch.ts'
+import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
-import { allDevices, WHERE_NOTES, whereOf } from '../where.ts'
-import { agree, DRY_RUN, phonePlan, YES } from './agree.ts'
-import { onePage, printList, secondsOf } from './list.ts'
+import { WHERE_NOTES, whereOf } from '../where.ts'
+import { agree, DRY_RUN, YES } from './agree.ts'
+import { jobList } from './jobs.ts'
+import { numberOf, onePage, printList, secondsOf } from './list.ts'
 
-/** Calls at a time. */
-const CONCURRENT = 8
 const MAX_WAIT_MS = 30_000
 const ENDED: readonly CommandStatus[] = ['completed', 'expired', 'cancelled']
 
@@ -17,67 +17,119 @@ interface Sent {
   readonly alias: string
   readonly request_id: string
   readonly status: string
-  readonly outcome: string | null
-  readonly message: string | null
+  readonly result?: { readonly outcome: string; readonly message: string | null } | null
 }
 
 interface Order {
-  readonly action: string
-  readonly params: Readonly<Record<string, string>>
-  readonly ttlS: number | undefined
-  readonly idOf: (device: Device) => string
+  readonly job: NewJob
+  readonly id: string
+  /** Whether the person chose it: then this may be a repeat. */
+  readonly isIdGiven: boolean
+  readonly waitMs: number
 }
 
 export const sendVerb: Verb = {
   name: 'send',
-  summary: 'send a command to one phone or a selection',
+  summary: 'send a command to one phone, or a job to a selection',
   words: 'ACTION WHERE [KEY=VALUE …]',
   count: [2, 64],
   options: {
-    ttl: { value: '1h', help: 'give up after this time; default 1d' },
-    id: { value: 'ID', help: 'id of the command; to many phones, of each: ID.ALIAS' },
+    'per-minute': { value: 'N', help: 'to at most N phones within any minute' },
+    'max-failed': { value: 'PCT', help: 'pause the job once so many per cent have failed' },
+    at: { value: 'TIME', help: 'not before 2026-01-31T22:00:00Z, or in 2h' },
+    ttl: { value: '1h', help: 'give each phone up after this time; default 1d' },
+    id: { value: 'ID', help: 'id of the command or the job; the same again sends nothing new' },
+    note: { value: 'TEXT', help: 'a note that the job keeps' },
     wait: { value: '30s', help: 'wait so long for the results' },
     ...DRY_RUN,
     ...YES,
   },
-  calls: ['listDevices', 'sendCommand', 'readCommand'],
+  calls: ['createJob', 'readJob', 'sendCommand', 'readCommand'],
   examples: [
     'send ring D01 seconds=5 --wait 1s --dry-run',
     'send ring D01 seconds=5 --ttl 1h',
     "send reboot 'STORE-*' --dry-run",
-    "send reboot 'STORE-*' --yes",
+    "send reboot 'STORE-*' --per-minute 60 --max-failed 5 --id reboot-1 --yes",
+    "send ring 'STORE-*' --at 2h --yes",
   ],
   notes: [
     ...WHERE_NOTES,
-    'To more than one phone it shows them and asks first. Repeated with the same --id, it',
-    'sends only to the phones that have not got it.',
+    'More than one phone, --at or --note make a job: fleetloop job ID. To more than one phone it',
+    'shows them and asks first, and refuses if their number has changed by then.',
   ],
   async run(context) {
-    const { args, newId, terminal } = context
-    const [action = '', where = '', ...rest] = args.words
-    const params = paramsOf(rest)
-    if (where.trim() === '') throw new UsageError(EVERY)
-    const ttlS = secondsOf(args.text('ttl'), '--ttl', undefined)
-    const waitS = secondsOf(args.text('wait'), '--wait', 0)
+    const { args, terminal } = context
+    const order = orderOf(context)
     const api = context.api()
-    const devices = await allDevices(api, whereOf([where]))
-    if (devices.length === 0) {
+    const known = order.isIdGiven ? await knownBy(api, order.id) : undefined
+    if (known === 'job' && !args.has('dry-run')) {
+      return await sendJob(context, api, order.job, order.waitMs)
+    }
+    const preview = await previewOf(api, order.job)
+    if (preview === undefined) {
       terminal.note('No phone matches.')
       return EXIT.no
     }
-    const plan = phonePlan(`send ${visible(action)} to`, devices, api.now())
-    const decision = await agree(context, plan)
+    const isCommand =
+      preview.devices === 1 && order.job.not_before === undefined && order.job.note === undefined
+    if (known === 'command' && !isCommand) {
+      terminal.note(`${visible(order.id)} is a command to one phone already: give another --id.`)
+      return EXIT.no
+    }
+    const decision = await agree(context, planOf(preview, order.job))
     if (decision !== 'yes') return decision === 'dry' ? EXIT.ok : EXIT.no
-    const id = args.text('id') ?? `${action}-${newId().slice(0, 8)}`
-    const isOne = devices.length === 1
-    const idOf = ({ alias }: Device) => (isOne ? id : `${id}.${alias}`)
-    if (!isOne) terminal.note(`--id ${id} continues this one if it is interrupted`)
-    const order = { action, params, ttlS, idOf }
-    return await sendAll(context, api, devices, order, waitS * 1_000)
+    if (isCommand) return await sendOne(context, api, order, preview)
+    const job = { ...order.job, expect_devices: preview.devices }
+    return await sendJob(context, api, job, order.waitMs)
   },
 }
 
 const EVERY = "WHERE is empty; 'alias:*' is every phone."
+
+/** Throws UsageError. */
+function orderOf({ args, newId, now }: Context): Order {
+  const [action = '', where = '', ...rest] = args.words
+  const params = paramsOf(rest)
+  if (where.trim() === '') throw new UsageError(EVERY)
+  const given = args.text('id')
+  const id = given ?? `${action}-${newId().replaceAll('-', '').slice(-ID_LENGTH)}`
+  const job = {
+    job_id: id,
+    where: whereOf([where]),
+    action,
+    params,
+    ttl_s: secondsOf(args.text('ttl'), '--ttl', undefined),
+    per_minute: numberOf(args.text('per-minute'), '--per-minute', undefined),
+    max_failed_pct: numberOf(args.text('max-failed')?.replace(/%$/, ''), '--max-failed', undefined),
+    not_before: timeOf(args.text('at'), now()),
+    note: args.text('note'),
+  }
+  const waitMs = secondsOf(args.text('wait'), '--wait', 0) * 1_000
+  return { job: withoutUndefined(job), id, isIdGiven: given !== undefined, waitMs }
+}
+
+/** Of the random end of a UUID: two sends that meet would be one. */
+const ID_LENGTH = 12
+
+type Given<T> = { [K in keyof T]: Exclude<T[K], undefined> }
+
+function withoutUndefined<T extends object>(fields: T): Given<T> {
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(given) as Given<T> // the same fields
+}
+
+/** `2h` from now, or a time with its zone. Throws UsageError. */
+function timeOf(text: string | undefined, now: Date): string | undefined {
+  if (text === undefined) return undefined
+  if (/^\d{1,9}[smhd]$/.test(text)) {
+    const at = now.getTime() + secondsOf(text, '--at', 0) * 1_000
+    if (at < MAX_TIME_MS) return new Date(at).toISOString()
+  }
+  if (/^\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:\d\d)$/i.test(text)) return text // the API reads the rest
+  throw new UsageError('--at takes a time with its zone, 2026-01-31T22:00:00Z, or a duration, 2h.')
+}
+
+const MAX_TIME_MS = Date.UTC(9999, 0)
 
 /** Throws UsageError. */
 function paramsOf(words: readonly string[]): Readonly<Record<string, string>> {
@@ -90,88 +142,81 @@ function paramsOf(words: readonly string[]): Readonly<Record<string, string>> {
   const pairs = words.map((word) => word.split(/=(.*)/s))
   const names = pairs.map(([name = '']) => name)
   const twice = names.find((name, index) => names.indexOf(name) !== index)
-  if (twice !== undefined) throw new UsageError(`${twice}= is given twice.`)
+  if (twice !== undefined) throw new UsageError(`${visible(twice)}= is given twice.`)
   return Object.fromEntries(pairs.map(([name = '', value = '']) => [name, value]))
 }
 
-async function sendAll(
+/** What has this id: a repeat must not become the other, which would send again. */
+async function knownBy(api: Api, id: string): Promise<'job' | 'command' | undefined> {
+  if ((await api.find('readJob', { path: { job_id: id } })) !== undefined) return 'job'
+  const command = await api.find('readCommand', { path: { request_id: id } })
+  return command === undefined ? undefined : 'command'
+}
+
+/** undefined: no phone matches. */
+async function previewOf(api: Api, job: NewJob): Promise<JobPreview | undefined> {
+  try {
+    const preview = await api.call('createJob', { body: { ...job, dry_run: true } })
+    return 'sample' in preview && preview.devices > 0 ? preview : undefined
+  } catch (error) {
+    if (error instanceof ApiError && error.code === 'selection_empty') return undefined
+    throw error
+  }
+}
+
+function planOf({ devices, sample, unreachable }: JobPreview, job: NewJob) {
+  const { offline, no_push } = unreachable
+  const facts = [
+    offline > 0 ? `${offline} offline` : '',
+    no_push > 0 ? `${no_push} without live push` : '',
+    job.per_minute === undefined ? '' : `${job.per_minute} a minute`,
+    job.not_before === undefined ? '' : `not before ${visible(job.not_before)}`,
+  ].filter((fact) => fact !== '')
+  return {
+    verb: `send ${visible(job.action)} to`,
+    noun: 'phones',
+    titles: ['ALIAS', 'DEVICE ID'],
+    rows: sample.map(({ alias, device_id }) => [alias, device_id]),
+    count: devices,
+    detail: facts.length === 0 ? '' : ` (${facts.join(', ')})`,
+    object: { devices, sample, unreachable },
+  }
+}
+
+async function sendOne(
   context: Context,
   api: Api,
-  devices: readonly Device[],
-  order: Order,
-  waitMs: number,
+  { job, id, waitMs }: Order,
+  { sample }: JobPreview,
 ): Promise<ExitCode> {
-  const { terminal } = context
-  const sent: Sent[] = []
-  let failure: ApiError | undefined
-  const queue = devices.values()
-  async function work(): Promise<void> {
-    for (const device of queue) {
-      if (failure !== undefined) return
-      try {
-        sent.push(await sendOne(api, device, order))
-      } catch (error) {
-        if (!(error instanceof ApiError)) throw error
-        if (error.failure === 'unavailable') failure = error
-        sent.push(refusedOf(device, error))
-      }
-      terminal.progress(`${sent.length} of ${devices.length} sent`)
-    }
-  }
-  await Promise.all(Array.from({ length: CONCURRENT }, work))
-  const results = waitMs > 0 ? await awaitAll(context, api, sent, waitMs) : sent
-  const sorted = results.toSorted((a, b) => (a.alias < b.alias ? -1 : 1))
-  terminal.progress('')
-  await printList(context, SENT_LIST, onePage(sorted))
-  if (failure !== undefined) throw failure
-  const isGood = ({ status, outcome }: Sent) =>
-    status !== REFUSED && (waitMs === 0 || outcome === 'success')
-  return results.every(isGood) ? EXIT.ok : EXIT.no
-}
-
-const REFUSED = 'refused'
-
-async function sendOne(api: Api, device: Device, order: Order): Promise<Sent> {
-  const { action, params, ttlS, idOf } = order
-  const { request_id, alias, status } = await api.call('sendCommand', {
+  const { action, params = {}, ttl_s } = job
+  const [phone] = sample
+  if (phone === undefined) throw new Error('a preview of one phone names it')
+  const accepted = await api.call('sendCommand', {
     query: { wait_ms: 0 },
     body: {
-      ...{ device_id: device.device_id, action, params, request_id: idOf(device) },
-      ...(ttlS !== undefined && { ttl_s: ttlS }),
+      ...{ device_id: phone.device_id, action, params, request_id: id },
+      ...(ttl_s !== undefined && { ttl_s }),
     },
   })
-  return { alias, request_id, status, outcome: null, message: null }
+  const sent: Sent = waitMs > 0 ? await awaitEnd(context, api, id, waitMs) : accepted
+  await printList(context, SENT_LIST, onePage([sent]))
+  return waitMs === 0 || sent.result?.outcome === 'success' ? EXIT.ok : EXIT.no
 }
 
-function refusedOf({ alias }: Device, { message }: ApiError): Sent {
-  return { alias, request_id: '', status: REFUSED, outcome: null, message }
-}
-
-async function awaitAll(
-  { terminal }: Context,
-  api: Api,
-  sent: readonly Sent[],
-  waitMs: number,
-): Promise<readonly Sent[]> {
+async function awaitEnd({ terminal }: Context, api: Api, id: string, waitMs: number) {
   const untilMs = performance.now() + waitMs
-  const results: Sent[] = []
-  for (const each of sent) {
-    terminal.progress(`${results.length} of ${sent.length} ended`)
-    results.push(each.status === REFUSED ? each : await awaitOne(api, each, untilMs))
-  }
-  return results
-}
-
-async function awaitOne(api: Api, sent: Sent, untilMs: number): Promise<Sent> {
+  terminal.farewell(`The command goes on: fleetloop why ${visible(id)}`)
   for (;;) {
     const leftMs = Math.max(0, Math.ceil(untilMs - performance.now()))
-    const { status, result } = await api.call('readCommand', {
-      path: { request_id: sent.request_id },
+    terminal.progress(`waiting for the result, ${Math.ceil(leftMs / 1_000)} s left`)
+    const command = await api.call('readCommand', {
+      path: { request_id: id },
       query: { wait_ms: Math.min(MAX_WAIT_MS, leftMs) },
     })
-    if (ENDED.includes(status) || leftMs === 0) {
-      const { outcome = null, message = null } = result ?? {}
-      return { ...sent, status, outcome, message }
+    if (ENDED.includes(command.status) || leftMs === 0) {
+      terminal.progress('')
+      return command
     }
   }
 }
@@ -185,9 +230,25 @@ const SENT_LIST = {
     { title: 'MESSAGE' },
   ],
   nothing: '',
-  row: ({ alias, request_id, status, outcome, message }: Sent) => [
-    ...[alias, request_id, status, outcome, message],
+  row: ({ alias, request_id, status, result }: Sent) => [
+    ...[alias, request_id, status, result?.outcome, result?.message],
   ],
+}
+
+async function sendJob(
+  context: Context,
+  api: Api,
+  body: NewJob,
+  waitMs: number,
+): Promise<ExitCode> {
+  const { terminal } = context
+  const created = (await api.call('createJob', { body })) as CreatedJob // no dry run
+  const { job_id, duplicate } = created
+  if (duplicate) terminal.note(`Job ${visible(job_id)} is there already: nothing new was sent.`)
+  else if (waitMs === 0) terminal.note(`Follow it: fleetloop job ${visible(job_id)} --watch`)
+  const job = waitMs > 0 ? await watchJob(context, api, job_id, { forMs: waitMs }) : created
+  await printList(context, jobList(api.now), onePage([job]))
+  return waitMs > 0 ? exitCodeOf(job) : EXIT.ok
 }
 
 export const cancelVerb: Verb = {
@@ -214,7 +275,7 @@ export const cancelVerb: Verb = {
       try {
         const command = await api.call('cancelCommand', { path: { request_id } })
         await terminal.print(
-          isJson ? JSON.stringify(command) : `${visible(request_id)} ${command.status}`,
+          isJson ? jsonLine(command) : `${visible(request_id)} ${command.status}`,
         )
       } catch (error) {
         if (!(error instanceof ApiError) || error.failure !== 'refused') throw error

@@ -1,20 +1,15 @@
-/** `tail`: the log for people, from a file that grows or from stdin. */
-import { open } from 'node:fs/promises'
+/** `tail`: the log for people, from a file that grows, from journald or from stdin. */
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
-import { setTimeout as wait } from 'node:timers/promises'
-import { errorText } from '../../lib/error-text.ts'
 import { readableLine } from '../../telemetry/log/readable-line.ts'
+import { filterOf, LEVELS, type LogLine } from '../log/filter.ts'
+import { END, follow } from '../log/follow.ts'
+import { journal } from '../log/journal.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
+import { findDevices, whereOf } from '../where.ts'
 import { numberOf } from './list.ts'
-
-const POLL_MS = 250
-const READ_BYTES = 64 * 1024
-/** A longer line is none of ours; it is cut. */
-const MAX_LINE = 1024 * 1024
-const LEVELS: readonly string[] = ['DEBUG', 'INFO', 'WARN', 'ERROR']
 
 export const tailVerb: Verb = {
   name: 'tail',
@@ -27,26 +22,41 @@ export const tailVerb: Verb = {
       help: 'only this event; push. stands for all of push',
       isRepeatable: true,
     },
-    phone: { value: 'NAME', help: 'only lines about these aliases or device ids: STORE-*,D01' },
+    where: { value: 'WHERE', help: 'only lines about the phones that the service selects now' },
+    phone: { value: 'NAME', help: 'the same by name, unasked: STORE-*,D01' },
     level: { value: 'LEVEL', help: `at least this: ${LEVELS.join(', ')}` },
     id: { value: 'ID', help: 'only lines of this request or command' },
-    lines: { value: 'N', help: 'of a file, begin with its last N that fit; default 20' },
-    once: { help: 'do not follow the file' },
+    unit: { value: 'UNIT', help: 'of this systemd unit, from journald' },
+    lines: {
+      value: 'N',
+      help: 'begin with the last N that fit; of a unit: with its last N; default 20',
+    },
+    once: { help: 'do not follow' },
   },
-  calls: [],
+  calls: ['listDevices'],
   examples: [
     'tail fleetloop.log --once --level WARN',
-    "tail fleetloop.log --once --phone 'STORE-*' --event push.",
+    "tail fleetloop.log --once --where 'label:site=zrh' --event push.",
+    "tail fleetloop.log --once --phone 'STORE-*'",
   ],
-  notes: ['Without FILE it reads stdin: journalctl -o cat -f -u fleetloop | fleetloop tail'],
+  notes: [
+    'FILE may be rotated meanwhile, by a rename or by copytruncate. Without FILE and --unit it',
+    'reads stdin. Only --where asks the service, and it alone needs a token.',
+  ],
   async run(context) {
     const { args, terminal, isJson } = context
-    const isWanted = filterOf(context)
     const last = numberOf(args.text('lines'), '--lines', 20)
+    const lines = source(context, last)
+    const selected = await selectedBy(context)
+    if (selected?.size === 0) {
+      terminal.note('No phone matches.')
+      return EXIT.no
+    }
+    const isWanted = filterOf({ ...wantedOf(context), selected })
     const format = (line: string) => (isJson ? line : readableLine(line, terminal.hasColors))
     const before: string[] = []
     let isLive = args.words.length === 0
-    for await (const line of source(context)) {
+    for await (const line of lines) {
       if (line === END) {
         for (const each of before.splice(0)) await terminal.print(each)
         isLive = true
@@ -62,12 +72,10 @@ export const tailVerb: Verb = {
   },
 }
 
-type Line = Readonly<Record<string, unknown>>
-
 /** undefined: filtered out. Lines that are no JSON are shown as they are, unless something is filtered. */
 function shown(
   line: string,
-  isWanted: (line: Line | undefined) => boolean,
+  isWanted: (line: LogLine | undefined) => boolean,
   format: (line: string) => string,
 ): string | undefined {
   const parsed = parse(line)
@@ -75,7 +83,7 @@ function shown(
   return parsed === undefined ? visible(line) : format(jsonLine(parsed))
 }
 
-function parse(line: string): Line | undefined {
+function parse(line: string): LogLine | undefined {
   try {
     const value: unknown = JSON.parse(line)
     const isLine = typeof value === 'object' && value !== null && 'event' in value
@@ -86,76 +94,36 @@ function parse(line: string): Line | undefined {
 }
 
 /** Throws UsageError. */
-function filterOf({ args }: Context): (line: Line | undefined) => boolean {
-  const events = args.texts('event')
-  const id = args.text('id')
-  const level = args.text('level')
-  const least = LEVELS.indexOf(level?.toUpperCase() ?? '')
-  if (level !== undefined && least < 0) throw new UsageError(`--level takes ${LEVELS.join(', ')}.`)
-  const phones = phonesOf(args.text('phone'))
-  const isUnfiltered =
-    [id, level, phones].every((each) => each === undefined) && events.length === 0
-  const isOf = (name: unknown) => (event: string) =>
-    event.endsWith('.') ? String(name).startsWith(event) : name === event
-  return (line) => {
-    if (line === undefined) return isUnfiltered
-    const { alias, device_id, event, level: found, request_id } = line
-    return (
-      (events.length === 0 || events.some(isOf(event))) &&
-      LEVELS.indexOf(String(found)) >= least &&
-      (id === undefined || request_id === id || line['http_request_id'] === id) &&
-      (phones === undefined || phones.test(`${alias}`) || phones.test(`${device_id}`))
-    )
+function wantedOf({ args }: Context) {
+  const level = args.text('level')?.toUpperCase()
+  if (level !== undefined && !LEVELS.includes(level)) {
+    throw new UsageError(`--level takes ${LEVELS.join(', ')}.`)
   }
+  return { events: args.texts('event'), id: args.text('id'), level, phones: args.text('phone') }
 }
 
-/** Aliases with `*`, or device ids, separated by commas. */
-function phonesOf(text: string | undefined): RegExp | undefined {
-  if (text === undefined) return undefined
-  const names = text.split(',').map((name) => name.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
-  return new RegExp(`^(?:${names.join('|').replaceAll('*', '.*')})$`, 'i')
+/** Device ids and aliases of --where; undefined without it. */
+async function selectedBy(context: Context): Promise<ReadonlySet<string> | undefined> {
+  const { args } = context
+  const where = args.text('where')
+  if (where === undefined) return undefined
+  const names = new Set<string>()
+  for await (const { items } of findDevices(context.api(), whereOf([where]))) {
+    for (const { device_id, alias } of items) names.add(device_id).add(alias)
+  }
+  return names
 }
 
-/** Between what was there and what comes. */
-const END = Symbol('end')
-
-function source(context: Context): AsyncIterable<string | typeof END> {
-  const { args, stdin, cwd } = context
+/** Throws UsageError. */
+function source(context: Context, lines: number): AsyncIterable<string | typeof END> {
+  const { args, stdin, cwd, env } = context
   const [file] = args.words
-  if (file === undefined)
-    return createInterface({ input: stdin, crlfDelay: Number.POSITIVE_INFINITY })
-  return follow(resolve(cwd, file))
-}
-
-/** A file that became shorter (rotated by copytruncate) is read from its start. */
-async function* follow(path: string): AsyncGenerator<string | typeof END> {
-  const file = await open(path).catch((error) => {
-    throw new UsageError(`${visible(path)} cannot be read: ${visible(errorText(error))}`)
-  })
-  const buffer = Buffer.alloc(READ_BYTES)
-  const decoder = new TextDecoder()
-  let position = 0
-  let rest = ''
-  let isFirst = true
-  try {
-    for (;;) {
-      const { bytesRead } = await file.read(buffer, 0, READ_BYTES, position)
-      position += bytesRead
-      const lines = (rest + decoder.decode(buffer.subarray(0, bytesRead), { stream: true })).split(
-        '\n',
-      )
-      rest = (lines.pop() ?? '').slice(0, MAX_LINE)
-      yield* lines
-      if (bytesRead > 0) continue
-      if (isFirst) yield END
-      isFirst = false
-      await wait(POLL_MS)
-      if ((await file.stat()).size < position) {
-        position = 0
-        rest = ''
-      }
-    }
-  } finally {
-    await file.close()
+  const unit = args.text('unit')
+  if (file !== undefined && unit !== undefined) throw new UsageError('Give FILE or --unit.')
+  if (unit !== undefined) return journal({ unit, lines, isFollowed: !args.has('once'), env })
+  if (file !== undefined) return follow(resolve(cwd, file))
+  if (Object(stdin).isTTY) {
+    throw new UsageError('Give FILE or --unit, or pipe the log into it: fleetloop tail --help')
   }
+  return createInterface({ input: stdin, crlfDelay: Number.POSITIVE_INFINITY })
 }

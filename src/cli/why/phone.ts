@@ -109,7 +109,8 @@ async function whySilent(api: Api, phone: Device): Promise<readonly string[]> {
   const isOther = ({ device_id }: Device) => device_id !== phone.device_id
   const others = silent.devices.filter(isOther).length
   const most = silent.next_cursor === null ? '' : 'at least '
-  const company = others === 0 ? 'no other phone' : `${most}${others} other phones`
+  const many = others === 1 ? '1 other phone' : `${most}${others} other phones`
+  const company = others === 0 ? 'no other phone' : many
   const { battery_pct, plugged } = phone.last_status
   const isEmpty = battery_pct !== null && battery_pct <= LOW_BATTERY_PCT && plugged !== true
   return [

@@ -3,15 +3,10 @@ import type { Api } from '../api/client.ts'
 import { ago } from '../terminal/ago.ts'
 import { plain } from '../terminal/text.ts'
 import { ALIAS } from './phone.ts'
+import { REFUSED } from './token.ts'
 
 /** Changes of one alias that are searched for the deletion, newest first. */
 const MAX_AUDIT_ENTRIES = 500
-const REFUSED = {
-  active: 'not used yet: the phone never came, or its request was refused',
-  exhausted: 'used up: 401 token_exhausted',
-  expired: 'expired: 401 token_expired',
-  revoked: 'revoked: 401 token_revoked',
-} as const
 
 export async function describeUnknownPhone(api: Api, alias: string): Promise<readonly string[]> {
   if (!ALIAS.test(alias)) return []
@@ -29,7 +24,7 @@ export async function describeUnknownPhone(api: Api, alias: string): Promise<rea
           `  ${deleted.admin} deleted it ${ago(deleted.at, now)}: its token is refused, 410 device_deleted`,
         ]),
     ...(token === undefined
-      ? ['  no enrollment token is known for it: POST /v1/enroll-tokens']
+      ? [`  no enrollment token is known for it: fleetloop enroll ${alias}`]
       : [
           `  its last enrollment token, made by ${token.issued_by} ${ago(token.issued_at, now)}, is ${REFUSED[token.status]}`,
         ]),
