@@ -1,8 +1,11 @@
 /** `fleetloop doctor`: only ticks on a healthy system, and each planted fault with what to do. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, request as httpRequest } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
@@ -14,7 +17,7 @@ import { parseConfig } from '../../src/config/config.ts'
 import { freePort } from '../../testkit/listen.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { listenFor } from '../helpers/listen.ts'
-import { ADMIN, settings, startService } from '../helpers/service.ts'
+import { ADMIN, MAIN, settings, startService } from '../helpers/service.ts'
 import { readCluster } from '../runner/cluster.ts'
 import { run } from './run.ts'
 
@@ -182,6 +185,8 @@ t.test('push: another key, another project, no way to FCM', async (t) => {
   const said = await faults(t, wrong)
   t.match(said, /push +FCM does not accept .*; give the key file of a service account/)
   t.notMatch(said, 'PRIVATE KEY')
+  const other = { FIREBASE_SERVICE_ACCOUNT_JSON: JSON.stringify({ ...own, project_id: 'other' }) }
+  t.match(await faults(t, other), /push +FCM does not accept .*; give the key file of a service/)
   const closed = { FCM_BASE_URL: 'http://127.0.0.1:1' }
   t.match(await faults(t, closed), /push +FCM does not accept .*; allow this host to reach/)
 })
@@ -216,6 +221,31 @@ t.test('the disk: full, or not to be written', async (t) => {
   writeFileSync(file, '')
   t.match(await faults(t, { DATA_DIR: join(file, 'data') }), /disk +DATA_DIR: .* cannot be written/)
 })
+
+t.test(
+  'a certificate that ends soon',
+  { skip: spawnSync('openssl', ['version']).status !== 0 && 'no openssl' },
+  async (t) => {
+    const [key, cert] = [join(dataDir, 'key.pem'), join(dataDir, 'cert.pem')]
+    const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
+    const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost']
+    const made = ['req', '-x509', ...curve, '-days', '3', ...names, '-keyout', key, '-out', cert]
+    t.equal(spawnSync('openssl', made).status, 0)
+    const tls = { key: readFileSync(key), cert: readFileSync(cert) }
+    const health = { status: 'ok', instance_id: null, version: readVersion() }
+    const server = createTlsServer(tls, ({ url }, response) => {
+      response.end(JSON.stringify(url === '/healthz' ? health : { status: 'ready', devices: [] }))
+    })
+    const url = `https://localhost:${await listenFor(t, server)}`
+    const { PATH } = process.env
+    const env = { ...healthy, PATH, NODE_EXTRA_CA_CERTS: cert, FLEETLOOP_URL: url }
+    const child = spawn(process.execPath, [join(dirname(MAIN), 'cli.js'), 'doctor'], { env })
+    t.match(
+      await text(child.stdout),
+      /\n✗ tls +the certificate of localhost ends in 2 days \(.*\): renew it\n/,
+    )
+  },
+)
 
 t.test('the running service and its replicas', async (t) => {
   t.match(
