@@ -28,6 +28,7 @@ export function seededItems(
       tempC: 28.5,
       ramUsedMb: 2_243,
       appVersion: '1.0.252',
+      appVersions: { 'com.example.app': 42 },
     })
   })
 }

@@ -34,6 +34,13 @@ const HEARTBEAT: Fields = {
   ram_used_mb: ['1502'],
   app_version: SOME_TEXT,
   agent_version: SOME_TEXT,
+  version_code: ['42', '0', '1.0E1', '9007199254740993'],
+  app_versions: [
+    '{"com.example.app":{"installed":true,"version_name":"1.0.0","version_code":10.0}}',
+    '{"com.example.app":{"version_code":42},"com.example.none":{"version_code":1},"x":1}',
+    '{"__proto__":{"version_code":1},"constructor":{"version_code":1},"a.b":{"installed":false}}',
+    '{}',
+  ],
   fcm_token: texts('push-1', 'push-2'),
   fid: FIDS,
   push: PUSH_REPORTS,
@@ -52,7 +59,13 @@ const HEARTBEAT: Fields = {
 const WHERE = [
   ...['', 'alias:P*', 'label:site=zrh,"a b*" -label:old', 'sdk>=33 battery!=20,30 uptime<=7d'],
   ...['seen>30m -seen<36500d enrolled<7d online:false', 'push:live,none open:true status:ok'],
-  ...['package:com.example.app<42', 'model:"R4S 5G",x\\%_ -app:1.*', 'device:P1', 'alias:"'],
+  ...[
+    'package:com.example.app<42 version_code>=7',
+    '-package:com.example.app',
+    'model:"R4S 5G",x\\%_ -app:1.*',
+    'device:P1',
+    'alias:"',
+  ],
 ]
 const LABELS = ['{}', '{"site":"zrh"}', '{"old":null,"note":"a b"}', '{"Site":"x"}']
 

@@ -55,7 +55,10 @@ export function buildStatements(): readonly Statement[] {
     {
       title: 'phones that report a version',
       modes: BOTH,
-      run: (database) => apkStore(database).countReported(['none']),
+      run: (database) =>
+        apkStore(database).countReported([
+          { buildId: 'build-1', versionCode: 1, versionName: 'none', facts: null },
+        ]),
       mostRows: 0,
       mostPages: 20_000,
     },

@@ -13,6 +13,8 @@ import { deviceId, type Installation, tokenHash } from './installation.ts'
 import { BOTH, type Statement } from './statement.ts'
 
 const GROUP = 64
+/** One of them has builds. */
+const APPS = { 'com.example.app': 42, 'com.example.none': 1 }
 const CLAIMED = 64
 /** A small fleet's planner may read all open commands. */
 export const FEW_OPEN = 510
@@ -189,6 +191,6 @@ function recordResult(database: Database, requestId: string) {
 /** Heartbeats of so many devices, spread over the fleet; some have open commands. */
 export function group(devices: number) {
   return Array.from({ length: GROUP }, (_, n) =>
-    heartbeatItem(tokenHash(n * Math.floor(devices / GROUP) + 1), 'r'),
+    heartbeatItem(tokenHash(n * Math.floor(devices / GROUP) + 1), 'r', { appVersions: APPS }),
   )
 }

@@ -19,6 +19,9 @@ export interface Phone {
   readonly sdk: number | null
   readonly battery: number | null
   readonly uptimeS: number | null
+  readonly versionCode: number | null
+  /** Version codes by package. */
+  readonly apps: Readonly<Record<string, number>> | null
   readonly seenAgeS: number | null
   readonly enrolledAgeS: number
   readonly push: 'live' | 'none' | 'dead'
@@ -60,6 +63,7 @@ const TEXTS = [
 ]
 const VERSIONS = ['1.0.25', '1.0.250', '1.0.251', '1.1.0', '2', '2.0.0-rc.1', '1_0.25', '1.0.25%']
 const LABEL_KEYS = ['site', 'ring', 'x', 'a.b-c_d', 'old']
+export const PACKAGES = ['com.example.app', 'com.example.App', 'com.example.app.b_2']
 const AGES_S = [
   0, 1, 59, 60, 61, 1_499, 1_500, 1_501, 3_599, 3_600, 3_601, 86_400, 604_800, 604_801,
 ]
@@ -71,6 +75,10 @@ export function randomPhones(dice: Dice, count: number): readonly Phone[] {
   const labels = () =>
     Object.fromEntries(
       LABEL_KEYS.filter(() => dice.chance(0.4)).map((key) => [key, dice.pick(TEXTS)]),
+    )
+  const apps = () =>
+    Object.fromEntries(
+      PACKAGES.filter(() => dice.chance(0.6)).map((name) => [name, randomVersionCode(dice)]),
     )
   return Array.from({ length: count }, (_, index) => ({
     number: index + 1,
@@ -87,6 +95,8 @@ export function randomPhones(dice: Dice, count: number): readonly Phone[] {
     sdk: maybe(() => 28 + dice.below(8)),
     battery: maybe(() => dice.below(101)),
     uptimeS: maybe(() => (dice.chance(0.5) ? dice.pick(AGES_S) : dice.below(3_000_000_000))),
+    versionCode: maybe(() => randomVersionCode(dice)),
+    apps: maybe(apps),
     seenAgeS: maybe(() => dice.pick(AGES_S)),
     enrolledAgeS: dice.pick(AGES_S),
     push: dice.pick(['live', 'none', 'dead'] as const),
@@ -95,6 +105,10 @@ export function randomPhones(dice: Dice, count: number): readonly Phone[] {
     hasEnded: dice.chance(0.3),
     isDeleted: dice.chance(0.1),
   }))
+}
+
+function randomVersionCode(dice: Dice): number {
+  return dice.chance(0.1) ? dice.pick([0, Number.MAX_SAFE_INTEGER]) : 40 + dice.below(4)
 }
 
 const STORE_DEVICES = /* sql */ `
@@ -110,11 +124,11 @@ const STORE_DEVICES = /* sql */ `
 
 const STORE_STATUSES = /* sql */ `
   insert into device_status (device_id, last_seen_at, status, battery_pct, network_type, uptime_s, app_version,
-    agent_version, is_deleted)
+    agent_version, version_code, app_versions, is_deleted)
   select p."deviceId", now() - make_interval(secs => p."seenAgeS"), p.status, p.battery, p.network, p."uptimeS", p.app,
-    p.agent, p."isDeleted"
+    p.agent, p."versionCode", p.apps, p."isDeleted"
   from jsonb_to_recordset($1) as p ("deviceId" uuid, "seenAgeS" float8, status text, battery int2, network text,
-    "uptimeS" int8, app text, agent text, "isDeleted" boolean)`
+    "uptimeS" int8, app text, agent text, "versionCode" int8, apps jsonb, "isDeleted" boolean)`
 
 const STORE_COMMANDS = /* sql */ `
   insert into commands (request_id, device_id, action, params, request_hash, admin, state, ended_at, expires_at, push_state)

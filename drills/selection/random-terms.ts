@@ -3,7 +3,7 @@
  * mostly those of a phone, so that many selections are not empty.
  */
 import type { Dice } from '../../testkit/dice.ts'
-import type { Phone } from './phones.ts'
+import { PACKAGES, type Phone } from './phones.ts'
 
 export interface PlainTerm {
   readonly text: string
@@ -66,6 +66,9 @@ const MAKERS: readonly Maker[] = [
   numberTerm('sdk', (phone) => phone.sdk, String),
   numberTerm('battery', (phone) => phone.battery, String),
   numberTerm('uptime', (phone) => phone.uptimeS, duration),
+  numberTerm('version_code', (phone) => phone.versionCode, String),
+  packageTerm,
+  hasPackageTerm,
   labelTerm,
   hasLabelTerm,
   deviceTerm,
@@ -182,6 +185,22 @@ function numberTerm(
     }
   }
 }
+
+function packageTerm(dice: Dice, like: Phone): PlainTerm {
+  const name = randomPackage(dice)
+  const code = (phone: Phone) => phone.apps?.[name] ?? null
+  return numberTerm(`package:${name}`, code, String)(dice, like)
+}
+
+function hasPackageTerm(dice: Dice): PlainTerm {
+  const names = several(dice, () => randomPackage(dice))
+  return {
+    text: `package:${names.map((name) => (dice.chance(0.2) ? `"${name}"` : name)).join(',')}`,
+    test: ({ apps }) => apps !== null && names.some((name) => Object.hasOwn(apps, name)),
+  }
+}
+
+const randomPackage = (dice: Dice) => dice.pick([...PACKAGES, 'com.example.never'])
 
 /** One to three. */
 function several<T>(dice: Dice, make: () => T): readonly T[] {

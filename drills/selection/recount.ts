@@ -19,7 +19,7 @@ const CONTEXT = { offlineAfterS: OFFLINE_AFTER_S, isPushOn: true }
 const RECOUNT = /* sql */ `
   with phones as (
     select d.device_id, d.model, d.android_version, d.fcm_token, d.fcm_token_died_at, s.status, s.battery_pct,
-      s.network_type, s.agent_version, coalesce(s.app_version, d.app_version) as app_version,
+      s.network_type, s.agent_version, coalesce(s.app_version, d.app_version) as app_version, s.app_versions,
       extract(epoch from now() - s.last_seen_at) as silent_s
     from devices d, device_status s where s.device_id = d.device_id and d.deleted_at is null),
   open as (
@@ -46,6 +46,8 @@ const RECOUNT = /* sql */ `
     union all select 'model ' || coalesce(model, 'null') from phones
     union all select 'androidVersion ' || coalesce(android_version, 'null') from phones
     union all select 'networkType ' || coalesce(network_type, 'null') from phones
+    union all select concat_ws(' ', 'appVersions', e.key, e.value)
+      from phones p, jsonb_each_text(p.app_versions) e
     union all select 'open delivered' from open where delivered_at is not null
     union all select 'open sent' from open where delivered_at is null and push_state = 'sent'
     union all select 'open push_failed' from open where delivered_at is null and push_state in ('gave_up', 'no_token')
@@ -86,7 +88,12 @@ async function bothOf(db: pg.Client) {
   }
 }
 
-function countsOf({ facts, texts, openCommands }: FleetSummary): Readonly<Record<string, number>> {
+function countsOf({
+  facts,
+  texts,
+  appVersions,
+  openCommands,
+}: FleetSummary): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {}
   const add = (name: string, more: number) => {
     counts[name] = (counts[name] ?? 0) + more
@@ -102,6 +109,10 @@ function countsOf({ facts, texts, openCommands }: FleetSummary): Readonly<Record
   for (const [name, { values, others }] of Object.entries(texts)) {
     for (const { value, devices } of values) add(`${name} ${value}`, devices)
     if (others > 0) add(`${name} others`, others)
+  }
+  for (const [name, { values, others }] of appVersions) {
+    for (const { value, devices } of values) add(`appVersions ${name} ${value}`, devices)
+    if (others > 0) add(`appVersions ${name} others`, others)
   }
   for (const [status, commands] of openCommands) add(`open ${status}`, commands)
   return counts

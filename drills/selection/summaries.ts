@@ -1,11 +1,11 @@
 /** The summary of selections in SQL, and recounted in plain TypeScript over the same random phones. */
 import { isDeepStrictEqual } from 'node:util'
 import type pg from 'pg'
-import { type FleetSummary, fleetSummary } from '../../src/db/devices/fleet.ts'
+import { type FleetSummary, fleetSummary, type ValueCounts } from '../../src/db/devices/fleet.ts'
 import { parseSelection } from '../../src/domain/selection/parse.ts'
 import { Dice } from '../../testkit/dice.ts'
 import { plainDatabase } from '../../testkit/explain.ts'
-import { type Phone, randomPhones, storePhones } from './phones.ts'
+import { PACKAGES, type Phone, randomPhones, storePhones } from './phones.ts'
 import { OFFLINE_AFTER_S, randomSelection } from './random-terms.ts'
 
 const SELECTIONS = 40
@@ -39,21 +39,26 @@ export async function compareSummaries(
   return { differences, selections: SELECTIONS + 1 }
 }
 
-type Counts = ReadonlyMap<string | null, number>
+type Counts<T> = ReadonlyMap<T, number>
 
-function comparable({ texts, facts, openCommands }: FleetSummary) {
+function comparable({ texts, facts, appVersions, openCommands }: FleetSummary) {
   const factsOf = facts.map(({ status, push, battery, lastContact, isOnline, devices }) => [
     [status, push, battery, lastContact, isOnline].join(' '),
     devices,
   ])
   return {
-    texts: Object.values(texts).map(({ values, others }) => ({
-      devices: values.map(({ devices }) => devices),
-      values: new Map(values.map(({ value, devices }) => [value, devices])),
-      others,
-    })),
+    texts: Object.values(texts).map(valuesOf),
     facts: factsOf.map(String).toSorted(),
+    apps: new Map([...appVersions].map(([name, counts]) => [name, valuesOf(counts)])),
     open: [...openCommands],
+  }
+}
+
+function valuesOf<T>({ values, others }: ValueCounts<T>) {
+  return {
+    devices: values.map(({ devices }) => devices),
+    values: new Map(values.map(({ value, devices }) => [value, devices])),
+    others,
   }
 }
 
@@ -67,14 +72,22 @@ function recounted(phones: readonly Phone[]) {
   ]
   const open = phones.filter(({ hasOpen }) => hasOpen).length
   return {
-    texts: texts.map((values) => {
-      const devices = [...values.values()].toSorted((a, b) => b - a)
-      if (devices.length > MAX_VALUES) throw new Error('more values than a summary names')
-      return { devices, values, others: 0 }
-    }),
+    texts: texts.map(ranked),
+    apps: new Map(
+      PACKAGES.map((name) => {
+        const having = phones.filter(({ apps }) => Object.hasOwn(apps ?? {}, name))
+        return [name, ranked(countBy(having, ({ apps }) => apps?.[name] ?? null))] as const
+      }).filter(([, { devices }]) => devices.length > 0),
+    ),
     facts: [...countBy(phones, factsOf)].map(String).toSorted(),
     open: open === 0 ? [] : [['queued', open]],
   }
+}
+
+function ranked<T>(values: Counts<T>) {
+  const devices = [...values.values()].toSorted((a, b) => b - a)
+  if (devices.length > MAX_VALUES) throw new Error('more values than a summary names')
+  return { devices, values, others: 0 }
 }
 
 function factsOf({ status, push, battery, seenAgeS }: Phone): string {
@@ -93,8 +106,8 @@ function contactOf(ageS: number | null): string {
   return ageS <= 604_800 ? '7d' : 'older'
 }
 
-function countBy(phones: readonly Phone[], pick: (phone: Phone) => string | null): Counts {
-  const counts = new Map<string | null, number>()
+function countBy<T>(phones: readonly Phone[], pick: (phone: Phone) => T): Counts<T> {
+  const counts = new Map<T, number>()
   for (const phone of phones) {
     const value = pick(phone)
     counts.set(value, (counts.get(value) ?? 0) + 1)

@@ -43,6 +43,10 @@ const SELECTIONS = [
   ],
   ...[
     'uptime>7d',
+    'version_code<42',
+    'package:com.example.app',
+    'package:com.example.app<42',
+    'package:com.example.app=1,2,3,4',
     'seen<1h',
     'seen>30m',
     'enrolled<7d',
@@ -62,6 +66,7 @@ const SELECTIONS = [
   ],
   'label:site=R4S,XYZ -label:ring online:true open:false',
   'model:never battery<1 seen>30m',
+  Array.from({ length: 16 }, (_, n) => `package:com.example.app!=${n}`).join(' '),
   Array.from({ length: 16 }, (_, n) => `label:site=*${n}*a*b*c*`).join(' '),
   Array.from({ length: 16 }, (_, n) => `-model:*${n}*a*b*c*d*e*f*`).join(' '),
   `alias:${'*a'.repeat(400)}`,

@@ -23,8 +23,15 @@ export interface HeartbeatFacts {
   readonly push: PushReport | null
 }
 
+/** Of simulated APKs, unless they name another. */
+export const APP_PACKAGE = 'com.example.app'
 const AGENT_VERSION = '1.0.252'
 const APP_VERSION = '1.0.252-52638d7'
+
+/** Of APP_PACKAGE on the phone: one of three, which stays. */
+export function appVersionCode(alias: string): number {
+  return 40 + (Buffer.from(alias).reduce((sum, byte) => sum + byte, 0) % 3)
+}
 
 export function heartbeatBody(shape: 'flat' | 'nested', facts: HeartbeatFacts): string {
   const both = {
@@ -42,6 +49,7 @@ export function heartbeatBody(shape: 'flat' | 'nested', facts: HeartbeatFacts): 
       plugged: facts.isPlugged,
       temp_c: facts.tempC,
       unity_running: true,
+      version_code: appVersionCode(facts.alias),
       agent_version: AGENT_VERSION,
       ts: facts.at.toISOString(),
       ...both,
@@ -52,6 +60,13 @@ export function heartbeatBody(shape: 'flat' | 'nested', facts: HeartbeatFacts): 
     alias: facts.alias,
     app_version: APP_VERSION,
     timestamp_utc: facts.at.toISOString(),
+    app_versions: {
+      [APP_PACKAGE]: {
+        installed: true,
+        version_name: '1.0.0',
+        version_code: appVersionCode(facts.alias),
+      },
+    },
     battery: { pct: facts.batteryPct, charging: facts.isPlugged, temperature_c: facts.tempC },
     system: { uptime_seconds: facts.uptimeS, android_version: '13', sdk_int: 33 },
     memory: { total_ram_mb: 3745, avail_ram_mb: 1502, pressure_pct: 59 },

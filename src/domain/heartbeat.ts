@@ -5,6 +5,7 @@
  */
 import { isSafe } from '../lib/text.ts'
 import { readWord } from '../lib/word.ts'
+import type { AppVersions } from './app-versions.ts'
 import type { PushId } from './push-id.ts'
 import type { PushReport } from './push-report.ts'
 
@@ -47,6 +48,9 @@ interface StatusField<T> extends Value<T> {
 
 export const HEARTBEAT_STATUSES = ['ok', 'warn', 'error'] as const
 
+/** 0 is Android's for an app without one. */
+export const readVersionCode = whole(0, Number.MAX_SAFE_INTEGER)
+
 /** MB of memory. */
 export const readRamMb = whole(0, 10_000_000)
 
@@ -62,6 +66,7 @@ const FIELDS = {
   ramUsedMb: field('ram_used_mb', 'int4', readRamMb),
   appVersion: field('app_version', 'text', text(64)),
   agentVersion: field('agent_version', 'text', text(64)),
+  versionCode: field('version_code', 'int8', readVersionCode),
 }
 
 export type StatusName = keyof typeof FIELDS
@@ -76,6 +81,8 @@ export const STATUS_FIELDS: { readonly [N in StatusName]: StatusField<LastStatus
 export const STATUS_NAMES = keysOf(FIELDS)
 
 export interface Heartbeat extends LastStatus {
+  /** Of all apps that it names; null: it names none, and those of the heartbeat before it stay. */
+  readonly appVersions: AppVersions | null
   readonly pushId: PushId | null
   /** The device's clock. */
   readonly reportedAt: Date | null
@@ -88,6 +95,7 @@ export interface Heartbeat extends LastStatus {
 /** Says nothing. */
 export const EMPTY_HEARTBEAT: Heartbeat = {
   ...Object.assign({}, ...STATUS_NAMES.map((name) => ({ [name]: null }))),
+  appVersions: null,
   pushId: null,
   reportedAt: null,
   pingRequestId: null,

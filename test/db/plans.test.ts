@@ -176,7 +176,8 @@ t.test('a heartbeat stays a HOT update, and a deletion ends the wait for one', a
   // Far apart: a page has room for some.
   const ids = Array.from({ length: 100 }, (_, n) => deviceId(1 + n * 59))
   await db.query(
-    `update device_status set last_seen_at = last_seen_at + interval '1 s' where device_id = any ($1)`,
+    `update device_status set last_seen_at = last_seen_at + interval '1 s', version_code = 42, app_versions = '{"com.a":42}'
+     where device_id = any ($1)`,
     [ids],
   )
   const after = await updates()

@@ -34,11 +34,14 @@ async function batteriesOf({ deviceId }: Enrolled): Promise<readonly (number | n
   return (await db.query(text, [deviceId])).rows.map((row) => row.battery_pct)
 }
 
-/** Each field of both shapes, with what PostgreSQL or JSON.parse could choke on. */
+/** Each field of both shapes, names with slashes between them, with what PostgreSQL or JSON.parse could choke on. */
 const FIELDS = [
-  ...Object.values(STATUS_FIELDS).flatMap(({ places }) => places.map(({ path }) => path)),
-  ...['fcm_token', 'ts', 'timestamp_utc', 'memory.total_ram_mb', 'memory.avail_ram_mb'],
-  'ping_request_id',
+  ...Object.values(STATUS_FIELDS).flatMap(({ places }) =>
+    places.map(({ path }) => path.replaceAll('.', '/')),
+  ),
+  ...['fcm_token', 'ts', 'timestamp_utc', 'memory/total_ram_mb', 'memory/avail_ram_mb'],
+  ...['ping_request_id', 'app_versions', 'app_versions/a.b', 'app_versions/a.b/version_code'],
+  ...['app_versions/a\\u0000.b/version_code', 'app_versions/\\ud800/version_code'],
 ]
 const ODD_VALUES = [
   '"a\\u0000b"',
@@ -50,9 +53,8 @@ const ODD_VALUES = [
 ]
 
 function oddBody(field: string, value: string): string {
-  const [outer = '', inner] = field.split('.')
-  const member = inner === undefined ? value : `{"${inner}":${value}}`
-  return `{"is_ping_response":true,"${outer}":${member}}`
+  const body = field.split('/').reduceRight((inner, name) => `{"${name}":${inner}}`, value)
+  return `{"is_ping_response":true,${body.slice(1)}`
 }
 
 t.test('one phone’s odd value, in any field, never fails the heartbeat of another', async (t) => {

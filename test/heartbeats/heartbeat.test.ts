@@ -70,9 +70,14 @@ t.test('the flat shape is read whole', async (t) => {
     ram_used_mb: 1_024,
     app_version: '2.0',
     agent_version: '1.0',
+    version_code: 2_100_000_042,
   }
   t.same((await beat(device, body)).body.ignored, [])
-  t.same(await lastStatus(device), { ...body, uptime_s: '4000000000' })
+  t.same(await lastStatus(device), {
+    ...body,
+    uptime_s: '4000000000',
+    version_code: '2100000042',
+  })
 })
 
 t.test('an unusable value is null and named, the others are kept', async (t) => {
@@ -100,6 +105,8 @@ t.test('an unusable value is null and named, the others are kept', async (t) => 
     ram_used_mb: [-1, 1e10],
     app_version: ['v'.repeat(65), 7],
     agent_version: ['\udc00'],
+    version_code: [-1, '42', 2 ** 53, true],
+    app_versions: [7, 'x', [], [{ 'a.b': { version_code: 1 } }]],
     fcm_token: ['t'.repeat(4_097), 7],
     ts: ['yesterday', 12, '2026-02-30T00:00:00Z', '2026-01-01'],
     is_ping_response: ['true', 1],

@@ -68,5 +68,6 @@ export const BOUNDS: Readonly<
   network_type: { most: ['x'.repeat(32)], nested: 'network.transport' },
   app_version: { most: ['x'.repeat(64)] },
   agent_version: { most: ['x'.repeat(64)] },
+  version_code: { most: [0, Number.MAX_SAFE_INTEGER] },
   fcm_token: { most: ['x'.repeat(4_096)] },
 }

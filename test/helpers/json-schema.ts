@@ -128,6 +128,8 @@ const SIMPLE: Readonly<Record<string, Check>> = {
     fault(!Array.isArray(value) || value.length >= Number(least), `${at} has too few`),
   maxItems: (most, value, at) =>
     fault(!Array.isArray(value) || value.length <= Number(most), `${at} has too many`),
+  maxProperties: (most, value, at) =>
+    fault(inside(value).length <= Number(most), `${at} has too many`),
 }
 
 const fault = (holds: boolean, text: string) => (holds ? [] : [text])

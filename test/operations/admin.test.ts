@@ -528,11 +528,20 @@ t.test('an erased phone has left nothing but its device_id', async (t) => {
 
 t.test('a phone that was deleted earlier is erased, its successor is not', async (t) => {
   const first = await service.enroll('heir-1')
+  const told = { version_code: 7, app_versions: { 'com.example.app': { version_code: 7 } } }
+  await service.call('POST', '/v1/heartbeat', { token: first.token, body: told })
+  t.match((await get(`/admin/devices/${first.deviceId}`)).body, {
+    last_status: { version_code: 7 },
+    app_versions: told.app_versions, // the test before published a build
+  })
   await service.call('DELETE', `/admin/devices/${first.deviceId}`)
   t.equal((await get(`/admin/devices/${first.deviceId}`)).status, 404)
   const heir = await service.enroll('heir-1')
   const erased = await service.call('DELETE', `/admin/devices/${first.deviceId}?erase=true`)
   t.equal(erased.status, 204)
+  const status = 'select version_code, app_versions from device_status where device_id = $1'
+  const { rows } = await db.query(status, [first.deviceId])
+  t.same(rows, [{ version_code: null, app_versions: null }])
   t.match((await get('/admin/devices?alias=heir-1')).body.devices, [{ device_id: heir.deviceId }])
   const beat = await service.call('POST', '/v1/heartbeat', { token: heir.token, body: {} })
   t.equal(beat.status, 200)

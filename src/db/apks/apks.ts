@@ -6,12 +6,12 @@
 import type { ApkFacts } from '../../domain/apk-facts.ts'
 import type { ReadAt } from '../../domain/read-at.ts'
 import { type ListPage, timeText } from '../audit.ts'
-import { APP_VERSION, JOINED } from '../devices/lists.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database } from '../postgres/pool.ts'
 import { chunkReader } from './chunks.ts'
 import { describeBuild, type PublishOutcome, publishBuild, type Upload } from './publish.ts'
 import { type ReleaseOutcome, releaseBuild } from './release.ts'
+import { countReported, type Reportable } from './reported.ts'
 import {
   type AuditedBy,
   type Build,
@@ -61,8 +61,8 @@ export interface ApkStore {
   /** Includes withdrawn builds. */
   list(page: ListPage, buildType?: string): Promise<readonly Build[]>
   withdraw(buildId: string, by: AuditedBy): Promise<WithdrawOutcome>
-  /** How many phones reported each of these version names last. */
-  countReported(versionNames: readonly string[]): Promise<ReadonlyMap<string, number>>
+  /** How many phones report each build, by its id; without those of which neither package nor version name is known. */
+  countReported(builds: readonly Reportable[]): Promise<ReadonlyMap<string, number>>
   /** A build of a former release whose bytes nobody has read yet: live ones first, newest first. */
   nextUnread(): Promise<Build | undefined>
   /** Stores what was read from it, and pins its signers where the package has none. False: somebody else was faster. */
@@ -110,12 +110,6 @@ const LATEST = /* sql */ `
       or $2 is null and package is null)
   order by version_code desc, ${WENT_LIVE_AT}, build_id
   limit 1`
-
-const COUNT_REPORTED = /* sql */ `
-  select ${APP_VERSION} as "versionName", count(*)::int as "devices"
-  from ${JOINED}
-  where d.deleted_at is null and ${APP_VERSION} = any($1)
-  group by 1`
 
 const NEXT_UNREAD = /* sql */ `
   select ${COLUMNS} from apk_builds b
@@ -173,11 +167,7 @@ export function apkStore(database: Database): ApkStore {
       return { kind: 'already_withdrawn' }
     },
 
-    async countReported(versionNames) {
-      const query = { name: 'apks.count_reported', text: COUNT_REPORTED, values: [versionNames] }
-      const { rows } = await database.query<{ versionName: string; devices: number }>(query)
-      return new Map(rows.map(({ versionName, devices }) => [versionName, devices]))
-    },
+    countReported: (builds) => countReported(database, builds),
 
     async nextUnread() {
       const query = { name: 'apks.next_unread', text: NEXT_UNREAD, values: [] }

@@ -53,12 +53,13 @@ const INSERT = /* sql */ `
 
 /**
  * A heartbeat that waits for the status row finds its token gone. The device's next phone may be another one, so its
- * times are not compared with earlier ones. A deleted device never becomes offline (sql/0020).
+ * times are not compared with earlier ones, and what apps it has is unknown. A deleted device never becomes offline (sql/0020).
  */
 const KILL_ALL = /* sql */ `
   with status as (
     update device_status set token_hash = null, effective_at = null, clock_ahead_at = null, clock_at = null,
-      doubted_at = null, clock_lag_s = null, clock_offset_s = null, push_lowered_at = null, is_deleted = ($2 = 'device_deleted')
+      doubted_at = null, clock_lag_s = null, clock_offset_s = null, push_lowered_at = null, app_versions = null,
+      is_deleted = ($2 = 'device_deleted')
     where device_id = $1 returning device_id)
   update device_tokens set dead_at = now(), dead_reason = $2
   where token_hash in (

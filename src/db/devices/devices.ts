@@ -18,7 +18,6 @@ import type { SelectionContext } from './selection.ts'
 
 export interface DeviceStore {
   list(page: ListPage, filter: DeviceFilter): Promise<readonly DeviceRow[]>
-  /** Throws AppError `invalid_field` where the selection names what phones do not report. */
   select(
     page: ListPage,
     selected: SelectedDevices,

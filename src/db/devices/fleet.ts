@@ -9,9 +9,9 @@ import { conditionOf, pushState, type SelectionContext, TIMES } from './selectio
 /** Texts that phones choose. */
 export type CountedText = 'appVersion' | 'agentVersion' | 'model' | 'androidVersion' | 'networkType'
 
-/** The commonest values of a text; null: never reported. `others` are the devices of all further values. */
-export interface ValueCounts {
-  readonly values: readonly { readonly value: string | null; readonly devices: number }[]
+/** The commonest values. `others` are the devices of all further ones. */
+export interface ValueCounts<T> {
+  readonly values: readonly { readonly value: T; readonly devices: number }[]
   readonly others: number
 }
 
@@ -28,7 +28,10 @@ export interface Facts {
 export interface FleetSummary {
   /** When the picture was taken. */
   readonly at: string
-  readonly texts: Readonly<Record<CountedText, ValueCounts>>
+  /** null: never reported. */
+  readonly texts: Readonly<Record<CountedText, ValueCounts<string | null>>>
+  /** Version codes by package, of each package that some device reported. */
+  readonly appVersions: ReadonlyMap<string, ValueCounts<number>>
   readonly facts: readonly Facts[]
   /** By status; one that no command has is missing. */
   readonly openCommands: ReadonlyMap<string | null, number>
@@ -36,7 +39,7 @@ export interface FleetSummary {
   readonly openJobs: number
 }
 
-/** Values of one text that are named, so that phones which make theirs up cannot make the response grow. */
+/** Values of one text, or version codes of one package, that are named, so that phones which make theirs up cannot make the response grow. */
 const MAX_VALUES = 50
 
 const silentFor = (age: string) => /* sql */ `s.last_seen_at >= now() - interval '${age}'`
@@ -44,7 +47,7 @@ const silentFor = (age: string) => /* sql */ `s.last_seen_at >= now() - interval
 /** $1: DEVICE_OFFLINE_S, $2: whether FCM is configured. */
 const MEMBERS = /* sql */ `
   select ${APP_VERSION} as app, s.agent_version as agent, d.model, d.android_version as android,
-    s.network_type as network, coalesce(s.status, 'unknown') as status, ${pushState('$2')} as push,
+    s.network_type as network, s.app_versions as apps, coalesce(s.status, 'unknown') as status, ${pushState('$2')} as push,
     case when s.battery_pct < 20 then '0-19' when s.battery_pct < 50 then '20-49'
       when s.battery_pct is null then 'unknown' else '50-100' end as battery,
     case when s.last_seen_at is null then 'never' when ${silentFor('5 min')} then '5m'
@@ -53,36 +56,44 @@ const MEMBERS = /* sql */ `
     ${TIMES.seen} >= now() - make_interval(secs => $1) as is_online
   from ${JOINED}`
 const TEXTS = ['app', 'agent', 'model', 'android', 'network'] as const
+/** One set, since most devices agree on all of them with many others; their packages are counted from these. */
+const APPS_KIND = TEXTS.length + 1
 const FACTS = ['status', 'push', 'battery', 'contact', 'is_online'] as const
 
 /**
- * One pass with a hash table for each text and one for the facts together. A text's set has only its own column, so that
- * coalesce gives the value; `kind` is the number of its column from the right, 0 for the facts.
+ * One pass with a hash table for each text, one for the version codes and one for the facts together. A text's set has only
+ * its own column, so that coalesce gives the value; `kind` is the number of its column, 0 for the facts.
  */
 const summary = (where: string) => /* sql */ `
   with counted as (
-    select ${TEXTS.map((text, at) => `(1 - grouping(${text})) * ${at + 1}`).join(' + ')} as kind,
-      coalesce(${TEXTS.join(', ')}) as value, ${FACTS.join(', ')}, count(*) as devices
+    select ${[...TEXTS, 'apps'].map((column, at) => `(1 - grouping(${column})) * ${at + 1}`).join(' + ')} as kind,
+      coalesce(${TEXTS.join(', ')}) as value, apps, ${FACTS.join(', ')}, count(*) as devices
     from (${MEMBERS} where ${where}) members
-    group by grouping sets (${TEXTS.map((text) => `(${text})`).join(', ')}, (${FACTS.join(', ')}))),
+    group by grouping sets (${[...TEXTS, 'apps', FACTS.join(', ')].map((set) => `(${set})`).join(', ')})),
+  listed as (
+    select kind, null as package, value, ${FACTS.join(', ')}, devices from counted where kind <> ${APPS_KIND}
+    union all
+    select kind, e.key, e.value::text, ${FACTS.join(', ')}, sum(devices)
+    from counted cross join lateral jsonb_each(apps) e where kind = ${APPS_KIND} group by kind, e.key, e.value, ${FACTS.join(', ')}),
   ranked as (
-    select *, kind > 0 and row_number() over (partition by kind order by devices desc, value) > ${MAX_VALUES} as is_other
-    from counted)
-  select kind, case when not is_other then value end as "value", is_other as "isOther", status as "status",
-    push as "push", battery as "battery", contact as "lastContact", is_online as "isOnline",
+    select *, kind > 0 and row_number() over (partition by kind, package order by devices desc, value) > ${MAX_VALUES} as is_other
+    from listed)
+  select kind, package as "package", case when not is_other then value end as "value", is_other as "isOther",
+    status as "status", push as "push", battery as "battery", contact as "lastContact", is_online as "isOnline",
     sum(devices)::int as "devices", null as "at"
-  from ranked group by 1, 2, 3, 4, 5, 6, 7, 8
+  from ranked group by 1, 2, 3, 4, 5, 6, 7, 8, 9
   union all
-  select -1, ${OPEN_STATUS}, false, null, null, null, null, null, count(*)::int, null
+  select -1, null, ${OPEN_STATUS}, false, null, null, null, null, null, count(*)::int, null
   from commands c join (${JOINED}) on d.device_id = c.device_id
-  where c.state = 'open' and c.expires_at > now() and ${where} group by 2
+  where c.state = 'open' and c.expires_at > now() and ${where} group by 3
   union all
-  select -2, null, false, null, null, null, null, null,
+  select -2, null, null, false, null, null, null, null, null,
     (select count(*)::int from jobs where not is_settled and ended_at is null), ${timeText('now()')}
-  order by kind, "isOther", "devices" desc, "value"`
+  order by kind, "package", "isOther", "devices" desc, "value"`
 
 interface Row extends Facts {
   readonly kind: number
+  readonly package: string | null
   readonly value: string | null
   readonly isOther: boolean
   readonly at: string | null
@@ -95,25 +106,40 @@ export async function fleetSummary(
 ): Promise<FleetSummary> {
   const { rows } = await database.query<Row>(summaryQuery(selection, context))
   const ofKind = (kind: number) => rows.filter((row) => row.kind === kind)
-  const countsOf = (kind: number): ValueCounts => ({
-    values: ofKind(kind).flatMap(({ value, devices, isOther }) =>
-      isOther ? [] : [{ value, devices }],
-    ),
-    others: ofKind(kind).find(({ isOther }) => isOther)?.devices ?? 0,
-  })
+  const textCounts = (kind: number) => countsOf(ofKind(kind), (value) => value)
+  const versions = ofKind(APPS_KIND)
+  const packages = [...new Set(versions.map((row) => row.package ?? ''))]
   const [picture] = ofKind(-2)
   return {
     at: picture?.at ?? '',
     openJobs: picture?.devices ?? 0,
     texts: {
-      appVersion: countsOf(1),
-      agentVersion: countsOf(2),
-      model: countsOf(3),
-      androidVersion: countsOf(4),
-      networkType: countsOf(5),
+      appVersion: textCounts(1),
+      agentVersion: textCounts(2),
+      model: textCounts(3),
+      androidVersion: textCounts(4),
+      networkType: textCounts(5),
     },
+    appVersions: new Map(
+      packages.map((name) => [
+        name,
+        countsOf(
+          versions.filter((row) => row.package === name),
+          Number,
+        ),
+      ]),
+    ),
     facts: ofKind(0),
     openCommands: new Map(ofKind(-1).map(({ value, devices }) => [value, devices])),
+  }
+}
+
+function countsOf<T>(rows: readonly Row[], read: (value: string | null) => T): ValueCounts<T> {
+  return {
+    values: rows.flatMap(({ value, devices, isOther }) =>
+      isOther ? [] : [{ value: read(value), devices }],
+    ),
+    others: rows.find(({ isOther }) => isOther)?.devices ?? 0,
   }
 }
 

@@ -1,4 +1,6 @@
 /** Lists devices, newest first. Each question has its own statement, so that a page costs its rows, not the table. */
+
+import type { AppVersions } from '../../domain/app-versions.ts'
 import { STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
 import type { Labels } from '../../domain/labels.ts'
 import type { PushKind } from '../../domain/push-id.ts'
@@ -26,6 +28,8 @@ export interface DeviceRow extends StatusRow {
   readonly isPushTokenDead: boolean
   readonly pushLoweredAt: string | null
   readonly lastSeenAt: string | null
+  /** null: never reported. */
+  readonly appVersions: AppVersions | null
 }
 
 export interface DeviceFilter {
@@ -48,7 +52,8 @@ export const COLUMNS = /* sql */ `
   d.model as "model", d.manufacturer as "manufacturer", d.android_version as "androidVersion",
   d.sdk_int as "sdkInt", d.labels as "labels", ${HAS_PUSH_ID} as "hasPushToken", ${PUSH_KIND} as "pushKind",
   d.fcm_token_died_at is not null as "isPushTokenDead", ${timeText('s.push_lowered_at')} as "pushLoweredAt",
-  ${timeText('s.last_seen_at')} as "lastSeenAt", ${STATUS_COLUMNS}`
+  ${timeText('s.last_seen_at')} as "lastSeenAt", s.app_versions as "appVersions",
+  ${STATUS_COLUMNS}`
 
 export const JOINED = /* sql */ `devices d join device_status s using (device_id)`
 /** Of the live devices those after the page's key. */

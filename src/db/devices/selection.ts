@@ -3,10 +3,10 @@
  * what was written reaches PostgreSQL as parameters only. A value that was never reported is null, and so is every test of
  * it, negated or not: the term does not hold.
  */
-import { termError } from '../../domain/selection/errors.ts'
 import type {
   AgeTerm,
   NumberTerm,
+  NumberTest,
   Selection,
   Term,
   TextTerm,
@@ -41,8 +41,9 @@ const TEXT_COLUMNS: Readonly<Record<TextTerm, string>> = {
   network: 's.network_type',
 }
 
-const NUMBER_COLUMNS: Readonly<Record<Exclude<NumberTerm, 'version_code'>, string>> = {
+const NUMBER_COLUMNS: Readonly<Record<NumberTerm, string>> = {
   sdk: 'd.sdk_int',
+  version_code: 's.version_code',
   battery: 's.battery_pct',
   uptime: 's.uptime_s',
 }
@@ -71,8 +72,7 @@ export function conditionOf(
   return { text: [...new Set([IS_LIVE, ...terms])].join(' and '), values }
 }
 
-function testOf(term: Term, { offlineAfterS, isPushOn }: SelectionContext, add: AddParameter) {
-  const { test } = term
+function testOf({ test }: Term, { offlineAfterS, isPushOn }: SelectionContext, add: AddParameter) {
   switch (test.kind) {
     case 'text':
       return matches(TEXT_COLUMNS[test.name], test.patterns, add)
@@ -84,17 +84,12 @@ function testOf(term: Term, { offlineAfterS, isPushOn }: SelectionContext, add: 
       return matches(`d.labels ->> ${add(test.key)}::text`, test.patterns, add)
     case 'word':
       return `${wordOf(test.name, isPushOn, add)} = any (${add(test.words)}::text[])`
-    case 'number': {
-      if (test.name === 'version_code') throw notReported(term)
-      const { comparison, values } = test
-      const number = NUMBER_COLUMNS[test.name]
-      return comparison === '='
-        ? `${number} = any (${add(values)}::bigint[])`
-        : `${number} ${comparison} ${add(values[0])}::bigint`
-    }
+    case 'number':
+      return compares(NUMBER_COLUMNS[test.name], test, add)
     case 'has_package':
+      return `coalesce(s.app_versions ?| ${add(test.packages)}::text[], false)`
     case 'package':
-      throw notReported(term)
+      return compares(`(s.app_versions -> ${add(test.package)}::text)::bigint`, test, add)
     case 'age': {
       const newer = test.comparison === '<' ? '>' : '<'
       return `${TIMES[test.name]} ${newer} now() - make_interval(secs => ${add(test.seconds)})`
@@ -109,9 +104,10 @@ function testOf(term: Term, { offlineAfterS, isPushOn }: SelectionContext, add: 
   }
 }
 
-/** Heartbeats do not carry version codes yet. */
-function notReported(term: Term) {
-  return termError(term, 'phones do not report version codes yet; select by `app:`')
+function compares(number: string, { comparison, values }: NumberTest, add: AddParameter): string {
+  return comparison === '='
+    ? `${number} = any (${add(values)}::bigint[])`
+    : `${number} ${comparison} ${add(values[0])}::bigint`
 }
 
 function wordOf(name: WordTerm, isPushOn: boolean, add: AddParameter): string {

@@ -17,6 +17,7 @@ import {
 } from '../postgres/binary-arrays.ts'
 import type { Queryable } from '../postgres/pool.ts'
 import { sqlstate } from '../postgres/sqlstate.ts'
+import { appVersionsText, managedVersions } from './app-versions.ts'
 
 export interface HeartbeatItem {
   readonly tokenHash: Buffer
@@ -93,6 +94,7 @@ const PARAMETERS: readonly Parameter[] = [
   ...STATUS_PARAMETERS,
   parameter('push_id', 'text', ({ heartbeat }) => heartbeat.pushId && pushIdText(heartbeat.pushId)),
   parameter('request_id', 'text', (item) => item.requestId),
+  parameter('apps', 'text', ({ heartbeat }) => appVersionsText(heartbeat.appVersions)),
 ]
 const DEDUP_S = `$${PARAMETERS.length + 1}`
 const APART_S = `$${PARAMETERS.length + 2}`
@@ -196,6 +198,7 @@ history as (
   from live on conflict do nothing returning device_id),
 seen as (
   update device_status s set last_seen_at = greatest(s.last_seen_at, l.received_at),
+    app_versions = case when l.is_newest and l.apps is not null then ${managedVersions('l.apps')} else s.app_versions end,
     doubted_at = l.doubted_at, clock_lag_s = l.clock_lag_s, clock_offset_s = l.clock_offset_s,
     ${NEWEST_COUNTS}
   from live l where s.device_id = l.device_id)

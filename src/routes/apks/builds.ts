@@ -29,11 +29,10 @@ export function listBuildsEndpoint(deps: {
       const read = await deps.apks.list(page, buildType)
 
       const shown = pageOf(read, page, (build) => ({ at: build.publishedAt, id: build.buildId }))
-      const names = shown.rows.flatMap(({ versionName }) => versionName ?? [])
-      const reported = await deps.apks.countReported([...new Set(names)])
+      const reported = await deps.apks.countReported(shown.rows)
       const builds = shown.rows.map((build) => ({
         ...buildJson(build),
-        devices: build.versionName === null ? null : (reported.get(build.versionName) ?? 0),
+        devices: reported.get(build.buildId) ?? null,
       }))
       return json(200, { builds, next_cursor: shown.nextCursor })
     },

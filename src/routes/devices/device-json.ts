@@ -1,6 +1,7 @@
 /** A device as admins read it; never a secret. */
 import type { DeviceRow } from '../../db/devices/lists.ts'
 import type { StatusRow } from '../../db/heartbeats/history.ts'
+import type { AppVersions } from '../../domain/app-versions.ts'
 import { AppError } from '../../domain/errors.ts'
 import { STATUS_FIELDS, STATUS_NAMES, type StatusName } from '../../domain/heartbeat.ts'
 import { isUuid } from '../../domain/ids.ts'
@@ -38,7 +39,15 @@ export function deviceJson(device: DeviceRow, { offlineAfterS }: Pick<Devices, '
     last_seen_at: device.lastSeenAt,
     offline_after_s: offlineAfterS,
     last_status: statusJson(device),
+    app_versions: appVersionsJson(device.appVersions),
   }
+}
+
+/** In the shape in which heartbeats carry them. */
+function appVersionsJson(versions: AppVersions | null) {
+  if (versions === null) return null
+  const apps = Object.entries(versions).map(([name, code]) => [name, { version_code: code }])
+  return Object.fromEntries(apps)
 }
 
 /** What a heartbeat says about the phone, under its wire names. */

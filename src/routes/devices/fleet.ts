@@ -22,7 +22,7 @@ export function readFleetEndpoint(deps: Devices): Endpoint<'admin'> {
   }
 }
 
-function summaryJson({ at, facts, texts, openCommands, openJobs }: FleetSummary) {
+function summaryJson({ at, facts, texts, appVersions, openCommands, openJobs }: FleetSummary) {
   const count = (holds: (each: Facts) => boolean) =>
     facts.filter(holds).reduce((sum, { devices }) => sum + devices, 0)
   const by = (values: readonly string[], pick: (each: Facts) => string) =>
@@ -37,6 +37,7 @@ function summaryJson({ at, facts, texts, openCommands, openJobs }: FleetSummary)
     last_contact: by(LAST_CONTACT, ({ lastContact }) => lastContact),
     app_version: texts.appVersion,
     agent_version: texts.agentVersion,
+    app_versions: Object.fromEntries(appVersions),
     model: texts.model,
     android_version: texts.androidVersion,
     network_type: texts.networkType,

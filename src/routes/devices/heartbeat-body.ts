@@ -2,6 +2,7 @@
  * Reads the body of a heartbeat, flat or nested. An unusable value becomes null and its name goes into `ignored`: one odd
  * field never costs a heartbeat (docs/device-protocol.md).
  */
+import { type AppVersions, isPackageName, MAX_REPORTED_APPS } from '../../domain/app-versions.ts'
 import {
   CONTAINERS,
   EMPTY_HEARTBEAT,
@@ -9,6 +10,7 @@ import {
   type LastStatus,
   readBoolean,
   readRamMb,
+  readVersionCode,
   STATUS_FIELDS,
   STATUS_NAMES,
   type StatusName,
@@ -54,6 +56,7 @@ export function readHeartbeat(body: Fields): ReadHeartbeat {
     else readInto(heartbeat, name, holders, ignored)
     if (name === 'ramUsedMb') heartbeat.ramUsedMb ??= ramUsedMb(holders, ignored)
   }
+  heartbeat.appVersions = readAppVersions(body, ignored)
   heartbeat.pushId = readPushId(holders, ignored)
   heartbeat.reportedAt = first(REPORTED_AT, holders, ignored)
   if (first(IS_PING_RESPONSE, holders, ignored)) {
@@ -101,6 +104,34 @@ function first<T>({ read, places }: Value<T>, holders: Holders, ignored: string[
     ignored.push(path)
   }
   return null
+}
+
+/** `ignored` has one name for all that is unusable, since phones choose the names. */
+function readAppVersions(body: Fields, ignored: string[]): AppVersions | null {
+  const apps = readContainer(body, 'app_versions', ignored)
+  if (apps === undefined) return null
+  const names = Object.keys(apps)
+  if (names.length > MAX_REPORTED_APPS) {
+    ignored.push('app_versions')
+    return null
+  }
+  const versions: Record<string, number> = {}
+  let isAllUsable = true
+  for (const name of names) {
+    const code = readAppVersion(name, field(apps, name))
+    if (code === null) isAllUsable = false
+    else if (code !== undefined) versions[name] = code
+  }
+  if (!isAllUsable) ignored.push('app_versions')
+  return versions
+}
+
+/** undefined: not installed, or without a version code; null: unusable. */
+function readAppVersion(name: string, app: unknown = {}): number | null | undefined {
+  if (!isPackageName(name) || !isObject(app)) return null
+  const code = field(app, 'version_code')
+  if (code === undefined || field(app, 'installed') === false) return undefined
+  return readVersionCode(code) ?? null
 }
 
 /** A phone that names both has moved to the FID: the token no longer works. */
