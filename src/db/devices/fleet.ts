@@ -1,10 +1,11 @@
 /** Counts the devices of a selection by what they last reported, in one statement: one consistent picture. */
+import { HEARTBEAT_STATUSES } from '../../domain/heartbeat.ts'
 import type { Selection } from '../../domain/selection/terms.ts'
 import { timeText } from '../audit.ts'
 import { OPEN_STATUS } from '../commands/lists.ts'
 import type { Database, Query } from '../postgres/pool.ts'
 import { APP_VERSION, JOINED } from './lists.ts'
-import { conditionOf, pushState, type SelectionContext, TIMES } from './selection.ts'
+import { conditionOf, pushStates, type SelectionContext, TIMES } from './selection.ts'
 
 /** Texts that phones choose. */
 export type CountedText = 'appVersion' | 'agentVersion' | 'model' | 'androidVersion' | 'networkType'
@@ -39,63 +40,99 @@ export interface FleetSummary {
   readonly openJobs: number
 }
 
-/** Values of one text, or version codes of one package, that are named, so that phones which make theirs up cannot make the response grow. */
+/** Named values of one text, or version codes of one package: phones that make theirs up cannot make the response grow. */
 const MAX_VALUES = 50
 
 const silentFor = (age: string) => /* sql */ `s.last_seen_at >= now() - interval '${age}'`
 
-/** $1: DEVICE_OFFLINE_S, $2: whether FCM is configured. */
-const MEMBERS = /* sql */ `
-  select ${APP_VERSION} as app, s.agent_version as agent, d.model, d.android_version as android,
-    s.network_type as network, s.app_versions as apps, coalesce(s.status, 'unknown') as status, ${pushState('$2')} as push,
-    case when s.battery_pct < 20 then '0-19' when s.battery_pct < 50 then '20-49'
-      when s.battery_pct is null then 'unknown' else '50-100' end as battery,
-    case when s.last_seen_at is null then 'never' when ${silentFor('5 min')} then '5m'
-      when ${silentFor('30 min')} then '30m' when ${silentFor('1 d')} then '1d' when ${silentFor('7 d')} then '7d'
-      else 'older' end as contact,
-    ${TIMES.seen} >= now() - make_interval(secs => $1) as is_online
-  from ${JOINED}`
+/** Each value of a fact with its condition; the first that holds counts. $1: DEVICE_OFFLINE_S, $2: whether FCM is configured. */
+const FACTS: Readonly<
+  Record<Exclude<keyof Facts, 'devices'>, readonly (readonly [string, string])[]>
+> = {
+  status: [
+    ...HEARTBEAT_STATUSES.map((status) => [status, `s.status = '${status}'`] as const),
+    ['unknown', 'true'],
+  ],
+  push: pushStates('$2'),
+  battery: [
+    ['0-19', 's.battery_pct < 20'],
+    ['20-49', 's.battery_pct < 50'],
+    ['50-100', 's.battery_pct >= 50'],
+    ['unknown', 'true'],
+  ],
+  lastContact: [
+    ['never', 's.last_seen_at is null'],
+    ...Object.entries({ '5m': '5 min', '30m': '30 min', '1d': '1 d', '7d': '7 d' }).map(
+      ([value, age]) => [value, silentFor(age)] as const,
+    ),
+    ['older', 'true'],
+  ],
+  isOnline: [
+    ['true', `${TIMES.seen} >= now() - make_interval(secs => $1)`],
+    ['false', 'true'],
+  ],
+}
+/** All facts as one number, a digit each, the last one first: groups by five texts took longer than all the rest. */
+const FACTS_NUMBER = Object.values(FACTS)
+  .map((values, at) => {
+    const cases = values.map(([, holds], digit) => `when ${holds} then ${digit * 10 ** at}`)
+    return `case ${cases.join(' ')} end`
+  })
+  .join(' + ')
+
 const TEXTS = ['app', 'agent', 'model', 'android', 'network'] as const
-/** One set, since most devices agree on all of them with many others; their packages are counted from these. */
+/** Of the sets after those of the texts, counted from 1. */
 const APPS_KIND = TEXTS.length + 1
-const FACTS = ['status', 'push', 'battery', 'contact', 'is_online'] as const
+const SETS = [...TEXTS, 'apps', 'facts'] as const
+const FACTS_KIND = SETS.length
+/** Rows that are no set. */
+const OPEN_KIND = -1
+const PICTURE_KIND = -2
+
+/** Without `offset 0` PostgreSQL expects about as many groups as devices, and sorts them instead of hashing. */
+const members = (where: string) => /* sql */ `
+  select ${APP_VERSION} as app, s.agent_version as agent, d.model, d.android_version as android,
+    s.network_type as network, s.app_versions as apps, ${FACTS_NUMBER} as facts
+  from ${JOINED} where ${where} offset 0`
 
 /**
- * One pass with a hash table for each text, one for the version codes and one for the facts together. A text's set has only
- * its own column, so that coalesce gives the value; `kind` is the number of its column, 0 for the facts.
+ * One pass with a hash table for each text, one for all version codes of a device together, and one for its facts. `kind` is
+ * the number of a row's set, from 1; the set has only its own column, so that coalesce gives its value. The status is joined
+ * to the commands by a left join, which PostgreSQL leaves out where the selection does not ask for it.
  */
 const summary = (where: string) => /* sql */ `
   with counted as (
-    select ${[...TEXTS, 'apps'].map((column, at) => `(1 - grouping(${column})) * ${at + 1}`).join(' + ')} as kind,
-      coalesce(${TEXTS.join(', ')}) as value, apps, ${FACTS.join(', ')}, count(*) as devices
-    from (${MEMBERS} where ${where}) members
-    group by grouping sets (${[...TEXTS, 'apps', FACTS.join(', ')].map((set) => `(${set})`).join(', ')})),
+    select ${SETS.map((column, at) => `(1 - grouping(${column})) * ${at + 1}`).join(' + ')} as kind,
+      coalesce(${TEXTS.join(', ')}, facts::text) as value, apps, count(*) as devices
+    from (${members(where)}) members
+    group by grouping sets (${SETS.map((set) => `(${set})`).join(', ')})),
   listed as (
-    select kind, null as package, value, ${FACTS.join(', ')}, devices from counted where kind <> ${APPS_KIND}
+    select kind, null as package, value, devices from counted where kind <> ${APPS_KIND}
     union all
-    select kind, e.key, e.value::text, ${FACTS.join(', ')}, sum(devices)
-    from counted cross join lateral jsonb_each(apps) e where kind = ${APPS_KIND} group by kind, e.key, e.value, ${FACTS.join(', ')}),
+    select kind, e.key, e.value::text, sum(devices)
+    from counted cross join lateral jsonb_each(apps) e where kind = ${APPS_KIND} group by 1, 2, 3),
   ranked as (
-    select *, kind > 0 and row_number() over (partition by kind, package order by devices desc, value) > ${MAX_VALUES} as is_other
+    select *, kind <> ${FACTS_KIND}
+        and row_number() over (partition by kind, package order by devices desc, value) > ${MAX_VALUES} as is_other
     from listed)
   select kind, package as "package", case when not is_other then value end as "value", is_other as "isOther",
-    status as "status", push as "push", battery as "battery", contact as "lastContact", is_online as "isOnline",
     sum(devices)::int as "devices", null as "at"
-  from ranked group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+  from ranked group by 1, 2, 3, 4
   union all
-  select -1, null, ${OPEN_STATUS}, false, null, null, null, null, null, count(*)::int, null
-  from commands c join (${JOINED}) on d.device_id = c.device_id
+  select ${OPEN_KIND}, null, ${OPEN_STATUS}, false, count(*)::int, null
+  from commands c join (devices d left join device_status s using (device_id)) on d.device_id = c.device_id
   where c.state = 'open' and c.expires_at > now() and ${where} group by 3
   union all
-  select -2, null, null, false, null, null, null, null, null,
+  select ${PICTURE_KIND}, null, null, false,
     (select count(*)::int from jobs where not is_settled and ended_at is null), ${timeText('now()')}
   order by kind, "package", "isOther", "devices" desc, "value"`
 
-interface Row extends Facts {
+interface Row {
   readonly kind: number
   readonly package: string | null
   readonly value: string | null
   readonly isOther: boolean
+  readonly devices: number
   readonly at: string | null
 }
 
@@ -109,7 +146,7 @@ export async function fleetSummary(
   const textCounts = (kind: number) => countsOf(ofKind(kind), (value) => value)
   const versions = ofKind(APPS_KIND)
   const packages = [...new Set(versions.map((row) => row.package ?? ''))]
-  const [picture] = ofKind(-2)
+  const [picture] = ofKind(PICTURE_KIND)
   return {
     at: picture?.at ?? '',
     openJobs: picture?.devices ?? 0,
@@ -129,9 +166,17 @@ export async function fleetSummary(
         ),
       ]),
     ),
-    facts: ofKind(0),
-    openCommands: new Map(ofKind(-1).map(({ value, devices }) => [value, devices])),
+    facts: ofKind(FACTS_KIND).map(factsOf),
+    openCommands: new Map(ofKind(OPEN_KIND).map(({ value, devices }) => [value, devices])),
   }
+}
+
+function factsOf({ value, devices }: Row): Facts {
+  const digits = Number(value)
+  const [status = '', push = '', battery = '', lastContact = '', isOnline] = Object.values(
+    FACTS,
+  ).map((values, at) => values[Math.floor(digits / 10 ** at) % 10]?.[0])
+  return { status, push, battery, lastContact, isOnline: isOnline === 'true', devices }
 }
 
 function countsOf<T>(rows: readonly Row[], read: (value: string | null) => T): ValueCounts<T> {

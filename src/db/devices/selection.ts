@@ -114,10 +114,19 @@ function wordOf(name: WordTerm, isPushOn: boolean, add: AddParameter): string {
   return name === 'status' ? 's.status' : pushState(add(isPushOn))
 }
 
-/** `isPushOn`: the place of a parameter. */
 export function pushState(isPushOn: string): string {
-  return `case when not ${isPushOn}::bool then 'off' when not ${HAS_PUSH_ID} then 'none'
-    when d.fcm_token_died_at is not null then 'dead' else 'live' end`
+  const cases = pushStates(isPushOn).map(([state, holds]) => `when ${holds} then '${state}'`)
+  return `case ${cases.join(' ')} end`
+}
+
+/** Each push state with its condition; the first that holds counts. `isPushOn`: the place of a parameter. */
+export function pushStates(isPushOn: string) {
+  return [
+    ['off', `not ${isPushOn}::bool`],
+    ['none', `not ${HAS_PUSH_ID}`],
+    ['dead', 'd.fcm_token_died_at is not null'],
+    ['live', 'true'],
+  ] as const
 }
 
 /** Without a wildcard equality, which an index may serve. */
