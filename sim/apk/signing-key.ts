@@ -31,13 +31,19 @@ export function createSigningKey(
     readonly kind?: KeyKind
     readonly bits?: number
     readonly name?: string
-    /** Of the certificate, DER. */
-    readonly extensions?: readonly Uint8Array[]
-  } = {},
+  } & CertificateOptions = {},
 ): SigningKey {
   const { kind = 'rsa', bits: modulusLength = 2048, name = 'fleetloop simulation' } = options
   const { privateKey, publicKey } = createPair(kind, modulusLength)
-  return certify(kind, privateKey, publicKey, name, randomBytes(7), options.extensions)
+  return certify(kind, privateKey, publicKey, name, randomBytes(7), options)
+}
+
+/** DER. */
+export interface CertificateOptions {
+  readonly extensions?: readonly Uint8Array[]
+  /** Where given, in place of the name. */
+  readonly issuer?: Buffer
+  readonly subject?: Buffer
 }
 
 /** The key with a certificate of its own; `serialBytes` make its serial number. */
@@ -47,14 +53,15 @@ export function certify(
   publicKey: KeyObject,
   name: string,
   serialBytes: Buffer,
-  extensions: readonly Uint8Array[] = [],
+  options: CertificateOptions = {},
 ): SigningKey {
   const spki = publicKey.export({ type: 'spki', format: 'der' })
-  const issuer = sequence(set(sequence(objectId(COMMON_NAME), utf8(name))))
+  const named = sequence(set(sequence(objectId(COMMON_NAME), utf8(name))))
+  const { extensions = [], issuer = named, subject = named } = options
   const serial = integer(Buffer.concat([Buffer.from([1]), serialBytes]))
   const algorithm = CERTIFICATE_ALGORITHM[kind]
   const validity = sequence(utcTime('200101000000Z'), utcTime('491231235959Z'))
-  const parts = [serial, algorithm, issuer, validity, issuer, spki]
+  const parts = [serial, algorithm, issuer, validity, subject, spki]
   const body =
     extensions.length === 0
       ? sequence(...parts)

@@ -1,4 +1,5 @@
 /** APKs of every shape that matters to a verifier: signed with fresh keys, named by what is special. Development code. */
+import { byCertificate } from './certificate-variants.ts'
 import { byContainer, byDamage } from './container-variants.ts'
 import type { ManifestOptions } from './manifest.ts'
 import type { SignedApkOptions } from './signed-apk.ts'
@@ -11,6 +12,7 @@ export function makeVariants(keys: VariantKeys): readonly Variant[] {
     ...byManifest(keys),
     ...byContainer(keys),
     ...byDamage(keys),
+    ...byCertificate(),
   ]
 }
 

@@ -1,20 +1,28 @@
 /**
  * X.509 certificates and their keys, by node:crypto, and no others than phones and apksigner read: OpenSSL is more lenient in
- * how names, bit strings and keys are written. Source: RFC 5280, section 4.1; RFC 5480, section 2.2. Bound: 32 extensions.
+ * how names, bit strings and keys are written. Source: RFC 5280, section 4.1; RFC 5480, section 2.2. Bounds: 32 KiB,
+ * which take 10 ms at most, and 32 extensions.
  */
 import { X509Certificate } from 'node:crypto'
 import { Der, TAG } from './der.ts'
-import { badSignature } from './source.ts'
+import { isKnownExtension, KEY_USAGE, readExtension, SUBJECT_NAMES } from './extensions.ts'
+import { readName } from './general-names.ts'
+import { badSignature, PackageFault } from './source.ts'
 
+const VERSION_1 = 0
 const VERSION_3 = 2
-const BASIC_CONSTRAINTS = '551d13'
-export const KEY_USAGE = '551d0f'
+const MAX_CERTIFICATE_BYTES = 32 * 1024
 const MAX_EXTENSIONS = 32
+/** digitalSignature and nonRepudiation, the first two bits. */
+const MAY_SIGN = 0xc0
 /** Of a point on a curve, first byte: both coordinates follow. The hybrid and the compressed form are not read by all. */
 const UNCOMPRESSED = 0x04
 
 /** X.509, DER. Throws `signature` where it is none. */
 export function readCertificate(der: Buffer): X509Certificate {
+  if (der.length > MAX_CERTIFICATE_BYTES) {
+    throw badSignature('a certificate in its signature is too large')
+  }
   let certificate: X509Certificate
   try {
     certificate = new X509Certificate(der)
@@ -24,9 +32,7 @@ export function readCertificate(der: Buffer): X509Certificate {
   // OpenSSL gives back what it would have written: the digest is that of the bytes only where both are the same.
   if (!certificate.raw.equals(der)) throw damaged()
   if (![certificate.validFrom, certificate.validTo].every(isDate)) throw damaged()
-  const { version, names, rest } = readParts(der)
-  for (const name of names) checkName(name)
-  checkExtensions(rest, version)
+  checkNames(readParts(der))
   return certificate
 }
 
@@ -49,66 +55,106 @@ export function publicKeyOf(certificate: X509Certificate): Buffer {
   return publicKey
 }
 
+/** Issuer and serial number, DER, by which PKCS #7 names the certificate. */
+export function issuerAndSerialOf(der: Buffer): Buffer {
+  const { issuer, serial } = readParts(der)
+  return Buffer.concat([issuer, serial])
+}
+
+/** Whether the certificate may sign a JAR: all that is critical is known, and its key usage, if it can be read, says so. */
+export function maySignJar(der: Buffer): boolean {
+  const { extensions = [] } = readParts(der)
+  return extensions.every(({ id, isCritical, value }) => {
+    if (id === KEY_USAGE && isReadable(id, value)) return isUsageOfSigner(value)
+    return !isCritical || isKnownExtension(id)
+  })
+}
+
+function isReadable(id: string, value: Buffer): boolean {
+  try {
+    readExtension(id, new Der(value, damaged))
+    return true
+  } catch (error) {
+    if (error instanceof PackageFault) return false
+    throw error
+  }
+}
+
+function isUsageOfSigner(value: Buffer): boolean {
+  const [unusedBits = 0, first = 0, ...rest] = new Der(value, damaged).take(TAG.bitString)
+  const used = rest.length === 0 ? first & (0xff << unusedBits) : first
+  return (used & MAY_SIGN) !== 0
+}
+
+interface Extension {
+  readonly id: string
+  readonly isCritical: boolean
+  readonly value: Buffer
+}
+
+/** Each with its tag and length. */
+interface Parts {
+  readonly version: number
+  readonly serial: Buffer
+  readonly issuer: Buffer
+  readonly subject: Buffer
+  readonly publicKey: Buffer
+  readonly extensions: readonly Extension[] | undefined
+}
+
 /** Throws where the signed algorithm is not that of the signature, or the signature does not end with a byte. */
-function readParts(der: Buffer) {
+function readParts(der: Buffer): Parts {
   const whole = new Der(der, damaged).enter(TAG.sequence)
   const body = whole.enter(TAG.sequence)
-  const version =
-    body.peek() === TAG.context0 ? body.enter(TAG.context0).take(TAG.integer)[0] : undefined
-  body.skip() // the serial number
+  const isFirst = body.peek() !== TAG.context0
+  const version = isFirst ? VERSION_1 : (body.enter(TAG.context0).take(TAG.integer)[0] ?? VERSION_1)
+  const serial = body.takeWhole(TAG.integer)
   if (!body.takeWhole(TAG.sequence).equals(whole.takeWhole(TAG.sequence))) throw damaged()
   if (whole.take(TAG.bitString)[0] !== 0) throw damaged()
-  const issuer = body.enter(TAG.sequence)
+  const issuer = body.takeWhole(TAG.sequence)
   body.skip() // the validity
-  const subject = body.enter(TAG.sequence)
+  const subject = body.takeWhole(TAG.sequence)
   const publicKey = body.takeWhole(TAG.sequence)
-  return { version, names: [issuer, subject], publicKey, rest: body }
+  return { version, serial, issuer, subject, publicKey, extensions: readExtensions(body, version) }
 }
 
-function checkName(name: Der): void {
-  while (!name.isAtEnd) {
-    const relative = name.enter(TAG.set)
-    do {
-      const attribute = relative.enter(TAG.sequence)
-      attribute.objectId()
-      attribute.skip()
-      attribute.expectEnd()
-    } while (!relative.isAtEnd)
-  }
+/** As Java has it: a certificate whose subject has no name needs critical other names, if it has extensions at all. */
+function checkNames({ version, issuer, subject, extensions }: Parts): void {
+  for (const name of [issuer, subject]) readName(new Der(name, damaged))
+  if (isNobody(issuer)) throw damaged()
+  if (!isNobody(subject)) return
+  const isNamed =
+    extensions === undefined
+      ? version !== VERSION_1
+      : extensions.some(({ id, isCritical }) => isCritical && id === SUBJECT_NAMES)
+  if (!isNamed) throw damaged()
 }
 
-/** `rest`: what follows the public key. Of the extensions that tools mark as critical, the content is checked. */
-function checkExtensions(rest: Der, version: number | undefined): void {
+function isNobody(name: Buffer): boolean {
+  return new Der(name, damaged).enter(TAG.sequence).isAtEnd
+}
+
+/** `rest`: what follows the public key. The content of critical ones is checked. */
+function readExtensions(rest: Der, version: number): readonly Extension[] | undefined {
+  if (rest.isAtEnd) return undefined
+  if (version === VERSION_1) throw damaged()
   while (!rest.isAtEnd && rest.peek() !== TAG.context3) rest.skip() // unique identifiers
-  if (rest.isAtEnd) return
+  if (rest.isAtEnd) return undefined
   if (version !== VERSION_3) throw damaged()
-  const extensions = rest.enter(TAG.context3).enter(TAG.sequence)
-  const seen = new Set<string>()
-  while (!extensions.isAtEnd) {
-    const extension = extensions.enter(TAG.sequence)
-    const id = extension.objectId()
-    if (seen.has(id) || seen.size === MAX_EXTENSIONS) throw damaged()
-    seen.add(id)
-    if (extension.peek() === TAG.boolean) extension.skip()
-    const value = new Der(extension.take(TAG.octetString), damaged)
-    if (id === BASIC_CONSTRAINTS) checkConstraints(value)
-    if (id === KEY_USAGE) checkUsage(value)
+  const list = rest.enter(TAG.context3).enter(TAG.sequence)
+  const extensions: Extension[] = []
+  while (!list.isAtEnd) {
+    const part = list.enter(TAG.sequence)
+    const id = part.objectId()
+    if (extensions.length === MAX_EXTENSIONS || extensions.some((one) => one.id === id)) {
+      throw damaged()
+    }
+    const isCritical = part.peek() === TAG.boolean && part.take(TAG.boolean)[0] !== 0
+    const value = part.take(TAG.octetString)
+    if (isCritical) readExtension(id, new Der(value, damaged))
+    extensions.push({ id, isCritical, value })
   }
-}
-
-function checkConstraints(value: Der): void {
-  const constraints = value.enter(TAG.sequence)
-  value.expectEnd()
-  if (constraints.peek() === TAG.boolean && constraints.take(TAG.boolean).length !== 1)
-    throw damaged()
-  if (constraints.peek() === TAG.integer) constraints.skip()
-  constraints.expectEnd()
-}
-
-function checkUsage(value: Der): void {
-  const [unusedBits = 8] = value.take(TAG.bitString)
-  value.expectEnd()
-  if (unusedBits > 7) throw damaged()
+  return extensions
 }
 
 function isDate(text: string): boolean {

@@ -57,17 +57,25 @@ export class Der {
     return new Der(this.take(tag), this.#damaged)
   }
 
-  /** As hex of its content. */
-  objectId(): string {
-    return this.take(TAG.objectId).toString('hex')
+  /** As hex of its content: parts of seven bits, the last byte of each without its highest bit, none with leading zeros. */
+  objectId(tag: number = TAG.objectId): string {
+    const id = this.take(tag)
+    const isPart = (byte: number, index: number) => byte !== 0x80 || (id[index - 1] ?? 0) >= 0x80
+    this.expect(id.length > 0 && (id.at(-1) ?? 0) < 0x80 && id.every(isPart))
+    return id.toString('hex')
   }
 
   version(): void {
-    if (this.take(TAG.integer).length !== 1) throw this.#damaged()
+    this.expect(this.take(TAG.integer).length === 1)
   }
 
   expectEnd(): void {
-    if (!this.isAtEnd) throw this.#damaged()
+    this.expect(this.isAtEnd)
+  }
+
+  /** Throws where `isHeld` is false. */
+  expect(isHeld: boolean): void {
+    if (!isHeld) throw this.#damaged()
   }
 
   #next(tag: number | undefined): { readonly contentAt: number; readonly end: number } {

@@ -1,10 +1,9 @@
 /**
- * The signature of a JAR's *.SF: PKCS #7 SignedData in DER, and the parts of X.509 certificates that node:crypto does not
- * show. Source: RFC 2315, sections 7 and 9; RFC 5280, section 4.1; X.690 for DER. Bounds: depth by the structure itself,
- * 32 certificates, one signer.
+ * The signature of a JAR's *.SF: PKCS #7 SignedData in DER. Source: RFC 2315, sections 7 and 9; X.690 for DER. Bounds: depth
+ * by the structure itself, 32 certificates, one signer.
  */
 import type { X509Certificate } from 'node:crypto'
-import { KEY_USAGE, readCertificate } from './certificate.ts'
+import { issuerAndSerialOf, maySignJar, readCertificate } from './certificate.ts'
 import { Der, TAG } from './der.ts'
 import { badSignature } from './source.ts'
 
@@ -15,11 +14,6 @@ const DATA = '2a864886f70d010701'
 const SIGNED_DATA = '2a864886f70d010702'
 const CONTENT_TYPE = '2a864886f70d010903'
 const MESSAGE_DIGEST = '2a864886f70d010904'
-/** id-ce, RFC 5280, and what else Java takes note of: 2.5.29.14 to 54. */
-const KNOWN_EXTENSION =
-  /^551d(?:0e|0f|10|11|12|13|14|15|17|18|1b|1c|1d|1e|1f|20|21|23|24|25|2e|36)$/
-/** digitalSignature and nonRepudiation, the first two bits. */
-const MAY_SIGN = 0xc0
 
 export type HashName = 'sha1' | 'sha224' | 'sha256' | 'sha384' | 'sha512'
 
@@ -167,42 +161,13 @@ function findSigner(certificates: Der | undefined, issuerAndSerial: Buffer): X50
     if (count === MAX_CERTIFICATES) throw badSignature('a signature in META-INF is too large')
     const whole = certificates.takeWhole(TAG.sequence)
     const certificate = readCertificate(whole)
-    const { issuerAndSerial: own, mayBeUsed } = readUsage(whole)
-    if (!own.equals(issuerAndSerial)) continue
-    if (!mayBeUsed) throw badSignature('the certificate of a signature in META-INF may not sign')
+    if (!issuerAndSerialOf(whole).equals(issuerAndSerial)) continue
+    if (!maySignJar(whole)) {
+      throw badSignature('the certificate of a signature in META-INF may not sign')
+    }
     return certificate
   }
   throw badSignature('a signature in META-INF is without its certificate')
-}
-
-function readUsage(whole: Buffer) {
-  const certificate = new Der(whole, damaged).enter(TAG.sequence).enter(TAG.sequence)
-  if (certificate.peek() === TAG.context0) certificate.take(TAG.context0)
-  const serial = certificate.takeWhole(TAG.integer)
-  certificate.take(TAG.sequence) // algorithm
-  const issuer = certificate.takeWhole(TAG.sequence)
-  certificate.take(TAG.sequence) // validity
-  certificate.take(TAG.sequence) // subject
-  certificate.take(TAG.sequence) // public key
-  while (!certificate.isAtEnd && certificate.peek() !== TAG.context3) certificate.skip()
-  const extensions = certificate.isAtEnd
-    ? undefined
-    : certificate.enter(TAG.context3).enter(TAG.sequence)
-  let mayBeUsed = true
-  while (extensions !== undefined && !extensions.isAtEnd) {
-    const extension = extensions.enter(TAG.sequence)
-    const id = extension.objectId()
-    const isCritical = extension.peek() === TAG.boolean && extension.take(TAG.boolean).some(Boolean)
-    const value = extension.take(TAG.octetString)
-    if (isCritical && !KNOWN_EXTENSION.test(id)) mayBeUsed = false
-    if (id === KEY_USAGE && !maySign(new Der(value, damaged).take(TAG.bitString))) mayBeUsed = false
-  }
-  return { issuerAndSerial: Buffer.concat([issuer, serial]), mayBeUsed }
-}
-
-/** `bits`: the count of unused ones, then the bits. */
-function maySign(bits: Buffer): boolean {
-  return ((bits[1] ?? 0) & MAY_SIGN) !== 0
 }
 
 function damaged() {

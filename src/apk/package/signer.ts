@@ -5,6 +5,7 @@
  * 32 parts of each list.
  */
 import type { KeyObject, X509Certificate } from 'node:crypto'
+import { setImmediate as turn } from 'node:timers/promises'
 import {
   ALGORITHMS,
   CONTENT_DIGESTS,
@@ -73,7 +74,7 @@ async function readSigner(signer: Fields, scheme: BlockScheme, minSdk: number): 
     throw badSignature(`its ${scheme} signature is made for other API levels than it says`)
   }
   const attributes = signed.fields().parts(MAX_PARTS).map(readAttribute)
-  const [certificate] = certificates.map(readCertificate)
+  const certificate = await readCertificates(certificates)
   if (certificate === undefined || !publicKeyOf(certificate).equals(publicKey)) {
     throw badSignature(`the certificate of its ${scheme} signature is of another key`)
   }
@@ -86,6 +87,17 @@ async function readSigner(signer: Fields, scheme: BlockScheme, minSdk: number): 
     maxSdk: range.max,
     ...(await readAttributes(attributes, isV2, certificate)),
   }
+}
+
+/** The first one; none of them may be damaged. */
+async function readCertificates(all: readonly Buffer[]): Promise<X509Certificate | undefined> {
+  let first: X509Certificate | undefined
+  for (const der of all) {
+    const certificate = readCertificate(der)
+    first ??= certificate
+    await turn()
+  }
+  return first
 }
 
 type Numbered = readonly [id: number, bytes: Buffer]
