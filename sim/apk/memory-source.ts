@@ -1,5 +1,5 @@
 /** Bytes in memory as the source of a package. Development code. */
-import type { ApkSource } from '../../src/apk/package/source.ts'
+import type { ApkSource } from '../../src/domain/apk-source.ts'
 
 export function memorySource(bytes: Buffer): ApkSource {
   return {

@@ -6,10 +6,10 @@ import { createHash, randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import type { ApkSource } from '../domain/apk-source.ts'
 import { AppError, apkRefused } from '../domain/errors.ts'
-import type { ReadAt } from '../domain/read-at.ts'
 import { createSemaphore } from '../lib/semaphore.ts'
-import { type ApkSource, fileSource } from './package/source.ts'
+import { fileSource } from './package/source.ts'
 
 export interface SpoolOptions {
   /** Absolute path; created if missing. */
@@ -25,7 +25,6 @@ export interface SpooledFile {
   readonly sizeBytes: number
   /** 32 bytes. */
   readonly sha256: Buffer
-  readonly readAt: ReadAt
   readonly source: ApkSource
   /** May be moved away. */
   readonly path: string
@@ -73,8 +72,7 @@ export function createSpool(options: SpoolOptions): Spool {
       try {
         return await withFile(path, options.dir, async (file) => {
           const { sizeBytes, sha256 } = await write(upload, file, options)
-          const source = fileSource(file, sizeBytes)
-          return await work({ sizeBytes, sha256, readAt: readerOf(source), source, path })
+          return await work({ sizeBytes, sha256, source: fileSource(file, sizeBytes), path })
         })
       } finally {
         release()
@@ -111,13 +109,6 @@ async function write(upload: Readable, file: FileHandle, options: SpoolOptions) 
     throw apkRefused('apk_invalid', 'The body is empty. Send the APK itself: curl -T app.apk.')
   }
   return { sizeBytes, sha256: hash.digest() }
-}
-
-function readerOf(source: ApkSource): ReadAt {
-  return async (offset, length) => {
-    const bytes = Buffer.allocUnsafe(length)
-    return bytes.subarray(0, await source.read(bytes, offset))
-  }
 }
 
 async function withSpace<T>(step: () => Promise<T>): Promise<T> {

@@ -282,6 +282,6 @@ t.test('reading ends when it is aborted', async (t) => {
 })
 
 t.test('mutated files, in the short form', async (t) => {
-  const size = { count: 3_000, seed: 7, sample: 20, mib: 8 }
+  const size = { count: 3_000, seed: 7, sample: 20, mib: 8, entries: 500 }
   held(t, await runPackages({ ...drillEnvironment(t), ...size }))
 })

@@ -1,6 +1,7 @@
 /** What must hold when something else happens at the same time: another token, an end, a database that stops answering. */
 import { createHash, randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
+import { memorySource } from '../../sim/apk/memory-source.ts'
 import { makeApk } from '../../sim/apk.ts'
 import { pushSettings } from '../../sim/fcm/fake-fcm.ts'
 import { apkStore } from '../../src/db/apks/apks.ts'
@@ -101,13 +102,12 @@ t.test(
     const about = { buildType: 'debug', versionCode: 1, versionName: null, gitSha: null }
     const more = { ciRunId: null, signerFingerprint: null, sizeBytes: bytes.length, sha256 }
     bytes[1_100_000] = (bytes[1_100_000] ?? 0) ^ 1
-    const readAt = async (offset: number, length: number) => bytes.subarray(offset, offset + length)
     const by = { admin: 'tester', requestId: 'changed', ip: null }
     const build = { buildId: 'changed', ...about, ...more }
     const apk = { packageName: 'a.b', minSdk: 24, targetSdk: 34, isDebuggable: true }
     const facts = { ...apk, signing: 'none', signers: [] } as const
     const upload = { build, facts, replaced: [], isSignerAccepted: false, isStaged: false }
-    const published = apkStore(pool).publish(upload, readAt, by)
+    const published = apkStore(pool).publish(upload, memorySource(bytes), by)
     await t.rejects(published, /another SHA-256/)
     t.equal(await apkStore(pool).find('changed'), undefined)
   },

@@ -5,8 +5,9 @@
  * AOSP tools/apksig VerityTreeBuilder for the tree of 4 KiB pages (fs-verity's, salted with eight zeros).
  */
 import { createHash, type Hash, hash } from 'node:crypto'
+import type { ApkSource } from '../../domain/apk-source.ts'
 import type { ContentDigest } from './algorithms.ts'
-import { type ApkSource, fill, readBytes } from './source.ts'
+import { fill, readBytes } from './source.ts'
 import { END_BYTES, type ZipDirectory } from './zip.ts'
 
 const CHUNK_BYTES = 1024 * 1024

@@ -6,13 +6,16 @@
  * ASIACRYPT 2003), under a key of this verification's own. Stricter than apksigner in what no tool writes: each *.SF covers
  * the whole manifest and every entry, and all entries are digested by the same algorithms.
  */
-import { createHash, createVerify, hash, randomBytes, type Verify } from 'node:crypto'
+import { createHash, createVerify, hash, type Verify } from 'node:crypto'
+import type { ApkSource } from '../../domain/apk-source.ts'
 import { readPublicKey } from './algorithms.ts'
 import { publicKeyOf } from './certificate.ts'
-import { readContent, readWhole } from './entry.ts'
+import { isHeld, readContent, readHeld, readWhole } from './entry.ts'
 import { type Digest, digestsOf, type JarSection, readSections } from './jar-manifest.ts'
+import { KeyedDigest } from './keyed-digest.ts'
+import { Pace } from './pace.ts'
 import { type HashName, type JarSignature, readJarSignature } from './pkcs7.ts'
-import { type ApkSource, badSignature } from './source.ts'
+import { badSignature, blockwise } from './source.ts'
 import { listEntries, type ZipDirectory, type ZipEntry } from './zip.ts'
 
 const MANIFEST = 'META-INF/MANIFEST.MF'
@@ -27,7 +30,10 @@ const MAX_BLOCK_BYTES = 64 * 1024
 const MAX_TEXT_BYTES = 64 * 1024 * 1024
 /** Of all entries together, unpacked: ten times what Android's largest phones give to one app's code. */
 const MAX_UNPACKED_BYTES = 2 * 1024 ** 3
-const SUM_MODULUS = 1n << 256n
+/** Of one entry whatever it holds, and of a byte that is unpacked, in bytes that are hashed; see Pace. */
+const ENTRY_COST = 4 * 1024
+const UNPACKING_COST = 16
+
 export interface JarFiles {
   readonly manifest: ZipEntry | undefined
   readonly signers: readonly { readonly block: ZipEntry; readonly file: ZipEntry }[]
@@ -37,17 +43,10 @@ export interface JarFiles {
 
 /** Sums of keyed digests: equal for equal multisets, and for no others that anyone could find. */
 class Sums {
-  readonly #key = randomBytes(32)
+  readonly #keyed = new KeyedDigest()
 
-  of(...parts: readonly (string | Buffer)[]): bigint {
-    const keyed = createHash('sha256').update(this.#key)
-    for (const part of parts) {
-      const bytes = typeof part === 'string' ? Buffer.from(part, 'latin1') : part
-      const length = Buffer.alloc(4)
-      length.writeUInt32LE(bytes.length)
-      keyed.update(length).update(bytes)
-    }
-    return BigInt(`0x${keyed.digest('hex')}`)
+  of(...parts: readonly string[]): bigint {
+    return BigInt(`0x${this.#keyed.of(...parts)}`)
   }
 }
 
@@ -102,16 +101,18 @@ async function findFiles(
   const signatureFiles = new Map<string, ZipEntry>()
   let names = 0n
   let packedBytes = 0
-  for await (const entry of listEntries(source, directory)) {
-    packedBytes += entry.compressedBytes
-    if (packedBytes > source.sizeBytes) throw badSignature('its entries overlap')
-    if (entry.name.endsWith('/')) continue
-    if (isDigested(entry.name)) names = (names + sums.of(entry.name)) % SUM_MODULUS
-    else if (entry.name === MANIFEST) manifest = entry
-    if (SIGNATURE_FILE.test(entry.name)) signatureFiles.set(entry.name, entry)
-    if (SIGNATURE_BLOCK.test(entry.name)) blocks.push(entry)
-    if (signatureFiles.size > MAX_SIGNERS || blocks.length > MAX_SIGNERS) {
-      throw badSignature(`META-INF has more than ${MAX_SIGNERS} signatures`)
+  for await (const entries of listEntries(source, directory)) {
+    for (const entry of entries) {
+      packedBytes += entry.compressedBytes
+      if (packedBytes > source.sizeBytes) throw badSignature('its entries overlap')
+      if (entry.name.endsWith('/')) continue
+      if (isDigested(entry.name)) names += sums.of(entry.name)
+      else if (entry.name === MANIFEST) manifest = entry
+      if (SIGNATURE_FILE.test(entry.name)) signatureFiles.set(entry.name, entry)
+      if (SIGNATURE_BLOCK.test(entry.name)) blocks.push(entry)
+      if (signatureFiles.size > MAX_SIGNERS || blocks.length > MAX_SIGNERS) {
+        throw badSignature(`META-INF has more than ${MAX_SIGNERS} signatures`)
+      }
     }
   }
   const signers = blocks.flatMap((block) => {
@@ -142,14 +143,17 @@ async function readSignatureFile(
   let verifier = createVerify(signature.hash)
   let mainSection: JarSection | undefined
   let names = 0n
-  for await (const section of readSections(tapped(pieces, [digest, verifier]))) {
-    if (mainSection === undefined) {
-      mainSection = section
-      continue
+  for await (const sections of readSections(tapped(pieces, [digest, verifier]))) {
+    for (const section of sections) {
+      if (mainSection === undefined) {
+        mainSection = section
+        continue
+      }
+      if (section.name === undefined) {
+        throw badSignature('a *.SF in META-INF has a section without name')
+      }
+      if (isDigested(section.name)) names += sums.of(section.name)
     }
-    if (section.name === undefined)
-      throw badSignature('a *.SF in META-INF has a section without name')
-    if (isDigested(section.name)) names = (names + sums.of(section.name)) % SUM_MODULUS
   }
   const { attributes } = signature
   const isDigest = attributes === undefined || attributes.digest.equals(digest.digest())
@@ -199,26 +203,28 @@ async function readManifest(
   let algorithms: readonly HashName[] | undefined
   let isMain = true
   let sum = 0n
-  for await (const section of readSections(tapped(pieces, [...digests.values()]))) {
-    if (isMain) {
-      isMain = false
-      for (const [name, digest] of expectedOfMain) {
-        if (!hash(name, section.raw, 'buffer').equals(digest)) throw differs()
+  for await (const sections of readSections(tapped(pieces, [...digests.values()]))) {
+    for (const section of sections) {
+      if (isMain) {
+        isMain = false
+        for (const [name, digest] of expectedOfMain) {
+          if (hash(name, section.raw, 'hex') !== digest) throw differs()
+        }
+        continue
       }
-      continue
+      if (section.name === undefined) throw badSignature(`${MANIFEST} has a section without name`)
+      if (!isDigested(section.name)) throw badSignature(`${MANIFEST} names what is no entry`)
+      const found = digestsOf(section, '-digest', minSdk)
+      algorithms ??= found.map(([name]) => name)
+      if (found.length === 0 || found.map(([name]) => name).join() !== algorithms.join()) {
+        throw badSignature(`${MANIFEST} digests its entries in different ways, or one not at all`)
+      }
+      sum += sums.of(section.name, ...found.map(([, digest]) => digest))
     }
-    if (section.name === undefined) throw badSignature(`${MANIFEST} has a section without name`)
-    if (!isDigested(section.name)) throw badSignature(`${MANIFEST} names what is no entry`)
-    const found = digestsOf(section, '-digest', minSdk)
-    algorithms ??= found.map(([name]) => name)
-    if (found.length === 0 || found.map(([name]) => name).join() !== algorithms.join()) {
-      throw badSignature(`${MANIFEST} digests its entries in different ways, or one not at all`)
-    }
-    sum = (sum + sums.of(section.name, ...found.map(([, digest]) => digest))) % SUM_MODULUS
   }
   for (const [name, digest] of digests) {
-    const actual = digest.digest()
-    if (expected.some(([of, value]) => of === name && !value.equals(actual))) throw differs()
+    const actual = digest.digest('hex')
+    if (expected.some(([of, value]) => of === name && value !== actual)) throw differs()
   }
   if (algorithms === undefined) throw badSignature(`${MANIFEST} has no entry`)
   return { algorithms, sum }
@@ -230,19 +236,40 @@ async function digestEntries(
   algorithms: readonly HashName[],
   sums: Sums,
 ): Promise<bigint> {
+  const contents = blockwise(source)
+  const pace = new Pace()
   let sum = 0n
   let unpackedBytes = 0
-  for await (const entry of listEntries(source, directory)) {
-    if (!isDigested(entry.name)) continue
-    unpackedBytes += entry.sizeBytes
-    if (unpackedBytes > MAX_UNPACKED_BYTES) throw badSignature('it unpacks to more than 2 GiB')
-    const digests = algorithms.map((name) => createHash(name))
-    for await (const piece of readContent(source, directory, entry)) {
-      for (const digest of digests) digest.update(piece)
+  for await (const entries of listEntries(source, directory)) {
+    for (const entry of entries) {
+      if (!isDigested(entry.name)) continue
+      unpackedBytes += entry.sizeBytes
+      if (unpackedBytes > MAX_UNPACKED_BYTES) throw badSignature('it unpacks to more than 2 GiB')
+      if (isHeld(entry)) {
+        const content = await readHeld(contents, directory, entry)
+        sum += sums.of(entry.name, ...algorithms.map((name) => hash(name, content, 'hex')))
+        const { sizeBytes, compressedBytes } = entry
+        await pace.spend(ENTRY_COST + sizeBytes + UNPACKING_COST * compressedBytes)
+      } else {
+        const digests = await digestLarge(source, directory, entry, algorithms)
+        sum += sums.of(entry.name, ...digests)
+      }
     }
-    sum = (sum + sums.of(entry.name, ...digests.map((digest) => digest.digest()))) % SUM_MODULUS
   }
   return sum
+}
+
+async function digestLarge(
+  source: ApkSource,
+  directory: ZipDirectory,
+  entry: ZipEntry,
+  algorithms: readonly HashName[],
+): Promise<readonly string[]> {
+  const digests = algorithms.map((name) => createHash(name))
+  for await (const piece of readContent(source, directory, entry)) {
+    for (const digest of digests) digest.update(piece)
+  }
+  return digests.map((digest) => digest.digest('hex'))
 }
 
 async function* tapped(

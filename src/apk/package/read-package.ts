@@ -1,20 +1,22 @@
 /**
  * Reads an APK: what its manifest says, and who signed it, by the rules of apksigner 31 for every Android from its minSdk
  * on. Source: AOSP tools/apksig ApkVerifier, and source.android.com/docs/security/features/apksigning. Takes less than 1 MiB
- * whatever the size; between two turns of the event loop, 2 ms.
+ * whatever the size; between two turns of the event loop, 2 ms, or 10 ms where a file is made for that.
  */
 import type { X509Certificate } from 'node:crypto'
+import type { ApkSource } from '../../domain/apk-source.ts'
 import type { ContentDigest } from './algorithms.ts'
 import { digestContent } from './content-digest.ts'
 import { readWhole } from './entry.ts'
 import { isSignatureBlock, verifyJar } from './jar-signature.ts'
+import { NameList } from './keyed-digest.ts'
 import type { Ancestor } from './lineage.ts'
 import { type PackageFacts, readManifest } from './manifest.ts'
 import { createResolver, type Resolve } from './resources.ts'
 import { LAST_SDK, readSigners, type Signer } from './signer.ts'
 import { findSigningBlock, type SigningBlock } from './signing-block.ts'
-import { type ApkSource, abortable, badSignature, invalid, PackageFault } from './source.ts'
-import { findDirectory, listEntries, NameList, type ZipDirectory, type ZipEntry } from './zip.ts'
+import { abortable, badSignature, invalid, PackageFault } from './source.ts'
+import { findDirectory, listEntries, type ZipDirectory, type ZipEntry } from './zip.ts'
 
 const MANIFEST = 'AndroidManifest.xml'
 const RESOURCES = 'resources.arsc'
@@ -89,15 +91,17 @@ async function findEntries(source: ApkSource, directory: ZipDirectory) {
   let hasApk = false
   let isBundle = false
   const names = new NameList(directory.entryCount)
-  for await (const entry of listEntries(source, directory)) {
-    const { name } = entry
-    names.add(name)
-    hasJarSignature ||= isSignatureBlock(name)
-    hasApk ||= name.endsWith('.apk')
-    isBundle ||= name === BUNDLE_CONFIG
-    if (name !== MANIFEST && name !== RESOURCES) continue
-    if (found.has(name)) throw invalid(`the zip holds ${name} twice`)
-    found.set(name, entry)
+  for await (const entries of listEntries(source, directory)) {
+    for (const entry of entries) {
+      const { name } = entry
+      names.add(name)
+      hasJarSignature ||= isSignatureBlock(name)
+      hasApk ||= name.endsWith('.apk')
+      isBundle ||= name === BUNDLE_CONFIG
+      if (name !== MANIFEST && name !== RESOURCES) continue
+      if (found.has(name)) throw invalid(`the zip holds ${name} twice`)
+      found.set(name, entry)
+    }
   }
   if (names.hasDuplicates()) throw invalid('the zip holds an entry twice')
   const manifest = found.get(MANIFEST)

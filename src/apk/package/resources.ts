@@ -4,9 +4,12 @@
  * in windows, once for the value and once more where that is a string. Of several configurations the default one counts,
  * else the first. Bounds: 4 references in a row, 64 MiB, 100,000 chunks.
  */
+
+import { setImmediate as turn } from 'node:timers/promises'
+import type { ApkSource } from '../../domain/apk-source.ts'
 import { type TypedValue, VALUE } from './binary-xml.ts'
 import { readContent } from './entry.ts'
-import { type ApkSource, invalid } from './source.ts'
+import { invalid } from './source.ts'
 import { decodeString, MAX_STRING_BYTES, readPoolHeader } from './string-pool.ts'
 import type { ZipDirectory, ZipEntry } from './zip.ts'
 
@@ -27,6 +30,8 @@ const MAX_TABLE_BYTES = 64 * 1024 * 1024
 /** Of all readings for one APK together: 1 s. */
 const MAX_READ_BYTES = 512 * 1024 * 1024
 const MAX_CHUNKS = 100_000
+/** Between two turns of the event loop: 2 ms. */
+const CHUNKS_A_TURN = 1_000
 const MAX_SPARSE_ENTRIES = 0x10000
 /** Bytes that are searched at once. */
 const SEARCH_BYTES = 16 * 1024
@@ -137,6 +142,7 @@ async function findValue(content: ForwardReader, reference: number): Promise<Raw
   let at = table.headerBytes
   for (let count = 0; at < table.end; count++) {
     if (count === MAX_CHUNKS) throw damaged()
+    if (count % CHUNKS_A_TURN === 0) await turn()
     const chunk = await readChunk(content, at, table.end)
     if (chunk.type === PACKAGE && chunk.headerBytes >= CHUNK_HEADER_BYTES + 4) {
       const head = await content.read(at, CHUNK_HEADER_BYTES + 4)

@@ -2,7 +2,8 @@
  * The APK Signing Block right before the central directory, and its length-prefixed fields. Source:
  * source.android.com/docs/security/features/apksigning/v2#apk-signing-block. Bounds: 1,000 pairs, 256 KiB a scheme.
  */
-import { type ApkSource, badSignature, readBytes } from './source.ts'
+import type { ApkSource } from '../../domain/apk-source.ts'
+import { badSignature, readBytes } from './source.ts'
 import type { ZipDirectory } from './zip.ts'
 
 const MAGIC = Buffer.from('APK Sig Block 42')

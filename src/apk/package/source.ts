@@ -1,16 +1,7 @@
 /** Where the bytes of an APK come from, and how a reader says that they are no APK. This folder imports nothing of ours but src/domain. */
 
 import type { FileHandle } from 'node:fs/promises'
-
-/** Random access to a complete file. */
-export interface ApkSource {
-  readonly sizeBytes: number
-  /**
-   * Fills `buffer` from `offset` on, as far as the file goes, and returns how many bytes that was. The caller may reuse
-   * the buffer afterwards. Rejects where the medium fails.
-   */
-  read(buffer: Buffer, offset: number): Promise<number>
-}
+import type { ApkSource } from '../../domain/apk-source.ts'
 
 /** A file that is open for reading, of a known size. */
 export function fileSource(file: Pick<FileHandle, 'read'>, sizeBytes: number): ApkSource {
@@ -64,6 +55,33 @@ export function abortable(source: ApkSource, signal: AbortSignal | undefined): A
   }
 }
 
+const BLOCK_BYTES = 64 * 1024
+
+/** `source` through one block in memory, for one read at a time: a system call for each of many small entries takes far longer. */
+export function blockwise(source: ApkSource): ApkSource {
+  const block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
+  let first = 0
+  let length = 0
+  return {
+    sizeBytes: source.sizeBytes,
+    async read(buffer, offset) {
+      if (buffer.length >= BLOCK_BYTES) return await source.read(buffer, offset)
+      let filled = 0
+      while (filled < buffer.length) {
+        const at = offset + filled
+        if (at < first || at >= first + length) {
+          first = at - (at % BLOCK_BYTES)
+          length = 0 // until it is read
+          length = await source.read(block, first)
+          if (at >= first + length) break
+        }
+        filled += block.copy(buffer, filled, at - first, length)
+      }
+      return filled
+    },
+  }
+}
+
 /** Exactly `buffer.length` bytes. The caller has checked that they lie within the file. */
 export async function fill(source: ApkSource, buffer: Buffer, offset: number): Promise<void> {
   const bytes = await source.read(buffer, offset)
@@ -76,7 +94,7 @@ export async function readBytes(
   offset: number,
   length: number,
 ): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafeSlow(length)
+  const buffer = Buffer.allocUnsafe(length)
   await fill(source, buffer, offset)
   return buffer
 }

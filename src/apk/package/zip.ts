@@ -3,8 +3,8 @@
  * file header), 4.3.12 (central directory), 4.3.16 (end of central directory). Reads windows of 64 KiB; at most 65,534
  * entries, since a zip64 is refused as Android's installer and apksigner refuse it.
  */
-import { hash, randomBytes } from 'node:crypto'
-import { type ApkSource, invalid, quoted, readBytes } from './source.ts'
+import type { ApkSource } from '../../domain/apk-source.ts'
+import { invalid, quoted, readBytes } from './source.ts'
 
 const LOCAL_SIGNATURE = 0x04034b50
 export const LOCAL_BYTES = 30
@@ -15,7 +15,8 @@ export const END_BYTES = 22
 const ZIP64_LOCATOR_SIGNATURE = 0x07064b50
 const ZIP64_LOCATOR_BYTES = 20
 const MAX_COMMENT_BYTES = 0xffff
-const WINDOW_BYTES = 64 * 1024
+/** Enough for any entry with its name. */
+const WINDOW_BYTES = ENTRY_BYTES + 0xffff
 
 const ENCRYPTED_FLAG = 1
 const DATA_DESCRIPTOR_FLAG = 8
@@ -85,36 +86,41 @@ function findEndRecord(tail: Buffer): number | undefined {
   return undefined
 }
 
-/** Every entry in the order of the directory, which names it. Throws `invalid` where the directory is damaged. */
+/**
+ * Every entry in the order of the directory, which names it; those of one window, which are read as they are asked for,
+ * together. Throws `invalid` where the directory is damaged.
+ */
 export async function* listEntries(
   source: ApkSource,
-  directory: ZipDirectory,
-): AsyncGenerator<ZipEntry> {
-  let window: Buffer = Buffer.alloc(0)
-  let windowOffset = directory.offset
-  let at = directory.offset
-  for (let count = 0; count < directory.entryCount; count++) {
-    let nameBytes = 0
-    // First the header, which has the name's length, then the name as well.
-    for (const wanted of [() => ENTRY_BYTES, () => ENTRY_BYTES + nameBytes]) {
-      const end = at + wanted()
-      if (end > directory.end) throw invalid('the central directory is cut off')
-      if (end > windowOffset + window.length) {
-        const bytes = Math.min(Math.max(WINDOW_BYTES, wanted()), directory.end - at)
-        window = await readBytes(source, at, bytes)
-        windowOffset = at
+  { offset, end, entryCount }: ZipDirectory,
+): AsyncGenerator<Iterable<ZipEntry>> {
+  let at = offset
+  let left = entryCount
+  function* entriesIn(window: Buffer): Generator<ZipEntry> {
+    const first = at
+    for (; left > 0; left--) {
+      const head = at - first
+      if (at + ENTRY_BYTES > end) throw cutOff()
+      if (head + ENTRY_BYTES > window.length) return
+      if (window.readUInt32LE(head) !== ENTRY_SIGNATURE) {
+        throw invalid('the central directory is damaged')
       }
-      nameBytes = window.readUInt16LE(at - windowOffset + 28)
+      const nameBytes = window.readUInt16LE(head + 28)
+      const nameEnd = head + ENTRY_BYTES + nameBytes
+      const entryEnd = nameEnd + window.readUInt16LE(head + 30) + window.readUInt16LE(head + 32)
+      if (first + entryEnd > end) throw cutOff()
+      if (nameEnd > window.length) return
+      at = first + entryEnd
+      yield readEntry(window, head, nameBytes)
     }
-    const head = at - windowOffset
-    if (window.readUInt32LE(head) !== ENTRY_SIGNATURE) {
-      throw invalid('the central directory is damaged')
-    }
-    const restBytes = window.readUInt16LE(head + 30) + window.readUInt16LE(head + 32)
-    at += ENTRY_BYTES + nameBytes + restBytes
-    if (at > directory.end) throw invalid('the central directory is cut off')
-    yield readEntry(window, head, nameBytes)
   }
+  while (left > 0) {
+    yield entriesIn(await readBytes(source, at, Math.min(WINDOW_BYTES, end - at)))
+  }
+}
+
+function cutOff() {
+  return invalid('the central directory is cut off')
 }
 
 function readEntry(window: Buffer, head: number, nameBytes: number): ZipEntry {
@@ -139,23 +145,27 @@ export async function findData(
   { offset }: ZipDirectory,
   entry: ZipEntry,
 ): Promise<number> {
-  const name = quoted(entry.name)
   const nameBytes = entry.name.length
-  const outside = `${name} lies outside the file`
-  if (entry.localOffset + LOCAL_BYTES + nameBytes > offset) throw invalid(outside)
+  if (entry.localOffset + LOCAL_BYTES + nameBytes > offset) throw outside(entry)
   const head = await readBytes(source, entry.localOffset, LOCAL_BYTES + nameBytes)
-  if (!isHeaderOf(head, entry)) throw invalid(`the header of ${name} is damaged`)
-  if ((entry.flags & ENCRYPTED_FLAG) !== 0) throw invalid(`${name} is encrypted`)
+  if (!isHeaderOf(head, entry)) throw badHeader(entry)
+  if ((entry.flags & ENCRYPTED_FLAG) !== 0) throw invalid(`${quoted(entry.name)} is encrypted`)
   const isStored = entry.method === STORED
   if (!isStored && entry.method !== DEFLATED) {
-    throw invalid(`${name} is compressed in a way that Android does not read`)
+    throw invalid(`${quoted(entry.name)} is compressed in a way that Android does not read`)
   }
-  if (isStored && entry.compressedBytes !== entry.sizeBytes) {
-    throw invalid(`the header of ${name} is damaged`)
-  }
+  if (isStored && entry.compressedBytes !== entry.sizeBytes) throw badHeader(entry)
   const dataOffset = entry.localOffset + LOCAL_BYTES + nameBytes + head.readUInt16LE(28)
-  if (dataOffset + entry.compressedBytes > offset) throw invalid(outside)
+  if (dataOffset + entry.compressedBytes > offset) throw outside(entry)
   return dataOffset
+}
+
+function outside({ name }: ZipEntry) {
+  return invalid(`${quoted(name)} lies outside the file`)
+}
+
+function badHeader({ name }: ZipEntry) {
+  return invalid(`the header of ${quoted(name)} is damaged`)
 }
 
 function isHeaderOf(head: Buffer, entry: ZipEntry): boolean {
@@ -174,26 +184,4 @@ function isHeaderOf(head: Buffer, entry: ZipEntry): boolean {
     head.readUInt16LE(26) === entry.name.length &&
     head.toString('latin1', LOCAL_BYTES) === entry.name
   )
-}
-
-/** Tells whether a name occurs twice, as Android's zip reader does before it opens anything: 8 bytes a name, keyed. */
-export class NameList {
-  readonly #key = randomBytes(16)
-  readonly #digests: BigUint64Array
-  #count = 0
-
-  /** `max`: of names that are added. */
-  constructor(max: number) {
-    this.#digests = new BigUint64Array(max)
-  }
-
-  add(name: string): void {
-    const keyed = Buffer.concat([this.#key, Buffer.from(name, 'latin1')])
-    this.#digests[this.#count++] = hash('sha256', keyed, 'buffer').readBigUInt64LE()
-  }
-
-  hasDuplicates(): boolean {
-    const sorted = this.#digests.subarray(0, this.#count).sort()
-    return sorted.some((digest, index) => index > 0 && digest === sorted[index - 1])
-  }
 }

@@ -3,9 +3,9 @@
  * bytes. What cannot be read is marked and stays as it is.
  */
 import { type PackageVerdict, readApkPackage } from '../../apk/package/read-package.ts'
-import type { ApkSource } from '../../apk/package/source.ts'
 import type { ApkStore, Build } from '../../db/apks/apks.ts'
 import { toApkFacts } from '../../domain/apk-facts.ts'
+import type { ApkSource } from '../../domain/apk-source.ts'
 import { AppError } from '../../domain/errors.ts'
 import { BACKGROUND, type Log } from '../../telemetry/log/log.ts'
 

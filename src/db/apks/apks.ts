@@ -4,7 +4,7 @@
  * audit row in the same transaction.
  */
 import type { ApkFacts } from '../../domain/apk-facts.ts'
-import type { ReadAt } from '../../domain/read-at.ts'
+import type { ApkSource } from '../../domain/apk-source.ts'
 import { type ListPage, timeText } from '../audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database } from '../postgres/pool.ts'
@@ -40,7 +40,7 @@ export interface LatestBuild extends Build {
 
 export interface ApkStore {
   /** 503 `overloaded` where another upload of this id does not end; 507 where the database's disk is full. */
-  publish(upload: Upload, readAt: ReadAt, by: AuditedBy): Promise<PublishOutcome>
+  publish(upload: Upload, source: ApkSource, by: AuditedBy): Promise<PublishOutcome>
   /**
    * Makes a staged build live, if its signers are the pinned ones or may replace them: the pinned ones are still those of
    * when an admin accepted its signers, or its proof of rotation names them. Repeatable.
@@ -135,7 +135,7 @@ const LIST_OF_TYPE = /* sql */ `
 
 export function apkStore(database: Database): ApkStore {
   return {
-    publish: (upload, readAt, by) => publishBuild(database, upload, readAt, by),
+    publish: (upload, source, by) => publishBuild(database, upload, source, by),
 
     release: (buildId, by) => releaseBuild(database, buildId, by),
 

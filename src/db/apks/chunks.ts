@@ -1,6 +1,6 @@
 /** The bytes of a build in rows of 1 MiB: written when it is published, read as a download pulls. */
 import { createHash } from 'node:crypto'
-import type { ReadAt } from '../../domain/read-at.ts'
+import type { ApkSource } from '../../domain/apk-source.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
 import type { Queryable } from '../postgres/pool.ts'
 import { withRetries } from '../postgres/retry.ts'
@@ -39,14 +39,15 @@ export interface ChunkedBuild {
 export async function writeChunks(
   tx: Queryable,
   { buildId, sizeBytes, sha256 }: ChunkedBuild,
-  readAt: ReadAt,
+  source: ApkSource,
 ): Promise<void> {
   const hash = createHash('sha256')
   await tx.query({ name: 'apks.remove_chunks', text: REMOVE, values: [buildId] })
   for (let offset = 0; offset < sizeBytes; offset += MAX_CHUNK_BYTES) {
-    const wantedBytes = Math.min(MAX_CHUNK_BYTES, sizeBytes - offset)
-    const bytes = await readAt(offset, wantedBytes)
-    if (bytes.length !== wantedBytes) throw new Error('the spooled APK is shorter than it was')
+    const bytes = Buffer.allocUnsafe(Math.min(MAX_CHUNK_BYTES, sizeBytes - offset))
+    if ((await source.read(bytes, offset)) !== bytes.length) {
+      throw new Error('the spooled APK is shorter than it was')
+    }
     hash.update(bytes)
     const chunkNo = offset / MAX_CHUNK_BYTES
     await tx.query({ name: 'apks.insert_chunk', text: INSERT, values: [buildId, chunkNo, bytes] })

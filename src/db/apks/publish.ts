@@ -1,7 +1,7 @@
 /** Stores a build with its bytes and audit row in one transaction; one at a time per id. */
 import type { ApkFacts } from '../../domain/apk-facts.ts'
+import type { ApkSource } from '../../domain/apk-source.ts'
 import { AppError } from '../../domain/errors.ts'
-import type { ReadAt } from '../../domain/read-at.ts'
 import { sleep } from '../../lib/timeouts.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
@@ -74,12 +74,12 @@ const DISK_FULL = '53100'
 export async function publishBuild(
   database: Database,
   upload: Upload,
-  readAt: ReadAt,
+  source: ApkSource,
   by: AuditedBy,
 ): Promise<PublishOutcome> {
   for (let poll = 0; poll < MAX_LOCK_POLLS; poll++) {
     const outcome = await database
-      .transaction((tx) => publishOnce(tx, upload, readAt, by))
+      .transaction((tx) => publishOnce(tx, upload, source, by))
       .catch(refusalOf)
     if (outcome !== undefined) return outcome
     // Waits without a connection: the other transaction may take seconds.
@@ -94,7 +94,7 @@ export async function publishBuild(
 async function publishOnce(
   tx: Queryable,
   upload: Upload,
-  readAt: ReadAt,
+  source: ApkSource,
   by: AuditedBy,
 ): Promise<PublishOutcome | undefined> {
   const { build, facts } = upload
@@ -138,7 +138,7 @@ async function publishOnce(
   const isPublished = rowCount === 1
   // Restored bytes were accepted when they were published.
   if (isPublished) await checkSigners(tx, signedBy(upload))
-  await writeChunks(tx, build, readAt)
+  await writeChunks(tx, build, source)
   const isAccepted = isPublished && (await pinUpload(tx, upload))
   if (!isPublished) await describeBuild(tx, buildId, facts)
   const audited = [buildId, by.admin, by.requestId, by.ip, isAccepted]

@@ -44,12 +44,12 @@ export function uploadBuildEndpoint(deps: ApkBuildUploadDeps): Endpoint<'admin'>
       const { outcome, facts } = await deps.spool.receive(
         request.upload,
         declaredBytes(request.headers['content-length']),
-        async ({ sizeBytes, sha256, readAt, source, path }) => {
+        async ({ sizeBytes, sha256, source, path }) => {
           if (promised !== undefined && !promised.equals(sha256))
             throw checksumMismatch(promised, sha256)
           const verdict = await deps.readPackage(source)
           const upload = toUpload(claims, verdict, deps.isSignatureRequired, { sizeBytes, sha256 })
-          const published = await deps.apks.publish(upload, readAt, auditedBy(request))
+          const published = await deps.apks.publish(upload, source, auditedBy(request))
           if (published.kind === 'published' || published.kind === 'restored') {
             await deps.cacheUpload(published.build, path)
           }
