@@ -41,7 +41,7 @@ export function buildStatements(): readonly Statement[] {
         const levels = { packageName: 'com.example.app', minSdk: 24, targetSdk: 34 }
         const facts = { ...levels, isDebuggable: true, signing: 'v2', signers: ['00'] } as const
         await store.nextUnread()
-        await store.describe('build-1', facts)
+        await store.describe('build-1', { facts, replaced: [] })
         await store.markUnreadable('build-1', 'damaged')
         await store.release('build-1', BY)
         const signed = { ...facts, buildId: 'build-1', mayReplace: () => true }

@@ -35,7 +35,6 @@ const NOT_EXPLAINED = new Set([
   ...['database_check.facts', 'database_check.collation'],
   ...['apks.try_lock', 'apks.publish', 'apks.audit_publish', 'apks.audit_release'],
   'apks.keep_replaces',
-  'apks.pin_read', // after a build was described, which these were already
   ...['apks.insert_chunk', 'apks.remove_chunks', 'apks.read_chunk'],
 ])
 

@@ -32,7 +32,9 @@ export function storedBuilds({
     if (verdict.kind === 'invalid') return await mark(build, verdict.reason)
     const { facts, signing } = verdict
     if (signing.kind === 'broken') return await mark(build, signing.reason)
-    const isFirst = await apks.describe(build.buildId, toApkFacts({ ...facts, signing }))
+    const replaced = signing.kind === 'verified' ? signing.replaced : []
+    const read = { facts: toApkFacts({ ...facts, signing }), replaced }
+    const isFirst = await apks.describe(build.buildId, read)
     if (isFirst && facts.versionCode !== build.versionCode) {
       report(build, `the APK has version code ${facts.versionCode}`)
     }

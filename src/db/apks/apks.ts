@@ -3,7 +3,6 @@
  * only comes from a restore without them; publishing it again restores them. Publishing and withdrawing write their
  * audit row in the same transaction.
  */
-import type { ApkFacts } from '../../domain/apk-facts.ts'
 import type { ApkSource } from '../../domain/apk-source.ts'
 import { type ListPage, timeText } from '../audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
@@ -65,8 +64,8 @@ export interface ApkStore {
   countReported(builds: readonly Reportable[]): Promise<ReadonlyMap<string, number>>
   /** A build of a former release whose bytes nobody has read yet: live ones first, newest first. */
   nextUnread(): Promise<Build | undefined>
-  /** Stores what was read from it, and pins its signers where the package has none. False: somebody else was faster. */
-  describe(buildId: string, facts: ApkFacts): Promise<boolean>
+  /** Stores what was read from it. False: somebody else was faster. */
+  describe(buildId: string, read: Pick<Upload, 'facts' | 'replaced'>): Promise<boolean>
   /** `reason`: why it cannot be read. It stays as it is otherwise. False: somebody else was faster. */
   markUnreadable(buildId: string, reason: string): Promise<boolean>
   /**
@@ -174,7 +173,7 @@ export function apkStore(database: Database): ApkStore {
       return (await readBuilds(database, query))[0]
     },
 
-    describe: (buildId, facts) => database.transaction((tx) => describeBuild(tx, buildId, facts)),
+    describe: (buildId, read) => describeBuild(database, buildId, read),
 
     async markUnreadable(buildId, reason) {
       const values = [buildId, reason]

@@ -45,7 +45,7 @@ const INSERT = /* sql */ `
 /** For the bytes that a restore left out: the build was published by a release that did not read them. */
 const DESCRIBE = /* sql */ `
   update apk_builds set package = $2, min_sdk = $3, target_sdk = $4, debuggable = $5, signing = $6,
-    signers = $7, unreadable = null
+    signers = $7, replaces = nullif($8::text[], '{}'), unreadable = null
   where build_id = $1 and package is null`
 
 const AUDIT = /* sql */ `
@@ -59,12 +59,6 @@ const AUDIT = /* sql */ `
 /** Sets of signers, the digests of each joined by commas. */
 const KEEP_REPLACES = /* sql */ `
   update apk_builds set replaces = $2 where build_id = $1`
-
-const PIN_READ = /* sql */ `
-  insert into apk_signers (package, signers, build_id)
-  select package, signers, build_id from apk_builds
-  where build_id = $1 and cardinality(signers) > 0 and withdrawn_at is null
-  on conflict (package) do nothing`
 
 const LOCK_POLL_MS = 100
 const MAX_LOCK_POLLS = 300
@@ -140,7 +134,7 @@ async function publishOnce(
   if (isPublished) await checkSigners(tx, signedBy(upload))
   await writeChunks(tx, build, source)
   const isAccepted = isPublished && (await pinUpload(tx, upload))
-  if (!isPublished) await describeBuild(tx, buildId, facts)
+  if (!isPublished) await describeBuild(tx, buildId, upload)
   const audited = [buildId, by.admin, by.requestId, by.ip, isAccepted]
   await tx.query({ name: 'apks.audit_publish', text: AUDIT, values: audited })
   const kind = isPublished ? 'published' : 'restored'
@@ -172,20 +166,14 @@ async function pinUpload(tx: Queryable, upload: Upload): Promise<boolean> {
   return isAccepted
 }
 
-/**
- * Stores what was read from a build that was published without it, and pins its signers if the package has none. False: it
- * has been read meanwhile.
- */
+/** Stores what was read from a build that was published without it. False: it has been read meanwhile. */
 export async function describeBuild(
   tx: Queryable,
   buildId: string,
-  facts: ApkFacts,
+  { facts, replaced }: Pick<Upload, 'facts' | 'replaced'>,
 ): Promise<boolean> {
-  const values = [buildId, ...factValues(facts)]
-  const { rowCount } = await tx.query({ name: 'apks.describe', text: DESCRIBE, values })
-  if (rowCount !== 1) return false
-  await tx.query({ name: 'apks.pin_read', text: PIN_READ, values: [buildId] })
-  return true
+  const values = [buildId, ...factValues(facts), replaced]
+  return (await tx.query({ name: 'apks.describe', text: DESCRIBE, values })).rowCount === 1
 }
 
 function factValues(facts: ApkFacts): readonly unknown[] {
