@@ -23,7 +23,7 @@ export const SUBJECT_NAMES = '551d11'
 const NO_OCSP_CHECK = '2b0601050507300105'
 const ENUMERATED = 0x0a
 /** Java's int. */
-const MAX_INT_BYTES = 4
+const INT_BYTES = 4
 const TIME = /^\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])(?:[0-5]\d){2}Z$/
 
 /** Those that Java knows, by object id. */
@@ -105,7 +105,7 @@ function readNumber(from: Der, tag: number = TAG.integer): void {
 
 function readInt(from: Der, tag: number = TAG.integer): void {
   const { length } = from.take(tag)
-  from.expect(length > 0 && length <= MAX_INT_BYTES)
+  from.expect(length > 0 && length <= INT_BYTES)
 }
 
 function readBoolean(from: Der, tag: number = TAG.boolean): void {
@@ -195,7 +195,7 @@ function readAuthorityKey(from: Der): void {
 
 function readInhibitAnyPolicy(from: Der): void {
   const skipped = from.take(TAG.integer)
-  from.expect(skipped.length > 0 && skipped.length <= MAX_INT_BYTES)
+  from.expect(skipped.length > 0 && skipped.length <= INT_BYTES)
   from.expect(skipped.readIntBE(0, skipped.length) >= -1)
 }
 
