@@ -5,6 +5,7 @@ import { apkDrill } from './apk/run.ts'
 import { attacksDrill } from './attacks/run.ts'
 import { commandsDrill } from './commands/run.ts'
 import type { Drill } from './drill.ts'
+import { eventsDrill } from './events/run.ts'
 import { fcmDownDrill } from './fcm-down/run.ts'
 import { fleet100Drill, fleet2000Drill } from './fleet/drills.ts'
 import { growthDrill } from './fleet/growth.ts'
@@ -43,6 +44,7 @@ export const DRILLS: readonly Drill[] = [
   syncStandbyDrill,
   commandsDrill,
   jobsDrill,
+  eventsDrill,
   fcmDownDrill,
   stdoutDrill,
   fuzzDrill,

@@ -4,6 +4,7 @@ import { createServiceListener, listen } from './app/listening.ts'
 import { createApkParts } from './app/parts/apk-storage.ts'
 import { backgroundFailures } from './app/parts/background-failures.ts'
 import { createDatabaseParts } from './app/parts/database.ts'
+import { createEventReaders } from './app/parts/event-readers.ts'
 import { createFeatures } from './app/parts/features.ts'
 import { createHeartbeats } from './app/parts/heartbeat-group.ts'
 import { createJobReleases } from './app/parts/job-releases.ts'
@@ -52,6 +53,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
     readBuilds: storedBuilds({ apks: stores.apks, log: logger }),
     partitions: stores.partitions,
     queue: stores.queue,
+    sweepOffline: stores.sweepOffline,
     prunes,
     log: logger,
     reportFailure,
@@ -60,12 +62,14 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
     watch,
     commandChanged,
   })
+  const eventReaders = createEventReaders()
   const metrics = createServiceMetrics(context, {
     connections: () => listener.connections,
     database,
     heartbeats,
     maintenance,
     jobsOpen: () => jobReleases.jobsOpen,
+    eventReaders,
   })
   const { guards, signatures, commandKeys } = createSecurity(config, stores, context.now)
   const sender = createSender(context, {
@@ -87,6 +91,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
     sender,
     jobReleases,
     apkParts,
+    eventReaders,
     metrics,
   })
   const listener = createServiceListener(context, {

@@ -2,6 +2,7 @@
 import { connect, type Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises'
 import {
+  isLive,
   MalformedResponseError,
   StrictReader,
   type StrictResponse,
@@ -118,6 +119,11 @@ export class FuzzClient {
     const response = await this.#answer(request.isHead, ANSWER_MS)
     if (response === undefined) throw this.#noAnswer()
     this.#judge(request, response)
+    if (isLive(response) && !request.isHead) {
+      this.close()
+      for (const unserved of behind) await this.send([unserved])
+      return
+    }
     this.#isEnding = response.headers.get('connection') === 'close'
     const [next, ...rest] = behind
     if (!this.#isEnding && next !== undefined) return await this.#readBehind(next, rest, manner)
@@ -186,7 +192,7 @@ export class FuzzClient {
     if (response === undefined) return this.#listener.onSilence(request)
     this.#judge(request, response)
     // Only the bytes tell which responses to a HEAD have a body.
-    if (!text.includes('HEAD ')) await this.#readFurther(request)
+    if (!text.includes('HEAD ') && !isLive(response)) await this.#readFurther(request)
   }
 
   #noAnswer(): Error {

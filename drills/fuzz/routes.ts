@@ -180,6 +180,12 @@ export const QUERIES: Readonly<Record<string, Fields>> = {
     what: ['device.label'],
     ...PAGE,
   },
+  'GET /admin/events': {
+    after: ['now', ...FORGED_CURSORS],
+    types: ['token.created', 'device.enrolled,command.ended'],
+    wait_ms: ['0', '1'],
+    limit: ['1', '500'],
+  },
   'GET /v1/apk/download-latest': { build_type: ['debug', 'release'] },
   'PUT /admin/apk/builds/{build_id}': {
     version_code: ['1', '7'],

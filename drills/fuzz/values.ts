@@ -112,6 +112,8 @@ export const ODD_SEGMENTS: readonly string[] = [
 export const ODD_HEADERS: readonly string[] = [
   ...[
     'Accept: */*',
+    'Accept: text/event-stream',
+    'Last-Event-ID: x',
     'Accept-Encoding: gzip',
     'Content-Encoding: gzip',
     'Content-Encoding: identity',

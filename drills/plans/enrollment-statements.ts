@@ -28,7 +28,11 @@ const LABELLED = {
 const labelsOf = (database: Database) => deviceLabelStore(database, database)
 
 // biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table
-export function enrollmentStatements({ devices, crowded }: Installation): readonly Statement[] {
+export function enrollmentStatements({
+  devices,
+  crowded,
+  feed,
+}: Installation): readonly Statement[] {
   return [
     ...enrollmentTokenStatements(),
     {
@@ -160,8 +164,8 @@ export function enrollmentStatements({ devices, crowded }: Installation): readon
         await eraser.erase(deviceId(1), BY)
         await eraser.erase(deviceId(1), BY)
       },
-      mostRows: 600,
-      mostPages: 12_000,
+      mostRows: 600 + feed, // events are not looked up by their device
+      mostPages: 12_000 + Math.ceil(feed / 20),
     },
     {
       title: 'deletion of a device with many open commands',

@@ -28,11 +28,14 @@ export interface Installation {
   readonly members: number
   /** Ended jobs of OLD_MEMBERS each. */
   readonly jobs: number
+  /** Rows of fleet_events. */
+  readonly feed: number
 }
 
 export const NOTHING: Installation = {
   ...{ devices: 0, deleted: 0, busy: 0, crowded: 0, open: 0, due: 0, unswept: 0 },
   ...{ ended: 0, audit: 0, tokens: 0, downloads: 0, builds: 0, members: 0, jobs: 0 },
+  feed: 0,
 }
 
 /**
@@ -56,6 +59,7 @@ export function installationOf(devices: number): Installation {
     builds: share(2_000),
     members: share(200_000),
     jobs: Math.max(MIN_JOBS, share(10_000)),
+    feed: share(2_000_000),
   }
 }
 
@@ -259,6 +263,15 @@ function insertsOf(
     ],
     ['members', jobMembers(to, device)],
     ['jobs', endedJobs(device, ago(whole.jobs))],
+    [
+      'feed',
+      [
+        `insert into fleet_events (at, type, subject, device_id, detail)
+         select now() - make_interval(secs => (${whole.feed} - n) * ${(DAYS * DAY_S) / Math.max(1, whole.feed)}),
+           case when n % 10 = 0 then 'token.created' else 'command.ended' end, 'done-' || n,
+           case when n % 10 <> 0 then ${device} end, '{"action":"ping","state":"completed","outcome":"success"}' ${ROWS}`,
+      ],
+    ],
   ]
 }
 

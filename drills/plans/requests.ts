@@ -81,6 +81,7 @@ function asked(now: Date): readonly string[] {
       (query) => `/v1/enroll-tokens?${query}`,
     ),
     ...of('/v1/enroll-tokens', 'limit=500', ...TOKENS.map((status) => `status=${status}`)),
+    ...of('/admin/events', 'after=now', 'types=build.withdrawn', 'limit=500'),
     ...of('/admin/apk/builds', ...BUILDS.map((type) => `build_type=${type}`)),
     '/metrics',
     '/readyz',

@@ -1,6 +1,7 @@
 /** Every statement of src/db that reads a growing table, as the service runs it. */
 import { buildStatements } from './build-statements.ts'
 import { enrollmentStatements } from './enrollment-statements.ts'
+import { eventStatements } from './event-statements.ts'
 import type { Installation } from './installation.ts'
 import { jobStatements } from './job-statements.ts'
 import { listStatements } from './list-statements.ts'
@@ -15,6 +16,7 @@ export function statementsOf(installation: Installation): readonly Statement[] {
     ...enrollmentStatements(installation),
     ...buildStatements(),
     ...jobStatements(installation),
+    ...eventStatements(installation),
     ...upkeepStatements(),
   ]
 }

@@ -45,7 +45,7 @@ export function upkeepStatements(): readonly Statement[] {
 const BATCHES = 'batches of enrollment tokens'
 const PRUNED = [
   ...['used signatures', 'commands', 'members of jobs', 'jobs', 'audit log', 'downloads'],
-  ...['device tokens', 'enrollment tokens', BATCHES, 'deleted devices'],
+  ...['device tokens', 'enrollment tokens', 'events', BATCHES, 'deleted devices'],
 ]
 
 function pruneStatements(what: string, days: number): readonly Statement[] {
@@ -62,6 +62,7 @@ function pruneStatements(what: string, days: number): readonly Statement[] {
           downloadRetentionDays: days,
           tokenRetentionDays: days,
           deviceRetentionDays: days,
+          eventsRetentionDays: days,
           signatureS: days * 86_400,
         })
         const prune = all[index]

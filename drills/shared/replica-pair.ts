@@ -5,6 +5,8 @@ import { type Replica, startReplica } from '../../testkit/service.ts'
 export interface ReplicaPair {
   /** Sends each request to a random ready replica. */
   readonly send: Send
+  /** Of both; they stay the same over their lives. */
+  readonly origins: readonly string[]
   /** Kills a random ready replica, once there is one; it restarts on its port. Resolves when it is dead. */
   kill(): Promise<void>
   /** SIGTERM to both; returns their exit codes. */
@@ -59,6 +61,7 @@ export async function startReplicaPair(
 
   return {
     send: (request) => pick().send(request),
+    origins: seats.map(({ origin }) => origin),
     async kill() {
       await Promise.any(seats.map(({ life }) => life.ready))
       const seat = pick()

@@ -183,6 +183,8 @@ export const SETTINGS = {
   commandRetentionDays: days('COMMAND_RETENTION_DAYS', 90),
   /** How long entries of the audit log are kept. */
   auditRetentionDays: days('AUDIT_RETENTION_DAYS', 400),
+  /** How long events are kept; an older cursor of `GET /admin/events` is 410 `cursor_gone`. */
+  eventsRetentionDays: days('EVENTS_RETENTION_DAYS', 7),
   /** How long rows of APK downloads are kept. */
   downloadRetentionDays: days('DOWNLOAD_RETENTION_DAYS', 90),
   /** How long device tokens are kept after they died, and enrollment tokens after they expired. */
@@ -191,6 +193,9 @@ export const SETTINGS = {
   deviceRetentionDays: days('DEVICE_RETENTION_DAYS', 90),
   /** A device without contact for so long counts as offline; at least HEARTBEAT_INTERVAL_S. */
   deviceOfflineS: integer('DEVICE_OFFLINE_S', 1500, 1, 31_536_000),
+
+  /** A stream of events without news gets a comment so often; less than the idle time of each proxy before the service. */
+  eventsKeepAliveS: integer('EVENTS_KEEP_ALIVE_S', 20, 1, 60),
 
   // APKs
   /** The `build_type` of a download that names none. */

@@ -20,13 +20,15 @@ export interface RetentionOptions {
   readonly tokenRetentionDays: number
   /** Since deletion; the device stays while a command or a token of it does. */
   readonly deviceRetentionDays: number
+  /** Since the event. */
+  readonly eventsRetentionDays: number
   /** Since the signature was accepted. */
   readonly signatureS: number
 }
 
 export interface Pruned {
   readonly count: number
-  /** Time of the newest deleted row, where the next batch starts; null if there was none. */
+  /** Time (of an event: number) of the newest deleted row, where the next batch starts; null if there was none. */
   readonly last: string | null
 }
 
@@ -87,6 +89,17 @@ const JOBS = oldest(
   'and is_settled and (select m.n from job_members m where m.job_no = jobs.job_no limit 1) is null',
 )
 
+/** By number, which is nearly the order of time; $3 is the last number deleted. The newest row stays (sql/0027). */
+const EVENTS = /* sql */ `
+  with gone as (
+    delete from fleet_events where event_id = any (array(
+      select event_id from (
+        select event_id, at from fleet_events
+        where event_id > coalesce($3::bigint, 0) order by event_id limit $2) oldest
+      where at < now() - make_interval(secs => $1) and event_id < (select max(event_id) from fleet_events)))
+    returning event_id)
+  select count(*)::int as "count", max(event_id)::text as "last" from gone`
+
 export function prunes(database: Database, options: RetentionOptions): readonly Prune[] {
   const table: readonly (readonly [name: string, text: string, ageS: number])[] = [
     ['used_signatures', oldest('used_signatures', 'signature', 'used_at'), options.signatureS],
@@ -113,6 +126,7 @@ export function prunes(database: Database, options: RetentionOptions): readonly 
       oldest('enrollment_tokens', 'token_id', 'expires_at'),
       options.tokenRetentionDays * DAY_S,
     ],
+    ['fleet_events', EVENTS, options.eventsRetentionDays * DAY_S],
     ['enrollment_batches', oldest('enrollment_batches', 'seed', 'created_at'), REPEATABLE_S],
     ['devices', DEVICES, options.deviceRetentionDays * DAY_S],
   ]

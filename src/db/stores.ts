@@ -17,9 +17,12 @@ import { deviceTokenStore } from './devices/device-tokens.ts'
 import { deviceStore } from './devices/devices.ts'
 import { deviceEraser } from './devices/erase.ts'
 import { deviceLabelStore } from './devices/labels.ts'
+import { offlineSweep } from './devices/offline.ts'
 import { registrationQueue } from './enrollment/registration-queue.ts'
 import { enrollmentTokenStore } from './enrollment/tokens.ts'
 import { untaggedTokens } from './enrollment/untagged-tokens.ts'
+import { eventFeed } from './events/feed.ts'
+import { SettledEvents } from './events/settled-events.ts'
 import { storeHeartbeats } from './heartbeats/heartbeats.ts'
 import { historyStore } from './heartbeats/history.ts'
 import { partitions } from './heartbeats/partitions.ts'
@@ -44,6 +47,7 @@ export interface StoresOptions
   readonly dedupWindowS: number
   readonly heartbeatIntervalS: number
   readonly heartbeatRetentionDays: number
+  readonly deviceOfflineS: number
   /** Name of this replica, for timelines. */
   readonly instance: string
 }
@@ -156,6 +160,9 @@ export function createStores(options: StoresOptions) {
     deviceLabels: deviceLabelStore(main, slow),
     history,
     eraser: deviceEraser(main, history),
+    sweepOffline: offlineSweep(background, options.deviceOfflineS),
+    events: eventFeed(main),
+    settledEvents: new SettledEvents(main, () => performance.now()),
     secrets: hmacSecretStore(main),
     register: registrations.register,
     commands: commandStore(main),

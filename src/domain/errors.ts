@@ -35,6 +35,7 @@ export type ErrorCode =
   | 'selection_changed'
   | 'job_ended'
   | 'device_deleted'
+  | 'cursor_gone'
   | 'precondition_failed'
   | 'body_too_large'
   | 'unsupported_media'

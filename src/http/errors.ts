@@ -97,6 +97,12 @@ export const STATUS = {
   /** An admin deleted the phone. @act To bring it back, enroll it again. */
   device_deleted: 410,
   /**
+   * The event that the cursor names is not kept any more (`EVENTS_RETENTION_DAYS`), or the database was restored from a
+   * backup of before it.
+   * @act Read the fleet anew (`GET /admin/devices`, …), then the events from `after=now` on: take that cursor first.
+   */
+  cursor_gone: 410,
+  /**
    * `If-Match` or `If-Unmodified-Since` of a download does not hold: another build is the latest now, and its rest does
    * not fit the beginning of the first.
    * @act Delete the part and download from the first byte.

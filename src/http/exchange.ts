@@ -56,6 +56,7 @@ export class Exchange {
   #bytesSent = 0
   #isEnded = false
   #closesConnection = false
+  #isDropped = false
 
   constructor(
     deps: ExchangeDeps,
@@ -132,6 +133,9 @@ export class Exchange {
       onBytes: (sizeBytes) => {
         this.#bytesSent += sizeBytes
       },
+      onDropped: () => {
+        this.#isDropped = true
+      },
     })
   }
 
@@ -157,7 +161,7 @@ export class Exchange {
 
   #closed(): void {
     this.#isEnded = true
-    const isOut = this.#res.writableFinished
+    const isOut = this.#res.writableFinished || this.#isLeftAlone()
     const statusCode = isOut ? this.#res.statusCode : CLIENT_CLOSED
     this.#waiting?.abort()
     const latencyMs = this.#deps.nowMs() - this.#startedAtMs
@@ -175,6 +179,11 @@ export class Exchange {
         (error: unknown) => this.#writeFault(error, ending),
       )
       .then(() => this.#deps.onEnd(this, this.#node))
+  }
+
+  /** Only its client ends a live response, by leaving. */
+  #isLeftAlone(): boolean {
+    return this.#reply?.kind === 'live' && this.#res.headersSent && !this.#isDropped
   }
 
   #writeTerminal(ending: Ending): void {

@@ -40,7 +40,7 @@ export function readPage(
 ): Page {
   const limit = queryInt(query, 'limit', { min: 1, max: MAX_LIMIT }, DEFAULT_LIMIT)
   const cursor = query.get('cursor')
-  return { limit: limit + 1, after: cursor === null ? null : decode(cursor, list, isId), list }
+  return { limit: limit + 1, after: cursor === null ? null : decodeKey(cursor, list, isId), list }
 }
 
 export interface PageRows<Row> {
@@ -58,9 +58,11 @@ export function pageOf<Row>(
   const rows = read.slice(0, page.limit - 1)
   const last = rows.at(-1)
   if (last === undefined || read.length < page.limit) return { rows, nextCursor: null }
-  const { at, id } = keyOf(last)
-  const nextCursor = Buffer.from(JSON.stringify([at, id, page.list])).toString('base64url')
-  return { rows, nextCursor }
+  return { rows, nextCursor: encodeKey(keyOf(last), page.list) }
+}
+
+export function encodeKey({ at, id }: PageKey, list: string): string {
+  return Buffer.from(JSON.stringify([at, id, list])).toString('base64url')
 }
 
 /** The response of a list: the rows under `page.list`, and the cursor of the next page. */
@@ -74,11 +76,17 @@ export function listReply<Row>(
   return json(200, { [page.list]: rows.map(toJson), next_cursor: nextCursor })
 }
 
-function decode(cursor: string, list: string, isId: (id: string) => boolean): PageKey {
+/** `field`: where the cursor came from, for the refusal. */
+export function decodeKey(
+  cursor: string,
+  list: string,
+  isId: (id: string) => boolean,
+  field = 'cursor',
+): PageKey {
   const [at, id, of = list] = parse(cursor) // cursors of release 0.1 do not name the list
   const isKey = typeof at === 'string' && typeof id === 'string' && of === list
   if (isKey && KEY_TIME.test(at) && parseInstant(at) !== undefined && isId(id)) return { at, id }
-  throw invalidField('cursor', 'is not one that this list gave: pass next_cursor unchanged')
+  throw invalidField(field, 'is not one that this list gave: pass next_cursor unchanged')
 }
 
 function parse(cursor: string): readonly unknown[] {

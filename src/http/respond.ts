@@ -6,6 +6,7 @@ import { escapeUnsafe } from '../lib/text.ts'
 import type { Throttle } from '../lib/throttle.ts'
 import { accepted, reset } from './connection/connections.ts'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
+import { sendLive } from './live.ts'
 import type { Reply, StreamReply } from './route.ts'
 
 export interface ResponseOptions {
@@ -26,6 +27,8 @@ export interface ChunkOptions {
   readonly turns: Throttle
   /** Called for every chunk that is handed to the socket. */
   readonly onBytes: (sizeBytes: number) => void
+  /** Called if a live response is cut off because its client does not read it. */
+  readonly onDropped: () => void
 }
 
 /** Starts the response. */
@@ -49,6 +52,9 @@ export function sendReply(
       return
     case 'stream':
       sendStream(res, reply, options, chunks)
+      return
+    case 'live':
+      sendLive(res, reply, headersOf(options, reply.headers), options.isHead, chunks.onDropped)
   }
 }
 

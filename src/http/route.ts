@@ -195,7 +195,17 @@ export interface StreamReply extends Omit<ReplyHead, 'line'> {
   ended(ending: StreamEnding): Promise<Line>
 }
 
-export type Reply = JsonReply | TextReply | EmptyReply | StreamReply
+/** A response that goes on until its source ends or the client leaves, which is no failure. */
+export interface LiveReply extends ReplyHead {
+  readonly kind: 'live'
+  readonly contentType: string
+  /** Ends soon after the request's `signal` is aborted; HEAD never starts it. */
+  readonly chunks: AsyncIterable<string>
+  /** Called if the client takes too long to read a chunk; it is cut off. */
+  dropped(): void
+}
+
+export type Reply = JsonReply | TextReply | EmptyReply | StreamReply | LiveReply
 
 export function json(status: number, body: unknown, line?: Line): JsonReply {
   return line === undefined ? { kind: 'json', status, body } : { kind: 'json', status, body, line }

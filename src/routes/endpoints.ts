@@ -31,6 +31,8 @@ import {
   listTokensEndpoint,
   revokeTokenEndpoint,
 } from './enrollment/tokens.ts'
+import { readEventsEndpoint } from './events/events.ts'
+import type { Events } from './events/feature.ts'
 import { createJobEndpoint } from './jobs/create.ts'
 import type { Jobs } from './jobs/feature.ts'
 import {
@@ -55,6 +57,7 @@ export interface Features {
   readonly commands: Commands
   readonly jobs: Jobs
   readonly apks: Apks
+  readonly events: Events
   readonly operations: Operations
 }
 
@@ -65,7 +68,7 @@ type Endpoints = {
 
 /** In the order of the table. */
 export function routesOf(features: Features): readonly Route[] {
-  const { devices, enrollment, commands, jobs, apks, operations } = features
+  const { devices, enrollment, commands, jobs, apks, events, operations } = features
   const { metrics, ...served }: Endpoints = {
     register: { ...ROUTES.register, ...registerEndpoint(enrollment) },
     heartbeat: { ...ROUTES.heartbeat, ...heartbeatEndpoint(devices) },
@@ -104,6 +107,7 @@ export function routesOf(features: Features): readonly Route[] {
     releaseBuild: { ...ROUTES.releaseBuild, ...releaseBuildEndpoint(apks) },
     withdrawBuild: { ...ROUTES.withdrawBuild, ...withdrawBuildEndpoint(apks) },
     listAudit: { ...ROUTES.listAudit, ...listAuditEndpoint(operations) },
+    readEvents: { ...ROUTES.readEvents, ...readEventsEndpoint(events) },
     openApi: { ...ROUTES.openApi, ...openApiEndpoint(operations) },
     healthz: { ...ROUTES.healthz, ...healthzEndpoint(operations) },
     readyz: { ...ROUTES.readyz, ...readyzEndpoint(operations) },

@@ -261,6 +261,16 @@ export const ROUTES = {
     body: 0,
   },
 
+  /** By `Accept: text/event-stream` as a stream. */
+  readEvents: {
+    method: 'GET',
+    path: '/admin/events',
+    guard: 'admin',
+    scopes: ['read'],
+    takes: { query: ['after', 'types', 'wait_ms', 'limit'], fields: [] },
+    body: 0,
+  },
+
   // operations
   /** For admins only: an anonymous flood of requests for so long a response would fill the kernel's buffers. */
   openApi: {

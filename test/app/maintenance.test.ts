@@ -13,6 +13,7 @@ const EXPIRED = { requestId: 'r', deviceId: 'd', alias: 'a', action: 'ping', adm
 function deps(queue: Partial<MaintenanceDeps['queue']>): MaintenanceDeps {
   return {
     partitions: { maintain: async () => ({ created: [], dropped: [], failed: [] }) },
+    sweepOffline: async () => 0,
     queue: {
       countWaiting: async () => 0,
       expire: async () => [],

@@ -69,6 +69,7 @@ const STORES = {
   dedupWindowS: 10,
   heartbeatIntervalS: 300,
   heartbeatRetentionDays: 7,
+  deviceOfflineS: 1_500,
   instance: 'one',
 }
 

@@ -15,6 +15,7 @@ const DAYS = {
   downloadRetentionDays: 30,
   tokenRetentionDays: 40,
   deviceRetentionDays: 50,
+  eventsRetentionDays: 7,
 }
 const all = prunes(pool, { ...DAYS, signatureS: 360 })
 const id = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`

@@ -208,6 +208,7 @@ const BESIDE: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   publishBuild: {},
   listBuilds: {},
   audit: {},
+  readEvents: {},
 }
 /** Replaced where something else is meant; of those who sign; read of a ping's answer only; told as request_id; a grammar. */
 const LEFT_OUT = ['X-Request-ID', 'X-Signature', 'ping_request_id', 'correlation_id', 'where']

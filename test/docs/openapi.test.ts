@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { COMMAND_STATUSES, OUTCOMES } from '../../src/domain/command.ts'
 import { RESERVED_PARAM_NAMES, RESERVED_PARAM_PREFIXES } from '../../src/domain/command-message.ts'
+import { EVENT_TYPES } from '../../src/domain/fleet-event.ts'
 import { ADMIN_SCOPES } from '../../src/domain/identity.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import type { RouteShape } from '../../src/http/route.ts'
@@ -182,6 +183,7 @@ t.test('each reference leads somewhere, and each component is used', async (t) =
 t.test('closed lists are those of the code', async (t) => {
   const { schemas } = DOCUMENT.components
   t.same(schemas['CommandStatus']?.['enum'], COMMAND_STATUSES)
+  t.same(schemas['EventType']?.['enum'], EVENT_TYPES)
   const command = Object(schemas['Command'])
   t.same(command.properties.result.oneOf[0].properties.outcome.enum, OUTCOMES)
   const scopes = operations.flatMap(({ operation }) =>

@@ -30,13 +30,14 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
   let timer = setImmediate(countTurn)
   t.teardown(() => clearImmediate(timer))
   const onBytes = () => perTurn.set(turn, (perTurn.get(turn) ?? 0) + 1)
+  const onDropped = () => {}
   const server = createServer((_, res) => {
     if (waiting.push(res) < CLIENTS) return
     for (const each of waiting) {
       const stream = body()
       const ended = () => Promise.reject(new Error('who ends an exchange asks for its line'))
       const reply = { kind: 'stream' as const, status: 200, headers: {}, sizeBytes: CHUNKS }
-      sendReply(each, { ...reply, stream, ended }, OPTIONS, { turns, onBytes })
+      sendReply(each, { ...reply, stream, ended }, OPTIONS, { turns, onBytes, onDropped })
     }
   })
   const turns = behindNewConnections(server)

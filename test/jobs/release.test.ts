@@ -178,7 +178,12 @@ t.test('jobs and their members are pruned once they are old', async (t) => {
   await db.query(`update jobs set ended_at = now() - interval '100 days' where job_no = $1`, [
     job.jobNo,
   ])
-  const day = { auditRetentionDays: 90, downloadRetentionDays: 90, tokenRetentionDays: 90 }
+  const day = {
+    auditRetentionDays: 90,
+    downloadRetentionDays: 90,
+    tokenRetentionDays: 90,
+    eventsRetentionDays: 7,
+  }
   const options = { commandRetentionDays: 90, deviceRetentionDays: 90, signatureS: 1_000, ...day }
   for (const prune of prunes(pool, options)) {
     for (let from: string | null = null; ; ) {

@@ -74,6 +74,7 @@ t.test('a scope opens its own routes and no others', async (t) => {
     ['GET', '/admin/apk/builds/none/download', 'apk', 'read'],
     ['GET', '/v1/apk/download-latest', 'apk'],
     ['GET', '/admin/audit', 'read'],
+    ['GET', '/admin/events', 'read'],
     ['GET', '/metrics', 'metrics'],
   ] as const) {
     for (const scope of SCOPES) {

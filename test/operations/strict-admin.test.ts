@@ -109,6 +109,17 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
       },
     },
   ],
+  'GET /admin/events': [
+    {
+      path: '/admin/events',
+      query: {
+        after: String((await service.call('GET', '/admin/events')).body.cursor),
+        types: 'device.enrolled,token.created',
+        wait_ms: '0',
+        limit: '1',
+      },
+    },
+  ],
   'POST /v1/enroll-tokens': [
     {
       path: '/v1/enroll-tokens',

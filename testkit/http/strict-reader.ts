@@ -13,6 +13,10 @@ const STATUS_LINE = /^HTTP\/1\.1 ([1-5]\d\d) [A-Za-z' -]+$/
 const HEADER = /^([A-Za-z0-9-]+): ([\t -~]*)$/
 const MAX_HEAD_BYTES = 4_096
 
+/** A response without an end of its own. */
+export const isLive = ({ headers }: Pick<StrictResponse, 'headers'>) =>
+  headers.get('content-type') === 'text/event-stream'
+
 export class MalformedResponseError extends Error {
   override readonly name = 'MalformedAnswerError'
 }
@@ -29,7 +33,7 @@ export class StrictReader {
     this.#rest = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes])
   }
 
-  /** The next response; undefined: incomplete. `isHead`: to a HEAD, so without a body. */
+  /** The next response; undefined: incomplete. `isHead`: to a HEAD, so without a body. Of a live one the first chunk. */
   next(isHead: boolean): StrictResponse | undefined {
     const headEnd = this.#rest.indexOf(HEAD_END)
     if (headEnd === -1) {
@@ -39,6 +43,12 @@ export class StrictReader {
     const { status, headers } = readHead(this.#rest.toString('latin1', 0, headEnd))
     const bodyAt = headEnd + HEAD_END.length
     const hasNoBody = isHead || status < 200 || status === 204 || status === 304
+    if (!hasNoBody && isLive({ headers })) {
+      const chunk = firstChunk(this.#rest.subarray(bodyAt), headers)
+      if (chunk === undefined) return undefined
+      this.#rest = Buffer.alloc(0)
+      return { status, headers, body: chunk }
+    }
     const sizeBytes = hasNoBody ? 0 : lengthOf(status, headers)
     if (this.#rest.length < bodyAt + sizeBytes) return undefined
     const bytes = this.#rest.subarray(bodyAt, bodyAt + sizeBytes)
@@ -62,6 +72,17 @@ function readHead(text: string): Pick<StrictResponse, 'status' | 'headers'> {
     headers.set(name.toLowerCase(), value)
   }
   return { status, headers }
+}
+
+/** undefined: incomplete. */
+function firstChunk(bytes: Buffer, headers: ReadonlyMap<string, string>): string | undefined {
+  if (headers.get('transfer-encoding') !== 'chunked') {
+    throw new MalformedResponseError('a stream without chunks')
+  }
+  const [line, size = ''] = /^([0-9a-f]+)\r\n/.exec(bytes.toString('latin1')) ?? []
+  if (line === undefined) return undefined
+  const end = line.length + Number.parseInt(size, 16)
+  return bytes.length < end + 2 ? undefined : bytes.toString('utf8', line.length, end)
 }
 
 function lengthOf(status: number, headers: ReadonlyMap<string, string>): number {

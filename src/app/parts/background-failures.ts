@@ -13,6 +13,7 @@ export type BackgroundTask =
   | 'dispatch'
   | 'jobs'
   | 'sweep'
+  | 'offline'
   | 'count'
   | 'partitions'
   | 'prune'

@@ -47,6 +47,7 @@ export async function createDatabaseParts(context: ServiceContext, url: string) 
     dedupWindowS: config.heartbeatDedupWindowS,
     heartbeatIntervalS: config.heartbeatIntervalS,
     heartbeatRetentionDays: config.heartbeatRetentionDays,
+    deviceOfflineS: config.deviceOfflineS,
   })
   const watch = createServerWatch({
     dialer: stores.dialer,

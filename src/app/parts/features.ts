@@ -1,4 +1,4 @@
-/** The six features: what the endpoints of each use. */
+/** The seven features: what the endpoints of each use. */
 import { randomBytes } from 'node:crypto'
 import { commandData } from '../../domain/command-message.ts'
 import { Pace } from '../../domain/pace.ts'
@@ -9,6 +9,7 @@ import type { Commands, Results } from '../../routes/commands/feature.ts'
 import type { Devices } from '../../routes/devices/feature.ts'
 import type { Features } from '../../routes/endpoints.ts'
 import type { Enrollment } from '../../routes/enrollment/feature.ts'
+import type { Events } from '../../routes/events/feature.ts'
 import type { Jobs } from '../../routes/jobs/feature.ts'
 import type { Operations } from '../../routes/operations/feature.ts'
 import { createApkLimits } from '../../security/apk-limits.ts'
@@ -24,6 +25,7 @@ import type { ServiceContext } from '../service-context.ts'
 import { StartError } from '../startup.ts'
 import type { ApkParts } from './apk-storage.ts'
 import type { DatabaseParts } from './database.ts'
+import type { EventReaders } from './event-readers.ts'
 import { HEARTBEAT_DEADLINE_MS } from './heartbeat-group.ts'
 import type { Sender } from './push.ts'
 
@@ -36,6 +38,7 @@ export interface FeatureParts extends ServiceContext {
   readonly sender: Sender | undefined
   readonly jobReleases: { wake(): void }
   readonly apkParts: ApkParts
+  readonly eventReaders: EventReaders
   readonly metrics: Metrics
 }
 
@@ -51,6 +54,7 @@ export function createFeatures(parts: FeatureParts): Features {
     commands,
     jobs: createJobs(parts, commands),
     apks: createApks(parts),
+    events: createEvents(parts),
     operations: createOperations(parts),
   }
 }
@@ -155,6 +159,21 @@ function createApks(parts: FeatureParts): Apks {
     isSignatureRequired: config.isApkSignatureRequired,
     newId,
     now,
+  }
+}
+
+function createEvents({ config, database, eventReaders, nowMs }: FeatureParts): Events {
+  const { events, settledEvents } = database.stores
+  return {
+    feed: events,
+    current: () => settledEvents.current(),
+    settled: () => settledEvents.settled,
+    behindS: () => settledEvents.behindS,
+    waitForMore: (than, timeoutMs, signal) => settledEvents.wait(than, timeoutMs, signal),
+    tryAcquireReader: eventReaders.tryAcquire,
+    streamDropped: eventReaders.dropped,
+    keepAliveMs: config.eventsKeepAliveS * 1_000,
+    nowMs,
   }
 }
 

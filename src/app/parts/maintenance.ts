@@ -1,6 +1,7 @@
 /**
  * Background work of every replica; each task may run on several replicas at once. It makes and drops heartbeat partitions,
- * expires commands, prunes rows whose retention has passed, counts the waiting commands, and probes a database that is away.
+ * expires commands, notices devices that went silent, prunes rows whose retention has passed, counts the waiting commands,
+ * and probes a database that is away.
  */
 
 import type { CommandQueue } from '../../db/commands/queue.ts'
@@ -14,6 +15,8 @@ import type { BackgroundTask, ReportFailure } from './background-failures.ts'
 export interface MaintenanceDeps {
   readonly partitions: Partitions
   readonly queue: Pick<CommandQueue, 'expire' | 'hasMoreExpired' | 'countWaiting'>
+  /** Marks devices that went silent, and returns how many. */
+  readonly sweepOffline: () => Promise<number>
   /** In this order: a row that refers to another one goes first. */
   readonly prunes: readonly Prune[]
   readonly log: Log
@@ -109,6 +112,11 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
     start() {
       tasks = [
         startPeriodic(deps.sweepMs ?? SWEEP_MS, sweep, reporting('sweep')),
+        startPeriodic(
+          deps.sweepMs ?? SWEEP_MS,
+          async () => void (await deps.sweepOffline()),
+          reporting('offline'),
+        ),
         // Separate from the sweep, which must not wait for a gauge.
         startPeriodic(deps.sweepMs ?? SWEEP_MS, count, reporting('count')),
         startPeriodic(PROBE_MS, deps.probe, () => {}), // the outage is logged already

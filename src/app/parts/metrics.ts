@@ -3,6 +3,7 @@ import type { Connections } from '../../http/connection/connections.ts'
 import type { Metrics } from '../../telemetry/metrics/metrics.ts'
 import type { ServiceContext } from '../service-context.ts'
 import type { DatabaseParts } from './database.ts'
+import type { EventReaders } from './event-readers.ts'
 
 export interface GaugeSources {
   /** Called at a scrape, never before the listener is there. */
@@ -11,11 +12,12 @@ export interface GaugeSources {
   readonly heartbeats: { readonly queued: number }
   readonly maintenance: { readonly commandsWaiting: number }
   readonly jobsOpen: () => number
+  readonly eventReaders: EventReaders
 }
 
 export function createServiceMetrics(
   { config, version, logger, createMetrics }: ServiceContext,
-  { connections, database, heartbeats, maintenance, jobsOpen }: GaugeSources,
+  { connections, database, heartbeats, maintenance, jobsOpen, eventReaders }: GaugeSources,
 ): Metrics {
   const { stores, watch } = database
   return createMetrics({
@@ -33,6 +35,10 @@ export function createServiceMetrics(
       dbSyncStandbys: () => watch.syncStandbys,
       commandsWaiting: () => maintenance.commandsWaiting,
       jobsOpen,
+      eventReaders: () => eventReaders.open,
+      eventReadersRefused: () => eventReaders.refusedCount,
+      eventStreamsDropped: () => eventReaders.droppedCount,
+      eventsBehindS: () => (stores.settledEvents.isPolling ? stores.settledEvents.behindS : 0),
     },
   })
 }

@@ -79,6 +79,7 @@ export interface Operations {
   readonly listBuilds: { readonly request: { readonly query?: { readonly build_type?: string; readonly limit?: number; readonly cursor?: string } }; readonly response: BuildPage }
   readonly releaseBuild: { readonly request: { readonly path: { readonly build_id: RequestId } }; readonly response: PublishedBuild }
   readonly audit: { readonly request: { readonly query?: { readonly since?: string; readonly until?: string; readonly what?: string; readonly admin?: string; readonly subject?: RequestId; readonly alias?: Alias; readonly limit?: number; readonly cursor?: string } }; readonly response: AuditPage }
+  readonly readEvents: { readonly request: { readonly query?: { readonly after?: string; readonly types?: string; readonly wait_ms?: number; readonly limit?: number }; readonly headers?: { readonly 'Last-Event-ID'?: string } }; readonly response: EventPage }
   readonly readOpenApi: { readonly request: Readonly<Record<string, never>>; readonly response: Readonly<Record<string, unknown>> }
   readonly healthz: { readonly request: Readonly<Record<string, never>>; readonly response: { readonly status: 'ok'; readonly instance_id: string | null; readonly version: string } }
   readonly readyz: { readonly request: Readonly<Record<string, never>>; readonly response: { readonly status: 'ready' } }
@@ -112,6 +113,7 @@ export const OPERATIONS = {
   listBuilds: { method: 'GET', path: '/admin/apk/builds', scopes: ['apk', 'read', 'admin'] },
   releaseBuild: { method: 'POST', path: '/admin/apk/builds/{build_id}/release', scopes: ['apk', 'admin'] },
   audit: { method: 'GET', path: '/admin/audit', scopes: ['read', 'admin'] },
+  readEvents: { method: 'GET', path: '/admin/events', scopes: ['read', 'admin'] },
   readOpenApi: { method: 'GET', path: '/openapi.json', scopes: ['command', 'enroll', 'apk', 'metrics', 'read', 'admin'] },
   healthz: { method: 'GET', path: '/healthz', scopes: [] },
   readyz: { method: 'GET', path: '/readyz', scopes: [] },

@@ -1,10 +1,11 @@
 /**
  * Erases a deleted device: deletes its rows in every table, in batches, and writes its device_id over its alias and its
- * commands' ids in the audit log. Repeatable: the next run finds what a broken one left. Last, its own row and those of its
+ * commands' ids in the audit log and in the feed of events. Repeatable: the next run finds what a broken one left. Last, its own row and those of its
  * tokens lose everything but ids, so that its phone still gets 410; retention deletes them.
  */
 import { STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
 import { type AuditEntry, writeAudit } from '../audit.ts'
+import { eraseEvents } from '../events/erase.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database } from '../postgres/pool.ts'
 
@@ -135,6 +136,7 @@ export function deviceEraser(
       const named = [deviceId, alias, deletedAt]
       await change('erase.failures', FAILURES, [deviceId])
       await eraseCommands(deviceId)
+      await eraseEvents(database, deviceId)
       await history.erase(deviceId)
       await all('erase.downloads', DOWNLOADS, named)
       await all('erase.tokens', TOKENS, named)

@@ -199,7 +199,7 @@ history as (
 seen as (
   update device_status s set last_seen_at = greatest(s.last_seen_at, l.received_at),
     app_versions = case when l.is_newest and l.apps is not null then ${managedVersions('l.apps')} else s.app_versions end,
-    doubted_at = l.doubted_at, clock_lag_s = l.clock_lag_s, clock_offset_s = l.clock_offset_s,
+    offline_at = null, doubted_at = l.doubted_at, clock_lag_s = l.clock_lag_s, clock_offset_s = l.clock_offset_s,
     ${NEWEST_COUNTS}
   from live l where s.device_id = l.device_id)
 select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,

@@ -180,6 +180,30 @@ export const GAUGES = {
   ],
   /** Jobs that are scheduled, running or paused, over all replicas; seen at most 1 s ago. */
   jobsOpen: ['fleetloop_jobs_open', 'gauge', 'Jobs that are scheduled, running or paused.'],
+  /** Readers of `GET /admin/events` that wait, and streams; at most 128, 32 of one admin ([bounds](bounds.md)). */
+  eventReaders: ['fleetloop_event_readers', 'gauge', 'Readers of events that wait, and streams.'],
+  /** 503 `overloaded`: too many readers waited already. @act Above 0: let programs share a reader, or add a replica. */
+  eventReadersRefused: [
+    'fleetloop_event_readers_refused_total',
+    'counter',
+    'Readers of events refused since too many waited.',
+  ],
+  /** Streams cut off because their client did not read for 10 s; it can resume from its last event. */
+  eventStreamsDropped: [
+    'fleetloop_event_streams_dropped_total',
+    'counter',
+    'Streams of events cut off since their client did not read.',
+  ],
+  /**
+   * For how long a transaction that has written an event, and has not ended, has held back all later events; 0 while nobody waits
+   * for events.
+   * @act Above 10: [The feed of events stands still](../operate/events.md#the-feed-stands-still).
+   */
+  eventsBehindS: [
+    'fleetloop_events_behind_seconds',
+    'gauge',
+    'How long unfinished transactions have held back events.',
+  ],
   /**
    * Over the last 15 to 30 s, however often it is scraped.
    * @act Above 50: the CPU is the bottleneck ([Sizing](../operate/scale.md#sizing)).
