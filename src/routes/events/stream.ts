@@ -13,7 +13,7 @@ const LIFETIME_MS = 15 * 60_000
 /** For the client: the wait before it resumes. */
 const RETRY_MS = 1_000
 
-/** Ends when `signal` aborts, after LIFETIME_MS, and when the feed cannot be read: whoever resumes it is told why. */
+/** Ends when `signal` aborts, after LIFETIME_MS, and when the feed cannot be read: the request that resumes it gets the error. */
 export async function* streamOf(
   deps: Events,
   from: ReadFrom,
