@@ -164,7 +164,7 @@ export function enrollmentStatements({
         await eraser.erase(deviceId(1), BY)
         await eraser.erase(deviceId(1), BY)
       },
-      mostRows: 600 + feed, // events are not looked up by their device
+      mostRows: 1_500 + feed, // events are not looked up by their device
       mostPages: 12_000 + Math.ceil(feed / 20),
     },
     {

@@ -161,7 +161,7 @@ t.test(
   { skip: !hasNginx && 'needs nginx' },
   async (t) => {
     const directory = tempDirectory(t)
-    const socket = join(directory, 'proxy')
+    const socket = join(directory, 'entrance')
     const config = join(directory, 'nginx.conf')
     const temporaries = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
       .map((name) => `${name}_temp_path ${directory}/${name};`)

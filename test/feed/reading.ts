@@ -87,7 +87,8 @@ export function openStream(
         status: response.statusCode ?? 0,
         headers: response.headers,
         text: () => text,
-        events: () => [...text.matchAll(/^data: (.*)$/gm)].map(([, data = '']) => JSON.parse(data)),
+        events: () =>
+          [...text.matchAll(/^data: (.*)\n\n/gm)].map(([, data = '']) => JSON.parse(data)),
         lastId: () => [...text.matchAll(/^id: (.*)$/gm)].at(-1)?.[1],
         isEnded: () => isEnded,
         pause: () => void response.pause(),
