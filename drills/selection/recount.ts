@@ -18,8 +18,8 @@ const CONTEXT = { offlineAfterS: OFFLINE_AFTER_S, isPushOn: true }
 /** What is counted, by name; a name that counts nothing has no row. */
 const RECOUNT = /* sql */ `
   with phones as (
-    select d.device_id, d.model, d.android_version, d.fcm_token, d.fcm_token_died_at, s.status, s.battery_pct,
-      s.network_type, s.agent_version, coalesce(s.app_version, d.app_version) as app_version, s.app_versions,
+    select d.device_id, d.model, d.android_version, coalesce(d.fcm_token, d.fid) as push_id, d.fcm_token_died_at,
+      s.push_lowered_at, s.status, s.battery_pct, s.network_type, s.agent_version, coalesce(s.app_version, d.app_version) as app_version, s.app_versions,
       extract(epoch from now() - s.last_seen_at) as silent_s
     from devices d, device_status s where s.device_id = d.device_id and d.deleted_at is null),
   open as (
@@ -28,9 +28,10 @@ const RECOUNT = /* sql */ `
     select 'devices' as name from phones
     union all select 'online' from phones where silent_s <= ${OFFLINE_AFTER_S}
     union all select 'status ' || coalesce(status, 'unknown') from phones
-    union all select 'push none' from phones where fcm_token is null
-    union all select 'push dead' from phones where fcm_token is not null and fcm_token_died_at is not null
-    union all select 'push live' from phones where fcm_token is not null and fcm_token_died_at is null
+    union all select 'push none' from phones where push_id is null
+    union all select 'push dead' from phones where push_id is not null and fcm_token_died_at is not null
+    union all select 'push live' from phones where push_id is not null and fcm_token_died_at is null
+    union all select 'lowered' from phones where push_lowered_at >= now() - interval '7 days'
     union all select 'battery unknown' from phones where battery_pct is null
     union all select 'battery 0-19' from phones where battery_pct between 0 and 19
     union all select 'battery 20-49' from phones where battery_pct between 20 and 49
@@ -98,9 +99,10 @@ function countsOf({
   const add = (name: string, more: number) => {
     counts[name] = (counts[name] ?? 0) + more
   }
-  for (const { status, push, battery, lastContact, isOnline, devices } of facts) {
+  for (const { status, push, battery, lastContact, isOnline, isPushLowered, devices } of facts) {
     add('devices', devices)
     if (isOnline) add('online', devices)
+    if (isPushLowered) add('lowered', devices)
     add(`status ${status}`, devices)
     add(`push ${push}`, devices)
     add(`battery ${battery}`, devices)

@@ -118,7 +118,8 @@ function warningsOf(
   jobs: readonly JobInList[],
   dig: (...terms: readonly string[]) => string,
 ): readonly Line[] {
-  const { devices, online, last_contact, battery, status, push, open_commands } = fleet
+  const { devices, online, last_contact, battery, status, push, push_lowered, open_commands } =
+    fleet
   const offline = devices - online
   const never = last_contact.never === 0 ? '' : `, ${last_contact.never} of them never heard of`
   const warn = (count: number, text: string, more: string): readonly Line[] =>
@@ -128,6 +129,11 @@ function warningsOf(
     ...warn(battery['0-19'], 'with a battery below 20 %', dig('battery<20')),
     ...warn(status.warn + status.error, 'report warn or error', dig('status:warn,error')),
     ...warn(push.dead, 'with a dead push token', dig('push:dead')),
+    ...warn(
+      push_lowered,
+      'with lowered push priority: show notifications or beat more often',
+      dig(),
+    ),
     ...warn(
       open_commands.push_failed,
       'open commands whose push failed',

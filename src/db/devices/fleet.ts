@@ -23,6 +23,8 @@ export interface Facts {
   readonly battery: string
   readonly lastContact: string
   readonly isOnline: boolean
+  /** FCM has delivered a message to it at lowered priority in the last seven days, by which it judges. */
+  readonly isPushLowered: boolean
   readonly devices: number
 }
 
@@ -69,6 +71,10 @@ const FACTS: Readonly<
   ],
   isOnline: [
     ['true', `${TIMES.seen} >= now() - make_interval(secs => $1)`],
+    ['false', 'true'],
+  ],
+  isPushLowered: [
+    ['true', "s.push_lowered_at >= now() - interval '7 d'"],
     ['false', 'true'],
   ],
 }
@@ -173,10 +179,13 @@ export async function fleetSummary(
 
 function factsOf({ value, devices }: Row): Facts {
   const digits = Number(value)
-  const [status = '', push = '', battery = '', lastContact = '', isOnline] = Object.values(
-    FACTS,
-  ).map((values, at) => values[Math.floor(digits / 10 ** at) % 10]?.[0])
-  return { status, push, battery, lastContact, isOnline: isOnline === 'true', devices }
+  const [status = '', push = '', battery = '', lastContact = '', isOnline, isPushLowered] =
+    Object.values(FACTS).map((values, at) => values[Math.floor(digits / 10 ** at) % 10]?.[0])
+  return {
+    ...{ status, push, battery, lastContact, devices },
+    isOnline: isOnline === 'true',
+    isPushLowered: isPushLowered === 'true',
+  }
 }
 
 function countsOf<T>(rows: readonly Row[], read: (value: string | null) => T): ValueCounts<T> {

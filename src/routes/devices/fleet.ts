@@ -33,6 +33,7 @@ function summaryJson({ at, facts, texts, appVersions, openCommands, openJobs }: 
     online: count(({ isOnline }) => isOnline),
     status: by([...HEARTBEAT_STATUSES, 'unknown'], ({ status }) => status),
     push: by(PUSH_STATES, ({ push }) => push),
+    push_lowered: count(({ isPushLowered }) => isPushLowered),
     battery: by(BATTERY, ({ battery }) => battery),
     last_contact: by(LAST_CONTACT, ({ lastContact }) => lastContact),
     app_version: texts.appVersion,
