@@ -1,6 +1,7 @@
 /** What a job releases, and when: the statements alone, with several replicas on one database. */
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import { deviceEraser } from '../../src/db/devices/erase.ts'
 import { type Advanced, jobQueue } from '../../src/db/jobs/release.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
 import { prunes } from '../../src/db/retention.ts'
@@ -166,6 +167,22 @@ t.test('members whose device or id is gone are counted, and the others released'
   await settle(job.jobNo)
   t.match(await read(job.jobId), { state: 'done', counts: { cancelled: 2, completed: 1 } })
   await db.query(`update devices set deleted_at = null where alias = 'S6'`)
+})
+
+t.test('a member that was overdue when its phone was erased has ended', async (t) => {
+  const job = await create({ where: 'alias:S16,S17' })
+  await settle(job.jobNo)
+  await db.query(`update commands set expires_at = now() - interval '1 s' where request_id = $1`, [
+    `${job.jobId}.1`,
+  ])
+  const { rows } = await db.query(
+    `update devices set deleted_at = now() where alias = 'S16' returning device_id`,
+  )
+  const eraser = deviceEraser(pool, { erase: () => Promise.resolve() })
+  t.equal(await eraser.erase(rows[0].device_id, BY), 'erased')
+  await report(job.jobId, 2, 2, 'success')
+  await settle(job.jobNo)
+  t.match(await read(job.jobId), { state: 'done', counts: { expired: 1, completed: 1 } })
 })
 
 t.test('jobs and their members are pruned once they are old', async (t) => {

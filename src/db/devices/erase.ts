@@ -35,6 +35,10 @@ const RENAME_COMMANDS = /* sql */ `
   where subject = any ($2::text[]) and what = any (array['command.create', 'command.cancel'])`
 const COMMANDS = /* sql */ `
   select request_id as "id" from commands where device_id = $1::uuid limit ${BATCH}`
+/** Its deletion leaves those that are overdue to the sweep. A job counts a member as ended by an update, not by a delete. */
+const END_COMMANDS = /* sql */ `
+  update commands set state = 'expired', ended_at = now(), next_attempt_at = null
+  where request_id = any ($1::text[]) and state = 'open'`
 const DELETE_COMMANDS = /* sql */ `delete from commands where request_id = any ($1::text[])`
 
 /** An entry by the device itself has its address, and perhaps an id that it chose. */
@@ -114,6 +118,7 @@ export function deviceEraser(
       const ids = await idsOf('erase.commands', COMMANDS)
       if (ids.length === 0) break
       await rename(ids)
+      await change('erase.end_commands', END_COMMANDS, [ids])
       await change('erase.delete_commands', DELETE_COMMANDS, [ids])
     }
     for (;;) {
