@@ -169,6 +169,21 @@ t.test('members whose device or id is gone are counted, and the others released'
   await db.query(`update devices set deleted_at = null where alias = 'S6'`)
 })
 
+t.test('a list of members has each once, though some are released meanwhile', async (t) => {
+  const stale = await create({ where: 'alias:S11,S12,S13,S14,S15' })
+  await db.query('update jobs set per_minute = 183, allowance = 3 where job_no = $1', [stale.jobNo])
+  await settle(stale.jobNo)
+  t.match(await read(stale.jobId), { released: 3 })
+  const page = { limit: 5, afterN: 0, status: null, outcome: null }
+  const rows = await jobs.members(stale, page)
+  t.same(
+    rows.map(({ n, command }) => [n, command !== null]),
+    [1, 2, 3, 4, 5].map((n) => [n, n <= 3]),
+  )
+  await abort(stale.jobId)
+  await settle(stale.jobNo)
+})
+
 t.test('a member that was overdue when its phone was erased has ended', async (t) => {
   const job = await create({ where: 'alias:S16,S17' })
   await settle(job.jobNo)

@@ -85,7 +85,9 @@ export async function listMembers(
   const room = limit - released.length
   const hasUnreleased = outcome === null && (status === null || status === unreleasedAs)
   if (!hasUnreleased || room === 0 || job.released === job.devices) return released
-  const values = [job.jobNo, Math.max(filter.afterN, job.released), room]
+  // More may have been released since the job was read.
+  const lastN = Math.max(filter.afterN, job.released, released.at(-1)?.n ?? 0)
+  const values = [job.jobNo, lastN, room]
   const { rows } = await database.query<UnreleasedMember & { readonly n: number }>({
     name: 'jobs.list_unreleased',
     text: UNRELEASED,
