@@ -75,6 +75,16 @@ t.test(
     const resumed = (await settle(job.jobNo))[0]?.released.length ?? 0
     const most = 1 + Math.ceil((performance.now() - resumedAtMs) / 100)
     t.ok(resumed <= most, `a pause fills nothing: ${resumed}`)
+
+    await settle(job.jobNo) // counts what was just released
+    await past(job.jobNo, -3_600)
+    const isDue = async () =>
+      (await queue.unsettled()).find(({ jobNo }) => jobNo === job.jobNo)?.isDue
+    t.ok(await isDue(), 'the database’s clock was set back by an hour')
+    await settle(job.jobNo)
+    await past(job.jobNo, 1)
+    const { length: soon } = (await settle(job.jobNo)).flatMap((round) => round.released)
+    t.ok(soon >= 9 && soon <= 10, `${soon} a second later`)
     await abort(job.jobId)
     await settle(job.jobNo)
 

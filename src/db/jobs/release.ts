@@ -85,7 +85,8 @@ const UNSETTLED = /* sql */ `
   select job_no::text as "jobNo", ended_at is null as "isOpen",
     state = 'running' and released < devices as "isReleasing",
     is_cancelling or (state = 'scheduled' and not_before <= now())
-      or (state = 'running' and released < devices and (per_minute is null or ${allowanceAt('clock_timestamp()')} >= 1))
+      or (state = 'running' and released < devices and (
+        per_minute is null or filled_at > clock_timestamp() or ${allowanceAt('clock_timestamp()')} >= 1))
       or (state <> 'scheduled' and (released = devices or ended_at is not null) and ${OPEN} = 0)
       or exists (select from job_changes c where c.job_no = j.job_no) as "isDue"
   from jobs j where not is_settled order by job_no`
@@ -94,11 +95,17 @@ const LOCK = /* sql */ `
   select job_id as "jobId", action as "action", admin as "admin", is_cancelling as "isCancelling"
   from jobs where job_no = $1 and not is_settled for no key update skip locked`
 
-/** A mark that is old enough becomes the older one. */
+/**
+ * A mark that is old enough becomes the older one; so does one of the future, after a step back of the database's clock.
+ * A transaction that began later may have set the mark.
+ */
+const IS_MARK_DUE = /* sql */ `
+  next_mark_at not between now() - interval '${MARK_S} s' and now() + interval '${MARK_S} s'`
 const mark = (column: string, value: string) => /* sql */ `
-  mark_${column} = case when next_mark_at <= now() - interval '${MARK_S} s' then next_mark_${column} else mark_${column} end,
-  next_mark_${column} = case when next_mark_at <= now() - interval '${MARK_S} s' then ${value} else next_mark_${column} end`
+  mark_${column} = case when ${IS_MARK_DUE} then next_mark_${column} else mark_${column} end,
+  next_mark_${column} = case when ${IS_MARK_DUE} then ${value} else next_mark_${column} end`
 
+/** After a step back the bucket fills from now on, not from when the clock is there again. */
 const FOLD = /* sql */ `
   with gone as (
     delete from job_changes where ctid = any (array(
@@ -107,7 +114,8 @@ const FOLD = /* sql */ `
   sums as (select count(*)::int as folded, ${SUMS} from gone)
   update jobs j set ${COUNTED.map((status) => `${status} = j.${status} + s.${status}`).join(', ')},
     ${mark('at', 'now()')}, ${mark('released', 'released')},
-    ${mark('ended', '(j.completed + j.failed + j.expired + j.cancelled)')}
+    ${mark('ended', '(j.completed + j.failed + j.expired + j.cancelled)')},
+    filled_at = least(j.filled_at, clock_timestamp())
   from sums s where j.job_no = $1
   returning s.folded as "folded"`
 
