@@ -83,6 +83,9 @@ export function endedOf({ completed, failed, expired, cancelled }: JobCounts): n
  */
 export const PACE = { burstS: 1, windowS: 60 } as const
 
+/** Failures of a job that is done among which the commonest message is looked for, in the order of their release. */
+export const MAX_COMPARED = 10_000
+
 /** Members a second. */
 export function fillRate(perMinute: number): number {
   return perMinute / (PACE.windowS + PACE.burstS)
@@ -213,12 +216,15 @@ function doneVerdict({ counts, devices, failure }: JobFacts): JobVerdict {
     return { code: 'done', detail: `${counts.completed} of ${devices} completed${but}.` }
   }
   const summary = `${failed} of ${devices} failed, ${expired} expired, ${cancelled} were cancelled.`
-  const commonest =
-    failure !== null && failure.count >= expired
-      ? ` The commonest reason: "${failure.message}" (${failure.count}).`
-      : expired > 0
-        ? ` The commonest reason: no result came in time (${expired}).`
-        : ''
-  const detail = summary + commonest
-  return { code: 'done_with_failures', detail }
+  return { code: 'done_with_failures', detail: summary + commonestReason(failed, expired, failure) }
+}
+
+/** Of more failures than are compared, the message is taken to have the same share. */
+function commonestReason(failed: number, expired: number, failure: JobFacts['failure']): string {
+  const compared = Math.min(failed, MAX_COMPARED)
+  if (failure !== null && failure.count * failed >= expired * compared) {
+    const among = compared < failed ? ` of the first ${compared}` : ''
+    return ` The commonest reason: "${failure.message}" (${failure.count}${among}).`
+  }
+  return expired > 0 ? ` The commonest reason: no result came in time (${expired}).` : ''
 }

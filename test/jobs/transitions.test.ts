@@ -6,7 +6,10 @@ import {
   effectOf,
   JOB_STATES,
   type JobControl,
+  type JobFacts,
   type JobState,
+  jobVerdict,
+  NONE_OFFLINE,
 } from '../../src/domain/job.ts'
 import { BY, startJobs } from './harness.ts'
 
@@ -122,4 +125,81 @@ t.test('legal transitions happen, illegal ones do not', async (t) => {
       await settle(job.jobNo)
     }
   }
+})
+
+const NOW = new Date('2026-12-01T02:00:00Z')
+const FACTS: JobFacts = {
+  ...{
+    state: 'running',
+    reason: null,
+    changedBy: 'ann',
+    notBefore: NOW,
+    now: NOW,
+    devices: 100_000,
+  },
+  ...{ isCancelling: false, maxFailedPct: 5, perMinute: 610, releasedPerMin: 0, failure: null },
+  threshold: { ended: 40, failed: 2 },
+  counts: {
+    ...{ waiting: 0, queued: 0, sent: 0, delivered: 0, push_failed: 0 },
+    ...{ completed: 0, failed: 0, expired: 0, cancelled: 0 },
+  },
+}
+
+t.test('the verdict says why a job is where it is', (t) => {
+  const out = { ...FACTS.counts, sent: 3, delivered: 2 }
+  const failed = { ...FACTS.counts, failed: 30_000, expired: 9_000 }
+  const message = { message: 'disk full', count: 4_000 }
+  const offline = { looked: 5, offline: 2, silentSince: NOW }
+  const verdicts: readonly (readonly [code: string, detail: string, Partial<JobFacts>])[] = [
+    [
+      'aborted',
+      'ann aborted it. Commands that were out and go on: 5.',
+      { state: 'aborted', counts: out },
+    ],
+    ['paused_by_admin', 'ann paused it. Waiting: 0.', { state: 'paused', reason: 'admin' }],
+    [
+      'paused_by_threshold',
+      'At least 5 % had failed; by now 2 of 40 that ended. Waiting: 0.',
+      { state: 'paused', reason: 'threshold' },
+    ],
+    ['scheduled', 'Nothing is released before 2026-12-01T02:00:00.000Z.', { state: 'scheduled' }],
+    [
+      'releasing',
+      '10 left to release, until about 2026-12-01T02:00:01.000Z.',
+      { counts: { ...out, waiting: 10 } },
+    ],
+    [
+      'waiting_for_devices',
+      'Of 5 open, 2 have devices that are offline, since 2026-12-01T02:00:00.000Z.',
+      { counts: out },
+    ],
+    [
+      'done',
+      '7 of 100000 completed, 2 were cancelled.',
+      { state: 'done', counts: { ...FACTS.counts, completed: 7, cancelled: 2 } },
+    ],
+    [
+      'done_with_failures',
+      // 4,000 of 10,000 stand for 12,000.
+      '30000 of 100000 failed, 9000 expired, 0 were cancelled. The commonest reason: "disk full" (4000 of the first 10000).',
+      { state: 'done', counts: failed, failure: message },
+    ],
+    [
+      'done_with_failures',
+      '3 of 100000 failed, 4 expired, 0 were cancelled. The commonest reason: no result came in time (4).',
+      {
+        state: 'done',
+        counts: { ...failed, failed: 3, expired: 4 },
+        failure: { ...message, count: 3 },
+      },
+    ],
+  ]
+  for (const [code, detail, facts] of verdicts) {
+    t.same(jobVerdict({ ...FACTS, ...facts }, offline), { code, detail })
+  }
+  t.same(jobVerdict({ ...FACTS, counts: out }, NONE_OFFLINE), {
+    code: 'waiting_for_results',
+    detail: '5 have not reported yet.',
+  })
+  t.end()
 })

@@ -2,7 +2,7 @@
  * Moves jobs on, from any replica. Each call locks one job, skipping one that another replica holds; everything it does is
  * one transaction, so that a job needs no lease: a replica that dies leaves nothing half done. domain/job.ts has the rules.
  */
-import { type JobReason, type JobState, PACE } from '../../domain/job.ts'
+import { type JobReason, type JobState, MAX_COMPARED, PACE } from '../../domain/job.ts'
 import { writeAudit } from '../audit.ts'
 import { HAS_PUSH_ID } from '../devices/push-id.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
@@ -60,8 +60,6 @@ export interface JobQueue {
 const BATCH = 500
 /** Changes that one transaction adds to the counts. */
 const FOLD_BATCH = 10_000
-/** Failures of a job among which the commonest message is looked for. */
-const MAX_COMPARED = 10_000
 /** Between two marks of the present rate. */
 const MARK_S = 30
 
