@@ -194,6 +194,26 @@ t.test('a list of members has each once, though some are released meanwhile', as
   await settle(stale.jobNo)
 })
 
+t.test('commands of an aborted job that go on are counted, late results are not', async (t) => {
+  const job = await create({ where: 'alias:S11,S12' })
+  await settle(job.jobNo)
+  await jobs.control(job.jobId, 'abort', BY, false)
+  await settle(job.jobNo)
+  t.match(await queue.unsettled(), [{ jobNo: job.jobNo, isOpen: false, isDue: false }])
+  await report(job.jobId, 1, 2, 'success')
+  await settle(job.jobNo)
+  t.match(await read(job.jobId), { state: 'aborted', counts: { completed: 2 } })
+
+  const other = await create({ where: 'alias:S11,S12' })
+  await settle(other.jobNo)
+  await abort(other.jobId)
+  await settle(other.jobNo)
+  await report(other.jobId, 1, 1, 'success')
+  t.match(await read(other.jobId), { counts: { cancelled: 2 } })
+  t.same(await queue.unsettled(), [])
+  t.equal((await db.query('select from job_changes')).rowCount, 0)
+})
+
 t.test('a member that was overdue when its phone was erased has ended', async (t) => {
   const job = await create({ where: 'alias:S16,S17' })
   await settle(job.jobNo)
