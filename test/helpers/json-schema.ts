@@ -68,13 +68,22 @@ export function schemaFaults(
   function oneOf(all: readonly Schema[], value: unknown, at: string, named: Named) {
     const tried = all.map((schema) => {
       const own: Named = new Set()
-      return { own, faults: apply(schema, value, at, own) }
+      const faults = apply(schema, value, at, own)
+      return { own, faults: [...faults, ...strangers(schema, value, at, own)] }
     })
     const valid = tried.filter(({ faults }) => faults.length === 0)
     for (const { own } of valid) for (const name of own) named.add(name)
     if (valid.length === 1) return []
     const why = tried.flatMap(({ faults }) => faults).join('; ')
     return [`${at} fits ${valid.length} of oneOf: ${why}`]
+  }
+
+  /** A closed schema among several does not fit an object with other names. */
+  function strangers(schema: Schema, value: unknown, at: string, named: Named) {
+    const ref = schema['$ref']
+    const own = ref === undefined ? schema : resolve(String(ref))
+    if (own['additionalProperties'] !== false) return []
+    return inside(value).flatMap(([name]) => (named.has(name) ? [] : [`${at}.${name} is unknown`]))
   }
 
   function properties(argument: unknown, value: unknown, at: string, named: Named) {

@@ -193,6 +193,7 @@ t.test('members are listed by status and outcome, in pages; jobs by state', asyn
 
   await control('list', 'abort')
   await until(async () => (await read('list')).body.counts.cancelled === 3, 'all are cancelled')
+  t.same(idsOf((await members('list', '?status=cancelled')).body), ['list.1', 'list.3', 'list.5'])
   t.match(await service.call('GET', '/admin/commands/list.1'), {
     body: { status: 'cancelled', timeline: [{}, { stage: 'cancelled', code: 'job_aborted' }] },
   })
