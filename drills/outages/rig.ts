@@ -174,7 +174,7 @@ async function end(
   ]
 }
 
-/** What the replicas have acknowledged so far. */
+/** Every write that the replicas have acknowledged so far. */
 export function together(parts: readonly Acknowledged[]): Acknowledged {
   const all = (kind: keyof Acknowledged) =>
     new Set(parts.flatMap((part) => [...(part[kind] ?? [])]))

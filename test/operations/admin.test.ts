@@ -690,7 +690,7 @@ t.test('a bad limit or filter is 422 and names the field', async (t) => {
   for (const [path, field, values] of [
     ['/admin/devices', 'offline_for_s', ['-1', 'x', '1e400', 'NaN', '31536001', '9'.repeat(15)]],
     ['/admin/devices', 'alias', ['a'.repeat(65), '\0', 'a\0b']],
-    ['/admin/devices', 'where', ['vesion_code<42', 'version_code<42', 'alias:"x', 'alias:\0']],
+    ['/admin/devices', 'where', ['vesion_code<42', 'version_code<x', 'alias:"x', 'alias:\0']],
     ['/admin/devices', 'where', ['x'.repeat(1_025), 'sdk>1 '.repeat(17), 'seen<1e400d']],
     ['/admin/devices', 'order', ['', 'Alias', '-alias', 'created_at']],
     [
