@@ -107,6 +107,7 @@ for (const slowest of ENDED_TOGETHER) {
       closing: new AbortController(),
       listener: {
         server: {
+          ...{ on: () => {}, off: () => {} },
           close: (closed: () => void) => closed(),
           closeIdleConnections: () => steps.push('requests …'),
           closeAllConnections: () => steps.push('requests'),
