@@ -10,6 +10,8 @@ import { BOTH, type Statement } from './statement.ts'
 const PAGE = 100
 /** As in src/db/events/feed.ts. */
 const WINDOW = 5_000
+/** The window, the ends of which are looked up. */
+const MOST_ROWS = WINDOW + 6
 const ALL = { through: Number.MAX_SAFE_INTEGER, server: '' }
 
 /** Behind the event in the middle. */
@@ -26,7 +28,7 @@ export function eventStatements({ feed, devices }: Installation): readonly State
       modes: BOTH,
       run: (database) => read(database, null),
       index: 'fleet_events_pkey',
-      mostRows: WINDOW + 5,
+      mostRows: MOST_ROWS,
       mostPages: 1_500,
     },
     {
@@ -34,7 +36,7 @@ export function eventStatements({ feed, devices }: Installation): readonly State
       modes: BOTH,
       run: (database) => read(database, null, Math.max(1, Math.floor(feed / 2))),
       index: 'fleet_events_pkey',
-      mostRows: WINDOW + 6,
+      mostRows: MOST_ROWS,
       mostPages: 1_500,
     },
     {
@@ -42,7 +44,7 @@ export function eventStatements({ feed, devices }: Installation): readonly State
       modes: BOTH,
       run: (database) => read(database, ['build.withdrawn']),
       index: 'fleet_events_pkey',
-      mostRows: WINDOW + 5,
+      mostRows: MOST_ROWS,
       mostPages: 500,
     },
     {

@@ -41,20 +41,21 @@ const EVENT = (row: string) => /* sql */ `
 /** The next event, whose number may be far away: numbers of failed transactions are missing. */
 const NEXT = /* sql */ `(select event_id from fleet_events where event_id > $1::bigint order by event_id limit 1)`
 
+/** A range of numbers: by a limit of rows the generic plan could read and sort all that follow. */
+const WINDOWED = (row: string) => /* sql */ `
+  ${row}.event_id >= ${NEXT} and ${row}.event_id < ${NEXT} + ${WINDOW} and ${row}.event_id <= $2::bigint`
+
 /**
- * $1: after this event, $2: up to this one, $3: limit, $4: types. The window is a range of numbers: by a limit of rows the generic
- * plan could read and sort all that follow. A subselect that is not needed is not evaluated.
+ * $1: after this event, $2: up to this one, $3: limit, $4: types. The index gives the order, so that aliases are looked up for
+ * a page only; before 17 PostgreSQL sorts the rows of a CTE once more. A subselect that is not needed is not evaluated.
  */
 const READ = /* sql */ `
-  with page as materialized (
-    select event_id, at, type, subject, device_id, detail from fleet_events
-    where event_id >= ${NEXT} and event_id < ${NEXT} + ${WINDOW} and event_id <= $2::bigint order by event_id),
-  shown as materialized (
-    select p.*, d.alias from page p
+  with shown as materialized (
+    select p.event_id, p.at, p.type, p.subject, p.device_id, p.detail, d.alias from fleet_events p
     cross join lateral (select (
       select alias from devices
       where device_id = p.device_id and (deleted_at is null or p.type = 'device.deleted')) as alias) d
-    where ($4::text[] is null or p.type = any ($4))
+    where ${WINDOWED('p')} and ($4::text[] is null or p.type = any ($4))
       and (p.device_id is null or d.alias is not null or p.type not like 'device.%' or p.type = 'device.deleted')
     order by p.event_id limit $3)
   select pg_postmaster_start_time()::text as "server",
@@ -63,7 +64,7 @@ const READ = /* sql */ `
       'deviceId', case when s.alias is not null or s.type = 'device.deleted' then s.device_id end) order by s.event_id), '[]')
       from shown s) as "events",
     case when (select count(*) from shown) < $3 then (
-      select ${EVENT('p')}) from page p order by p.event_id desc limit 1) end as "last",
+      select ${EVENT('p')}) from fleet_events p where ${WINDOWED('p')} order by p.event_id desc limit 1) end as "last",
     case when (select count(*) from shown) < $3 then coalesce(${NEXT} + ${WINDOW} <= $2::bigint, false) end as "hasMore"`
 
 const NEWEST = /* sql */ `
