@@ -90,19 +90,25 @@ t.test('after an outage FCM sees one message at once', async (t) => {
   fcm.setMode({ fcm: 'unavailable' })
   let open = () => {}
   let gate = Promise.resolve()
+  const close = () => {
+    gate = new Promise((resolve) => {
+      open = resolve
+    })
+  }
   const client = clientOf(DEADLINE_MS)
   const { dispatcher, eventsOf } = replica(t, {
     retryBaseMs: 3_600_000,
     fcm: { send: (message) => gate.then(() => client.send(message)) },
   })
   for (let count = 0; count < 20; count++) await command(deviceId)
+  close()
   dispatcher.start()
+  await until(() => dispatcher.inFlight === 20) // after the first failure it would send one at a time
+  open()
   await until(() => eventsOf('dispatch.fail').length === 20 && dispatcher.inFlight === 0)
 
   fcm.setMode({ fcm: 'ok' })
-  gate = new Promise((resolve) => {
-    open = resolve
-  })
+  close()
   const ids: string[] = []
   for (let count = 0; count < 20; count++) ids.push(await command(deviceId))
   dispatcher.wake()
