@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto'
 import type { HeartbeatItem } from '../src/db/heartbeats/heartbeats.ts'
 import type { Secret } from '../src/security/tokens.ts'
-import type { Explained } from '../testkit/explain.ts'
-import { heartbeatItem } from '../testkit/heartbeat-item.ts'
-import { seededToken } from '../testkit/seeded-fleet.ts'
+import type { Explained } from '../testkit/database/explain.ts'
+import { heartbeatItem } from '../testkit/database/heartbeat-item.ts'
+import { seededToken } from '../testkit/database/seeded-fleet.ts'
 
 /** The indexes of a statement, and how much it read. */
 export function planShape({ name, nodes }: Explained): string {

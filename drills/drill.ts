@@ -1,6 +1,6 @@
 /** A drill has a name, a promise, options with defaults, and a run that returns figures. */
 import { join } from 'node:path'
-import { type Postgres, withPostgres } from '../testkit/postgres.ts'
+import { type Postgres, withPostgres } from '../testkit/database/postgres.ts'
 
 export interface Figure {
   readonly promise: string

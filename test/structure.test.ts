@@ -77,6 +77,21 @@ t.test('no file is longer than 300 lines, and no function than 70', async (t) =>
   )
 })
 
+t.test('no folder has more than sixteen files, and src three of its own', (t) => {
+  const top = ['src', 'test', 'testkit', 'sim', 'drills', 'bench']
+  const count = new Map<string, number>()
+  for (const file of top.flatMap((name) => sources(join(ROOT, name)))) {
+    const folder = relative(ROOT, dirname(file))
+    count.set(folder, (count.get(folder) ?? 0) + 1)
+  }
+  t.same(
+    [...count].filter(([, files]) => files > 16),
+    [],
+  )
+  t.equal(count.get('src'), 3)
+  t.end()
+})
+
 t.test('imports that the layers forbid are refused by the linter', async (t) => {
   const planted = new Map<string, string>()
   const cases = IMPORTS.flatMap(({ file, refused, allowed }) => {

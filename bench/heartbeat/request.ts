@@ -3,8 +3,8 @@ import { heartbeatBody } from '../../sim/device/body.ts'
 import type { EnrolledDevice } from '../../sim/enroll.ts'
 import type { LoadRequest } from '../../sim/load/load.ts'
 import type { Secret } from '../../src/security/tokens.ts'
+import { seededDeviceId, seededToken } from '../../testkit/database/seeded-fleet.ts'
 import { jsonHeaders } from '../../testkit/http/client.ts'
-import { seededDeviceId, seededToken } from '../../testkit/seeded-fleet.ts'
 
 export function heartbeatRequest({ alias, deviceId, token }: EnrolledDevice): LoadRequest {
   const body = heartbeatBody('nested', {
@@ -25,7 +25,7 @@ export function heartbeatRequest({ alias, deviceId, token }: EnrolledDevice): Lo
   return { id: deviceId, method: 'POST', path: '/v1/heartbeat', headers, body }
 }
 
-/** Heartbeats of phones of testkit/seeded-fleet.ts, for `next` of a load: `numberOf` gives the phone of each. Throws beyond `count`. */
+/** Heartbeats of phones of testkit/database/seeded-fleet.ts, for `next` of a load: `numberOf` gives the phone of each. Throws beyond `count`. */
 export function seededHeartbeats(
   secret: Secret,
   count: number,

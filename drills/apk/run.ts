@@ -12,7 +12,7 @@ import { seededRandom } from '../../testkit/random.ts'
 import { until } from '../../testkit/until.ts'
 import { defineDrill, type Figure } from '../drill.ts'
 import { type Pulling, startPulling } from './pulls.ts'
-import { openStage, type Seat, type Stage, type StageOptions } from './replicas.ts'
+import { openStage, type Seat, type Stage, type StageOptions } from './stage.ts'
 import type { Upload } from './uploads.ts'
 
 export interface ApkRun extends StageOptions {

@@ -2,9 +2,9 @@
 import { join } from 'node:path'
 import { makeApk } from '../../sim/apk.ts'
 import { issueEnrollmentTokens, register } from '../../sim/enroll.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
+import { seededDeviceId, seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { createSend, jsonHeaders, type Send } from '../../testkit/http/client.ts'
-import { withClient } from '../../testkit/postgres.ts'
-import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
 

@@ -3,8 +3,8 @@
  * and replicas and readers are killed all the time. At the end each reader has every event once, in the same order.
  */
 import { createHash } from 'node:crypto'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { bodyOf, textOf } from '../../testkit/http/client.ts'
-import { withClient } from '../../testkit/postgres.ts'
 import { seededRandom } from '../../testkit/random.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import { until } from '../../testkit/until.ts'

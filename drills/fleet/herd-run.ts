@@ -4,13 +4,13 @@
  */
 import { setTimeout as wait } from 'node:timers/promises'
 import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { createSend } from '../../testkit/http/client.ts'
-import { withClient } from '../../testkit/postgres.ts'
 import { residentBytes } from '../../testkit/processes.ts'
 import type { Replica } from '../../testkit/service.ts'
 import type { DatabaseEnvironment, Figure } from '../drill.ts'
 import { type Moments, recountOften } from '../selection/recount.ts'
-import { type Lives, startLives } from '../service-kills/restarts.ts'
+import { type Lives, startLives } from '../service-kills/lives.ts'
 import { nothingMissing } from '../shared/acknowledged.ts'
 import {
   answersFigure,

@@ -12,8 +12,8 @@ import {
   seriesOf,
   seriesOfPage,
 } from '../../sim/simulate/expected-metrics.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { createSend, type Send } from '../../testkit/http/client.ts'
-import { withClient } from '../../testkit/postgres.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { until } from '../../testkit/until.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'

@@ -1,6 +1,6 @@
 /** SQL errors during a fuzz: bad input that reaches PostgreSQL shows a missing validator. */
 import { readFileSync } from 'node:fs'
-import { withClient } from '../../testkit/postgres.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 
 /** Data exceptions, limits, syntax and unknown names, internal errors (PostgreSQL manual, appendix A). */
 const OURS = /^(22|42|54|0A|XX)/

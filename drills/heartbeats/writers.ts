@@ -5,8 +5,8 @@ import { type HeartbeatItem, storeHeartbeats } from '../../src/db/heartbeats/hea
 import { Pool } from '../../src/db/postgres/pool.ts'
 import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { HOT_SETTINGS } from '../../src/db/stores.ts'
-import { heartbeatItem } from '../../testkit/heartbeat-item.ts'
-import { withClient } from '../../testkit/postgres.ts'
+import { heartbeatItem } from '../../testkit/database/heartbeat-item.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { defineDrill } from '../drill.ts'
 import { grow, NOTHING, tokenHash } from '../plans/installation.ts'
 

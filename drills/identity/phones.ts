@@ -4,7 +4,7 @@ import type { Device } from '../../sim/device/device.ts'
 import type { PhoneApp } from '../../sim/fcm/apps.ts'
 import type { FakeFcm, JournaledSend } from '../../sim/fcm/fake-fcm.ts'
 import { createFleet, type Fleet, type FleetOptions } from '../../sim/fleet.ts'
-import { type PushId, pushIdText } from '../../src/domain/push-id.ts'
+import { type PushId, pushIdText } from '../../src/domain/delivery/push-id.ts'
 import { isSuccess, type Send } from '../../testkit/http/client.ts'
 import { sentAtMs } from '../commands/journal.ts'
 

@@ -6,7 +6,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { issueEnrollmentTokens } from '../../sim/enroll.ts'
 import type { FakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { pushIdText } from '../../src/domain/push-id.ts'
+import { pushIdText } from '../../src/domain/delivery/push-id.ts'
 import { asJsonObject, bodyOf, jsonHeaders } from '../../testkit/http/client.ts'
 import { seededRandom } from '../../testkit/random.ts'
 import { ADMIN_TOKEN } from '../../testkit/service-settings.ts'

@@ -1,9 +1,9 @@
 /** `npm run drill -- return`: one outage of the database, then all phones return, each with what it could not report meanwhile. */
 import { setTimeout as wait } from 'node:timers/promises'
 import { type LoadRequest, runLoad } from '../../sim/load/load.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
+import { seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { jsonHeaders } from '../../testkit/http/client.ts'
-import { withClient } from '../../testkit/postgres.ts'
-import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
 import { defineDrill, type Figure, type PostgresEnvironment } from '../drill.ts'

@@ -1,8 +1,8 @@
 /** A PostgreSQL that a drill can break, under one replica or more; each has its own phones, a share of the load, and probes. */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Postgres, startPostgres, withClient } from '../../testkit/postgres.ts'
-import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
+import { type Postgres, startPostgres, withClient } from '../../testkit/database/postgres.ts'
+import { seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
 import type { DrillEnvironment, Figure } from '../drill.ts'

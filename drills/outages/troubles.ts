@@ -4,7 +4,7 @@ import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
-import { type Postgres, withClient } from '../../testkit/postgres.ts'
+import { type Postgres, withClient } from '../../testkit/database/postgres.ts'
 
 export interface Trouble {
   readonly name: string

@@ -1,6 +1,6 @@
 /** Three machines under Patroni, from nothing to a leader with a synchronous standby; their roles; a switchover. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { withClient } from '../../testkit/postgres.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { createMachine, type Machine } from './machine.ts'
 import type { Network } from './network.ts'
 import { pageFile } from './page.ts'

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 import { isPostmaster } from '../../src/dev/run-user.ts'
-import { childrenOf } from '../../testkit/postgres.ts'
+import { childrenOf } from '../../testkit/database/postgres.ts'
 import { atExit } from '../../testkit/process/at-exit.ts'
 
 export interface Program {

@@ -1,7 +1,7 @@
 /** One run: cluster, two replicas and load; fault after fault, with responses, log lines and losses. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { withClient } from '../../testkit/postgres.ts'
-import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
+import { seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { ADMIN_TOKEN, HMAC_SECRET } from '../../testkit/service-settings.ts'
 import type { Figure } from '../drill.ts'
 import { nothingMissing } from '../shared/acknowledged.ts'

@@ -1,7 +1,7 @@
 /** Finds out which machine takes writes, by writing to each all the time, directly. */
 import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
-import { withClient } from '../../testkit/postgres.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 
 export interface Gap {
   readonly fromMs: number

@@ -1,6 +1,6 @@
 /** A PostgreSQL with the page's WAL archive, its base backup, and the page's restore to a moment. */
 import { join } from 'node:path'
-import { withClient } from '../../testkit/postgres.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { until } from '../../testkit/until.ts'
 import { pageFile, replaced } from '../patroni/page.ts'
 import { startDebianServer } from './debian-server.ts'

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { appendFileSync, chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { signalPid } from '../../testkit/postgres.ts'
+import { signalPid } from '../../testkit/database/postgres.ts'
 import { atExit } from '../../testkit/process/at-exit.ts'
 import { asPostgres, binDirectory, serverPids } from '../patroni/programs.ts'
 

@@ -2,9 +2,9 @@
 
 import { partitions } from '../../src/db/heartbeats/partitions.ts'
 import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
-import { plainDatabase } from '../../testkit/explain.ts'
-import { type Postgres, withClient } from '../../testkit/postgres.ts'
-import { storeHistory } from '../../testkit/stored-history.ts'
+import { plainDatabase } from '../../testkit/database/explain.ts'
+import { type Postgres, withClient } from '../../testkit/database/postgres.ts'
+import { storeHistory } from '../../testkit/database/stored-history.ts'
 import { grow, HEARTBEATS, type Installation } from './installation.ts'
 
 /** Sets what a server of that size has; restarts it. */

@@ -7,15 +7,15 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { commandStore } from '../../src/db/commands/commands.ts'
-import { commandQueue } from '../../src/db/commands/queue.ts'
+import { commandQueue } from '../../src/db/commands/outbox.ts'
 import { commandResultStore } from '../../src/db/commands/results.ts'
 import { type Database, Pool } from '../../src/db/postgres/pool.ts'
-import { explained } from '../../testkit/explain.ts'
-import { withClient } from '../../testkit/postgres.ts'
+import { explained } from '../../testkit/database/explain.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import type { Figure } from '../drill.ts'
 import { deviceId, deviceIdSql, grow, NOTHING } from './installation.ts'
-import { ATTEMPT, BY, RESULT } from './push-statements.ts'
-import { pagesOf } from './statement.ts'
+import { ATTEMPT, BY, RESULT } from './statements/push.ts'
+import { pagesOf } from './statements/statement.ts'
 
 const FLEET = { ...NOTHING, devices: 5_000, open: 500 }
 const PER_S = 300

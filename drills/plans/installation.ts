@@ -1,7 +1,7 @@
 /** The data of a fleet after months, of any size in fixed proportions, inserted by set-based SQL. */
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
-import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
+import { seededDeviceId, seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { HMAC_SECRET } from '../../testkit/service-settings.ts'
 
 /** Rows of each kind. Growing an installation adds to each; older rows come last. */

@@ -1,7 +1,7 @@
 /** Times each admin GET with each filter, on a service with a small installation and one with a large one. */
 import { Agent, request } from 'node:http'
 import { join } from 'node:path'
-import { withClient } from '../../testkit/postgres.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import type { Figure } from '../drill.ts'

@@ -5,8 +5,8 @@
  */
 import { join } from 'node:path'
 import { type FakeFcm, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { createSend } from '../../testkit/http/client.ts'
-import { withClient } from '../../testkit/postgres.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 import { until } from '../../testkit/until.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'

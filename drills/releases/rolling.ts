@@ -4,9 +4,9 @@
  */
 import { connect, type Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
+import { withClient } from '../../testkit/database/postgres.ts'
+import { seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
-import { withClient } from '../../testkit/postgres.ts'
-import { seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
 import { until } from '../../testkit/until.ts'

@@ -1,6 +1,6 @@
 /** `npm run drill -- selection`: SQL selects what the grammar says, and soon enough. */
 import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
-import { withClient } from '../../testkit/postgres.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { defineDrill } from '../drill.ts'
 import { compareSelections } from './compare.ts'
 import { compareSummaries } from './summaries.ts'

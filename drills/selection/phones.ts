@@ -1,7 +1,7 @@
 /** Phones with values that selections have trouble with: wildcards of LIKE, quotes, nulls, ages on the second. */
 import type pg from 'pg'
+import { seededDeviceId } from '../../testkit/database/seeded-fleet.ts'
 import type { Dice } from '../../testkit/dice.ts'
-import { seededDeviceId } from '../../testkit/seeded-fleet.ts'
 
 /** null: never reported. Ages are in whole seconds before now(). */
 export interface Phone {

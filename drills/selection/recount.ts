@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type pg from 'pg'
 import { type FleetSummary, fleetSummary } from '../../src/db/devices/fleet.ts'
-import { plainDatabase } from '../../testkit/explain.ts'
+import { plainDatabase } from '../../testkit/database/explain.ts'
 import type { Figure } from '../drill.ts'
 
 export interface Moments {

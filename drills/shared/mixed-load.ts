@@ -6,8 +6,8 @@ import {
   type LoadResponse,
   runLoad,
 } from '../../sim/load/load.ts'
+import { seededDeviceId } from '../../testkit/database/seeded-fleet.ts'
 import { jsonHeaders } from '../../testkit/http/client.ts'
-import { seededDeviceId } from '../../testkit/seeded-fleet.ts'
 
 export interface MixedLoadOptions {
   readonly origin: string

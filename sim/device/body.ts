@@ -2,7 +2,7 @@
  * Request bodies of phones: heartbeats flat or nested, the nested ones as Gson prints them (docs/develop/device-
  * protocol.md).
  */
-import { type PushId, WIRE_NAMES } from '../../src/domain/push-id.ts'
+import { type PushId, WIRE_NAMES } from '../../src/domain/delivery/push-id.ts'
 import type { CommandData, RunResult } from './commands.ts'
 import type { PushReport } from './push.ts'
 

@@ -1,5 +1,5 @@
 /** A phone's commands: checks each message, runs each request_id once, reports the stored result on a repeat. */
-import { verifyCommandData } from '../../src/domain/command-message.ts'
+import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
 import { asJsonObject } from '../../testkit/http/client.ts'
 
 export type CommandData = Readonly<Record<string, string>>

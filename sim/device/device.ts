@@ -6,7 +6,7 @@
  * Unenrolled → register → enrolled → five 401s in a row → wiped (unenrolled again; the queue is kept).
  */
 
-import type { PushId } from '../../src/domain/push-id.ts'
+import type { PushId } from '../../src/domain/delivery/push-id.ts'
 import {
   bodyOf,
   type HttpResponse,

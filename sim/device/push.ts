@@ -1,5 +1,5 @@
 /** A phone's push identity, and how the messages of its commands came. */
-import type { PushId } from '../../src/domain/push-id.ts'
+import type { PushId } from '../../src/domain/delivery/push-id.ts'
 import type { Delivery } from '../fcm/apps.ts'
 import type { CommandData } from './commands.ts'
 

@@ -1,5 +1,5 @@
 /** Requests of a phone, as its HTTP library sends them. */
-import type { PushId } from '../../src/domain/push-id.ts'
+import type { PushId } from '../../src/domain/delivery/push-id.ts'
 import { type HttpRequest, jsonHeaders } from '../../testkit/http/client.ts'
 import { registrationBody } from './body.ts'
 import type { Habits } from './habits.ts'

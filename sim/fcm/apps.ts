@@ -3,7 +3,7 @@
  * never by both: registering by the FID ends the token, and asking for a token ends the FID's registration.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { type PushId, pushIdText } from '../../src/domain/push-id.ts'
+import { type PushId, pushIdText } from '../../src/domain/delivery/push-id.ts'
 import type { CommandData } from '../device/commands.ts'
 
 export type Priority = 'high' | 'normal'

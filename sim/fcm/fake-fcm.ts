@@ -7,7 +7,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { setTimeout as wait } from 'node:timers/promises'
-import type { PushKind } from '../../src/domain/push-id.ts'
+import type { PushKind } from '../../src/domain/delivery/push-id.ts'
 import { listen } from '../../testkit/listen.ts'
 import { createApps, type Deliver, type PhoneApp, type Priority } from './apps.ts'
 import { type CheckedMessage, checkMessage, dataOnPhone } from './message.ts'

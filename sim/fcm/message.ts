@@ -1,5 +1,5 @@
 /** Checks a send as strictly as FCM HTTP v1 does (googleapis discovery/fcm-v1.json); data messages only. */
-import type { PushKind } from '../../src/domain/push-id.ts'
+import type { PushKind } from '../../src/domain/delivery/push-id.ts'
 import { type FakeResponse, googleError } from './responses.ts'
 
 /** A send that FCM would accept. */

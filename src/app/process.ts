@@ -1,19 +1,19 @@
 /** The process: environment → configuration → service, signals, exit code. Of the service, only this file reads `process`. */
 import { readFileSync } from 'node:fs'
 import { isatty } from 'node:tty'
-import { parseArguments } from '../cli/command-line.ts'
 import { type Config, ConfigError, parseConfig, unknownNote } from '../config/config.ts'
 import { EmbeddedDatabaseError } from '../dev/run-user.ts'
 import { waitAtMost } from '../lib/timeouts.ts'
 import { type Service, startServer } from '../server.ts'
 import { createLogger, type Logger } from '../telemetry/log/logger.ts'
 import { createMetrics } from '../telemetry/metrics/metrics.ts'
+import { parseArguments } from './arguments.ts'
 import { makeDataDirectory } from './data-directory.ts'
 import { firstRunSecrets } from './first-run.ts'
 import { ListenError } from './listening.ts'
 import type { Edges } from './service-context.ts'
 import { StartError } from './startup.ts'
-import { createSupervisor, type Supervisor } from './supervisor.ts'
+import { createSupervisor, type Supervisor } from './systemd.ts'
 import { readVersion } from './version.ts'
 
 /** EX_CONFIG of sysexits.h: the configuration is wrong, and a restart does not help. */

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { readVersion } from '../app/version.ts'
-import { runCommand } from './command.ts'
+import { runCommand } from './run-verb.ts'
 import { createTerminal } from './terminal/terminal.ts'
 
 const { stdin, stderr, env } = process

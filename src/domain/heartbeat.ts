@@ -6,8 +6,8 @@
 import { isSafe } from '../lib/text.ts'
 import { readWord } from '../lib/word.ts'
 import type { AppVersions } from './app-versions.ts'
-import type { PushId } from './push-id.ts'
-import type { PushReport } from './push-report.ts'
+import type { PushId } from './delivery/push-id.ts'
+import type { PushReport } from './delivery/push-report.ts'
 
 /** Returns a usable value, or undefined. */
 export type Reader<T> = (value: unknown) => T | undefined

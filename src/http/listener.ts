@@ -6,15 +6,15 @@ import { Throttle } from '../lib/throttle.ts'
 import { PendingBodies } from './body.ts'
 import { type Connection, connectionOf, isCutOff } from './connection/connection.ts'
 import { boundConnections, type Connections } from './connection/connections.ts'
+import { behindNewConnections } from './connection/new-connections.ts'
 import {
   isTimeout,
   type RawResponseDeps,
   rawRefusal,
   respondRaw,
 } from './connection/raw-response.ts'
-import { createExchanges, type ExchangesDeps } from './exchanges.ts'
-import { createHandling, type HandlingDeps, type Serve } from './handling.ts'
-import { behindNewConnections } from './new-connections.ts'
+import { createHandling, type HandlingDeps, type Serve } from './handle-request.ts'
+import { createExchanges, type ExchangesDeps } from './open-exchanges.ts'
 
 export interface ListenerDeps extends HandlingDeps, Omit<ExchangesDeps, 'turns'> {
   readonly maxConnections: number

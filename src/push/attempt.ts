@@ -1,9 +1,9 @@
 /** Sends one command and derives the record and the log line of the attempt. */
-import { retryDelayMs } from '../domain/backoff.ts'
-import { commandData } from '../domain/command-message.ts'
+import { retryDelayMs } from '../domain/delivery/backoff.ts'
+import { commandData } from '../domain/delivery/command-message.ts'
+import type { AttemptRecord, Claim } from '../domain/delivery/outbox.ts'
+import type { PushId } from '../domain/delivery/push-id.ts'
 import { failedCallOf } from '../domain/failed-call.ts'
-import type { AttemptRecord, Claim } from '../domain/outbox.ts'
-import type { PushId } from '../domain/push-id.ts'
 import type { Line } from '../telemetry/log/log.ts'
 import type { FcmClient, SendOutcome } from './fcm.ts'
 

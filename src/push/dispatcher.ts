@@ -13,10 +13,10 @@
  * sent again with a higher attempt. While the breaker is open (dead-token-breaker.ts), no token is marked dead and
  * its commands back off.
  */
-import type { SenderTrouble } from '../domain/command.ts'
+import type { SenderTrouble } from '../domain/commands/command.ts'
+import type { AttemptRecord, Claim, Outbox } from '../domain/delivery/outbox.ts'
 import { AppError } from '../domain/errors.ts'
 import type { AtFailpoint } from '../domain/failpoint.ts'
-import type { AttemptRecord, Claim, Outbox } from '../domain/outbox.ts'
 import { retryWhile, waitAtMost } from '../lib/timeouts.ts'
 import type { Line, LineContext, Log } from '../telemetry/log/log.ts'
 import { faultText, lineOf, recordOf, type SendClaimDeps, sendClaim } from './attempt.ts'

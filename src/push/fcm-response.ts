@@ -4,7 +4,7 @@
  * firebase-admin-node:src/messaging/messaging-errors-internal.ts (which treats any 404 as "unregistered"; here only
  * an FcmError marks a token dead, or a typo in the project id would mark the whole fleet's).
  */
-import { parseRetryAfterMs } from '../domain/backoff.ts'
+import { parseRetryAfterMs } from '../domain/delivery/backoff.ts'
 
 interface ResponseDetails {
   /** null: there was no HTTP response. */

@@ -3,7 +3,7 @@
  * owns the queue, the pause and the concurrency.
  */
 
-import { isMisnamedFid, type PushId, type PushKind } from '../domain/push-id.ts'
+import { isMisnamedFid, type PushId, type PushKind } from '../domain/delivery/push-id.ts'
 import { errorText } from '../lib/error-text.ts'
 import { AccessTokenError, type AccessTokens } from './access-token.ts'
 import { createPost } from './bounded-post.ts'

@@ -8,7 +8,7 @@
  *   failing  one at a time, FAILING_GAP_MS after the last failure; the first success -> ramping
  *   ramping  the next step every STEP_MS, then open; FAILURES_IN_A_ROW failures -> failing
  */
-import type { SenderTrouble } from '../domain/command.ts'
+import type { SenderTrouble } from '../domain/commands/command.ts'
 
 /** If half of all sends fail at random, this happens once in a million. */
 const FAILURES_IN_A_ROW = 20

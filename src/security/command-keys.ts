@@ -1,5 +1,5 @@
 /** The keys that commands are signed with, one for each enrollment of a device. */
-import { commandKey } from '../domain/command-message.ts'
+import { commandKey } from '../domain/delivery/command-message.ts'
 import type { Secret } from './tokens.ts'
 
 /** What a device's key is made from. */

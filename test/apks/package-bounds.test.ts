@@ -5,13 +5,13 @@ import t from 'tap'
 import { EXTENSIONS, extension } from '../../sim/apk/certificate-variants.ts'
 import { chunk, stringPool, u16, u32 } from '../../sim/apk/chunks.ts'
 import { compileManifest, type ManifestOptions } from '../../sim/apk/manifest.ts'
-import { memorySource } from '../../sim/apk/memory-source.ts'
 import { makeSignedApk } from '../../sim/apk/signed-apk.ts'
 import { createSigningKey } from '../../sim/apk/signing-key.ts'
 import { makeZip } from '../../sim/apk/zip.ts'
-import { readCertificate } from '../../src/apk/package/certificate.ts'
 import { readApkPackage } from '../../src/apk/package/read-package.ts'
+import { readCertificate } from '../../src/apk/package/signature/certificate.ts'
 import { blockwise } from '../../src/apk/package/source.ts'
+import { memorySource } from '../../testkit/memory-source.ts'
 
 const INTEGER = 0x10
 const REFERENCE = 0x01

@@ -3,8 +3,8 @@ import t from 'tap'
 import { makeSignedApk } from '../../sim/apk/signed-apk.ts'
 import { createSigningKey, type SigningKey } from '../../sim/apk/signing-key.ts'
 import { type ApkOptions, makeApk, simulationKey } from '../../sim/apk.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
-import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
 const service = await startService(t)

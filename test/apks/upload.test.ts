@@ -10,8 +10,8 @@ import t from 'tap'
 import { compileManifest } from '../../sim/apk/manifest.ts'
 import { makeZip } from '../../sim/apk/zip.ts'
 import { makeApk, simulationKey } from '../../sim/apk.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
-import { until } from '../helpers/replicas.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 
 const MAX_BYTES = 3_000_000

@@ -6,7 +6,7 @@ import { createMaintenance, type MaintenanceDeps } from '../../src/app/parts/mai
 import { AppError } from '../../src/domain/errors.ts'
 import { withFailedCall } from '../../src/domain/failed-call.ts'
 import type { Line } from '../../src/telemetry/log/log.ts'
-import { until } from '../helpers/replicas.ts'
+import { until } from '../../testkit/until.ts'
 
 const EXPIRED = { requestId: 'r', deviceId: 'd', alias: 'a', action: 'ping', admin: 'x' }
 

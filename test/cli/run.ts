@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { PassThrough, Readable } from 'node:stream'
-import { runCommand } from '../../src/cli/command.ts'
+import { runCommand } from '../../src/cli/run-verb.ts'
 import { createTerminal } from '../../src/cli/terminal/terminal.ts'
 
 export interface Ran {

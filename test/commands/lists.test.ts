@@ -4,10 +4,10 @@ import { apkStore } from '../../src/db/apks/apks.ts'
 import { auditStore, type ListPage } from '../../src/db/audit.ts'
 import { commandStore } from '../../src/db/commands/commands.ts'
 import type { CommandFilter } from '../../src/db/commands/lists.ts'
-import { CANCEL_BATCH } from '../../src/db/commands/queue.ts'
+import { CANCEL_BATCH } from '../../src/db/commands/outbox.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import { type Database, Pool, type Query } from '../../src/db/postgres/pool.ts'
-import { COMMAND_STATUSES, statusAt } from '../../src/domain/command.ts'
+import { COMMAND_STATUSES, statusAt } from '../../src/domain/commands/command.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
 const HISTORY = 100_000

@@ -1,6 +1,6 @@
 /** The mailbox alone, with push off: open commands ride in a heartbeat's answer until they are answered. */
 import t from 'tap'
-import { verifyCommandData } from '../../src/domain/command-message.ts'
+import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'
 

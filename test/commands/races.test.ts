@@ -1,16 +1,17 @@
 /** What must hold when something else happens at the same time: another token, an end, a database that stops answering. */
 import { createHash, randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { memorySource } from '../../sim/apk/memory-source.ts'
 import { makeApk } from '../../sim/apk.ts'
 import { pushSettings } from '../../sim/fcm/fake-fcm.ts'
 import { apkStore } from '../../src/db/apks/apks.ts'
-import { commandQueue } from '../../src/db/commands/queue.ts'
+import { commandQueue } from '../../src/db/commands/outbox.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
+import { memorySource } from '../../testkit/memory-source.ts'
 import { tokenId } from '../../testkit/push-id.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
-import { startReplicas, until } from '../helpers/replicas.ts'
+import { startReplicas } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
 const {

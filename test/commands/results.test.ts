@@ -4,8 +4,8 @@ import t from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { commandResultStore } from '../../src/db/commands/results.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
-import { until } from '../helpers/replicas.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'
 
 const FIXTURES = new URL('../../../test/fixtures/agent/', import.meta.url)

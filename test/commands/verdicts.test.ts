@@ -1,6 +1,10 @@
 /** Each status and each verdict, brought about through the API: a command says at which stage it stands, and why. */
 import t from 'tap'
-import { COMMAND_STATUSES, type CommandStatus, type VerdictCode } from '../../src/domain/command.ts'
+import {
+  COMMAND_STATUSES,
+  type CommandStatus,
+  type VerdictCode,
+} from '../../src/domain/commands/command.ts'
 import { createScenes, type Scene, type SceneOptions } from './scenes.ts'
 
 const sceneOf = await createScenes(t)

@@ -5,7 +5,7 @@ import { compareSummaries } from '../../drills/selection/summaries.ts'
 import { JOINED } from '../../src/db/devices/lists.ts'
 import { conditionOf } from '../../src/db/devices/selection.ts'
 import { parseSelection } from '../../src/domain/selection/parse.ts'
-import { seededDeviceId } from '../../testkit/seeded-fleet.ts'
+import { seededDeviceId } from '../../testkit/database/seeded-fleet.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
 const db = await connect(t, await createDatabase(t))

@@ -7,10 +7,10 @@ import { connect as dial } from '../../src/db/postgres/connect.ts'
 import { serversOf } from '../../src/db/postgres/database-url.ts'
 import { Pool, type PoolOptions } from '../../src/db/postgres/pool.ts'
 import { RewoundError, type ServerClient } from '../../src/db/postgres/server-client.ts'
-import { lineTo } from '../../testkit/tcp-proxy.ts'
+import { lineTo } from '../../testkit/database/tcp-proxy.ts'
+import { until } from '../../testkit/until.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { listenFor } from '../helpers/listen.ts'
-import { until } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
 /** Listens, and says nothing. */

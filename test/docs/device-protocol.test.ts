@@ -12,7 +12,7 @@ import {
   isReservedParamName,
   RESERVED_PARAM_NAMES,
   verifyCommandData,
-} from '../../src/domain/command-message.ts'
+} from '../../src/domain/delivery/command-message.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import { ROUTE_LIST } from '../../src/routes/table.ts'
 import { checkSignature } from '../../src/security/signature.ts'

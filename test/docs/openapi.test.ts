@@ -2,8 +2,11 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { COMMAND_STATUSES, OUTCOMES } from '../../src/domain/command.ts'
-import { RESERVED_PARAM_NAMES, RESERVED_PARAM_PREFIXES } from '../../src/domain/command-message.ts'
+import { COMMAND_STATUSES, OUTCOMES } from '../../src/domain/commands/command.ts'
+import {
+  RESERVED_PARAM_NAMES,
+  RESERVED_PARAM_PREFIXES,
+} from '../../src/domain/delivery/command-message.ts'
 import { EVENT_TYPES } from '../../src/domain/fleet-event.ts'
 import { ADMIN_SCOPES } from '../../src/domain/identity.ts'
 import { STATUS } from '../../src/http/errors.ts'

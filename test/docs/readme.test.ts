@@ -6,7 +6,6 @@ import { join } from 'node:path'
 import t from 'tap'
 import { until } from '../../testkit/until.ts'
 import { leaksIn, rememberSecret } from '../helpers/secrets.ts'
-import { blocksOf, sectionOf } from './markdown.ts'
 import {
   copyProject,
   missingTools,
@@ -16,8 +15,9 @@ import {
   readersEnv,
   readTour,
   startToured,
-} from './tour.ts'
-import { normalizer } from './volatile.ts'
+} from './commands/tour.ts'
+import { normalizer } from './commands/volatile.ts'
+import { blocksOf, sectionOf } from './markdown.ts'
 
 /** script(1) of util-linux gives a program a terminal. */
 const hasScript = spawnSync('script', ['--version']).status === 0

@@ -13,10 +13,10 @@ import {
 } from '../helpers/pages.ts'
 import { ADMIN, MAIN, type Running, startService } from '../helpers/service.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
+import { liveANight } from './commands/night.ts'
+import { settle, startTaskFleet, TASKS, writeOutputs } from './commands/tasks.ts'
+import { normalizer } from './commands/volatile.ts'
 import { blocksOf, codesOf, tableOf } from './markdown.ts'
-import { liveANight } from './night.ts'
-import { settle, startTaskFleet, TASKS, writeOutputs } from './tasks.ts'
-import { normalizer } from './volatile.ts'
 
 /** Its first block sets the variables that all others use. */
 const RUNBOOK = readPage('RUNBOOK.md')

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { parseRetryAfterMs, retryDelayMs } from '../../src/domain/backoff.ts'
+import { parseRetryAfterMs, retryDelayMs } from '../../src/domain/delivery/backoff.ts'
 
 const least = () => 0
 const most = () => 1 - Number.EPSILON

@@ -5,7 +5,7 @@ import {
   commandKey,
   isReservedParamName,
   verifyCommandData,
-} from '../../src/domain/command-message.ts'
+} from '../../src/domain/delivery/command-message.ts'
 
 /*
  * Golden vectors, also for authors of device agents. They were not made by this code:

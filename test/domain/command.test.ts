@@ -9,7 +9,7 @@ import {
   type Verdict,
   type VerdictCode,
   verdictAt,
-} from '../../src/domain/command.ts'
+} from '../../src/domain/commands/command.ts'
 
 const NOW = new Date('2026-03-04T05:06:07Z')
 const agoS = (seconds: number) => new Date(NOW.getTime() - seconds * 1_000)

@@ -1,6 +1,6 @@
 /** The scan misses no due row, whatever clocks, locks and late commits do, and reads nothing twice. */
 import t from 'tap'
-import { type DueKey, DueScan, type ScanStep } from '../../src/domain/due-scan.ts'
+import { type DueKey, DueScan, type ScanStep } from '../../src/domain/delivery/due-scan.ts'
 import { seededRandom } from '../../testkit/random.ts'
 
 interface Row {

@@ -43,7 +43,7 @@ t.test('attacks at once, on a small heap: it lives, and honest clients are serve
   }
 })
 
-/** Rows 8 and 14 are about the process at its start: config.test.ts, start.test.ts, supervisor.test.ts, deploy.test.ts. */
+/** Rows 8 and 14 are about the process at its start: config.test.ts, start.test.ts, systemd.test.ts, deploy.test.ts. */
 for (const row of REQUESTS_CHECKS) {
   t.test(`row ${row.row}, ${row.title}`, async (t) => {
     const { measured, isHeld } = await runCheckRow(row, place)

@@ -1,9 +1,9 @@
 /** The drills storm and sync-standby in their short forms; figures in time are for a machine that does nothing else. */
 
 import t from 'tap'
-import { runStorm } from '../../drills/ha/storm.ts'
-import { drillSyncStandby } from '../../drills/ha/sync-standby.ts'
 import { onOutageRig, TWO_REPLICAS } from '../../drills/outages/rig.ts'
+import { runStorm } from '../../drills/outages/storm.ts'
+import { drillSyncStandby } from '../../drills/outages/sync-standby.ts'
 import { drillEnvironment, held } from '../helpers/drill.ts'
 
 const RATE_PER_S = 20

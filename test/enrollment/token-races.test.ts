@@ -13,8 +13,8 @@ import {
   storeHeartbeats,
 } from '../../src/db/heartbeats/heartbeats.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
-import type { PushId } from '../../src/domain/push-id.ts'
-import { heartbeatItem } from '../../testkit/heartbeat-item.ts'
+import type { PushId } from '../../src/domain/delivery/push-id.ts'
+import { heartbeatItem } from '../../testkit/database/heartbeat-item.ts'
 import { tokenId } from '../../testkit/push-id.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'

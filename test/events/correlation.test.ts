@@ -2,10 +2,10 @@
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { until } from '../../testkit/until.ts'
 import type { CallOptions } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
-import { until } from '../helpers/replicas.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 import { story } from './helpers.ts'
 

@@ -2,11 +2,11 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { lineTo } from '../../testkit/tcp-proxy.ts'
+import { lineTo } from '../../testkit/database/tcp-proxy.ts'
+import { until } from '../../testkit/until.ts'
 import { call } from '../helpers/client.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { beat, type OwnServer, ownServers, promote, ready } from '../helpers/own-servers.ts'
-import { until } from '../helpers/replicas.ts'
 import { launchService, settings, startService } from '../helpers/service.ts'
 import { BACKGROUND, theme } from './helpers.ts'
 

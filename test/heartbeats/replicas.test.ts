@@ -3,11 +3,11 @@ import t from 'tap'
 import { racePartitions } from '../../drills/heartbeats/partitions.ts'
 import { beatDuring } from '../../drills/heartbeats/sending.ts'
 import { runWriters } from '../../drills/heartbeats/writers.ts'
+import { seededDeviceId, seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { bodyOf, createSend, type Send } from '../../testkit/http/client.ts'
-import { seededDeviceId, seededToken, seedFleet } from '../../testkit/seeded-fleet.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
-import { keptAlive } from '../helpers/kept-alive.ts'
 import { type Enrolled, HMAC_SECRET, type Running, startService } from '../helpers/service.ts'
+import { keptAlive } from './kept-alive.ts'
 
 const MINUTE_MS = 60_000
 const SECRET = { id: 'default', secret: HMAC_SECRET }

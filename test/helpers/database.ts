@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import type { Test } from 'tap'
 import type { Database, Query, Queryable } from '../../src/db/postgres/pool.ts'
-import { withClient } from '../../testkit/postgres.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { readCluster, urlOf } from '../runner/cluster.ts'
 
 /** Dropped at the end of `t`. A copy of the migrated template, or of the one given, which nobody uses now. */

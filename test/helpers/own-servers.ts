@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import type pg from 'pg'
 import type { Test } from 'tap'
 import type { Binaries } from '../../src/dev/binaries.ts'
-import { type Postgres, startPostgres } from '../../testkit/postgres.ts'
+import { type Postgres, startPostgres } from '../../testkit/database/postgres.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from './database.ts'
 import { databaseDirectory } from './directory.ts'
-import { until } from './replicas.ts'
 import type { Enrolled, Running } from './service.ts'
 
 export interface OwnServer extends Postgres {

@@ -3,18 +3,15 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { commandStore } from '../../src/db/commands/commands.ts'
-import { commandQueue } from '../../src/db/commands/queue.ts'
+import { commandQueue } from '../../src/db/commands/outbox.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
-import { commandKey } from '../../src/domain/command-message.ts'
+import { commandKey } from '../../src/domain/delivery/command-message.ts'
 import { createAccessTokens } from '../../src/push/access-token.ts'
 import { Dispatcher, type DispatcherDeps } from '../../src/push/dispatcher.ts'
 import { createFcmClient } from '../../src/push/fcm.ts'
 import type { Line } from '../../src/telemetry/log/log.ts'
-import { until } from '../../testkit/until.ts'
 import { connect } from './database.ts'
 import { type Enrolled, HMAC_SECRET, startService } from './service.ts'
-
-export { until }
 
 export const DEADLINE_MS = 30_000
 

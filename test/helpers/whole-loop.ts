@@ -16,9 +16,9 @@ import {
   jsonHeaders,
   textOf,
 } from '../../testkit/http/client.ts'
+import { until } from '../../testkit/until.ts'
+import { misplacedSecrets } from '../security/misplaced-secrets.ts'
 import { mustBeDocumented } from './contract.ts'
-import { misplacedSecrets } from './misplaced-secrets.ts'
-import { until } from './replicas.ts'
 import { rememberBody, rememberHeaders, rememberSecret } from './secrets.ts'
 import { ADMIN, type Running, startService } from './service.ts'
 

@@ -1,9 +1,9 @@
 /** The life of a request: its id, its body, its one line, and a client that leaves before the answer. */
 import t, { type Test } from 'tap'
+import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { COMMON_KEYS, requestsOf } from '../helpers/lines.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
-import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/

@@ -3,7 +3,7 @@
 import { createServer, request, type ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import t from 'tap'
-import { behindNewConnections } from '../../src/http/new-connections.ts'
+import { behindNewConnections } from '../../src/http/connection/new-connections.ts'
 import { sendReply } from '../../src/http/respond.ts'
 import { listenFor } from '../helpers/listen.ts'
 
@@ -11,7 +11,7 @@ const CLIENTS = 20
 const CHUNKS = 5
 /** lib/throttle.ts. */
 const CHUNKS_PER_TURN = 2
-/** http/new-connections.ts. */
+/** http/connection/new-connections.ts. */
 const MOST_TURNS = 8
 const OPTIONS = { requestId: 'download', closesConnection: true, isHead: false }
 

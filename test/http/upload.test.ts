@@ -11,10 +11,10 @@ import { createSpool } from '../../src/apk/spool.ts'
 import { openUpload } from '../../src/http/body.ts'
 import { problemOf, toAppError } from '../../src/http/errors.ts'
 import { sendProblem } from '../../src/http/respond.ts'
+import { until } from '../../testkit/until.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 import { listenFor } from '../helpers/listen.ts'
 import { head, openRaw } from '../helpers/raw.ts'
-import { until } from '../helpers/replicas.ts'
 
 const MIB = 1024 * 1024
 const CHUNKED = head('PUT / HTTP/1.1', 'Transfer-Encoding: chunked')

@@ -10,7 +10,7 @@ import {
   type JobState,
   jobVerdict,
   NONE_OFFLINE,
-} from '../../src/domain/job.ts'
+} from '../../src/domain/commands/job.ts'
 import { BY, startJobs } from './harness.ts'
 
 const DEVICES = 200

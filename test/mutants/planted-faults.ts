@@ -94,7 +94,7 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: 'a replica that stops frees the lease of another',
-    file: 'src/db/commands/queue.ts',
+    file: 'src/db/commands/outbox.ts',
     before: 'and lease_id = any ($1::uuid[]) and',
     after: 'and $1::uuid[] is not null and',
     test: LEASES,
@@ -278,7 +278,7 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: 'a command that has ended is given back to be sent',
-    file: 'src/db/commands/queue.ts',
+    file: 'src/db/commands/outbox.ts',
     before: "any ($1::uuid[]) and state = 'open'",
     after: 'any ($1::uuid[])',
     test: 'build/test/push/dispatcher-lease.test.js',

@@ -2,9 +2,9 @@
 import t from 'tap'
 import { Pool } from '../../src/db/postgres/pool.ts'
 import { HOT_SETTINGS } from '../../src/db/stores.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { closeTheLoop } from '../helpers/owners-loop.ts'
-import { until } from '../helpers/replicas.ts'
 import { launchService, refused, settings } from '../helpers/service.ts'
 import { missingPgBouncer, startPgBouncer } from './pgbouncer.ts'
 

@@ -17,8 +17,15 @@ import {
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import {
+  copyProject,
+  missingTools,
+  playTour,
+  ROOT,
+  readersEnv,
+  startToured,
+} from '../docs/commands/tour.ts'
 import { blocksOf } from '../docs/markdown.ts'
-import { copyProject, missingTools, playTour, ROOT, readersEnv, startToured } from '../docs/tour.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 import { readPage } from '../helpers/pages.ts'
 import { ADMIN, HMAC_SECRET } from '../helpers/service.ts'

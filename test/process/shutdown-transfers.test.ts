@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { lineTo } from '../../testkit/tcp-proxy.ts'
+import { lineTo } from '../../testkit/database/tcp-proxy.ts'
+import { until } from '../../testkit/until.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
-import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 const AUTHORIZED = `Authorization: Bearer ${ADMIN}`

@@ -8,10 +8,10 @@ import { runRolling } from '../../drills/releases/rolling.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { stopListening } from '../../src/app/listening.ts'
 import { listen } from '../../testkit/listen.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { databaseEnvironment, held } from '../helpers/drill.ts'
 import { head, openRaw } from '../helpers/raw.ts'
-import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 const AUTHORIZED = `Authorization: Bearer ${ADMIN}`

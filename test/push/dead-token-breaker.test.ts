@@ -1,7 +1,8 @@
 /** The safety valve: one fault of FCM's must not mark the push tokens of a whole fleet dead. */
 import t from 'tap'
 import { DeadTokenBreaker } from '../../src/push/dead-token-breaker.ts'
-import { startReplicas, until } from '../helpers/replicas.ts'
+import { until } from '../../testkit/until.ts'
+import { startReplicas } from '../helpers/replicas.ts'
 
 /** Of as many devices, the dead ones first. */
 function responses(valve: DeadTokenBreaker, alive: number, dead: number, nowMs: number): void {

@@ -1,11 +1,12 @@
 /** Who sends a command, and when nobody may: leases, two replicas and the end of one. */
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { commandQueue } from '../../src/db/commands/queue.ts'
-import type { Claim } from '../../src/domain/outbox.ts'
+import { commandQueue } from '../../src/db/commands/outbox.ts'
+import type { Claim } from '../../src/domain/delivery/outbox.ts'
 import type { DispatcherDeps } from '../../src/push/dispatcher.ts'
+import { until } from '../../testkit/until.ts'
 import { databaseOf } from '../helpers/database.ts'
-import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
+import { DEADLINE_MS, startReplicas } from '../helpers/replicas.ts'
 
 const {
   fcm,

@@ -1,9 +1,10 @@
 /** The sender's pause: what begins it, what is tried meanwhile, and what alone ends it. */
 import t from 'tap'
 import { pushSettings } from '../../sim/fcm/fake-fcm.ts'
+import type { Claim } from '../../src/domain/delivery/outbox.ts'
 import { AppError } from '../../src/domain/errors.ts'
-import type { Claim } from '../../src/domain/outbox.ts'
-import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
+import { until } from '../../testkit/until.ts'
+import { DEADLINE_MS, startReplicas } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
 const { fcm, service, db, queue, replica, enroll, command, row, tokenDied, attemptsOf, isPush } =

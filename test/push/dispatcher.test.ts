@@ -6,7 +6,7 @@ import {
   pushSettings,
   startFakeFcm,
 } from '../../sim/fcm/fake-fcm.ts'
-import { verifyCommandData } from '../../src/domain/command-message.ts'
+import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
 import type { LogLine } from '../../testkit/log-book.ts'
 import { connect } from '../helpers/database.ts'
 import { startService } from '../helpers/service.ts'

@@ -1,7 +1,7 @@
 /** Every response of FCM over real HTTP: its effect on command, token and sender, and the log line. */
 import t, { type Test } from 'tap'
 import { type Behaviour, pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { type PushKind, WIRE_NAMES } from '../../src/domain/push-id.ts'
+import { type PushKind, WIRE_NAMES } from '../../src/domain/delivery/push-id.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 

@@ -1,11 +1,12 @@
 /** The doorbell and the mailbox at once: what happens to a command while its message is with FCM. */
 import t, { type Test } from 'tap'
 import { fidOf } from '../../sim/fcm/apps.ts'
-import { verifyCommandData } from '../../src/domain/command-message.ts'
-import { WIRE_NAMES } from '../../src/domain/push-id.ts'
-import { startReplicas, until } from '../helpers/replicas.ts'
+import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
+import { WIRE_NAMES } from '../../src/domain/delivery/push-id.ts'
+import { until } from '../../testkit/until.ts'
+import { startReplicas } from '../helpers/replicas.ts'
 import type { Enrolled } from '../helpers/service.ts'
-import { slowReplica as startSlowReplica } from '../helpers/slow-replica.ts'
+import { slowReplica as startSlowReplica } from './slow-replica.ts'
 
 const replicas = await startReplicas(t)
 const { fcm, service, db, replica, enroll, command, row, isPush } = replicas

@@ -1,7 +1,8 @@
 /** How many sends at once: all of them, one hundredth in an outage, and the ramp of FCM's documentation after it. */
 import t from 'tap'
 import { type SendFailure, SendLimit } from '../../src/push/send-limit.ts'
-import { DEADLINE_MS, startReplicas, until } from '../helpers/replicas.ts'
+import { until } from '../../testkit/until.ts'
+import { DEADLINE_MS, startReplicas } from '../helpers/replicas.ts'
 
 const { fcm, clientOf, replica, enroll, command, row, isPush } = await startReplicas(t)
 

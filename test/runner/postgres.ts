@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { migrate, readMigrations } from '../../src/db/schema/migrate.ts'
 import { startEmbedded } from '../../src/dev/embedded-postgres.ts'
-import { withClient } from '../../testkit/postgres.ts'
+import { withClient } from '../../testkit/database/postgres.ts'
 import { parentOfDatabases } from '../helpers/directory.ts'
 import { type Cluster, urlOf } from './cluster.ts'
 

@@ -1,6 +1,6 @@
 /** A simulated phone under a made-up clock, against scripted answers. */
 import { Device, type DeviceOptions } from '../../sim/device/device.ts'
-import { commandData } from '../../src/domain/command-message.ts'
+import { commandData } from '../../src/domain/delivery/command-message.ts'
 import type { HttpRequest, HttpResponse } from '../../testkit/http/client.ts'
 
 export const HOUR_MS = 3_600_000

@@ -15,10 +15,10 @@ import { readJournal } from '../../sim/load/journal.ts'
 import { differences, expectedSeries, seriesOfPage } from '../../sim/simulate/expected-metrics.ts'
 import { startSimulatedFcm } from '../../sim/simulate/fcm.ts'
 import type { Summary } from '../../sim/simulate/summary.ts'
+import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 import { listenFor } from '../helpers/listen.ts'
-import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 const SIMULATE = fileURLToPath(new URL('../../sim/simulate/main.js', import.meta.url))

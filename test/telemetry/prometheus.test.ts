@@ -11,10 +11,10 @@ import {
   startPrometheus,
   TOKEN_FILE,
 } from '../../drills/shared/prometheus.ts'
+import { until } from '../../testkit/until.ts'
 import { writeFiles } from '../docs/prometheus-files.ts'
 import { databaseEnvironment } from '../helpers/drill.ts'
 import { documentedBlock } from '../helpers/pages.ts'
-import { until } from '../helpers/replicas.ts'
 import { ADMIN, type Running, startService } from '../helpers/service.ts'
 
 const SCRAPER = 'prometheus-token-Qd8vXr2kWz9mBt4sLh7cYp3n'

@@ -2,7 +2,7 @@
  * Names in X.509 certificates and their extensions. Source: RFC 5280, sections 4.1.2.4 and 4.2.1.6, and Java's
  * sun.security.x509 (X500Name, GeneralName), which decides what apksigner accepts.
  */
-import { type Der, TAG } from './der.ts'
+import { type Der, TAG } from './signature/der.ts'
 
 /** [n], primitive or constructed. */
 export const primitive = (n: number) => 0x80 | n

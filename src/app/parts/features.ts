@@ -1,6 +1,6 @@
 /** The seven features: what the endpoints of each use. */
 import { randomBytes } from 'node:crypto'
-import { commandData } from '../../domain/command-message.ts'
+import { commandData } from '../../domain/delivery/command-message.ts'
 import { Pace } from '../../domain/pace.ts'
 import type { Notifier } from '../../lib/notifier.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'

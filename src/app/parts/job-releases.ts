@@ -29,7 +29,7 @@ export interface JobReleases {
   readonly jobsOpen: number
 }
 
-/** While a job has members to release. A quarter of what its bucket holds (domain/job.ts), so a late poll costs no pace. */
+/** While a job has members to release. A quarter of what its bucket holds (domain/commands/job.ts), so a late poll costs no pace. */
 const POLL_MS = 250
 /** Otherwise: results arrive, `not_before` comes, or another replica creates a job. */
 const IDLE_POLL_MS = 1_000

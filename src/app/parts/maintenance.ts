@@ -4,7 +4,7 @@
  * and probes a database that is away.
  */
 
-import type { CommandQueue } from '../../db/commands/queue.ts'
+import type { CommandQueue } from '../../db/commands/outbox.ts'
 import type { ServerWatch } from '../../db/health/server-watch.ts'
 import { type Partitions, runsOfDays } from '../../db/heartbeats/partitions.ts'
 import type { Prune, Pruned } from '../../db/retention.ts'

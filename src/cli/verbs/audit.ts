@@ -1,9 +1,9 @@
 /** `audit`: who changed what. */
 import type { AuditEntry } from '../api/openapi.ts'
 import { pages } from '../api/pages.ts'
+import { LIMIT, limitOf, printList, secondsOf } from '../terminal/list.ts'
 import type { Cell } from '../terminal/table.ts'
 import { EXIT, type Verb } from '../verb.ts'
-import { LIMIT, limitOf, printList, secondsOf } from './list.ts'
 
 const list = {
   columns: [

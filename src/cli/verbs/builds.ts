@@ -2,10 +2,10 @@
 import type { ListedBuild } from '../api/openapi.ts'
 import { pages } from '../api/pages.ts'
 import { ago } from '../terminal/ago.ts'
+import { LIMIT, limitOf, printList } from '../terminal/list.ts'
 import type { Cell } from '../terminal/table.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { liveBuilds } from '../why/apk.ts'
-import { LIMIT, limitOf, printList } from './list.ts'
 
 const MIB = 1024 ** 2
 

@@ -2,12 +2,12 @@
 import type { Command, CommandStatus } from '../api/openapi.ts'
 import { pages } from '../api/pages.ts'
 import { ago } from '../terminal/ago.ts'
+import { LIMIT, limitOf, printList } from '../terminal/list.ts'
 import type { Cell } from '../terminal/table.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { findPhone, findPhoneById } from '../why/phone.ts'
-import { LIMIT, limitOf, printList } from './list.ts'
 
 const STATUSES: Readonly<Record<CommandStatus, true>> = {
   queued: true,

@@ -1,9 +1,9 @@
 /** `delete` and `erase`: phones that are gone for good. */
 import { ApiError } from '../api/client.ts'
+import { agree, DRY_RUN, phonePlan, YES } from '../terminal/agree.ts'
 import { visible } from '../terminal/text.ts'
 import { EXIT, type ExitCode, type Verb } from '../verb.ts'
 import { allDevices, WHERE_NOTES, whereOf } from '../where.ts'
-import { agree, DRY_RUN, phonePlan, YES } from './agree.ts'
 import { findDevice } from './devices.ts'
 
 export const deleteVerb: Verb = {

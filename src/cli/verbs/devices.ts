@@ -1,7 +1,9 @@
 /** `devices` and `device`: the phones, and everything of one. */
 import type { Api } from '../api/client.ts'
 import type { Device } from '../api/openapi.ts'
+import { presence } from '../api/presence.ts'
 import { duration } from '../terminal/ago.ts'
+import { agoOrNever, minute, onePage, printList } from '../terminal/list.ts'
 import { type Cell, factLines } from '../terminal/table.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
@@ -9,8 +11,6 @@ import { EXIT, type Verb } from '../verb.ts'
 import { findDevices, type Order, WHERE_NOTES, whereOf } from '../where.ts'
 import { findPhone, findPhoneById } from '../why/phone.ts'
 import { commandList } from './commands.ts'
-import { agoOrNever, minute, onePage, printList } from './list.ts'
-import { presence } from './presence.ts'
 
 const COMMANDS = 5
 const ORDERS: readonly Order[] = ['alias', 'created', 'seen']

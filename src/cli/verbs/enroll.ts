@@ -2,10 +2,10 @@
 import { resolve } from 'node:path'
 import { errorText } from '../../lib/error-text.ts'
 import type { IssuedEnrollmentToken, Labels } from '../api/openapi.ts'
+import { minute, numberOf, printList, secondsOf } from '../terminal/list.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
-import { minute, numberOf, printList, secondsOf } from './list.ts'
 
 /** Of one call. */
 const CHUNK = 100

@@ -1,9 +1,9 @@
 /** `history`: the heartbeats of a phone, in steps, with the battery as a line. */
 import type { Operations } from '../api/openapi.ts'
+import { minute, onePage, printList, secondsOf } from '../terminal/list.ts'
 import { visible } from '../terminal/text.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { findDevice } from './devices.ts'
-import { minute, onePage, printList, secondsOf } from './list.ts'
 
 type Steps = Extract<Operations['readHeartbeats']['response'], { readonly steps: unknown }>['steps']
 

@@ -11,12 +11,12 @@ import { pages } from '../api/pages.ts'
 import { endedOf, openOf, progressOf, stateOf } from '../jobs/progress.ts'
 import { exitCodeOf, watchJob } from '../jobs/watch.ts'
 import { ago } from '../terminal/ago.ts'
+import { agree, YES } from '../terminal/agree.ts'
+import { LIMIT, limitOf, minute, printList } from '../terminal/list.ts'
 import { type Cell, factLines } from '../terminal/table.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
-import { agree, YES } from './agree.ts'
-import { LIMIT, limitOf, minute, printList } from './list.ts'
 
 const STATES: Readonly<Record<JobState, true>> = {
   ...{ scheduled: true, running: true, paused: true, done: true, aborted: true },

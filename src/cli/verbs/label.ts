@@ -1,10 +1,10 @@
 /** `label`: labels of a selection of phones. */
 import type { LabelChange } from '../api/openapi.ts'
+import { agree, DRY_RUN, YES } from '../terminal/agree.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { WHERE_NOTES, whereOf } from '../where.ts'
-import { agree, DRY_RUN, YES } from './agree.ts'
 
 export const labelVerb: Verb = {
   name: 'label',

@@ -5,11 +5,11 @@ import { errorText } from '../../lib/error-text.ts'
 import { ApiError } from '../api/client.ts'
 import type { PublishedBuild } from '../api/openapi.ts'
 import { uploadBuild } from '../api/upload.ts'
+import { agree, YES } from '../terminal/agree.ts'
 import { bar } from '../terminal/bar.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
-import { agree, YES } from './agree.ts'
 import { sizeText } from './builds.ts'
 
 /** Options that go into the query, and their names there. */

@@ -2,13 +2,13 @@
 import { type Api, ApiError } from '../api/client.ts'
 import type { CommandStatus, CreatedJob, JobPreview, NewJob } from '../api/openapi.ts'
 import { exitCodeOf, watchJob } from '../jobs/watch.ts'
+import { agree, DRY_RUN, YES } from '../terminal/agree.ts'
+import { numberOf, onePage, printList, secondsOf } from '../terminal/list.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
 import { WHERE_NOTES, whereOf } from '../where.ts'
-import { agree, DRY_RUN, YES } from './agree.ts'
 import { jobList } from './jobs.ts'
-import { numberOf, onePage, printList, secondsOf } from './list.ts'
 
 const MAX_WAIT_MS = 30_000
 const ENDED: readonly CommandStatus[] = ['completed', 'expired', 'cancelled']

@@ -5,11 +5,11 @@ import { readableLine } from '../../telemetry/log/readable-line.ts'
 import { filterOf, LEVELS, type LogLine } from '../log/filter.ts'
 import { END, follow } from '../log/follow.ts'
 import { journal } from '../log/journal.ts'
+import { numberOf } from '../terminal/list.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
 import { findDevices, whereOf } from '../where.ts'
-import { numberOf } from './list.ts'
 
 export const tailVerb: Verb = {
   name: 'tail',

@@ -2,12 +2,12 @@
 import { ApiError } from '../api/client.ts'
 import type { EnrollmentToken } from '../api/openapi.ts'
 import { pages } from '../api/pages.ts'
+import { agree, YES } from '../terminal/agree.ts'
+import { LIMIT, limitOf, minute, printList } from '../terminal/list.ts'
 import type { Cell } from '../terminal/table.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { EXIT, type ExitCode, type Verb } from '../verb.ts'
-import { agree, YES } from './agree.ts'
-import { LIMIT, limitOf, minute, printList } from './list.ts'
 
 const STATUSES = ['active', 'exhausted', 'expired', 'revoked'] as const
 

@@ -1,4 +1,4 @@
-/** Owner of `commands` for admins: accept, read, list, cancel. queue.ts has push, results.ts results. */
+/** Owner of `commands` for admins: accept, read, list, cancel. outbox.ts has push, results.ts results. */
 import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
 import { HAS_PUSH_ID } from '../devices/push-id.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'

@@ -3,9 +3,9 @@
  * commands that were due, so a DueScan chooses the part that each statement reads.
  */
 
-import { DueScan, type ScanStep } from '../../domain/due-scan.ts'
+import { DueScan, type ScanStep } from '../../domain/delivery/due-scan.ts'
+import type { Claim, Outbox } from '../../domain/delivery/outbox.ts'
 import { failedCallOf } from '../../domain/failed-call.ts'
-import type { Claim, Outbox } from '../../domain/outbox.ts'
 import { PUSH_ID_JSON } from '../devices/push-id.ts'
 import type { Database, Query } from '../postgres/pool.ts'
 

@@ -1,10 +1,10 @@
 /**
- * Lists commands, newest first. A status is computed (domain/command.ts), so each kind of status has its own
+ * Lists commands, newest first. A status is computed (domain/commands/command.ts), so each kind of status has its own
  * statement, and each statement an index with its rows in order (sql/0011): it reads one page, however many others
  * there are. `order by` names the index's columns where another index could sort too and would have to skip rows.
  * Lists of one device read at most that device's commands.
  */
-import type { CommandStatus, Outcome } from '../../domain/command.ts'
+import type { CommandStatus, Outcome } from '../../domain/commands/command.ts'
 import type { ListPage } from '../audit.ts'
 import type { Query, Queryable } from '../postgres/pool.ts'
 import { COLUMNS, type CommandRow, JOINED } from './rows.ts'

@@ -2,7 +2,7 @@
  * The delay of pushes, from FCM's acceptance to the phone. Both times are the database's: the phone's is corrected by the
  * offset of its clock, which its heartbeats show (db/heartbeats/heartbeats.ts).
  */
-import { isLowered, type PushReport } from '../../domain/push-report.ts'
+import { isLowered, type PushReport } from '../../domain/delivery/push-report.ts'
 import type { Queryable } from '../postgres/pool.ts'
 
 export interface PushReportStore {

@@ -1,6 +1,6 @@
 /** Owner of the results in `commands`: only the addressed device reports; the first result wins; late ones are marked. */
-import type { Outcome } from '../../domain/command.ts'
-import type { PushReport } from '../../domain/push-report.ts'
+import type { Outcome } from '../../domain/commands/command.ts'
+import type { PushReport } from '../../domain/delivery/push-report.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Queryable } from '../postgres/pool.ts'
 

@@ -1,6 +1,6 @@
 /** A command row for admins: its columns and joins. */
-import type { CommandState, Outcome, PushState } from '../../domain/command.ts'
-import type { Priority } from '../../domain/push-report.ts'
+import type { CommandState, Outcome, PushState } from '../../domain/commands/command.ts'
+import type { Priority } from '../../domain/delivery/push-report.ts'
 import { timeText } from '../audit.ts'
 import { HAS_PUSH_ID, IS_FID_MISNAMED } from '../devices/push-id.ts'
 

@@ -1,10 +1,10 @@
 /** Owner of `devices` after enrollment: push identities, deletion, admin reads. */
 
+import { type PushId, pushIdText } from '../../domain/delivery/push-id.ts'
 import type { LiveDevice } from '../../domain/identity.ts'
-import { type PushId, pushIdText } from '../../domain/push-id.ts'
 import type { Selection } from '../../domain/selection/terms.ts'
 import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
-import { CANCEL_BATCH, cancelSomeOf, countOpenOf, requestPush } from '../commands/queue.ts'
+import { CANCEL_BATCH, cancelSomeOf, countOpenOf, requestPush } from '../commands/outbox.ts'
 import type { PushIdOffer } from '../heartbeats/heartbeats.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Query, Queryable } from '../postgres/pool.ts'

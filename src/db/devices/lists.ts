@@ -1,9 +1,9 @@
 /** Lists devices, newest first. Each question has its own statement, so that a page costs its rows, not the table. */
 
 import type { AppVersions } from '../../domain/app-versions.ts'
+import type { PushKind } from '../../domain/delivery/push-id.ts'
 import { STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
 import type { Labels } from '../../domain/labels.ts'
-import type { PushKind } from '../../domain/push-id.ts'
 import { type ListPage, timeText } from '../audit.ts'
 import type { StatusRow } from '../heartbeats/history.ts'
 import type { Query } from '../postgres/pool.ts'

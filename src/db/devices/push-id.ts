@@ -12,11 +12,11 @@ export const PUSH_KIND = /* sql */ `
 
 export const HAS_PUSH_ID = /* sql */ `(d.fcm_token is not null or d.fid is not null)`
 
-/** As domain/push-id.ts's PushId, or null; the driver parses it. */
+/** As domain/delivery/push-id.ts's PushId, or null; the driver parses it. */
 export const PUSH_ID_JSON = /* sql */ `
   (case when ${HAS_PUSH_ID} then json_build_object('kind', ${PUSH_KIND}, 'value', coalesce(d.fcm_token, d.fid)) end)`
 
-/** As domain/push-id.ts's isMisnamedFid. */
+/** As domain/delivery/push-id.ts's isMisnamedFid. */
 export const IS_FID_MISNAMED = /* sql */ `coalesce(d.fcm_token ~ '^[A-Za-z0-9_-]{22}$', false)`
 
 /** The value of column fcm_token for the identity in `parameter`. */

@@ -1,5 +1,5 @@
 /** Finds and locks the live device that a registration is for. */
-import { type PushId, pushIdText } from '../../domain/push-id.ts'
+import { type PushId, pushIdText } from '../../domain/delivery/push-id.ts'
 import type { PhoneFacts } from '../../domain/same-phone.ts'
 import { PUSH_ID } from '../devices/push-id.ts'
 import type { Queryable } from '../postgres/pool.ts'

@@ -4,8 +4,9 @@
  *
  * Lock order, the same everywhere: the enrollment token, device_status, devices, device_tokens, commands.
  */
+
+import { type PushId, pushIdText } from '../../domain/delivery/push-id.ts'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
-import { type PushId, pushIdText } from '../../domain/push-id.ts'
 import {
   isIdentifying,
   type PhoneFacts,
@@ -13,7 +14,7 @@ import {
   samePhoneProof,
 } from '../../domain/same-phone.ts'
 import { writeAudit } from '../audit.ts'
-import { requestPush } from '../commands/queue.ts'
+import { requestPush } from '../commands/outbox.ts'
 import { insertDeviceToken, isEnrollmentUsed, killDeviceTokens } from '../devices/device-tokens.ts'
 import { fidOf, tokenOf } from '../devices/push-id.ts'
 import { withPushId } from '../devices/push-id-limit.ts'

@@ -4,9 +4,10 @@
  * durable. The rare cases (first use of a token, new push identity, commands in the mailbox) are only reported;
  * routes/devices/heartbeat.ts handles them before it responds.
  */
+
+import { pushIdText } from '../../domain/delivery/push-id.ts'
 import { AppError } from '../../domain/errors.ts'
 import { type Heartbeat, STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
-import { pushIdText } from '../../domain/push-id.ts'
 import { timeText } from '../audit.ts'
 import { PUSH_ID } from '../devices/push-id.ts'
 import {

@@ -1,7 +1,12 @@
 /** Owner of `jobs` for admins: create, read, list, pause, resume, abort. release.ts moves jobs on, members.ts lists members. */
 
-import type { OfflineMembers } from '../../domain/job.ts'
-import { CHANGES_FROM, effectOf, type JobControl, type JobState } from '../../domain/job.ts'
+import type { OfflineMembers } from '../../domain/commands/job.ts'
+import {
+  CHANGES_FROM,
+  effectOf,
+  type JobControl,
+  type JobState,
+} from '../../domain/commands/job.ts'
 import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
 import type { SelectionContext } from '../devices/selection.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'

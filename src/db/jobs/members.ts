@@ -1,7 +1,7 @@
 /** Members of a job, in the order of their release: those that wait, and the commands of the others. */
 
-import type { Outcome } from '../../domain/command.ts'
-import { type MemberStatus, NONE_OFFLINE, type OfflineMembers } from '../../domain/job.ts'
+import type { Outcome } from '../../domain/commands/command.ts'
+import { type MemberStatus, NONE_OFFLINE, type OfflineMembers } from '../../domain/commands/job.ts'
 import type { CommandRow } from '../commands/commands.ts'
 import { COLUMNS, JOINED } from '../commands/rows.ts'
 import type { Query, Queryable } from '../postgres/pool.ts'

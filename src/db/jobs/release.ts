@@ -1,8 +1,8 @@
 /**
  * Moves jobs on, from any replica. Each call locks one job, skipping one that another replica holds; everything it does is
- * one transaction, so that a job needs no lease: a replica that dies leaves nothing half done. domain/job.ts has the rules.
+ * one transaction, so that a job needs no lease: a replica that dies leaves nothing half done. domain/commands/job.ts has the rules.
  */
-import { type JobReason, type JobState, MAX_COMPARED, PACE } from '../../domain/job.ts'
+import { type JobReason, type JobState, MAX_COMPARED, PACE } from '../../domain/commands/job.ts'
 import { writeAudit } from '../audit.ts'
 import { HAS_PUSH_ID } from '../devices/push-id.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'

@@ -5,7 +5,7 @@ import {
   type JobState,
   MEMBER_STATUSES,
   type MemberStatus,
-} from '../../domain/job.ts'
+} from '../../domain/commands/job.ts'
 import { timeText } from '../audit.ts'
 
 export interface JobRow {

@@ -6,7 +6,7 @@
  *                with growing pauses, unless nothing listened
  *   in bursts    otherwise, DIALS_AT_ONCE at a time
  */
-import { retryDelayMs } from '../../domain/backoff.ts'
+import { retryDelayMs } from '../../domain/delivery/backoff.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
 import { cancelStatement } from './cancel.ts'
 import type { ServerClient } from './server-client.ts'

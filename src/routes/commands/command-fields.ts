@@ -1,6 +1,6 @@
 /** The fields of a command that a single one and a job have in common. */
 import { createHash } from 'node:crypto'
-import { isReservedParamName } from '../../domain/command-message.ts'
+import { isReservedParamName } from '../../domain/delivery/command-message.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import {
   type Fields,

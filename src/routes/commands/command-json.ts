@@ -1,7 +1,12 @@
 /** A command as JSON for admins. */
 
 import type { CommandEventRow, CommandRow } from '../../db/commands/commands.ts'
-import { type AskedAt, type SenderTrouble, statusAt, verdictAt } from '../../domain/command.ts'
+import {
+  type AskedAt,
+  type SenderTrouble,
+  statusAt,
+  verdictAt,
+} from '../../domain/commands/command.ts'
 
 /** Shows a waiting command as paused while the sender is, though no push of its own has failed. */
 export function pausedWith(command: CommandRow, trouble: SenderTrouble | undefined): CommandRow {

@@ -1,7 +1,7 @@
 /** GET and DELETE /admin/commands…: the stage of a command and why, lists, cancellation. */
 
 import type { CommandRow } from '../../db/commands/commands.ts'
-import { COMMAND_STATUSES, OUTCOMES, stateAt } from '../../domain/command.ts'
+import { COMMAND_STATUSES, OUTCOMES, stateAt } from '../../domain/commands/command.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { ACTION, ALIAS, isRequestId } from '../../domain/ids.ts'
 import { queryEnum, queryInt, queryString, queryUuid } from '../../http/fields.ts'

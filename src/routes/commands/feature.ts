@@ -2,7 +2,7 @@
 import type { CommandStore } from '../../db/commands/commands.ts'
 import type { PushReportStore } from '../../db/commands/push-reports.ts'
 import type { CommandResultStore } from '../../db/commands/results.ts'
-import type { SenderTrouble } from '../../domain/command.ts'
+import type { SenderTrouble } from '../../domain/commands/command.ts'
 import type { LiveDevice } from '../../domain/identity.ts'
 import type { BaseRequest } from '../../http/route.ts'
 import type { Denial } from '../../security/denial.ts'

@@ -1,6 +1,6 @@
 /** Records how a command went, whether /v1/action-result or a heartbeat that answers a ping reports it. */
 import type { CommandResult } from '../../db/commands/results.ts'
-import { isLowered, type PushReport } from '../../domain/push-report.ts'
+import { isLowered, type PushReport } from '../../domain/delivery/push-report.ts'
 import type { BaseRequest } from '../../http/route.ts'
 import type { Results } from './feature.ts'
 

@@ -2,11 +2,11 @@
  * POST /v1/action-result: the addressed device reports how a command went; the first result wins. The two
  * /v1/devices/…/ack paths are the same operation for agents in the field.
  */
-import { OUTCOMES, type Outcome } from '../../domain/command.ts'
+import { OUTCOMES, type Outcome } from '../../domain/commands/command.ts'
+import { readPushReport } from '../../domain/delivery/push-report.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { isRequestId, REQUEST_ID } from '../../domain/ids.ts'
 import { parseInstant } from '../../domain/instants.ts'
-import { readPushReport } from '../../domain/push-report.ts'
 import { asObject, type Fields, field } from '../../http/fields.ts'
 import { type Endpoint, json } from '../../http/route.ts'
 import { replaceUnsafe } from '../../lib/text.ts'

@@ -1,6 +1,6 @@
 /** `wait_for` of a request that waits for a command: for its first push attempt, or for its end. */
 import type { CommandRow } from '../../db/commands/commands.ts'
-import { stateAt } from '../../domain/command.ts'
+import { stateAt } from '../../domain/commands/command.ts'
 import { queryEnum } from '../../http/fields.ts'
 
 const WAIT_FOR = ['push', 'end'] as const

@@ -1,6 +1,6 @@
 /** GET /admin/fleet: the devices of a selection, counted. */
 import type { Facts, FleetSummary } from '../../db/devices/fleet.ts'
-import type { CommandStatus } from '../../domain/command.ts'
+import type { CommandStatus } from '../../domain/commands/command.ts'
 import { HEARTBEAT_STATUSES } from '../../domain/heartbeat.ts'
 import { parseSelection } from '../../domain/selection/parse.ts'
 import { PUSH_STATES } from '../../domain/selection/terms.ts'

@@ -3,6 +3,8 @@
  * field never costs a heartbeat (docs/device-protocol.md).
  */
 import { type AppVersions, isPackageName, MAX_REPORTED_APPS } from '../../domain/app-versions.ts'
+import { FID, type PushId } from '../../domain/delivery/push-id.ts'
+import { readPushReport } from '../../domain/delivery/push-report.ts'
 import {
   CONTAINERS,
   EMPTY_HEARTBEAT,
@@ -20,8 +22,6 @@ import {
 } from '../../domain/heartbeat.ts'
 import { isRequestId, MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
 import { parseInstant } from '../../domain/instants.ts'
-import { FID, type PushId } from '../../domain/push-id.ts'
-import { readPushReport } from '../../domain/push-report.ts'
 import { type Fields, field, isObject } from '../../http/fields.ts'
 
 export interface ReadHeartbeat {

@@ -1,9 +1,9 @@
 /** POST /v1/heartbeat: stores a device's status and hands over its commands. Responds once the heartbeat is durable. */
 
 import type { HeartbeatItem, StoredHeartbeat } from '../../db/heartbeats/heartbeats.ts'
+import { WIRE_NAMES } from '../../domain/delivery/push-id.ts'
 import { AppError } from '../../domain/errors.ts'
 import { withFailedCall } from '../../domain/failed-call.ts'
-import { WIRE_NAMES } from '../../domain/push-id.ts'
 import { asObject } from '../../http/fields.ts'
 import { type Endpoint, json, type Request, type RequestContext } from '../../http/route.ts'
 import { withTimeout } from '../../lib/timeouts.ts'

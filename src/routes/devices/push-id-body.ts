@@ -1,6 +1,7 @@
 /** Reads the push identity of a registration, or of its own route. Heartbeats are read leniently: heartbeat-body.ts. */
+
+import { FID, type PushId } from '../../domain/delivery/push-id.ts'
 import { MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
-import { FID, type PushId } from '../../domain/push-id.ts'
 import { type Fields, field, optionalString } from '../../http/fields.ts'
 
 const MAX_FID_LENGTH = 255

@@ -1,9 +1,9 @@
 /** POST /admin/jobs: one command for every device of a selection, stored durably and released at a pace. */
 import { createHash } from 'node:crypto'
 import type { CreateOutcome } from '../../db/jobs/create.ts'
+import { JOB_ID } from '../../domain/commands/job.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { parseInstant } from '../../domain/instants.ts'
-import { JOB_ID } from '../../domain/job.ts'
 import {
   asObject,
   booleanField,

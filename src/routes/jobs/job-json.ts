@@ -2,8 +2,14 @@
 
 import type { MemberRow } from '../../db/jobs/members.ts'
 import type { JobRow } from '../../db/jobs/rows.ts'
-import type { SenderTrouble } from '../../domain/command.ts'
-import { endedOf, etaS, type JobFacts, jobVerdict, type OfflineMembers } from '../../domain/job.ts'
+import type { SenderTrouble } from '../../domain/commands/command.ts'
+import {
+  endedOf,
+  etaS,
+  type JobFacts,
+  jobVerdict,
+  type OfflineMembers,
+} from '../../domain/commands/job.ts'
 import { commandJson, pausedWith } from '../commands/command-json.ts'
 
 /** `members` undefined: in a list, which has no verdict. */

@@ -2,8 +2,7 @@
 
 import type { MemberRow } from '../../db/jobs/members.ts'
 import type { JobRow } from '../../db/jobs/rows.ts'
-import { OUTCOMES } from '../../domain/command.ts'
-import { AppError } from '../../domain/errors.ts'
+import { OUTCOMES } from '../../domain/commands/command.ts'
 import {
   JOB_ID,
   JOB_STATES,
@@ -11,7 +10,8 @@ import {
   MEMBER_STATUSES,
   NONE_OFFLINE,
   type OfflineMembers,
-} from '../../domain/job.ts'
+} from '../../domain/commands/job.ts'
+import { AppError } from '../../domain/errors.ts'
 import { asObject, booleanField, queryEnum, queryInt } from '../../http/fields.ts'
 import { listReply, readPage } from '../../http/page.ts'
 import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'

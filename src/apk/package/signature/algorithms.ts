@@ -1,0 +1,72 @@
+/**
+ * The signature algorithms of APK Signature Scheme v2 and v3, by node:crypto. Source:
+ * source.android.com/docs/security/features/apksigning/v2#signature-algorithm-ids; salt lengths of RSA-PSS from there too.
+ */
+import { constants, createPublicKey, type KeyObject, verify } from 'node:crypto'
+import { badSignature } from '../source.ts'
+
+/** The digest of the content: 1 MiB chunks by SHA-256 or SHA-512, or a tree of 4 KiB pages. */
+export type ContentDigest = 'sha256' | 'sha512' | 'verity'
+
+export interface SignatureAlgorithm {
+  readonly id: number
+  readonly content: ContentDigest
+  readonly hash: 'sha256' | 'sha512'
+  readonly key: 'rsa' | 'ec' | 'dsa'
+  /** Of RSA-PSS, bytes; absent with PKCS #1 v1.5. */
+  readonly saltBytes?: number
+  /** The API level that brought it. */
+  readonly since: number
+}
+
+const SINCE_V2 = 24
+const SINCE_VERITY = 28
+
+export const ALGORITHMS: ReadonlyMap<number, SignatureAlgorithm> = new Map(
+  (
+    [
+      { id: 0x0101, content: 'sha256', hash: 'sha256', key: 'rsa', saltBytes: 32, since: SINCE_V2 },
+      { id: 0x0102, content: 'sha512', hash: 'sha512', key: 'rsa', saltBytes: 64, since: SINCE_V2 },
+      { id: 0x0103, content: 'sha256', hash: 'sha256', key: 'rsa', since: SINCE_V2 },
+      { id: 0x0104, content: 'sha512', hash: 'sha512', key: 'rsa', since: SINCE_V2 },
+      { id: 0x0201, content: 'sha256', hash: 'sha256', key: 'ec', since: SINCE_V2 },
+      { id: 0x0202, content: 'sha512', hash: 'sha512', key: 'ec', since: SINCE_V2 },
+      { id: 0x0301, content: 'sha256', hash: 'sha256', key: 'dsa', since: SINCE_V2 },
+      { id: 0x0421, content: 'verity', hash: 'sha256', key: 'rsa', since: SINCE_VERITY },
+      { id: 0x0423, content: 'verity', hash: 'sha256', key: 'ec', since: SINCE_VERITY },
+      { id: 0x0425, content: 'verity', hash: 'sha256', key: 'dsa', since: SINCE_VERITY },
+    ] satisfies SignatureAlgorithm[]
+  ).map((algorithm) => [algorithm.id, algorithm]),
+)
+
+/** Weakest first. */
+export const CONTENT_DIGESTS: readonly ContentDigest[] = ['sha256', 'verity', 'sha512']
+
+/** By SubjectPublicKeyInfo, DER. Throws `signature` where it is none. */
+export function readPublicKey(der: Buffer): KeyObject {
+  try {
+    return createPublicKey({ key: der, format: 'der', type: 'spki' })
+  } catch {
+    throw badSignature('a public key in its signature is damaged')
+  }
+}
+
+/** Runs in the thread pool. False too where the key is of another kind. */
+export function isSignedBy(
+  algorithm: SignatureAlgorithm,
+  key: KeyObject,
+  data: Buffer,
+  signature: Buffer,
+): Promise<boolean> {
+  if (key.asymmetricKeyType !== algorithm.key) return Promise.resolve(false)
+  const { saltBytes } = algorithm
+  const padding =
+    saltBytes === undefined
+      ? {}
+      : { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: saltBytes }
+  return new Promise<boolean>((resolve) => {
+    verify(algorithm.hash, data, { key, ...padding }, signature, (error, isValid) =>
+      resolve(error === null && isValid),
+    )
+  }).catch(() => false) // OpenSSL throws at some that are damaged
+}

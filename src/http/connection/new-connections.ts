@@ -1,0 +1,27 @@
+/**
+ * Accepts new connections before it works for open ones. libuv (since 1.45) accepts one connection in each turn of the event
+ * loop, so in a crowd the last one waits for the work of as many turns as came before it: 64 downloads that began together,
+ * or 230 that were refused together, delayed /healthz by 150 to 363 ms.
+ */
+import type { Server } from 'node:http'
+import { Throttle } from '../../lib/throttle.ts'
+
+/** After this many turns open connections go on, however many new ones arrive. */
+const MOST_TURNS = 8
+
+/** Runs two callbacks in each turn without a new connection, and in every eighth turn. */
+export function behindNewConnections(server: Server): Throttle {
+  let isCrowd = false
+  server.on('connection', () => {
+    isCrowd = true
+  })
+  const later = (run: () => void, turns = 1): void => {
+    setImmediate(() => {
+      const mustWait = isCrowd && turns < MOST_TURNS
+      isCrowd = false
+      if (mustWait) later(run, turns + 1)
+      else run()
+    })
+  }
+  return new Throttle((run) => later(run))
+}

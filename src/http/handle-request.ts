@@ -1,0 +1,155 @@
+/**
+ * The life of a request, the same for every route: head checks, route, transport rule, guard, body, handler, reply.
+ * Anything thrown on the way becomes the response here; the exchange writes the line.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { AppError } from '../domain/errors.ts'
+import type { AtFailpoint } from '../domain/failpoint.ts'
+import type { Throttle } from '../lib/throttle.ts'
+import { type Match, Router } from '../router.ts'
+import { Denial } from '../security/denial.ts'
+import type { Guards } from '../security/guard.ts'
+import type { SignedRequest } from '../security/signature.ts'
+import { ClientGoneError, type PendingBodies } from './body.ts'
+import { type HttpsRule, isTransportAllowed, peerAddress } from './client-address.ts'
+import { connectionOf } from './connection/connection.ts'
+import { toAppError } from './errors.ts'
+import type { Exchange } from './exchange.ts'
+import { refuseUnknown } from './known-names.ts'
+import type { Exchanges } from './open-exchanges.ts'
+import { readRequest } from './request.ts'
+import type { Reply, Route } from './route.ts'
+import { refuseMalformed } from './well-formed.ts'
+
+export interface HandlingDeps {
+  readonly routes: readonly Route[]
+  readonly guards: Guards
+  /** Throws unless an admin's change is signed, where signatures are required. */
+  readonly verifyAdmin: (request: SignedRequest) => Promise<void>
+  readonly failpoint?: AtFailpoint | undefined
+  /** null: plaintext is fine from anywhere (REQUIRE_HTTPS=false). */
+  readonly httpsRule: HttpsRule | null
+  /** Why only health probes can be served now: the service is still starting. */
+  readonly unavailable: () => AppError | undefined
+}
+
+export type Serve = (
+  request: IncomingMessage,
+  res: ServerResponse,
+  awaitsContinue: boolean,
+) => Promise<void>
+
+/** The queues in which a request may wait. */
+export interface Waits {
+  /** Turns of the event loop, for the first request of a connection. */
+  readonly turns: Throttle
+  /** Turns of pipelined requests. */
+  readonly pipelined: Throttle
+  readonly bodies: PendingBodies
+}
+
+export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: Waits): Serve {
+  const router = new Router(deps.routes)
+  const { turns, pipelined, bodies } = waits
+
+  return async function serve(request, res, awaitsContinue) {
+    const url = request.url ?? ''
+    const queryAt = url.indexOf('?')
+    const path = queryAt === -1 ? url : url.slice(0, queryAt)
+    const match = router.find(request.method ?? '', path)
+    const exchange = exchanges.open(request, res, match)
+    exchange.awaitsContinue = awaitsContinue
+    const connection = connectionOf(request.socket)
+    // No honest client pipelines: these wait, so that a burst of them holds nobody up.
+    if (connection.hasBefore(exchange) && !(await hasTurn(pipelined, exchange))) return
+    try {
+      const refusal = refuseMalformed(request)
+      if (refusal !== undefined) throw refusal
+      const { isProbe } = exchange.context
+      if (!isProbe) refuseTransport(request, deps.httpsRule)
+      if (match.kind !== 'found') throw unmatched(match)
+      const unavailable = isProbe ? undefined : deps.unavailable()
+      if (unavailable !== undefined) throw unavailable
+      const mayWait = connection.isNew && !isProbe
+      if (mayWait && !(await hasTurn(turns, exchange))) return
+      const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
+      const reply = await handle(deps, bodies, exchange, match.route, match.params, search)
+      deps.failpoint?.('after_commit_before_reply')
+      exchange.reply(reply)
+    } catch (error) {
+      // The client has left and reads no response: the exchange ends with 499.
+      if (error instanceof ClientGoneError) res.destroy()
+      else exchange.refuse(toAppError(error))
+    }
+  }
+}
+
+/** Guard, body, handler. What the guard proves is assigned to the request: a spread would call every getter. */
+async function handle(
+  { guards, verifyAdmin }: HandlingDeps,
+  bodies: PendingBodies,
+  exchange: Exchange,
+  route: Route,
+  params: Readonly<Record<string, string>>,
+  search: string,
+): Promise<Reply> {
+  const { context } = exchange
+  const { headers } = exchange.request
+  const read = () => readRequest(exchange, route.body, params, search, bodies)
+  switch (route.guard) {
+    case 'open':
+      return route.handle(await read())
+    case 'device-token': {
+      const proven = await guards.deviceToken(headers)
+      return route.handle(Object.assign(await read(), proven))
+    }
+    case 'device': {
+      const proven = await guards.device(headers, context)
+      return route.handle(Object.assign(await read(), proven))
+    }
+    case 'enrollment-token': {
+      const proven = await guards.enrollmentToken(headers, context)
+      return route.handle(Object.assign(await read(), proven))
+    }
+    case 'admin': {
+      const proven = guards.admin(headers, route.scopes, context)
+      const request = await read()
+      await verifyAdmin(request.signed)
+      await refuseUnknown(route, request, exchange, bodies)
+      return route.handle(Object.assign(request, proven))
+    }
+    case 'downloader': {
+      const proven = await guards.downloader(headers, context)
+      return route.handle(Object.assign(await read(), proven))
+    }
+  }
+}
+
+function refuseTransport(request: IncomingMessage, rule: HttpsRule | null): void {
+  if (rule === null) return
+  const peer = peerAddress(request.socket.remoteAddress)
+  if (isTransportAllowed(peer, request.headers, rule)) return
+  throw new Denial('https_required', 'This service is served over HTTPS only.', {
+    event: 'sec.https.enforced',
+    fields: { reason: 'plaintext', token_id: null },
+  })
+}
+
+/** Waits for a turn; false: the exchange needs none any more. */
+async function hasTurn(turns: Throttle, exchange: Exchange): Promise<boolean> {
+  await turns.turn()
+  return !exchange.hasResponse && !exchange.isEnded
+}
+
+function unmatched(match: Exclude<Match<Route>, { kind: 'found' }>): AppError {
+  switch (match.kind) {
+    case 'method_not_allowed':
+      return new AppError('method_not_allowed', `This path takes ${match.allow}.`, {
+        headers: { allow: match.allow },
+      })
+    case 'bad_path':
+      return new AppError('bad_path', 'A part of the path is not valid percent-encoded UTF-8.')
+    case 'not_found':
+      return new AppError('not_found', 'Nothing is served under this path.')
+  }
+}
