@@ -1,6 +1,6 @@
 /**
  * Jobs for a large fleet, with two replicas on one database: how soon a job is durable and its progress is read, its pace
- * over a minute, and what heartbeats cost meanwhile.
+ * over a minute, what heartbeats cost meanwhile, and what the replicas' memory does.
  *
  *   npm run bench:jobs -- [--devices 100000] [--per-minute 600] [--rate 200] [--seconds 10]
  */
@@ -13,6 +13,7 @@ import pg from 'pg'
 import { startEmbedded } from '../src/dev/embedded-postgres.ts'
 import { seedFleet } from '../testkit/database/seeded-fleet.ts'
 import { bodyOf, createSend, isSuccess, jsonHeaders } from '../testkit/http/client.ts'
+import { watchMemory } from '../testkit/processes.ts'
 import { median } from '../testkit/statistics.ts'
 import { seededHeartbeats } from './heartbeat/request.ts'
 import { measureWindow } from './heartbeat/window.ts'
@@ -58,6 +59,13 @@ async function timed(method: 'GET' | 'POST', path: string, body?: object): Promi
   const response = await call(method, path, body)
   if (!isSuccess(response)) throw new Error(`${path}: ${response.status} ${response.bytes}`)
   return performance.now() - startedAtMs
+}
+
+/** Prints each replica's peak of resident memory since the last call. */
+const watches: ReturnType<typeof watchMemory>[] = []
+function printMemory(during: string): void {
+  const mib = watches.map((watch) => (watch.takePeak() / 2 ** 20).toFixed(0))
+  console.log(`resident ${during}: at most ${mib.join(' and ')} MiB`)
 }
 
 const shown = (ms: readonly number[]) =>
@@ -163,10 +171,17 @@ try {
   services.push(await startBenchService('normal', settings))
   await seedFleet(db, SECRET, DEVICES)
   await db.query('vacuum (analyze)')
+  watches.push(...services.map(({ pid }) => watchMemory(pid)))
+  for (let round = 0; round < ROUNDS; round += 1) await heartbeats()
+  printMemory(`without a job, at ${RATE_PER_S} heartbeats/s`)
   await creations()
+  printMemory(`while ${CREATIONS} jobs were created`)
   await pace()
+  printMemory('while one was released at its pace')
   await flood()
+  printMemory('while all were released at once')
 } finally {
+  for (const watch of watches) watch.stop()
   for (const service of services) await service.stop()
   await db.end().catch(() => {})
   await database.stop()
