@@ -226,6 +226,43 @@ t.test('a database that went back is noticed: nothing settled before counts', as
   t.match(await refreshed, { through: 90 }, 'its only writer has ended; others came later')
 })
 
+t.test('numbers that a crash lets PostgreSQL give out once more are not settled', async (t) => {
+  const answers = { last: 100, server: 'one', writers: [] as string[] }
+  let isAway = false
+  let nowMs = 0
+  const fake = {
+    async query<Row extends object>() {
+      if (isAway) throw new Error('away')
+      return { rows: [{ ...answers }] as unknown as readonly Row[], rowCount: 1 }
+    },
+  }
+  const crashes = {
+    'seen by a look that fails': async (settled: SettledEvents) => {
+      isAway = true
+      await t.rejects(settled.current())
+      isAway = false
+    },
+    'while nobody looks': async () => {
+      nowMs += 5_000
+    },
+    'the last number is lower': async () => {
+      answers.last = 132
+    },
+  }
+  for (const [name, crash] of Object.entries(crashes)) {
+    Object.assign(answers, { last: 100, writers: [] })
+    const settled = new SettledEvents(fake, () => (nowMs += 20))
+    t.match(await settled.current(), { through: 100 })
+    Object.assign(answers, { last: 133, writers: ['3/17'] })
+    await settled.current()
+    await crash(settled)
+    answers.writers = ['3/1'] // it has the number 133 now
+    t.match(await settled.current(), { through: 100 }, name)
+    answers.writers = []
+    t.match(await settled.current(), { through: answers.last }, name)
+  }
+})
+
 t.test('a change that fails to be told is not made', async (t) => {
   await db.query(
     `alter table fleet_events add constraint full_disk check (type <> 'token.created') not valid`,

@@ -29,6 +29,8 @@ const POLL_MS = 250
 const SETTLE_POLL_MS = 20
 /** Longest wait of a read for such transactions; then it gets what is settled. */
 const SETTLE_WAIT_MS = 200
+/** Age of the last look from which on the server may have crashed and come back unnoticed. */
+const MARK_COUNTS_MS = 1_000
 
 const LAST = /* sql */ `
   select last_value::float8 as "last", pg_postmaster_start_time()::text as "server" from fleet_events_event_id_seq`
@@ -45,6 +47,8 @@ interface Mark {
   readonly through: number
   readonly writers: ReadonlySet<string>
   readonly sinceMs: number
+  /** When the writers were last read; -Infinity: a look has failed since. */
+  readonly lookedAtMs: number
 }
 
 interface Waiter {
@@ -138,9 +142,14 @@ export class SettledEvents {
 
   /** Never twice at once. */
   #refresh(): Promise<void> {
-    this.#refreshing ??= this.#refreshOnce().finally(() => {
-      this.#refreshing = undefined
-    })
+    this.#refreshing ??= this.#refreshOnce()
+      .catch((error: unknown) => {
+        if (this.#mark) this.#mark = { ...this.#mark, lookedAtMs: Number.NEGATIVE_INFINITY }
+        throw error
+      })
+      .finally(() => {
+        this.#refreshing = undefined
+      })
     return this.#refreshing
   }
 
@@ -164,14 +173,19 @@ export class SettledEvents {
     if (row === undefined || row.server !== server) return
     const writers = new Set(row.writers)
     const mark = this.#mark
-    const next = { through: last, writers, sinceMs: this.#nowMs() }
+    const nowMs = this.#nowMs()
+    const next = { through: last, writers, sinceMs: nowMs, lookedAtMs: nowMs }
     if (writers.size === 0) return this.#advance(last, undefined)
     if (mark === undefined) {
       this.#mark = next
       return
     }
     const left = new Set([...mark.writers].filter((writer) => writers.has(writer)))
-    if (left.size > 0) this.#mark = { ...mark, writers: left }
+    // A crash ends every writer, and PostgreSQL may give out some of their numbers once more.
+    const mayBeFromBeforeCrash = last < mark.through || nowMs - mark.lookedAtMs > MARK_COUNTS_MS
+    if (mayBeFromBeforeCrash)
+      this.#mark = { ...next, sinceMs: left.size > 0 ? mark.sinceMs : nowMs }
+    else if (left.size > 0) this.#mark = { ...mark, writers: left, lookedAtMs: nowMs }
     else this.#advance(mark.through, next)
   }
 
