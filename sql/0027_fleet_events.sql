@@ -51,7 +51,8 @@ begin
 end
 $$;
 create constraint trigger device_status_event after update of offline_at on device_status deferrable initially deferred
-  for each row when ((old.offline_at is null) <> (new.offline_at is null)) execute function note_presence_event();
+  for each row when ((old.offline_at is null) <> (new.offline_at is null) and not new.is_deleted)
+  execute function note_presence_event();
 
 create function note_command_event() returns trigger
 language plpgsql

@@ -140,7 +140,10 @@ t.test('of a deleted device only its deletion is told, with its name', async (t)
   const later = await readAll(service, events[3]?.id)
   t.match(later.events.at(-1), { type: 'device.enrolled', device_id: successor.deviceId })
 
+  await db.query('update device_status set offline_at = now() where device_id = $1', [deviceId])
   await service.call('DELETE', `/admin/devices/${deviceId}?erase=true`)
+  const status = 'select offline_at from device_status where device_id = $1'
+  t.same((await db.query(status, [deviceId])).rows, [{ offline_at: null }])
   const erased = await readAll(service, after)
   t.match(erased.events[2], { type: 'device.deleted', device_id: deviceId, alias: deviceId })
   t.match(erased.events[3], { subject: deviceId, device_id: null, alias: null, detail: null })

@@ -87,7 +87,7 @@ const TOKENS = /* sql */ `
 const BLANK_TOKENS = /* sql */ `update device_tokens set request_id = $1 where device_id = $1::uuid`
 const BLANK_STATUS = /* sql */ `
   update device_status set last_seen_at = null, effective_at = null, request_id = null, clock_lag_s = null, clock_offset_s = null,
-    push_lowered_at = null, app_versions = null, ${STATUS_NAMES.map((name) => `${STATUS_FIELDS[name].column} = null`).join(', ')}
+    offline_at = null, push_lowered_at = null, app_versions = null, ${STATUS_NAMES.map((name) => `${STATUS_FIELDS[name].column} = null`).join(', ')}
   where device_id = $1::uuid`
 const BLANK_DEVICE = /* sql */ `
   update devices set alias = $1, hardware_id = null, fcm_token = null, fid = null, fcm_token_at = null, app_version = null,
