@@ -1,7 +1,7 @@
 /**
  * Notices devices that went silent, and marks them; the trigger of sql/0027 notes each in the feed of events. A heartbeat
  * takes the mark away. No index has the time of the last contact, because each heartbeat changes it: the sweep reads
- * the table itself, a part at each call, and all of it within SWEEPS calls.
+ * the table itself, a part at each call, and all of it within SWEEPS calls, unless very many are silent.
  */
 import type { Database } from '../postgres/pool.ts'
 
@@ -11,6 +11,8 @@ const SWEEPS = 6
 const SLICE_PAGES = 512
 /** Devices that one statement marks. */
 const BATCH = 500
+/** A call ends after so many devices, which is 1,000 a second at each replica: a whole network may fail. */
+const ENOUGH = 5_000
 
 const PAGES = /* sql */ `
   select (pg_relation_size('device_status') / current_setting('block_size')::int)::int as "pages"`
@@ -36,11 +38,12 @@ export function offlineSweep(database: Database, offlineAfterS: number): () => P
     const pages = (await database.query<{ pages: number }>(query)).rows[0]?.pages ?? 0
     const slices = Math.max(1, Math.ceil(pages / SWEEPS / SLICE_PAGES))
     if (page >= pages) page = 0
-    let marked = 0
-    for (let slice = 0; slice < slices; slice += 1) {
+    let [marked, slice] = [0, 0]
+    while (slice < slices && marked < ENOUGH) {
       const found = await mark(page, page + SLICE_PAGES)
       marked += found
       if (found === BATCH) continue // it may have left some
+      slice += 1
       page += SLICE_PAGES
       if (page >= pages) {
         page = 0
