@@ -97,7 +97,12 @@ t.test('a HEAD of a stream ends, a wildcard means JSON', async (t) => {
   const head = await service.call('HEAD', '/admin/events', { headers })
   t.match(head, { status: 200, text: '' })
   t.equal(head.headers.get('content-type'), 'text/event-stream')
-  for (const accept of ['*/*', 'text/*', 'application/json, text/event-streams']) {
+  for (const accept of [
+    '*/*',
+    'text/*',
+    'application/json, text/event-streams',
+    'text/event-stream;q=0.0, */*',
+  ]) {
     const { body } = await service.call('GET', '/admin/events?limit=1', { headers: { accept } })
     t.equal(body.events.length, 1, accept)
   }

@@ -27,9 +27,14 @@ export function cursorOf({ at, id }: EventPosition): string {
   return encodeKey({ at, id: String(id) }, LIST)
 }
 
-/** `text/event-stream` is named in `Accept`; a wildcard means JSON. */
+/** `text/event-stream` is named in `Accept`, and not refused by a weight of 0; a wildcard means JSON. */
 export function asksForStream({ accept = '' }: IncomingHttpHeaders): boolean {
-  return accept.split(',').some((range) => /^\s*text\/event-stream\s*(?:;|$)/i.test(range))
+  return accept.split(',').some((range) => {
+    const [type, ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
+    return (
+      type === 'text/event-stream' && !parameters.some((each) => /^q=0(?:\.0{0,3})?$/.test(each))
+    )
+  })
 }
 
 export function readQuery(query: URLSearchParams): EventsQuery {
