@@ -63,11 +63,18 @@ function rowOf(path, method, operation, components, { typeOf, fieldsOf }) {
   ]
   const request =
     fields.length === 0 ? 'Readonly<Record<string, never>>' : `{ ${fields.join('; ')} }`
+  const keys = status === '204' ? [] : requiredOf(jsonOf(response), components)
   const result = status === '204' ? 'undefined' : typeOf(jsonOf(response))
   return {
     type: `  readonly ${operationId}: { readonly request: ${request}; readonly response: ${result} }`,
-    row: `  ${operationId}: { method: '${method.toUpperCase()}', path: '${path}', scopes: [${scopes.map(literal).join(', ')}] },`,
+    row: `  ${operationId}: { method: '${method.toUpperCase()}', path: '${path}', scopes: [${scopes.map(literal).join(', ')}], keys: [${keys.map(literal).join(', ')}] },`,
   }
+}
+
+/** Names that a response must have; of alternatives, those of each. */
+function requiredOf({ $ref, required = [], allOf = [], oneOf = [] }, components) {
+  const parts = [...($ref ? [components.schemas[nameOf({ $ref })]] : []), ...allOf, ...oneOf]
+  return [...new Set([...required, ...parts.flatMap((part) => requiredOf(part, components))])]
 }
 
 /** `use` gets the name of each schema that a type refers to. */

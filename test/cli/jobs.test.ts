@@ -219,6 +219,35 @@ t.test('texts of phones and admins do not act on the terminal, wherever they sta
   }
 })
 
+t.test('whatever stands at the address, a sentence says it is none of ours', async (t) => {
+  let reply: readonly [number, string] = [200, '']
+  const other = createServer((request, response) => {
+    request.resume().on('end', () => response.writeHead(reply[0]).end(reply[1]))
+  })
+  const FLEETLOOP_URL = `http://127.0.0.1:${await listenFor(t, other)}`
+  const id = phones[0].deviceId
+  writeFileSync(join(service.dataDir, 'app.apk'), makeApk())
+  for (const each of [
+    [200, ''],
+    [200, 'null'],
+    [200, '{}'],
+    [200, '{"ok":true}'],
+    [200, '<html>\u001b[2J</html>'],
+    [502, '<html>Bad Gateway</html>'],
+    [413, '<html>too large</html>'],
+  ] as const) {
+    reply = each
+    for (const line of [
+      ...['status', 'devices', `device ${id}`, 'why x', `erase ${id} --yes`, 'publish app.apk'],
+      ...['send ring D01', 'job x', 'job x abort', 'cancel x', 'enroll X', 'withdraw x', 'audit'],
+    ]) {
+      const { code, out, err } = await cli(line, { env: { ...env, FLEETLOOP_URL } })
+      t.same({ code, out }, { code: 3, out: '' }, `${line}: ${each}`)
+      t.match(err, ` gives no answer of ours: ${each[0]}`)
+    }
+  }
+})
+
 t.test('as a process: pipes, head, exit codes', async (t) => {
   const processEnv = { PATH: process.env['PATH'], ...env }
   const child = spawn(process.execPath, [CLI, 'audit', '--limit', '5'], { env: processEnv })

@@ -1,6 +1,7 @@
 /** Calls the admin API, one request at a time, with a sentence for each failure. */
 import { createHash, createHmac, randomUUID } from 'node:crypto'
 import { plain } from '../terminal/text.ts'
+import { UsageError } from '../usage.ts'
 import { type Connection, FLEETLOOP_URL } from './connection.ts'
 import { OPERATIONS, type Operations } from './openapi.ts'
 
@@ -90,8 +91,7 @@ export function createApi(connection: Connection, deadline?: Deadline): Api {
         redirect: 'error',
       })
       now = new Date(response.headers.get('date') ?? Date.now())
-      const text = await response.text()
-      return { status: response.status, body: text === '' ? undefined : JSON.parse(text) }
+      return { status: response.status, body: parsed(await response.text()) }
     } catch (error) {
       throw foreignResponse(origin, reasonOf(error, deadline?.ms))
     }
@@ -100,7 +100,9 @@ export function createApi(connection: Connection, deadline?: Deadline): Api {
   async function perform(operation: Operation, call: Call): Promise<Received> {
     const { method } = OPERATIONS[operation]
     const received = await send(method, targetOf(operation, call), call)
-    if (received.status < 300) return received
+    if (isOurs(operation, received)) return received
+    if (received.status < 300)
+      throw foreignResponse(origin, `${received.status} of another service`)
     const problem: Problem = Object(received.body)
     if (received.status !== 503 || problem.code === undefined) throw failureOf(origin, received)
     const reasons = await unreadiness()
@@ -132,6 +134,22 @@ export function createApi(connection: Connection, deadline?: Deadline): Api {
   return { origin, now: () => now, call, find, unreadiness }
 }
 
+/** undefined: no JSON, such as the page of a proxy. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** A success with what openapi.json requires of it; an older release may lack a part. Another service may run at that address. */
+export function isOurs(operation: Operation, { status, body }: Received): boolean {
+  const keys: readonly string[] = OPERATIONS[operation].keys
+  if (keys.length === 0) return status === 204
+  return status < 300 && keys.some((key) => Object(body)[key] !== undefined)
+}
+
 /** The response is a problem with status 404. */
 class NotFoundError extends ApiError {}
 
@@ -157,7 +175,10 @@ export function foreignResponse(origin: string, response: string): ApiError {
   return new ApiError(text, 'unavailable')
 }
 
-/** Path and query. */
+/** Of an enrollment or a device token. It must not get into a URL, which proxies log. */
+const SECRET = /(?<![\w-])[ed]t_[\w-]{43}(?![\w-])/
+
+/** Path and query. Throws UsageError for a secret. */
 export function targetOf(operation: Operation, { path = {}, query = {} }: Call): string {
   const filled = OPERATIONS[operation].path.replace(/\{(\w+)\}/g, (_, name: string) =>
     encodeURIComponent(path[name] ?? ''),
@@ -165,6 +186,9 @@ export function targetOf(operation: Operation, { path = {}, query = {} }: Call):
   const given = new URLSearchParams()
   for (const [name, value] of Object.entries(query)) {
     if (value !== undefined) given.set(name, String(value))
+  }
+  if (SECRET.test(Object.values({ ...path, ...query }).join('\n'))) {
+    throw new UsageError('That is a token itself, a secret: give its TOKEN ID (fleetloop tokens).')
   }
   return given.size === 0 ? filled : `${filled}?${given}`
 }

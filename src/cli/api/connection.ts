@@ -83,7 +83,7 @@ export function originOf(text: string, usage: string): string {
   const url = new URL(text)
   if (!isPrivate(url)) {
     throw new UsageError(
-      `FLEETLOOP_URL: the token would go to ${plain(text)} in clear. Give https://, or http:// to loopback: on that host itself, or through ssh -L.`,
+      `FLEETLOOP_URL: the token would go to ${plain(`${url.protocol}//${url.host}`)} in clear. Give https://, or http:// to loopback: on that host itself, or through ssh -L.`,
     )
   }
   const { pathname, search, hash, username, password } = url

@@ -5,11 +5,15 @@ import { type ClientRequest, request as httpRequest, type IncomingMessage } from
 import { request as httpsRequest } from 'node:https'
 import { json } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
+import { errorText } from '../../lib/error-text.ts'
+import { visible } from '../terminal/text.ts'
+import { UsageError } from '../usage.ts'
 import {
   ApiError,
   failureOf,
   foreignResponse,
   headersOf,
+  isOurs,
   type RequestOf,
   type ResponseOf,
   reasonOf,
@@ -21,7 +25,7 @@ import { OPERATIONS } from './openapi.ts'
 /** Without a byte moving, milliseconds. Storing a large build takes a while after its last byte. */
 const IDLE_MS = 120_000
 
-/** Throws ApiError. `onProgress` gets bytes that were handed over. */
+/** Throws ApiError and UsageError. `onProgress` gets bytes that were handed over. */
 export async function uploadBuild(
   connection: Connection,
   file: { readonly path: string; readonly sizeBytes: number },
@@ -45,8 +49,13 @@ export async function uploadBuild(
       timeout: IDLE_MS,
     })
     const response = await exchange(upload, file.path, onProgress)
-    const received = { status: response.statusCode ?? 0, body: await json(response) }
+    const received = {
+      status: response.statusCode ?? 0,
+      body: await json(response).catch(() => undefined),
+    }
     if (received.status >= 300) throw failureOf(origin, received)
+    if (!isOurs('publishBuild', received))
+      throw foreignResponse(origin, `${received.status} of another service`)
     return received.body as ResponseOf<'publishBuild'> // openapi.json guarantees the form
   } catch (error) {
     if (error instanceof ApiError) throw error
@@ -84,8 +93,13 @@ function exchange(
   })
 }
 
+/** Throws UsageError. */
 async function digestOf(path: string): Promise<string> {
   const hash = createHash('sha256')
-  for await (const chunk of createReadStream(path)) hash.update(chunk)
+  try {
+    for await (const chunk of createReadStream(path)) hash.update(chunk)
+  } catch (error) {
+    throw new UsageError(`${visible(path)} cannot be read: ${visible(errorText(error))}`)
+  }
   return hash.digest('hex')
 }
