@@ -2,6 +2,7 @@
 import type { Api } from './api/client.ts'
 import type { Device } from './api/openapi.ts'
 import { pages } from './api/pages.ts'
+import { UsageError } from './usage.ts'
 
 export const WHERE_NOTES = [
   "WHERE: D01 · 'STORE-*' · label:site=zrh · 'seen>30m' · 'version_code<42'; all terms must hold.",
@@ -15,6 +16,13 @@ const BARE = /^-?[A-Za-z0-9*][\w.*,-]*$/
 export function whereOf(words: readonly string[]): string {
   const terms = words.flatMap((word) => word.match(TERMS) ?? [])
   return terms.map((term) => (BARE.test(term) ? term.replace(/^(-?)/, '$1alias:') : term)).join(' ')
+}
+
+/** For a verb that changes what it selects: an empty variable in a script is not every phone. Throws UsageError. */
+export function whereToChange(words: readonly string[]): string {
+  const where = whereOf(words)
+  if (where === '') throw new UsageError("WHERE is empty; 'alias:*' is every phone.")
+  return where
 }
 
 export type Order = 'alias' | 'created' | 'seen'

@@ -248,6 +248,27 @@ t.test('whatever stands at the address, a sentence says it is none of ours', asy
   }
 })
 
+t.test('a send whose answer is lost says with which id a repeat does not send twice', async (t) => {
+  const losing = createServer(async (request, response) => {
+    const body = await text(request)
+    const { method = '', url = '', headers } = request
+    const given = { method, headers: { ...headers } as Record<string, string> }
+    const received = await fetch(service.origin + url, body === '' ? given : { ...given, body })
+    const reply = await received.text()
+    if (body === '' || body.includes('"dry_run":true'))
+      response.writeHead(received.status).end(reply)
+    else response.destroy()
+  })
+  const lost = { ...env, FLEETLOOP_URL: `http://127.0.0.1:${await listenFor(t, losing)}` }
+  for (const line of ['send ring STORE-1', 'send ring STORE-* --yes']) {
+    const { code, err } = await cli(line, { env: lost })
+    t.equal(code, 3)
+    const [, id = ''] = /repeat it with (--id ring-\w{12})\n/.exec(err) ?? []
+    t.match(await cli(`${line} ${id}`), { code: 0, out: new RegExp(id.slice(5)) })
+    t.equal((await cli(`why ${id.slice(5)}`)).code, 0, 'it was sent the first time')
+  }
+})
+
 t.test('as a process: pipes, head, exit codes', async (t) => {
   const processEnv = { PATH: process.env['PATH'], ...env }
   const child = spawn(process.execPath, [CLI, 'audit', '--limit', '5'], { env: processEnv })

@@ -220,6 +220,24 @@ t.test(
   },
 )
 
+t.test('refused before anything is asked: an unset variable, a secret as a name', async (t) => {
+  const env = { FLEETLOOP_TOKEN: 'x', FLEETLOOP_URL: 'http://127.0.0.1:9' }
+  for (const argv of [
+    ['delete', ''],
+    ['delete', ' '],
+    ['label', '', 'a=b'],
+    ['send', 'ring', ''],
+  ]) {
+    t.match(await run([...argv, '--yes'], { env }), { code: 2, err: /^WHERE is empty/ })
+  }
+  const secret = `et_${'x'.repeat(43)}`
+  for (const verb of ['revoke', 'tokens', 'device', 'devices', 'commands', 'cancel', 'job']) {
+    const { code, err } = await run([verb, secret], { env })
+    t.match({ code, err }, { code: 2, err: /^That is a token itself/ }, verb)
+    t.notMatch(err, secret)
+  }
+})
+
 t.test('completion: every verb and option, in bash as typed', async (t) => {
   const { out: bash } = await run(['completion', 'bash'])
   const completed = (...words: readonly string[]) => {

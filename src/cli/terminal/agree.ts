@@ -21,8 +21,8 @@ export interface Plan {
   readonly count?: number
   /** More about them, for the question. */
   readonly detail?: string
-  /** What --dry-run --json prints. */
-  readonly object?: unknown
+  /** What --dry-run --json prints, one a line. */
+  readonly objects?: readonly unknown[]
   /** Asks for a single one, too. */
   readonly isFinal?: boolean
 }
@@ -37,6 +37,7 @@ export function phonePlan(verb: string, devices: readonly Device[], now: Date): 
       ...[device.alias, presence(device, now), agoOrNever(device.last_seen_at, now)],
       device.device_id,
     ]),
+    objects: devices,
   }
 }
 
@@ -49,8 +50,8 @@ export async function agree(context: Context, plan: Plan): Promise<'yes' | 'no' 
   const { verb, noun, rows, count = rows.length, detail = '', isFinal = false } = plan
   const isDry = args.has('dry-run')
   if (!isDry && ((count === 1 && !isFinal) || args.has('yes'))) return 'yes'
-  if (isDry && context.isJson && plan.object !== undefined) {
-    await terminal.print(jsonLine(plan.object))
+  if (isDry && context.isJson && plan.objects !== undefined) {
+    for (const object of plan.objects) await terminal.print(jsonLine(object))
     return 'dry'
   }
   const print = isDry ? terminal.print : terminal.note

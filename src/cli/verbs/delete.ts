@@ -3,7 +3,7 @@ import { ApiError } from '../api/client.ts'
 import { agree, DRY_RUN, phonePlan, YES } from '../terminal/agree.ts'
 import { visible } from '../terminal/text.ts'
 import { EXIT, type ExitCode, type Verb } from '../verb.ts'
-import { allDevices, WHERE_NOTES, whereOf } from '../where.ts'
+import { allDevices, WHERE_NOTES, whereToChange } from '../where.ts'
 import { findDevice } from './devices.ts'
 
 export const deleteVerb: Verb = {
@@ -17,8 +17,9 @@ export const deleteVerb: Verb = {
   notes: [...WHERE_NOTES, 'More than one phone: it shows them and asks first.'],
   async run(context) {
     const { args, terminal } = context
+    const where = whereToChange(args.words)
     const api = context.api()
-    const devices = await allDevices(api, whereOf(args.words))
+    const devices = await allDevices(api, where)
     if (devices.length === 0) {
       terminal.note('No phone matches.')
       return EXIT.no

@@ -4,7 +4,7 @@ import { agree, DRY_RUN, YES } from '../terminal/agree.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
-import { WHERE_NOTES, whereOf } from '../where.ts'
+import { WHERE_NOTES, whereToChange } from '../where.ts'
 
 export const labelVerb: Verb = {
   name: 'label',
@@ -19,7 +19,7 @@ export const labelVerb: Verb = {
     const { args, terminal } = context
     const [given = '', ...pairs] = args.words
     const labels = labelsOf(pairs)
-    const where = whereOf([given])
+    const where = whereToChange([given])
     const api = context.api()
     const preview = await api.call('labelSelection', { body: { where, labels, dry_run: true } })
     if (preview.devices === 0) {
@@ -29,7 +29,7 @@ export const labelVerb: Verb = {
     const rows = preview.sample.map(({ alias, device_id }) => [alias, device_id])
     const titles = ['ALIAS', 'DEVICE ID']
     const { devices: count } = preview
-    const plan = { verb: 'label', noun: 'phones', titles, rows, count, object: preview }
+    const plan = { verb: 'label', noun: 'phones', titles, rows, count, objects: [preview] }
     const decision = await agree(context, plan)
     if (decision !== 'yes') return decision === 'dry' ? EXIT.ok : EXIT.no
     const body = { where, labels, expect_devices: preview.devices }

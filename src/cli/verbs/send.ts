@@ -1,13 +1,13 @@
-/** `send` and `cancel`: a command to one phone, a job to many. */
+/** `send`: a command to one phone, a job to many. */
 import { type Api, ApiError } from '../api/client.ts'
 import type { CommandStatus, CreatedJob, JobPreview, NewJob } from '../api/openapi.ts'
 import { exitCodeOf, watchJob } from '../jobs/watch.ts'
 import { agree, DRY_RUN, YES } from '../terminal/agree.ts'
 import { numberOf, onePage, printList, secondsOf } from '../terminal/list.ts'
-import { jsonLine, visible } from '../terminal/text.ts'
+import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
-import { WHERE_NOTES, whereOf } from '../where.ts'
+import { WHERE_NOTES, whereToChange } from '../where.ts'
 import { jobList } from './jobs.ts'
 
 const MAX_WAIT_MS = 30_000
@@ -84,18 +84,15 @@ export const sendVerb: Verb = {
   },
 }
 
-const EVERY = "WHERE is empty; 'alias:*' is every phone."
-
 /** Throws UsageError. */
 function orderOf({ args, newId, now }: Context): Order {
   const [action = '', where = '', ...rest] = args.words
   const params = paramsOf(rest)
-  if (where.trim() === '') throw new UsageError(EVERY)
   const given = args.text('id')
   const id = given ?? `${action}-${newId().replaceAll('-', '').slice(-ID_LENGTH)}`
   const job = {
     job_id: id,
-    where: whereOf([where]),
+    where: whereToChange([where]),
     action,
     params,
     ttl_s: secondsOf(args.text('ttl'), '--ttl', undefined),
@@ -179,7 +176,7 @@ function planOf({ devices, sample, unreachable }: JobPreview, job: NewJob) {
     rows: sample.map(({ alias, device_id }) => [alias, device_id]),
     count: devices,
     detail: facts.length === 0 ? '' : ` (${facts.join(', ')})`,
-    object: { devices, sample, unreachable },
+    objects: [{ devices, sample, unreachable }],
   }
 }
 
@@ -192,16 +189,37 @@ async function sendOne(
   const { action, params = {}, ttl_s } = job
   const [phone] = sample
   if (phone === undefined) throw new Error('a preview of one phone names it')
-  const accepted = await api.call('sendCommand', {
-    query: { wait_ms: 0 },
-    body: {
-      ...{ device_id: phone.device_id, action, params, request_id: id },
-      ...(ttl_s !== undefined && { ttl_s }),
-    },
+  const sent: Sent = await repeatable(context, id, async () => {
+    const accepted = await api.call('sendCommand', {
+      query: { wait_ms: 0 },
+      body: {
+        ...{ device_id: phone.device_id, action, params, request_id: id },
+        ...(ttl_s !== undefined && { ttl_s }),
+      },
+    })
+    return waitMs > 0 ? await awaitEnd(context, api, id, waitMs) : accepted
   })
-  const sent: Sent = waitMs > 0 ? await awaitEnd(context, api, id, waitMs) : accepted
   await printList(context, SENT_LIST, onePage([sent]))
   return waitMs === 0 || sent.result?.outcome === 'success' ? EXIT.ok : EXIT.no
+}
+
+/** A lost answer, or Ctrl-C: the id is what a repeat needs, so that it does not send again. */
+async function repeatable<T>(
+  { terminal }: Context,
+  id: string,
+  send: () => Promise<T>,
+): Promise<T> {
+  const advice = `It may have been sent. So as not to send it twice, repeat it with --id ${visible(id)}`
+  terminal.farewell(advice)
+  try {
+    const sent = await send()
+    terminal.farewell('')
+    return sent
+  } catch (error) {
+    const isLost = error instanceof ApiError && error.failure === 'unavailable'
+    if (isLost) terminal.note(advice)
+    throw error
+  }
 }
 
 async function awaitEnd({ terminal }: Context, api: Api, id: string, waitMs: number) {
@@ -242,47 +260,13 @@ async function sendJob(
   waitMs: number,
 ): Promise<ExitCode> {
   const { terminal } = context
-  const created = (await api.call('createJob', { body })) as CreatedJob // no dry run
+  const create = () => api.call('createJob', { body })
+  const created = (await repeatable(context, `${body.job_id}`, create)) as CreatedJob // no dry run
   const { job_id, duplicate } = created
   if (duplicate) terminal.note(`Job ${visible(job_id)} is there already: nothing new was sent.`)
   else if (waitMs === 0) terminal.note(`Follow it: fleetloop job ${visible(job_id)} --watch`)
-  const job = waitMs > 0 ? await watchJob(context, api, job_id, { forMs: waitMs }) : created
+  const watch = () => watchJob(context, api, job_id, { forMs: waitMs })
+  const job = waitMs > 0 ? await repeatable(context, job_id, watch) : created
   await printList(context, jobList(api.now), onePage([job]))
   return waitMs > 0 ? exitCodeOf(job) : EXIT.ok
-}
-
-export const cancelVerb: Verb = {
-  name: 'cancel',
-  summary: 'cancel commands that are still open',
-  words: 'COMMAND …',
-  count: [1, 500],
-  options: { ...YES },
-  calls: ['cancelCommand'],
-  examples: ['cancel ring-1'],
-  async run(context) {
-    const { args, terminal, isJson } = context
-    const api = context.api()
-    const rows = args.words.map((id) => [id])
-    const decision = await agree(context, {
-      verb: 'cancel',
-      noun: 'commands',
-      titles: ['COMMAND'],
-      rows,
-    })
-    if (decision !== 'yes') return EXIT.no
-    let code: ExitCode = EXIT.ok
-    for (const request_id of args.words) {
-      try {
-        const command = await api.call('cancelCommand', { path: { request_id } })
-        await terminal.print(
-          isJson ? jsonLine(command) : `${visible(request_id)} ${command.status}`,
-        )
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.failure !== 'refused') throw error
-        terminal.note(error.message)
-        code = EXIT.no
-      }
-    }
-    return code
-  },
 }
