@@ -4,7 +4,7 @@ import { nearest } from '../lib/nearest.ts'
 import { ApiError, createApi } from './api/client.ts'
 import { findConnection } from './api/connection.ts'
 import { helpOf, overview } from './help.ts'
-import { OutputClosedError, type Terminal } from './terminal/terminal.ts'
+import { OutputClosedError, OutputLostError, type Terminal } from './terminal/terminal.ts'
 import { visible, wrap } from './terminal/text.ts'
 import { UsageError } from './usage.ts'
 import { type Args, COMMON_OPTIONS, type Context, EXIT, type ExitCode, type Verb } from './verb.ts'
@@ -25,7 +25,7 @@ export async function runCommand(
     return await perform(argv, surroundings)
   } catch (error) {
     if (error instanceof OutputClosedError) return EXIT.ok
-    if (error instanceof UsageError) {
+    if (error instanceof UsageError || error instanceof OutputLostError) {
       terminal.note(error.message)
       return EXIT.usage
     }
@@ -69,6 +69,9 @@ async function perform(
 }
 
 function unknownVerb(name: string): UsageError {
+  if (name.startsWith('-')) {
+    return new UsageError('Options stand behind the verb: fleetloop VERB --option')
+  }
   const meant = nearest(
     name,
     VERBS.map((verb) => verb.name),
@@ -114,7 +117,8 @@ function parsed(verb: Verb, argv: readonly string[], options: ParseArgsConfig['o
     const [, name = ''] = /^Unknown option '--?([^']*)'/.exec(Object(error).message) ?? []
     const meant = nearest(name, Object.keys(options))
     const question = name === '' || meant === undefined ? '' : ` Is --${meant} meant?`
-    const [sentence] = visible(String(Object(error).message)).split(/\. To specify/)
+    const text = String(Object(error).message).replaceAll('\n', ' ')
+    const [sentence] = visible(text).split(/\. To specify/)
     const usage = `fleetloop ${verb.name} --help has more.`
     throw new UsageError(`${sentence?.replace(/\.?$/, '.')}${question}\n${usage}`)
   }

@@ -193,12 +193,21 @@ t.test('enroll: aliases, ranges, a CSV file of a spreadsheet', async (t) => {
     ],
     ['alias\nD1\nD1\n', 'D1 is there twice.'],
     ['alias\n../x\n', '"../x" is no alias'],
+    ['alias,site,Site\nD1,a,b\n', 'The CSV has two columns site.'],
+    [
+      'alias,note,site\nD1,shelf 1, left,zrh\n',
+      'A line of the CSV has more fields than columns: D1,',
+    ],
+    [`alias\nX\n${'X\n'.repeat(10_000)}`, 'At most 10000 aliases at once.'],
+    [Buffer.from('alias,site\nD1,Z\xfcrich\n', 'latin1'), `${file} is not UTF-8.`],
   ] as const) {
     writeFileSync(file, text)
     const said = await cli('enroll --csv phones.csv')
     t.match(said, { code: 2, out: '' })
     t.ok(said.err.startsWith(err), said.err)
   }
+  const narrow = await cli('enroll N1', { width: 30 })
+  t.match(narrow.out, /\nN1 +et_\S{43}\n$/, 'a token is shown once: whole, however narrow')
   t.match(await cli('enroll --csv /nowhere'), { code: 2, err: /^\/nowhere cannot be read: / })
   t.match(await cli('enroll'), { code: 2, err: /^Give aliases / })
   t.match(await cli('enroll D1 --csv phones.csv'), { code: 2, err: /^Give aliases / })
@@ -215,6 +224,11 @@ t.test('enroll: aliases, ranges, a CSV file of a spreadsheet', async (t) => {
 })
 
 t.test('delete: one at once, more after a yes', async (t) => {
+  const dry = await cli('delete STORE-* --dry-run --json')
+  t.same(
+    lines(dry.out).map((line) => JSON.parse(line).alias),
+    ['STORE-1', 'STORE-2', 'STORE-3'],
+  )
   t.match(await cli('delete STORE-* --dry-run'), { code: 0, err: /this would delete 3 phones/ })
   t.match(await cli('delete STORE-*'), { code: 1, err: /repeat it with --yes/ })
   t.match(await cli('delete STORE-1'), { code: 0, err: 'STORE-1 deleted (1 of 1)\n' })

@@ -10,7 +10,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PassThrough, Readable } from 'node:stream'
+import { PassThrough, Readable, Writable } from 'node:stream'
 import t from 'tap'
 import { runCommand } from '../../src/cli/run-verb.ts'
 import { createTable } from '../../src/cli/terminal/table.ts'
@@ -147,6 +147,7 @@ t.test('tail shows log lines of stdin, filtered', async (t) => {
     JSON.parse((await tail('--event', 'push.sent', '--json'))[0] ?? ''),
     JSON.parse(LOG[1] ?? ''),
   )
+  t.equal((await tail('--json')).length, 3, 'JSON lines alone')
   for (const argv of [['--level', 'LOUD'], ['/nowhere']]) {
     t.match(await run(['tail', ...argv]), { code: 2, out: '' }, argv.join(' '))
   }
@@ -219,6 +220,29 @@ t.test(
     t.match(text, / half [^\n]*\n[^\n]*last\.words [^\n]*\n[^\n]*renamed\.1 [^\n]*\n[^\n]*cut\.1 /)
   },
 )
+
+t.test('a full disk is no success, a closed pipe is', async (t) => {
+  for (const [code, exit] of [
+    ['ENOSPC', 2],
+    ['EPIPE', 0],
+  ] as const) {
+    const stdout = new Writable({
+      write: (_chunk, _encoding, done) => done(Object.assign(new Error(code), { code })),
+    })
+    const stderr = new PassThrough()
+    const terminal = createTerminal({ stdin: Readable.from([]), stdout, stderr, env: {} })
+    const surroundings = {
+      terminal,
+      env: {},
+      stdin: Readable.from([]),
+      readFile: () => '',
+      cwd: '/',
+    }
+    const more = { newId: () => '', now: () => new Date(), version: () => '1' }
+    t.equal(await runCommand(['--version'], { ...surroundings, ...more }), exit)
+    t.equal(String(stderr.read() ?? ''), exit === 0 ? '' : `stdout cannot be written: ${code}\n`)
+  }
+})
 
 t.test('refused before anything is asked: an unset variable, a secret as a name', async (t) => {
   const env = { FLEETLOOP_TOKEN: 'x', FLEETLOOP_URL: 'http://127.0.0.1:9' }

@@ -230,6 +230,7 @@ t.test('where the service is and who asks', async (t) => {
     code: 2,
     err: /the token would go to/,
   })
+  t.notMatch((await cli('devices --url http://me:secret@10.0.0.1')).err, 'secret')
 })
 
 t.test('usage: help, near misses, exit code 2', async (t) => {
@@ -244,6 +245,15 @@ t.test('usage: help, near misses, exit code 2', async (t) => {
     code: 2,
     err: /^Unknown option '--statu'\. Is --status meant\?\n/,
   })
+  t.match(await cli('--url x status'), { code: 2, err: /^Options stand behind the verb: / })
+  t.match(await cli('send ring D01 --note -x'), {
+    code: 2,
+    err: /^Option '--note' argument is ambiguous\. .* use '--note=-XYZ'\.\n/,
+  })
+  t.match(await cli('publish /proc/self/mem'), { code: 2, err: / cannot be read: / })
+  for (const line of ['history D01', 'audit']) {
+    t.equal((await cli(`${line} --since 999999999d`)).code, 0, line)
+  }
   t.match(await cli('why'), {
     code: 2,
     err: /^usage: fleetloop why ALIAS \| DEVICE_ID \| COMMAND \| JOB \| TOKEN_ID\n/,

@@ -71,6 +71,11 @@ export function secondsOf<T>(text: string | undefined, name: string, fallback: T
   return Number(count) * size
 }
 
+/** The time so many seconds ago, for a query; not before 1970. */
+export function timeAgo(seconds: number, now: Date): string {
+  return new Date(Math.max(0, now.getTime() - seconds * 1_000)).toISOString()
+}
+
 /** For a cell; null: never. */
 export function agoOrNever(at: string | null, now: Date): string {
   return at === null ? 'never' : ago(at, now)

@@ -9,6 +9,8 @@ export interface Column {
   readonly align?: 'right'
   /** Whether it may be cut; ids are of no use in part. */
   readonly isFixed?: boolean
+  /** Whether it is shown even where its line is longer than the terminal is wide. */
+  readonly isKept?: boolean
 }
 
 export interface Table {
@@ -68,12 +70,13 @@ function fit(
     sizes.reduce((sum, size) => sum + size + GAP.length, -GAP.length)
   const leastOf = (size: number, index: number) =>
     columns[index]?.isFixed ? size : Math.min(size, LEAST)
-  while (widths.length > 1 && total(widths.map(leastOf)) > width) widths.pop()
+  const kept = Math.max(1, columns.findLastIndex(({ isKept }) => isKept) + 1)
+  while (widths.length > kept && total(widths.map(leastOf)) > width) widths.pop()
   while (total(widths) > width) {
     const widest = Math.max(
       ...widths.map((size, index) => (size > leastOf(size, index) ? size : 0)),
     )
-    if (widest === 0) return [width] // one column, and even that does not fit
+    if (widest === 0) return kept > 1 ? widths : [width] // not even these fit
     widths[widths.lastIndexOf(widest)] = widest - 1
   }
   return widths

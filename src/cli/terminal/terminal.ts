@@ -7,10 +7,18 @@ export class OutputClosedError extends Error {
   override readonly name = 'OutputClosedError'
 }
 
+/** Output is lost, such as on a full disk. */
+export class OutputLostError extends Error {
+  override readonly name = 'OutputLostError'
+}
+
+/** Codes of the system, but for those of a pipe whose reader has gone. */
+const LOST = /^E(?!RR_|PIPE$|CONNRESET$)/
+
 export interface Terminal {
   /** Cells of a line on stdout; undefined: no terminal, nothing is cut. */
   readonly width: number | undefined
-  /** Prints a line on stdout. Throws OutputClosedError. */
+  /** Prints a line on stdout. Throws OutputClosedError and OutputLostError. */
   print(line: string): Promise<void>
   /** Prints a line on stderr. */
   note(line: string): void
@@ -45,11 +53,11 @@ export interface Streams {
 const DEFAULT_WIDTH = 80
 
 export function createTerminal({ stdin, stdout, stderr, env }: Streams): Terminal {
-  let isClosed = false
+  let closedBy: unknown
   let isProgressShown = false
   let lastWords = ''
-  stdout.on('error', () => {
-    isClosed = true
+  stdout.on('error', (error) => {
+    closedBy ??= error
   })
   stderr.on('error', () => {})
   const hasColors = stdout.isTTY === true && !env['NO_COLOR'] && env['TERM'] !== 'dumb'
@@ -71,7 +79,11 @@ export function createTerminal({ stdin, stdout, stderr, env }: Streams): Termina
     async print(line) {
       clear()
       const failure = await new Promise<unknown>((resolve) => stdout.write(`${line}\n`, resolve))
-      if (isClosed || failure) throw new OutputClosedError('stdout is closed')
+      const reason = closedBy ?? failure
+      if (!reason) return
+      const { code } = Object(reason)
+      if (!LOST.test(code)) throw new OutputClosedError('stdout is closed')
+      throw new OutputLostError(`stdout cannot be written: ${code}`)
     },
 
     note,

@@ -1,7 +1,7 @@
 /** `audit`: who changed what. */
 import type { AuditEntry } from '../api/openapi.ts'
 import { pages } from '../api/pages.ts'
-import { LIMIT, limitOf, printList, secondsOf } from '../terminal/list.ts'
+import { LIMIT, limitOf, printList, secondsOf, timeAgo } from '../terminal/list.ts'
 import type { Cell } from '../terminal/table.ts'
 import { EXIT, type Verb } from '../verb.ts'
 
@@ -45,12 +45,12 @@ export const auditVerb: Verb = {
     const { args } = context
     const api = context.api()
     const sinceS = secondsOf(args.text('since'), '--since', undefined)
-    const since = sinceS && new Date(context.now().getTime() - sinceS * 1_000).toISOString()
+    const since = sinceS === undefined ? {} : { since: timeAgo(sinceS, context.now()) }
     const given = ['alias', 'subject', 'admin', 'what'].flatMap((name) => {
       const value = args.text(name)
       return value === undefined ? [] : [[name, value]]
     })
-    const query = { ...Object.fromEntries(given), ...(since && { since }) }
+    const query = { ...Object.fromEntries(given), ...since }
     await printList(context, list, pages(api, 'audit', 'audit', query, limitOf(context)))
     return EXIT.ok
   },

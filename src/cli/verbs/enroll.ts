@@ -60,7 +60,7 @@ export const enrollVerb: Verb = {
 const TOKEN_LIST = {
   columns: [
     { title: 'ALIAS', isFixed: true },
-    { title: 'TOKEN', isFixed: true },
+    { title: 'TOKEN', isFixed: true, isKept: true }, // shown this once
     { title: 'EXPIRES (UTC)', isFixed: true },
     { title: 'USES', align: 'right', isFixed: true },
     { title: 'TOKEN ID', isFixed: true },
@@ -117,15 +117,20 @@ function wantedBy({ args, readFile, cwd }: Context): readonly Wanted[] {
     file === undefined
       ? args.words.flatMap(rangeOf).map((alias) => ({ alias, note, labels }))
       : rowsOf(readText(readFile, resolve(cwd, file)), note, labels)
+  if (wanted.length > MAX_ALIASES) throw new UsageError(`At most ${MAX_ALIASES} aliases at once.`)
   const aliases = wanted.map(({ alias }) => alias)
-  const twice = aliases.find((alias, index) => aliases.indexOf(alias) !== index)
+  const twice = firstTwice(aliases)
   if (twice !== undefined) throw new UsageError(`${visible(twice)} is there twice.`)
   const wrong = aliases.find((alias) => !ALIAS.test(alias))
   if (wrong !== undefined) {
     throw new UsageError(`"${visible(wrong)}" is no alias: letters, digits, . _ and -, at most 64.`)
   }
-  if (wanted.length > MAX_ALIASES) throw new UsageError(`At most ${MAX_ALIASES} aliases at once.`)
   return wanted
+}
+
+function firstTwice(texts: readonly string[]): string | undefined {
+  const seen = new Set<string>()
+  return texts.find((text) => seen.size === seen.add(text).size)
 }
 
 /** `D08..D11`: D08, D09, D10, D11, with as many digits as the first. */
@@ -142,11 +147,14 @@ function rangeOf(word: string): readonly string[] {
 }
 
 function readText(readFile: (path: string) => string, path: string): string {
+  let text: string
   try {
-    return readFile(path)
+    text = readFile(path)
   } catch (error) {
     throw new UsageError(`${visible(path)} cannot be read: ${visible(errorText(error))}`)
   }
+  if (text.includes('\ufffd')) throw new UsageError(`${visible(path)} is not UTF-8.`)
+  return text
 }
 
 /** RFC 4180 without line breaks in a field; `;` as spreadsheets write it in some countries. */
@@ -163,10 +171,15 @@ function rowsOf(
       'The first line of the CSV names its columns: alias, note if you like, and labels.',
     )
   }
+  const twice = firstTwice(names.filter((name) => name !== ''))
+  if (twice !== undefined) throw new UsageError(`The CSV has two columns ${visible(twice)}.`)
   return lines
     .filter((line) => line.trim() !== '')
     .map((line) => {
       const fields = fieldsOf(line, separator).map((field) => field.trim())
+      if (fields.slice(names.length).some((field) => field !== '')) {
+        throw new UsageError(`A line of the CSV has more fields than columns: ${visible(line)}`)
+      }
       const pairs = names.map((name, index) => [name, fields[index] ?? ''] as const)
       const { alias = '', note, ...labels } = Object.fromEntries(pairs.filter(([, v]) => v !== ''))
       return { alias, note: note ?? noteOfAll, labels: { ...labelsOfAll, ...labels } }

@@ -1,6 +1,6 @@
 /** `history`: the heartbeats of a phone, in steps, with the battery as a line. */
 import type { Operations } from '../api/openapi.ts'
-import { minute, onePage, printList, secondsOf } from '../terminal/list.ts'
+import { minute, onePage, printList, secondsOf, timeAgo } from '../terminal/list.ts'
 import { visible } from '../terminal/text.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { findDevice } from './devices.ts'
@@ -33,7 +33,7 @@ export const historyVerb: Verb = {
       return EXIT.no
     }
     const step_s = STEPS.find((step) => step >= sinceS / ROWS) ?? DAY_S
-    const since = new Date(now().getTime() - sinceS * 1_000).toISOString()
+    const since = timeAgo(sinceS, now())
     const page = await api.call('readHeartbeats', {
       path: { device_id: device.device_id },
       query: { since, step_s, limit: 500 },

@@ -54,6 +54,7 @@ export const tailVerb: Verb = {
     }
     const isWanted = filterOf({ ...wantedOf(context), selected })
     const format = (line: string) => (isJson ? line : readableLine(line, terminal.hasColors))
+    const foreign = (line: string) => (isJson ? undefined : visible(line))
     const before: string[] = []
     let isLive = args.words.length === 0
     for await (const line of lines) {
@@ -63,7 +64,7 @@ export const tailVerb: Verb = {
         if (args.has('once')) return EXIT.ok
         continue
       }
-      const text = shown(line, isWanted, format)
+      const text = shown(line, isWanted, format, foreign)
       if (text === undefined) continue
       if (isLive) await terminal.print(text)
       else if (before.push(text) > last) before.shift()
@@ -72,15 +73,16 @@ export const tailVerb: Verb = {
   },
 }
 
-/** undefined: filtered out. Lines that are no JSON are shown as they are, unless something is filtered. */
+/** undefined: filtered out. Lines that are no JSON are shown as they are, unless something is filtered or with --json. */
 function shown(
   line: string,
   isWanted: (line: LogLine | undefined) => boolean,
   format: (line: string) => string,
+  foreign: (line: string) => string | undefined,
 ): string | undefined {
   const parsed = parse(line)
   if (line.trim() === '' || !isWanted(parsed)) return undefined
-  return parsed === undefined ? visible(line) : format(jsonLine(parsed))
+  return parsed === undefined ? foreign(line) : format(jsonLine(parsed))
 }
 
 function parse(line: string): LogLine | undefined {
