@@ -1,11 +1,12 @@
 /** Every verb of `fleetloop`, in the order of its help. A new verb is a row here and its file. */
+
+import { completionVerb } from './completion.ts'
 import { doctorVerb } from './doctor/doctor.ts'
 import type { Verb } from './verb.ts'
 import { auditVerb } from './verbs/audit.ts'
 import { buildsVerb } from './verbs/builds.ts'
 import { cancelVerb } from './verbs/cancel.ts'
 import { commandsVerb } from './verbs/commands.ts'
-import { completionVerb } from './verbs/completion.ts'
 import { deleteVerb, eraseVerb } from './verbs/delete.ts'
 import { devicesVerb, deviceVerb } from './verbs/devices.ts'
 import { enrollVerb } from './verbs/enroll.ts'

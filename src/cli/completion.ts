@@ -1,6 +1,6 @@
 /** `completion`: scripts for shells, from the table of verbs. */
-import { UsageError } from '../usage.ts'
-import { COMMON_OPTIONS, EXIT, type Verb } from '../verb.ts'
+import { UsageError } from './usage.ts'
+import { COMMON_OPTIONS, EXIT, type Verb } from './verb.ts'
 
 const SHELLS = { bash: bashScript, zsh: zshScript } as const
 
