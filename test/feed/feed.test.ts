@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { offlineSweep } from '../../src/db/devices/offline.ts'
+import { eventFeed } from '../../src/db/events/feed.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
 import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
@@ -121,6 +122,14 @@ t.test('what a former attempt changes twice, and what fails, is no event', async
   await raced.query(FORCE)
   await raced.query('rollback')
   t.same((await readAll(service, after)).events, [])
+})
+
+t.test('what is settled on one server is not read on another', async (t) => {
+  const settled = { through: 1_000, server: 'another' }
+  const feed = eventFeed(pool)
+  await t.rejects(feed.newest(settled), { code: 'db_unavailable' })
+  const asked = { after: null, settled, types: null, limit: 1 }
+  await t.rejects(feed.read(asked), { code: 'db_unavailable' })
 })
 
 t.test('of a deleted device only its deletion is told, with its name', async (t) => {

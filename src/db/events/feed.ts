@@ -68,7 +68,7 @@ const READ = /* sql */ `
     case when (select count(*) from shown) < $3 then coalesce(${NEXT} + ${WINDOW} <= $2::bigint, false) end as "hasMore"`
 
 const NEWEST = /* sql */ `
-  select event_id::float8 as "id", ${timeText('at')} as "at" from fleet_events e
+  select event_id::float8 as "id", ${timeText('at')} as "at", pg_postmaster_start_time()::text as "server" from fleet_events e
   where event_id <= $1::bigint order by event_id desc limit 1`
 
 interface Read {
@@ -91,10 +91,7 @@ export function eventFeed(database: Queryable): EventFeed {
       })
       const [read] = rows
       if (read === undefined) throw new Error('reading events gave no row')
-      // What is settled on one server need not be on the next.
-      if (settled.server !== '' && read.server !== settled.server) {
-        throw new AppError('db_unavailable', 'The database server has changed. Try again.')
-      }
+      refuseOther(settled, read.server)
       if (after !== null && read.afterAt !== after.at) return 'gone'
       const { events, last } = read
       const lastShown = events.at(-1)
@@ -104,13 +101,22 @@ export function eventFeed(database: Queryable): EventFeed {
       return { events, position, hasMore }
     },
 
-    async newest({ through }) {
-      const { rows } = await database.query<EventPosition>({
+    async newest(settled) {
+      const { rows } = await database.query<EventPosition & { server: string }>({
         name: 'events.newest',
         text: NEWEST,
-        values: [through],
+        values: [settled.through],
       })
-      return rows[0] ?? null
+      const [newest] = rows
+      if (newest === undefined) return null
+      refuseOther(settled, newest.server)
+      return { id: newest.id, at: newest.at }
     },
   }
+}
+
+/** What is settled on one server need not be on the next. */
+function refuseOther(settled: Settled, server: string): void {
+  if (settled.server === '' || server === settled.server) return
+  throw new AppError('db_unavailable', 'The database server has changed. Try again.')
 }
