@@ -7,6 +7,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { createEventReaders } from '../../src/app/parts/event-readers.ts'
+import type { Events } from '../../src/routes/events/feature.ts'
+import { streamOf } from '../../src/routes/events/stream.ts'
 import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { tempDirectory } from '../helpers/directory.ts'
@@ -201,6 +203,31 @@ t.test(
     t.same(told(stream.events()), [['token.created', id]])
   },
 )
+
+t.test('a stream goes on where the numbers went back', async (t) => {
+  const waited: number[] = []
+  const back = { through: 90, server: 'two' }
+  const deps: Events = {
+    feed: { read: async () => 'gone', newest: async () => null },
+    current: async () => back,
+    settled: () => back,
+    behindS: () => 0,
+    waitForMore: async (than) => {
+      waited.push(than)
+      return false
+    },
+    tryAcquireReader: () => undefined,
+    streamDropped() {},
+    keepAliveMs: 1,
+    nowMs: () => 0,
+  }
+  const first = { events: [], position: null, hasMore: false, through: 133 }
+  const from = { after: null, types: null, limit: 1 }
+  const stream = streamOf(deps, from, first, new AbortController().signal)
+  for (let chunk = 0; chunk < 3; chunk += 1) await stream.next()
+  t.same(waited, [133, 90])
+  await stream.return(undefined)
+})
 
 t.test('the end of the service ends long polls and streams at once', async (t) => {
   const doomed = await startService(t, {

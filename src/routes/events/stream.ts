@@ -32,6 +32,8 @@ export async function* streamOf(
         const waitMs = Math.min(leftMs, deps.keepAliveMs)
         if (!(await deps.waitForMore(read.through, waitMs, signal))) {
           yield comment(deps, read)
+          // After a failover the numbers may go on from a lower one.
+          read = { ...read, through: Math.min(read.through, deps.settled().through) }
           continue
         }
       }
