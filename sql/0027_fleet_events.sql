@@ -11,6 +11,8 @@ create table fleet_events (
   device_id uuid, -- its alias is not stored: reads join the device, and leave out a deleted one
   detail jsonb
 );
+-- Readers read its last number; the role of the service need not be that of the migrations.
+grant select on sequence fleet_events_event_id_seq to public;
 -- Retention keeps the newest row, so there always is one for a cursor to name.
 insert into fleet_events (type, subject) values ('feed.started', 'feed');
 

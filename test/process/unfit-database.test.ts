@@ -167,6 +167,8 @@ t.test('a role that may not do what the service does is told what it lacks', asy
     few.stderr(),
     /note: the connection limit of role \w+ leaves 3 connections, and this replica takes 11/,
   )
+  const { body } = await few.call('GET', '/admin/events?limit=1')
+  t.match(body.events, [{ type: 'feed.started' }], 'by the rights that the check asks for')
   await few.stop()
 })
 
