@@ -1,15 +1,18 @@
 /** Reading packages at the bounds: resource tables, certificates, and many entries. */
 
+import { generateKeyPairSync } from 'node:crypto'
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import { EXTENSIONS, extension } from '../../sim/apk/certificate-variants.ts'
 import { chunk, stringPool, u16, u32 } from '../../sim/apk/chunks.ts'
 import { compileManifest, type ManifestOptions } from '../../sim/apk/manifest.ts'
 import { makeSignedApk } from '../../sim/apk/signed-apk.ts'
-import { createSigningKey } from '../../sim/apk/signing-key.ts'
+import { insertSigningBlock } from '../../sim/apk/signing-block.ts'
+import { certify, createSigningKey } from '../../sim/apk/signing-key.ts'
 import { makeZip } from '../../sim/apk/zip.ts'
 import { readApkPackage } from '../../src/apk/package/read-package.ts'
 import { readCertificate } from '../../src/apk/package/signature/certificate.ts'
+import { digestsOf } from '../../src/apk/package/signature/jar-manifest.ts'
 import { blockwise } from '../../src/apk/package/source.ts'
 import { memorySource } from '../../testkit/memory-source.ts'
 
@@ -165,6 +168,55 @@ t.test('a damaged extension counts if it is critical and Java knows it', async (
     t.throws(() => read(id, whole.subarray(0, -1), true), `${name}, cut off`)
   }
   t.doesNotThrow(() => read('1.2.3', Buffer.from('x'), true), 'one that nobody knows')
+})
+
+t.test('what phones and apksigner read differently from each other is refused', async (t) => {
+  const ec = createSigningKey({ kind: 'ec' })
+  const signed = (xml: Buffer, key = ec, name = 'a.txt', protects?: number) => {
+    const entries = [
+      { name: 'AndroidManifest.xml', bytes: xml },
+      { name, bytes: Buffer.alloc(1) },
+    ]
+    const v2 = [{ key, ...(protects !== undefined && { protects }) }]
+    return readApkPackage(memorySource(insertSigningBlock(makeZip(entries), { v2 })))
+  }
+  const xml = compileManifest({ minSdk: 24 })
+  const poolEnd = 8 + xml.readUInt32LE(12)
+  const other = compileManifest({ minSdk: 24, packageName: 'com.example.evl' })
+  const pool = other.subarray(8, 8 + other.readUInt32LE(12))
+  const twoPools = Buffer.concat([xml.subarray(0, poolEnd), pool, xml.subarray(poolEnd)])
+  twoPools.writeUInt32LE(twoPools.length, 4)
+  t.match(await signed(twoPools), { kind: 'invalid', reason: /is damaged/ }, 'two string pools')
+  const level = xml.indexOf(Buffer.from('0800001018000000', 'hex')) // a whole number, 24
+  const colour = Buffer.from(xml)
+  colour.writeUInt8(0x1c, level + 3)
+  t.match(await signed(colour), { reason: /minSdkVersion is no whole number/ })
+  const named = Buffer.from(xml)
+  named.writeUInt32LE(0, level - 12 - 20) // before it are 12 bytes of the attribute and 20 of the element
+  t.match(await signed(named), { reason: /"uses-sdk" .* has a namespace/ })
+  t.match(await signed(xml, ec, 'a\0b'), { kind: 'invalid', reason: /name is no text: "a\?b"/ })
+  t.match(await signed(xml, ec, 'a.txt', 2), { signing: { reason: /v2 signature is damaged/ } })
+
+  const curve = (options: { namedCurve: string; paramEncoding?: 'explicit' }) => {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', options)
+    return certify('ec', privateKey, publicKey, 'a curve', Buffer.alloc(7))
+  }
+  t.match(await signed(xml, curve({ namedCurve: 'P-521' })), { signing: { kind: 'verified' } })
+  const reason = /of a kind that apksigner does not verify/
+  t.match(await signed(xml, curve({ namedCurve: 'secp256k1' })), { signing: { reason } })
+  const explicit = curve({ namedCurve: 'P-256', paramEncoding: 'explicit' })
+  t.match(await signed(xml, explicit), { signing: { reason: /public key .* is damaged/ } })
+
+  const base64 = (text: string) =>
+    digestsOf(
+      { raw: pool, name: undefined, attributes: new Map([['sha-384-digest', text]]) },
+      '-digest',
+      21,
+    )
+  t.same(base64('AAAA'), [['sha384', '000000']])
+  for (const text of ['AAAAA', 'AAAA=', 'AAAA==', 'AAA==', 'A']) {
+    t.throws(() => base64(text), { name: 'PackageFault' }, text)
+  }
 })
 
 t.test('many entries are read in turns of the event loop', async (t) => {

@@ -1,7 +1,8 @@
 /**
  * Compiled XML: the elements of a document with their attributes. Source: ResXMLTree_* and Res_value in AOSP
  * frameworks/base/libs/androidfw/include/androidfw/ResourceTypes.h. The document is in memory; elements are read one by
- * one, to its end, so that a damaged one is found. Bounds: 100,000 chunks, depth 100, 1,000 attributes an element,
+ * one, to its end, so that a damaged one is found. Of two string pools, or two maps of resource ids, a phone would take another
+ * than apksigner: one of each, before the first element. Bounds: 100,000 chunks, depth 100, 1,000 attributes an element,
  * names of 256 characters.
  */
 import { setImmediate as turn } from 'node:timers/promises'
@@ -32,6 +33,7 @@ export const VALUE = {
   reference: 0x01,
   string: 0x03,
   firstInt: 0x10,
+  hexadecimal: 0x11,
   boolean: 0x12,
   lastInt: 0x1f,
 } as const
@@ -53,6 +55,7 @@ export interface XmlAttribute extends TypedValue {
 
 export interface XmlElement {
   readonly name: string
+  readonly hasNamespace: boolean
   /** 1: the root. */
   readonly depth: number
   readonly attributes: () => readonly XmlAttribute[]
@@ -66,19 +69,23 @@ export async function* readElements(xml: Buffer): AsyncGenerator<XmlElement> {
   const end = xml.readUInt32LE(4)
   if (end > xml.length) throw damaged()
   let strings: StringPool | undefined
-  let resourceIds: Buffer = Buffer.alloc(0)
+  let resourceIds: Buffer | undefined
+  let hasNodes = false
   let depth = 0
   let count = 0
   for (const { type, body } of chunksOf(xml.subarray(0, end), xml.readUInt16LE(2))) {
     if (++count % CHUNKS_A_TURN === 0) await turn()
+    hasNodes ||= type >= FIRST_NODE && type <= LAST_NODE
     if (type === STRING_POOL) {
-      strings ??= readStringPool(body)
+      if (strings !== undefined || hasNodes) throw damaged()
+      strings = readStringPool(body)
     } else if (type === RESOURCE_MAP) {
+      if (resourceIds !== undefined || hasNodes) throw damaged()
       resourceIds = body.subarray(body.readUInt16LE(2))
     } else if (type === START_ELEMENT) {
       if (++depth > MAX_DEPTH) throw invalid('AndroidManifest.xml is nested too deeply')
       if (strings === undefined) throw damaged()
-      yield readElement(body, depth, strings, resourceIds)
+      yield readElement(body, depth, strings, resourceIds ?? Buffer.alloc(0))
     } else if (type === END_ELEMENT) {
       if (--depth < 0) throw damaged()
     }
@@ -123,6 +130,7 @@ function readElement(
   if (count > 0 && (attributeBytes < ATTRIBUTE_BYTES || !isInside)) throw damaged()
   return {
     name: strings(chunk.readUInt32LE(at + 4), MAX_NAME_LENGTH),
+    hasNamespace: chunk.readUInt32LE(at) !== NONE,
     depth,
     attributes: () =>
       Array.from({ length: count }, (_, index) =>

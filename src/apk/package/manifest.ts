@@ -44,6 +44,9 @@ interface Found {
   application: readonly XmlAttribute[] | undefined
 }
 
+/** Phones read these elements whatever their namespace, apksigner only without one. */
+const READ: ReadonlySet<string> = new Set(['manifest', 'uses-sdk', 'application'])
+
 /** More `uses-sdk` elements than any manifest has. */
 const MAX_USES_SDK = 16
 
@@ -75,7 +78,10 @@ export async function readManifest(xml: Buffer, resolve: Resolve): Promise<Packa
 async function findElements(xml: Buffer): Promise<Found> {
   const found: Found = { manifest: [], usesSdk: [], application: undefined }
   let isRoot = true
-  for await (const { name, depth, attributes } of readElements(xml)) {
+  for await (const { name, hasNamespace, depth, attributes } of readElements(xml)) {
+    if (hasNamespace && READ.has(name)) {
+      throw invalid(`the element ${quoted(name)} of AndroidManifest.xml has a namespace`)
+    }
     if (isRoot !== (depth === 1)) throw invalid('AndroidManifest.xml has more than one root')
     if (isRoot) {
       if (name !== 'manifest') {
@@ -143,6 +149,7 @@ function constantLevel(attribute: XmlAttribute): number {
   if (attribute.type === VALUE.reference) {
     throw invalid('its minSdkVersion refers to a resource: write the number')
   }
+  if (attribute.type > VALUE.hexadecimal) throw invalid('its minSdkVersion is no whole number')
   return toLevel(attribute)
 }
 

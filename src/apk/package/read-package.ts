@@ -15,8 +15,8 @@ import { isSignatureBlock, verifyJar } from './signature/jar-signature.ts'
 import type { Ancestor } from './signature/lineage.ts'
 import { LAST_SDK, readSigners, type Signer } from './signature/signer.ts'
 import { findSigningBlock, type SigningBlock } from './signature/signing-block.ts'
-import { abortable, badSignature, invalid, PackageFault } from './source.ts'
-import { findDirectory, listEntries, type ZipDirectory, type ZipEntry } from './zip.ts'
+import { abortable, badSignature, invalid, PackageFault, quoted } from './source.ts'
+import { findDirectory, isText, listEntries, type ZipDirectory, type ZipEntry } from './zip.ts'
 
 const MANIFEST = 'AndroidManifest.xml'
 const RESOURCES = 'resources.arsc'
@@ -94,6 +94,8 @@ async function findEntries(source: ApkSource, directory: ZipDirectory) {
   for await (const entries of listEntries(source, directory)) {
     for (const entry of entries) {
       const { name } = entry
+      if (!isText(name))
+        throw invalid(`the zip holds an entry whose name is no text: ${quoted(name)}`)
       names.add(name)
       hasJarSignature ||= isSignatureBlock(name)
       hasApk ||= name.endsWith('.apk')

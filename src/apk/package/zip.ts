@@ -3,6 +3,7 @@
  * file header), 4.3.12 (central directory), 4.3.16 (end of central directory). Reads windows of 64 KiB; at most 65,534
  * entries, since a zip64 is refused as Android's installer and apksigner refuse it.
  */
+import { isUtf8 } from 'node:buffer'
 import type { ApkSource } from '../../domain/apk-source.ts'
 import { invalid, quoted, readBytes } from './source.ts'
 
@@ -22,6 +23,13 @@ const ENCRYPTED_FLAG = 1
 const DATA_DESCRIPTOR_FLAG = 8
 export const STORED = 0
 export const DEFLATED = 8
+
+/** Names that Android's zip reader takes, and that are the same text for each reader: UTF-8 without NUL. */
+export function isText(name: string): boolean {
+  return (
+    !/[\0\x80-\xff]/.test(name) || (!name.includes('\0') && isUtf8(Buffer.from(name, 'latin1')))
+  )
+}
 
 export interface ZipDirectory {
   /** Of the central directory. */

@@ -19,6 +19,10 @@ export interface SignatureAlgorithm {
   readonly since: number
 }
 
+/** P-256, P-384 and P-521. */
+const CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1'])
+const MIN_RSA_BITS = 512
+const MIN_RSA_EXPONENT = 3n
 const SINCE_V2 = 24
 const SINCE_VERITY = 28
 
@@ -42,13 +46,26 @@ export const ALGORITHMS: ReadonlyMap<number, SignatureAlgorithm> = new Map(
 /** Weakest first. */
 export const CONTENT_DIGESTS: readonly ContentDigest[] = ['sha256', 'verity', 'sha512']
 
-/** By SubjectPublicKeyInfo, DER. Throws `signature` where it is none. */
+/** By SubjectPublicKeyInfo, DER. Throws `signature` where it is none that apksigner verifies with. */
 export function readPublicKey(der: Buffer): KeyObject {
+  let key: KeyObject
   try {
-    return createPublicKey({ key: der, format: 'der', type: 'spki' })
+    key = createPublicKey({ key: der, format: 'der', type: 'spki' })
   } catch {
     throw badSignature('a public key in its signature is damaged')
   }
+  if (!isReadByAll(key)) {
+    throw badSignature('a public key in its signature is of a kind that apksigner does not verify')
+  }
+  return key
+}
+
+/** OpenSSL reads many curves, and RSA keys that anyone can sign with; apksigner does not, nor do phones, which take P-224 besides. */
+function isReadByAll({ asymmetricKeyType, asymmetricKeyDetails = {} }: KeyObject): boolean {
+  const { namedCurve = '', modulusLength = 0, publicExponent = 0n } = asymmetricKeyDetails
+  if (asymmetricKeyType === 'ec') return CURVES.has(namedCurve)
+  if (asymmetricKeyType !== 'rsa') return true
+  return modulusLength >= MIN_RSA_BITS && publicExponent >= MIN_RSA_EXPONENT
 }
 
 /** Runs in the thread pool. False too where the key is of another kind. */

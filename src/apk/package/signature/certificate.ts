@@ -49,7 +49,9 @@ export function publicKeyOf(certificate: X509Certificate): Buffer {
   }
   if (!exported.equals(publicKey)) throw damagedKey()
   const info = new Der(publicKey, damagedKey).enter(TAG.sequence)
-  info.skip()
+  const algorithm = info.enter(TAG.sequence)
+  algorithm.skip()
+  if (isEc && algorithm.peek() !== TAG.objectId) throw damagedKey() // the curve is written out
   const [unusedBits, form] = info.take(TAG.bitString)
   if (unusedBits !== 0 || (isEc && form !== UNCOMPRESSED)) throw damagedKey()
   return publicKey

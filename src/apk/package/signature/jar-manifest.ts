@@ -31,6 +31,9 @@ const OLD_NAMES: Readonly<Record<string, HashName>> = {
   'sha-512': 'sha512',
 }
 
+/** As java.util.Base64 takes it: padded, or without any padding. */
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/
+
 export type Digest = readonly [HashName, hex: string]
 
 export interface JarSection {
@@ -169,7 +172,7 @@ export function digestsOf({ attributes }: JarSection, suffix: string, minSdk: nu
 
 /** As hex. */
 function fromBase64(text: string | undefined): string {
-  if (text === undefined || !/^[A-Za-z0-9+/]*={0,2}$/.test(text)) {
+  if (text === undefined || !BASE64.test(text)) {
     throw badSignature('a digest in META-INF is damaged')
   }
   return Buffer.from(text, 'base64').toString('hex')

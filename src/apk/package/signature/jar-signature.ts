@@ -34,6 +34,9 @@ const MAX_UNPACKED_BYTES = 2 * 1024 ** 3
 const ENTRY_COST = 4 * 1024
 const UNPACKING_COST = 16
 
+/** Java reads a number in any script, and takes control characters for white space. */
+const NOT_ASCII = /[^ -~]/
+
 export interface JarFiles {
   readonly manifest: ZipEntry | undefined
   readonly signers: readonly { readonly block: ZipEntry; readonly file: ZipEntry }[]
@@ -183,7 +186,9 @@ function isSigned(verifier: Verify, { certificate, key: kind, signature }: JarSi
 
 /** A signer of later schemes names them here, so that nobody can take them away. */
 function refuseStripped(main: JarSection, schemes: ReadonlySet<number>): void {
-  for (const text of main.attributes.get('x-android-apk-signed')?.split(',') ?? []) {
+  const schemesToo = main.attributes.get('x-android-apk-signed') ?? ''
+  if (NOT_ASCII.test(schemesToo)) throw badSignature('a *.SF in META-INF is damaged')
+  for (const text of schemesToo.split(',')) {
     const scheme = Number(text.trim())
     if ((scheme === 2 || scheme === 3) && !schemes.has(scheme)) {
       throw badSignature(`its v${scheme} signature was stripped: META-INF says that it had one`)

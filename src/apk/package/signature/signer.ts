@@ -50,11 +50,21 @@ export async function readSigners(
   const parts = new Fields(block).fields().parts(MAX_SIGNERS)
   if (parts.length === 0) throw badSignature(`its ${scheme} signature has no signer`)
   const signers: Signer[] = []
-  for (const part of parts) signers.push(await readSigner(new Fields(part), scheme, minSdk))
-  return signers
+  const chosen = new Set<ContentDigest>()
+  for (const part of parts) signers.push(await readSigner(new Fields(part), scheme, minSdk, chosen))
+  return signers.map((signer) => ({
+    ...signer,
+    digests: signer.digests.filter(([content]) => chosen.has(content)),
+  }))
 }
 
-async function readSigner(signer: Fields, scheme: BlockScheme, minSdk: number): Promise<Signer> {
+/** Adds to `content` what the signer's signatures ask for; digests of that are checked for every signer. */
+async function readSigner(
+  signer: Fields,
+  scheme: BlockScheme,
+  minSdk: number,
+  content: Set<ContentDigest>,
+): Promise<Signer> {
   const signedData = signer.part()
   const isV2 = scheme === 'v2'
   const range = isV2
@@ -65,6 +75,7 @@ async function readSigner(signer: Fields, scheme: BlockScheme, minSdk: number): 
   const publicKey = signer.part()
   const chosen = await verifySignatures(signatures, readPublicKey(publicKey), signedData, range)
   if (chosen === undefined) throw badSignature(`its ${scheme} signature does not hold`)
+  for (const one of chosen) content.add(one)
 
   // Proven from here on.
   const signed = new Fields(signedData)
@@ -82,7 +93,7 @@ async function readSigner(signer: Fields, scheme: BlockScheme, minSdk: number): 
   if (ids(signatures) !== ids(digests)) throw damaged(scheme)
   return {
     certificate,
-    digests: digestsToCheck(digests, chosen),
+    digests: digests.flatMap(knownDigest),
     minSdk: range.min,
     maxSdk: range.max,
     ...(await readAttributes(attributes, isV2, certificate)),
@@ -141,11 +152,9 @@ function strengthOf({ content }: SignatureAlgorithm): number {
   return CONTENT_DIGESTS.indexOf(content)
 }
 
-function digestsToCheck(digests: readonly Numbered[], chosen: ReadonlySet<ContentDigest>) {
-  return digests.flatMap(([id, digest]) => {
-    const content = ALGORITHMS.get(id)?.content
-    return content !== undefined && chosen.has(content) ? [[content, digest] as const] : []
-  })
+function knownDigest([id, digest]: Numbered): readonly (readonly [ContentDigest, Buffer])[] {
+  const content = ALGORITHMS.get(id)?.content
+  return content === undefined ? [] : [[content, digest]]
 }
 
 async function readAttributes(
@@ -157,7 +166,11 @@ async function readAttributes(
   let lineage: Signer['lineage']
   let rotationMinSdk: number | undefined
   for (const [id, value] of attributes) {
-    if (isV2 && id === STRIPPING_PROTECTION) protects.push(new Fields(value).uint32())
+    if (isV2 && id === STRIPPING_PROTECTION) {
+      const later = new Fields(value).uint32()
+      if (later === 2) throw damaged('v2') // it cannot be there for itself
+      protects.push(later)
+    }
     if (!isV2 && id === ROTATION_MIN_SDK) rotationMinSdk = new Fields(value).uint32()
     if (!isV2 && id === PROOF_OF_ROTATION) {
       lineage = await readLineage(value)
