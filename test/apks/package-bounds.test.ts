@@ -207,6 +207,8 @@ t.test('what phones and apksigner read differently from each other is refused', 
   const explicit = curve({ namedCurve: 'P-256', paramEncoding: 'explicit' })
   t.match(await signed(xml, explicit), { signing: { reason: /public key .* is damaged/ } })
 
+  t.throws(() => readCertificate(explicit.certificate), { name: 'PackageFault' }, 'unused as well')
+
   const base64 = (text: string) =>
     digestsOf(
       { raw: pool, name: undefined, attributes: new Map([['sha-384-digest', text]]) },

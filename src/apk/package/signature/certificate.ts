@@ -6,6 +6,7 @@
 import { X509Certificate } from 'node:crypto'
 import { readName } from '../general-names.ts'
 import { badSignature, PackageFault } from '../source.ts'
+import { readPublicKey } from './algorithms.ts'
 import { Der, TAG } from './der.ts'
 import { isKnownExtension, KEY_USAGE, readExtension, SUBJECT_NAMES } from './extensions.ts'
 
@@ -33,6 +34,7 @@ export function readCertificate(der: Buffer): X509Certificate {
   if (!certificate.raw.equals(der)) throw damaged()
   if (![certificate.validFrom, certificate.validTo].every(isDate)) throw damaged()
   checkNames(readParts(der))
+  readPublicKey(publicKeyOf(certificate)) // Java reads it with the certificate, whether or not it is used
   return certificate
 }
 
