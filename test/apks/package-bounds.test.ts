@@ -11,6 +11,7 @@ import { insertSigningBlock } from '../../sim/apk/signing-block.ts'
 import { certify, createSigningKey } from '../../sim/apk/signing-key.ts'
 import { makeZip } from '../../sim/apk/zip.ts'
 import { readApkPackage } from '../../src/apk/package/read-package.ts'
+import { readPublicKey } from '../../src/apk/package/signature/algorithms.ts'
 import { readCertificate } from '../../src/apk/package/signature/certificate.ts'
 import { digestsOf } from '../../src/apk/package/signature/jar-manifest.ts'
 import { blockwise } from '../../src/apk/package/source.ts'
@@ -219,6 +220,31 @@ t.test('what phones and apksigner read differently from each other is refused', 
   for (const text of ['AAAAA', 'AAAA=', 'AAAA==', 'AAA==', 'A']) {
     t.throws(() => base64(text), { name: 'PackageFault' }, text)
   }
+})
+
+t.test('a damaged key is refused, of whatever kind; Node itself fails on some of DSA', (t) => {
+  const keys = [
+    generateKeyPairSync('dsa', { modulusLength: 1024, divisorLength: 160 }),
+    generateKeyPairSync('rsa', { modulusLength: 1024 }),
+    generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+  ]
+  for (const { publicKey } of keys) {
+    const der = publicKey.export({ type: 'spki', format: 'der' })
+    t.ok(readPublicKey(der))
+    let refused = 0
+    for (const index of der.keys()) {
+      const damaged = Buffer.from(der)
+      damaged[index] = 1
+      try {
+        readPublicKey(damaged)
+      } catch (error) {
+        t.match(error, { kind: 'signature' })
+        refused += 1
+      }
+    }
+    t.ok(refused > 0)
+  }
+  t.end()
 })
 
 t.test('many entries are read in turns of the event loop', async (t) => {

@@ -4,6 +4,7 @@
  */
 import { constants, createPublicKey, type KeyObject, verify } from 'node:crypto'
 import { badSignature } from '../source.ts'
+import { Der, TAG } from './der.ts'
 
 /** The digest of the content: 1 MiB chunks by SHA-256 or SHA-512, or a tree of 4 KiB pages. */
 export type ContentDigest = 'sha256' | 'sha512' | 'verity'
@@ -19,10 +20,12 @@ export interface SignatureAlgorithm {
   readonly since: number
 }
 
-/** P-256, P-384 and P-521. */
-const CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp384r1', 'secp521r1'])
+/** As hex: object identifiers of RFC 8017 and RFC 5480; the curves P-256, P-384 and P-521. */
+const RSA_KEY = '2a864886f70d010101'
+const EC_KEY = '2a8648ce3d0201'
+const CURVES: ReadonlySet<string> = new Set(['2a8648ce3d030107', '2b81040022', '2b81040023'])
 const MIN_RSA_BITS = 512
-const MIN_RSA_EXPONENT = 3n
+const MIN_RSA_EXPONENT = 3
 const SINCE_V2 = 24
 const SINCE_VERITY = 28
 
@@ -48,24 +51,40 @@ export const CONTENT_DIGESTS: readonly ContentDigest[] = ['sha256', 'verity', 's
 
 /** By SubjectPublicKeyInfo, DER. Throws `signature` where it is none that apksigner verifies with. */
 export function readPublicKey(der: Buffer): KeyObject {
-  let key: KeyObject
-  try {
-    key = createPublicKey({ key: der, format: 'der', type: 'spki' })
-  } catch {
-    throw badSignature('a public key in its signature is damaged')
-  }
-  if (!isReadByAll(key)) {
+  if (!isReadByAll(der)) {
     throw badSignature('a public key in its signature is of a kind that apksigner does not verify')
   }
-  return key
+  try {
+    return createPublicKey({ key: der, format: 'der', type: 'spki' })
+  } catch {
+    throw damagedKey()
+  }
 }
 
-/** OpenSSL reads many curves, and RSA keys that anyone can sign with; apksigner does not, nor do phones, which take P-224 besides. */
-function isReadByAll({ asymmetricKeyType, asymmetricKeyDetails = {} }: KeyObject): boolean {
-  const { namedCurve = '', modulusLength = 0, publicExponent = 0n } = asymmetricKeyDetails
-  if (asymmetricKeyType === 'ec') return CURVES.has(namedCurve)
-  if (asymmetricKeyType !== 'rsa') return true
-  return modulusLength >= MIN_RSA_BITS && publicExponent >= MIN_RSA_EXPONENT
+const damagedKey = () => badSignature('a public key in its signature is damaged')
+
+/**
+ * OpenSSL reads many curves, and RSA keys that anyone can sign with; apksigner does not, nor do phones, which take P-224
+ * besides. Read from the bytes: `asymmetricKeyDetails` ends the process of some damaged DSA keys (Node 20).
+ */
+function isReadByAll(der: Buffer): boolean {
+  const info = new Der(der, damagedKey).enter(TAG.sequence)
+  const algorithm = info.enter(TAG.sequence)
+  const kind = algorithm.objectId()
+  if (kind === EC_KEY) return CURVES.has(algorithm.objectId()) // a curve that is written out is damaged
+  if (kind !== RSA_KEY) return true
+  const numbers = new Der(info.take(TAG.bitString).subarray(1), damagedKey).enter(TAG.sequence)
+  const [modulus, exponent] = [numbers.take(TAG.integer), numbers.take(TAG.integer)]
+  return (
+    bitsOf(modulus) >= MIN_RSA_BITS &&
+    (bitsOf(exponent) > 2 || (exponent.at(-1) ?? 0) >= MIN_RSA_EXPONENT)
+  )
+}
+
+/** Of a positive number, big-endian. */
+function bitsOf(number: Buffer): number {
+  const from = number.findIndex((byte) => byte !== 0)
+  return from < 0 ? 0 : (number.length - from) * 8 - Math.clz32(number[from] ?? 0) + 24
 }
 
 /** Runs in the thread pool. False too where the key is of another kind. */
