@@ -40,13 +40,23 @@ function controlGroup(pids: readonly number[], quotaUs: number): CpuLimit | unde
     } else {
       writeFileSync(join(group, 'cpu.max'), `${quotaUs} ${PERIOD_US}`)
     }
-    for (const pid of pids) writeFileSync(join(group, 'cgroup.procs'), String(pid))
+    for (const pid of pids) move(pid, group)
     return {
       how: isV1 ? 'cgroup v1' : 'cgroup v2',
       end: () => until(() => hasEnded(group, path), `the end of ${group}`),
     }
   }
   return undefined
+}
+
+/** A process that has ended meanwhile, such as a worker of autovacuum, is left out. */
+function move(pid: number, group: string): void {
+  try {
+    writeFileSync(join(group, 'cgroup.procs'), String(pid))
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException
+    if (code !== 'ESRCH') throw error
+  }
 }
 
 /** Moves what is left of a group to its parent and removes it. False: a process has just begun or ended in it. */
