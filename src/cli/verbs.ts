@@ -1,5 +1,4 @@
 /** Every verb of `fleetloop`, in the order of its help. A new verb is a row here and its file. */
-
 import { completionVerb } from './completion.ts'
 import { doctorVerb } from './doctor/doctor.ts'
 import type { Verb } from './verb.ts'

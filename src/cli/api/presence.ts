@@ -1,5 +1,4 @@
 /** Whether a phone counts as online. */
-
 import { isOffline } from '../why/phone.ts'
 import type { Device } from './openapi.ts'
 

@@ -1,5 +1,4 @@
 /** What the verbs that list share: a table on stdout, or with --json the API's objects. */
-
 import { UsageError } from '../usage.ts'
 import type { Context } from '../verb.ts'
 import { ago } from './ago.ts'

@@ -1,9 +1,9 @@
 /** `cancel`: commands that have not run yet. */
-import { ApiError } from '../api/client.ts'
 import { agree, YES } from '../terminal/agree.ts'
+import { oneByOne } from '../terminal/one-by-one.ts'
 import { OutputClosedError } from '../terminal/terminal.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
-import { EXIT, type ExitCode, type Verb } from '../verb.ts'
+import { EXIT, type Verb } from '../verb.ts'
 
 export const cancelVerb: Verb = {
   name: 'cancel',
@@ -24,21 +24,13 @@ export const cancelVerb: Verb = {
       rows,
     })
     if (decision !== 'yes') return EXIT.no
-    let code: ExitCode = EXIT.ok
-    for (const request_id of args.words) {
-      try {
-        const command = await api.call('cancelCommand', { path: { request_id } })
-        const text = isJson ? jsonLine(command) : `${visible(request_id)} ${command.status}`
-        await terminal.print(text).catch((error) => {
-          // `| head -1` has enough lines; the others are cancelled all the same.
-          if (!(error instanceof OutputClosedError)) throw error
-        })
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.failure !== 'refused') throw error
-        terminal.note(error.message)
-        code = EXIT.no
-      }
-    }
-    return code
+    return oneByOne(terminal, args.words, async (request_id) => {
+      const command = await api.call('cancelCommand', { path: { request_id } })
+      const text = isJson ? jsonLine(command) : `${visible(request_id)} ${command.status}`
+      await terminal.print(text).catch((error) => {
+        // `| head -1` has enough lines; the others are cancelled all the same.
+        if (!(error instanceof OutputClosedError)) throw error
+      })
+    })
   },
 }

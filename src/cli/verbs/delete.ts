@@ -1,8 +1,8 @@
 /** `delete` and `erase`: phones that are gone for good. */
-import { ApiError } from '../api/client.ts'
 import { agree, DRY_RUN, phonePlan, YES } from '../terminal/agree.ts'
+import { oneByOne } from '../terminal/one-by-one.ts'
 import { visible } from '../terminal/text.ts'
-import { EXIT, type ExitCode, type Verb } from '../verb.ts'
+import { EXIT, type Verb } from '../verb.ts'
 import { allDevices, WHERE_NOTES, whereToChange } from '../where.ts'
 import { findDevice } from './devices.ts'
 
@@ -26,18 +26,10 @@ export const deleteVerb: Verb = {
     }
     const decision = await agree(context, phonePlan('delete', devices, api.now()))
     if (decision !== 'yes') return decision === 'dry' ? EXIT.ok : EXIT.no
-    let code: ExitCode = EXIT.ok
-    for (const [index, { device_id, alias }] of devices.entries()) {
-      try {
-        await api.call('deleteDevice', { path: { device_id } })
-        terminal.note(`${visible(alias)} deleted (${index + 1} of ${devices.length})`)
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.failure !== 'refused') throw error
-        terminal.note(error.message)
-        code = EXIT.no
-      }
-    }
-    return code
+    return oneByOne(terminal, devices, async ({ device_id, alias }, index) => {
+      await api.call('deleteDevice', { path: { device_id } })
+      terminal.note(`${visible(alias)} deleted (${index + 1} of ${devices.length})`)
+    })
   },
 }
 

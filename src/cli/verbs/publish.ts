@@ -2,14 +2,14 @@
 import { statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { errorText } from '../../lib/error-text.ts'
-import { ApiError } from '../api/client.ts'
 import type { PublishedBuild } from '../api/openapi.ts'
 import { uploadBuild } from '../api/upload.ts'
 import { agree, YES } from '../terminal/agree.ts'
 import { bar } from '../terminal/bar.ts'
+import { oneByOne } from '../terminal/one-by-one.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
-import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
+import { type Context, EXIT, type Verb } from '../verb.ts'
 import { sizeText } from './builds.ts'
 
 /** Options that go into the query, and their names there. */
@@ -90,18 +90,10 @@ export const withdrawVerb: Verb = {
     const plan = { verb: 'withdraw', noun: 'builds', titles: ['BUILD'], rows }
     if ((await agree(context, plan)) !== 'yes') return EXIT.no
     const api = context.api()
-    let code: ExitCode = EXIT.ok
-    for (const build_id of args.words) {
-      try {
-        await api.call('withdrawBuild', { path: { build_id } })
-        terminal.note(`${visible(build_id)} withdrawn`)
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.failure !== 'refused') throw error
-        terminal.note(error.message)
-        code = EXIT.no
-      }
-    }
-    return code
+    return oneByOne(terminal, args.words, async (build_id) => {
+      await api.call('withdrawBuild', { path: { build_id } })
+      terminal.note(`${visible(build_id)} withdrawn`)
+    })
   },
 }
 

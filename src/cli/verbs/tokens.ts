@@ -1,13 +1,13 @@
 /** `tokens` and `revoke`: the enrollment tokens. */
-import { ApiError } from '../api/client.ts'
 import type { EnrollmentToken } from '../api/openapi.ts'
 import { pages } from '../api/pages.ts'
 import { agree, YES } from '../terminal/agree.ts'
 import { LIMIT, limitOf, minute, printList } from '../terminal/list.ts'
+import { oneByOne } from '../terminal/one-by-one.ts'
 import type { Cell } from '../terminal/table.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
-import { EXIT, type ExitCode, type Verb } from '../verb.ts'
+import { EXIT, type Verb } from '../verb.ts'
 
 const STATUSES = ['active', 'exhausted', 'expired', 'revoked'] as const
 
@@ -81,18 +81,10 @@ export const revokeVerb: Verb = {
     const rows = tokens.map(({ alias, token_id }) => [alias, token_id])
     const plan = { verb: 'revoke', noun: 'tokens', titles: ['ALIAS', 'TOKEN ID'], rows }
     if ((await agree(context, plan)) !== 'yes') return EXIT.no
-    let code: ExitCode = EXIT.ok
-    for (const { token_id, alias } of tokens) {
-      try {
-        await api.call('revokeEnrollmentToken', { path: { token_id } })
-        terminal.note(`${visible(alias ?? token_id)} revoked`)
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.failure !== 'refused') throw error
-        terminal.note(error.message)
-        code = EXIT.no
-      }
-    }
-    return code
+    return oneByOne(terminal, tokens, async ({ token_id, alias }) => {
+      await api.call('revokeEnrollmentToken', { path: { token_id } })
+      terminal.note(`${visible(alias ?? token_id)} revoked`)
+    })
   },
 }
 
