@@ -76,11 +76,11 @@ async function refuseBytes(
 }
 
 /** Suggests a known name, or where the name goes; `elsewhere` are the names that the other half of the request takes. */
-function hint(
+export function hint(
   name: string,
   known: readonly string[],
-  elsewhere: readonly string[],
-  where: string,
+  elsewhere: readonly string[] = [],
+  where = '',
 ): string {
   if (elsewhere.includes(name)) return `It goes into ${where}`
   const meant = nearest(name, known)

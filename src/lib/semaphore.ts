@@ -5,6 +5,8 @@ export interface Semaphore {
   tryAcquire(): (() => void) | undefined
   /** Runs `work` once a permit is free. Callers wait in order, and for as long as it takes. */
   run<T>(work: () => Promise<T>): Promise<T>
+  /** Permits that are taken. */
+  readonly inUse: number
   /** Callers of run() that wait. */
   readonly waiting: number
 }
@@ -37,6 +39,9 @@ export function createSemaphore(max: number): Semaphore {
       } finally {
         release()
       }
+    },
+    get inUse() {
+      return max - free
     },
     get waiting() {
       return waiting.length

@@ -20,7 +20,6 @@ export function createEventReaders(): EventReaders {
   const all = createSemaphore(MAX_EVENT_READERS)
   /** As many as ADMIN_TOKENS has names. */
   const byAdmin = new Map<string, Semaphore>()
-  let open = 0
   let refusedCount = 0
   let droppedCount = 0
 
@@ -43,24 +42,14 @@ export function createEventReaders(): EventReaders {
   return {
     tryAcquire(admin) {
       const release = acquireBoth(admin)
-      if (release === undefined) {
-        refusedCount += 1
-        return undefined
-      }
-      open += 1
-      let isOpen = true
-      return () => {
-        if (!isOpen) return
-        isOpen = false
-        open -= 1
-        release()
-      }
+      if (release === undefined) refusedCount += 1
+      return release
     },
     dropped() {
       droppedCount += 1
     },
     get open() {
-      return open
+      return all.inUse
     },
     get refusedCount() {
       return refusedCount

@@ -39,16 +39,12 @@ export function offlineSweep(database: Database, offlineAfterS: number): () => P
     const slices = Math.max(1, Math.ceil(pages / SWEEPS / SLICE_PAGES))
     if (page >= pages) page = 0
     let [marked, slice] = [0, 0]
-    while (slice < slices && marked < ENOUGH) {
+    while (slice < slices && page < pages && marked < ENOUGH) {
       const found = await mark(page, page + SLICE_PAGES)
       marked += found
       if (found === BATCH) continue // it may have left some
       slice += 1
       page += SLICE_PAGES
-      if (page >= pages) {
-        page = 0
-        return marked
-      }
     }
     return marked
   }

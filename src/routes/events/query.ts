@@ -3,8 +3,8 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { invalidField } from '../../domain/errors.ts'
 import { EVENT_TYPES, type EventPosition, type EventType } from '../../domain/fleet-event.ts'
 import { queryInt } from '../../http/fields.ts'
+import { hint } from '../../http/known-names.ts'
 import { decodeKey, encodeKey } from '../../http/page.ts'
-import { nearest } from '../../lib/nearest.ts'
 
 export interface EventsQuery {
   /** `now`: from the newest event on. null: from the oldest that is kept. */
@@ -68,9 +68,7 @@ function readTypes(text: string | null): readonly EventType[] | null {
   return text.split(',').map((name) => {
     const type = EVENT_TYPES.find((known) => known === name)
     if (type !== undefined) return type
-    const meant = nearest(name, EVENT_TYPES)
-    const hint =
-      meant === undefined ? `Known are ${EVENT_TYPES.join(', ')}` : `Did you mean ${meant}?`
-    throw invalidField('types', `must be types of events, separated by commas. ${hint}`)
+    const advice = hint(name, EVENT_TYPES)
+    throw invalidField('types', `must be types of events, separated by commas. ${advice}`)
   })
 }
