@@ -4,7 +4,6 @@
  * in windows, once for the value and once more where that is a string. Of several configurations the default one counts,
  * else the first. Bounds: 4 references in a row, 64 MiB, 100,000 chunks.
  */
-
 import { setImmediate as turn } from 'node:timers/promises'
 import type { ApkSource } from '../../domain/apk-source.ts'
 import { type TypedValue, VALUE } from './binary-xml.ts'

@@ -64,8 +64,8 @@ export function readPublicKey(der: Buffer): KeyObject {
 const damagedKey = () => badSignature('a public key in its signature is damaged')
 
 /**
- * OpenSSL reads many curves, and RSA keys that anyone can sign with; apksigner does not, nor do phones, which take P-224
- * besides. Read from the bytes: `asymmetricKeyDetails` ends the process of some damaged DSA keys (Node 20).
+ * OpenSSL reads many curves, and RSA keys that anyone can sign with; apksigner and phones do not, but phones take
+ * P-224 too. Read from the bytes: `asymmetricKeyDetails` ends the process of some damaged DSA keys (Node 20).
  */
 function isReadByAll(der: Buffer): boolean {
   const info = new Der(der, damagedKey).enter(TAG.sequence)

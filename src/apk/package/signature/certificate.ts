@@ -33,14 +33,19 @@ export function readCertificate(der: Buffer): X509Certificate {
   // OpenSSL gives back what it would have written: the digest is that of the bytes only where both are the same.
   if (!certificate.raw.equals(der)) throw damaged()
   if (![certificate.validFrom, certificate.validTo].every(isDate)) throw damaged()
-  checkNames(readParts(der))
-  readPublicKey(publicKeyOf(certificate)) // Java reads it with the certificate, whether or not it is used
+  const parts = readParts(der)
+  checkNames(parts)
+  checkPublicKey(certificate, parts.publicKey) // Java reads it with the certificate, whether or not it is used
   return certificate
 }
 
-/** As SubjectPublicKeyInfo, DER. */
+/** Of a certificate from readCertificate: SubjectPublicKeyInfo, DER. */
 export function publicKeyOf(certificate: X509Certificate): Buffer {
-  const { publicKey } = readParts(certificate.raw)
+  return readParts(certificate.raw).publicKey
+}
+
+/** That its bytes are as all write them. */
+function checkPublicKey(certificate: X509Certificate, publicKey: Buffer): void {
   let isEc: boolean
   let exported: Buffer
   try {
@@ -50,13 +55,11 @@ export function publicKeyOf(certificate: X509Certificate): Buffer {
     throw damagedKey()
   }
   if (!exported.equals(publicKey)) throw damagedKey()
+  readPublicKey(publicKey)
   const info = new Der(publicKey, damagedKey).enter(TAG.sequence)
-  const algorithm = info.enter(TAG.sequence)
-  algorithm.skip()
-  if (isEc && algorithm.peek() !== TAG.objectId) throw damagedKey() // the curve is written out
+  info.skip() // the algorithm
   const [unusedBits, form] = info.take(TAG.bitString)
   if (unusedBits !== 0 || (isEc && form !== UNCOMPRESSED)) throw damagedKey()
-  return publicKey
 }
 
 /** Issuer and serial number, DER, by which PKCS #7 names the certificate. */

@@ -5,7 +5,6 @@
  * stricter in what no tool writes: BER, a part that is there twice, an EDI party name, a URI that only java.net.URI takes.
  * Bounds: the structures do not nest, so depth is theirs.
  */
-
 import {
   constructed,
   primitive,
