@@ -1,4 +1,5 @@
 /** Counts the devices of a selection by what they last reported, in one statement: one consistent picture. */
+import { LOWERED_LATELY_DAYS } from '../../domain/delivery/push-report.ts'
 import { HEARTBEAT_STATUSES } from '../../domain/heartbeat.ts'
 import type { Selection } from '../../domain/selection/terms.ts'
 import { timeText } from '../audit.ts'
@@ -74,7 +75,7 @@ const FACTS: Readonly<
     ['false', 'true'],
   ],
   isPushLowered: [
-    ['true', "s.push_lowered_at >= now() - interval '7 d'"],
+    ['true', `s.push_lowered_at >= now() - interval '${LOWERED_LATELY_DAYS} d'`],
     ['false', 'true'],
   ],
 }

@@ -1,8 +1,8 @@
 /** Sentences that several verdicts append to their detail, each with a leading space; empty where they do not apply. */
+import { LOWERED_LATELY_DAYS } from '../delivery/push-report.ts'
 import type { Facts } from './command.ts'
 
-/** FCM judges an app by its last seven days. */
-const LOWERED_LATELY_MS = 7 * 86_400_000
+const LOWERED_LATELY_MS = LOWERED_LATELY_DAYS * 86_400_000
 
 /** A sentence about the trouble of this replica's sender, to be appended, or an empty text. */
 export function outage({ senderTrouble }: Facts): string {
