@@ -1,4 +1,4 @@
-/** The journal of a reader: a line for each batch, with the cursor behind it and what was told. */
+/** The journal of a reader: a line for each batch, with the cursor behind it and its events. */
 import {
   closeSync,
   existsSync,

@@ -1,5 +1,4 @@
 /** Writers of events: each creates batches of enrollment tokens one after the other, and revokes one of each. */
-
 import { setTimeout as wait } from 'node:timers/promises'
 import { bodyOf, jsonHeaders, type Send } from '../../testkit/http/client.ts'
 

@@ -84,9 +84,9 @@ function listenFailure(error: Error): Error {
 }
 
 /**
- * Accepts what has connected, stops accepting, lets requests in flight end until the deadline (or `hurry`), responds 503 to the rest, then closes every
- * connection: one that never sent a byte, or stopped half-way, would never close (nodejs/node #63452). Resolves once
- * every request has its line, at most `endingsMs` later.
+ * Accepts what has connected, stops accepting, lets requests in flight end until the deadline (or `hurry`), responds 503
+ * to the rest, then closes every connection: one that never sent a byte, or stopped half-way, would never close
+ * (nodejs/node #63452). Resolves once every request has its line, at most `endingsMs` later.
  */
 export async function stopListening(
   listener: Pick<Listener, 'server' | 'openExchanges' | 'refuseOpen'>,

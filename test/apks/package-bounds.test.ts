@@ -1,5 +1,4 @@
 /** Reading packages at the bounds: resource tables, certificates, and many entries. */
-
 import { generateKeyPairSync } from 'node:crypto'
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'

@@ -1,5 +1,4 @@
 /** Readers of GET /admin/events: long polls and streams, on two replicas, through nginx, and what bounds them. */
-
 import { spawn, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'

@@ -1,5 +1,4 @@
 /** Notifications to systemd on a real datagram socket (by systemd-notify); a process that hangs sends none. */
-
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'

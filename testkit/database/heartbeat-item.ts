@@ -1,5 +1,4 @@
 /** Arguments of the group statement, without a phone and HTTP. */
-
 import type { HeartbeatItem } from '../../src/db/heartbeats/heartbeats.ts'
 import { EMPTY_HEARTBEAT, type Heartbeat } from '../../src/domain/heartbeat.ts'
 

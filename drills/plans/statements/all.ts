@@ -1,5 +1,4 @@
 /** Every statement of src/db that reads a growing table, as the service runs it. */
-
 import type { Installation } from '../installation.ts'
 import { buildStatements } from './builds.ts'
 import { enrollmentStatements } from './enrollment.ts'

@@ -1,5 +1,4 @@
 /** Lists devices, newest first. Each question has its own statement, so that a page costs its rows, not the table. */
-
 import type { AppVersions } from '../../domain/app-versions.ts'
 import type { PushKind } from '../../domain/delivery/push-id.ts'
 import { STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'

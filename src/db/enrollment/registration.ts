@@ -4,7 +4,6 @@
  *
  * Lock order, the same everywhere: the enrollment token, device_status, devices, device_tokens, commands.
  */
-
 import { type PushId, pushIdText } from '../../domain/delivery/push-id.ts'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
 import {

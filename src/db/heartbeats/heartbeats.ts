@@ -1,10 +1,8 @@
 /**
  * The hot path: one autocommit statement for a whole group of heartbeats. It authenticates by token hash, locks the rows,
- * deduplicates, stores, updates the last status and returns a result for each item. A result means that the heartbeat is
- * durable. The rare cases (first use of a token, new push identity, commands in the mailbox) are only reported;
- * routes/devices/heartbeat.ts handles them before it responds.
+ * deduplicates, stores, updates the last status and returns a result for each item: that heartbeat is durable. The rare
+ * cases (first use of a token, new push identity, commands in the mailbox) are left to routes/devices/heartbeat.ts.
  */
-
 import { pushIdText } from '../../domain/delivery/push-id.ts'
 import { AppError } from '../../domain/errors.ts'
 import { type Heartbeat, STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'

@@ -1,5 +1,4 @@
 /** Reads the push identity of a registration, or of its own route. Heartbeats are read leniently: heartbeat-body.ts. */
-
 import { FID, type PushId } from '../../domain/delivery/push-id.ts'
 import { MAX_FCM_TOKEN_LENGTH } from '../../domain/ids.ts'
 import { type Fields, field, optionalString } from '../../http/fields.ts'

@@ -1,5 +1,4 @@
 /** One read of the feed, up to where it is settled. */
-
 import type { Settled } from '../../db/events/settled-events.ts'
 import { AppError } from '../../domain/errors.ts'
 import type { EventPosition, EventType, FleetEvent } from '../../domain/fleet-event.ts'

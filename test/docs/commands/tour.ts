@@ -1,5 +1,4 @@
 /** The README's tour, typed in verbatim: a copy of the project, one bash, and the expected output. */
-
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, existsSync, readFileSync, symlinkSync } from 'node:fs'
