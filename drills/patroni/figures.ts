@@ -4,17 +4,17 @@ import type { Figure } from '../drill.ts'
 import { codesText, MAX_RESPONSE_MS, type Phase, sumOf } from '../shared/response-watch.ts'
 import type { Fault } from './faults.ts'
 import type { DatabaseEvent } from './service.ts'
-import type { Gap } from './write-probes.ts'
+import { type Gap, lengthMs } from './write-probes.ts'
 
 export interface Suffered {
   readonly fault: Fault
   /** From 0. */
   readonly round: number
   readonly answers: Phase
-  /** The longest time without a write on the machine that leads afterwards. */
-  readonly unwritable: Gap
-  /** The longest time without an acknowledged write. */
-  readonly unacknowledged: Gap
+  /** The times between direct writes on the machine that leads afterwards, the longest first. */
+  readonly unwritable: readonly Gap[]
+  /** The times between acknowledged writes, the longest first. */
+  readonly unacknowledged: readonly Gap[]
   /** Of each replica. */
   readonly databaseEvents: readonly (readonly DatabaseEvent[])[]
   /** Requests without a whole response. */
@@ -30,20 +30,26 @@ const TOLD_MS = 3_000
 const PAUSE_MS = 1_000
 const EXPECTED = /^(200|201|202|503 (db_unavailable|overloaded|shutting_down))$/
 
-const lengthMs = ({ fromMs, toMs }: Gap) => toMs - fromMs
+const NONE: Gap = { fromMs: 0, toMs: 0 }
 const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`
-const outageMs = ({ unacknowledged }: Suffered) => lengthMs(unacknowledged)
+const outageMs = ({ unacknowledged: [longest = NONE] }: Suffered) => lengthMs(longest)
 /** 0: the service did not pause. */
-const backMs = (one: Suffered) =>
-  outageMs(one) < PAUSE_MS ? 0 : Math.max(0, one.unacknowledged.toMs - one.unwritable.toMs)
+function backMs(one: Suffered): number {
+  const { toMs } = one.unacknowledged[0] ?? NONE
+  return outageMs(one) < PAUSE_MS ? 0 : Math.max(0, toMs - (one.unwritable[0] ?? NONE).toMs)
+}
+/** A cluster may fail again as it heals, so that direct writes pause, too. */
+const outagesOf = ({ unwritable }: Suffered) =>
+  Math.max(1, unwritable.filter((gap) => lengthMs(gap) >= PAUSE_MS).length)
 
 const eventsText = (events: readonly DatabaseEvent[]) => events.join('-') || 'none'
 
-/** One pair, or none if the outage is short. A process that ended during the outage may have written the first line. */
-function isOneEpisode(events: readonly DatabaseEvent[], pausedMs: number): boolean {
-  const text = eventsText(events)
-  if (text === 'none') return pausedMs < TOLD_MS
-  return /^(unavailable-ended-)?unavailable-(recovered|ended)$/.test(text)
+/** One pair per outage, or none if it is short. A process that ended during the outage may have written the first line. */
+function isToldOnce(events: readonly DatabaseEvent[], one: Suffered): boolean {
+  if (events.length === 0) return outageMs(one) < TOLD_MS
+  const text = eventsText(events).replace(/^unavailable-ended-(?=unavailable)/, '')
+  const isPaired = /^(unavailable-recovered-)*unavailable-(recovered|ended)$/.test(text)
+  return isPaired && text.split('unavailable').length - 1 <= outagesOf(one)
 }
 
 export function sufferedText(one: Suffered): string {
@@ -51,7 +57,7 @@ export function sufferedText(one: Suffered): string {
   return [
     `${fault.name} ${round + 1}: no write acknowledged for ${seconds(outageMs(one))}, the first ${seconds(backMs(one))} after the leader took one`,
     `  ${codesText(responses)}; slowest ${seconds(responses.slowestMs)}, ${responses.late} later than 2 s; without an answer: ${unanswered.join(', ') || 'none'}`,
-    `  episodes: ${databaseEvents.map(eventsText).join(' | ')}; ${missing.measured}`,
+    `  episodes of ${outagesOf(one)} outages: ${databaseEvents.map(eventsText).join(' | ')}; ${missing.measured}`,
   ].join('\n')
 }
 
@@ -70,10 +76,7 @@ function figuresOf(rounds: readonly Suffered[]): readonly Figure[] {
   const outages = rounds.map((round) => seconds(outageMs(round)))
   const unanswered = rounds.flatMap((round) => round.unanswered)
   const episodes = rounds.flatMap((round) =>
-    round.databaseEvents.map((events) => ({
-      events,
-      isOne: isOneEpisode(events, outageMs(round)),
-    })),
+    round.databaseEvents.map((events) => ({ events, isOne: isToldOnce(events, round) })),
   )
   return [
     {
@@ -94,8 +97,8 @@ function figuresOf(rounds: readonly Suffered[]): readonly Figure[] {
       isTimed: true,
     },
     {
-      promise: `${name}: one db.unavailable and one db.recovered per replica`,
-      measured: episodes.map(({ events }) => eventsText(events)).join(' | '),
+      promise: `${name}: one db.unavailable and one db.recovered per replica and outage`,
+      measured: `${episodes.map(({ events }) => eventsText(events)).join(' | ')}; outages: ${rounds.map(outagesOf).join(', ')}`,
       isHeld: episodes.every(({ isOne }) => isOne),
     },
     {

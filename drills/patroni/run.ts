@@ -12,7 +12,7 @@ import type { Fault, Scene } from './faults.ts'
 import { faultFigures, type Suffered, sufferedText } from './figures.ts'
 import { loopbackNetwork, type Network, namespacedNetwork } from './network.ts'
 import { APP_HOSTS, openDirectory, startService } from './service.ts'
-import { longestGap, makeProbeTable, startWriteProbes, type WriteProbes } from './write-probes.ts'
+import { gapsOf, makeProbeTable, startWriteProbes, type WriteProbes } from './write-probes.ts'
 
 export interface PatroniRun {
   readonly dir: string
@@ -163,12 +163,12 @@ async function suffer(watched: Watched, fault: Fault, round: number): Promise<Su
     fault,
     round,
     answers: responses.end(),
-    unwritable: longestGap(
+    unwritable: gapsOf(
       probes.committedAtMs(cluster.machines.indexOf(leader)),
       startedAtMs,
       endedAtMs,
     ),
-    unacknowledged: longestGap(acknowledgedAtMs, startedAtMs, endedAtMs),
+    unacknowledged: gapsOf(acknowledgedAtMs, startedAtMs, endedAtMs),
     databaseEvents: eventsOf(),
     unanswered: failures.splice(0),
     missing,

@@ -67,15 +67,17 @@ async function connect(url: string): Promise<pg.Client> {
   return db
 }
 
-/** The longest time without any of `moments` (ascending) that ends after `movedAtMs`. */
-export function longestGap(moments: readonly number[], sinceMs: number, nowMs: number): Gap {
+/** The times between one and the next of `moments` (ascending), from `sinceMs` to `nowMs`; the longest first, at least one. */
+export function gapsOf(moments: readonly number[], sinceMs: number, nowMs: number): readonly Gap[] {
   const first = moments.findIndex((moment) => moment >= sinceMs)
   const from = first === -1 ? moments.length : first
   const bounds = [moments[from - 1] ?? sinceMs, ...moments.slice(from), nowMs]
-  let longest: Gap = { fromMs: sinceMs, toMs: sinceMs }
-  for (const [index, toMs] of bounds.entries()) {
-    const fromMs = bounds[index - 1] ?? toMs
-    if (toMs - fromMs > longest.toMs - longest.fromMs) longest = { fromMs, toMs }
-  }
-  return longest
+  return bounds
+    .slice(1)
+    .map((toMs, index) => ({ fromMs: bounds[index] ?? toMs, toMs }))
+    .sort((one, other) => lengthMs(other) - lengthMs(one))
+}
+
+export function lengthMs({ fromMs, toMs }: Gap): number {
+  return toMs - fromMs
 }
