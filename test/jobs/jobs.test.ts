@@ -252,11 +252,12 @@ t.test('each change of a job is in the log once, under its id, from either repli
 })
 
 t.test('an erased phone is in no selection of a job, and its failure in no verdict', async (t) => {
-  const phone = await service.enroll('J-gone')
+  const [phone, other] = [await service.enroll('J-gone'), await service.enroll('J-gone-2')]
   const where = 'alias:J-gone,J-gone-2'
   await send({ job_id: 'erased', where, action: 'ping' })
-  await released('erased', 1)
+  await released('erased', 2)
   await report(phone, 'erased.1', 'failure')
+  await report(other, 'erased.2')
   t.match((await read('erased', '?wait_ms=30000')).body.verdict, { detail: /"failure" \(1\)/ })
   await service.call('DELETE', `/admin/devices/${phone.deviceId}?erase=true`)
   const { body } = await read('erased')

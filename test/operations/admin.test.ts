@@ -528,6 +528,79 @@ t.test('an erased phone has left nothing but its device_id', async (t) => {
   t.match(bad, { status: 422, body: { errors: [{ field: 'erase' }] } })
 })
 
+t.test('what was set for an erased phone alone has gone with it', async (t) => {
+  const labels = { owner: 'alone-label' }
+  const asked = { aliases: [null], labels, note: 'alone-note' }
+  const { body: issued } = await service.call('POST', '/v1/enroll-tokens', { body: asked })
+  const [{ token_id: tokenId, token }] = issued.tokens
+  const body = { alias: 'alone-1', model: 'alone-model' }
+  const registered = await service.call('POST', '/v1/register', { token, body })
+  const { device_id: deviceId } = registered.body
+  await service.call('GET', '/v1/apk/download-latest', { token })
+  const headers = { 'x-request-id': 'nightly' } // of every run
+  const label = (where: string, more: object) =>
+    service.call('POST', '/admin/devices/labels', { body: { where, labels: more }, headers })
+  const wheres = ['alias:alone-1', `device:${deviceId}`, 'label:owner=alone-label', 'alias:alon*']
+  for (const where of wheres) await label(where, { room: `alone-room-${wheres.indexOf(where)}` })
+  for (const where of wheres.slice(0, 2)) await label(where, { room: 'alone-room-3' })
+  const other = await service.enroll('other-1')
+  await label('alias:other-1', { room: 'other-room' })
+  const params = { text: 'alone-params' }
+  const ofOne = { where: 'model:alone-model', action: 'ring', note: 'alone-job', params }
+  const later = { not_before: new Date(Date.now() + 3_600_000).toISOString() }
+  for (const job of [{ job_id: 'own-job' }, { job_id: 'later-job', ...later }]) {
+    const { status } = await service.call('POST', '/admin/jobs', { body: { ...ofOne, ...job } })
+    t.equal(status, 202)
+  }
+  const path = `/admin/devices/${deviceId}`
+  await service.call('DELETE', path)
+  const heir = await service.enroll('alone-1')
+  await label('alias:alone-1', { room: 'of-the-heir' })
+  t.equal((await service.call('DELETE', `${path}?erase=true`)).status, 204)
+  await db.query("update jobs set not_before = now() where job_id = 'later-job'")
+  t.match((await get('/admin/jobs/later-job?wait_ms=30000')).body, { counts: { cancelled: 1 } })
+
+  const left: string[] = []
+  const tables = ['audit_log', 'commands', 'jobs', 'enrollment_tokens', 'apk_download_events']
+  for (const name of tables) {
+    const sql = `select t::text as row from ${name} t where t::text like any (array['%alone-%', $1])`
+    for (const { row } of (await db.query(sql, [`%${tokenId}%`])).rows) left.push(`${name} ${row}`)
+  }
+  t.same(
+    left.filter((row) => /alone-(?!1[",])/.test(row)),
+    [],
+    'but the alias, which is the one of its heir',
+  )
+  t.same(
+    left.filter((row) => row.startsWith('apk_download')),
+    [],
+    'nor the address of the phone',
+  )
+  const { rows: entries } = await db.query(
+    "select detail from audit_log where request_id = 'nightly' and what = 'devices.label' order by audit_id",
+  )
+  const own = { where: `device:${deviceId}`, devices: 1, labels: undefined }
+  t.match(
+    entries.slice(0, 6).map(({ detail }) => detail),
+    Array(6).fill(own),
+  )
+  t.match(
+    entries.slice(6).map(({ detail }) => detail),
+    [
+      { where: 'alias:other-1', labels: { room: 'other-room' } },
+      { where: 'alias:alone-1', labels: { room: 'of-the-heir' } },
+    ],
+  )
+  t.match((await get('/admin/jobs/own-job')).body, {
+    where: `device:${deviceId}`,
+    note: null,
+    params: {},
+  })
+  for (const { deviceId: id } of [other, heir]) {
+    await service.call('DELETE', `/admin/devices/${id}`)
+  }
+})
+
 t.test('a phone that was deleted earlier is erased, its successor is not', async (t) => {
   const first = await service.enroll('heir-1')
   const told = { version_code: 7, app_versions: { 'com.example.app': { version_code: 7 } } }

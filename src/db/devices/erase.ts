@@ -17,12 +17,22 @@ export interface DeviceEraser {
   ): Promise<'erased' | 'erased_before' | 'unknown'>
 }
 
+interface Found {
+  readonly alias: string
+  readonly deletedAt: string
+  readonly heirAt: string | null
+}
+
 /** Rows that one statement deletes or changes. */
 const BATCH = 500
 
+/** `heirAt`: when another phone got its alias; null: none has. */
 const FIND = /* sql */ `
-  select alias as "alias", deleted_at::text as "deletedAt" from devices
-  where device_id = $1 and deleted_at is not null`
+  select alias as "alias", deleted_at::text as "deletedAt", (
+      select min(at)::text from audit_log a
+      where detail->>'alias' = d.alias and detail->>'alias' is not null and what = 'device.created' and at > deleted_at
+    ) as "heirAt"
+  from devices d where device_id = $1 and deleted_at is not null`
 
 /** $1: the device_id as text. Commands of the device, by the entries of their creation. */
 const COMMANDS_IN_AUDIT = /* sql */ `
@@ -56,12 +66,27 @@ const RENAME_TOKENS_IN_AUDIT = /* sql */ `
     select audit_id from audit_log
     where detail->>'alias' = $2 and detail->>'alias' is not null and at <= $3::timestamptz
       and what like 'enrollment_token.%' limit ${BATCH}))`
-/** $2: a pattern of the alias as a whole word. */
+/** A job of this phone alone. */
+const IS_OWN_JOB = /* sql */ `(devices = 1 and exists (
+  select from job_members m where m.job_no = jobs.job_no and m.n = 1 and m.device_id::text = $1::text))`
+/** The entry of such a job, or of labels that it alone got: entries of one transaction have one time. $4: the alias. */
+const IS_OWN_ENTRY = /* sql */ `(detail->>'devices' = '1' and (
+  detail->>'where' = any (array['alias:' || $4, 'device:' || $1])
+  or what = 'job.create' and subject = any (array(select job_id from jobs where ${IS_OWN_JOB}))
+  or what = 'devices.label' and (request_id, at) in (
+    select request_id, at from audit_log where subject = $1 and what = 'device.label')))`
+/** $2: a pattern of the alias as a whole word, $3: when another phone got it; what names it since then means that one. */
 const RENAME_SELECTIONS = /* sql */ `
-  update audit_log set detail = jsonb_set(detail, '{where}', to_jsonb(regexp_replace(detail->>'where', $2, $1, 'g')))
-  where what = any (array['devices.label', 'job.create']) and detail->>'where' ~ $2`
+  update audit_log set detail = case when ${IS_OWN_ENTRY}
+    then (detail - 'labels') || jsonb_build_object('where', 'device:' || $1)
+    else jsonb_set(detail, '{where}', to_jsonb(regexp_replace(detail->>'where', $2, $1, 'g'))) end
+  where what = any (array['devices.label', 'job.create']) and at < coalesce($3::timestamptz, 'infinity')
+    and (detail->>'where' ~ $2 or ${IS_OWN_ENTRY})`
 const RENAME_JOBS = /* sql */ `
-  update jobs set selection = regexp_replace(selection, $2, $1, 'g') where selection ~ $2`
+  update jobs set
+    selection = case when ${IS_OWN_JOB} then 'device:' || $1 else regexp_replace(selection, $2, $1, 'g') end,
+    params = case when ${IS_OWN_JOB} then '{}' else params end, note = case when ${IS_OWN_JOB} then null else note end
+  where created_at < coalesce($3::timestamptz, 'infinity') and (selection ~ $2 or ${IS_OWN_JOB})`
 /** The commonest failure of a job, where only this device reported it. */
 const FAILURES = /* sql */ `
   update jobs j set failure_message = null, failure_count = null
@@ -69,6 +94,15 @@ const FAILURES = /* sql */ `
   where c.device_id = $1::uuid and j.job_no = c.job_no and j.failure_count = 1
     and j.failure_message = coalesce(nullif(c.result_message, ''), c.outcome)`
 
+/** Binds the token of its first enrollment to its alias, if it was for one phone; what follows finds tokens by alias. */
+const BIND_TOKEN = /* sql */ `
+  with its as (
+    update enrollment_tokens t set alias = $2 from audit_log a
+    where a.subject = $1 and a.what = 'device.created' and t.token_id = (a.detail->>'token_id')::uuid
+      and t.alias is null and t.uses_allowed = 1
+    returning t.token_id)
+  update audit_log set detail = jsonb_set(detail, '{alias}', to_jsonb($2::text))
+  where subject = any (array(select token_id::text from its)) and what like 'enrollment_token.%'`
 /** $2: the alias, $3: when the device was deleted; together with the downloads by its tokens. */
 const DOWNLOADS = /* sql */ `
   delete from apk_download_events where event_id = any (array(
@@ -131,25 +165,27 @@ export function deviceEraser(
   return {
     async erase(deviceId, by) {
       const query = { name: 'erase.find', text: FIND, values: [deviceId] }
-      const [device] = (await database.query<{ alias: string; deletedAt: string }>(query)).rows
+      const [device] = (await database.query<Found>(query)).rows
       if (device === undefined) return 'unknown'
       if (device.alias === deviceId) {
         await confirmReplicated(database)
         return 'erased_before'
       }
-      const { alias, deletedAt } = device
+      const { alias, deletedAt, heirAt } = device
       const named = [deviceId, alias, deletedAt]
       await change('erase.failures', FAILURES, [deviceId])
+      // A member that still waits gets its command, a cancelled one, with what the job then has.
+      const words = [deviceId, wordOf(alias), heirAt]
+      await change('erase.rename_jobs', RENAME_JOBS, words)
       await eraseCommands(deviceId)
       await eraseEvents(database, deviceId)
       await history.erase(deviceId)
+      await change('erase.bind_token', BIND_TOKEN, [deviceId, alias])
       await all('erase.downloads', DOWNLOADS, named)
       await all('erase.tokens', TOKENS, named)
       await all('erase.rename_tokens', RENAME_TOKENS_IN_AUDIT, named)
       await all('erase.rename_device', RENAME_DEVICE, [deviceId])
-      const words = [deviceId, wordOf(alias)]
-      await change('erase.rename_selections', RENAME_SELECTIONS, words)
-      await change('erase.rename_jobs', RENAME_JOBS, words)
+      await change('erase.rename_selections', RENAME_SELECTIONS, [...words, alias])
       await database.transaction(async (tx) => {
         for (const [name, text] of [
           ['erase.blank_status', BLANK_STATUS],
