@@ -43,6 +43,8 @@ const PROBLEM: Documented = {
   content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
 }
 
+const OTHER_TIME = /"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,5}|\.\d{7,})?Z"/
+
 /** The headers that come with a status, whatever is asked: info.description. */
 const ALWAYS: Readonly<Record<number, readonly string[]>> = {
   401: ['www-authenticate'],
@@ -74,7 +76,13 @@ export function answerFaults(request: Asked, response: Answered): readonly strin
   const { documented, codes } = documentedOf(request, response.status)
   if (documented === undefined) return [`${response.status} is not documented`]
   if (request.method === 'HEAD') return headerFaults(documented, response)
-  return faultsOf(documented, codes, response)
+  return [...faultsOf(documented, codes, response), ...timeFaults(request, response)]
+}
+
+/** Admins get every time in microseconds, so that one can be compared with another, and with `since`. */
+function timeFaults({ path }: Asked, { text }: Answered): readonly string[] {
+  const [time] = /^\/(admin\/|v1\/enroll-tokens)/.test(path) ? (OTHER_TIME.exec(text) ?? []) : []
+  return time === undefined ? [] : [`${time} is not in microseconds`]
 }
 
 function faultsOf(
