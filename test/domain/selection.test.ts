@@ -105,6 +105,8 @@ const REFUSALS: readonly (readonly [string, string])[] = [
     '`vesion_code<42` at 13: unknown term; did you mean `version_code`?',
   ],
   ['Alias:D01', '`Alias:D01` at 1: unknown term; did you mean `alias`?'],
+  ['lable:site', '`lable:site` at 1: unknown term; did you mean `label`?'],
+  ['modle:R4S', '`modle:R4S` at 1: unknown term; did you mean `model`?'],
   ['colour:red', '`colour:red` at 1: unknown term'],
   ['-colour:red', '`-colour:red` at 1: unknown term'],
   ['STORE-12', '`STORE-12` at 1: unknown term; did you mean `alias:STORE-12`?'],

@@ -8,6 +8,8 @@ t.test('a word near a known one finds it, whatever the case', async (t) => {
     ['LIMIT', 'limit'],
     ['limits', 'limit'],
     ['limt', 'limit'],
+    ['ilmit', 'limit'],
+    ['alais', 'alias'],
     ['offline_for', 'offline_for_s'],
     ['alias_prfix', 'alias_prefix'],
     ['aliases', 'alias'],
