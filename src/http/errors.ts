@@ -118,9 +118,9 @@ export const STATUS = {
   expectation_failed: 417,
   /**
    * `errors` lists the fields. Admin routes refuse what they do not know, so that a mistyped filter does not select the
-   * whole fleet: an unknown query parameter or body field (the message suggests the nearest one), a parameter given twice,
-   * a body where none is expected. `holds U+202E`: a control, direction or invisible character that could make a terminal
-   * show something else.
+   * whole fleet: an unknown query parameter or body field (the message suggests the nearest one), a parameter given twice
+   * or not in UTF-8, a body where none is expected. `holds U+202E`: a control, direction or invisible character that could
+   * make a terminal show something else.
    * @act Fix the client.
    */
   invalid_field: 422,

@@ -13,7 +13,10 @@ import type { AdminRoute } from './route.ts'
 /** Longest name that an error message repeats. */
 const LETTERS_SHOWN = 64
 
-/** Throws 422 `invalid_field` for an unknown name, a name that is given twice, and a body that the route does not take. */
+/**
+ * Throws 422 `invalid_field` for an unknown name, one that is given twice, a value that is not UTF-8, and a body that the
+ * route does not take.
+ */
 export async function refuseUnknown(
   route: AdminRoute,
   request: HandlerRequest,
@@ -36,12 +39,16 @@ function refuseQuery(search: string, known: readonly string[], fields: readonly 
     throw refusal(name, 'holds a semicolon: separate parameters with &, write a semicolon as %3B')
   }
   const seen = new Set<string>()
-  for (const name of new URLSearchParams(search).keys()) {
+  for (const [name, value] of new URLSearchParams(search)) {
     if (!known.includes(name)) {
       throw refusal(name, `is no query parameter here. ${hint(name, known, fields, 'the body')}`)
     }
     if (seen.has(name)) throw refusal(name, 'is given twice. Send it once')
     seen.add(name)
+    // URLSearchParams puts U+FFFD where the bytes are no UTF-8, and a selection by such a text finds the wrong devices.
+    if (value.includes('\uFFFD') && !/%ef%bf%bd/i.test(search)) {
+      throw refusal(name, 'is not UTF-8: percent-encode the bytes that it has in UTF-8')
+    }
   }
 }
 

@@ -391,6 +391,7 @@ t.test('names that no route knows, that another one knows, or that stand elsewhe
       ['limit=1;alias=D01', 'limit', 'separate parameters with &'],
       [';limit=1', ';limit', 'separate parameters with &'],
       ['alias=D01&limit=1&alias=D01', 'alias', 'is given twice'],
+      ['where=-label:site%3DZ%FCrich', 'where', 'is not UTF-8'],
     ] as const) {
       refused(t, await devices(search), name, hint)
     }
@@ -413,6 +414,7 @@ t.test('names that no route knows, that another one knows, or that stand elsewhe
   })
   t.equal((await devices('')).status, 200)
   t.equal((await devices('&&alias=D01&')).status, 200)
+  t.equal((await devices('where=model:%EF%BF%BD')).status, 200, 'U+FFFD itself')
 })
 
 t.test('a value that none can have, such as an empty one, is no filter', async (t) => {
