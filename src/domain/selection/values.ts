@@ -1,4 +1,5 @@
 /** What follows a term's operator: texts, words, numbers, durations, ids. */
+import { isPackageName } from '../app-versions.ts'
 import { isUuid } from '../ids.ts'
 import { LABEL_KEY } from '../labels.ts'
 import { code, didYouMean, termError } from './errors.ts'
@@ -17,8 +18,6 @@ const MAX_DURATION_S = 36_500 * 86_400
 const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 }
 
 const COMPARISONS = ['=', '!=', '<', '<=', '>', '>='] as const
-const PACKAGE = /^[A-Za-z]\w*(\.[A-Za-z]\w*)+$/
-const MAX_PACKAGE_LENGTH = 255
 
 /** Where `*` stands for any run of characters. */
 export function readPatterns(parts: TermParts): readonly string[] {
@@ -165,7 +164,7 @@ function labelKey(parts: TermParts, value: string): string {
 
 function packageName(parts: TermParts, value: string): string {
   const name = unquoted(value)
-  if (PACKAGE.test(name) && name.length <= MAX_PACKAGE_LENGTH) return name
+  if (isPackageName(name)) return name
   throw termError(parts, `${code(name)} is no package, such as com.example.app`)
 }
 
