@@ -9,7 +9,7 @@ import type { Recipient } from '../../src/domain/recipient.ts'
 import { type Admission, LiveDownloads, type Share } from '../../src/security/live-downloads.ts'
 import { until } from '../../testkit/until.ts'
 import type { TestResponse } from '../helpers/client.ts'
-import { connect } from '../helpers/database.ts'
+import { connect, PATIENT } from '../helpers/database.ts'
 import { rememberSecret } from '../helpers/secrets.ts'
 import { ADMIN, type Enrolled, type Running, startService } from '../helpers/service.ts'
 
@@ -240,7 +240,12 @@ t.test('a download counts only while it runs, however it ends', async (t) => {
 })
 
 t.test('a download ends once: what is said of its end again changes nothing', async (t) => {
-  const pool = new Pool({ url: service.databaseUrl, maxConnections: 1, isPrepared: true })
+  const pool = new Pool({
+    ...PATIENT,
+    url: service.databaseUrl,
+    maxConnections: 1,
+    isPrepared: true,
+  })
   t.teardown(() => pool.close(1_000))
   const downloads = downloadStore(pool)
   const eventId = '00000000-0000-4000-8000-000000000001'

@@ -8,7 +8,7 @@ import { CANCEL_BATCH } from '../../src/db/commands/outbox.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import { type Database, Pool, type Query } from '../../src/db/postgres/pool.ts'
 import { COMMAND_STATUSES, statusAt } from '../../src/domain/commands/command.ts'
-import { connect, createDatabase } from '../helpers/database.ts'
+import { connect, createDatabase, PATIENT } from '../helpers/database.ts'
 
 const HISTORY = 100_000
 const OPEN = 200
@@ -16,7 +16,7 @@ const OPEN = 200
 const MOST_PASSED_OVER = 1_000
 const url = await createDatabase(t)
 const db = await connect(t, url)
-const pool = new Pool({ url, maxConnections: 2, isPrepared: true })
+const pool = new Pool({ ...PATIENT, url, maxConnections: 2, isPrepared: true })
 t.teardown(() => pool.close(1_000))
 const store = commandStore(pool)
 const FIRST = { limit: 51, after: null }

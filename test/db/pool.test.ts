@@ -17,14 +17,16 @@ import { errorText } from '../../src/lib/error-text.ts'
 import { lineTo } from '../../testkit/database/tcp-proxy.ts'
 import { tokenId } from '../../testkit/push-id.ts'
 import { until } from '../../testkit/until.ts'
-import { connect, createDatabase } from '../helpers/database.ts'
+import { connect, createDatabase, PATIENT } from '../helpers/database.ts'
 import { listenFor } from '../helpers/listen.ts'
 import { readCluster } from '../runner/cluster.ts'
 
+/** A test of a time limit gives its own. */
 async function prepare(t: Test, options: Partial<PoolOptions> = {}) {
   const url = await createDatabase(t)
   const outcomes: unknown[] = []
   const pool = new Pool({
+    ...PATIENT,
     url,
     maxConnections: 1,
     isPrepared: true,
@@ -179,7 +181,7 @@ t.test('a connection killed within a query is db_unavailable', async (t) => {
 })
 
 t.test('what takes too long is given up, and its connection with it', async (t) => {
-  const { pool, db, pid } = await prepare(t, { queryTimeoutMs: 500 })
+  const { pool, db, pid } = await prepare(t, { queryTimeoutMs: 2_000, lockTimeoutMs: 500 })
   const first = await pid()
   await t.rejects(pool.query(sql('select pg_sleep(60)')), { code: 'db_unavailable' })
   t.not(await pid(), first)
@@ -191,7 +193,7 @@ t.test('what takes too long is given up, and its connection with it', async (t) 
 })
 
 t.test('a server that does not answer is given up on our side', async (t) => {
-  const { pool, pid, db } = await prepare(t, { queryTimeoutMs: 500, isPrepared: false })
+  const { pool, pid, db } = await prepare(t, { queryTimeoutMs: 2_000, isPrepared: false })
   const first = await pid()
   // Without statement_timeout (PgBouncer) only our own clock ends it.
   await t.rejects(pool.query(sql('select pg_sleep(60)')), { code: 'db_unavailable' })
@@ -335,7 +337,12 @@ t.test('a transaction that the server ends for its length is our trouble, no fau
 })
 
 t.test('a call that fails is marked with its statement and the reason', async (t) => {
-  const { db, pool, pid, kill } = await prepare(t, { connectTimeoutMs: 300 })
+  const { db, pool, pid, kill } = await prepare(t, {
+    queryTimeoutMs: 2_000,
+    connectTimeoutMs: 300,
+    lockTimeoutMs: 500,
+  })
+  await until(() => pid().then(Boolean, () => false)) // the one connection that it needs
   const failed = async (work: Promise<unknown>) => {
     const error = await work.then(
       () => undefined,
@@ -444,7 +451,7 @@ t.test(
 )
 
 t.test('an answer is what the database says, be it an error, and no loss', async (t) => {
-  const { pool, db, pid, kill } = await prepare(t)
+  const { pool, db, pid, kill } = await prepare(t, { lockTimeoutMs: 500 })
   t.equal(pool.msSinceResponse, Number.POSITIVE_INFINITY)
   let sinceMs = performance.now()
   /** It is asked first: however long we are held up between the two, that is not counted against it. */
@@ -485,7 +492,8 @@ t.test(
       isPrepared: true,
       onOutcome: health.observe,
     }
-    const [hot, main] = [new Pool(options), new Pool({ ...options, connectTimeoutMs: 300 })]
+    const hot = new Pool({ ...options, ...PATIENT })
+    const main = new Pool({ ...options, queryTimeoutMs: 30_000, connectTimeoutMs: 300 })
     t.teardown(() => Promise.all([hot.close(5_000), main.close(5_000)]))
     const ask = (pool: Pool) =>
       pool.query<{ pid: number }>(sql('select pg_backend_pid() as pid')).then(
@@ -493,7 +501,12 @@ t.test(
         ({ code }) => String(code),
       )
     await ask(hot)
-    const backend = await ask(main)
+    let backend: string | number = 0
+    await until(async () => {
+      backend = await ask(main) // on a busy machine it may give up the first time
+      return typeof backend === 'number' && !health.isDown
+    })
+    lines.length = 0
     line.freezeNew()
     await kill(Number(backend))
     let isOver = false
@@ -533,17 +546,17 @@ t.test('each connection that cannot be made is told, with the reason', async (t)
   gone.port = '1'
   const nowhere = new URL(url)
   nowhere.pathname = '/nowhere'
-  for (const [title, to, text] of [
-    ['refused', gone.href, /ECONNREFUSED/],
-    ['no such database', nowhere.href, /does not exist/],
-    ['silent', silent.url, /silent/],
+  for (const [title, to, text, connectTimeoutMs] of [
+    ['refused', gone.href, /ECONNREFUSED/, 20_000],
+    ['no such database', nowhere.href, /does not exist/, 20_000],
+    ['silent', silent.url, /silent/, 300],
   ] as const) {
     const told: string[] = []
     const pool = new Pool({
       url: to,
       maxConnections: 1,
       isPrepared: true,
-      connectTimeoutMs: 300,
+      connectTimeoutMs,
       onOutcome: (outcome) =>
         told.push(
           outcome.kind === 'failed' ? `${outcome.what}: ${errorText(outcome.error)}` : 'worked',
@@ -607,25 +620,38 @@ t.test('once a connection is made the others follow one by one', async (t) => {
     url: line.url,
     maxConnections: 4,
     isPrepared: true,
+    queryTimeoutMs: 30_000,
+    lockTimeoutMs: 30_000,
     dialer: new Dialer(),
   })
   t.teardown(() => pool.close(5_000))
   const first = Array.from({ length: 8 }, () => pool.query(sql('select 1')))
   await Promise.all(first.map((each) => t.rejects(each, { code: 'db_unavailable' })))
   line.thaw()
-  await until(() => pool.query(sql('select 1')).then(Boolean, () => false))
-  const slow = Array.from({ length: 4 }, () => pool.query(sql('select pg_sleep(0.2)')))
-  await Promise.all(slow)
-  const { rows } = await db.query(
-    `select count(*)::int as n from pg_stat_activity where datname = current_database() and application_name = 'fleetloop'`,
-  )
-  t.equal(rows[0].n, 4, 'as many as are wanted')
+  const ask = (text: string) => until(() => pool.query(sql(text)).then(Boolean, () => false))
+  await ask('select 1')
+  const locker = await connect(t, url)
+  await locker.query('begin; lock table things')
+  const wanted = Array.from({ length: 4 }, () => ask('select from things'))
+  await until(async () => {
+    const { rows } = await db.query(
+      `select count(*)::int as n from pg_stat_activity where datname = current_database() and application_name = 'fleetloop'`,
+    )
+    return rows[0].n === 4
+  }, 'as many as are wanted')
+  await locker.query('commit')
+  await Promise.all(wanted)
 })
 
 t.test('what was given up is cancelled, and counts until the server has closed it', async (t) => {
   // Without statement_timeout, as through PgBouncer, or in a commit that waits for a standby.
   const dialer = new Dialer()
-  const { pool, db } = await prepare(t, { queryTimeoutMs: 2_000, isPrepared: false, dialer })
+  const { pool, db } = await prepare(t, {
+    queryTimeoutMs: 5_000,
+    connectTimeoutMs: 2_000,
+    isPrepared: false,
+    dialer,
+  })
   const backends = async () => {
     const { rows } = await db.query(`select state, query from pg_stat_activity
       where datname = current_database() and application_name = 'fleetloop'`)

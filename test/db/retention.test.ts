@@ -2,11 +2,11 @@
 import t from 'tap'
 import { Pool } from '../../src/db/postgres/pool.ts'
 import { prunes } from '../../src/db/retention.ts'
-import { connect, createDatabase } from '../helpers/database.ts'
+import { connect, createDatabase, PATIENT } from '../helpers/database.ts'
 
 const url = await createDatabase(t)
 const db = await connect(t, url)
-const pool = new Pool({ url, maxConnections: 2, isPrepared: true })
+const pool = new Pool({ ...PATIENT, url, maxConnections: 2, isPrepared: true })
 t.teardown(() => pool.close(1_000))
 
 const DAYS = {

@@ -5,13 +5,13 @@ import { SettledEvents } from '../../src/db/events/settled-events.ts'
 import { Pool, type Query } from '../../src/db/postgres/pool.ts'
 import { prunes } from '../../src/db/retention.ts'
 import { until } from '../../testkit/until.ts'
-import { connect } from '../helpers/database.ts'
+import { connect, PATIENT } from '../helpers/database.ts'
 import { startService } from '../helpers/service.ts'
 import { FORCE, openStream, readAll, TOKEN, told } from './reading.ts'
 
 const service = await startService(t)
 const db = await connect(t, service.databaseUrl)
-const pool = new Pool({ url: service.databaseUrl, maxConnections: 4, isPrepared: true })
+const pool = new Pool({ ...PATIENT, url: service.databaseUrl, maxConnections: 4, isPrepared: true })
 t.teardown(() => pool.close(1_000))
 const now = async (): Promise<string> =>
   (await service.call('GET', '/admin/events?after=now')).body.cursor

@@ -16,6 +16,13 @@ export async function createDatabase(t: Test, copied?: string): Promise<string> 
   return urlOf(cluster, name)
 }
 
+/** For the pool of a test that is not about its time limits: a busy machine stands still for longer than those of the service. */
+export const PATIENT = {
+  queryTimeoutMs: 30_000,
+  connectTimeoutMs: 30_000,
+  lockTimeoutMs: 30_000,
+} as const
+
 /** A client of the database, ended with `t`. */
 export async function connect(t: Test, url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url })

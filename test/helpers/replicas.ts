@@ -10,7 +10,7 @@ import { createAccessTokens } from '../../src/push/access-token.ts'
 import { Dispatcher, type DispatcherDeps } from '../../src/push/dispatcher.ts'
 import { createFcmClient } from '../../src/push/fcm.ts'
 import type { Line } from '../../src/telemetry/log/log.ts'
-import { connect } from './database.ts'
+import { connect, PATIENT } from './database.ts'
 import { type Enrolled, HMAC_SECRET, startService } from './service.ts'
 
 export const DEADLINE_MS = 30_000
@@ -22,7 +22,12 @@ export async function startReplicas(t: Test) {
   // Push is off in this one: it serves the devices, and the dispatchers are the replicas that push.
   const service = await startService(t)
   const db = await connect(t, service.databaseUrl)
-  const pool = new Pool({ url: service.databaseUrl, maxConnections: 8, isPrepared: true })
+  const pool = new Pool({
+    ...PATIENT,
+    url: service.databaseUrl,
+    maxConnections: 8,
+    isPrepared: true,
+  })
   t.teardown(() => pool.close(1_000))
   const queue = commandQueue(pool, 'replica')
   const { account } = fcm.serviceAccount

@@ -10,7 +10,7 @@ import type { Outcome } from '../../src/domain/commands/command.ts'
 import { MEMBER_STATUSES } from '../../src/domain/commands/job.ts'
 import { parseSelection } from '../../src/domain/selection/parse.ts'
 import { seedFleet } from '../../testkit/database/seeded-fleet.ts'
-import { connect, createDatabase } from '../helpers/database.ts'
+import { connect, createDatabase, PATIENT } from '../helpers/database.ts'
 import { HMAC_SECRET } from '../helpers/service.ts'
 
 const CONTEXT = { offlineAfterS: 1_500, isPushOn: true }
@@ -21,7 +21,7 @@ export async function startJobs(t: Test, devices: number) {
   const url = await createDatabase(t)
   const db = await connect(t, url)
   await seedFleet(db, { id: 'default', secret: HMAC_SECRET }, devices)
-  const pool = new Pool({ url, maxConnections: 8, isPrepared: true })
+  const pool = new Pool({ ...PATIENT, url, maxConnections: 8, isPrepared: true })
   t.teardown(() => pool.close(1_000))
   const jobs = jobStore(pool, pool)
   const queue = jobQueue(pool, { instance: 'replica', isPushOn: true })

@@ -5,6 +5,7 @@ import { deviceEraser } from '../../src/db/devices/erase.ts'
 import { type Advanced, jobQueue } from '../../src/db/jobs/release.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
 import { prunes } from '../../src/db/retention.ts'
+import { PATIENT } from '../helpers/database.ts'
 import { BY, startJobs } from './harness.ts'
 
 const DEVICES = 1_200
@@ -119,7 +120,7 @@ t.test('two replicas hold one pace, and a third that comes later bursts no more'
   const alsoPassedS = (performance.now() - startedAtMs) / 1_000
   t.ok(released >= 570 && released <= 600 + 10 * alsoPassedS, `${released} in a minute`)
 
-  const other = new Pool({ url, maxConnections: 1, isPrepared: true })
+  const other = new Pool({ ...PATIENT, url, maxConnections: 1, isPrepared: true })
   t.teardown(() => other.close(1_000))
   const restarted = jobQueue(other, { instance: 'another', isPushOn: true })
   await step(3_600)
