@@ -1,9 +1,11 @@
 /** The mailbox alone, with push off: open commands ride in a heartbeat's answer until they are answered. */
 import t from 'tap'
 import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
+import { untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'
 
+await untilMidnightIsFar()
 const service = await startService(t, { env: { HEARTBEAT_DEDUP_WINDOW_S: '86400' } })
 const db = await connect(t, service.databaseUrl)
 

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import type { ListPage } from '../../src/db/audit.ts'
 import { type HistoryRow, type HistoryStep, historyStore } from '../../src/db/heartbeats/history.ts'
 import { partitions } from '../../src/db/heartbeats/partitions.ts'
+import { untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect, createDatabase, databaseOf } from '../helpers/database.ts'
 
 const PHONE = '01a20000-0000-7000-8000-000000000001'
@@ -14,6 +15,7 @@ const STEPS = [
 ] as const
 const PAGE = 400
 
+await untilMidnightIsFar()
 const db = await connect(t, await createDatabase(t))
 const database = databaseOf(db)
 const history = historyStore(database, 10)

@@ -6,9 +6,12 @@ import {
   runsOfDays,
 } from '../../src/db/heartbeats/partitions.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
+import { untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect, createDatabase, databaseOf } from '../helpers/database.ts'
 
 const RETENTION_DAYS = 7
+
+await untilMidnightIsFar()
 
 async function prepare(t: Test) {
   const url = await createDatabase(t)

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { until, untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
@@ -75,7 +76,7 @@ t.test('a database that goes away and comes back', async (t) => {
     cause: /^(lost|not_allowed)$/,
   })
   await allow(true)
-  t.equal((await service.call('GET', '/admin/devices')).status, 200)
+  await until(async () => (await service.call('GET', '/admin/devices')).status === 200)
   await compareOnly(t, service, 'db.recovered', 'INFO', BACKGROUND, { down_ms: isDuration })
 })
 
@@ -127,6 +128,7 @@ t.test('a statement of our own that fails, while the database is there', async (
 })
 
 t.test('days are made ahead and dropped by retention, and what fails is told', async (t) => {
+  await untilMidnightIsFar()
   const databaseUrl = await createDatabase(t)
   const db = await connect(t, databaseUrl)
   const dayAt = async (offset: number): Promise<string> => {

@@ -1,13 +1,15 @@
 /** Two replicas whose window is a day, with a fake FCM: heartbeats, and what is kept of them. */
 import t from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, type Running, startService } from '../helpers/service.ts'
 
+await untilMidnightIsFar()
 export const fcm = await startFakeFcm()
 t.teardown(() => fcm.close())
 const env = {
-  HEARTBEAT_DEDUP_WINDOW_S: '86400', // a day: no test sees its end
+  HEARTBEAT_DEDUP_WINDOW_S: '86400', // a day of UTC: no test sees its end
   ...pushSettings(fcm),
 }
 export const service = await startService(t, { env })

@@ -1,5 +1,6 @@
 /** Which heartbeat of a window is stored, and which of them describes the device. */
 import t from 'tap'
+import type { Enrolled } from '../helpers/service.ts'
 import {
   beat,
   command,
@@ -130,11 +131,16 @@ t.test('heartbeats of the moment are 20 s apart, or half of a shorter interval',
     [replica, 4, false],
     [replica, 6, true],
   ] as const) {
-    const device = await service.enroll(`apart-${seconds}`)
-    for (const [nth, ahead] of [0, hours(-8), hours(-8)].entries()) {
-      await passes(device, seconds)
-      await beat(device, { ts: inMinutes(ahead), battery_pct: nth }, undefined, on)
-    }
+    let device: Enrolled
+    let sinceMs: number
+    do {
+      device = await service.enroll(`apart-${seconds}`)
+      sinceMs = performance.now()
+      for (const [nth, ahead] of [0, hours(-8), hours(-8)].entries()) {
+        await passes(device, seconds)
+        await beat(device, { ts: inMinutes(ahead), battery_pct: nth }, undefined, on)
+      }
+    } while (performance.now() - sinceMs > 900) // nor does the time that it took make them a second more
     t.match(await row('device_status', device), { battery_pct: isHealed ? 2 : 0 }, `${seconds} s`)
   }
 })

@@ -5,6 +5,7 @@ import { beatDuring } from '../../drills/heartbeats/sending.ts'
 import { runWriters } from '../../drills/heartbeats/writers.ts'
 import { seededDeviceId, seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { bodyOf, createSend, type Send } from '../../testkit/http/client.ts'
+import { untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { type Enrolled, HMAC_SECRET, type Running, startService } from '../helpers/service.ts'
 import { keptAlive } from './kept-alive.ts'
@@ -19,6 +20,7 @@ async function pair(windowS: number, databaseUrl?: string): Promise<readonly [Ru
   return [first, await startService(t, { env, databaseUrl: first.databaseUrl })]
 }
 
+await untilMidnightIsFar()
 const daily = await pair(86_400) // no test sees its end
 const always = await pair(0, daily[0].databaseUrl)
 const db = await connect(t, daily[0].databaseUrl)

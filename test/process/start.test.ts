@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { makeServiceAccount } from '../../sim/fcm/service-account.ts'
 import { readMigrations } from '../../src/db/schema/migrate.ts'
 import { seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
+import { untilMidnightIsFar } from '../../testkit/until.ts'
 import { call } from '../helpers/client.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { ADMIN, launchService, refused, settings, startService } from '../helpers/service.ts'
@@ -181,6 +182,7 @@ t.test('a signal ends the wait for a database', async (t) => {
 })
 
 t.test('replicas that start at once on an empty database are one installation', async (t) => {
+  await untilMidnightIsFar()
   const { url, create } = await absentDatabase(t)
   await create()
   const replicas = [1, 2, 3].map(() => launchService(t, settings(url)))

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { makeApk } from '../../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../../sim/fcm/fake-fcm.ts'
-import { until } from '../../../testkit/until.ts'
+import { until, untilMidnightIsFar } from '../../../testkit/until.ts'
 import { connect } from '../../helpers/database.ts'
 import { type PageBlock, readPage } from '../../helpers/pages.ts'
 import { type Running, startService } from '../../helpers/service.ts'
@@ -15,6 +15,7 @@ const STORES = ['STORE-1', 'STORE-2', 'STORE-3'] as const
 
 /** D01 with two days of heartbeats, D02 silent for an hour and its push token dead, D03 to be erased, three phones of stores, a job that has failed on one. */
 export async function startTaskFleet(t: Test): Promise<Running> {
+  await untilMidnightIsFar()
   const fcm = await startFakeFcm()
   t.teardown(() => fcm.close())
   const service = await startService(t, { env: pushSettings(fcm) })
