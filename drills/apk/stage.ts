@@ -5,6 +5,7 @@ import type { Device } from '../../sim/device/device.ts'
 import { issueEnrollmentTokens } from '../../sim/enroll.ts'
 import { createFleet } from '../../sim/fleet.ts'
 import { createSend } from '../../testkit/http/client.ts'
+import { freePort } from '../../testkit/listen.ts'
 import { type Replica, type ReplicaOptions, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import type { DatabaseEnvironment } from '../drill.ts'
@@ -63,14 +64,14 @@ export async function openStage(options: StageOptions): Promise<Stage> {
       lives.push(life)
       return life
     }
-    const life = start({ settings })
+    const port = await freePort() // one that is still free when it restarts
+    const life = start({ settings, port })
     const origin = await life.ready
     const seat: Seat = {
       dataDir,
       origin,
       life,
       async restart({ main = 'src/main.js', env = {} } = {}) {
-        const port = Number(new URL(origin).port)
         seat.life = start({ settings: { ...settings, ...env }, port, main })
         await seat.life.ready
       },

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { type FakeFcm, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { withClient } from '../../testkit/database/postgres.ts'
 import { createSend } from '../../testkit/http/client.ts'
+import { freePort } from '../../testkit/listen.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 import { until } from '../../testkit/until.ts'
 import { type DatabaseEnvironment, defineDrill, type Figure } from '../drill.ts'
@@ -76,7 +77,7 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
   }
   const lives: Replica[] = []
   const heartbeats = { previous: 0, this: 0 }
-  const start = async (kind: Kind, port = 0): Promise<Replica> => {
+  const start = async (kind: Kind, port: number): Promise<Replica> => {
     const life = startReplica({
       settings,
       port,
@@ -92,8 +93,8 @@ export async function runPreviousRelease(run: PreviousReleaseRun): Promise<reado
   const exits: (number | null)[] = []
   let balancer: Balancer | undefined
   try {
-    const first = await seatOf(await start('previous')) // it creates the schema
-    const second = await seatOf(await start('previous'))
+    const first = await seatOf(await start('previous', await freePort())) // it creates the schema
+    const second = await seatOf(await start('previous', await freePort()))
     await publishApk(createSend(first.origin))
     const backends = [first.origin, second.origin]
     const through = await startBalancer({

@@ -7,6 +7,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { withClient } from '../../testkit/database/postgres.ts'
 import { seededToken, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { createSend, jsonHeaders } from '../../testkit/http/client.ts'
+import { freePort } from '../../testkit/listen.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, HMAC_SECRET, serviceSettings } from '../../testkit/service-settings.ts'
 import { until } from '../../testkit/until.ts'
@@ -82,7 +83,7 @@ async function runAt(run: RollingRun, address: string): Promise<readonly Figure[
     return life
   }
   const take = async (): Promise<Seat> => {
-    const life = await start(0)
+    const life = await start(await freePort()) // one that is still free when it restarts
     return { life, origin: await life.origin }
   }
   let balancer: Balancer | undefined

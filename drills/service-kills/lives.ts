@@ -1,6 +1,7 @@
 /**
  * One service that is restarted again and again on one database and port; each process may be killed at a failpoint.
  */
+import { freePort } from '../../testkit/listen.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 
 export interface Lives {
@@ -17,10 +18,11 @@ export interface Lives {
 export function startLives(settings: Readonly<Record<string, string>>): Lives {
   const lives: Replica[] = []
   const readyMs: number[] = []
-  let port = 0
+  let port: number | undefined
 
   return {
     async next(failpoint) {
+      port ??= await freePort()
       const startedAtMs = performance.now()
       const life = startReplica({
         settings: { ...settings, ...failpoint },
@@ -28,7 +30,6 @@ export function startLives(settings: Readonly<Record<string, string>>): Lives {
         main: 'FAILPOINT' in failpoint ? 'testkit/failpoint-main.js' : 'src/main.js',
       })
       lives.push(life)
-      if (port === 0) port = Number(new URL(await life.origin).port)
       // Background work may reach its failpoint at once.
       const isReady = await Promise.race([
         life.ready.then(() => true),

@@ -1,5 +1,6 @@
 /** Two replicas on one database, behind a balancer that knows which one is ready; each can be killed. */
 import { createSend, type Send } from '../../testkit/http/client.ts'
+import { freePort } from '../../testkit/listen.ts'
 import { type Replica, startReplica } from '../../testkit/service.ts'
 
 export interface ReplicaPair {
@@ -42,7 +43,7 @@ export async function startReplicaPair(
   const fail = (error: unknown) => void faults.push(String(error))
 
   async function take(): Promise<Seat> {
-    const life = start(0)
+    const life = start(await freePort()) // one that is still free when it restarts
     const origin = await life.ready
     return { origin, send: createSend(origin), life, isReady: true }
   }

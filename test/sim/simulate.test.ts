@@ -15,6 +15,7 @@ import { readJournal } from '../../sim/load/journal.ts'
 import { differences, expectedSeries, seriesOfPage } from '../../sim/simulate/expected-metrics.ts'
 import { startSimulatedFcm } from '../../sim/simulate/fcm.ts'
 import type { Summary } from '../../sim/simulate/summary.ts'
+import { freePort } from '../../testkit/listen.ts'
 import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { tempDirectory } from '../helpers/directory.ts'
@@ -126,7 +127,7 @@ t.test('by the mailbox alone every counter is the ground truth', async (t) => {
 t.test('with the stand-in for FCM pushes reach the phones', async (t) => {
   // A run that ends at once leaves the account that the service starts with.
   const fcmAccount = join(tempDir(t), 'deep', 'account.json')
-  const { push, environment } = await startSimulatedFcm(0, fcmAccount)
+  const { push, environment } = await startSimulatedFcm(await freePort(), fcmAccount)
   const { port } = new URL(push.baseUrl)
   await push.close()
   const service = await startService(t, {
