@@ -16,7 +16,7 @@ t.teardown(() => fcm.close())
 const service = await startService(t, {
   env: {
     ...pushSettings(fcm),
-    FCM_TIMEOUT_MS: '1000',
+    FCM_TIMEOUT_MS: '5000',
   },
 })
 const db = await connect(t, service.databaseUrl)

@@ -80,7 +80,7 @@ t.test('near its end a token is still handed out, and renewed behind the caller'
 
 for (const token of ['error', 'hang', 'invalid_grant'] as const) {
   t.test(`a token that is still valid is kept while the endpoint answers ${token}`, async (t) => {
-    const { google, tokens, pass } = await start(t, { timeoutMs: 500, proxy: null })
+    const { google, tokens, pass } = await start(t, { timeoutMs: 2_000, proxy: null })
     const first = await tokens.get()
     google.setMode({ token })
     pass(59 * MINUTE_MS)
@@ -92,7 +92,7 @@ for (const token of ['error', 'hang', 'invalid_grant'] as const) {
 }
 
 t.test('an endpoint that hangs blocks nobody for ever, and later callers recover', async (t) => {
-  const { google, tokens, pass } = await start(t, { timeoutMs: 500, proxy: null })
+  const { google, tokens, pass } = await start(t, { timeoutMs: 2_000, proxy: null })
   google.setMode({ token: 'hang' })
   const failures = await Promise.all([failureOf(tokens.get()), failureOf(tokens.get())])
   t.match(failures, [

@@ -230,7 +230,7 @@ t.test('a replica that stops gives back what it could not finish', async (t) => 
   fcm.setMode({ fcm: 'hang' })
   t.teardown(() => fcm.setMode({ fcm: 'ok' }))
   const id = await command((await enroll()).deviceId)
-  const first = replica(t, { fcm: clientOf(500) })
+  const first = replica(t, { fcm: clientOf(5_000) })
   first.dispatcher.start()
   await fcm.waitForSend(({ data }) => data['request_id'] === id)
   await first.dispatcher.close(1)

@@ -16,7 +16,7 @@ t.teardown(() => fcm.close())
 const env = {
   ...pushSettings(fcm),
   FCM_RETRY_BASE_MS: '1',
-  FCM_TIMEOUT_MS: '1500',
+  FCM_TIMEOUT_MS: '4000',
 }
 const service = await startService(t, { env })
 const db = await connect(t, service.databaseUrl)

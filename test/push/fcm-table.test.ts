@@ -60,7 +60,7 @@ t.teardown(() => fcm.close())
 const env = {
   ...pushSettings(fcm),
   FCM_RETRY_BASE_MS: String(RETRY_BASE_MS),
-  FCM_TIMEOUT_MS: '1000',
+  FCM_TIMEOUT_MS: '4000',
 }
 const shared = await startService(t, { env })
 let devices = 0

@@ -56,7 +56,7 @@ function* endlessHead() {
 
 /** Proxies by what they do once they are asked for a tunnel, and what the error says. */
 const HOSTILE: readonly [how: string, answer: (client: Socket) => unknown, says: RegExp][] = [
-  ['hangs', () => {}, /proxy 127\S+: it did not answer CONNECT within 500 ms/],
+  ['hangs', () => {}, /proxy 127\S+: it did not answer CONNECT within 2000 ms/],
   ['ends', (client) => client.end(), /proxy 127\S+: socket hang up/],
   ['resets', (client) => client.resetAndDestroy(), /proxy 127\S+: .*(ECONNRESET|hang up)/],
   ['asks for credentials', (client) => client.write(UNAUTHORIZED), /proxy 127\S+: .* with 407/],
@@ -67,7 +67,7 @@ const HOSTILE: readonly [how: string, answer: (client: Socket) => unknown, says:
     (client) => Readable.from(endlessHead()).pipe(client),
     /proxy 127\S+: .*overflow/i,
   ],
-  ['is silent in the tunnel', (client) => client.write(OPENED), /no answer within 500 ms/],
+  ['is silent in the tunnel', (client) => client.write(OPENED), /no answer within 2000 ms/],
   ['garbles the tunnel', (client) => client.write(`${OPENED}\x16garbage`), /./],
 ]
 
@@ -81,7 +81,7 @@ t.test('a proxy that opens no tunnel: the reason names it, nothing is left open'
     })
     const host = `127.0.0.1:${await listenFor(t, server)}`
     const proxy = { url: `http://${CREDENTIALS}@${host}`, except: [] }
-    const post = createPost('https://fcm.invalid/', { maxSockets: 2, timeoutMs: 500, proxy })
+    const post = createPost('https://fcm.invalid/', { maxSockets: 2, timeoutMs: 2_000, proxy })
     const asked = await Promise.allSettled([1, 2, 3].map(() => post({}, 'body', readBody)))
     for (const { status, reason } of asked as PromiseRejectedResult[]) {
       t.equal(status, 'rejected', how)
