@@ -213,9 +213,10 @@ t.test('PostgreSQL stops while 40 phones drain 250 heartbeats each: none is wipe
   const service = await startService(t, { databaseUrl: postgres.url })
   const sendNow = keptAlive(t, service.origin)
   const statuses: Record<number, number> = {}
-  const world = { nowMs: Date.now(), isOnline: true }
+  const world = { nowMs: Date.now(), isOnline: true, isStopped: Promise.resolve() }
   const send: Send = async (request) => {
     if (!world.isOnline) throw new Error('ENETUNREACH')
+    if ((statuses[200] ?? 0) > 5_000) await world.isStopped // however slow its stop is, half is left
     const response = await sendNow(request)
     statuses[response.status] = (statuses[response.status] ?? 0) + 1
     return response
@@ -236,24 +237,32 @@ t.test('PostgreSQL stops while 40 phones drain 250 heartbeats each: none is wipe
 
   world.isOnline = true
   world.nowMs += 600_000
+  let stopped = () => {}
+  world.isStopped = new Promise((resolve) => {
+    stopped = resolve
+  })
   const draining = Promise.all(fleet.devices.map((device) => device.drain()))
   await until(() => (statuses[200] ?? 0) > 1_000)
   await postgres.stop()
+  stopped()
   await draining
   t.same(Object.keys(statuses), ['200', '201', '503'])
   t.ok((statuses[503] ?? 0) > 4_000, `${statuses[503]} refusals`)
 
   postgres = await open()
   await until(async () => (await service.call('GET', '/readyz')).status === 200)
-  world.nowMs += 600_000
-  await Promise.all(fleet.devices.slice(0, 10).map((device) => device.drain()))
+  const some = fleet.devices.slice(0, 10)
+  for (let turn = 0; turn < 10 && some.some(({ queue }) => queue.length > 0); turn += 1) {
+    world.nowMs += 600_000 // a heartbeat that a busy machine made too slow is retried
+    await Promise.all(some.map((device) => device.drain()))
+  }
   const { queued, counts, ...rest } = fleet.report()
   t.match(rest, { enrolled: 40, lost: 0 })
   t.same(counts.wiped, 0)
   t.same(Object.keys(statuses), ['200', '201', '503'], 'no 401 at all')
   t.equal(counts.heartbeatsAccepted + queued, 10_000)
   t.ok(
-    fleet.devices.slice(0, 10).every(({ queue }) => queue.length === 0),
+    some.every(({ queue }) => queue.length === 0),
     'and they go on',
   )
   t.comment(`answers: ${JSON.stringify(statuses)}`)

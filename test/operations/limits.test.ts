@@ -33,7 +33,7 @@ const PER_SUBNET = 5
 const MAX_WAITING_REQUESTS = 128
 const TOO_MANY_WAIT = 'Too many requests wait. Ask without wait_ms, or later.'
 const AT_ONCE = 32
-/** Registrations of 50 ms: long enough for another one to come and leave, on a busy machine, too. */
+/** Registrations of 100 ms: long enough for another one to come and leave, on a busy machine, too. */
 const BEFORE_IT = 40
 
 /** With a build to fetch; who asks says where it comes from. */
@@ -505,14 +505,14 @@ function waitForRegistrations(service: Running, holds: (waiting: number) => bool
   })
 }
 
-/** Each registration takes 50 ms at least, and the one connection that they may have is a bottleneck. */
+/** Each registration takes 100 ms at least, and the one connection that they may have is a bottleneck. */
 async function slowRegistrations(t: Test) {
   const service = await startService(t, { env: { DATABASE_POOL_MAX: '5' } })
   const honest = await service.enroll('honest')
   const db = await connect(t, service.databaseUrl)
   await db.query(`
     create function dawdle() returns trigger language plpgsql as
-      $$ begin perform pg_sleep(0.05); return new; end $$;
+      $$ begin perform pg_sleep(0.1); return new; end $$;
     create trigger dawdle before insert on devices for each row execute function dawdle()`)
   const issue = async (aliases: readonly (string | null)[], uses_allowed: number) => {
     const body = { aliases, uses_allowed }
@@ -535,7 +535,7 @@ t.test('when registrations are slow and many', async (t) => {
       ...own.map((token, n) => register(token, `own-${n}`)),
       ...aliases.map((_, n) => register(shared, `shared-${n}`)),
     ])
-    await waitForRegistrations(service, (waiting) => waiting > 40)
+    await waitForRegistrations(service, (waiting) => waiting > 24)
     const beat = await service.call('POST', '/v1/heartbeat', { token: honest.token, body: {} })
     t.equal(beat.status, 200)
     t.equal((await service.call('GET', `/admin/devices/${honest.deviceId}`)).status, 200)
