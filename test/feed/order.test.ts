@@ -191,8 +191,8 @@ t.test('everybody who waits shares one poll, and nobody polls without them', asy
   const waiting = Array.from({ length: 100 }, wait)
   t.equal(settled.isPolling, true)
   await until(() => statements >= 4, 'two polls')
-  const before = statements
   await db.query(TOKEN, [randomUUID()])
+  const before = statements
   t.same(new Set(await Promise.all(waiting)), new Set([true]))
   t.ok(statements <= before + 6, `${statements - before} statements for 100 readers`)
   t.equal(settled.isPolling, false)
