@@ -223,6 +223,8 @@ t.test('a server that stays silent, or that nobody can speak with, is waited for
   for (const [query, response, cause] of [
     ['', '', 'silent'],
     ['?sslmode=verify-full', 'N', 'tls_failed'], // it has no TLS
+    ['', 'R\0\0\0\x08\0\0\0\x07', 'not_allowed'], // it wants GSSAPI
+    ['', 'K\0\0\0\x04', 'other'], // a key without its bytes
   ] as const) {
     const server = createServer((socket) => {
       socket.on('error', () => {})

@@ -80,6 +80,7 @@ const BY_CODE: Readonly<Record<string, Trouble>> = {
 /** For errors of pg, pg-pool and OpenSSL whose code is missing or ambiguous. */
 const BY_TEXT: readonly (readonly [RegExp, Trouble])[] = [
   [/password must be/i, 'password_refused'],
+  [/authenticationOk message type/, 'not_allowed'], // GSSAPI or SSPI
   [/SSL|TLS|certificate|CERT/, 'tls_failed'],
   [/timeout|timed out|silent/i, 'silent'],
   [/terminated|connection error|not queryable/i, 'lost'],

@@ -2,8 +2,10 @@
  * A connection that knows whether its server accepts writes. PostgreSQL 14 and later reports that at login and after
  * each change. PgBouncer may swallow it; then the first failed write (25006) shows it.
  */
+import type { Duplex } from 'node:stream'
 import type { ConnectionOptions } from 'node:tls'
 import pg from 'pg'
+import { errorText } from '../../lib/error-text.ts'
 import type { ServerConfig } from './database-url.ts'
 
 const STANDBY = 'in_hot_standby'
@@ -71,6 +73,7 @@ export class ServerClient extends pg.Client {
     this.server = server
     this.tls = typeof config.ssl === 'object' ? config.ssl : undefined
     const { connection } = this
+    connection.once(this.tls ? 'sslconnect' : 'connect', () => catchParser(connection.stream))
     connection.once('readyForQuery', () => {
       this.connectedAtMs = performance.now()
     })
@@ -95,4 +98,20 @@ export class ServerClient extends pg.Client {
   get isReadOnly(): boolean {
     return this.readOnlyReasons.size > 0
   }
+}
+
+/**
+ * The parser of `pg` throws at a message that it does not know, such as a request for GSSAPI (`gss` in pg_hba.conf).
+ * That costs the connection, not the process. 08P01 is protocol_violation.
+ */
+function catchParser(stream: Duplex): void {
+  const [parse] = stream.listeners('data')
+  stream.removeAllListeners('data').on('data', (chunk) => {
+    try {
+      parse?.(chunk)
+    } catch (error) {
+      const message = `its message cannot be read: ${errorText(error)}`
+      stream.destroy(Object.assign(new Error(message, { cause: error }), { code: '08P01' }))
+    }
+  })
 }
