@@ -25,7 +25,9 @@ t.test('a missing synchronous standby and an unsafe setting are noticed later, t
     await db.query('select pg_reload_conf()')
   }
   await waitFor('*')
+  await db.query(`alter role ordinary set client_min_messages = 'error'`)
   const service = await startService(t, { databaseUrl })
+  const { token } = await service.enroll('phone')
   const gauge = async () => {
     const { text } = await service.call('GET', '/metrics')
     return /^fleetloop_db_sync_standbys (\S+)$/m.exec(text)?.[1]
@@ -55,6 +57,18 @@ t.test('a missing synchronous standby and an unsafe setting are noticed later, t
     synchronous_standby_names: '*',
   })
   t.equal(await gauge(), '0')
+  let status = 0
+  const beat = service.call('POST', '/v1/heartbeat', { token, body: {} }).then((response) => {
+    status = response.status
+  })
+  await until(async () => {
+    await db.query(
+      `select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`,
+    )
+    return status !== 0
+  })
+  await beat
+  t.equal(status, 503, 'the operator ends a wait: whatever a role shows, nothing is acknowledged')
   await second.start()
   await compareOnly(t, service, 'db.sync_standby_attached', 'INFO', BACKGROUND, {
     missing_ms: isDuration,

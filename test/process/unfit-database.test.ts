@@ -22,6 +22,7 @@ const HOSTILE: Readonly<Record<string, string>> = {
   row_security: 'off',
   default_table_access_method: 'nowhere',
   exit_on_error: 'on',
+  client_min_messages: 'error',
 }
 
 /** Names of the cluster's: what a test leaves behind there would meet the others. */

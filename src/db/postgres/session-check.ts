@@ -43,6 +43,8 @@ const REQUIRED_SETTINGS: readonly RequiredSetting[] = [
   { name: 'row_security', value: 'on', kind: 'pinned' },
   { name: 'default_table_access_method', value: 'heap', kind: 'pinned' },
   { name: 'exit_on_error', value: 'off', kind: 'pinned' },
+  // Shows the warning of a commit that no longer waits for its standby.
+  { name: 'client_min_messages', value: 'notice', kind: 'pinned', accepts: /^(debug[1-5]|log|warning)$/ },
   // Exists from 17 on, so it cannot be a start-up option. A build of 200 MiB and a migration need their time.
   { name: 'transaction_timeout', value: '0' },
   { name: 'session_replication_role', value: 'origin', kind: 'superuser' },
