@@ -180,6 +180,14 @@ t.test('a connection killed within a query is db_unavailable', async (t) => {
   t.equal(outcomes.at(-1), undefined, 'and of the return')
 })
 
+t.test('an error that ends the session is db_unavailable, whatever its code', async (t) => {
+  const { pool, pid } = await prepare(t)
+  const first = await pid()
+  await pool.query(sql('set exit_on_error = on'))
+  await t.rejects(pool.query(sql('select 1/0')), { code: 'db_unavailable' })
+  t.not(await pid(), first)
+})
+
 t.test('what takes too long is given up, and its connection with it', async (t) => {
   const { pool, db, pid } = await prepare(t, { queryTimeoutMs: 2_000, lockTimeoutMs: 500 })
   const first = await pid()
@@ -567,6 +575,21 @@ t.test('each connection that cannot be made is told, with the reason', async (t)
     t.match(told[0], /^connect: /)
     t.match(told[0], text)
   }
+})
+
+t.test('a connection whose check takes the server too long cannot be made', async (t) => {
+  const health = new DatabaseHealth(
+    () => {},
+    () => performance.now(),
+  )
+  const { pool } = await prepare(t, {
+    onOutcome: health.observe,
+    verifySession: async (client) => {
+      await client.query(`set statement_timeout = '1ms'; select pg_sleep(1)`)
+    },
+  })
+  await t.rejects(pool.query(sql('select 1')), { code: 'db_unavailable' })
+  t.equal(health.trouble, 'silent')
 })
 
 t.test('while nobody answers one attempt is made at a time, however many ask', async (t) => {

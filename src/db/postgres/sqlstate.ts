@@ -51,11 +51,11 @@ const LOST_CONNECTION =
 const NO_PASSWORD = /client password must be/
 
 /**
- * Normalizes a failed connection attempt. Whatever the cause (DNS, TLS, silence, no PostgreSQL), an error without an
- * SQLSTATE becomes sqlclient_unable_to_establish_sqlconnection.
+ * Normalizes a failed connection attempt. Whatever the cause (DNS, TLS, silence, no PostgreSQL, a login or a check that
+ * took the server too long), an error that isAway does not know becomes sqlclient_unable_to_establish_sqlconnection.
  */
 export function connectFailure(error: unknown): Error {
-  if (error instanceof Error && isUnavailable(error)) return error
+  if (error instanceof Error && isAway(error)) return error
   const text = errorText(error)
   const message = NO_PASSWORD.test(text) ? 'it wants a password, and its URL has none' : text
   return Object.assign(new Error(message, { cause: error }), { code: '08001' })
@@ -67,10 +67,19 @@ const OF_ONE_STATEMENT: ReadonlySet<string> = new Set(['55P03', '57014', '40001'
 /** Classes 28, 3D and 55000: no login (password, no such database, allow_connections=false). 25006: read-only. */
 const AWAY = /^(08|28|3D|53|57P|58)|^(25006|55000)$/
 
+/** The server, or a pooler, ends the session with it, whatever its code. Most languages have these words too. */
+function endsSession(error: unknown): boolean {
+  return (
+    error instanceof Error && 'severity' in error && /^(FATAL|PANIC)$/.test(`${error.severity}`)
+  )
+}
+
 /** The database is away, starting, stopping, full, read-only or too slow: worth a retry, 503. */
 export function isUnavailable(error: unknown): boolean {
   const state = sqlstate(error)
-  if (state !== undefined) return AWAY.test(state) || OF_ONE_STATEMENT.has(state)
+  if (state !== undefined) {
+    return AWAY.test(state) || OF_ONE_STATEMENT.has(state) || endsSession(error)
+  }
   const code = errorCode(error)
   if (code !== undefined && /^(E[A-Z]+|ERR_SOCKET.*|ERR_STREAM.*)$/.test(code)) return true
   return error instanceof Error && LOST_CONNECTION.test(error.message)
@@ -108,5 +117,6 @@ function isPartitionNew(error: unknown): boolean {
 
 /** After these errors the session is usable and returns to the pool. After any other it is closed. */
 export function leavesSessionSound(error: unknown): boolean {
-  return /^(22|23|21|40|42|44|54|55|P0|08R00)/.test(sqlstate(error) ?? '')
+  const isSound = /^(22|23|21|40|42|44|54|55|P0|08R00)/.test(sqlstate(error) ?? '')
+  return isSound && !endsSession(error)
 }
