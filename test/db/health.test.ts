@@ -153,6 +153,19 @@ t.test('what fails for one kind of work ends when that kind works', async (t) =>
   )
 })
 
+t.test('a write without response and a read that failed end one after the other', async (t) => {
+  failed('list', full)
+  failed('insert', lost, true)
+  nowMs += 1_000
+  worked('list')
+  t.equal(health.needsWrite, true)
+  worked('insert', nowMs, 0, true)
+  t.same(lines, [begin(full, 'list')], 'the write is done, the list not yet')
+  t.equal(health.needsWrite, false)
+  worked('list')
+  t.same(lines, [begin(full, 'list'), end(1_000)])
+})
+
 t.test('a write that took too long ends with a write', async (t) => {
   const slow = new Error('Query read timeout')
   failed('insert', slow, true)

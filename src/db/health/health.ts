@@ -88,9 +88,11 @@ export class DatabaseHealth {
   #isProof({ what, startedAtMs, connectedAtMs, isWrite }: Success): boolean {
     const quietMs = startedAtMs - this.#failedAtMs
     if (quietMs < SETTLE_MS) return false
-    if (this.#needsWrite && !isWrite && quietMs <= FORGET_MS) return false
     const isOlder = connectedAtMs <= this.#lostAtMs
     if (isOlder && startedAtMs - this.#lostAtMs < LOST_SETTLE_MS) return false
+    // What else failed may only be read.
+    if (isWrite) this.#needsWrite = false
+    if (this.#needsWrite && quietMs <= FORGET_MS) return false
     if (this.#failed.size === 0 || this.#failed.has(what) || quietMs > FORGET_MS) return true
     if (!this.#failed.has(CONNECT)) return false
     const isWanted = startedAtMs - this.#connectFailedAtMs <= FORGET_CONNECT_MS
