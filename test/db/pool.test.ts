@@ -692,6 +692,22 @@ t.test('what was given up is cancelled, and counts until the server has closed i
   t.equal(dialer.givenUp, 0)
 })
 
+t.test('a server that is gone holds up no cancel request to another one', async (t) => {
+  const dialer = new Dialer()
+  const options = { queryTimeoutMs: 500, isPrepared: false, dialer }
+  const { pool, url } = await prepare(t, options)
+  const line = await lineTo(t, url)
+  const gone = new Pool({ url: line.url, maxConnections: 1, ...options })
+  t.teardown(() => gone.close(5_000))
+  await gone.query(sql('select 1'))
+  line.freeze()
+  await t.rejects(gone.query(sql('select 1')), { code: 'db_unavailable' })
+  gone.drop(() => true) // as after a failover
+  await t.rejects(pool.query(sql('select pg_sleep(60)')), { code: 'db_unavailable' })
+  await until(() => pool.query(sql('select 1')).then(Boolean, () => false))
+  t.equal(dialer.cancels, 2)
+})
+
 t.test('a wait for a connection has an end', async (t) => {
   const { setTimeout } = globalThis
   const timers: { readonly run: () => void; readonly ms: number }[] = []

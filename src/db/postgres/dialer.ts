@@ -78,9 +78,10 @@ export class Dialer {
     const timer = setTimeout(() => stream.destroy(), GIVEN_UP_MS)
     this.givenUp += 1
     try {
-      // One at a time: a frozen server would get them all at once when it wakes.
-      if (client.isAbandoned)
-        await Promise.race([this.#cancels.run(() => this.#cancel(client)), closed])
+      // One at a time: a frozen server would get them all at once when it wakes. One that is gone must not hold up
+      // the requests to its successor.
+      const cancel = () => Promise.race([this.#cancel(client), closed])
+      if (client.isAbandoned) await Promise.race([this.#cancels.run(cancel), closed])
       client.connection.end() // client.end() does not wait for the server
       await closed
     } finally {
