@@ -67,14 +67,16 @@ t.test('HAProxy takes both files', { skip: missingPrograms(['haproxy', 'openssl'
   const files = ['-subj', '/CN=fleetloop', '-keyout', pem, '-out', `${pem}.crt`]
   t.equal(spawnSync('openssl', [...request, ...files]).status, 0)
   writeFileSync(pem, readFileSync(`${pem}.crt`), { flag: 'a' })
-  const args = ['haproxy.cfg', 'haproxy-postgres.cfg'].flatMap((name) => {
+  const [phones = [], database = []] = ['haproxy.cfg', 'haproxy-postgres.cfg'].map((name) => {
     const path = join(directory, name)
     writeFileSync(path, pageFile(name).replace('/etc/haproxy/fleetloop.pem', pem))
     return ['-f', path]
   })
-  const { status, stderr } = spawnSync('haproxy', ['-c', ...args], { encoding: 'utf8' })
-  t.equal(status, 0, stderr)
-  t.notMatch(stderr, /WARNING/)
+  for (const args of [[...phones, ...database], phones, database]) {
+    const { status, stderr } = spawnSync('haproxy', ['-c', ...args], { encoding: 'utf8' })
+    t.equal(status, 0, stderr)
+    t.notMatch(stderr, /WARNING/)
+  }
 })
 
 t.test(
