@@ -1,4 +1,5 @@
 /** The days of the heartbeat history on a real database: ahead, behind, the net, and several replicas. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import {
   type PartitionChanges,
@@ -37,8 +38,8 @@ async function prepare(t: Test) {
     return names
   }
   const shift = { days: 0 }
-  const replica = () => {
-    const pool = new Pool({ url, maxConnections: 1, isPrepared: true, queryTimeoutMs: 30_000 })
+  const replica = ({ queryTimeoutMs = 30_000 } = {}) => {
+    const pool = new Pool({ url, maxConnections: 1, isPrepared: true, queryTimeoutMs })
     t.teardown(() => pool.close(5_000))
     return partitions(pool, { retentionDays: RETENTION_DAYS, shiftDays: () => shift.days })
   }
@@ -216,6 +217,36 @@ t.test('replicas that race miss no day, do none twice and fail at none', async (
     t.same(await existing(), expected)
   }
 })
+
+t.test(
+  'the index of a large day takes its time, and keeps no other replica from its days',
+  async (t) => {
+    const { db, day, days, replica } = await prepare(t)
+    const [from, to] = [await day(-1), await day(0)]
+    await db.query(
+      `create table heartbeats_${from} partition of heartbeats
+     for values from ('${from} 00:00:00+00') to ('${to} 00:00:00+00')`,
+    )
+    // As if it had a hundred million rows.
+    await db.query(`
+    create function dawdle() returns event_trigger language plpgsql as $$ begin perform pg_sleep(3); end $$;
+    create event trigger dawdle on ddl_command_end when tag in ('CREATE INDEX') execute function dawdle()`)
+    const index = async () => {
+      const { rows } = await db.query(`select to_regclass('heartbeats_${from}_device') as name`)
+      return rows[0].name
+    }
+    const indexing = replica({ queryTimeoutMs: 1_500 }).maintain()
+    const building = `select from pg_stat_activity
+    where datname = current_database() and state = 'active' and query like 'create index if not exists %'`
+    while ((await db.query(building)).rowCount === 0) await sleep(20)
+    await db.query(`drop table heartbeats_${await day(3)}`)
+    const changes = await replica({ queryTimeoutMs: 1_500 }).maintain()
+    t.same(changes, { created: await days(3, 3), dropped: [], failed: [] })
+    t.equal(await index(), null, 'which is still being built')
+    t.same((await indexing).failed, [])
+    t.equal(await index(), `heartbeats_${from}_device`)
+  },
+)
 
 function done(all: readonly PartitionChanges[], which: 'created' | 'dropped'): readonly string[] {
   return all.flatMap((changes) => changes[which]).sort()

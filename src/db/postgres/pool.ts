@@ -32,6 +32,8 @@ export interface Query {
   readonly values?: readonly unknown[]
   /** The text differs from call to call: it is never prepared, or each connection would keep a statement for each. */
   readonly isVarying?: true
+  /** Instead of the pool's, on our side of the connection; the server's is `statement_timeout`. */
+  readonly timeoutMs?: number
   /** Every success is a write, although the text is a `select`. */
   readonly isWrite?: true
   /** An empty result proves a credential bad, so a server that lost data refuses it, as it does writes. */
@@ -205,6 +207,7 @@ export class Pool implements Database {
           ...(this.#isPrepared && !query.isVarying && { name: query.name }),
           text: query.text,
           values: [...(query.values ?? [])],
+          ...(query.timeoutMs && { query_timeout: query.timeoutMs }),
         })
     return this.#observed(client, query, result, (value) => isAlone && hasChanged(query, value))
   }
