@@ -143,3 +143,14 @@ t.test('a device that was deleted goes with its last command', async (t) => {
   t.equal((await pruneAll(100)).at(-1), 1)
   t.same(await ids('select device_id from devices order by 1'), [id(1), id(4)])
 })
+
+t.test('events of a wrong clock stop no others', async (t) => {
+  await db.query('delete from fleet_events')
+  await db.query(`
+    insert into fleet_events (at, type, subject) values (now() + interval '400 days', 't', 'ahead'),
+      (now() - interval '8 days', 't', 'old'), (now() - interval '6 days', 't', 'young'), (now(), 't', 'newest')`)
+  t.equal((await pruneAll(1))[8], 1)
+  t.equal((await pruneAll(1))[8], 1)
+  t.equal((await pruneAll(1))[8], 0)
+  t.same(await ids('select subject from fleet_events order by event_id'), ['young', 'newest'])
+})
