@@ -86,6 +86,8 @@ const LEFT_AFTER = 8_000
 /** Admin who issues enrollment tokens at the highest rate. */
 export const BUSY_ADMIN = 'busy'
 export const ISSUED = 1_000
+/** Enrollment tokens of each batch that an Idempotency-Key names. */
+export const BATCH_OF_TOKENS = 100
 /** A phone that enrolls again and again; also the subject of one audit row in so many. */
 export const BUSY_ALIAS = 'busy-phone'
 const BUSY_ONE_IN = 50
@@ -156,8 +158,9 @@ async function fillOnce(db: pg.Client): Promise<void> {
     `${token} select gen_random_uuid(), sha256('bound-1'), 'S1', 1, now() + interval '1 day', 'drill',
        now() - interval '2 hours', 'r' ${ROWS} where n = $1::int`,
     `insert into enrollment_batches (admin, idempotency_key, content_hash, seed, token_ids, created_at)
-     select 'drill', 'key-' || n, sha256('x'), sha256(convert_to('seed-' || n, 'UTF8')), array['${seededDeviceId(0)}'::uuid],
-       now() - make_interval(mins => n * 2) ${ROWS}`,
+     select 'drill', 'key-' || n, sha256('x'), sha256(convert_to('seed-' || n, 'UTF8')), made.token_ids,
+       now() - make_interval(mins => n * 2) ${ROWS}, (select array(select token_id from enrollment_tokens
+         where issued_by = '${BUSY_ADMIN}' limit ${BATCH_OF_TOKENS})) made (token_ids)`,
     `insert into used_signatures (signature, used_at)
      select sha256(convert_to('used-' || n, 'UTF8')), now() - make_interval(days => n / 8) ${ROWS}`,
   ]) {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { enrollmentTokenStore } from '../../../src/db/enrollment/tokens.ts'
 import type { Database } from '../../../src/db/postgres/pool.ts'
-import { BUSY_ADMIN, enrollmentHash, ISSUED, tokenHash } from '../installation.ts'
+import { BATCH_OF_TOKENS, BUSY_ADMIN, enrollmentHash, ISSUED, tokenHash } from '../installation.ts'
 import { BY } from './push.ts'
 import { BOTH, type Statement } from './statement.ts'
 
@@ -32,8 +32,8 @@ export function enrollmentTokenStatements(): readonly Statement[] {
       title: 'batch of enrollment tokens, its Idempotency-Key used',
       modes: BOTH,
       run: (database) => store(database).issue([token], { ...options, batch }),
-      index: 'enrollment_batches_pkey',
-      mostRows: 2,
+      index: 'enrollment_tokens_pkey',
+      mostRows: BATCH_OF_TOKENS,
     },
     {
       title: 'batch of enrollment tokens, its Idempotency-Key new',

@@ -28,12 +28,13 @@ export interface Batch extends Pick<BatchKey, 'contentHash' | 'seed'> {
   readonly tokens: readonly BatchToken[]
 }
 
+/** `limit 1`: as a join it reads all tokens of a small table. */
 const FIND = /* sql */ `
   select b.content_hash as "contentHash", b.seed as "seed", t.token_id as "tokenId", t.token_hash as "tokenHash",
     t.alias as "alias", ${timeText('t.expires_at')} as "expiresAt", t.uses_allowed as "usesAllowed"
   from enrollment_batches b
   cross join unnest(b.token_ids) with ordinality as made(token_id, place)
-  join enrollment_tokens t on t.token_id = made.token_id
+  cross join lateral (select * from enrollment_tokens t where t.token_id = made.token_id limit 1) t
   where b.admin = $1 and b.idempotency_key = $2 and b.created_at > now() - make_interval(secs => $3)
   order by made.place`
 
