@@ -95,6 +95,8 @@ const BUSY_ONE_IN = 50
 const ABOUT_A_DEVICE = 4
 export const BUILD_TYPE = 'debug'
 export const RARE_BUILD = { type: 'release', oneIn: 500 } as const
+/** Of each build; a MiB each. */
+const CHUNKS = 50
 export const SILENT_ONE_IN = 1_000
 export const BIG_JOB = { jobNo: '1000000', jobId: 'big' } as const
 /** Below the numbers of ended jobs. */
@@ -260,8 +262,9 @@ function insertsOf(
         `insert into apk_builds (build_id, build_type, version_code, sha256, size_bytes, chunk_count, published_at,
            published_by, withdrawn_at, request_id, package)
          select 'build-' || n, case when n % ${RARE_BUILD.oneIn} = 0 then '${RARE_BUILD.type}' else '${BUILD_TYPE}' end,
-           n, sha256('b'), 1, 1, ${ago(whole.builds)}, 'drill', case when n % 10 = 0 then now() end, 'r', 'com.example.app' ${ROWS}`,
-        `insert into apk_chunks (build_id, chunk_no, bytes) select 'build-' || n, 0, 'x' ${ROWS}`,
+           n, sha256('b'), 1, ${CHUNKS}, ${ago(whole.builds)}, 'drill', case when n % 10 = 0 then now() end, 'r', 'com.example.app' ${ROWS}`,
+        `insert into apk_chunks (build_id, chunk_no, bytes) select 'build-' || n, no, 'x' ${ROWS}
+           cross join generate_series(0, ${CHUNKS - 1}) no`,
       ],
     ],
     ['members', jobMembers(to, device)],

@@ -24,7 +24,7 @@ export interface Explained {
 /** Tables that grow with use. Those of a small fleet may be read as a whole. */
 const GROWING: readonly string[] = [
   ...['commands', 'command_events', 'audit_log', 'enrollment_tokens', 'device_tokens'],
-  ...['apk_download_events', 'job_members', 'fleet_events'],
+  ...['apk_download_events', 'apk_chunks', 'job_members', 'fleet_events'],
 ]
 
 interface PlanNode {

@@ -30,7 +30,7 @@ export function buildStatements(): readonly Statement[] {
         await apkStore(database).withdraw('build-1', BY)
         await apkStore(database).withdraw('build-1', BY)
       },
-      mostRows: 0,
+      mostRows: 6,
       mostPages: 60,
     },
     {
@@ -49,7 +49,7 @@ export function buildStatements(): readonly Statement[] {
         await pinSigners(database, signed, true)
         await pinSigners(database, { ...signed, signers: ['01'] }, true)
       },
-      mostRows: 0,
+      mostRows: 12,
       mostPages: 120,
     },
     {

@@ -8,6 +8,7 @@ import type {
   EnrollmentTokenRow,
 } from '../../../src/db/enrollment/token-lists.ts'
 import { enrollmentTokenStore } from '../../../src/db/enrollment/tokens.ts'
+import type { Database } from '../../../src/db/postgres/pool.ts'
 import { OUTCOMES } from '../../../src/domain/commands/command.ts'
 import {
   BUILD_TYPE,
@@ -200,15 +201,17 @@ function buildLists({ builds }: Installation): readonly Statement[] {
         `builds: ${type ?? 'newest'}`,
         (database, page) => apkStore(database).list(page, type),
         ({ publishedAt, buildId }) => ({ at: publishedAt, id: buildId }),
-        { mostRows: 0, mostPages: 500 + builds },
+        { mostRows: PAGE, mostPages: 500 + builds },
       ),
     ),
-    {
-      title: 'latest build',
-      modes: BOTH,
-      run: (database) => apkStore(database).latest(BUILD_TYPE, undefined),
-      mostRows: 0,
-      mostPages: 50 + builds,
-    },
+    ...types.slice(1).flatMap((type = '') =>
+      [undefined, 'com.example.app', 'com.example.none'].map((packageName) => ({
+        title: `latest build: ${type}, ${packageName ?? 'without a package'}`,
+        modes: BOTH,
+        run: (database: Database) => apkStore(database).latest(type, packageName),
+        mostRows: 4,
+        mostPages: 50 + builds,
+      })),
+    ),
   ]
 }

@@ -45,9 +45,12 @@ export interface AuditedBy {
   readonly ip: string | null
 }
 
-/** Build `b` has its last chunk and therefore all: they are inserted in one transaction and never deleted singly. */
+/**
+ * Build `b` has its last chunk and therefore all: they are inserted in one transaction and never deleted singly. `limit 1`:
+ * for `exists` PostgreSQL hashed the chunks of all builds to answer for one.
+ */
 export const HAS_BYTES = /* sql */ `
-  exists (select from apk_chunks c where c.build_id = b.build_id and c.chunk_no = b.chunk_count - 1)`
+  coalesce((select true from apk_chunks c where c.build_id = b.build_id and c.chunk_no = b.chunk_count - 1 limit 1), false)`
 
 /** No admin has released or withdrawn it. */
 export const IS_STAGED = '(staged and withdrawn_by is null)'
