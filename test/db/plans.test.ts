@@ -16,6 +16,7 @@ import { deviceStore } from '../../src/db/devices/devices.ts'
 import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
 import { partitions } from '../../src/db/heartbeats/partitions.ts'
+import { jobStore } from '../../src/db/jobs/jobs.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
 import { HOT_SETTINGS } from '../../src/db/stores.ts'
 import { explained, plainDatabase } from '../../testkit/database/explain.ts'
@@ -194,6 +195,17 @@ t.test('a heartbeat stays a HOT update, and a deletion ends the wait for one', a
     [deviceId(6_000)],
   )
   t.same(deleted.rows, [{ device_id: deviceId(5) }])
+  await db.query('rollback')
+})
+
+t.test('a page of jobs reads what changed once, not for each job', async (t) => {
+  await db.query('begin')
+  const store = jobStore(plainDatabase(db), plainDatabase(db))
+  t.equal((await store.list({ limit: 51, after: null }, null)).length, 51)
+  const scans = await db.query(
+    `select (seq_scan + idx_scan)::int as count from pg_stat_xact_user_tables where relname = 'job_changes'`,
+  )
+  t.equal(scans.rows[0].count, 1)
   await db.query('rollback')
 })
 
