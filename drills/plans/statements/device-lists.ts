@@ -24,6 +24,7 @@ export function deviceLists(installation: Installation): readonly Statement[] {
     ['of an alias', { ...none, alias: `S${devices}` }, 20],
     ['of an unknown alias', { ...none, alias: 'none' }, 20],
     ['offline, all of them', { ...none, offlineForS: 0 }, MOST_SILENT * 1.2 + PAGE * 24],
+    ['offline, few of many that may be', { ...none, offlineForS: 1_500 }, 10_000 + devices / 10],
     ['offline, few of them', { ...none, offlineForS: 43_200 }, 200 + silent],
     ['offline, none of them', { ...none, offlineForS: 604_800 }, 20],
     ['of an alias, offline', { offlineForS: 60, alias: 'S1' }, 20],

@@ -6,14 +6,18 @@ import { jobQueue } from '../../../src/db/jobs/release.ts'
 import type { JobRow } from '../../../src/db/jobs/rows.ts'
 import type { Database } from '../../../src/db/postgres/pool.ts'
 import { OUTCOMES } from '../../../src/domain/commands/command.ts'
-import { type JobControl, MEMBER_STATUSES } from '../../../src/domain/commands/job.ts'
+import {
+  JOB_STATES,
+  type JobControl,
+  MAX_COMPARED,
+  MEMBER_STATUSES,
+} from '../../../src/domain/commands/job.ts'
 import { parseSelection } from '../../../src/domain/selection/parse.ts'
 import { BIG_JOB, type Installation } from '../installation.ts'
+import { PAGE, pages } from './pages.ts'
 import { BY } from './push.ts'
 import { BOTH, type Statement } from './statement.ts'
 
-/** One row more than a page of 50. */
-const PAGE = 51
 /** As in src/db/jobs. */
 const BATCH = 500
 const LOOKED = 1_000
@@ -96,12 +100,22 @@ export function jobStatements({ members }: Installation): readonly Statement[] {
       mostRows: 6 * BATCH,
       mostPages: 80 * BATCH,
     },
+    {
+      title: 'job done, and its commonest failure',
+      modes: BOTH,
+      async run(database) {
+        const text = 'update jobs set released = devices where job_no = $1'
+        await database.query({ name: 'drill', text, values: [BIG_JOB.jobNo] })
+        await queue(database).advance(BIG_JOB.jobNo)
+      },
+      index: 'commands_of_job_status',
+      mostRows: MAX_COMPARED,
+    },
     ...lists(members),
   ]
 }
 
 function lists(members: number): readonly Statement[] {
-  const page = { limit: PAGE, after: null }
   const ofMembers = (what: string, filter: Partial<MemberFilter>): readonly Statement[] =>
     [0, Math.floor(members / 4)].map((afterN) => ({
       title: `members of a job, ${what}, after number ${afterN === 0 ? '0' : 'of a later page'}`,
@@ -114,20 +128,14 @@ function lists(members: number): readonly Statement[] {
       mostRows: 4 * PAGE + 1,
     }))
   return [
-    {
-      title: 'jobs, newest first',
-      modes: BOTH,
-      run: (database) => store(database).list(page, null),
-      index: 'jobs_newest',
-      mostRows: PAGE,
-    },
-    {
-      title: 'jobs of a state, newest first',
-      modes: BOTH,
-      run: (database) => store(database).list(page, 'done'),
-      index: 'jobs_of_state',
-      mostRows: PAGE,
-    },
+    ...[null, ...JOB_STATES].flatMap((state) =>
+      pages<JobRow>(
+        `jobs, ${state ?? 'newest first'}`,
+        (database, page) => store(database).list(page, state),
+        ({ createdAtText: at, jobId: id }) => ({ at, id }),
+        { index: state === null ? 'jobs_newest' : 'jobs_of_state', mostRows: PAGE },
+      ),
+    ),
     ...ofMembers('any', {}),
     ...MEMBER_STATUSES.flatMap((status) => ofMembers(status, { status })),
     ...OUTCOMES.flatMap((outcome) => ofMembers(outcome, { outcome })),

@@ -131,25 +131,25 @@ export function pushStatements({ devices }: Installation): readonly Statement[] 
       index: 'commands_pkey',
       mostRows: 2,
     },
-    {
-      title: 'command made',
+    ...[
+      { deviceId: null, alias: 'S1' },
+      { deviceId: deviceId(1), alias: null },
+    ].map((device) => ({
+      title: `command made by ${device.alias === null ? 'device_id' : 'alias'}`,
       modes: BOTH,
-      run: (database) =>
-        commandStore(database).accept(
-          { deviceId: null, alias: 'S1' },
-          {
-            ...BY,
-            requestId: 'made',
-            action: 'ping',
-            params: {},
-            contentHash: createHash('sha256').digest(),
-            ttlS: 60,
-            isPushOn: true,
-          },
-        ),
+      run: (database: Database) =>
+        commandStore(database).accept(device, {
+          ...BY,
+          requestId: 'made',
+          action: 'ping',
+          params: {},
+          contentHash: createHash('sha256').digest(),
+          ttlS: 60,
+          isPushOn: true,
+        }),
       index: 'commands_pkey',
       mostRows: 10,
-    },
+    })),
     {
       title: 'one command',
       modes: BOTH,
