@@ -193,6 +193,7 @@ t.test('what is no APK, or not the promised one, is 422 and nothing is kept', as
     ['bad?version_code=1', apk, { 'x-apk-sha256': 'abc' }, 'invalid_field', 'x-apk-sha256'],
     ['bad?version_code=-1', apk, {}, 'invalid_field', 'version_code'],
     ['bad?release=later', apk, {}, 'invalid_field', 'release'],
+    ['bad?release=', apk, {}, 'invalid_field', 'release'],
     ['bad?accept_signer=abc', apk, {}, 'invalid_field', 'accept_signer'],
     ['bad?version_code=2', apk, {}, 'apk_mismatch', 'version_code'],
     ['bad?version_name=1.0', apk, {}, 'apk_mismatch', 'version_name'],

@@ -180,6 +180,10 @@ t.test('the command is named by request_id, else by correlation_id', async (t) =
     status: 404,
   })
   t.match(await report({ correlation_id: id, outcome: 'OK' }), { body: { request_id: id } })
+  const empty = await command()
+  const sent = { request_id: '', correlation_id: empty, outcome: '', status: 'FAILED' }
+  t.match(await report(sent), { status: 200, body: { request_id: empty } }, 'an empty text is none')
+  t.equal((await row(empty)).outcome, 'failure')
 })
 
 t.test('texts are cut, and what no column holds never refuses a result', async (t) => {

@@ -99,8 +99,9 @@ function readClaims({ params, query }: BaseRequest): Claims {
   if (!isRequestId(buildId)) {
     throw invalidField('build_id', `must match ${REQUEST_ID.source}`)
   }
-  const release = optionalText(query, 'release')
-  if (release !== undefined && release !== 'staged') {
+  // Empty is refused: a variable that is not set would send a staged build to every phone.
+  const release = query.get('release')
+  if (release !== null && release !== 'staged') {
     throw invalidField('release', 'must be staged, or left out')
   }
   return {

@@ -58,7 +58,7 @@ export function resultEndpoint(deps: Commands): Endpoint<'device'> {
 }
 
 function readRequestId(body: Fields): string {
-  const id = field(body, 'request_id') ?? field(body, 'correlation_id')
+  const id = given(body, 'request_id') ?? field(body, 'correlation_id')
   if (id === undefined) throw invalidField('request_id', 'is required')
   if (typeof id !== 'string' || !isRequestId(id)) {
     throw invalidField('request_id', `must match ${REQUEST_ID.source}`)
@@ -66,8 +66,13 @@ function readRequestId(body: Fields): string {
   return id
 }
 
+/** Agents in the field send an empty text for what they do not have. */
+function given(body: Fields, name: string): unknown {
+  return field(body, name) === '' ? undefined : field(body, name)
+}
+
 function readOutcome(body: Fields): Outcome {
-  const word = readWord(field(body, 'outcome') ?? field(body, 'status'), WORDS)
+  const word = readWord(given(body, 'outcome') ?? field(body, 'status'), WORDS)
   const outcome = OUTCOME_OF.get(word ?? '')
   if (outcome === undefined) throw invalidField('outcome', `must be one of ${OUTCOMES.join(', ')}`)
   return outcome
