@@ -36,7 +36,10 @@ export class EnvReader {
   /** Records a fault once, even if its setting is read twice. `text` never holds a value that may be a secret. */
   fault(name: string, text: string): void {
     const isQuoted = /^(["']).*\1$/s.test(this.#env[name] ?? '')
-    const hint = isQuoted ? '. It stands in quotes, which count here: leave them out' : ''
+    const hint =
+      isQuoted && !text.includes('quotes')
+        ? '. It stands in quotes, which count here: leave them out'
+        : ''
     const fault = { name, text: `${text}${hint}` }
     if (!this.#faults.some((other) => other.name === name && other.text === fault.text)) {
       this.#faults.push(fault)
@@ -122,8 +125,9 @@ export class EnvReader {
     const url = attempt(() => new URL(text))
     const isLoopback = /^(localhost|\[::1\]|127(\.\d+){3})$/.test(url?.hostname ?? '')
     const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback)
-    if (!isSafe || /[?#@]/.test(text)) {
-      const rule = 'an https:// URL without user, query or fragment (http:// to loopback only)'
+    if (!isSafe || /[?#@\s\\]/.test(text)) {
+      const rule =
+        'an https:// URL without user, query, fragment or space (http:// to loopback only)'
       // Before an @ may stand a password.
       const value = text.includes('@') ? 'it' : shown(text)
       this.fault(name, `${what}${value} cannot be meant; give ${rule}`)
@@ -158,7 +162,7 @@ function ended(text: string): string {
 function shownPath(path: string): string {
   const words = path.split(/[/._-]/)
   const isRandom = words.some((word) => word.length >= 8 && /\d/.test(word) && /[a-z]/i.test(word))
-  return /^\.{0,2}\//.test(path) && !isRandom ? shown(path) : 'a file'
+  return /^(~|\.{0,2})\//.test(path) && !isRandom ? shown(path) : 'a file'
 }
 
 /** For a message: quoted and short. */

@@ -27,7 +27,10 @@ const RANDOM = 'make one with: openssl rand -base64 32'
 
 export function readAdminHmacSecret(read: EnvReader): string | null {
   const text = read.text('ADMIN_HMAC_SECRET')
-  if (text !== undefined) checkSecret(read, 'ADMIN_HMAC_SECRET', 'the secret', text)
+  if (text !== undefined) {
+    checkSecret(read, 'ADMIN_HMAC_SECRET', 'the secret', text)
+    refuseQuotes(read, 'ADMIN_HMAC_SECRET', 'the secret', text)
+  }
   return text ?? null
 }
 
@@ -50,6 +53,7 @@ export function readAdminTokens(read: EnvReader): readonly AdminToken[] {
       return []
     }
     checkSecret(read, name, `the secret of ${entry}`, secret)
+    refuseQuotes(read, name, `the secret of ${entry}`, secret)
     if (/^[ed]t_/.test(secret)) {
       read.fault(name, `the secret of ${entry} begins like a device's (et_, dt_); ${RANDOM}`)
     }
@@ -87,6 +91,12 @@ export function readHmacSecrets(read: EnvReader): readonly HmacSecret[] {
 
 function keepingPhones(id: string): string {
   return `. Enrolled phones need this one as well, behind the new one: HMAC_SECRET="${id}2=…,${id}=<this one>" (several replicas: first docs/operate/secrets.md)`
+}
+
+/** `docker run --env-file` keeps them. HMAC_SECRET may have some: phones hold keys of it. */
+function refuseQuotes(read: EnvReader, name: string, what: string, secret: string): void {
+  if (!/^(["']).*\1$/.test(secret)) return
+  read.fault(name, `${what} stands in quotes, which count here: leave them out`)
 }
 
 function readScopes(read: EnvReader, entry: string, text: string): AdminScope[] {

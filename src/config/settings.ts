@@ -167,8 +167,13 @@ export const SETTINGS = {
   httpsProxy: secret(['HTTPS_PROXY'], readHttpsProxy, (url) => ({
     https_proxy: url === null ? null : new URL(url).host,
   })),
-  /** Hosts to reach without the proxy, comma-separated: names with their subdomains, addresses, `*`; a port may follow. */
-  noProxy: setting<readonly string[]>('NO_PROXY', '', (reader) => reader.list('NO_PROXY')),
+  /**
+   * Hosts to reach without the proxy, separated by commas or spaces: names with their subdomains, addresses, `*`; a port may
+   * follow.
+   */
+  noProxy: setting<readonly string[]>('NO_PROXY', '', (reader) =>
+    reader.list('NO_PROXY').flatMap((host) => host.split(/\s+/)),
+  ),
 
   // Commands and heartbeats
   /** What POST /admin/command accepts: names that match `^[a-z][a-z0-9_]{0,63}$`, at most 64. */

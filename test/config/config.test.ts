@@ -203,18 +203,20 @@ t.test('the service account comes from either variable, with real newlines', asy
   t.equal(local.serviceAccount?.tokenUri, 'http://[::1]:9/t')
 })
 
-t.test('URLs to loopback may be plain, CIDRs may be bare addresses', async (t) => {
+t.test('URLs to loopback may be plain, CIDRs may be bare, hosts apart by spaces', async (t) => {
   t.match(
     parse({
       ...PRODUCTION,
       NODE_ENV: '',
       FCM_BASE_URL: 'http://localhost:9099/',
       TRUSTED_PROXIES: '10.0.0.0/8, ::1, fd00::/8,192.0.2.1',
+      NO_PROXY: 'localhost 10.0.0.1, .example',
       DATABASE_URL: 'postgres://fleetloop@/fleetloop?host=/run/x',
     }),
     {
       fcmBaseUrl: 'http://localhost:9099',
       trustedProxies: ['10.0.0.0/8', '::1', 'fd00::/8', '192.0.2.1'],
+      noProxy: ['localhost', '10.0.0.1', '.example'],
     },
   )
 })
