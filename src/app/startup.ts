@@ -98,7 +98,7 @@ export async function prepareDatabase(deps: StartupDeps): Promise<void> {
       if (cause instanceof SessionError) throw unfit(cause.faults)
       if (isPoolerRefusal(cause)) throw unfit([POOLER])
       if (!isUnavailable(cause) && !(cause instanceof OwnWaitError)) throw error
-      waits(cause)
+      if (!closing.aborted) waits(cause)
     }
     await sleep(RETRY_MS, closing)
   }

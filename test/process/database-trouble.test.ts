@@ -243,6 +243,7 @@ t.test('a server that stays silent, or that nobody can speak with, is waited for
     t.equal((await call(origin, 'GET', '/healthz')).status, 200)
     life.signal('SIGTERM')
     t.same(await life.ended, { code: 0, signal: null }, life.notes())
+    t.notMatch(life.notes(), 'stopping; trying again')
     t.equal(life.databaseLines.length, 1)
   }
 })
