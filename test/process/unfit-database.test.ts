@@ -91,6 +91,8 @@ t.test(
         'public, pg_catalog',
         /search_path is "public, pg_catalog", which puts public before PostgreSQL/,
       ],
+      ['search_path', 'pg_temp, public', /would be made in pg_temp, and lost: .*_path = public/],
+      ['search_path', 'pg_catalog', /would be made in pg_catalog: .*search_path = public/],
       [
         'search_path',
         'front',

@@ -170,6 +170,13 @@ function schemaFault(facts: SessionFacts): string | undefined {
   const path = `search_path is ${shown(searchPath)}`
   const fix = `alter role ${role} in database ${database} set search_path = public`
   if (schema === null) return `${path}, and ${role} can see no schema of it: ${fix}`
+  const names = searchPath.split(',').map((name) => name.trim().replaceAll('"', ''))
+  const temp = names.indexOf('pg_temp')
+  const isTemporary =
+    temp !== -1 && !names.slice(0, temp).some((name) => [schema, '$user'].includes(name))
+  if (schema === 'pg_catalog' || isTemporary) {
+    return `${path}, by which tables would be made in ${isTemporary ? 'pg_temp, and lost' : schema}: ${fix}`
+  }
   if (firstSchema === 'pg_catalog') return undefined
   return `${path}, which puts ${firstSchema} before PostgreSQL's own functions and tables: ${fix}`
 }
