@@ -36,8 +36,11 @@ export interface HandlingDeps {
 export type Serve = (
   request: IncomingMessage,
   res: ServerResponse,
-  awaitsContinue: boolean,
+  expects: Expectation,
 ) => Promise<void>
+
+/** Its header Expect: none, `100-continue`, or another one. */
+export type Expectation = 'nothing' | 'continue' | 'unknown'
 
 /** The queues in which a request may wait. */
 export interface Waits {
@@ -52,17 +55,18 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
   const router = new Router(deps.routes)
   const { turns, pipelined, bodies } = waits
 
-  return async function serve(request, res, awaitsContinue) {
+  return async function serve(request, res, expects) {
     const url = request.url ?? ''
     const queryAt = url.indexOf('?')
     const path = queryAt === -1 ? url : url.slice(0, queryAt)
-    const match = router.find(request.method ?? '', path)
+    const match = expects === 'unknown' ? NOT_FOUND : router.find(request.method ?? '', path)
     const exchange = exchanges.open(request, res, match)
-    exchange.awaitsContinue = awaitsContinue
+    exchange.awaitsContinue = expects === 'continue'
     const connection = connectionOf(request.socket)
     // No honest client pipelines: these wait, so that a burst of them holds nobody up.
     if (connection.hasBefore(exchange) && !(await hasTurn(pipelined, exchange))) return
     try {
+      if (expects === 'unknown') throw expectationFailed()
       const refusal = refuseMalformed(request)
       if (refusal !== undefined) throw refusal
       const { isProbe } = exchange.context
@@ -139,6 +143,12 @@ function refuseTransport(request: IncomingMessage, rule: HttpsRule | null): void
 async function hasTurn(turns: Throttle, exchange: Exchange): Promise<boolean> {
   await turns.turn()
   return !exchange.hasResponse && !exchange.isEnded
+}
+
+const NOT_FOUND = { kind: 'not_found' } as const
+
+function expectationFailed(): AppError {
+  return new AppError('expectation_failed', 'The only expectation served is 100-continue.')
 }
 
 function unmatched(match: Exclude<Match<Route>, { kind: 'found' }>): AppError {

@@ -1,7 +1,6 @@
 /** The HTTP server: its options, its connections, and what each of its events does. */
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { AppError } from '../domain/errors.ts'
 import { Throttle } from '../lib/throttle.ts'
 import { PendingBodies } from './body.ts'
 import { type Connection, connectionOf, isCutOff } from './connection/connection.ts'
@@ -60,13 +59,9 @@ export function createListener(deps: ListenerDeps): Listener {
   })
   const rawDeps = { ...deps, metrics: exchanges.unmatchedMetrics }
 
-  server.on('request', (request, res) => void serve(request, res, false))
-  server.on('checkContinue', (request, res) => void serve(request, res, true))
-  server.on('checkExpectation', (request: IncomingMessage, res: ServerResponse) => {
-    exchanges
-      .open(request, res, { kind: 'not_found' })
-      .refuse(new AppError('expectation_failed', 'The only expectation served is 100-continue.'))
-  })
+  server.on('request', (request, res) => void serve(request, res, 'nothing'))
+  server.on('checkContinue', (request, res) => void serve(request, res, 'continue'))
+  server.on('checkExpectation', (request, res) => void serve(request, res, 'unknown'))
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const connection = connectionOf(socket)
     // The first error of a connection is its last event: each further chunk would make another one.
@@ -120,5 +115,5 @@ function serveConnect(request: IncomingMessage, serve: Serve): void {
     connection.lingeringClose()
     res.emit('close')
   })
-  void serve(request, res, false)
+  void serve(request, res, 'nothing')
 }

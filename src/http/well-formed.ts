@@ -32,6 +32,12 @@ export function refuseMalformed(request: IncomingMessage): AppError | undefined 
     if (transferEncoding.toLowerCase() !== 'chunked') {
       return new AppError('transfer_encoding', 'The only transfer encoding served is chunked.')
     }
+    if (request.headers.upgrade !== undefined) {
+      return new AppError(
+        'bad_request',
+        'Send no Upgrade with a chunked body, which is not read then.',
+      )
+    }
   }
   const repeated = repeatedHeader(request.rawHeaders)
   if (repeated !== undefined) {

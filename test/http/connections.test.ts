@@ -23,6 +23,7 @@ const HIDDEN = head('GET /v1/hidden HTTP/1.1', 'X-Request-ID: hidden')
 const service = await startService(t)
 
 const length = (value: string) => head(BEAT, `Content-Length: ${value}`)
+const upgrading = head(BEAT, CHUNKED, 'Connection: upgrade', 'Upgrade: h2c')
 const chunks = (text: string) => `${head(BEAT, CHUNKED)}${text}`
 
 /** Each in front of HIDDEN: none of them is read in two ways, so it is never answered. */
@@ -56,6 +57,9 @@ const REFUSED: readonly (readonly [title: string, bytes: string, ...statuses: nu
   ['chunks that end in LF', chunks('1\nx\n0\n\n'), 400],
   ['a length as a trailer', chunks('0\r\nContent-Length: 50\r\n\r\n'), 400],
   ['extensions of 17 KB', chunks(`0;${'a'.repeat(17_000)}\r\n\r\n`), 413],
+  ['chunks behind an upgrade', `${upgrading}0\r\n\r\n`, 400],
+  ['more than behind an upgrade', `${upgrading}1\r\nx\r\n0\r\n\r\n`, 400],
+  ['many chunks of one byte', chunks(`${'1\r\n \r\n'.repeat(600)}0\r\n\r\n`), 401, 413],
   ['HTTP/0.9', 'GET /healthz\r\n\r\n', 400],
   ['HTTP/1.2', head('GET /healthz HTTP/1.2'), 400],
   ['HTTP/2.0', head('GET /healthz HTTP/2.0'), 400],
@@ -117,6 +121,24 @@ t.test('and longer than it was promised: a request that comes just then is serve
     await timedOut
   }
   t.notOk(socket.destroyed)
+})
+
+t.test('of a body in chunks of one byte only the beginning is read', async (t) => {
+  let chunks = 0
+  const server = createHttpServer((request) => {
+    request.on('data', () => {
+      chunks += 1
+    })
+  })
+  boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
+  server.on('clientError', (error, socket: Socket) => {
+    const connection = connectionOf(socket)
+    if (!connection.meter(error) && connection.endInput()) connection.lingeringClose()
+  })
+  const { client } = await openOne(t, server)
+  client.write(`${head(BEAT, CHUNKED)}${'1\r\nx\r\n'.repeat(10_000)}`)
+  await once(client.resume(), 'end')
+  t.ok(chunks > 256 && chunks < 1_000, `${chunks} chunks`)
 })
 
 t.test('a client that sends on still reads why it was refused', async (t) => {

@@ -166,6 +166,15 @@ t.test('thousands of requests on one connection are answered, each in its turn',
   }
 })
 
+t.test('requests with an unknown expectation take turns like others', async (t) => {
+  const connection = await openRaw(t, service.origin)
+  connection.write(head('GET /v1/nowhere HTTP/1.1', 'Expect: nothing').repeat(500))
+  t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200)
+  t.ok(connection.answers.length < 500, 'nobody waits for all of them')
+  await connection.answer(500)
+  t.same(new Set(statuses(connection)), new Set([417]))
+})
+
 t.test('wherever a packet ends, each request behind many is answered once', async (t) => {
   const { token } = await service.enroll('cut')
   const body = JSON.stringify({ note: '\r\n\r\n'.repeat(200) })
@@ -235,11 +244,14 @@ t.test('who sends its end behind its requests is answered all the same', async (
   const bearer = `Authorization: Bearer ${token}`
   const post = head('POST /v1/heartbeat HTTP/1.1', bearer, 'Content-Length: 15')
   const beat = `${post}{"status":"ok"}`
+  const chunked = `${head('POST /v1/heartbeat HTTP/1.1', bearer, 'Transfer-Encoding: chunked')}f\r\n{"status":"ok"}\r\n0\r\n\r\n`
   for (const [title, bytes, ...expected] of [
     ['one of the database', beat, 200],
     ['three', HEALTH + beat + head('GET /v1/nowhere HTTP/1.1'), 200, 200, 404],
     ['many, the last without a body', beat + HEALTH.repeat(40), ...Array(41).fill(200)],
     ['many, the last with a body', HEALTH.repeat(40) + beat, ...Array(41).fill(200)],
+    ['one in chunks', chunked, 200],
+    ['one in chunks among others', HEALTH + chunked + HEALTH, 200, 200, 200],
     ['half a body behind one', `${beat}${post}{"sta`, 200, 400],
   ] as const) {
     const connection = await openRaw(t, service.origin)

@@ -136,6 +136,20 @@ export const REFUSED: readonly Case[] = [
     route: '/v1/enroll-tokens',
   },
   {
+    title: 'a body of many chunks of one byte',
+    bytes: `${head('POST /v1/enroll-tokens HTTP/1.1', AUTHORIZED, 'Transfer-Encoding: chunked')}${'1\r\n \r\n'.repeat(300)}`,
+    status: 413,
+    code: 'body_too_large',
+    route: '/v1/enroll-tokens',
+  },
+  {
+    title: 'an upgrade with a chunked body',
+    bytes: `${head('POST /v1/enroll-tokens HTTP/1.1', AUTHORIZED, 'Transfer-Encoding: chunked', 'Connection: upgrade', 'Upgrade: h2c')}0\r\n\r\n`,
+    status: 400,
+    code: 'bad_request',
+    route: '/v1/enroll-tokens',
+  },
+  {
     title: 'a parameter that is no UTF-8',
     bytes: head('GET /admin/devices/%ff HTTP/1.1', AUTHORIZED),
     status: 400,

@@ -7,6 +7,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Exchange } from '../exchange.ts'
+import { watchChunks } from './small-chunks.ts'
 
 /** Requests of one connection that are open at once; the socket is not read any further before one of them has ended. */
 const MAX_OPEN_EXCHANGES = 16
@@ -17,9 +18,12 @@ const LINGER_MS = 1_000
 const LINGER_BYTES = 1024 * 1024
 /** A client that has half-closed may still read (`nc -N`) or may have left; a response may then take this long, up to twice. */
 const HALF_OPEN_MS = 1_000
+/** The parser cannot be stopped within a body, so `#feed` gives it so much at a time. */
+const SLICE_BYTES = 2_048
 const NO_BYTES: Buffer = Buffer.alloc(0)
-/** Results of llhttp's on_headers_complete: pause before the next bytes (HPE_PAUSED), or fail (HPE_CB_HEADERS_COMPLETE). */
+/** Results of llhttp's on_headers_complete: pause here (HPE_PAUSED), read no body, or fail (HPE_CB_HEADERS_COMPLETE). */
 const PAUSE_PARSER = 21
+const SKIP_BODY = 2
 const STOP_PARSER = -1
 
 export interface ConnectionOptions {
@@ -30,6 +34,8 @@ export interface ConnectionOptions {
   readonly releaseMeter: () => void
   /** Called when a connection is closed because it pipelines more requests than may be open. */
   readonly onRefused: () => void
+  /** Called when a body has too many small chunks. */
+  readonly onSmallChunks: (socket: Socket) => void
 }
 
 /** Node's parser of one connection; it has no public type. */
@@ -64,6 +70,11 @@ export class Connection {
   /** Node's own `data` listener, while ours replaces it. */
   #parse: ((bytes: Buffer) => void) | undefined
   #hasMeter = false
+  /** The parser was told to pause at a head. */
+  #isStepping = false
+  #hasSmallChunks = false
+  /** What follows is a body that was not read. */
+  #hasSkipped = false
   #requests = 0
   /** The bytes behind the head at which the parser has paused. */
   #rest: Buffer = NO_BYTES
@@ -83,15 +94,21 @@ export class Connection {
     if (!parser) return
     const { onIncoming } = parser
     parser.onIncoming = (request, shouldKeepAlive) => {
-      if (this.#hasInputEnded || socket.writableEnded) return STOP_PARSER
+      if (this.#hasInputEnded || this.#hasSkipped || socket.writableEnded) return STOP_PARSER
       if (!this.#mayOpen()) {
         options.onRefused()
         return STOP_PARSER
       }
       const result = onIncoming(request, shouldKeepAlive)
       // llhttp stops after an upgrade, so our response is the last one.
-      const mayPause = result === 0 && request.headers.upgrade === undefined
-      return mayPause && this.#mustMeter() ? PAUSE_PARSER : result
+      const isUpgrade = result !== 0 || request.headers.upgrade !== undefined
+      const isChunked = request.headers['transfer-encoding'] !== undefined
+      this.#hasSkipped = isUpgrade && isChunked
+      if (isUpgrade) return isChunked ? SKIP_BODY : result
+      if (isChunked) watchChunks(request, this.#noteSmallChunks)
+      if (!this.#mustMeter() && !isChunked) return result
+      this.#isStepping = true
+      return PAUSE_PARSER
     }
   }
 
@@ -137,12 +154,12 @@ export class Connection {
   }
 
   /**
-   * Node parses all of the 64 KiB that it reads at once, up to 2,400 requests of 27 bytes. After the first pause that
-   * PAUSE_PARSER causes, the input comes through `#feed`, and the parser pauses at each head. `error` is Node's report of
-   * the pause; returns false for any other error.
+   * Node parses all of the 64 KiB that it reads at once, up to 2,400 requests of 27 bytes, or 10,900 chunks of one. After
+   * the first pause that PAUSE_PARSER causes, the input comes through `#feed`, and the parser pauses at each head. `error`
+   * is Node's report of the pause; returns false for any other error.
    */
   meter(error: NodeJS.ErrnoException): boolean {
-    if (error.code !== 'HPE_PAUSED' || !this.#hasMeter || this.#hasInputEnded) return false
+    if (error.code !== 'HPE_PAUSED' || !this.#isStepping || this.#hasInputEnded) return false
     const { bytesParsed, rawPacket } = error as { bytesParsed?: number; rawPacket?: Buffer } // http, Event: 'clientError'
     const { socket } = this
     socket.parser?.resume()
@@ -214,8 +231,9 @@ export class Connection {
   #unmeter(parse: (bytes: Buffer) => void): void {
     this.#takeInput(parse)
     this.#parse = undefined
+    this.#isStepping = false
+    if (this.#hasMeter) this.#options.releaseMeter()
     this.#hasMeter = false
-    this.#options.releaseMeter()
   }
 
   /**
@@ -239,18 +257,24 @@ export class Connection {
 
   readonly #feed = (bytes: Buffer): void => {
     const { socket } = this
-    let rest = bytes
-    while (rest.length > 0 && !this.#hasInputEnded) {
+    for (let at = 0; at < bytes.length && !this.#hasInputEnded; ) {
       // The older requests do not wait for the body of the newest, so one of them will end.
-      if (this.#exchanges.length >= METERED_FROM || socket._paused) {
+      const isFull = this.#hasMeter && this.#exchanges.length >= METERED_FROM
+      if (isFull || socket._paused || socket.isPaused()) {
         socket.pause()
-        socket.unshift(rest)
+        socket.unshift(bytes.subarray(at))
         return
       }
+      const slice = bytes.subarray(at, at + SLICE_BYTES)
       this.#rest = NO_BYTES
-      this.#parse?.(rest)
-      rest = this.#rest
+      this.#parse?.(slice)
+      at += slice.length - this.#rest.length
+      if (this.#hasSmallChunks) this.#options.onSmallChunks(socket)
     }
+  }
+
+  readonly #noteSmallChunks = (): void => {
+    this.#hasSmallChunks = true
   }
 
   readonly #ignore = ({ length }: Buffer): void => {

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import { LinkedList } from '../../lib/linked-list.ts'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { ConnectionLimit, type ConnectionLimitOptions } from './limit.ts'
+import { smallChunks } from './raw-response.ts'
 
 /** Upper limit, whatever the system allows: an idle connection costs some 10 KiB. */
 const MAX_CONNECTIONS = 16_384
@@ -56,6 +57,7 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
       metered -= 1
     },
     onRefused: () => limit.countRefused(),
+    onSmallChunks: (socket) => void server.emit('clientError', smallChunks(), socket),
   }
   server.on('connection', (socket) => {
     const connection = new Connection(socket, connectionOptions)

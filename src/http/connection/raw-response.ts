@@ -10,6 +10,8 @@ import { jsonText } from '../respond.ts'
 import { newContext, UNMATCHED } from '../route.ts'
 import { type Connection, isCutOff } from './connection.ts'
 
+const SMALL_CHUNKS = 'SMALL_CHUNKS'
+
 export interface RawResponseDeps {
   readonly log: RequestLog
   readonly metrics: RouteMetrics
@@ -59,6 +61,11 @@ export function isTimeout({ code }: NodeJS.ErrnoException): boolean {
   return code === 'ERR_HTTP_REQUEST_TIMEOUT'
 }
 
+/** In place of an error of the parser, which takes any number of them. */
+export function smallChunks(): NodeJS.ErrnoException {
+  return Object.assign(new Error('too many small chunks'), { code: SMALL_CHUNKS })
+}
+
 /** The refusal for an error of the parser. */
 export function rawRefusal(error: NodeJS.ErrnoException): AppError {
   switch (error.code) {
@@ -68,6 +75,8 @@ export function rawRefusal(error: NodeJS.ErrnoException): AppError {
       return new AppError('headers_too_large', 'The request head may have at most 8192 bytes.')
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return new AppError('body_too_large', 'Chunk extensions are too large.')
+    case SMALL_CHUNKS:
+      return new AppError('body_too_large', 'The body has too many small chunks. Send larger ones.')
     default:
       return new AppError('bad_request', 'This is no valid HTTP/1.1 request.')
   }
