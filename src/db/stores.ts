@@ -33,7 +33,7 @@ import { Dialer } from './postgres/dialer.ts'
 import { Pool, type PoolOptions } from './postgres/pool.ts'
 import type { ServerClient } from './postgres/server-client.ts'
 import { sessionVerifier, type VerifySession } from './postgres/session-check.ts'
-import { shareOf } from './postgres/share.ts'
+import { boundedShareOf, shareOf } from './postgres/share.ts'
 import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions
@@ -77,6 +77,14 @@ const UNTAGGED_CONNECTIONS = 1
  * records of 64 concurrent pushes took every connection and requests waited.
  */
 const BACKGROUND_SHARE = 1 / 2
+/**
+ * Share of the main pool for lists, counts, histories and events: with 100,000 devices one takes up to a second, and 50 at once
+ * by one admin token that reads took every connection from phones.
+ */
+const READ_SHARE = 1 / 2
+/** More than there may be readers of events, whom the same news wakes. */
+const MAX_WAITING_READS = 256
+const READ_WAIT_MS = 2_000
 /** Of a statement that publishes an APK, moves a partition or labels a selection. */
 const SLOW_TIMEOUT_MS = 30_000
 
@@ -139,6 +147,25 @@ function createQueues({ forUntagged, main, mainConnections }: Pools, pools: read
   }
 }
 
+/** What admins may read in any amount. */
+function createReads({ main, slow, mainConnections }: Pools) {
+  const database = boundedShareOf(main, {
+    maxConcurrent: Math.max(1, Math.floor(mainConnections * READ_SHARE)),
+    maxWaiting: MAX_WAITING_READS,
+    maxWaitMs: READ_WAIT_MS,
+    nowMs: () => performance.now(),
+  })
+  const { list, select, summarize } = deviceStore(database)
+  const jobs = jobStore(database, slow)
+  return {
+    database,
+    devices: { list, select, summarize },
+    jobs: { list: jobs.list, members: jobs.members, offline: jobs.offline },
+    commands: { list: commandStore(database).list },
+    tokens: { list: enrollmentTokenStore(database).list },
+  }
+}
+
 export type Stores = ReturnType<typeof createStores>
 
 export function createStores(options: StoresOptions) {
@@ -147,36 +174,36 @@ export function createStores(options: StoresOptions) {
   const { dialer, hot, slow, forUntagged, main, mainConnections } = created
   const pools = [hot, slow, forUntagged, main]
   const { registrations, untagged } = createQueues(created, pools)
-  const history = historyStore(main, options.dedupWindowS)
   const background = shareOf(main, Math.max(1, Math.floor(mainConnections * BACKGROUND_SHARE)))
+  const reads = createReads(created)
 
   return {
     /** Makes all connections of the process. */
     dialer,
     database: main,
-    tokens: { ...enrollmentTokenStore(main), judgeUntagged: untagged.judge },
+    tokens: { ...enrollmentTokenStore(main), ...reads.tokens, judgeUntagged: untagged.judge },
     deviceTokens: deviceTokenStore(main),
-    devices: deviceStore(main),
+    devices: { ...deviceStore(main), ...reads.devices },
     deviceLabels: deviceLabelStore(main, slow),
-    history,
-    eraser: deviceEraser(main, history),
+    history: historyStore(reads.database, options.dedupWindowS),
+    eraser: deviceEraser(main, historyStore(main, options.dedupWindowS)),
     sweepOffline: offlineSweep(background, options.deviceOfflineS),
-    events: eventFeed(main),
+    events: eventFeed(reads.database),
     settledEvents: new SettledEvents(main, () => performance.now()),
     secrets: hmacSecretStore(main),
     register: registrations.register,
-    commands: commandStore(main),
+    commands: { ...commandStore(main), ...reads.commands },
     queue: {
       ...commandQueue(background, instance),
       // For the shutdown, which has no time to wait for the share.
       handBack: commandQueue(main, instance).handBack,
     },
     background,
-    jobs: jobStore(main, slow),
+    jobs: { ...jobStore(main, slow), ...reads.jobs },
     jobQueue: (isPushOn: boolean) => jobQueue(background, { instance, isPushOn }),
     results: commandResultStore(main, instance),
     pushReports: pushReportStore(main),
-    audit: auditStore(main),
+    audit: auditStore(reads.database),
     apks: apkStore(main),
     publishing: apkStore(slow),
     downloads: downloadStore(main),

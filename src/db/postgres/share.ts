@@ -1,5 +1,7 @@
 /** A share of a pool's connections. Its statements wait here for their turn, and hold no connection meanwhile. */
+import { createKeyedQueue, type KeyedQueueOptions } from '../../lib/keyed-queue.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
+import { overloaded } from './call-failure.ts'
 import type { Database } from './pool.ts'
 
 export interface Share extends Database {
@@ -16,5 +18,31 @@ export function shareOf(database: Database, most: number): Share {
     get waiting() {
       return semaphore.waiting
     },
+  }
+}
+
+/** The same for statements of which anybody with a credential can ask for any number: one that waits too long is refused. */
+export function boundedShareOf(
+  database: Database,
+  options: Omit<KeyedQueueOptions, 'maxWaitingPerKey'>,
+): Database {
+  const queue = createKeyedQueue({ ...options, maxWaitingPerKey: 1 })
+  let calls = 0
+  async function run<T>(name: string, work: () => Promise<T>): Promise<T> {
+    calls += 1
+    let hasStarted = false
+    const start = () => {
+      hasStarted = true
+      return work()
+    }
+    try {
+      return await queue.run(`${calls}`, start)
+    } catch (error) {
+      throw hasStarted ? error : overloaded(name, error)
+    }
+  }
+  return {
+    query: (query) => run(query.name, () => database.query(query)),
+    transaction: (work) => run('begin', () => database.transaction(work)),
   }
 }
