@@ -14,6 +14,7 @@ import type { Ending, Line, RequestLog } from '../telemetry/log/log.ts'
 import type { RouteMetrics } from '../telemetry/metrics/metrics.ts'
 import { hasBody } from './body.ts'
 import { lingeringCloseAfter } from './connection/connection.ts'
+import type { LargeResponses } from './connection/large-responses.ts'
 import { problemOf } from './errors.ts'
 import { writeFault, writeLine, writeRefusal } from './request-lines.ts'
 import { sendProblem, sendReply } from './respond.ts'
@@ -28,6 +29,8 @@ export interface ExchangeDeps {
   readonly closing: AbortSignal
   /** Turns of the event loop, shared by the chunks of all downloads. */
   readonly turns: Throttle
+  /** Shared by all responses. */
+  readonly large: LargeResponses
   /** Called for each exchange; `onEnd` receives the node that it returns. */
   readonly onOpen: (exchange: Exchange) => ListNode<Exchange>
   /** Called once the terminal line is written. */
@@ -130,6 +133,7 @@ export class Exchange {
     this.#reply = reply
     sendReply(this.#res, reply, this.#responseOptions(), {
       turns: this.#deps.turns,
+      large: this.#deps.large,
       onBytes: (sizeBytes) => {
         this.#bytesSent += sizeBytes
       },

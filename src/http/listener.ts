@@ -5,6 +5,7 @@ import { Throttle } from '../lib/throttle.ts'
 import { PendingBodies } from './body.ts'
 import { type Connection, connectionOf, isCutOff } from './connection/connection.ts'
 import { boundConnections, type Connections } from './connection/connections.ts'
+import { LargeResponses } from './connection/large-responses.ts'
 import { behindNewConnections } from './connection/new-connections.ts'
 import {
   isTimeout,
@@ -15,7 +16,7 @@ import {
 import { createHandling, type HandlingDeps, type Serve } from './handle-request.ts'
 import { createExchanges, type ExchangesDeps } from './open-exchanges.ts'
 
-export interface ListenerDeps extends HandlingDeps, Omit<ExchangesDeps, 'turns'> {
+export interface ListenerDeps extends HandlingDeps, Omit<ExchangesDeps, 'turns' | 'large'> {
   readonly maxConnections: number
 }
 
@@ -48,7 +49,7 @@ export function createListener(deps: ListenerDeps): Listener {
   const turns = behindNewConnections(server)
   const slowRequests = new Throttle() // refusing one takes 0.1 ms, and those that came together are late together
   const pipelined = new Throttle() // of its own: thousands of late requests would crowd out those that pipeline
-  const exchanges = createExchanges({ ...deps, turns })
+  const exchanges = createExchanges({ ...deps, turns, large: new LargeResponses() })
   const bodies = new PendingBodies(deps.nowMs, slowRequests)
   const serve = createHandling(deps, exchanges, { turns, pipelined, bodies })
   const connections = boundConnections(server, {

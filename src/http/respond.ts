@@ -5,6 +5,7 @@ import type { Recipient } from '../domain/recipient.ts'
 import { escapeUnsafe } from '../lib/text.ts'
 import type { Throttle } from '../lib/throttle.ts'
 import { accepted, reset } from './connection/connections.ts'
+import type { LargeResponses } from './connection/large-responses.ts'
 import { PROBLEM_CONTENT_TYPE, type Problem } from './errors.ts'
 import { sendLive } from './live.ts'
 import type { Reply, StreamReply } from './route.ts'
@@ -21,7 +22,7 @@ export function sendProblem(res: ServerResponse, problem: Problem, options: Resp
   sendText(res, problem.status, PROBLEM_CONTENT_TYPE, text, problem.headers, options)
 }
 
-/** How the chunks of a stream are sent. */
+/** How the chunks of a stream are sent, and long texts. */
 export interface ChunkOptions {
   /** Shared by all downloads: a chunk of 256 KiB costs 0.2 ms of kernel time. */
   readonly turns: Throttle
@@ -29,6 +30,7 @@ export interface ChunkOptions {
   readonly onBytes: (sizeBytes: number) => void
   /** Called if a live response is cut off because its client does not read it. */
   readonly onDropped: () => void
+  readonly large: LargeResponses
 }
 
 /** Starts the response. */
@@ -42,10 +44,12 @@ export function sendReply(
     case 'json': {
       const text = jsonText(reply.body)
       sendText(res, reply.status, 'application/json', text, reply.headers, options)
+      chunks.large.add(res, text.length)
       return
     }
     case 'text':
       sendText(res, reply.status, reply.contentType, reply.text, reply.headers, options)
+      chunks.large.add(res, reply.text.length)
       return
     case 'empty':
       res.writeHead(reply.status, headersOf(options, reply.headers)).end()

@@ -1,10 +1,12 @@
 /** Bodies as they are written: however many downloads run, each turn of the event loop carries few of their chunks. */
 
 import { createServer, request, type ServerResponse } from 'node:http'
-import { Socket } from 'node:net'
+import { connect, Socket } from 'node:net'
 import t from 'tap'
+import { LargeResponses } from '../../src/http/connection/large-responses.ts'
 import { behindNewConnections } from '../../src/http/connection/new-connections.ts'
 import { sendReply } from '../../src/http/respond.ts'
+import { until } from '../../testkit/until.ts'
 import { listenFor } from '../helpers/listen.ts'
 
 const CLIENTS = 20
@@ -13,6 +15,7 @@ const CHUNKS = 5
 const CHUNKS_PER_TURN = 2
 /** http/connection/new-connections.ts. */
 const MOST_TURNS = 8
+const MIB = 1024 * 1024
 const OPTIONS = { requestId: 'download', closesConnection: true, isHead: false }
 
 async function* body() {
@@ -37,7 +40,12 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
       const stream = body()
       const ended = () => Promise.reject(new Error('who ends an exchange asks for its line'))
       const reply = { kind: 'stream' as const, status: 200, headers: {}, sizeBytes: CHUNKS }
-      sendReply(each, { ...reply, stream, ended }, OPTIONS, { turns, onBytes, onDropped })
+      sendReply(each, { ...reply, stream, ended }, OPTIONS, {
+        turns,
+        onBytes,
+        onDropped,
+        large: new LargeResponses(),
+      })
     }
   })
   const turns = behindNewConnections(server)
@@ -60,6 +68,32 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
   )
   t.same(new Set(bytes), new Set([CHUNKS]), 'each has its whole body')
   t.equal(Math.max(...perTurn.values()), CHUNKS_PER_TURN)
+})
+
+t.test('of long texts that nobody reads the oldest is cut off', async (t) => {
+  const responses: ServerResponse[] = []
+  const server = createServer((_, res) => {
+    responses.push(res)
+    const text = 'x'.repeat(12 * MIB)
+    const reply = { kind: 'text' as const, status: 200, text, contentType: 'text/plain' }
+    sendReply(res, reply, OPTIONS, { turns, onBytes() {}, onDropped() {}, large })
+  })
+  const turns = behindNewConnections(server)
+  const large = new LargeResponses(30 * MIB)
+  const port = await listenFor(t, server)
+  for (const count of [1, 2, 3]) {
+    const client = connect(port, '127.0.0.1')
+      .pause()
+      .on('error', () => {})
+    t.teardown(() => client.destroy())
+    client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    await until(() => responses.length === count)
+  }
+  await until(() => responses[0]?.closed === true)
+  t.same(
+    responses.map(({ closed }) => closed),
+    [true, false, false],
+  )
 })
 
 t.test(
