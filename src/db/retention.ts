@@ -91,16 +91,19 @@ const JOBS = oldest(
 
 /**
  * By number, which is nearly the order of time; $3 is the last number deleted. The newest row stays (sql/0027). Events of a
- * time that the database's clock showed by mistake and has not reached yet go too: they would stop the others behind them.
+ * time that the database's clock showed by mistake and has not reached go with the ones before them: they would stop those
+ * behind them.
  */
 const EVENTS = /* sql */ `
   with gone as (
     delete from fleet_events where event_id = any (array(
       select event_id from (
-        select event_id, at from fleet_events
-        where event_id > coalesce($3::bigint, 0) order by event_id limit $2) oldest
-      where at not between now() - make_interval(secs => $1) and now() + interval '1 day'
-        and event_id < (select max(event_id) from fleet_events)))
+        select event_id, bool_and(at not between now() - make_interval(secs => $1) and now() + interval '1 day')
+          over (order by event_id) as "isPast"
+        from (
+          select event_id, at from fleet_events
+          where event_id > coalesce($3::bigint, 0) order by event_id limit $2) oldest) judged
+      where "isPast" and event_id < (select max(event_id) from fleet_events)))
     returning event_id)
   select count(*)::int as "count", max(event_id)::text as "last" from gone`
 
