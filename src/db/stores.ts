@@ -84,7 +84,7 @@ const BACKGROUND_SHARE = 1 / 2
 const READ_SHARE = 1 / 2
 /** More than there may be readers of events, whom the same news wakes. */
 const MAX_WAITING_READS = 256
-const READ_WAIT_MS = 2_000
+const READ_WAIT_MS = 1_000
 /** Of a statement that publishes an APK, moves a partition or labels a selection. */
 const SLOW_TIMEOUT_MS = 30_000
 
