@@ -47,6 +47,9 @@ export interface Ended {
 }
 
 /** For `command`: `line` is run by a shell, in which "$@" is Node with its arguments. */
+/** As `npm start`, the image and the unit have them. */
+export const START_ARGS: readonly string[] = ['--enable-source-maps', '--max-semi-space-size=16']
+
 export const inShell = (line: string) => (node: readonly string[]) => [
   'sh',
   ...['-c', line, 'sh', ...node],
@@ -55,7 +58,7 @@ export const inShell = (line: string) => (node: readonly string[]) => [
 export const withMaxOpenFiles = (count: number) => inShell(`ulimit -n ${count} && exec "$@"`)
 
 export function launch(options: LaunchOptions): Launched {
-  const { settings, main = 'src/main.js', nodeArgs = ['--enable-source-maps'] } = options
+  const { settings, main = 'src/main.js', nodeArgs = START_ARGS } = options
   const path = fileURLToPath(new URL(main, new URL('../', import.meta.url)))
   const node = [process.execPath, ...nodeArgs, path]
   const [file = '', ...args] = options.command?.(node) ?? node

@@ -2,7 +2,13 @@
 
 import { createSend, type Send } from '../../testkit/http/client.ts'
 import { residentBytes } from '../../testkit/processes.ts'
-import { type Ended, type Replica, startReplica, withMaxOpenFiles } from '../../testkit/service.ts'
+import {
+  type Ended,
+  type Replica,
+  START_ARGS,
+  startReplica,
+  withMaxOpenFiles,
+} from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
 import type { Assault, AssaultReport } from './attackers/assault.ts'
 import { type Child, startChild } from './child.ts'
@@ -83,7 +89,7 @@ export class Stage {
       onLine: lines.take,
       ...(maxOpenFiles !== undefined && { command: withMaxOpenFiles(maxOpenFiles) }),
       ...(heapMib !== undefined && {
-        nodeArgs: ['--enable-source-maps', `--max-old-space-size=${heapMib}`],
+        nodeArgs: [...START_ARGS, `--max-old-space-size=${heapMib}`],
       }),
     })
     const origin = await service.ready

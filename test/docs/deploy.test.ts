@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { CONFIG_FILE, missingTools } from '../../drills/shared/prometheus.ts'
 import { CONFIG_VARIABLES, parseConfig } from '../../src/config/config.ts'
+import { START_ARGS } from '../../testkit/service.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 import { documentedBlock } from '../helpers/pages.ts'
 import { writeFiles } from './prometheus-files.ts'
@@ -65,7 +66,7 @@ t.test('the image is built from files that are there, on a pinned Node', async (
 
 t.test('the image runs what is built, not as root, with one volume', async (t) => {
   const command: readonly string[] = JSON.parse(last('CMD'))
-  t.equal(command[0], 'node')
+  t.same(command.slice(0, -1), ['node', ...START_ARGS])
   t.ok(existsSync(pathOf(command.at(-1)?.replace(/^dist(.*)\.js$/, 'src$1.ts') ?? '')))
   t.equal(last('USER'), 'node')
   t.match(last('ENV'), 'NODE_ENV=production')
@@ -184,7 +185,7 @@ t.test('the installation names files and the version that are there', async (t) 
   t.ok(versions.length > 5)
   for (const [text = '', found] of versions) t.equal(found, version, text)
   t.match(INSTALL, `/opt/fleetloop/deploy/fleetloop.service`)
-  t.match(UNIT, '/opt/fleetloop/dist/main.js')
+  t.match(UNIT, `node ${START_ARGS.join(' ')} /opt/fleetloop/dist/main.js\n`)
   t.match(UNIT, 'EnvironmentFile=/etc/fleetloop.env')
   t.match(INSTALL, '/etc/fleetloop.env')
 })

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { START_ARGS } from '../../testkit/service.ts'
 import { until } from '../../testkit/until.ts'
 import { leaksIn, rememberSecret } from '../helpers/secrets.ts'
 import {
@@ -48,7 +49,7 @@ t.test('the tour prints what the README says', { skip: missingTools }, async (t)
   t.same(leaksIn(service.log()), [], 'no secret stands in the log')
 
   await t.test('on a terminal the same start shows readable lines', onTerminal, async (t) => {
-    const [program, end] = ['exec node --enable-source-maps dist/main.js', '\u0003']
+    const [program, end] = [`exec node ${START_ARGS.join(' ')} dist/main.js`, '\u0003']
     const env = readersEnv({ PORT: '0', TERM: 'xterm', NO_COLOR: '1' })
     const script = spawn('script', ['-qec', program, '/dev/null'], { cwd: directory, env })
     let shown = ''
