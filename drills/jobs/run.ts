@@ -201,6 +201,6 @@ function judgedFigure({ reads, verdicts, faults }: Judge): Figure {
     measured: [`${reads} reads: ${codes}; ${faults.length} faults`, ...faults.slice(0, 5)].join(
       '\n        ',
     ),
-    isHeld: faults.length === 0 && reads > 20 && verdicts.has('done_with_failures'),
+    isHeld: faults.length === 0 && reads > 5 && verdicts.has('done_with_failures'),
   }
 }
