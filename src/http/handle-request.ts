@@ -88,7 +88,10 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
   }
 }
 
-/** Guard, body, handler. What the guard proves is assigned to the request: a spread would call every getter. */
+/**
+ * Guard, body, handler. What the guard proves is assigned to the request: a spread would call every getter. A device's turn
+ * comes before its body, which would be in memory meanwhile.
+ */
 async function handle(
   { guards, verifyAdmin }: HandlingDeps,
   bodies: PendingBodies,
@@ -105,11 +108,14 @@ async function handle(
       return route.handle(await read())
     case 'device-token': {
       const proven = await guards.deviceToken(headers)
-      return route.handle(Object.assign(await read(), proven))
+      return guards.inTurn(proven, async () => route.handle(Object.assign(await read(), proven)))
     }
     case 'device': {
-      const proven = await guards.device(headers, context)
-      return route.handle(Object.assign(await read(), proven))
+      const token = await guards.deviceToken(headers)
+      return guards.inTurn(token, async () => {
+        const proven = await guards.device(token, context)
+        return route.handle(Object.assign(await read(), proven))
+      })
     }
     case 'enrollment-token': {
       const proven = await guards.enrollmentToken(headers, context)

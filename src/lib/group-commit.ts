@@ -2,8 +2,7 @@
  * Group commit: items that arrive while a statement runs form the next group.
  *
  * States of an item:
- *   refused   add() rejects at once and nothing is written: the queue is full, the item's key has too many items in it, or
- *             the group commit is closed
+ *   refused   add() rejects at once and nothing is written: the queue is full, or the group commit is closed
  *   queued    waits for a free statement and for earlier items of its key, because a group never holds a key twice; past
  *             its deadline it is removed and rejected, and nothing is written
  *   in flight its group's statement runs; past its deadline it is rejected, and its outcome is unknown
@@ -25,8 +24,6 @@ export interface GroupCommitOptions<Item, Result> {
   readonly failureKind: (error: unknown) => FailureKind
   /** A group holds at most one item of each key; the others wait for later groups, in order. */
   readonly keyOf: (item: Item) => number
-  /** One more is refused: no single sender may fill the queue. */
-  readonly maxQueuedPerKey: number
   readonly maxGroup: number
   /** The queue holds that many full groups; one more item is refused. */
   readonly maxQueuedGroups: number
@@ -55,7 +52,6 @@ export class GroupCommit<Item, Result> {
   readonly #options: GroupCommitOptions<Item, Result>
   /** In order of arrival, which is the order of deadlines. */
   #queue: Entry<Item, Result>[] = []
-  readonly #queuedOfKey = new Map<number, number>()
   #inFlight: readonly (readonly Entry<Item, Result>[])[] = []
   #isScheduled = false
   #isClosed = false
@@ -77,23 +73,16 @@ export class GroupCommit<Item, Result> {
     if (this.#isClosed) {
       return Promise.reject(new AppError('shutting_down', 'This server is stopping. Try again.'))
     }
-    const { maxGroup, maxQueuedGroups, maxQueuedPerKey, deadlineMs, nowMs } = this.#options
+    const { maxGroup, maxQueuedGroups, deadlineMs, nowMs } = this.#options
     if (this.#queue.length >= maxGroup * maxQueuedGroups) {
       return Promise.reject(
         new AppError('overloaded', 'Too many heartbeats wait. Try again later.'),
       )
     }
     const key = this.#options.keyOf(item)
-    const queuedOfKey = this.#queuedOfKey.get(key) ?? 0
-    if (queuedOfKey >= maxQueuedPerKey) {
-      return Promise.reject(
-        new AppError('overloaded', 'Too many heartbeats of this device wait. Send fewer at once.'),
-      )
-    }
     return new Promise((resolve, reject) => {
       const deadlineAtMs = nowMs() + deadlineMs
       this.#queue.push({ item, key, deadlineAtMs, resolve, reject, isSettled: false })
-      this.#queuedOfKey.set(key, queuedOfKey + 1)
       this.#schedule()
       this.#sweepTimer ??= setInterval(() => this.#sweep(), SWEEP_INTERVAL_MS)
     })
@@ -139,16 +128,9 @@ export class GroupCommit<Item, Result> {
       }
       keys.add(entry.key)
       group.push(entry)
-      this.#forgetQueued(entry)
     }
     this.#queue = rest
     return group
-  }
-
-  #forgetQueued({ key }: Entry<Item, Result>): void {
-    const left = (this.#queuedOfKey.get(key) ?? 0) - 1
-    if (left > 0) this.#queuedOfKey.set(key, left)
-    else this.#queuedOfKey.delete(key)
   }
 
   async #write(group: readonly Entry<Item, Result>[], retries: number): Promise<void> {
@@ -178,7 +160,6 @@ export class GroupCommit<Item, Result> {
     const firstAlive = this.#queue.findIndex((entry) => entry.deadlineAtMs > nowMs)
     const expired = this.#queue.splice(0, firstAlive === -1 ? this.#queue.length : firstAlive)
     for (const entry of expired) {
-      this.#forgetQueued(entry)
       this.#refuse(
         entry,
         new AppError('overloaded', 'The heartbeat was not stored in time. Try again.'),

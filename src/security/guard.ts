@@ -15,6 +15,7 @@ import {
 } from '../domain/identity.ts'
 import { type AdminToken, adminLookup, mayUse } from './admin-tokens.ts'
 import { authDenied, type Denial, refuseDevice, refuseEnrollment } from './denial.ts'
+import { createTokenTurns, type HashedToken, type InTurn } from './token-turns.ts'
 import {
   deviceTagCheck,
   enrollmentTagCheck,
@@ -40,10 +41,13 @@ type Headers = IncomingHttpHeaders
 
 export interface Guards {
   /** A device token with our tag, not looked up. Synchronous unless it is refused. */
-  deviceToken(headers: Headers): { readonly tokenHash: Buffer } | Promise<never>
-  device(headers: Headers, caller: Caller): Promise<LiveDevice & { readonly tokenHash: Buffer }>
+  deviceToken(headers: Headers): HashedToken | Promise<never>
+  /** Looks up what `deviceToken` proved. */
+  device(token: HashedToken, caller: Caller): Promise<LiveDevice & HashedToken>
+  /** Runs `work`, while few other requests of this token run. */
+  readonly inTurn: InTurn
   /** An enrollment token with our tag, not looked up; or one without a tag that the database knows. */
-  enrollmentToken(headers: Headers, caller: Caller): Promise<{ readonly tokenHash: Buffer }>
+  enrollmentToken(headers: Headers, caller: Caller): Promise<HashedToken>
   admin(headers: Headers, scopes: readonly AdminScope[], caller: Caller): { readonly admin: string }
   downloader(headers: Headers, caller: Caller): Promise<{ readonly downloader: Downloader }>
 }
@@ -52,7 +56,8 @@ export function createGuards(deps: GuardDeps): Guards {
   const checks = createChecks(deps)
   return {
     deviceToken: (headers) => proveDeviceToken(checks, headers),
-    device: (headers, caller) => proveDevice(checks, headers, caller),
+    device: (token, caller) => proveDevice(checks, token, caller),
+    inTurn: checks.inTurn,
     enrollmentToken: (headers, caller) => proveEnrollmentToken(checks, headers, caller),
     admin: (headers, scopes, caller) => proveAdmin(checks, readBearer(headers), scopes, caller),
     downloader: (headers, caller) => proveDownloader(checks, headers, caller),
@@ -66,6 +71,7 @@ function createChecks({ adminTokens, hmacSecrets, hasDevices, ...lookups }: Guar
   let hasSeenDevices = false
   return {
     ...lookups,
+    inTurn: createTokenTurns(),
     findAdmin: adminLookup(adminTokens),
     hasDeviceTag: deviceTagCheck(hmacSecrets),
     hasEnrollmentTag: enrollmentTagCheck(hmacSecrets),
@@ -97,8 +103,7 @@ async function refuseDeviceToken(checks: Checks, token: string): Promise<never> 
   )
 }
 
-async function proveDevice(checks: Checks, headers: Headers, caller: Caller) {
-  const { tokenHash } = await proveDeviceToken(checks, headers)
+async function proveDevice(checks: Checks, { tokenHash }: HashedToken, caller: Caller) {
   const verdict = await checks.authenticateDevice(tokenHash)
   if (verdict.kind !== 'unknown') {
     caller.deviceId = verdict.deviceId
@@ -148,7 +153,10 @@ async function proveDownloader(
   const token = headers['x-device-token'] === undefined ? readBearer(headers) : ''
   if (isEnrollmentToken(token)) {
     const { judge, judgeUntagged } = checks.enrollmentTokens
-    const verdict = await (checks.hasEnrollmentTag(token) ? judge : judgeUntagged)(hashToken(token))
+    const tokenHash = hashToken(token)
+    const verdict = await checks.inTurn({ tokenHash }, () =>
+      (checks.hasEnrollmentTag(token) ? judge : judgeUntagged)(tokenHash),
+    )
     noteEnrollment(verdict, caller)
     // An exhausted token may still download: enrollment ends with the APK.
     if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
@@ -159,7 +167,8 @@ async function proveDownloader(
     return { downloader: { source: 'manual', ...proveAdmin(checks, token, ['apk'], caller) } }
   }
   // A phone may have sent it, so a fresh installation must not call it bad.
-  const { deviceId } = await proveDevice(checks, headers, caller)
+  const proven = await proveDeviceToken(checks, headers)
+  const { deviceId } = await checks.inTurn(proven, () => proveDevice(checks, proven, caller))
   return { downloader: { source: 'ota', deviceId } }
 }
 

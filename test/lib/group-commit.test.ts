@@ -3,7 +3,7 @@ import { AppError } from '../../src/domain/errors.ts'
 import { type FailureKind, GroupCommit } from '../../src/lib/group-commit.ts'
 
 /** The test ends each statement itself. */
-function rig(options: Partial<{ maxQueuedPerKey: number; maxInFlight: number }> = {}) {
+function rig(options: { maxInFlight?: number } = {}) {
   const flights: { items: readonly string[]; land(): void; fail(error: Error): void }[] = []
   const clock = { nowMs: 0 }
   const group = new GroupCommit<string, string>({
@@ -14,7 +14,6 @@ function rig(options: Partial<{ maxQueuedPerKey: number; maxInFlight: number }> 
       }),
     failureKind: (error) => (error as KindError).kind ?? 'unavailable',
     keyOf: (item) => item.charCodeAt(0),
-    maxQueuedPerKey: 8,
     maxGroup: 4,
     statement: 'store',
     maxQueuedGroups: 2,
@@ -46,7 +45,6 @@ function writing(kind: FailureKind, failures = Number.POSITIVE_INFINITY) {
     },
     failureKind: (error) => (error as KindError).kind,
     keyOf: (item) => item.charCodeAt(0),
-    maxQueuedPerKey: 2,
     maxGroup: 8,
     statement: 'store',
     maxQueuedGroups: 2,
@@ -141,27 +139,6 @@ t.test(
   },
 )
 
-t.test('of one key only so many wait, and those that were taken make room', async (t) => {
-  const { group, flights, addAll } = rig({ maxQueuedPerKey: 2 })
-  const first = addAll('a')
-  await turn()
-  const waiting = addAll('aa')
-  await t.rejects(group.add('a'), { code: 'overloaded' })
-  const others = addAll('b')
-  flights[0]?.land()
-  await turn()
-  await turn()
-  t.same(flights[1]?.items, ['a', 'b'])
-  const late = addAll('a')
-  await t.rejects(group.add('a'), { code: 'overloaded' })
-  for (const nth of [1, 2, 3]) {
-    flights[nth]?.land()
-    await turn()
-    await turn()
-  }
-  t.equal((await Promise.all([...first, ...waiting, ...others, ...late])).length, 5)
-})
-
 t.test('a full queue refuses at once and keeps what it has', async (t) => {
   const { group, flights, addAll } = rig()
   const first = addAll('a')
@@ -223,7 +200,6 @@ t.test('answers that are not one for each item are no answers', async (t) => {
     statement: 'store',
     failureKind: () => 'unavailable',
     keyOf: (item) => item.charCodeAt(0),
-    maxQueuedPerKey: 2,
     maxGroup: 4,
     maxQueuedGroups: 1,
     maxInFlight: 1,

@@ -14,8 +14,6 @@ import { GroupCommit } from '../../lib/group-commit.ts'
 export const HEARTBEAT_DEADLINE_MS = 1_800
 const MAX_GROUP = 256
 const MAX_QUEUED_GROUPS = 4
-/** A phone drains its queue by two calls at once; more than this is no phone. */
-const MAX_QUEUED_PER_DEVICE = 32
 
 export interface HeartbeatGroupDeps {
   /** Stores one group; the results are in the order of its items. */
@@ -35,7 +33,6 @@ export function createHeartbeats({ store, failpoint, nowMs }: HeartbeatGroupDeps
     failureKind: groupFailureKind,
     // 31 bits are a cheap key; if two devices share them, one waits for the next group.
     keyOf: (item) => item.tokenHash.readUInt32BE() >>> 1,
-    maxQueuedPerKey: MAX_QUEUED_PER_DEVICE,
     maxGroup: MAX_GROUP,
     maxQueuedGroups: MAX_QUEUED_GROUPS,
     maxInFlight: HEARTBEAT_CONNECTIONS,

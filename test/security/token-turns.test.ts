@@ -1,0 +1,110 @@
+/** One token, however many requests it sends at once, keeps nobody else from the database. */
+import { setImmediate } from 'node:timers/promises'
+import t from 'tap'
+import { createTokenTurns } from '../../src/security/token-turns.ts'
+import { keptAlive } from '../heartbeats/kept-alive.ts'
+import { connect } from '../helpers/database.ts'
+import { type Enrolled, startService } from '../helpers/service.ts'
+
+/** More than may wait for a connection. */
+const FLOOD = 600
+
+const service = await startService(t)
+const send = keptAlive(t, service.origin)
+const db = await connect(t, service.databaseUrl)
+const flooder = await service.enroll('flooder')
+const honest = await service.enroll('honest')
+
+async function command({ deviceId }: Enrolled, id: string): Promise<string> {
+  const body = { device_id: deviceId, action: 'ring', request_id: id }
+  t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
+  return id
+}
+
+async function post({ token }: Enrolled, path: string, body: object) {
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+  const response = await send({ method: 'POST', path, headers, body: JSON.stringify(body) })
+  return response.status
+}
+
+const report = (from: Enrolled, request_id: string) =>
+  post(from, '/v1/action-result', { request_id, outcome: 'success' })
+
+const held = await command(flooder, 'held')
+
+t.test('results of others are stored while those of one token fill its turns', async (t) => {
+  const mine = await command(honest, 'mine')
+  await db.query('begin')
+  await db.query('select from commands where request_id = $1 for update', [held])
+  const flood = Promise.all(Array.from({ length: FLOOD }, () => report(flooder, held)))
+  for (let nth = 0; nth < 10; nth += 1) t.equal(await report(honest, mine), 200)
+  const atOnce = await Promise.all(Array.from({ length: 12 }, () => report(honest, mine)))
+  t.same(new Set(atOnce), new Set([200]))
+  t.equal(await post(honest, '/v1/heartbeat', {}), 200)
+  await db.query('rollback')
+
+  const statuses = await flood
+  const refused = statuses.filter((status) => status === 429)
+  t.ok(refused.length > 0, `${refused.length} of ${FLOOD}`)
+  t.match(await service.lines.waitFor(({ event }) => event === 'sec.token.ratelimit'), {
+    level: 'WARN',
+    reason: 'at_once_per_token',
+    route: '/v1/action-result',
+    status_code: 429,
+  })
+  t.equal(await report(flooder, held), 200, 'its turns are free again')
+})
+
+t.test('so are they while one token asks for the latest build again and again', async (t) => {
+  const mine = await command(honest, 'mine-too')
+  await db.query('begin')
+  await db.query('lock table enrollment_tokens in access exclusive mode')
+  const { enrollmentToken } = flooder
+  const headers = { authorization: `Bearer ${enrollmentToken}` }
+  const ask = () => send({ method: 'GET', path: '/v1/apk/download-latest', headers })
+  const flood = Promise.all(Array.from({ length: FLOOD }, ask))
+  for (let nth = 0; nth < 10; nth += 1) t.equal(await report(honest, mine), 200)
+  await db.query('rollback')
+  await flood
+})
+
+t.test('turns are taken in order, and refused after a while', async (t) => {
+  let nowMs = 0
+  const inTurn = createTokenTurns(() => nowMs)
+  const begun: number[] = []
+  const ends: ((error?: Error) => void)[] = []
+  const run = (nth: number, tokenHash = Buffer.alloc(32)) =>
+    inTurn({ tokenHash }, () => {
+      begun.push(nth)
+      return new Promise<void>((resolve, reject) => {
+        ends.push((error) => (error === undefined ? resolve() : reject(error)))
+      })
+    })
+  const end = async (error?: Error) => {
+    ends.shift()?.(error)
+    await setImmediate()
+  }
+  const first = [0, 1, 2, 3].map((nth) => run(nth))
+  const waiting = [4, 5, 6].map((nth) => run(nth))
+  const other = run(7, Buffer.alloc(32, 1))
+  t.same(begun, [0, 1, 2, 3, 7], 'another token does not wait')
+  await end()
+  t.same(begun, [0, 1, 2, 3, 7, 4])
+  const settling = Promise.allSettled([...first.slice(0, 2), ...waiting.slice(1)])
+  nowMs = 2_000
+  await end(new Error('of the work'))
+  t.same(begun, [0, 1, 2, 3, 7, 4])
+  t.match(await settling, [
+    { status: 'fulfilled' },
+    { status: 'rejected', reason: { message: 'of the work' } },
+    { status: 'rejected', reason: { code: 'rate_limited', retryAfterS: 1 } },
+    { status: 'rejected', reason: { code: 'rate_limited' } },
+  ])
+  const next = run(8)
+  t.same(begun, [0, 1, 2, 3, 7, 4, 8])
+  const many = Array.from({ length: 256 }, (_, nth) => run(9 + nth))
+  await t.rejects(run(0), { code: 'rate_limited' })
+  while (ends.length > 0) await end()
+  await Promise.all([...first.slice(2), waiting[0], other, next, ...many])
+  t.equal(begun.length, 7 + 256)
+})
