@@ -11,11 +11,14 @@ export interface FuzzBody {
   readonly headers: readonly string[]
   /** The bytes on the wire. */
   readonly framed: Buffer
-  /** A JSON object within the limit, with an accepted type. */
+  /** A JSON object within the limits, with an accepted type and framing. */
   readonly isTakenAsObject: boolean
 }
 
 const KIB = 1024
+/** From so many on, the service may refuse them. */
+const MAX_SMALL_CHUNKS = 256
+const MOST_TINY_BYTES = 4
 const APKS = Array.from({ length: 8 }, (_, index) =>
   makeApk({ sizeBytes: MIN_APK_BYTES + 500 * index, seed: String(index) }),
 )
@@ -30,9 +33,10 @@ export function fuzzBody(dice: Dice, { path, method, body }: RouteShape): FuzzBo
   const isGoodType = dice.chance(0.95)
   const type = dice.pick(isGoodType ? GOOD_TYPES : BAD_TYPES)
   const types = dice.chance(0.05) ? [] : [`Content-Type: ${type}`]
-  const { headers, framed } = frame(dice, content)
+  const { headers, framed, isTaken } = frame(dice, content)
   const isWithin = typeof body === 'number' && content.length <= body
-  const isTakenAsObject = (isGoodType || types.length === 0) && isWithin && isObject(content)
+  const isTakenAsObject =
+    (isGoodType || types.length === 0) && isTaken && isWithin && isObject(content)
   return { content, headers: [...types, ...headers], framed, isTakenAsObject }
 }
 
@@ -70,11 +74,20 @@ function withBadBytes(dice: Dice, text: Buffer): Buffer {
   return Buffer.concat([text.subarray(0, at), bad, text.subarray(at)])
 }
 
-function frame(dice: Dice, content: Buffer): Pick<FuzzBody, 'headers' | 'framed'> {
-  if (dice.chance(0.8)) return { headers: [`Content-Length: ${content.length}`], framed: content }
+interface Framing extends Pick<FuzzBody, 'headers' | 'framed'> {
+  /** It is read to its end. */
+  readonly isTaken: boolean
+}
+
+function frame(dice: Dice, content: Buffer): Framing {
+  if (dice.chance(0.8)) {
+    return { headers: [`Content-Length: ${content.length}`], framed: content, isTaken: true }
+  }
   const pieces: Buffer[] = []
-  for (let at = 0; at < content.length; ) {
-    const sizeBytes = Math.min(content.length - at, 1 + dice.below(1 + content.length))
+  let chunks = 0
+  const mostBytes = dice.chance(0.2) ? 1 + dice.below(MOST_TINY_BYTES) : 1 + content.length
+  for (let at = 0; at < content.length; chunks += 1) {
+    const sizeBytes = Math.min(content.length - at, 1 + dice.below(mostBytes))
     const size = sizeBytes.toString(16)
     const line = dice.pick([size, size.toUpperCase(), `0${size}`, `${size};a=b`])
     pieces.push(
@@ -86,9 +99,11 @@ function frame(dice: Dice, content: Buffer): Pick<FuzzBody, 'headers' | 'framed'
   }
   const end = dice.pick(['0\r\n\r\n', '000\r\n\r\n', '0\r\nX-Trailer: a\r\n\r\n'])
   const framed = Buffer.concat([...pieces, Buffer.from(end)])
+  const upgrade = dice.chance(0.03) ? ['Connection: upgrade', 'Upgrade: h2c'] : []
   return {
-    headers: [dice.pick(['Transfer-Encoding: chunked', 'transfer-encoding: Chunked'])],
+    headers: [dice.pick(['Transfer-Encoding: chunked', 'transfer-encoding: Chunked']), ...upgrade],
     framed,
+    isTaken: upgrade.length === 0 && chunks < MAX_SMALL_CHUNKS,
   }
 }
 
