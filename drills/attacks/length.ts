@@ -14,7 +14,7 @@ export interface Length {
   readonly downloadS: number
   /** Scales the sockets that hold something (rows 1, 2, 6). */
   readonly share: number
-  /** Scales the floods (rows 3, 5, 12). */
+  /** Scales the floods (rows 3, 5, 12, 15, 16). */
   readonly flood: number
 }
 

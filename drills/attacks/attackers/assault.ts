@@ -17,10 +17,14 @@ export interface JunkAssault extends Common {
   readonly repeats: number
 }
 
-/** Bursts of small requests on each socket (rows 2, 3, 12). */
+/** Bursts of small requests, or of one request in small chunks, on each socket (rows 2, 3, 12, 15, 16). */
 export interface BurstsAssault extends Common {
   readonly kind: 'bursts'
   readonly sockets: number
+  /** What a burst repeats. */
+  readonly piece: string
+  /** Precedes the pieces, which are chunks of its body; default: each piece is a request. */
+  readonly head?: string
   readonly burstBytes: number
   /** false: one burst, and nothing is read. */
   readonly reads: boolean

@@ -1,8 +1,8 @@
-/** Rows 1, 2, 3 and 12: sockets that send much and read nothing, or send bytes that are not HTTP. */
+/** Rows 1, 2, 3, 12, 15 and 16: sockets that send much and read nothing, or send bytes that are not HTTP. */
 import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { tcpSockets } from '../../sockets/descriptors.ts'
-import { type AssaultReport, type BurstsAssault, type JunkAssault, SMALLEST } from './assault.ts'
+import type { AssaultReport, BurstsAssault, JunkAssault } from './assault.ts'
 import { AttackerSockets } from './sockets.ts'
 
 const JUNK = '\x01'
@@ -69,10 +69,11 @@ function queuesOf(ports: ReadonlySet<number>): readonly string[] {
 const unsentBytes = (line: string) => Number.parseInt(line.split('>')[1] ?? '0', 16)
 
 export async function sendBursts(assault: BurstsAssault): Promise<AssaultReport> {
-  const { sockets: count, burstBytes, reads, port, seconds } = assault
+  const { sockets: count, piece, head, burstBytes, reads, port, seconds } = assault
   const attacker = new AttackerSockets(port)
-  const perBurst = Math.floor(burstBytes / SMALLEST.length)
-  const burst = Buffer.from(SMALLEST.repeat(perBurst))
+  const pieces = Math.floor(burstBytes / piece.length)
+  const perBurst = head === undefined ? pieces : 1
+  const burst = Buffer.from((head ?? '') + piece.repeat(pieces))
   await attacker.keep({
     count,
     onOpen(socket) {

@@ -1,5 +1,5 @@
-/** Rows 1, 2, 3 and 12: clients without a credential, or with one that allows downloads. */
-import { SMALLEST } from '../attackers/assault.ts'
+/** Rows 1, 2, 3, 12, 15 and 16: clients without a credential, or with one that allows downloads. */
+import { type BurstsAssault, SMALLEST } from '../attackers/assault.ts'
 import type { Criterion } from '../criterion.ts'
 import type { Environment } from '../environment.ts'
 import type { Length } from '../length.ts'
@@ -8,6 +8,9 @@ import type { LoadRow } from '../load-row.ts'
 import type { Stage } from '../stage.ts'
 import { unreadCapacity } from './unread.ts'
 
+const CHUNKED = 'POST /v1/heartbeat HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n'
+const CHUNK = '1\r\nx\r\n'
+const EXPECTING = 'GET / HTTP/1.1\r\nHost: a\r\nExpect: a\r\n\r\n'
 const HEALTH = 'GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n'
 /** Margin over the system's buffers: headers differ in length, buffers grow. */
 const SPARE = 1.25
@@ -86,6 +89,7 @@ const junkBehindDownloads: LoadRow = {
 export const unreadBursts = (length: Length) => ({
   kind: 'bursts' as const,
   sockets: Math.ceil(length.share * UNREAD_SOCKETS),
+  piece: SMALLEST,
   burstBytes: UNREAD_BYTES,
   reads: false,
   pauseMs: 0,
@@ -94,6 +98,7 @@ export const unreadBursts = (length: Length) => ({
 export const readBursts = (length: Length) => ({
   kind: 'bursts' as const,
   sockets: length.flood * BURST_SOCKETS,
+  piece: SMALLEST,
   burstBytes: BURST_BYTES,
   reads: true,
   pauseMs: BURST_PAUSE_MS,
@@ -112,16 +117,23 @@ const unread: LoadRow = {
   }),
 }
 
-const bursts: LoadRow = {
-  row: 3,
-  title: 'bursts of 64 KiB on 100 connections, answers read',
+type Burst = Pick<BurstsAssault, 'piece' | 'head'>
+
+const burstsOf = (row: number, title: string, burst?: Burst): LoadRow => ({
+  row,
+  title: `bursts of 64 KiB on 100 connections, answers read${title}`,
   begin: async (length) => ({
     async attack(stage) {
-      const { port } = stage
-      return { wave: () => stage.attack({ ...readBursts(length), port, seconds: length.attackS }) }
+      const seconds = length.attackS
+      const assault = { ...readBursts(length), ...burst, port: stage.port, seconds }
+      return { wave: () => stage.attack(assault) }
     },
   }),
-}
+})
+
+const bursts = burstsOf(3, '')
+const tinyChunks = burstsOf(15, ': chunks of one byte', { piece: CHUNK, head: CHUNKED })
+const expectations = burstsOf(16, ': an unknown Expect', { piece: EXPECTING })
 
 const lines: LoadRow = {
   row: 12,
@@ -136,6 +148,7 @@ const lines: LoadRow = {
             port,
             seconds: length.attackS,
             sockets: length.flood * LINE_SOCKETS,
+            piece: SMALLEST,
             burstBytes: SMALLEST.length,
             reads: true,
             pauseMs: LINE_PAUSE_MS,
@@ -174,4 +187,6 @@ export const BYTES_ROWS: readonly LoadRow[] = [
   unread,
   bursts,
   lines,
+  tinyChunks,
+  expectations,
 ]
