@@ -165,7 +165,9 @@ export class Exchange {
 
   #closed(): void {
     this.#isEnded = true
-    const isOut = this.#res.writableFinished || this.#isLeftAlone()
+    // A destroyed socket fails its writes, and Node then calls the response finished.
+    const isSent = this.#res.writableFinished && !this.request.socket.destroyed
+    const isOut = isSent || this.#isLeftAlone()
     const statusCode = isOut ? this.#res.statusCode : CLIENT_CLOSED
     this.#waiting?.abort()
     const latencyMs = this.#deps.nowMs() - this.#startedAtMs

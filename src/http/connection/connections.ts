@@ -70,11 +70,25 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
       leave()
     })
   })
+  server.closeIdleConnections = sparingUnsent(server.closeIdleConnections.bind(server), limit)
   // Otherwise Node closes an idle connection exactly when its announced time ends, under a request on its way.
   server.on('timeout', () => {})
   const timer = setInterval(() => watch.check(nowMs()), TICK_MS).unref()
   server.once('close', () => clearInterval(timer))
   return limit
+}
+
+/**
+ * Node takes a connection for idle as soon as `end()` of its response was called, and closes it although the client has yet to
+ * read up to a whole list, or the last 256 KiB of an APK.
+ */
+function sparingUnsent(closeIdle: () => void, limit: ConnectionLimit): () => void {
+  return () => {
+    const unsent = limit.sockets.filter(({ writableLength }) => writableLength > 0)
+    for (const socket of unsent) socket.destroy = () => socket
+    closeIdle()
+    for (const socket of unsent) Reflect.deleteProperty(socket, 'destroy')
+  }
 }
 
 /** What IdleWatch uses of a socket. */

@@ -1,5 +1,5 @@
 /** Limits open connections, in all and per address; an idle one gives way to a new one. */
-import { isIPv6 } from 'node:net'
+import { isIPv6, type Socket } from 'node:net'
 import { LinkedList, type ListNode } from '../../lib/linked-list.ts'
 import { subnetOf } from '../../lib/subnet.ts'
 import { peerAddress } from '../client-address.ts'
@@ -42,6 +42,10 @@ export class ConnectionLimit {
   /** Connections that are open. */
   get open(): number {
     return this.#all.size
+  }
+
+  get sockets(): readonly Socket[] {
+    return Array.from(this.#all, ({ connection }) => connection.socket)
   }
 
   /** Connections closed unread because no other was idle, and connections that pipelined too much. */
