@@ -46,10 +46,10 @@ export interface Ended {
   readonly signal: string | null
 }
 
-/** For `command`: `line` is run by a shell, in which "$@" is Node with its arguments. */
 /** As `npm start`, the image and the unit have them. */
 export const START_ARGS: readonly string[] = ['--enable-source-maps', '--max-semi-space-size=16']
 
+/** For `command`: `line` is run by a shell, in which "$@" is Node with its arguments. */
 export const inShell = (line: string) => (node: readonly string[]) => [
   'sh',
   ...['-c', line, 'sh', ...node],

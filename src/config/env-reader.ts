@@ -16,6 +16,13 @@ export function unitOf(name: string): string {
   return UNITS[name.slice(name.lastIndexOf('_') + 1)] ?? ''
 }
 
+/** Follows a subject in the message about a value that isQuoted. */
+export const QUOTED = 'stands in quotes, which count here: leave them out'
+
+export function isQuoted(text: string): boolean {
+  return /^(["']).*\1$/s.test(text)
+}
+
 type Env = Readonly<Record<string, string | undefined>>
 
 /** The environment, read variable by variable. A fault is noted, and the default replaces the value. */
@@ -35,11 +42,8 @@ export class EnvReader {
 
   /** Records a fault once, even if its setting is read twice. `text` never holds a value that may be a secret. */
   fault(name: string, text: string): void {
-    const isQuoted = /^(["']).*\1$/s.test(this.#env[name] ?? '')
-    const hint =
-      isQuoted && !text.includes('quotes')
-        ? '. It stands in quotes, which count here: leave them out'
-        : ''
+    const isHint = isQuoted(this.#env[name] ?? '') && !text.endsWith(QUOTED)
+    const hint = isHint ? `. It ${QUOTED}` : ''
     const fault = { name, text: `${text}${hint}` }
     if (!this.#faults.some((other) => other.name === name && other.text === fault.text)) {
       this.#faults.push(fault)

@@ -3,7 +3,7 @@
 import { ADMIN_SCOPES, type AdminScope } from '../domain/identity.ts'
 import { ADMIN_NAME } from '../domain/ids.ts'
 import { nearest } from '../lib/nearest.ts'
-import { type EnvReader, shown } from './env-reader.ts'
+import { type EnvReader, isQuoted, QUOTED, shown } from './env-reader.ts'
 import { apparentBits } from './secret-strength.ts'
 
 export interface AdminToken {
@@ -95,8 +95,7 @@ function keepingPhones(id: string): string {
 
 /** `docker run --env-file` keeps them. HMAC_SECRET may have some: phones hold keys of it. */
 function refuseQuotes(read: EnvReader, name: string, what: string, secret: string): void {
-  if (!/^(["']).*\1$/.test(secret)) return
-  read.fault(name, `${what} stands in quotes, which count here: leave them out`)
+  if (isQuoted(secret)) read.fault(name, `${what} ${QUOTED}`)
 }
 
 function readScopes(read: EnvReader, entry: string, text: string): AdminScope[] {

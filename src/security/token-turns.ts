@@ -17,6 +17,11 @@ export interface HashedToken {
   readonly tokenHash: Buffer
 }
 
+/** 31 bits are a cheap key; two tokens that share them share their turns. */
+export function keyOfToken({ tokenHash }: HashedToken): number {
+  return tokenHash.readUInt32BE() >>> 1
+}
+
 interface Turns {
   running: number
   /** In order of arrival. */
@@ -35,9 +40,8 @@ export function createTokenTurns(nowMs = () => performance.now()): InTurn {
     return nowMs() - sinceMs >= MAX_TURN_WAIT_MS
   }
 
-  return async ({ tokenHash }, work) => {
-    // 31 bits are a cheap key; two tokens that share them share their turns.
-    const key = tokenHash.readUInt32BE() >>> 1
+  return async (token, work) => {
+    const key = keyOfToken(token)
     const turns = turnsOf.get(key) ?? { running: 0, waiting: [] }
     const isFree = turns.running < MAX_AT_ONCE
     if (isFree) turns.running += 1

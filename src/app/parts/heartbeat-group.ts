@@ -9,6 +9,7 @@ import { groupFailureKind } from '../../db/postgres/sqlstate.ts'
 import { HEARTBEAT_CONNECTIONS } from '../../db/stores.ts'
 import type { AtFailpoint } from '../../domain/failpoint.ts'
 import { GroupCommit } from '../../lib/group-commit.ts'
+import { keyOfToken } from '../../security/token-turns.ts'
 
 /** Of one heartbeat, from its arrival to its response. */
 export const HEARTBEAT_DEADLINE_MS = 1_800
@@ -31,8 +32,7 @@ export function createHeartbeats({ store, failpoint, nowMs }: HeartbeatGroupDeps
     },
     statement: STORE_GROUP_NAME,
     failureKind: groupFailureKind,
-    // 31 bits are a cheap key; if two devices share them, one waits for the next group.
-    keyOf: (item) => item.tokenHash.readUInt32BE() >>> 1,
+    keyOf: keyOfToken,
     maxGroup: MAX_GROUP,
     maxQueuedGroups: MAX_QUEUED_GROUPS,
     maxInFlight: HEARTBEAT_CONNECTIONS,

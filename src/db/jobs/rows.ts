@@ -20,6 +20,7 @@ export interface JobRow {
   readonly maxFailedPct: number | null
   readonly minResults: number
   readonly notBefore: Date | null
+  readonly notBeforeText: string | null
   readonly note: string | null
   readonly admin: string
   readonly requestHash: Buffer
@@ -86,7 +87,7 @@ export const SELECT_JOB = /* sql */ `
   with c as materialized (select job_no, ${SUMS} from job_changes group by job_no)
   select j.job_no::text as "jobNo", j.job_id as "jobId", j.action as "action", j.params as "params",
     j.selection as "where", j.ttl_s as "ttlS", j.per_minute as "perMinute", j.max_failed_pct as "maxFailedPct",
-    j.min_results as "minResults", j.not_before as "notBefore", j.note as "note", j.admin as "admin",
+    j.min_results as "minResults", j.not_before as "notBefore", ${timeText('j.not_before')} as "notBeforeText", j.note as "note", j.admin as "admin",
     j.request_hash as "requestHash", j.state as "state", j.reason as "reason", j.changed_by as "changedBy",
     ${timeText('j.created_at')} as "createdAtText", ${timeText('j.changed_at')} as "changedAtText",
     ${timeText('j.ended_at')} as "endedAtText", j.is_cancelling as "isCancelling", j.devices as "devices", j.released as "released",

@@ -70,10 +70,10 @@ export class Connection {
   /** Node's own `data` listener, while ours replaces it. */
   #parse: ((bytes: Buffer) => void) | undefined
   #hasMeter = false
-  /** The parser was told to pause at a head. */
+  /** The parser pauses at a head. */
   #isStepping = false
   #hasSmallChunks = false
-  /** What follows is a body that was not read. */
+  /** An unread body follows, and nothing behind it can be parsed. */
   #hasSkipped = false
   #requests = 0
   /** The bytes behind the head at which the parser has paused. */

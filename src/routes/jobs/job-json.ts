@@ -25,7 +25,7 @@ export function jobJson(job: JobRow, members: OfflineMembers | undefined) {
     state: job.state,
     reason: job.reason,
     created_at: job.createdAtText,
-    not_before: job.notBefore?.toISOString().replace('Z', '000Z') ?? null, // microseconds, as every time
+    not_before: job.notBeforeText,
     changed_at: job.changedAtText,
     ended_at: job.endedAtText,
     ttl_s: job.ttlS,
