@@ -2,10 +2,14 @@
  * APKs on disk. A replica reads each one from the database once, or never if it received the upload. A file is named
  * after its SHA-256, so it is never stale, and processes may share the directory.
  *
- * One file: absent → filling (by one download; the others follow it as it grows and get the last chunk only after the
- * checksum is right) → verified (verified-files.ts) → unverified, as all are after a start → being checked (the
- * others wait) → verified, or corrupt: removed, reported, filled again. If the disk fails, all downloads read the
- * database for DISK_PAUSE_MS.
+ * States of a file:
+ *   absent      the first download fills it
+ *   filling     other downloads follow it as it grows, and get the last chunk only after the checksum is right
+ *   verified    served (verified-files.ts)
+ *   unverified  after a start, a change of the file, or when the checksum expires: the next download checks it
+ *   checking    others wait; then it is verified, or corrupt: removed, reported and filled again
+ *
+ * If the disk fails, all downloads read the database for DISK_PAUSE_MS.
  *
  * A write to a file changes its mtime and is noticed at the next download. A failing disk that changes only bytes is
  * noticed when the checksum expires, within an hour: computing it at each download would cost more than all the rest.

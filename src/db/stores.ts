@@ -1,8 +1,13 @@
 /**
- * Builds every store on its pool. The group statement of heartbeats has its own connection, so that no admin request
- * delays it (the rest of a heartbeat uses the main pool). Publishing an APK, moving partitions and labelling a selection
- * share one, since their commits may take seconds. A third looks up enrollment tokens without our tag: anybody can invent them, and a
- * flood must not take connections from others. Background work has a share of the main pool, requests the rest.
+ * Builds every store on its pool:
+ *
+ *   pool         work                                                     why
+ *   hot          the group statement of heartbeats                        no admin request delays it
+ *   slow         publishing APKs, moving partitions, labels of a          their commits may take seconds
+ *                selection
+ *   forUntagged  looking up enrollment tokens without our tag             anybody can invent them; a flood of them must not
+ *                                                                         take connections from others
+ *   main         everything else, also the rest of a heartbeat            background work and reads of admins have a share each
  */
 
 import { apkStore } from './apks/apks.ts'

@@ -89,8 +89,8 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
 }
 
 /**
- * Guard, body, handler. What the guard proves is assigned to the request: a spread would call every getter. A device's turn
- * comes before its body, which would be in memory meanwhile.
+ * Guard, body, handler. `Object.assign` adds what the guard proves to the request, because a spread would call every getter.
+ * A device waits for its turn before its body is read, so that requests that wait hold no body in memory.
  */
 async function handle(
   { guards, verifyAdmin }: HandlingDeps,

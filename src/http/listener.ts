@@ -32,7 +32,7 @@ export interface Listener {
 const SERVER_OPTIONS = {
   headersTimeout: 10_000,
   requestTimeout: 0, // it would cut a steady upload; http/body.ts has timeouts of its own
-  connectionsCheckingInterval: 100, // each check makes an error (20 µs) for every request that became late since the last one
+  connectionsCheckingInterval: 100, // a check makes an error (20 µs) for each request newly late; frequent ones find few
   keepAliveTimeout: 75_000, // above the idle time of common load balancers
   maxHeaderSize: 8_192,
   requireHostHeader: false, // http/well-formed.ts refuses it, with an X-Request-ID

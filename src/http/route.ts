@@ -1,6 +1,7 @@
 /**
  * An endpoint: its row in the route table, the request that its handler receives and the reply that it returns.
- * Handlers never see `res`: they return a Reply or throw an AppError, and http/listener.ts does the rest.
+ * Handlers never see `res`: they return a Reply or throw an AppError, from which http/handle-request.ts and
+ * http/exchange.ts make the response and its line.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Readable } from 'node:stream'

@@ -67,8 +67,8 @@ const FIND_DEVICE = /* sql */ `
   for share`
 
 /**
- * FIND_DEVICE's lock prevents a new push identity between that read and this row. The id of a job's member is taken before
- * its command exists.
+ * FIND_DEVICE's lock prevents a new push identity between that read and this row. `<job_id>.<n>` is reserved for the members
+ * of a job, even before their commands exist.
  */
 const ACCEPT = /* sql */ `
   with device as (

@@ -44,11 +44,14 @@ function scanValues({ after, fromAgeMs, toAgeMs }: ScanStep): readonly unknown[]
 const LEASE_S = 60
 
 /**
- * MATERIALIZED: when inlined, a nested loop once claimed 2,590 rows for a limit of 10. The push identity is the
- * snapshot's and may have been set since, so a command without one is leased too and RECORD_NO_TOKEN decides.
- * `due_at` is also the snapshot's, as the index was read by it; the locked row may be newer. `ended_at` instead of
- * the state: only commands_due can serve it (sql/0019). `is distinct from` hides the selectivity: for an estimate of
- * one or two rows, a table scan or a sort would look cheaper than the index.
+ * Traps:
+ * - `materialized`: when it was inlined, a nested loop once claimed 2,590 rows for a limit of 10.
+ * - The push identity is the snapshot's and may have been set since. So a command without one is leased too, and
+ *   RECORD_NO_TOKEN decides.
+ * - `due_at` is the snapshot's as well, because the index was read by it; the locked row may be newer.
+ * - `ended_at` instead of the state: only commands_due can serve it (sql/0019).
+ * - `is distinct from` hides the selectivity. If the planner expected one or two rows, a table scan or a sort would look
+ *   cheaper than the index.
  */
 const CLAIM = /* sql */ `
   with due as materialized (

@@ -61,7 +61,7 @@ const RECORD_NO_TOKEN = /* sql */ `
     select request_id, 'no_push_token', ${LEFT_OUT}, $4 from step)
   select case push_state when 'waiting' then 'due' else push_state end as "outcome" from recorded`
 
-/** A FID comes back unchanged after a token: FCM's answer about its former registration says nothing about this one. */
+/** A phone may register the same FID again. FCM's verdict on the former registration must not mark the new one dead. */
 const MARK_DEAD = /* sql */ `
   update devices d set fcm_token_died_at = case when fcm_token_at is not distinct from $3::timestamptz then now() end
   where device_id = $1 and ${PUSH_ID} = $2 and fcm_token_died_at is null

@@ -21,8 +21,9 @@ const JUDGE = /* sql */ `
   where t.token_hash = $1`
 
 /**
- * Keeps the enrollment's used token, or else this one. Locks the status row first, like every statement that ends
- * tokens. A sibling created meanwhile is unseen and lives on, but a used one exists by then.
+ * Of an enrollment's tokens one survives: the one that is used first. Locks the status row first, like every statement that
+ * ends tokens. A sibling inserted meanwhile is not seen here and stays alive, but dies at its first use,
+ * because a used one exists by then.
  */
 const USE = /* sql */ `
   with status as materialized (

@@ -104,8 +104,8 @@ const members = (where: string) => /* sql */ `
 
 /**
  * One pass with a hash table for each text, one for all version codes of a device together, and one for its facts. `kind` is
- * the number of a row's set, from 1; the set has only its own column, so that coalesce gives its value. The status is joined
- * to the commands by a left join, which PostgreSQL leaves out where the selection does not ask for it.
+ * the number of a row's set, from 1. In each set only its own column is not null, so coalesce gives its value. The status is
+ * joined to the commands by a left join, which PostgreSQL leaves out where the selection does not ask for it.
  */
 const summary = (where: string) => /* sql */ `
   with counted as (

@@ -27,7 +27,7 @@ const SETTLE_MS = 200
 const LOST_SETTLE_MS = 1_000
 /** A failed statement may not run again for long. After this time without failures any success counts. */
 const FORGET_MS = 60_000
-/** The same if only connecting failed: maintenance connects every 5 s when it has no connection. */
+/** The same if only connecting failed. SWEEP_MS (5 s, app/parts/maintenance.ts): with no connection, the sweep opens one. */
 const FORGET_CONNECT_MS = 10_000
 /** Three times what the HAProxy of docs/operate/scale.md may take to notice: a check a second, 2 s each. */
 const LATE_MS = 9_000

@@ -28,7 +28,7 @@ export interface HeartbeatItem {
 export interface PushIdOffer {
   /** By the phone's clock, if that is known. */
   readonly clockAt: string
-  /** Time of the current identity that this one replaces even if that is newer; empty: the current one must not be newer. */
+  /** A current identity of exactly this time is replaced even if it is newer. Empty: only one that is not newer is replaced. */
   readonly replacesAt: string
 }
 
@@ -131,9 +131,9 @@ const uptimeGrewBy = (interval: string) => /* sql */ `
   abs(date_part('epoch', ${interval}) - (i.uptime_s - s.uptime_s)) <= 5`
 /**
  * Whether the phone's clock was set back, so that an older time does not mean an older heartbeat. Queued heartbeats arrive
- * milliseconds to seconds apart, current ones at their interval. For a current one: either the uptime grew as our clock
- * did; or the previous heartbeat seemed older too, this one is not older than that one, and the uptime does not show that
- * the clock is the same as before.
+ * milliseconds to seconds apart, current ones at their interval. It was set back if this heartbeat is a current one, and
+ * (1) the uptime grew as our clock did; or (2) the previous heartbeat seemed older too, this one is not older than that, and
+ * the uptime does not show that the clock is the same as before.
  */
 const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => ${APART_S}) and (
   ${uptimeGrewBy('now() - s.last_seen_at')}
@@ -149,9 +149,9 @@ const IS_SET_BACK = /* sql */ `s.last_seen_at <= now() - make_interval(secs => $
  * - An older heartbeat (`effective_at`) does not change the last status. Times of a phone are only compared with each other:
  *   `clock_at` is what its clock showed last, and `fcm_token_at` is by its clock too. If its clock is ahead, `effective_at`
  *   is the receive time, and the reported time orders its heartbeats. A heartbeat without a usable time is never older.
- * - `clock_offset_s` needs two heartbeats whose lags agree. Those of one queue arrive together but were not made together:
- *   only heartbeats that came apart count. A smaller lag always does, since waiting in a queue only adds to one: it tells
- *   that the one before was queued, as the first of each queue is that is sent once an hour.
+ * - `clock_offset_s` needs two heartbeats whose lags agree. One counts if (1) it came some time after the one before: those
+ *   of one queue arrive together but were not made together; or (2) its lag is smaller: waiting in a queue only adds to a
+ *   lag, so the one before was queued. The first heartbeat of each queue is, if a phone sends its queue once an hour.
  */
 export const STORE_GROUP_NAME = 'heartbeats.store_group'
 const STORE_GROUP = /* sql */ `

@@ -79,8 +79,8 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
 }
 
 /**
- * Node takes a connection for idle as soon as `end()` of its response was called, and closes it although the client has yet to
- * read up to a whole list, or the last 256 KiB of an APK.
+ * Node calls a connection idle as soon as `end()` of its response is called, and closes it. The client may not have read the
+ * response yet: up to a whole list, or the last 256 KiB of an APK.
  */
 function sparingUnsent(closeIdle: () => void, limit: ConnectionLimit): () => void {
   return () => {

@@ -106,7 +106,7 @@ function first<T>({ read, places }: Value<T>, holders: Holders, ignored: string[
   return null
 }
 
-/** `ignored` has one name for all that is unusable, since phones choose the names. */
+/** `ignored` names `app_versions` once for all unusable apps, because phones choose the names of packages. */
 function readAppVersions(body: Fields, ignored: string[]): AppVersions | null {
   const apps = readContainer(body, 'app_versions', ignored)
   if (apps === undefined) return null
