@@ -194,12 +194,12 @@ export const SETTINGS = {
   downloadRetentionDays: days('DOWNLOAD_RETENTION_DAYS', 90),
   /** How long device tokens are kept after they died, and enrollment tokens after they expired. */
   tokenRetentionDays: days('TOKEN_RETENTION_DAYS', 90),
-  /** How long deleted devices are kept; at least as long as a command or a token of theirs. */
+  /** How long deleted devices are kept; at least as long as their commands and tokens. */
   deviceRetentionDays: days('DEVICE_RETENTION_DAYS', 90),
-  /** A device without contact for so long counts as offline; at least HEARTBEAT_INTERVAL_S. */
+  /** A device without contact for this long counts as offline; at least HEARTBEAT_INTERVAL_S. */
   deviceOfflineS: integer('DEVICE_OFFLINE_S', 1500, 1, 31_536_000),
 
-  /** A stream of events without news gets a comment so often; less than the idle time of each proxy before the service. */
+  /** Interval of comments in a stream of events without news; less than the idle time of each proxy in front of the service. */
   eventsKeepAliveS: integer('EVENTS_KEEP_ALIVE_S', 20, 1, 60),
 
   // APKs

@@ -98,7 +98,7 @@ export const STATUS = {
   device_deleted: 410,
   /**
    * The event that the cursor names is not kept any more (`EVENTS_RETENTION_DAYS`), or the database was restored from a
-   * backup of before it.
+   * backup older than it.
    * @act Read the fleet again (`GET /admin/devices`, …), then the events from `after=now` on: take that cursor first.
    */
   cursor_gone: 410,

@@ -5,7 +5,7 @@
  * States of the sender, also in docs/operate/push.md:
  *   running   claims as many commands as the limit allows (send-limit.ts), at every wake-up and every poll
  *   paused    FCM refuses the service as a whole (credentials, project, API): tries one command every PROBE_MS and marks
- *             nothing dead; the first response that is no such refusal -> running, with a low limit at first
+ *             nothing dead; the first other response -> running, with a low limit at first
  *   closed    claims nothing more; sends in flight finish and are recorded, or their leases go back
  *
  * A claim ends in one record: sent, backoff (due again later), gave_up (the mailbox still holds it), paused or,

@@ -77,9 +77,9 @@ export function endedOf({ completed, failed, expired, cancelled }: JobCounts): n
 }
 
 /**
- * At most `per_minute` members within any 60 s. The bucket holds what PACE.burstS seconds fill, at least one member, so a
- * release that comes later than that after the one before makes up for nothing: no burst after a pause, a restart or a
- * stopped database. The bucket fills in 60 s with what is left of `per_minute` beside a full one.
+ * At most `per_minute` members within any 60 s. The bucket holds what PACE.burstS seconds fill, at least one member. So a
+ * late release does not catch up: no burst follows a pause, a restart or a stopped database. In 60 s the bucket fills with
+ * `per_minute` less a full bucket.
  */
 export const PACE = { burstS: 1, windowS: 60 } as const
 

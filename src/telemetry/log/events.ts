@@ -221,7 +221,7 @@ export const EVENTS = {
   /** A job was created, with all its members. */
   'job.create': { levels: ['INFO'], fields: { ...shared.JOB, http_request_id: 'optional' } },
   /**
-   * A job releases nothing more until it is resumed; what is out goes on. `reason` is `admin`, or `threshold`, then WARN.
+   * A job releases nothing more until it is resumed; released commands continue. `reason` is `admin`, or `threshold` (WARN).
    * @act `threshold`: so many members failed that something is wrong with the action or the selection. Read the results,
    * `GET /admin/jobs/{job_id}/commands?status=failed`, then resume or abort the job.
    */
@@ -238,7 +238,7 @@ export const EVENTS = {
   'partition.drop': { levels: ['INFO'], fields: shared.PARTITIONS },
   /**
    * Creating or dropping a partition failed.
-   * @act Read `error`; the next hour retries. Heartbeats are stored meanwhile:
+   * @act Read `error`; the service retries every hour. Heartbeats are stored meanwhile:
    * [Maintenance](../operate/database.md#maintenance)
    */
   'partition.fail': { levels: ['ERROR'], fields: shared.PARTITION },

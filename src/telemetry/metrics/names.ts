@@ -197,7 +197,7 @@ export const GAUGES = {
   /**
    * For how long a transaction that has written an event, and has not ended, has held back all later events; 0 while nobody waits
    * for events.
-   * @act Above 10: [The feed of events stands still](../operate/events.md#the-feed-stands-still).
+   * @act Above 10: [The feed of events does not advance](../operate/events.md#the-feed-does-not-advance).
    */
   eventsBehindS: [
     'fleetloop_events_behind_seconds',
