@@ -88,7 +88,7 @@ function wrongUsage(verb: Verb, what: string): UsageError {
 }
 
 /** Throws UsageError. */
-export function argsOf(verb: Verb, argv: readonly string[]): Args {
+function argsOf(verb: Verb, argv: readonly string[]): Args {
   const known = { ...verb.options, ...COMMON_OPTIONS }
   const options: NonNullable<ParseArgsConfig['options']> = Object.fromEntries(
     Object.entries(known).map(([name, { value, isRepeatable = false }]) => [

@@ -62,7 +62,7 @@ export interface FcmClientOptions {
 }
 
 /** Keys and values of `data`, UTF-8 bytes (ErrorCode page, INVALID_ARGUMENT). */
-export const MAX_MESSAGE_BYTES = 4096
+const MAX_MESSAGE_BYTES = 4096
 
 /** Bytes that count towards MAX_MESSAGE_BYTES. */
 export function messageBytes(data: Readonly<Record<string, string>>): number {

@@ -17,7 +17,7 @@ export interface OutboundProxy {
 }
 
 /** Without the credentials, which no message shows. */
-export function proxyHost({ url }: OutboundProxy): string {
+function proxyHost({ url }: OutboundProxy): string {
   return new URL(url).host
 }
 

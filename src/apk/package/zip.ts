@@ -22,7 +22,7 @@ const WINDOW_BYTES = ENTRY_BYTES + 0xffff
 const ENCRYPTED_FLAG = 1
 const DATA_DESCRIPTOR_FLAG = 8
 export const STORED = 0
-export const DEFLATED = 8
+const DEFLATED = 8
 
 /** Names that Android's zip reader takes, and that are the same text for each reader: UTF-8 without NUL. */
 export function isText(name: string): boolean {

@@ -17,7 +17,7 @@ const ORDERS: readonly Order[] = ['alias', 'created', 'seen']
 
 const percent = (value: number | null) => (value === null ? null : `${value} %`)
 
-export const deviceList = (now: () => Date) => ({
+const deviceList = (now: () => Date) => ({
   columns: [
     { title: 'ALIAS' },
     { title: 'STATE', isFixed: true },

@@ -28,7 +28,7 @@ const MEMBER_STATUSES: Readonly<Record<MemberStatus, true>> = {
 const CONTROLS = { pause: 'pauseJob', resume: 'resumeJob', abort: 'abortJob' } as const
 
 /** `ring seconds=5`. */
-export function callOf({ action, params }: Pick<JobInList, 'action' | 'params'>): string {
+function callOf({ action, params }: Pick<JobInList, 'action' | 'params'>): string {
   return [action, ...Object.entries(params).map((pair) => pair.join('='))].join(' ')
 }
 
@@ -146,7 +146,7 @@ async function agreesToAbort(context: Context, jobId: string): Promise<boolean> 
   return plan.count === 0 || (await agree(context, plan)) === 'yes'
 }
 
-export async function printJob(context: Context, job: Job, now: Date): Promise<void> {
+async function printJob(context: Context, job: Job, now: Date): Promise<void> {
   const { terminal, isJson } = context
   const lines = isJson ? [jsonLine(job)] : factLines(factsOf(job, now), terminal.width)
   for (const line of lines) await terminal.print(line)

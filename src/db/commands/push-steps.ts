@@ -4,7 +4,7 @@
  */
 import { timeText } from '../audit.ts'
 
-export const MAX_PUSH_STEPS = 100
+const MAX_PUSH_STEPS = 100
 
 const IS_PUSH = /* sql */ `stage in ('push_sent', 'push_failed', 'no_push_token')`
 

@@ -7,7 +7,7 @@
 import { fidOf, tokenOf } from './push-id.ts'
 
 /** A burst; the changes regenerate one by one within an hour. */
-export const TOKEN_CHANGES_PER_HOUR = 10
+const TOKEN_CHANGES_PER_HOUR = 10
 
 const SINCE = /* sql */ `greatest(fcm_token_due_at, now() - interval '1 hour')`
 const STEP = /* sql */ `interval '1 hour' / ${TOKEN_CHANGES_PER_HOUR}`

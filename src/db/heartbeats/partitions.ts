@@ -21,7 +21,7 @@ export interface Partitions {
   maintain(): Promise<PartitionChanges>
 }
 
-export const PARTITION_DAYS_AHEAD = 7
+const PARTITION_DAYS_AHEAD = 7
 /** An arbitrary constant: serializes the replicas' maintenance. */
 const LOCK_KEY = '7311860295'
 /** Tries of a step that another session blocks, or whose day gets a row in the DEFAULT partition meanwhile. */

@@ -87,7 +87,7 @@ export const PACE = { burstS: 1, windowS: 60 } as const
 export const MAX_COMPARED = 10_000
 
 /** Members a second. */
-export function fillRate(perMinute: number): number {
+function fillRate(perMinute: number): number {
   return perMinute / (PACE.windowS + PACE.burstS)
 }
 

@@ -5,7 +5,7 @@ import { parseInstant } from '../instants.ts'
 /** FCM judges an app by its last seven days: for so long a lowered message counts. */
 export const LOWERED_LATELY_DAYS = 7
 
-export const PRIORITIES = ['high', 'normal'] as const
+const PRIORITIES = ['high', 'normal'] as const
 
 export type Priority = (typeof PRIORITIES)[number]
 

@@ -23,7 +23,7 @@ export interface TermParts extends Written {
   readonly rest: string
 }
 
-export const OPERATORS = [':', '!=', '<=', '>=', '<', '>', '='] as const
+const OPERATORS = [':', '!=', '<=', '>=', '<', '>', '='] as const
 export type Operator = (typeof OPERATORS)[number]
 
 /** Characters that look like the grammar's own, and come from texts that were typeset. */

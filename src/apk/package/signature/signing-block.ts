@@ -14,7 +14,7 @@ const MAX_PAIRS = 1_000
 const MAX_SCHEME_BYTES = 256 * 1024
 
 /** Ids of the pairs that hold signatures; the others, such as padding, are no concern of a verifier. */
-export const SCHEME_ID = { v2: 0x7109871a, v3: 0xf05368c0, v31: 0x1b93ad61 } as const
+const SCHEME_ID = { v2: 0x7109871a, v3: 0xf05368c0, v31: 0x1b93ad61 } as const
 export type BlockScheme = keyof typeof SCHEME_ID
 
 export interface SigningBlock {
