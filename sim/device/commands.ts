@@ -1,6 +1,6 @@
 /** A phone's commands: checks each message, runs each request_id once, reports the stored result on a repeat. */
-import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
 import { asJsonObject } from '../../testkit/http/client.ts'
+import { verifyCommandData } from './verify-command.ts'
 
 export type CommandData = Readonly<Record<string, string>>
 

@@ -1,7 +1,7 @@
 /** POST /admin/command and what admins read, list and cancel. */
 import t from 'tap'
+import { verifyCommandData } from '../../sim/device/verify-command.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
 import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { startService } from '../helpers/service.ts'

@@ -1,6 +1,6 @@
 /** The mailbox alone, with push off: open commands ride in a heartbeat's answer until they are answered. */
 import t from 'tap'
-import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
+import { verifyCommandData } from '../../sim/device/verify-command.ts'
 import { untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'

@@ -6,12 +6,12 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { verifyCommandData } from '../../sim/device/verify-command.ts'
 import {
   commandData,
   commandKey,
   isReservedParamName,
   RESERVED_PARAM_NAMES,
-  verifyCommandData,
 } from '../../src/domain/delivery/command-message.ts'
 import { STATUS } from '../../src/http/errors.ts'
 import { ROUTE_LIST } from '../../src/routes/table.ts'

@@ -1,10 +1,10 @@
 import t from 'tap'
+import { verifyCommandData } from '../../sim/device/verify-command.ts'
 import {
   type CommandMessage,
   commandData,
   commandKey,
   isReservedParamName,
-  verifyCommandData,
 } from '../../src/domain/delivery/command-message.ts'
 
 /*

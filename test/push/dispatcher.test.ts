@@ -1,12 +1,12 @@
 /** What each response of FCM does to a command, its push token and the log, over real HTTP. */
 import t from 'tap'
+import { verifyCommandData } from '../../sim/device/verify-command.ts'
 import {
   type Behaviour,
   type JournaledSend,
   pushSettings,
   startFakeFcm,
 } from '../../sim/fcm/fake-fcm.ts'
-import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
 import type { LogLine } from '../../testkit/log-book.ts'
 import { connect } from '../helpers/database.ts'
 import { startService } from '../helpers/service.ts'

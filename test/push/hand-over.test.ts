@@ -1,7 +1,7 @@
 /** The doorbell and the mailbox at once: what happens to a command while its message is with FCM. */
 import t, { type Test } from 'tap'
+import { verifyCommandData } from '../../sim/device/verify-command.ts'
 import { fidOf } from '../../sim/fcm/apps.ts'
-import { verifyCommandData } from '../../src/domain/delivery/command-message.ts'
 import { WIRE_NAMES } from '../../src/domain/delivery/push-id.ts'
 import { until } from '../../testkit/until.ts'
 import { startReplicas } from '../helpers/replicas.ts'

@@ -2,7 +2,7 @@
  * The command as a device receives it, by push or in the response to a heartbeat, and its signatures. Devices in the field
  * verify these bytes: keys may be added, but the format must never change. The test has golden vectors.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { createHmac } from 'node:crypto'
 
 /** One message about a command. Each has its own `ts`, `attempt` and signatures. */
 export interface CommandMessage {
@@ -81,20 +81,6 @@ export function commandData(message: CommandMessage): Record<string, string> {
   }
 }
 
-/** Which of the two signatures are valid, as a device checks them. Never throws, whatever `data` holds. */
-export function verifyCommandData(
-  data: Readonly<Record<string, string>>,
-  hmacKey: string,
-): { hmac: boolean; hmac2: boolean } {
-  const { request_id = '', device_id = '', action = '', ts = '', expires_at = '' } = data
-  const { attempt = '', hmac = '', hmac2 = '' } = data
-  const fields: SignedFields = { request_id, device_id, action, ts, expires_at, attempt }
-  return {
-    hmac: isSame(hmac, sign(hmacKey, firstSignatureText(fields))),
-    hmac2: isSame(hmac2, sign(hmacKey, secondSignatureText(fields, paramsOf(data)))),
-  }
-}
-
 interface SignedFields {
   readonly request_id: string
   readonly device_id: string
@@ -128,10 +114,4 @@ function secondSignatureText(fields: SignedFields, params: readonly Param[]): st
 
 function sign(hmacKey: string, text: string): string {
   return createHmac('sha256', hmacKey).update(text).digest('hex')
-}
-
-function isSame(given: string, expected: string): boolean {
-  const givenBytes = Buffer.from(given)
-  const expectedBytes = Buffer.from(expected)
-  return givenBytes.length === expectedBytes.length && timingSafeEqual(givenBytes, expectedBytes)
 }
