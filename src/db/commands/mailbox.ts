@@ -1,5 +1,4 @@
 /** Commands as a mailbox: those that a heartbeat's response carries, pushed before or not. */
-import { HAND_OVER_AGAIN_S } from '../heartbeats/heartbeats.ts'
 import type { Queryable } from '../postgres/pool.ts'
 
 /** An open command from the mailbox, before it is signed. */
@@ -25,18 +24,26 @@ export interface Mailbox {
 /** Commands per heartbeat response. */
 const MAX_COMMANDS = 20
 
+/** Seconds before a command is delivered again (docs/device-protocol.md). */
+const HAND_OVER_AGAIN_S = 30
+
+/** For an open command: it was not handed over lately. */
+export function isToHandOver(deliveredAt: string): string {
+  return `(${deliveredAt} is null or ${deliveredAt} <= now() - interval '${HAND_OVER_AGAIN_S} s')`
+}
+
 /** Rechecks the locked rows: another replica may have handed them over meanwhile. */
 const HAND_OVER = /* sql */ `
   with due as materialized (
     select request_id from commands
     where device_id = (select device_id from device_status where token_hash = $1)
       and state = 'open' and expires_at > now()
-      and (delivered_at is null or delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s')
+      and ${isToHandOver('delivered_at')}
     order by created_at, request_id limit ${MAX_COMMANDS}),
   held as materialized (
     select request_id from commands
     where request_id = any (array(select request_id from due)) and state = 'open'
-      and (delivered_at is null or delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s')
+      and ${isToHandOver('delivered_at')}
     order by request_id for no key update),
   handed as (
     update commands c set attempt = attempt + 1, deliveries = deliveries + 1, delivered_at = now()

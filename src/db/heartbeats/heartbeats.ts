@@ -7,6 +7,7 @@ import { pushIdText } from '../../domain/delivery/push-id.ts'
 import { AppError } from '../../domain/errors.ts'
 import { type Heartbeat, STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
 import { timeText } from '../audit.ts'
+import { isToHandOver } from '../commands/mailbox.ts'
 import { PUSH_ID } from '../devices/push-id.ts'
 import {
   BinaryArrays,
@@ -51,9 +52,6 @@ export type HeartbeatResult =
   | StoredHeartbeat
   /** No live device token that was used before: nothing was stored. */
   | { readonly kind: 'unrecognized' }
-
-/** Seconds before a command is delivered again (docs/device-protocol.md). */
-export const HAND_OVER_AGAIN_S = 30
 
 /** ASCII's unit separator: an alias that an operator wrote by hand may contain spaces. */
 const SEPARATOR = '\x1f'
@@ -104,7 +102,7 @@ const HISTORY_COLUMNS = [
   'request_id',
 ].join(', ')
 /** An older heartbeat leaves these columns as they are. */
-const NEWEST_COUNTS = [
+const SET_IF_NEWEST = [
   'effective_at',
   'clock_ahead_at',
   'clock_at',
@@ -199,7 +197,7 @@ seen as (
   update device_status s set last_seen_at = greatest(s.last_seen_at, l.received_at),
     app_versions = case when l.is_newest and l.apps is not null then ${managedVersions('l.apps')} else s.app_versions end,
     offline_at = null, doubted_at = l.doubted_at, clock_lag_s = l.clock_lag_s, clock_offset_s = l.clock_offset_s,
-    ${NEWEST_COUNTS}
+    ${SET_IF_NEWEST}
   from live l where s.device_id = l.device_id)
 select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,
   case when l.is_clock_good or l.reported_at is null then 0 else ${CLOCK_IGNORED} end
@@ -207,7 +205,7 @@ select string_agg(concat_ws('${SEPARATOR}', l.ord, l.device_id, l.alias,
   + case when l.has_new_push_id then ${NEW_PUSH_ID} when l.has_other_id then ${OLDER_PUSH_ID} else 0 end
   + case when exists (
       select from commands k where k.device_id = l.device_id and k.state = 'open' and k.expires_at > now()
-        and (k.delivered_at is null or k.delivered_at <= now() - interval '${HAND_OVER_AGAIN_S} s'))
+        and ${isToHandOver('k.delivered_at')})
     then ${MAIL} else 0 end,
   case when l.has_new_push_id then ${timeText('coalesce(l.clock_at, l.effective_at)')} end,
   case when l.has_new_push_id then coalesce(${timeText('l.replaces_at')}, '') end), '${SEPARATOR}') as "answers"
