@@ -1,6 +1,6 @@
 /** Codes for why there is no database, for /readyz (which is public) and for machines. The texts are for the log. */
 import { errorCode } from '../../lib/error-text.ts'
-import { OwnWaitError, sqlstate } from '../postgres/sqlstate.ts'
+import { OF_ONE_STATEMENT, OwnWaitError, sqlstate } from '../postgres/sqlstate.ts'
 
 /** The texts contain no host and no user. */
 export const TROUBLES = {
@@ -36,15 +36,6 @@ export const CALL_TROUBLES = {
 } as const
 
 export type CallTrouble = keyof typeof CALL_TROUBLES | Trouble
-
-const OF_ONE_CALL: Readonly<Record<string, CallTrouble>> = {
-  '57014': 'too_slow',
-  '55P03': 'locked',
-  '40001': 'conflict',
-  '40P01': 'conflict',
-  '25P03': 'cut_short',
-  '25P04': 'cut_short',
-}
 
 const BY_CODE: Readonly<Record<string, Trouble>> = {
   '28P01': 'password_refused',
@@ -89,7 +80,9 @@ const CAUSES_READ = 5
 
 export function callTroubleOf(error: unknown): CallTrouble {
   const isWait = causesOf(error).some((each) => each instanceof OwnWaitError)
-  return isWait ? 'no_connection' : (OF_ONE_CALL[sqlstate(error) ?? ''] ?? troubleOf(error))
+  return isWait
+    ? 'no_connection'
+    : (OF_ONE_STATEMENT.get(sqlstate(error) ?? '') ?? troubleOf(error))
 }
 
 /** The innermost known cause. */

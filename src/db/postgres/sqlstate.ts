@@ -61,9 +61,18 @@ export function connectFailure(error: unknown): Error {
   return Object.assign(new Error(message, { cause: error }), { code: '08001' })
 }
 
-/** The statement waited too long, ran too long, or lost a deadlock. */
-// biome-ignore format: one list
-const OF_ONE_STATEMENT: ReadonlySet<string> = new Set(['55P03', '57014', '40001', '40P01', '25P03', '25P04'])
+/** What happened to one statement or its transaction, while the database is there. */
+export const OF_ONE_STATEMENT: ReadonlyMap<
+  string,
+  'too_slow' | 'locked' | 'conflict' | 'cut_short'
+> = new Map([
+  ['57014', 'too_slow'],
+  ['55P03', 'locked'],
+  ['40001', 'conflict'],
+  ['40P01', 'conflict'],
+  ['25P03', 'cut_short'],
+  ['25P04', 'cut_short'],
+])
 /** Classes 28, 3D and 55000: no login (password, no such database, allow_connections=false). 25006: read-only. */
 const AWAY = /^(08|28|3D|53|57P|58)|^(25006|55000)$/
 
