@@ -2,6 +2,7 @@
  * The push identity in a devices row `d`: a registration token in fcm_token, or otherwise a FID in fid. Statements take
  * it as one text (pushIdText), so that every comparison is by kind and value.
  */
+import { FID_FORM } from '../../domain/delivery/push-id.ts'
 
 /** 'token:…' or 'fid:…'; null if there is none. */
 export const PUSH_ID = /* sql */ `
@@ -17,7 +18,7 @@ export const PUSH_ID_JSON = /* sql */ `
   (case when ${HAS_PUSH_ID} then json_build_object('kind', ${PUSH_KIND}, 'value', coalesce(d.fcm_token, d.fid)) end)`
 
 /** As domain/delivery/push-id.ts's isMisnamedFid. */
-export const IS_FID_MISNAMED = /* sql */ `coalesce(d.fcm_token ~ '^[A-Za-z0-9_-]{22}$', false)`
+export const IS_FID_MISNAMED = /* sql */ `coalesce(d.fcm_token ~ '${FID_FORM.source}', false)`
 
 /** The value of column fcm_token for the identity in `parameter`. */
 export const tokenOf = (parameter: string) => /* sql */ `

@@ -1,6 +1,6 @@
 /** Members of a job, in the order of their release: those that wait, and the commands of the others. */
 
-import type { Outcome } from '../../domain/commands/command.ts'
+import { OPEN_STATUSES, type Outcome } from '../../domain/commands/command.ts'
 import { type MemberStatus, NONE_OFFLINE, type OfflineMembers } from '../../domain/commands/job.ts'
 import type { CommandRow } from '../commands/commands.ts'
 import { COLUMNS, JOINED } from '../commands/rows.ts'
@@ -60,7 +60,7 @@ const UNRELEASED = /* sql */ `
 const OFFLINE = /* sql */ `
   with looked as materialized (
     select c.device_id from commands c
-    where c.job_no = $1 and ${STATUS} = any (array['queued', 'sent', 'delivered', 'push_failed'])
+    where c.job_no = $1 and ${STATUS} = any (array['${OPEN_STATUSES.join("', '")}'])
     limit ${MAX_LOOKED}),
   seen as (
     select (select s.last_seen_at from device_status s where s.device_id = l.device_id limit 1) as at from looked l)

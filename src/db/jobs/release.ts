@@ -2,6 +2,7 @@
  * Moves jobs on, from any replica. Each call locks one job, skipping one that another replica holds; everything it does is
  * one transaction, so that a job needs no lease: a replica that dies leaves nothing half done. domain/commands/job.ts has the rules.
  */
+import { OPEN_STATUSES } from '../../domain/commands/command.ts'
 import { type JobReason, type JobState, MAX_COMPARED, PACE } from '../../domain/commands/job.ts'
 import { writeAudit } from '../audit.ts'
 import { HAS_PUSH_ID } from '../devices/push-id.ts'
@@ -65,7 +66,7 @@ const MARK_S = 30
 
 /** Of a row of commands, as its index has it. */
 const STATUS = /* sql */ `job_member_status(state, push_state, delivered_at is not null, outcome)`
-const IS_OPEN = /* sql */ `${STATUS} = any (array['queued', 'sent', 'delivered', 'push_failed'])`
+const IS_OPEN = /* sql */ `${STATUS} = any (array['${OPEN_STATUSES.join("', '")}'])`
 
 const OPEN = /* sql */ `(queued + sent + delivered + push_failed)`
 const ENDED = /* sql */ `(completed + failed + expired + cancelled + lost)`

@@ -23,15 +23,10 @@ export type PushState =
   | 'sent'
   | 'gave_up'
 
-export const COMMAND_STATUSES = [
-  'queued',
-  'sent',
-  'delivered',
-  'push_failed',
-  'completed',
-  'expired',
-  'cancelled',
-] as const
+/** Of a command that has not ended. */
+export const OPEN_STATUSES = ['queued', 'sent', 'delivered', 'push_failed'] as const
+
+export const COMMAND_STATUSES = [...OPEN_STATUSES, 'completed', 'expired', 'cancelled'] as const
 
 export type CommandStatus = (typeof COMMAND_STATUSES)[number]
 

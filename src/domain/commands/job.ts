@@ -24,6 +24,8 @@
  * result that was durable by then. So any replica may release, and none has to agree with another.
  */
 
+import { OPEN_STATUSES } from './command.ts'
+
 /** Shorter than a command's id, which adds `.` and the member's number. */
 export const JOB_ID = /^[A-Za-z0-9._:-]{1,120}$/
 
@@ -53,10 +55,7 @@ export function effectOf(control: JobControl, state: JobState): 'changed' | 'unc
 /** Statuses of members, as a job counts them. `completed` is success, `failed` any other outcome. */
 export const MEMBER_STATUSES = [
   'waiting',
-  'queued',
-  'sent',
-  'delivered',
-  'push_failed',
+  ...OPEN_STATUSES,
   'completed',
   'failed',
   'expired',

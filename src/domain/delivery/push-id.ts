@@ -12,7 +12,7 @@ export interface PushId {
 export const FID = /^[A-Za-z0-9_-]{1,255}$/
 
 /** The form of the FIDs that Google's SDKs make: 17 bytes in base64url. Registration tokens are longer. */
-const FID_FORM = /^[A-Za-z0-9_-]{22}$/
+export const FID_FORM = /^[A-Za-z0-9_-]{22}$/
 
 /** The field that carries it in requests. */
 export const WIRE_NAMES = { token: 'fcm_token', fid: 'fid' } as const

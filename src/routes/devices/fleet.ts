@@ -1,6 +1,6 @@
 /** GET /admin/fleet: the devices of a selection, counted. */
 import type { Facts, FleetSummary } from '../../db/devices/fleet.ts'
-import type { CommandStatus } from '../../domain/commands/command.ts'
+import { OPEN_STATUSES } from '../../domain/commands/command.ts'
 import { HEARTBEAT_STATUSES } from '../../domain/heartbeat.ts'
 import { parseSelection } from '../../domain/selection/parse.ts'
 import { PUSH_STATES } from '../../domain/selection/terms.ts'
@@ -10,8 +10,6 @@ import type { Devices } from './feature.ts'
 const BATTERY = ['0-19', '20-49', '50-100', 'unknown'] as const
 /** The longest time since the last contact; each counts what the one before does not. */
 const LAST_CONTACT = ['5m', '30m', '1d', '7d', 'older', 'never'] as const
-
-const OPEN_STATUSES: readonly CommandStatus[] = ['queued', 'sent', 'delivered', 'push_failed']
 
 export function readFleetEndpoint(deps: Devices): Endpoint<'admin'> {
   return {
