@@ -1,7 +1,7 @@
 /** Checks whether two databases run the group statement the same way: reads, writes and indexes of its plan. */
 import { createHash } from 'node:crypto'
 import type { HeartbeatItem } from '../src/db/heartbeats/heartbeats.ts'
-import type { Secret } from '../src/security/tokens.ts'
+import type { HmacSecret } from '../src/domain/identity.ts'
 import type { Explained } from '../testkit/database/explain.ts'
 import { heartbeatItem } from '../testkit/database/heartbeat-item.ts'
 import { seededToken } from '../testkit/database/seeded-fleet.ts'
@@ -13,7 +13,7 @@ export function planShape({ name, nodes }: Explained): string {
 
 /** Heartbeats of `count` seeded devices, spread over the first `devices`. */
 export function seededItems(
-  secret: Secret,
+  secret: HmacSecret,
   devices: number,
   count: number,
 ): readonly HeartbeatItem[] {

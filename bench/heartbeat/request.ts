@@ -2,7 +2,7 @@
 import { heartbeatBody } from '../../sim/device/body.ts'
 import type { EnrolledDevice } from '../../sim/enroll.ts'
 import type { LoadRequest } from '../../sim/load/load.ts'
-import type { Secret } from '../../src/security/tokens.ts'
+import type { HmacSecret } from '../../src/domain/identity.ts'
 import { seededDeviceId, seededToken } from '../../testkit/database/seeded-fleet.ts'
 import { jsonHeaders } from '../../testkit/http/client.ts'
 
@@ -27,7 +27,7 @@ export function heartbeatRequest({ alias, deviceId, token }: EnrolledDevice): Lo
 
 /** Heartbeats of phones of testkit/database/seeded-fleet.ts, for `next` of a load: `numberOf` gives the phone of each. Throws beyond `count`. */
 export function seededHeartbeats(
-  secret: Secret,
+  secret: HmacSecret,
   count: number,
   numberOf: (index: number) => number,
 ): (index: number) => LoadRequest {

@@ -1,7 +1,7 @@
 /** A fake Google service account with a real RSA key, which the fake FCM accepts. Development code. */
 import { generateKeyPair, type KeyObject } from 'node:crypto'
 import { promisify } from 'node:util'
-import type { ServiceAccount } from '../../src/config/config.ts'
+import type { ServiceAccount } from '../../src/domain/identity.ts'
 
 export interface MadeServiceAccount {
   readonly account: ServiceAccount

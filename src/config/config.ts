@@ -3,7 +3,6 @@ import { EnvReader, shown } from './env-reader.ts'
 import { ROWS, SETTINGS, type SettingValues } from './settings.ts'
 import { type UnknownVariable, unknownVariables } from './unknown-variables.ts'
 
-export type { ServiceAccount } from './service-account.ts'
 export { CONFIG_VARIABLES } from './settings.ts'
 
 export interface Config extends SettingValues {

@@ -1,23 +1,15 @@
 /** The settings that are secrets of ours: their form, and whether somebody could guess them. */
 
-import { ADMIN_SCOPES, type AdminScope } from '../domain/identity.ts'
+import {
+  ADMIN_SCOPES,
+  type AdminScope,
+  type AdminToken,
+  type HmacSecret,
+} from '../domain/identity.ts'
 import { ADMIN_NAME } from '../domain/ids.ts'
 import { nearest } from '../lib/nearest.ts'
 import { type EnvReader, isQuoted, QUOTED, shown } from './env-reader.ts'
 import { apparentBits } from './secret-strength.ts'
-
-export interface AdminToken {
-  readonly name: string
-  readonly scopes: readonly AdminScope[]
-  readonly secret: string
-}
-
-/** A server secret for device tokens and command keys. The first in the list signs, all verify. */
-export interface HmacSecret {
-  /** `default` if HMAC_SECRET names none. Stored in `devices.hmac_secret_id`. */
-  readonly id: string
-  readonly secret: string
-}
 
 const MIN_CHARS = 24
 const MIN_BITS = 128

@@ -1,15 +1,7 @@
 /** The Google service account that may push: what Google's key file says, and what somebody put in its place. */
 import { createPrivateKey } from 'node:crypto'
+import type { ServiceAccount } from '../domain/identity.ts'
 import { type EnvReader, shown } from './env-reader.ts'
-
-export interface ServiceAccount {
-  readonly projectId: string
-  readonly clientEmail: string
-  /** PEM with real newlines. */
-  readonly privateKey: string
-  /** https, or http to loopback only. */
-  readonly tokenUri: string
-}
 
 const INLINE = 'FIREBASE_SERVICE_ACCOUNT_JSON'
 const PATH = 'GOOGLE_APPLICATION_CREDENTIALS'

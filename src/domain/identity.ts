@@ -1,4 +1,4 @@
-/** Whom a credential identifies: the database's verdicts on tokens, and the admins' scopes. */
+/** Credentials, and whom they identify: the database's verdicts on tokens, and the admins' scopes. */
 
 /** Who sent a request, as far as is known: for its log lines. */
 export interface Caller {
@@ -53,6 +53,33 @@ export const ADMIN_SCOPES = ['admin', 'command', 'enroll', 'apk', 'metrics', 're
 
 /** `admin` includes all others. */
 export type AdminScope = (typeof ADMIN_SCOPES)[number]
+
+/** An admin token, less its secret. */
+export interface Admin {
+  readonly name: string
+  readonly scopes: readonly AdminScope[]
+}
+
+export interface AdminToken extends Admin {
+  readonly secret: string
+}
+
+/** A server secret for device tokens and command keys. The first in the list signs, all verify. */
+export interface HmacSecret {
+  /** `default` if HMAC_SECRET names none. Stored in `devices.hmac_secret_id`. */
+  readonly id: string
+  readonly secret: string
+}
+
+/** May push. */
+export interface ServiceAccount {
+  readonly projectId: string
+  readonly clientEmail: string
+  /** PEM with real newlines. */
+  readonly privateKey: string
+  /** https, or http to loopback only. Receives the assertion and is its audience (`aud`). */
+  readonly tokenUri: string
+}
 
 /** Who downloads an APK. `source` goes into the row of the download. */
 export type Downloader =

@@ -5,20 +5,14 @@
  */
 import { createPrivateKey, sign } from 'node:crypto'
 import { createRequire } from 'node:module'
+import type { ServiceAccount } from '../domain/identity.ts'
 import { errorText } from '../lib/error-text.ts'
 import { singleFlight, withTimeout } from '../lib/timeouts.ts'
 import { createPost, type Post } from './bounded-post.ts'
 import { field, parseJson, readBody, safeText } from './fcm-response.ts'
 import type { OutboundProxy } from './outbound-proxy.ts'
 
-/** Satisfied by the configuration's ServiceAccount. */
-export interface TokenAccount {
-  readonly clientEmail: string
-  /** PEM with real newlines. */
-  readonly privateKey: string
-  /** https, or http to loopback only. Receives the assertion and is its audience (`aud`). */
-  readonly tokenUri: string
-}
+type TokenAccount = Omit<ServiceAccount, 'projectId'>
 
 export interface AccessTokens {
   /** A valid token. Rejects with AccessTokenError. */

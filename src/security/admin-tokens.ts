@@ -1,18 +1,7 @@
 /** Admin tokens: finds the token of a secret in constant time and checks its scopes. */
 import { timingSafeEqual } from 'node:crypto'
-import type { AdminScope } from '../domain/identity.ts'
+import type { Admin, AdminScope, AdminToken } from '../domain/identity.ts'
 import { hashToken } from './tokens.ts'
-
-export interface AdminToken {
-  readonly name: string
-  readonly scopes: readonly AdminScope[]
-  readonly secret: string
-}
-
-export interface Admin {
-  readonly name: string
-  readonly scopes: readonly AdminScope[]
-}
 
 /** Compares with every token, so that the time reveals nothing. */
 export function adminLookup(tokens: readonly AdminToken[]): (secret: string) => Admin | undefined {

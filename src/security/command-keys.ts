@@ -1,6 +1,6 @@
 /** The keys that commands are signed with, one for each enrollment of a device. */
 import { commandKey } from '../domain/delivery/command-message.ts'
-import type { Secret } from './tokens.ts'
+import type { HmacSecret } from '../domain/identity.ts'
 
 /** What a device's key is made from. */
 export interface KeyOwner {
@@ -16,7 +16,7 @@ export interface CommandKeys {
   readonly get: (device: KeyOwner) => string
 }
 
-export function createCommandKeys(hmacSecrets: readonly Secret[]): CommandKeys {
+export function createCommandKeys(hmacSecrets: readonly HmacSecret[]): CommandKeys {
   const secrets = new Map(hmacSecrets.map(({ id, secret }) => [id, secret]))
   function find({ deviceId, enrollmentNo, hmacSecretId }: KeyOwner): string | undefined {
     const secret = secrets.get(hmacSecretId)

@@ -6,27 +6,23 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { AppError } from '../domain/errors.ts'
 import {
   type AdminScope,
+  type AdminToken,
   type Caller,
   type DeviceVerdict,
   type Downloader,
   type EnrollmentVerdict,
+  type HmacSecret,
   type LiveDevice,
   noteEnrollment,
 } from '../domain/identity.ts'
-import { type AdminToken, adminLookup, mayUse } from './admin-tokens.ts'
+import { adminLookup, mayUse } from './admin-tokens.ts'
 import { authDenied, type Denial, refuseDevice, refuseEnrollment } from './denial.ts'
 import { createTokenTurns, type HashedToken, type InTurn } from './token-turns.ts'
-import {
-  deviceTagCheck,
-  enrollmentTagCheck,
-  hashToken,
-  isEnrollmentToken,
-  type Secret,
-} from './tokens.ts'
+import { deviceTagCheck, enrollmentTagCheck, hashToken, isEnrollmentToken } from './tokens.ts'
 
 export interface GuardDeps {
   readonly adminTokens: readonly AdminToken[]
-  readonly hmacSecrets: readonly Secret[]
+  readonly hmacSecrets: readonly HmacSecret[]
   readonly authenticateDevice: (tokenHash: Buffer) => Promise<DeviceVerdict>
   readonly enrollmentTokens: {
     readonly judge: (tokenHash: Buffer) => Promise<EnrollmentVerdict>

@@ -3,18 +3,13 @@
  * can store and look up one SHA-256; a slow hash is not needed.
  */
 import { createHmac, hash, timingSafeEqual } from 'node:crypto'
+import type { HmacSecret } from '../domain/identity.ts'
 
 export interface IssuedToken {
   /** Shown once, never stored. */
   readonly token: string
   /** SHA-256 of the whole token text; 32 bytes. */
   readonly hash: Buffer
-}
-
-/** One server secret. The first of a list signs, all verify. */
-export interface Secret {
-  readonly id: string
-  readonly secret: string
 }
 
 interface Kind {
@@ -51,7 +46,7 @@ export function hashToken(token: string): Buffer {
 
 /** `et_` and 43 base64url characters: 26 random bytes and their 6-byte tag. */
 export function issueEnrollmentToken(
-  secret: Secret,
+  secret: HmacSecret,
   randomBytes: (sizeBytes: number) => Buffer,
 ): IssuedToken {
   return issue(ENROLLMENT, secret, randomBytes)
@@ -68,11 +63,11 @@ export interface BatchTokens {
 }
 
 export function batchTokens(
-  signing: Secret,
-  secrets: readonly Secret[],
+  signing: HmacSecret,
+  secrets: readonly HmacSecret[],
   randomBytes: (sizeBytes: number) => Buffer,
 ): BatchTokens {
-  const make = (secret: Secret, seed: Buffer, index: number) =>
+  const make = (secret: HmacSecret, seed: Buffer, index: number) =>
     issueEnrollmentToken(secret, (sizeBytes) =>
       createHmac('sha256', secret.secret)
         .update(`${BATCH_CONTEXT}${index}:`)
@@ -91,14 +86,14 @@ export function batchTokens(
 
 /** `dt_` and 43 base64url characters: 26 random bytes and their 6-byte tag. */
 export function issueDeviceToken(
-  secret: Secret,
+  secret: HmacSecret,
   randomBytes: (sizeBytes: number) => Buffer,
 ): IssuedToken {
   return issue(DEVICE, secret, randomBytes)
 }
 
 /** Shows whether a secret has changed, and reveals nothing about it. 32 bytes. */
-export function secretFingerprint({ secret }: Secret): Buffer {
+export function secretFingerprint({ secret }: HmacSecret): Buffer {
   return createHmac('sha256', secret).update(FINGERPRINT_CONTEXT).digest()
 }
 
@@ -108,18 +103,18 @@ export function isEnrollmentToken(token: string): boolean {
 }
 
 /** Whether we issued the token. Others are refused without a database query, so a flood of garbage stays cheap. */
-export function deviceTagCheck(secrets: readonly Secret[]): (token: string) => boolean {
+export function deviceTagCheck(secrets: readonly HmacSecret[]): (token: string) => boolean {
   return tagCheck(DEVICE, secrets)
 }
 
 /** Whether the token has a tag by one of our current secrets; false proves nothing. */
-export function enrollmentTagCheck(secrets: readonly Secret[]): (token: string) => boolean {
+export function enrollmentTagCheck(secrets: readonly HmacSecret[]): (token: string) => boolean {
   return tagCheck(ENROLLMENT, secrets)
 }
 
 function issue(
   kind: Kind,
-  secret: Secret,
+  secret: HmacSecret,
   randomBytes: (sizeBytes: number) => Buffer,
 ): IssuedToken {
   const random = randomBytes(RANDOM_BYTES)
@@ -128,7 +123,7 @@ function issue(
   return { token, hash: hashToken(token) }
 }
 
-function tagCheck(kind: Kind, secrets: readonly Secret[]): (token: string) => boolean {
+function tagCheck(kind: Kind, secrets: readonly HmacSecret[]): (token: string) => boolean {
   const tags = secrets.map((secret) => new Tag(kind, secret))
   return (token) => kind.form.test(token) && tags.some((tag) => tag.fits(token))
 }
@@ -147,7 +142,7 @@ class Tag {
   readonly #outer: Buffer
   readonly #tag = Buffer.alloc(TAG_BYTES)
 
-  constructor({ context }: Kind, { secret }: Secret) {
+  constructor({ context }: Kind, { secret }: HmacSecret) {
     const key = Buffer.alloc(BLOCK_BYTES)
     const given = Buffer.from(secret)
     if (given.length > BLOCK_BYTES) key.write(hash('sha256', given, 'binary'), 'latin1')

@@ -1,7 +1,7 @@
 /** Tokens: the tag that is made by hand is HMAC-SHA256 for every secret, nothing else fits, and it decides who looks a token up. */
 import { createHash, createHmac, randomBytes } from 'node:crypto'
 import t from 'tap'
-import type { EnrollmentVerdict } from '../../src/domain/identity.ts'
+import type { EnrollmentVerdict, HmacSecret } from '../../src/domain/identity.ts'
 import { createGuards } from '../../src/security/guard.ts'
 import {
   batchTokens,
@@ -10,7 +10,6 @@ import {
   hashToken,
   issueDeviceToken,
   issueEnrollmentToken,
-  type Secret,
 } from '../../src/security/tokens.ts'
 
 const KINDS = {
@@ -146,7 +145,7 @@ for (const prefix of ['dt', 'et'] as const) {
 }
 
 /** Guards with these secrets, whose look-ups give `kind`, and the names of the look-ups that were made. */
-function guardsOf(hmacSecrets: readonly Secret[], kind: 'unknown' | 'active' | 'revoked') {
+function guardsOf(hmacSecrets: readonly HmacSecret[], kind: 'unknown' | 'active' | 'revoked') {
   const asked: string[] = []
   const judging = (name: string) => async (): Promise<EnrollmentVerdict> => {
     asked.push(name)

@@ -1,7 +1,8 @@
 /** Inserts a fleet by set-based SQL, with tokens that follow from device numbers; for benches and drills. */
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
-import { issueDeviceToken, type Secret } from '../../src/security/tokens.ts'
+import type { HmacSecret } from '../../src/domain/identity.ts'
+import { issueDeviceToken } from '../../src/security/tokens.ts'
 
 /** Rows of one statement. */
 const BATCH = 100_000
@@ -12,7 +13,7 @@ export const seededDeviceId = (n: number) =>
   `01a20000-0000-7000-8000-${n.toString(16).padStart(12, '0')}`
 
 /** The token of the n-th device. */
-export function seededToken(secret: Secret, n: number): string {
+export function seededToken(secret: HmacSecret, n: number): string {
   const random = createHash('sha256').update(`seeded-${n}`).digest().subarray(0, RANDOM_BYTES)
   return issueDeviceToken(secret, () => random).token
 }
@@ -56,7 +57,7 @@ export interface SeedOptions {
 /** Devices up to `count`, each with a token. Needs a superuser: foreign keys are not checked. */
 export async function seedFleet(
   db: pg.Client,
-  secret: Secret,
+  secret: HmacSecret,
   count: number,
   { from = 1, isReporting = false }: SeedOptions = {},
 ): Promise<void> {

@@ -1,5 +1,5 @@
 /** Wires what pushes commands: access token, FCM client, dispatcher. */
-import type { ServiceAccount } from '../../config/config.ts'
+import type { ServiceAccount } from '../../domain/identity.ts'
 import { type AccessTokens, createAccessTokens } from '../../push/access-token.ts'
 import { Dispatcher, type DispatcherDeps } from '../../push/dispatcher.ts'
 import { createFcmClient, type SelfTestOutcome } from '../../push/fcm.ts'
