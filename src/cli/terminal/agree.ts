@@ -1,7 +1,7 @@
 /** The preview of what a verb would change, and the question. */
 import type { Device } from '../api/openapi.ts'
-import { presence } from '../api/presence.ts'
 import type { Context } from '../verb.ts'
+import { presence } from '../why/phone.ts'
 import { agoOrNever } from './list.ts'
 import { type Cell, createTable } from './table.ts'
 import { jsonLine } from './text.ts'

@@ -7,7 +7,7 @@ import type { Cell } from '../terminal/table.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
-import { findPhone, findPhoneById } from '../why/phone.ts'
+import { findDevice } from '../why/phone.ts'
 
 const STATUSES: Readonly<Record<CommandStatus, true>> = {
   queued: true,
@@ -65,10 +65,7 @@ export const commandsVerb: Verb = {
     const [name] = args.words
     const status = statusOf(args.text('status'))
     const action = args.text('action')
-    const phone =
-      name === undefined
-        ? undefined
-        : ((await findPhoneById(api, name)) ?? (await findPhone(api, name)))
+    const phone = name === undefined ? undefined : await findDevice(api, name)
     if (name !== undefined && phone === undefined) {
       terminal.note(`No phone has the name ${visible(name)}. fleetloop why ${visible(name)}`)
       return EXIT.no

@@ -4,7 +4,7 @@ import { oneByOne } from '../terminal/one-by-one.ts'
 import { visible } from '../terminal/text.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { allDevices, WHERE_NOTES, whereToChange } from '../where.ts'
-import { findDevice } from './devices.ts'
+import { findDevice, UUID } from '../why/phone.ts'
 
 export const deleteVerb: Verb = {
   name: 'delete',
@@ -47,7 +47,7 @@ export const eraseVerb: Verb = {
     const [name = ''] = args.words
     const api = context.api()
     const device = await findDevice(api, name)
-    const device_id = device?.device_id ?? (DEVICE_ID.test(name) ? name.toLowerCase() : undefined)
+    const device_id = device?.device_id ?? (UUID.test(name) ? name.toLowerCase() : undefined)
     if (device_id === undefined) {
       terminal.note(`No phone has the name ${visible(name)}.`)
       return EXIT.no
@@ -62,5 +62,3 @@ export const eraseVerb: Verb = {
     return EXIT.ok
   },
 }
-
-const DEVICE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i

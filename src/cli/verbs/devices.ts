@@ -1,7 +1,5 @@
 /** `devices` and `device`: the phones, and everything of one. */
-import type { Api } from '../api/client.ts'
 import type { Device } from '../api/openapi.ts'
-import { presence } from '../api/presence.ts'
 import { duration } from '../terminal/ago.ts'
 import { agoOrNever, minute, onePage, printList } from '../terminal/list.ts'
 import { type Cell, factLines } from '../terminal/table.ts'
@@ -9,7 +7,7 @@ import { jsonLine, visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { findDevices, type Order, WHERE_NOTES, whereOf } from '../where.ts'
-import { findPhone, findPhoneById } from '../why/phone.ts'
+import { findDevice, presence } from '../why/phone.ts'
 import { commandList } from './commands.ts'
 
 const COMMANDS = 5
@@ -101,11 +99,6 @@ export const deviceVerb: Verb = {
     )
     return EXIT.ok
   },
-}
-
-/** By alias or by id, deleted ones only by id. */
-export async function findDevice(api: Api, name: string): Promise<Device | undefined> {
-  return (await findPhoneById(api, name)) ?? (await findPhone(api, name))
 }
 
 function factsOf(device: Device, now: Date): readonly (readonly [string, Cell])[] {

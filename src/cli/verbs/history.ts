@@ -3,7 +3,7 @@ import type { Operations } from '../api/openapi.ts'
 import { minute, onePage, printList, secondsOf, timeAgo } from '../terminal/list.ts'
 import { visible } from '../terminal/text.ts'
 import { EXIT, type Verb } from '../verb.ts'
-import { findDevice } from './devices.ts'
+import { findDevice } from '../why/phone.ts'
 
 type Steps = Extract<Operations['readHeartbeats']['response'], { readonly steps: unknown }>['steps']
 

@@ -8,6 +8,7 @@ import type { Cell } from '../terminal/table.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
+import { UUID } from '../why/phone.ts'
 
 const STATUSES = ['active', 'exhausted', 'expired', 'revoked'] as const
 
@@ -65,7 +66,7 @@ export const revokeVerb: Verb = {
     const api = context.api()
     const tokens: { readonly token_id: string; readonly alias: string | null }[] = []
     for (const name of args.words) {
-      if (TOKEN_ID.test(name)) {
+      if (UUID.test(name)) {
         tokens.push({ token_id: name, alias: null })
         continue
       }
@@ -87,5 +88,3 @@ export const revokeVerb: Verb = {
     })
   },
 }
-
-const TOKEN_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i

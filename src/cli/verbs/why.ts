@@ -5,8 +5,8 @@ import { EXIT, type Verb } from '../verb.ts'
 import { findCommand } from '../why/command.ts'
 import { explain, nothingHas, refuseSecret } from '../why/explain.ts'
 import { findJob } from '../why/job.ts'
+import { findDevice } from '../why/phone.ts'
 import { findToken } from '../why/token.ts'
-import { findDevice } from './devices.ts'
 
 /** Of what a long line goes on with. */
 const INDENT = 4

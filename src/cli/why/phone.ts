@@ -8,6 +8,9 @@ import { findCommand } from './command.ts'
 /** The form of an alias. Other names are not looked up as one. */
 export const ALIAS = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
+/** The form of the ids of phones and tokens. */
+export const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
 const LOW_BATTERY_PCT = 15
 const LOWERED_LATELY_MS = 7 * 86_400_000
 /** Open commands with a verdict, out of the latest COMMANDS. */
@@ -20,10 +23,8 @@ const PUSH_TOKEN = {
   none: 'none, only heartbeats bring commands',
 } as const
 
-const DEVICE_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
-
 export async function findPhoneById(api: Api, deviceId: string): Promise<Device | undefined> {
-  if (!DEVICE_ID.test(deviceId)) return undefined
+  if (!UUID.test(deviceId)) return undefined
   return await api.find('readDevice', { path: { device_id: deviceId } })
 }
 
@@ -38,7 +39,7 @@ export async function findDeletedPhone(
   api: Api,
   deviceId: string,
 ): Promise<DeletedPhone | undefined> {
-  if (!DEVICE_ID.test(deviceId)) return undefined
+  if (!UUID.test(deviceId)) return undefined
   const id = deviceId.toLowerCase()
   const query = { subject: id, what: 'device.delete', limit: 1 }
   const [deletion] = (await api.call('audit', { query })).audit
@@ -51,6 +52,11 @@ export async function findPhone(api: Api, alias: string): Promise<Device | undef
   return (await api.call('listDevices', { query: { alias } })).devices[0]
 }
 
+/** By id or by alias, deleted ones only by id. */
+export async function findDevice(api: Api, name: string): Promise<Device | undefined> {
+  return (await findPhoneById(api, name)) ?? (await findPhone(api, name))
+}
+
 export async function describePhone(api: Api, phone: Device): Promise<readonly string[]> {
   const now = api.now()
   const { alias, device_id, enrollment_no, enrolled_at, last_seen_at } = phone
@@ -58,7 +64,7 @@ export async function describePhone(api: Api, phone: Device): Promise<readonly s
   const superseded =
     enrollment_no === 1 ? '' : '; what it carried before is refused, 401 token_superseded'
   return [
-    `phone ${alias} (${device_id}): ${presence(phone, now)}`,
+    `phone ${alias} (${device_id}): ${lastContact(phone, now)}`,
     ...(last_seen_at === null ? [] : [`  it said: ${lastStatus(phone)}`]),
     ...(await whySilent(api, phone)),
     `  push ${phone.push_kind === 'fid' ? 'FID' : 'token'}: ${PUSH_TOKEN[phone.push_token]}${lowered(phone, now)}`,
@@ -71,6 +77,10 @@ export function isOffline({ last_seen_at, offline_after_s }: Device, now: Date):
   return last_seen_at === null || now.getTime() - Date.parse(last_seen_at) > offline_after_s * 1_000
 }
 
+export function presence(device: Device, now: Date): 'offline' | 'online' {
+  return isOffline(device, now) ? 'offline' : 'online'
+}
+
 /** As the verdict says it: FCM judges an app by its last seven days. */
 export function isLowered({ push_lowered_at: at }: Device, now: Date): boolean {
   return at !== null && now.getTime() - Date.parse(at) <= LOWERED_LATELY_MS
@@ -81,11 +91,11 @@ function lowered(phone: Device, now: Date): string {
   return `; FCM lowers the priority of its messages, last ${ago(phone.push_lowered_at, now)}`
 }
 
-function presence(phone: Device, now: Date): string {
+function lastContact(phone: Device, now: Date): string {
   const { last_seen_at } = phone
   if (last_seen_at === null) return 'never heard of since it enrolled'
   const heard = `last heard of ${ago(last_seen_at, now)}`
-  return isOffline(phone, now) ? `offline, ${heard}` : `online, ${heard}`
+  return `${presence(phone, now)}, ${heard}`
 }
 
 function lastStatus({ last_status }: Device): string {

@@ -4,10 +4,10 @@ import type { EnrollmentToken } from '../api/openapi.ts'
 import { pages } from '../api/pages.ts'
 import { ago } from '../terminal/ago.ts'
 import { plain } from '../terminal/text.ts'
+import { UUID } from './phone.ts'
 
 /** Tokens that are searched, newest first: of the alias, if the audit log still knows it. */
 const MAX_TOKENS = 10_000
-const TOKEN_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 export const REFUSED = {
   active: 'not used yet: the phone never came, or its request was refused',
@@ -17,7 +17,7 @@ export const REFUSED = {
 } as const
 
 export async function findToken(api: Api, tokenId: string): Promise<EnrollmentToken | undefined> {
-  if (!TOKEN_ID.test(tokenId)) return undefined
+  if (!UUID.test(tokenId)) return undefined
   const id = tokenId.toLowerCase()
   const query = { subject: id, what: 'enrollment_token.create', limit: 1 }
   const [creation] = (await api.call('audit', { query })).audit
