@@ -3,8 +3,9 @@
 const RFC_3339 =
   /^((?:19[7-9]|2\d\d)\d-\d{2}-\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/i
 
-/** undefined unless `text` is an RFC 3339 time with a zone, from 1970 to 2999. */
-export function parseInstant(text: string): Date | undefined {
+/** undefined unless `text` is a string with an RFC 3339 time with a zone, from 1970 to 2999. */
+export function parseInstant(text: unknown): Date | undefined {
+  if (typeof text !== 'string') return undefined
   const match = RFC_3339.exec(text)
   if (match === null) return undefined
   const [, day = '', hour, minute, second] = match

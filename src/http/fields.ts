@@ -166,9 +166,15 @@ export function queryUuid(query: URLSearchParams, name: string): string | undefi
 
 /** An RFC 3339 time in the query. */
 export function queryTime(query: URLSearchParams, name: string): Date | undefined {
-  const text = query.get(name)
-  if (text === null) return undefined
-  const instant = parseInstant(text)
-  if (instant === undefined) throw invalidField(name, 'must be a time such as 2026-01-31T09:15:00Z')
-  return instant
+  return asTime(name, query.get(name) ?? undefined)
+}
+
+export function optionalTime(body: Fields, name: string): Date | undefined {
+  return asTime(name, field(body, name))
+}
+
+function asTime(name: string, value: unknown): Date | undefined {
+  const instant = parseInstant(value)
+  if (value === undefined || instant !== undefined) return instant
+  throw invalidField(name, 'must be a time such as 2026-01-31T09:15:00Z')
 }

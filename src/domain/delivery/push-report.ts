@@ -21,9 +21,8 @@ export interface PushReport {
 export function readPushReport(value: unknown): PushReport | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
   const own = (name: string): unknown => Object.getOwnPropertyDescriptor(value, name)?.value
-  const receivedAt = own('received_at')
   return {
-    receivedAt: typeof receivedAt === 'string' ? (parseInstant(receivedAt) ?? null) : null,
+    receivedAt: parseInstant(own('received_at')) ?? null,
     priority: readWord(own('priority'), PRIORITIES) ?? null,
     originalPriority: readWord(own('original_priority'), PRIORITIES) ?? null,
   }

@@ -92,6 +92,5 @@ function readExitCode(body: Fields): number | null {
 }
 
 function readFinishedAt(body: Fields): Date | null {
-  const value = field(body, 'finished_at')
-  return typeof value === 'string' ? (parseInstant(value) ?? null) : null
+  return parseInstant(field(body, 'finished_at')) ?? null
 }

@@ -41,7 +41,7 @@ const RAM_TOTAL_MB = valueAt(readRamMb, 'memory.total_ram_mb')
 const RAM_AVAILABLE_MB = valueAt(readRamMb, 'memory.avail_ram_mb')
 const FCM_TOKEN = valueAt(text(MAX_FCM_TOKEN_LENGTH), 'fcm_token')
 const FID_FIELD = valueAt(readFid, 'fid')
-const REPORTED_AT = valueAt(readInstant, 'ts', 'timestamp_utc')
+const REPORTED_AT = valueAt(parseInstant, 'ts', 'timestamp_utc')
 const IS_PING_RESPONSE = valueAt(readBoolean, 'is_ping_response')
 const PUSH_REPORT = valueAt(readPushReport, 'push')
 const PING_REQUEST_ID = valueAt(readRequestId, 'ping_request_id')
@@ -152,10 +152,6 @@ function ramUsedMb(holders: Holders, ignored: string[]): number | null {
   if (available <= total) return total - available
   ignored.push('memory.avail_ram_mb')
   return null
-}
-
-function readInstant(value: unknown): Date | undefined {
-  return typeof value === 'string' ? parseInstant(value) : undefined
 }
 
 function readFid(value: unknown): string | undefined {

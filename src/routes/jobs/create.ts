@@ -3,15 +3,14 @@ import { createHash } from 'node:crypto'
 import type { CreateOutcome } from '../../db/jobs/create.ts'
 import { JOB_ID } from '../../domain/commands/job.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
-import { parseInstant } from '../../domain/instants.ts'
 import {
   asObject,
   booleanField,
   type Fields,
-  field,
   intField,
   optionalInt,
   optionalText,
+  optionalTime,
 } from '../../http/fields.ts'
 import { type Endpoint, httpRequestId, json } from '../../http/route.ts'
 import {
@@ -96,12 +95,8 @@ export function createJobEndpoint(deps: Jobs): Endpoint<'admin'> {
 }
 
 function readNotBefore(body: Fields, now: Date): Date | null {
-  const text = field(body, 'not_before')
-  if (text === undefined) return null
-  const at = typeof text === 'string' ? parseInstant(text) : undefined
-  if (at === undefined) {
-    throw invalidField('not_before', 'must be a time such as 2026-01-31T09:15:00Z')
-  }
+  const at = optionalTime(body, 'not_before')
+  if (at === undefined) return null
   if (at.getTime() - now.getTime() > MAX_AHEAD_S * 1_000) {
     throw invalidField('not_before', `must be within ${MAX_AHEAD_S / 86_400} days`)
   }
