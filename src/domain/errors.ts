@@ -99,6 +99,10 @@ export class AppError extends Error {
   }
 }
 
+export function shuttingDown(): AppError {
+  return new AppError('shutting_down', 'This server is stopping. Try again.')
+}
+
 /** 422 `invalid_field` about one field. */
 export function invalidField(field: string, message: string): AppError {
   return new AppError('invalid_field', `${field}: ${message}`, { errors: [{ field, message }] })

@@ -1,6 +1,6 @@
 /** Opens an exchange for each request, and knows those that are open. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { AppError } from '../domain/errors.ts'
+import { shuttingDown } from '../domain/errors.ts'
 import { isRequestId } from '../domain/ids.ts'
 import { LinkedList } from '../lib/linked-list.ts'
 import type { Match } from '../router.ts'
@@ -70,7 +70,7 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
     },
     refuseAll() {
       for (const exchange of opened) {
-        exchange.refuse(new AppError('shutting_down', 'This server is stopping. Try again.'))
+        exchange.refuse(shuttingDown())
       }
     },
     unmatchedMetrics,

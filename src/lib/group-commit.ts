@@ -11,7 +11,7 @@
  * `failureKind` decides what happens to a group that failed: `retry` runs it again, at most twice; `poison` splits it in
  * halves until the bad item is alone, and rejects only that one; `unavailable` rejects all of it.
  */
-import { AppError } from '../domain/errors.ts'
+import { AppError, shuttingDown } from '../domain/errors.ts'
 import { withFailedCall } from '../domain/failed-call.ts'
 
 export type FailureKind = 'retry' | 'poison' | 'unavailable'
@@ -71,7 +71,7 @@ export class GroupCommit<Item, Result> {
   /** Resolves when this item is durable. Rejects with 503 `overloaded` or `shutting_down`, or with flush's error. */
   add(item: Item): Promise<Result> {
     if (this.#isClosed) {
-      return Promise.reject(new AppError('shutting_down', 'This server is stopping. Try again.'))
+      return Promise.reject(shuttingDown())
     }
     const { maxGroup, maxQueuedGroups, deadlineMs, nowMs } = this.#options
     if (this.#queue.length >= maxGroup * maxQueuedGroups) {

@@ -3,7 +3,7 @@
  * at a time; overall few run, and other requests find connections when a whole fleet enrolls at once. A registration
  * waits far longer than other requests: its phone does too (30 s), and would only return.
  */
-import { AppError } from '../../domain/errors.ts'
+import { AppError, shuttingDown } from '../../domain/errors.ts'
 import { createKeyedQueue } from '../../lib/keyed-queue.ts'
 import { retryWhile } from '../../lib/timeouts.ts'
 import { isDatabaseAway, isSafeToRetry } from '../postgres/call-failure.ts'
@@ -72,7 +72,7 @@ export function registrationQueue(options: {
       return queue.waiting
     },
     close() {
-      queue.rejectAll(new AppError('shutting_down', 'This server is stopping. Try again.'))
+      queue.rejectAll(shuttingDown())
     },
   }
 }

@@ -2,7 +2,7 @@
  * Looks up enrollment tokens without our tag, which release 0.1 issued and anybody can invent. All callers share one
  * statement on one connection: a flood of invented tokens takes nothing from others; a fleet of real phones passes.
  */
-import { AppError } from '../../domain/errors.ts'
+import { AppError, shuttingDown } from '../../domain/errors.ts'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
 import { Throttle } from '../../lib/throttle.ts'
 import { retryWhile } from '../../lib/timeouts.ts'
@@ -89,8 +89,7 @@ export function untaggedTokens(options: {
       return refused
     },
     close() {
-      const error = new AppError('shutting_down', 'This server is stopping. Try again.')
-      for (const { reject } of waiting.splice(0)) reject(error)
+      for (const { reject } of waiting.splice(0)) reject(shuttingDown())
     },
   }
 }
