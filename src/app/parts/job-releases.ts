@@ -4,7 +4,7 @@
  * so any number of replicas may run it.
  */
 import type { Advanced, JobChange, JobQueue, MemberChange } from '../../db/jobs/release.ts'
-import { jobKey } from '../../routes/jobs/jobs.ts'
+import { jobKey } from '../../domain/commands/job.ts'
 import { BACKGROUND, type Line, type Log } from '../../telemetry/log/log.ts'
 import type { ReportFailure } from './background-failures.ts'
 import type { Sender } from './push.ts'

@@ -29,6 +29,11 @@ import { OPEN_STATUSES } from './command.ts'
 /** Shorter than a command's id, which adds `.` and the member's number. */
 export const JOB_ID = /^[A-Za-z0-9._:-]{1,120}$/
 
+/** Key of a job among those who wait for changes: no command has a space in its id. */
+export function jobKey(jobId: string): string {
+  return `job ${jobId}`
+}
+
 export const JOB_STATES = ['scheduled', 'running', 'paused', 'done', 'aborted'] as const
 
 export type JobState = (typeof JOB_STATES)[number]

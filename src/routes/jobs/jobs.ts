@@ -7,6 +7,7 @@ import {
   JOB_ID,
   JOB_STATES,
   type JobControl,
+  jobKey,
   MEMBER_STATUSES,
   NONE_OFFLINE,
   type OfflineMembers,
@@ -101,11 +102,6 @@ export function controlJobEndpoint(deps: Jobs, control: JobControl): Endpoint<'a
       return json(200, await story(deps, job))
     },
   }
-}
-
-/** Key of a job among those who wait for changes: no command has a space in its id. */
-export function jobKey(jobId: string): string {
-  return `job ${jobId}`
 }
 
 async function story(deps: Jobs, job: JobRow) {
