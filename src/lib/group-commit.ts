@@ -21,6 +21,8 @@ export interface GroupCommitOptions<Item, Result> {
   readonly flush: (items: readonly Item[]) => Promise<readonly Result[]>
   /** Name of the statement that flush runs, for errors. */
   readonly statement: string
+  /** For callers: the queue is full; not stored in time; perhaps stored, by a slow database. */
+  readonly messages: { readonly full: string; readonly late: string; readonly unsure: string }
   readonly failureKind: (error: unknown) => FailureKind
   /** A group holds at most one item of each key; the others wait for later groups, in order. */
   readonly keyOf: (item: Item) => number
@@ -75,9 +77,7 @@ export class GroupCommit<Item, Result> {
     }
     const { maxGroup, maxQueuedGroups, deadlineMs, nowMs } = this.#options
     if (this.#queue.length >= maxGroup * maxQueuedGroups) {
-      return Promise.reject(
-        new AppError('overloaded', 'Too many heartbeats wait. Try again later.'),
-      )
+      return Promise.reject(new AppError('overloaded', this.#options.messages.full))
     }
     const key = this.#options.keyOf(item)
     return new Promise((resolve, reject) => {
@@ -160,10 +160,7 @@ export class GroupCommit<Item, Result> {
     const firstAlive = this.#queue.findIndex((entry) => entry.deadlineAtMs > nowMs)
     const expired = this.#queue.splice(0, firstAlive === -1 ? this.#queue.length : firstAlive)
     for (const entry of expired) {
-      this.#refuse(
-        entry,
-        new AppError('overloaded', 'The heartbeat was not stored in time. Try again.'),
-      )
+      this.#refuse(entry, new AppError('overloaded', this.#options.messages.late))
     }
     for (const group of this.#inFlight) {
       for (const entry of group) {
@@ -175,9 +172,9 @@ export class GroupCommit<Item, Result> {
   }
 
   #overdue(): AppError {
-    const message = 'The database is slow; the heartbeat may be stored. Try again.'
-    const { statement } = this.#options
-    return withFailedCall(new AppError('db_unavailable', message), { statement, cause: 'too_slow' })
+    const { statement, messages } = this.#options
+    const error = new AppError('db_unavailable', messages.unsure)
+    return withFailedCall(error, { statement, cause: 'too_slow' })
   }
 
   #refuse(entry: Entry<Item, Result>, error: unknown): void {

@@ -1,4 +1,4 @@
-/** Lets a request wait for a change of one command, for a limited time, without polling the database all the time. */
+/** Lets a request wait for a change of what its key names, for a limited time, without polling the database all the time. */
 import { AppError } from '../domain/errors.ts'
 
 export class Notifier {

@@ -2,11 +2,14 @@ import t from 'tap'
 import { AppError } from '../../src/domain/errors.ts'
 import { type FailureKind, GroupCommit } from '../../src/lib/group-commit.ts'
 
+const MESSAGES = { full: 'full', late: 'late', unsure: 'unsure' }
+
 /** The test ends each statement itself. */
 function rig(options: { maxInFlight?: number } = {}) {
   const flights: { items: readonly string[]; land(): void; fail(error: Error): void }[] = []
   const clock = { nowMs: 0 }
   const group = new GroupCommit<string, string>({
+    messages: MESSAGES,
     flush: (items) =>
       new Promise((resolve, reject) => {
         const land = () => resolve(items.map((item) => `${item}!`))
@@ -35,6 +38,7 @@ function writing(kind: FailureKind, failures = Number.POSITIVE_INFINITY) {
   const written: string[] = []
   let failuresLeft = failures
   const group = new GroupCommit<string, string>({
+    messages: MESSAGES,
     async flush(items) {
       written.push(items.join(''))
       if (items.some((item) => /[A-Z]/.test(item)) && failuresLeft > 0) {
@@ -196,6 +200,7 @@ t.test('without a database all of the group is refused, and nothing is tried aga
 
 t.test('answers that are not one for each item are no answers', async (t) => {
   const group = new GroupCommit<string, string>({
+    messages: MESSAGES,
     flush: async () => [],
     statement: 'store',
     failureKind: () => 'unavailable',

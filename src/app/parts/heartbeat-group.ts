@@ -31,6 +31,11 @@ export function createHeartbeats({ store, failpoint, nowMs }: HeartbeatGroupDeps
       return stored
     },
     statement: STORE_GROUP_NAME,
+    messages: {
+      full: 'Too many heartbeats wait. Try again later.',
+      late: 'The heartbeat was not stored in time. Try again.',
+      unsure: 'The database is slow; the heartbeat may be stored. Try again.',
+    },
     failureKind: groupFailureKind,
     keyOf: keyOfToken,
     maxGroup: MAX_GROUP,
