@@ -88,7 +88,7 @@ const SET_PUSH_ID = /* sql */ `
     and (${PUSH_ID} is distinct from $2 or fcm_token_died_at is not null)`
 
 /** While a push is under way, the time of the identity says that the phone has registered it again (MARK_DEAD). */
-const IS_ENROLLED = /* sql */ `
+const CONFIRM_ENROLLMENT = /* sql */ `
   with again as (
     update devices set fcm_token_at = ${NOW_BY_PHONE}
     where device_id = $1 and enrollment_no = $2 and deleted_at is null and exists (
@@ -105,7 +105,7 @@ const OFFER_PUSH_ID = /* sql */ `
       select from device_status s
       where s.device_id = $1 and s.token_hash = $5 and s.enrollment_no = d.enrollment_no)`
 
-const HAS_PUSH_ID = /* sql */ `
+const KEEPS_PUSH_ID = /* sql */ `
   select from devices d where device_id = $1 and deleted_at is null and ${PUSH_ID} = $2`
 
 const EXIST = /* sql */ `select exists (select from devices) as "doExist"`
@@ -145,7 +145,7 @@ export function deviceStore(database: Database): DeviceStore {
         if (isChanged) return 'changed'
         const name = 'devices.is_enrolled'
         const values = [deviceId, enrollmentNo]
-        const { rowCount } = await tx.query({ name, text: IS_ENROLLED, values })
+        const { rowCount } = await tx.query({ name, text: CONFIRM_ENROLLMENT, values })
         return rowCount === 0 ? 'superseded' : 'unchanged'
       })
     },
@@ -161,7 +161,7 @@ export function deviceStore(database: Database): DeviceStore {
         if (await replacePushId(tx, deviceId, update)) return true
         const name = 'devices.has_push_id'
         const values = [deviceId, offered]
-        return (await tx.query({ name, text: HAS_PUSH_ID, values })).rowCount === 1
+        return (await tx.query({ name, text: KEEPS_PUSH_ID, values })).rowCount === 1
       })
     },
 

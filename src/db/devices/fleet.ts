@@ -46,7 +46,7 @@ export interface FleetSummary {
 /** Named values of one text, or version codes of one package: phones that make theirs up cannot make the response grow. */
 const MAX_VALUES = 50
 
-const silentFor = (age: string) => /* sql */ `s.last_seen_at >= now() - interval '${age}'`
+const heardWithin = (age: string) => /* sql */ `s.last_seen_at >= now() - interval '${age}'`
 
 /** Each value of a fact with its condition; the first that holds counts. $1: DEVICE_OFFLINE_S, $2: whether FCM is configured. */
 const FACTS: Readonly<
@@ -66,7 +66,7 @@ const FACTS: Readonly<
   lastContact: [
     ['never', 's.last_seen_at is null'],
     ...Object.entries({ '5m': '5 min', '30m': '30 min', '1d': '1 d', '7d': '7 d' }).map(
-      ([value, age]) => [value, silentFor(age)] as const,
+      ([value, age]) => [value, heardWithin(age)] as const,
     ),
     ['older', 'true'],
   ],
