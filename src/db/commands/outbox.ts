@@ -201,16 +201,11 @@ export async function countOpenOf(tx: Queryable, deviceId: string): Promise<numb
   return rows[0]?.open ?? 0
 }
 
-export interface CancelledBy {
-  readonly admin: string | null
-  readonly instance: string
-}
-
 /** Cancels up to CANCEL_BATCH open commands of a deleted device; the sweep expires the overdue ones. */
 export async function cancelSomeOf(
   tx: Queryable,
   deviceId: string,
-  by: CancelledBy,
+  by: { readonly admin: string | null; readonly instance: string },
 ): Promise<readonly { readonly requestId: string; readonly action: string }[]> {
   const { rows } = await tx.query<{ requestId: string; action: string }>({
     name: 'command_queue.cancel_some_of',

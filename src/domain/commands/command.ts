@@ -132,28 +132,28 @@ export function verdictAt(command: CommandFacts, device: DeviceFacts, asked: Ask
   return { code: first.code, detail: first.explain(facts) + also }
 }
 
-export interface Facts extends AskedAt {
+export interface VerdictFacts extends AskedAt {
   readonly command: CommandFacts
   readonly device: DeviceFacts
 }
 
 interface Rule {
   readonly code: VerdictCode
-  readonly holds: (facts: Facts) => boolean
-  readonly explain: (facts: Facts) => string
+  readonly holds: (facts: VerdictFacts) => boolean
+  readonly explain: (facts: VerdictFacts) => string
 }
 
-const isOpen = ({ command, now }: Facts) => stateAt(command, now) === 'open'
-const isExpired = ({ command, now }: Facts) => stateAt(command, now) === 'expired'
+const isOpen = ({ command, now }: VerdictFacts) => stateAt(command, now) === 'open'
+const isExpired = ({ command, now }: VerdictFacts) => stateAt(command, now) === 'expired'
 /** Without a result, and open or expired: then the push state says what kept it from running. */
-const lacksResult = (facts: Facts) =>
+const lacksResult = (facts: VerdictFacts) =>
   facts.command.outcome === null && (isOpen(facts) || isExpired(facts))
-const isPush = ({ command }: Facts, ...states: readonly PushState[]) =>
+const isPush = ({ command }: VerdictFacts, ...states: readonly PushState[]) =>
   states.includes(command.pushState)
-const seen = ({ device }: Facts) => device.lastSeenAt?.toISOString() ?? 'never'
+const seen = ({ device }: VerdictFacts) => device.lastSeenAt?.toISOString() ?? 'never'
 
 /** For an expired command, as of its expiry: a device that came back later was still offline then. */
-function isOffline({ command, device, now, offlineAfterS }: Facts): boolean {
+function isOffline({ command, device, now, offlineAfterS }: VerdictFacts): boolean {
   const atMs = Math.min(now.getTime(), command.expiresAt.getTime())
   return device.lastSeenAt !== null && atMs - device.lastSeenAt.getTime() > offlineAfterS * 1_000
 }
