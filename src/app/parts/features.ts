@@ -1,7 +1,7 @@
 /** The seven features: what the endpoints of each use. */
 import { randomBytes } from 'node:crypto'
 import { commandData } from '../../domain/delivery/command-message.ts'
-import { Pace } from '../../domain/pace.ts'
+import { HeartbeatPace } from '../../domain/heartbeat-pace.ts'
 import type { Notifier } from '../../lib/notifier.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
 import type { Apks } from '../../routes/apks/feature.ts'
@@ -91,7 +91,7 @@ function createDevices(parts: FeatureParts, results: Results): Devices {
     },
     wakeDispatcher: () => sender?.dispatcher.wake(),
     heartbeatDeadlineMs: HEARTBEAT_DEADLINE_MS,
-    pace: new Pace(config.heartbeatIntervalS, config.deviceOfflineS),
+    pace: new HeartbeatPace(config.heartbeatIntervalS, config.deviceOfflineS),
     ingested: metrics.heartbeatsIngested,
     dedupHits: metrics.heartbeatsDedupHits,
     offlineAfterS: config.deviceOfflineS,

@@ -5,8 +5,8 @@ import type { DeviceEraser } from '../../db/devices/erase.ts'
 import type { DeviceLabelStore } from '../../db/devices/labels.ts'
 import type { HeartbeatItem, HeartbeatResult } from '../../db/heartbeats/heartbeats.ts'
 import type { HistoryStore } from '../../db/heartbeats/history.ts'
+import type { HeartbeatPace } from '../../domain/heartbeat-pace.ts'
 import type { DeviceVerdict } from '../../domain/identity.ts'
-import type { Pace } from '../../domain/pace.ts'
 import type { GroupCommit } from '../../lib/group-commit.ts'
 import type { Results } from '../commands/feature.ts'
 
@@ -28,7 +28,7 @@ export interface Devices extends Results {
   readonly wakeDispatcher: () => void
   /** From the arrival of a heartbeat to its response, ms. */
   readonly heartbeatDeadlineMs: number
-  readonly pace: Pick<Pace, 'stored' | 'nextS'>
+  readonly pace: Pick<HeartbeatPace, 'stored' | 'nextS'>
   readonly ingested: { add(): void }
   readonly dedupHits: { add(): void }
   /** DEVICE_OFFLINE_S. */

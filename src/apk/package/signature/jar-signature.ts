@@ -9,8 +9,8 @@
 import { createHash, createVerify, hash, type Verify } from 'node:crypto'
 import type { ApkSource } from '../../../domain/apk-source.ts'
 import { isHeld, readContent, readHeld, readWhole } from '../entry.ts'
+import { EventLoopBudget } from '../event-loop-budget.ts'
 import { KeyedDigest } from '../keyed-digest.ts'
-import { Pace } from '../pace.ts'
 import { badSignature, blockwise } from '../source.ts'
 import { listEntries, type ZipDirectory, type ZipEntry } from '../zip.ts'
 import { readPublicKey } from './algorithms.ts'
@@ -30,7 +30,7 @@ const MAX_BLOCK_BYTES = 64 * 1024
 const MAX_TEXT_BYTES = 64 * 1024 * 1024
 /** Of all entries together, unpacked: ten times what Android's largest phones give to one app's code. */
 const MAX_UNPACKED_BYTES = 2 * 1024 ** 3
-/** Of one entry whatever it holds, and of a byte that is unpacked, in bytes that are hashed; see Pace. */
+/** Of one entry whatever it holds, and of a byte that is unpacked, in bytes that are hashed; see EventLoopBudget. */
 const ENTRY_COST = 4 * 1024
 const UNPACKING_COST = 16
 
@@ -242,7 +242,7 @@ async function digestEntries(
   sums: Sums,
 ): Promise<bigint> {
   const contents = blockwise(source)
-  const pace = new Pace()
+  const budget = new EventLoopBudget()
   let sum = 0n
   let unpackedBytes = 0
   for await (const entries of listEntries(source, directory)) {
@@ -254,7 +254,7 @@ async function digestEntries(
         const content = await readHeld(contents, directory, entry)
         sum += sums.of(entry.name, ...algorithms.map((name) => hash(name, content, 'hex')))
         const { sizeBytes, compressedBytes } = entry
-        await pace.spend(ENTRY_COST + sizeBytes + UNPACKING_COST * compressedBytes)
+        await budget.spend(ENTRY_COST + sizeBytes + UNPACKING_COST * compressedBytes)
       } else {
         const digests = await digestLarge(source, directory, entry, algorithms)
         sum += sums.of(entry.name, ...digests)

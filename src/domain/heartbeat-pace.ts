@@ -15,7 +15,7 @@ const MAX_FACTOR = 3
 /** Added to the delay, at most. */
 const JITTER_SHARE = 0.25
 
-export class Pace {
+export class HeartbeatPace {
   readonly #intervalS: number
   /** Scales the delay so that no phone exceeds `offlineAfterS` and seems offline. */
   readonly #room: number

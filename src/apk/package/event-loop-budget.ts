@@ -4,7 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 /** Between two turns of the event loop, about 2 ms. */
 const COST_A_TURN = 512 * 1024
 
-export class Pace {
+export class EventLoopBudget {
   #left = COST_A_TURN
 
   /** Waits for a turn of the event loop where one is due. `cost` of work that was done: 1 for each byte that was hashed. */

@@ -1,7 +1,7 @@
 /** Phones are asked to come back later while heartbeats are slow, each by its own share. */
 import t from 'tap'
+import { HeartbeatPace } from '../../src/domain/heartbeat-pace.ts'
 import { createUuidV7 } from '../../src/domain/ids.ts'
-import { Pace } from '../../src/domain/pace.ts'
 
 const INTERVAL_S = 300
 const ids = Array.from(
@@ -12,7 +12,7 @@ const FIRST = '01a209ce-2135-7d8a-be30-04de80000000'
 const LAST = '01a209ce-2135-7d8a-be30-04de80ffffff'
 
 function after(latenciesMs: readonly number[], offlineAfterS = 1_500) {
-  const pace = new Pace(INTERVAL_S, offlineAfterS)
+  const pace = new HeartbeatPace(INTERVAL_S, offlineAfterS)
   for (const latencyMs of latenciesMs) pace.stored(latencyMs, 0)
   return (deviceId: string, nowMs = 0) => pace.nextS(deviceId, nowMs)
 }
