@@ -1,4 +1,5 @@
 /** The audit log: who changed which token, command, device or build. Written in the transaction of the change. */
+import { type ListPage, timeText } from './list-page.ts'
 import type { Database, Query, Queryable } from './postgres/pool.ts'
 
 export interface AuditEntry {
@@ -20,17 +21,6 @@ export interface AuditRow {
   readonly requestId: string
   readonly ip: string | null
   readonly detail: Readonly<Record<string, unknown>> | null
-}
-
-/** A page of a list: number of rows, and the key after which it starts. Sorted newest first, ties by id. */
-export interface ListPage {
-  readonly limit: number
-  readonly after: { readonly at: string; readonly id: string } | null
-}
-
-/** RFC 3339 in UTC with microseconds, so that a cursor skips no row. `column` never comes from a client. */
-export function timeText(column: string): string {
-  return `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 }
 
 const INSERT = /* sql */ `

@@ -14,7 +14,7 @@ export const PAGE_QUERY = ['limit', 'cursor'] as const
 const DEFAULT_LIMIT = 50
 const MAX_LIMIT = 500
 
-/** As timeText in db/audit.ts writes it. PostgreSQL refuses some times with an offset that JavaScript accepts. */
+/** As timeText in db/list-page.ts writes it. PostgreSQL refuses some times with an offset that JavaScript accepts. */
 const KEY_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/
 
 /** Sort key of a row: newest first, ties by id. `at` is RFC 3339 with microseconds, exactly as PostgreSQL wrote it. */

@@ -1,11 +1,12 @@
 /** Lists of commands with a large history: each filter finds what its status says, by an index. */
 import t from 'tap'
 import { apkStore } from '../../src/db/apks/apks.ts'
-import { auditStore, type ListPage } from '../../src/db/audit.ts'
+import { auditStore } from '../../src/db/audit.ts'
 import { commandStore } from '../../src/db/commands/commands.ts'
 import type { CommandFilter } from '../../src/db/commands/lists.ts'
 import { CANCEL_BATCH } from '../../src/db/commands/outbox.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
+import type { ListPage } from '../../src/db/list-page.ts'
 import { type Database, Pool, type Query } from '../../src/db/postgres/pool.ts'
 import { COMMAND_STATUSES, statusAt } from '../../src/domain/commands/command.ts'
 import { connect, createDatabase, PATIENT } from '../helpers/database.ts'

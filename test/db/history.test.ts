@@ -1,8 +1,8 @@
 /** The stored heartbeats of one phone, by index and by look-up, in pages and in steps. */
 import t, { type Test } from 'tap'
-import type { ListPage } from '../../src/db/audit.ts'
 import { type HistoryRow, type HistoryStep, historyStore } from '../../src/db/heartbeats/history.ts'
 import { partitions } from '../../src/db/heartbeats/partitions.ts'
+import type { ListPage } from '../../src/db/list-page.ts'
 import { untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect, createDatabase, databaseOf } from '../helpers/database.ts'
 

@@ -1,5 +1,5 @@
 /** A list as two statements: its first page, and its hundredth. */
-import type { ListPage } from '../../../src/db/audit.ts'
+import type { ListPage } from '../../../src/db/list-page.ts'
 import type { Database } from '../../../src/db/postgres/pool.ts'
 import { BOTH, type Statement } from './statement.ts'
 

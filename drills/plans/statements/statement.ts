@@ -1,5 +1,5 @@
 /** A statement of the service whose cost must not grow with other data: how it runs, and what it may read. */
-import type { ListPage } from '../../../src/db/audit.ts'
+import type { ListPage } from '../../../src/db/list-page.ts'
 import type { Database } from '../../../src/db/postgres/pool.ts'
 import type { Explained, PlanMode } from '../../../testkit/database/explain.ts'
 

@@ -4,7 +4,7 @@
  * audit row in the same transaction.
  */
 import type { ApkSource } from '../../domain/apk-source.ts'
-import { type ListPage, timeText } from '../audit.ts'
+import { type ListPage, timeText } from '../list-page.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database } from '../postgres/pool.ts'
 import { chunkReader } from './chunks.ts'

@@ -1,6 +1,6 @@
 /** A row of apk_builds, and the audit columns of a change. */
 import type { ApkFacts } from '../../domain/apk-facts.ts'
-import { timeText } from '../audit.ts'
+import { timeText } from '../list-page.ts'
 import type { Query, Queryable } from '../postgres/pool.ts'
 
 /** A build as its publisher describes it. */

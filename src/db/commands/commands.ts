@@ -1,6 +1,7 @@
 /** Owner of `commands` for admins: accept, read, list, cancel. outbox.ts has push, results.ts results. */
-import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
+import { type AuditEntry, writeAudit } from '../audit.ts'
 import { HAS_PUSH_ID } from '../devices/push-id.ts'
+import type { ListPage } from '../list-page.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
 import { type CommandFilter, listCommands } from './lists.ts'

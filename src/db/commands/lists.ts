@@ -5,7 +5,7 @@
  * Lists of one device read at most that device's commands.
  */
 import type { CommandStatus, Outcome } from '../../domain/commands/command.ts'
-import type { ListPage } from '../audit.ts'
+import type { ListPage } from '../list-page.ts'
 import type { Query, Queryable } from '../postgres/pool.ts'
 import { COLUMNS, type CommandRow, JOINED } from './rows.ts'
 

@@ -2,7 +2,7 @@
  * Bounds the push steps in a command's timeline, of which a phone can cause many with new push tokens. The first ones
  * stay and the newest, whose `left_out` counts those missing before it.
  */
-import { timeText } from '../audit.ts'
+import { timeText } from '../list-page.ts'
 
 const MAX_PUSH_STEPS = 100
 

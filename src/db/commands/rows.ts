@@ -1,8 +1,8 @@
 /** A command row for admins: its columns and joins. */
 import type { CommandState, Outcome, PushState } from '../../domain/commands/command.ts'
 import type { Priority } from '../../domain/delivery/push-report.ts'
-import { timeText } from '../audit.ts'
 import { HAS_PUSH_ID, IS_FID_MISNAMED } from '../devices/push-id.ts'
+import { timeText } from '../list-page.ts'
 
 /** Times as admins read them, with microseconds as in every list; a Date has milliseconds. */
 export interface CommandTimes {

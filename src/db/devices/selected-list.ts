@@ -1,7 +1,7 @@
 /** Pages of the devices of a selection, in one of three orders. */
 import { type DeviceOrder, NEVER_SEEN_AT } from '../../domain/selection/order.ts'
 import type { Selection } from '../../domain/selection/terms.ts'
-import type { ListPage } from '../audit.ts'
+import type { ListPage } from '../list-page.ts'
 import type { Query } from '../postgres/pool.ts'
 import { beforeKey, COLUMNS, JOINED, LIVE_BEFORE } from './lists.ts'
 import { conditionOf, type SelectionContext } from './selection.ts'

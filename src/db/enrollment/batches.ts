@@ -1,5 +1,5 @@
 /** Owner of `enrollment_batches`: the batches that an Idempotency-Key of POST /v1/enroll-tokens can repeat. */
-import { timeText } from '../audit.ts'
+import { timeText } from '../list-page.ts'
 import type { Queryable } from '../postgres/pool.ts'
 
 /** Then the seed is deleted: nobody can derive these tokens again, and the key creates new ones. */

@@ -1,7 +1,7 @@
 /** Lists enrollment tokens; each question has its own statement and index. */
 import type { EnrollmentTokenStatus } from '../../domain/identity.ts'
 import type { Labels } from '../../domain/labels.ts'
-import { type ListPage, timeText } from '../audit.ts'
+import { type ListPage, timeText } from '../list-page.ts'
 import type { Query } from '../postgres/pool.ts'
 
 export interface EnrollmentTokenRow {

@@ -1,7 +1,8 @@
 /** Owner of `enrollment_tokens`: issue, judge, consume, revoke, list. The status is computed, not stored. */
 import type { EnrollmentTokenStatus, EnrollmentVerdict } from '../../domain/identity.ts'
 import type { Labels } from '../../domain/labels.ts'
-import { type AuditEntry, type ListPage, timeText, writeAudit } from '../audit.ts'
+import { type AuditEntry, writeAudit } from '../audit.ts'
+import { type ListPage, timeText } from '../list-page.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
 import { type Batch, type BatchKey, findBatch, rememberBatch } from './batches.ts'

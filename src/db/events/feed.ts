@@ -4,7 +4,7 @@
  */
 import { AppError } from '../../domain/errors.ts'
 import type { EventPosition, EventType, FleetEvent } from '../../domain/fleet-event.ts'
-import { timeText } from '../audit.ts'
+import { timeText } from '../list-page.ts'
 import type { Queryable } from '../postgres/pool.ts'
 import type { Settled } from './settled-events.ts'
 

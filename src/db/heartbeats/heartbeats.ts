@@ -6,9 +6,9 @@
 import { pushIdText } from '../../domain/delivery/push-id.ts'
 import { AppError } from '../../domain/errors.ts'
 import { type Heartbeat, STATUS_FIELDS, STATUS_NAMES } from '../../domain/heartbeat.ts'
-import { timeText } from '../audit.ts'
 import { isToHandOver } from '../commands/mailbox.ts'
 import { PUSH_ID } from '../devices/push-id.ts'
+import { timeText } from '../list-page.ts'
 import {
   BinaryArrays,
   ELEMENT_TYPES,

@@ -13,7 +13,7 @@ import {
   STATUS_NAMES,
   type StatusName,
 } from '../../domain/heartbeat.ts'
-import { type ListPage, timeText } from '../audit.ts'
+import { type ListPage, timeText } from '../list-page.ts'
 import type { Database } from '../postgres/pool.ts'
 import { sqlstate } from '../postgres/sqlstate.ts'
 import { DEVICE_INDEX, nextDay, PARTITION_DAY } from './partitions.ts'

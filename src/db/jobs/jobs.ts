@@ -7,8 +7,9 @@ import {
   type JobControl,
   type JobState,
 } from '../../domain/commands/job.ts'
-import { type AuditEntry, type ListPage, writeAudit } from '../audit.ts'
+import { type AuditEntry, writeAudit } from '../audit.ts'
 import type { SelectionContext } from '../devices/selection.ts'
+import type { ListPage } from '../list-page.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database } from '../postgres/pool.ts'
 import {

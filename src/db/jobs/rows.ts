@@ -6,7 +6,7 @@ import {
   MEMBER_STATUSES,
   type MemberStatus,
 } from '../../domain/commands/job.ts'
-import { timeText } from '../audit.ts'
+import { timeText } from '../list-page.ts'
 
 export interface JobRow {
   readonly jobNo: string
