@@ -52,7 +52,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
   const maintenance = createMaintenance({
     readBuilds: storedBuilds({ apks: stores.apks, log: logger }),
     partitions: stores.partitions,
-    queue: stores.queue,
+    outbox: stores.outbox,
     sweepOffline: stores.sweepOffline,
     prunes,
     log: logger,
@@ -73,7 +73,7 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
   })
   const { guards, signatures, commandKeys } = createSecurity(config, stores, context.now)
   const sender = createSender(context, {
-    outbox: stores.queue,
+    outbox: stores.outbox,
     commandKey: commandKeys.find,
     metrics,
     commandChanged,

@@ -7,7 +7,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { commandStore } from '../../src/db/commands/commands.ts'
-import { commandQueue } from '../../src/db/commands/outbox.ts'
+import { commandOutbox } from '../../src/db/commands/outbox.ts'
 import { commandResultStore } from '../../src/db/commands/results.ts'
 import { type Database, Pool } from '../../src/db/postgres/pool.ts'
 import { explained } from '../../testkit/database/explain.ts'
@@ -69,7 +69,7 @@ export async function explainHeld(
       await db.query('analyze') // otherwise the planner has statistics from the middle of the fill
       const startedAtMs = performance.now()
       const whole = await explained(db, 'generic', (database) =>
-        commandQueue(database, 'drill').claim(CLAIM_LIMIT, randomUUID()),
+        commandOutbox(database, 'drill').claim(CLAIM_LIMIT, randomUUID()),
       )
       const wholeMs = performance.now() - startedAtMs
       print(`one look from the beginning: ${pagesOf(whole)} pages, ${Math.round(wholeMs)} ms`)
@@ -133,7 +133,7 @@ interface Asked {
  */
 function asService(db: pg.Client, pool: Database) {
   let explaining: Database = pool
-  const queue = commandQueue(
+  const queue = commandOutbox(
     { query: (query) => explaining.query(query), transaction: (work) => pool.transaction(work) },
     'drill',
   )
@@ -160,7 +160,7 @@ function asService(db: pg.Client, pool: Database) {
           claimed = await queue.claim(CLAIM_LIMIT, randomUUID())
         }),
       )
-      const writes = commandQueue(pool, 'drill')
+      const writes = commandOutbox(pool, 'drill')
       for (const claim of claimed) {
         await writes.record(claim, ATTEMPT)
         const { requestId, deviceId } = claim

@@ -15,7 +15,7 @@ import { downloadStore } from './apks/downloads.ts'
 import { auditStore } from './audit.ts'
 import { commandStore } from './commands/commands.ts'
 import { mailbox } from './commands/mailbox.ts'
-import { commandQueue } from './commands/outbox.ts'
+import { commandOutbox } from './commands/outbox.ts'
 import { pushReportStore } from './commands/push-reports.ts'
 import { commandResultStore } from './commands/results.ts'
 import { deviceTokenStore } from './devices/device-tokens.ts'
@@ -198,10 +198,10 @@ export function createStores(options: StoresOptions) {
     secrets: hmacSecretStore(main),
     register: registrations.register,
     commands: { ...commandStore(main), ...reads.commands },
-    queue: {
-      ...commandQueue(background, instance),
+    outbox: {
+      ...commandOutbox(background, instance),
       // For the shutdown, which has no time to wait for the share.
-      handBack: commandQueue(main, instance).handBack,
+      handBack: commandOutbox(main, instance).handBack,
     },
     background,
     jobs: { ...jobStore(main, slow), ...reads.jobs },

@@ -10,15 +10,15 @@ import { until } from '../../testkit/until.ts'
 
 const EXPIRED = { requestId: 'r', deviceId: 'd', alias: 'a', action: 'ping', admin: 'x' }
 
-function deps(queue: Partial<MaintenanceDeps['queue']>): MaintenanceDeps {
+function deps(outbox: Partial<MaintenanceDeps['outbox']>): MaintenanceDeps {
   return {
     partitions: { maintain: async () => ({ created: [], dropped: [], failed: [] }) },
     sweepOffline: async () => 0,
-    queue: {
+    outbox: {
       countWaiting: async () => 0,
       expire: async () => [],
       hasMoreExpired: () => false,
-      ...queue,
+      ...outbox,
     },
     prunes: [],
     log: { write: () => {} },

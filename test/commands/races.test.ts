@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { pushSettings } from '../../sim/fcm/fake-fcm.ts'
 import { apkStore } from '../../src/db/apks/apks.ts'
-import { commandQueue } from '../../src/db/commands/outbox.ts'
+import { commandOutbox } from '../../src/db/commands/outbox.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
 import { memorySource } from '../../testkit/memory-source.ts'
@@ -19,7 +19,7 @@ const {
   service,
   db,
   pool,
-  queue,
+  outbox,
   replica,
   enroll,
   command,
@@ -135,11 +135,11 @@ t.test('a push token that comes while its command is claimed is always pushed to
     const id = await command(deviceId)
     await tokenDied(deviceId)
     const [claims] = await Promise.all([
-      commandQueue(pool, 'raced').claim(1_000, randomUUID()), // one that looks at all that is due
+      commandOutbox(pool, 'raced').claim(1_000, randomUUID()), // one that looks at all that is due
       devices.setPushId({ deviceId, enrollmentNo: 1 }, tokenId(`raced-${id}`), `set-${id}`),
     ])
     const claim = claims.find(({ requestId }) => requestId === id)
-    if (claim?.pushId === null) t.equal(await queue.recordNoToken(claim), 'due')
+    if (claim?.pushId === null) t.equal(await outbox.recordNoToken(claim), 'due')
     const { push_state, is_due } = await row(id)
     t.ok(is_due || push_state === 'sending', `round ${round}: ${push_state}`)
     await service.call('DELETE', `/admin/commands/${id}`)
@@ -149,7 +149,7 @@ t.test('a push token that comes while its command is claimed is always pushed to
 
 t.test('what is due is claimed once, and ends once, wherever its time lies', async (t) => {
   const clock = { nowMs: 0 }
-  const walking = commandQueue(pool, 'walking', () => clock.nowMs)
+  const walking = commandOutbox(pool, 'walking', () => clock.nowMs)
   const { deviceId } = await enroll()
   const insert = (by: Pick<typeof db, 'query'>, name: string, time: string, most = 1) =>
     by.query(
@@ -211,7 +211,7 @@ t.test('a claim without a push token is decided by the device as it is by then',
     const { deviceId, token } = await enroll()
     const id = await command(deviceId)
     await tokenDied(deviceId)
-    const [claim] = await queue.claim(1, randomUUID())
+    const [claim] = await outbox.claim(1, randomUUID())
     t.match(claim, { requestId: id, pushId: null, attempt: 0 })
     t.match(await row(id), { push_state: 'sending', push_attempts: 0, is_due: false })
     if (claim === undefined) throw new Error('nothing was claimed')
@@ -219,12 +219,12 @@ t.test('a claim without a push token is decided by the device as it is by then',
       const body = { fcm_token: `late-${id}` }
       await service.call('POST', '/v1/devices/fcm-token', { token, body })
     }
-    t.equal(await queue.recordNoToken(claim), hasNewToken ? 'due' : 'no_token')
+    t.equal(await outbox.recordNoToken(claim), hasNewToken ? 'due' : 'no_token')
     const expected = hasNewToken
       ? { push_state: 'waiting', is_due: true }
       : { push_state: 'no_token', next_attempt_at: null }
     t.match(await row(id), { ...expected, lease_id: null, attempt: 0, push_failures: 0 })
-    t.equal(await queue.recordNoToken(claim), 'lease_lost')
+    t.equal(await outbox.recordNoToken(claim), 'lease_lost')
     const stages = (await read(id)).timeline.map(({ stage }: { stage: string }) => stage)
     t.same(stages, hasNewToken ? ['accepted'] : ['accepted', 'no_push_token'])
     await service.call('DELETE', `/admin/commands/${id}`)

@@ -11,7 +11,7 @@ import { statementsOf } from '../../drills/plans/statements/all.ts'
 import { BY, claim } from '../../drills/plans/statements/push.ts'
 import { faultsOf, rowsOf } from '../../drills/plans/statements/statement.ts'
 import { commandStore } from '../../src/db/commands/commands.ts'
-import { commandQueue } from '../../src/db/commands/outbox.ts'
+import { commandOutbox } from '../../src/db/commands/outbox.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import { enrollmentTokenStore } from '../../src/db/enrollment/tokens.ts'
 import { storeHeartbeats } from '../../src/db/heartbeats/heartbeats.ts'
@@ -105,9 +105,9 @@ t.test('no index but commands_due can serve a claim, or the gauge', async (t) =>
   for (const mode of ['custom', 'generic'] as const) {
     const work = async (database: Database) => {
       await db.query('drop index commands_due')
-      const queue = commandQueue(database, 'drill')
-      await queue.claim(64, randomUUID())
-      await queue.countWaiting()
+      const outbox = commandOutbox(database, 'drill')
+      await outbox.claim(64, randomUUID())
+      await outbox.countWaiting()
     }
     const plans = await explained(db, mode, work, settings)
     t.ok(plans.length >= 2)

@@ -401,7 +401,7 @@ t.test('background work leaves connections to requests, however much of it waits
     reason: null,
     pushKind: 'token',
   }
-  const records = Array.from({ length: 6 }, () => stores.queue.record(CLAIM, record))
+  const records = Array.from({ length: 6 }, () => stores.outbox.record(CLAIM, record))
   const settled = Promise.allSettled(records)
   t.equal(stores.gauges.backgroundWaiting(), 5, 'one is at work')
   const page = { limit: 2, after: null }

@@ -3,7 +3,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { commandStore } from '../../src/db/commands/commands.ts'
-import { commandQueue } from '../../src/db/commands/outbox.ts'
+import { commandOutbox } from '../../src/db/commands/outbox.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
 import { commandKey } from '../../src/domain/delivery/command-message.ts'
 import { createAccessTokens } from '../../src/push/access-token.ts'
@@ -29,7 +29,7 @@ export async function startReplicas(t: Test) {
     isPrepared: true,
   })
   t.teardown(() => pool.close(1_000))
-  const queue = commandQueue(pool, 'replica')
+  const outbox = commandOutbox(pool, 'replica')
   const { account } = fcm.serviceAccount
   const accessTokens = createAccessTokens(account, { timeoutMs: DEADLINE_MS, proxy: null })
   const clientOf = (timeoutMs: number) =>
@@ -46,7 +46,7 @@ export async function startReplicas(t: Test) {
   function replica(t: Test, deps: Partial<DispatcherDeps> = {}) {
     const lines: Line[] = []
     const dispatcher = new Dispatcher({
-      outbox: queue,
+      outbox,
       fcm: clientOf(DEADLINE_MS),
       commandKey: ({ deviceId, enrollmentNo }) => commandKey(HMAC_SECRET, deviceId, enrollmentNo),
       log: { write: (line) => void lines.push(line) },
@@ -119,7 +119,7 @@ export async function startReplicas(t: Test) {
     service,
     db,
     pool,
-    queue,
+    outbox,
     clientOf,
     replica,
     enroll,

@@ -1,7 +1,7 @@
 /** Who sends a command, and when nobody may: leases, two replicas and the end of one. */
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { commandQueue } from '../../src/db/commands/outbox.ts'
+import { commandOutbox } from '../../src/db/commands/outbox.ts'
 import type { Claim } from '../../src/domain/delivery/outbox.ts'
 import type { DispatcherDeps } from '../../src/push/dispatcher.ts'
 import { until } from '../../testkit/until.ts'
@@ -12,7 +12,7 @@ const {
   fcm,
   service,
   db,
-  queue,
+  outbox,
   clientOf,
   replica,
   enroll,
@@ -36,7 +36,7 @@ t.test('two replicas never send the same claim twice', async (t) => {
 
 t.test('an abandoned lease runs out, and the command is sent with a higher attempt', async (t) => {
   const id = await command((await enroll()).deviceId)
-  const [claim] = await queue.claim(1, randomUUID())
+  const [claim] = await outbox.claim(1, randomUUID())
   t.match(claim, { requestId: id, attempt: 1 })
   t.match(await row(id), { push_state: 'sending', is_due: false })
   const { dispatcher } = replica(t)
@@ -54,28 +54,28 @@ t.test('an abandoned lease runs out, and the command is sent with a higher attem
     pushKind: 'token' as const,
   }
   if (claim === undefined) throw new Error('nothing was claimed')
-  t.equal(await queue.record(claim, { ...late, pushState: 'gave_up' }), false)
-  await queue.recordDeadToken(claim, { ...late, pushState: 'gave_up' })
+  t.equal(await outbox.record(claim, { ...late, pushState: 'gave_up' }), false)
+  await outbox.recordDeadToken(claim, { ...late, pushState: 'gave_up' })
   t.match(await row(id), { push_state: 'sent', fcm_status: 'OK' }, 'the first holder is too late')
 })
 
 t.test('a replica that stops leaves the lease of another alone', async (t) => {
   const id = await command((await enroll()).deviceId)
-  const stopping = await queue.claim(1, randomUUID())
+  const stopping = await outbox.claim(1, randomUUID())
   await db.query('update commands set next_attempt_at = now() where request_id = $1', [id])
   const leaseId = randomUUID()
-  t.match(await queue.claim(1, leaseId), [{ requestId: id, attempt: 2 }])
-  await queue.handBack(stopping)
+  t.match(await outbox.claim(1, leaseId), [{ requestId: id, attempt: 2 }])
+  await outbox.handBack(stopping)
   t.match(await row(id), { push_state: 'sending', lease_id: leaseId, is_due: false })
   await service.call('DELETE', `/admin/commands/${id}`)
 })
 
 t.test('a command that ended while it was sent is not given back', async (t) => {
   const id = await command((await enroll()).deviceId)
-  const claims = await queue.claim(1, randomUUID())
+  const claims = await outbox.claim(1, randomUUID())
   t.match(claims, [{ requestId: id }])
   await service.call('DELETE', `/admin/commands/${id}`)
-  await queue.handBack(claims)
+  await outbox.handBack(claims)
   t.match(await row(id), { state: 'cancelled', push_state: 'sending', next_attempt_at: null })
 })
 
@@ -84,10 +84,10 @@ t.test('a command whose time is over is not claimed before the sweep either', as
   await db.query('begin') // so that no sweep sees it
   const expire = 'update commands set expires_at = now() where request_id = $1 returning state'
   t.same((await db.query(expire, [id])).rows, [{ state: 'open' }])
-  const { claim } = commandQueue(databaseOf(db), 'replica')
+  const { claim } = commandOutbox(databaseOf(db), 'replica')
   t.same(await claim(1, randomUUID()), [])
   await db.query('rollback')
-  const again = commandQueue(databaseOf(db), 'replica')
+  const again = commandOutbox(databaseOf(db), 'replica')
   t.match(await again.claim(1, randomUUID()), [{ requestId: id }])
   await service.call('DELETE', `/admin/commands/${id}`)
 })
@@ -100,7 +100,7 @@ t.test('a command that went to a push token since replaced is due for the new on
   for (const outcome of outcomes) {
     const { deviceId, token } = await enroll()
     const id = await command(deviceId)
-    const [claim] = await queue.claim(1, randomUUID())
+    const [claim] = await outbox.claim(1, randomUUID())
     if (claim === undefined) throw new Error('nothing was claimed')
     const body = { fcm_token: `new-${id}` }
     await service.call('POST', '/v1/devices/fcm-token', { token, body })
@@ -112,8 +112,8 @@ t.test('a command that went to a push token since replaced is due for the new on
       reason: null,
       pushKind: 'token' as const,
     }
-    if (outcome.pushState === 'sent') t.equal(await queue.record(claim, attempt), true)
-    else t.same(await queue.recordDeadToken(claim, attempt), { isMarked: false })
+    if (outcome.pushState === 'sent') t.equal(await outbox.record(claim, attempt), true)
+    else t.same(await outbox.recordDeadToken(claim, attempt), { isMarked: false })
     t.match(await row(id), { push_state: 'waiting', is_due: true, lease_id: null })
     const text = 'select fcm_token, fcm_token_died_at from devices where device_id = $1'
     const { rows } = await db.query(text, [deviceId])
@@ -130,11 +130,11 @@ t.test('where push tokens change too often, it is due when their limit allows', 
     await command(deviceId),
   ]
   const [claim, retried] = [
-    ...(await queue.claim(1, randomUUID())),
-    ...(await queue.claim(1, randomUUID())),
+    ...(await outbox.claim(1, randomUUID())),
+    ...(await outbox.claim(1, randomUUID())),
   ]
   await tokenDied(deviceId)
-  const [unsent] = await queue.claim(1, randomUUID())
+  const [unsent] = await outbox.claim(1, randomUUID())
   if (!claim || !retried || !unsent) throw new Error('nothing was claimed')
   t.match(
     [claim, retried, unsent],
@@ -145,7 +145,7 @@ t.test('where push tokens change too often, it is due when their limit allows', 
     await service.call('POST', '/v1/devices/fcm-token', { token, body })
   }
   const outcome = { pushState: 'sent', fcmHttpCode: 200, fcmStatus: 'OK' } as const
-  await queue.record(claim, {
+  await outbox.record(claim, {
     ...outcome,
     latencyMs: 1,
     retryInMs: null,
@@ -153,14 +153,14 @@ t.test('where push tokens change too often, it is due when their limit allows', 
     pushKind: 'token' as const,
   })
   const quota = { pushState: 'backoff', fcmHttpCode: 429, fcmStatus: 'QUOTA_EXCEEDED' } as const
-  await queue.record(retried, {
+  await outbox.record(retried, {
     ...quota,
     latencyMs: 1,
     retryInMs: 60_000,
     reason: null,
     pushKind: 'token' as const,
   })
-  t.equal(await queue.recordNoToken(unsent), 'due')
+  t.equal(await outbox.recordNoToken(unsent), 'due')
   const text = 'select fcm_token_due_at from devices where device_id = $1'
   const [device] = (await db.query(text, [deviceId])).rows
   for (const id of [pushed, without]) {
@@ -187,12 +187,12 @@ t.test('of a command’s pushes a hundred stay, and the newest says how many do 
   }
   const push = async (times: number, record: (claim: Claim) => Promise<unknown>) => {
     for (let count = 0; count < times; count += 1) {
-      const [claim] = await queue.claim(1, randomUUID())
+      const [claim] = await outbox.claim(1, randomUUID())
       if (claim?.requestId !== id) throw new Error('something else is due')
       await record(claim)
     }
   }
-  const fails = (claim: Claim) => queue.record(claim, attempt)
+  const fails = (claim: Claim) => outbox.record(claim, attempt)
   type Step = { readonly stage: string; readonly detail: Readonly<Record<string, unknown>> | null }
   const steps = async (): Promise<unknown[]> =>
     (await service.call('GET', `/admin/commands/${id}`)).body.timeline.map(
@@ -207,7 +207,7 @@ t.test('of a command’s pushes a hundred stay, and the newest says how many do 
   await push(20, fails)
   t.same(await steps(), [...first, ['push_failed', 120, 20]])
   await tokenDied(deviceId)
-  await push(1, (claim) => queue.recordNoToken(claim))
+  await push(1, (claim) => outbox.recordNoToken(claim))
   t.same(await steps(), [...first, ['no_push_token', undefined, 21]])
   const text = 'select count(*)::int as n from command_events where request_id = $1'
   t.same((await db.query(text, [id])).rows, [{ n: 101 }])
@@ -255,9 +255,9 @@ t.test('a replica that stops while it claims sends nothing of it', async (t) => 
     response = resolve
   })
   const slow: DispatcherDeps['outbox'] = {
-    ...queue,
+    ...outbox,
     async claim(limit, leaseId) {
-      const claims = await queue.claim(limit, leaseId)
+      const claims = await outbox.claim(limit, leaseId)
       claimed()
       await mayAnswer
       return claims

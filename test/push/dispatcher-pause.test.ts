@@ -7,7 +7,7 @@ import { until } from '../../testkit/until.ts'
 import { DEADLINE_MS, startReplicas } from '../helpers/replicas.ts'
 import { startService } from '../helpers/service.ts'
 
-const { fcm, service, db, queue, replica, enroll, command, row, tokenDied, attemptsOf, isPush } =
+const { fcm, service, db, outbox, replica, enroll, command, row, tokenDied, attemptsOf, isPush } =
   await startReplicas(t)
 
 for (const [mode, httpCode, fcmStatus] of [
@@ -150,12 +150,12 @@ t.test('a self-test without an answer delays no start and pauses nothing', async
 
 t.test('a fault that is no outage is told once, and its end too', async (t) => {
   let isBroken = true
-  const outbox = {
-    ...queue,
+  const broken = {
+    ...outbox,
     claim: (limit: number, leaseId: string) =>
-      isBroken ? Promise.reject(new TypeError('broken')) : queue.claim(limit, leaseId),
+      isBroken ? Promise.reject(new TypeError('broken')) : outbox.claim(limit, leaseId),
   }
-  const { dispatcher, eventsOf } = replica(t, { outbox })
+  const { dispatcher, eventsOf } = replica(t, { outbox: broken })
   const turns = async () => {
     for (let turn = 0; turn < 10; turn += 1) {
       dispatcher.wake()
@@ -249,14 +249,14 @@ t.test(
 t.test('a record that cannot be written holds up no end', async (t) => {
   const id = await command((await enroll()).deviceId)
   let tries = 0
-  const outbox = {
-    ...queue,
+  const failing = {
+    ...outbox,
     async record({ requestId }: Claim) {
       if (requestId === id) tries += 1
       throw new AppError('db_unavailable', 'away')
     },
   }
-  const { dispatcher } = replica(t, { outbox })
+  const { dispatcher } = replica(t, { outbox: failing })
   dispatcher.start()
   await until(() => tries === 1)
   await dispatcher.close(DEADLINE_MS)

@@ -2,7 +2,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { commandStore } from '../../../src/db/commands/commands.ts'
 import { mailbox } from '../../../src/db/commands/mailbox.ts'
-import { commandQueue } from '../../../src/db/commands/outbox.ts'
+import { commandOutbox } from '../../../src/db/commands/outbox.ts'
 import { pushReportStore } from '../../../src/db/commands/push-reports.ts'
 import { commandResultStore } from '../../../src/db/commands/results.ts'
 import { storeHeartbeats } from '../../../src/db/heartbeats/heartbeats.ts'
@@ -46,7 +46,7 @@ export const ATTEMPT: AttemptRecord = {
 export const claim: Statement = {
   title: 'claim of due commands',
   modes: BOTH,
-  run: (database) => commandQueue(database, INSTANCE).claim(CLAIMED, randomUUID()),
+  run: (database) => commandOutbox(database, INSTANCE).claim(CLAIMED, randomUUID()),
   index: 'commands_due',
   mostRows: 3 * CLAIMED + FEW_DUE,
   mostPages: 60 * CLAIMED, // each is inserted into all indexes
@@ -59,7 +59,7 @@ export function pushStatements({ devices }: Installation): readonly Statement[] 
     {
       title: 'attempt recorded',
       modes: BOTH,
-      run: ofOneClaim((queue, one) => queue.record(one, ATTEMPT)),
+      run: ofOneClaim((outbox, one) => outbox.record(one, ATTEMPT)),
       index: 'commands_pkey',
       mostRows: 12 + FEW_DUE,
       mostPages: 400,
@@ -67,7 +67,7 @@ export function pushStatements({ devices }: Installation): readonly Statement[] 
     {
       title: 'attempt recorded: dead push token',
       modes: BOTH,
-      run: ofOneClaim((queue, one) => queue.recordDeadToken(one, ATTEMPT)),
+      run: ofOneClaim((outbox, one) => outbox.recordDeadToken(one, ATTEMPT)),
       index: 'commands_pkey',
       mostRows: 12 + FEW_DUE,
       mostPages: 400,
@@ -75,7 +75,7 @@ export function pushStatements({ devices }: Installation): readonly Statement[] 
     {
       title: 'attempt recorded: no push token',
       modes: BOTH,
-      run: ofOneClaim((queue, one) => queue.recordNoToken(one)),
+      run: ofOneClaim((outbox, one) => outbox.recordNoToken(one)),
       index: 'commands_pkey',
       mostRows: 12 + FEW_DUE,
       mostPages: 400,
@@ -83,7 +83,7 @@ export function pushStatements({ devices }: Installation): readonly Statement[] 
     {
       title: 'claim handed back',
       modes: BOTH,
-      run: ofOneClaim((queue, one) => queue.handBack([one])),
+      run: ofOneClaim((outbox, one) => outbox.handBack([one])),
       index: 'commands_pkey',
       mostRows: 12 + FEW_DUE,
       mostPages: 400,
@@ -174,12 +174,12 @@ export function pushStatements({ devices }: Installation): readonly Statement[] 
   ]
 }
 
-function ofOneClaim(work: (queue: Outbox, claim: Claim) => Promise<unknown>) {
+function ofOneClaim(work: (outbox: Outbox, claim: Claim) => Promise<unknown>) {
   return async (database: Database) => {
-    const queue = commandQueue(database, INSTANCE)
-    const [one] = await queue.claim(1, randomUUID())
+    const outbox = commandOutbox(database, INSTANCE)
+    const [one] = await outbox.claim(1, randomUUID())
     if (one === undefined) throw new Error('no command is due')
-    await work(queue, one)
+    await work(outbox, one)
   }
 }
 

@@ -1,5 +1,5 @@
 /** The service's own work: sweeps, gauges, pruning, daily partitions. */
-import { commandQueue } from '../../../src/db/commands/outbox.ts'
+import { commandOutbox } from '../../../src/db/commands/outbox.ts'
 import { partitions } from '../../../src/db/heartbeats/partitions.ts'
 import { prunes } from '../../../src/db/retention.ts'
 import { PRUNED_DAYS } from '../installation.ts'
@@ -17,7 +17,7 @@ export function upkeepStatements(): readonly Statement[] {
     {
       title: 'expiry sweep',
       modes: BOTH,
-      run: (database) => commandQueue(database, 'drill').expire(BATCH),
+      run: (database) => commandOutbox(database, 'drill').expire(BATCH),
       index: 'commands_sweep',
       mostRows: 4 * BATCH,
       mostPages: 60 * BATCH, // each is inserted into all indexes
@@ -25,7 +25,7 @@ export function upkeepStatements(): readonly Statement[] {
     {
       title: 'gauge of waiting commands',
       modes: BOTH,
-      run: (database) => commandQueue(database, 'drill').countWaiting(),
+      run: (database) => commandOutbox(database, 'drill').countWaiting(),
       index: 'commands_due',
       mostRows: 20_000, // with hardly more than it counts, it may read and sort all
       mostPages: 10_000,

@@ -4,7 +4,7 @@
  * and probes a database that is away.
  */
 
-import type { CommandQueue } from '../../db/commands/outbox.ts'
+import type { CommandOutbox } from '../../db/commands/outbox.ts'
 import type { ServerWatch } from '../../db/health/server-watch.ts'
 import { type Partitions, runsOfDays } from '../../db/heartbeats/partitions.ts'
 import type { Prune, Pruned } from '../../db/retention.ts'
@@ -14,7 +14,7 @@ import type { BackgroundTask, ReportFailure } from './background-failures.ts'
 
 export interface MaintenanceDeps {
   readonly partitions: Partitions
-  readonly queue: Pick<CommandQueue, 'expire' | 'hasMoreExpired' | 'countWaiting'>
+  readonly outbox: Pick<CommandOutbox, 'expire' | 'hasMoreExpired' | 'countWaiting'>
   /** Marks devices that went silent, and returns how many. */
   readonly sweepOffline: () => Promise<number>
   /** In this order: a row that refers to another one goes first. */
@@ -70,20 +70,20 @@ export function createMaintenance(deps: MaintenanceDeps): Maintenance {
 
   async function sweep(): Promise<void> {
     do {
-      for (const { requestId, deviceId, alias, action, admin } of await deps.queue.expire(BATCH)) {
+      for (const { requestId, deviceId, alias, action, admin } of await deps.outbox.expire(BATCH)) {
         const context = { ...BACKGROUND, requestId, deviceId, alias }
         const fields = { action, admin, reason: 'ttl' }
         deps.log.write({ event: 'command.expired', fields }, context)
         deps.commandChanged(requestId)
       }
-    } while (deps.queue.hasMoreExpired() && !isStopping)
+    } while (deps.outbox.hasMoreExpired() && !isStopping)
   }
 
   async function count(): Promise<void> {
     const startedAtMs = deps.nowMs()
     if (startedAtMs < countAtMs) return
     try {
-      commandsWaiting = await deps.queue.countWaiting()
+      commandsWaiting = await deps.outbox.countWaiting()
     } finally {
       countAtMs = startedAtMs + (deps.nowMs() - startedAtMs) / COUNT_SHARE
     }

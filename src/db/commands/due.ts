@@ -17,7 +17,7 @@ export interface Expired {
   readonly admin: string
 }
 
-export interface ExpiryQueue {
+export interface OutboxExpiry {
   /** Expires at most `limit` open commands. */
   expire(limit: number): Promise<readonly Expired[]>
   /** Another call may find more. */
@@ -107,7 +107,7 @@ export function dueCommands(
   database: Database,
   instance: string,
   nowMs: () => number,
-): Pick<Outbox, 'claim' | 'hasMoreDue'> & ExpiryQueue {
+): Pick<Outbox, 'claim' | 'hasMoreDue'> & OutboxExpiry {
   const pushScan = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE_OF_PUSH })
   // A command lives for at least 30 s, so none commits after its expiry.
   const expiryScan = new DueScan({ farMs: 0, pastShare: PAST_SHARE_OF_EXPIRY })

@@ -4,10 +4,10 @@ import { pushIdText } from '../../domain/delivery/push-id.ts'
 import { HAS_PUSH_ID, PUSH_ID } from '../devices/push-id.ts'
 import { DUE_AT } from '../devices/push-id-limit.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
-import { dueCommands, type ExpiryQueue } from './due.ts'
+import { dueCommands, type OutboxExpiry } from './due.ts'
 import { DROP_SURPLUS, LEFT_OUT } from './push-steps.ts'
 
-export interface CommandQueue extends Outbox, ExpiryQueue {
+export interface CommandOutbox extends Outbox, OutboxExpiry {
   /** Commands that are or will be due, counted up to MAX_COUNTED. */
   countWaiting(): Promise<number>
 }
@@ -113,11 +113,11 @@ const COUNT_WAITING = /* sql */ `
     order by next_attempt_at, request_id limit ${MAX_COUNTED}) waiting`
 
 /** Keeps the state of its scans: one instance per dispatcher. */
-export function commandQueue(
+export function commandOutbox(
   database: Database,
   instance: string,
   nowMs: () => number = () => performance.now(),
-): CommandQueue {
+): CommandOutbox {
   async function record(tx: Queryable, claim: Claim, attempt: AttemptRecord): Promise<boolean> {
     const { rowCount } = await tx.query({
       name: 'command_queue.record',
