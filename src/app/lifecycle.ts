@@ -63,7 +63,7 @@ export async function start(deps: LifecycleDeps): Promise<void> {
     })
   }
 
-  await deps.sender?.selfTest()
+  await deps.sender?.checkKey()
   const preparing = prepareDatabase({
     ...deps,
     identified(instanceId) {

@@ -20,7 +20,7 @@ export interface AccessTokens {
   /** A token other than `rejected`, which FCM refused. Callers that refuse the same token share one request. */
   refresh(rejected: string): Promise<string>
   /** Loads the library and signs once, without network, so that a bad key fails at start and not at the first command. */
-  selfTest(): Promise<void>
+  checkKey(): Promise<void>
 }
 
 /** Its text never contains a key, an assertion or a token. It has no `cause`, because the request would contain them. */
@@ -115,7 +115,7 @@ export function createAccessTokens(
       return renew()
     },
 
-    async selfTest() {
+    async checkKey() {
       await loadLibrary()
       try {
         const key = createPrivateKey(account.privateKey)

@@ -155,7 +155,7 @@ t.test('a refused token is not handed out again when its replacement fails', asy
 
 t.test('the self test takes a good key without network and refuses what cannot sign', async (t) => {
   const { google, tokens } = await start(t)
-  await tokens.selfTest()
+  await tokens.checkKey()
   t.equal(google.requests.token, 0)
 
   const account = google.serviceAccount.account
@@ -169,7 +169,7 @@ t.test('the self test takes a good key without network and refuses what cannot s
   ]
   for (const privateKey of bad) {
     const broken = createAccessTokens({ ...account, privateKey }, { timeoutMs: 100, proxy: null })
-    const error = await failureOf(broken.selfTest())
+    const error = await failureOf(broken.checkKey())
     t.match(error, { isPermanent: true, message: /private key cannot sign/ })
     t.notMatch(error.message, pem.slice(40, 60))
   }

@@ -15,7 +15,7 @@ export interface SenderDeps
 export interface Sender {
   readonly dispatcher: Dispatcher
   /** Throws StartError for a key that cannot sign. Unless FCM_SELF_TEST is off, the dispatcher asks FCM itself when it starts. */
-  selfTest(): Promise<void>
+  checkKey(): Promise<void>
 }
 
 /** Of one exchange with the token endpoint. */
@@ -56,7 +56,7 @@ export function createSender(
     retryBaseMs: config.fcmRetryBaseMs,
     ...(config.fcmSelfTest && { selfTest: () => reported(fcm.selfTest(), printNotice) }),
   })
-  return { dispatcher, selfTest: () => provesItsKey(accessTokens, serviceAccount) }
+  return { dispatcher, checkKey: () => checkKey(accessTokens, serviceAccount) }
 }
 
 async function reported(
@@ -68,9 +68,9 @@ async function reported(
   return outcome
 }
 
-async function provesItsKey(tokens: AccessTokens, account: ServiceAccount): Promise<void> {
+async function checkKey(tokens: AccessTokens, account: ServiceAccount): Promise<void> {
   try {
-    await tokens.selfTest()
+    await tokens.checkKey()
   } catch (cause) {
     throw new StartError(
       `The private key of ${account.clientEmail} cannot sign. Download the service account file again.`,
