@@ -52,7 +52,7 @@ export async function start(deps: LifecycleDeps): Promise<void> {
     if (isAnnounced) return
     isAnnounced = true
     const push = deps.sender === undefined ? 'off' : 'on'
-    deps.log({
+    deps.logLine({
       event: 'service.start',
       fields: {
         version: deps.version,
@@ -82,7 +82,7 @@ export async function start(deps: LifecycleDeps): Promise<void> {
   deps.sender?.dispatcher.start()
   deps.jobReleases.start()
   const startupMs = performance.now() - deps.startedAtMs
-  deps.log({ event: 'service.ready', fields: { startup_ms: startupMs } })
+  deps.logLine({ event: 'service.ready', fields: { startup_ms: startupMs } })
 }
 
 /** `reason` goes into `service.stop`. */
@@ -107,7 +107,7 @@ export async function stop(deps: LifecycleDeps, reason: string, hurry: AbortSign
   await unhurried(deps.closeRest(closeMs / 6, hurry), closeMs / 3, hurry)
   const drainedMs = performance.now() - closingAtMs
   deps.flushLog()
-  deps.log({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
+  deps.logLine({ event: 'service.stop', fields: { reason, drained_ms: drainedMs } })
 }
 
 /** Waits at most `ms`; in a hurry at most HURRIED_MS more. */

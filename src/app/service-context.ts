@@ -33,7 +33,7 @@ export interface ServiceContext extends Edges {
   /** This replica, for timelines. */
   readonly instance: string
   /** Writes a line that belongs to no request. */
-  readonly log: (line: Line) => void
+  readonly logLine: (line: Line) => void
   readonly newId: () => string
   readonly now: () => Date
   /** Monotonic. */
@@ -51,7 +51,7 @@ export function createContext(config: Config, edges: Edges): ServiceContext {
     config,
     version: readVersion(),
     instance: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
-    log: (line) => edges.logger.write(line, BACKGROUND),
+    logLine: (line) => edges.logger.write(line, BACKGROUND),
     newId: createUuidV7(Date.now),
     now: () => new Date(),
     nowMs: () => performance.now(),

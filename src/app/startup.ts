@@ -34,7 +34,7 @@ export interface StartupDeps {
   /** Prints a note for people on stderr. */
   readonly printNotice: (text: string) => void
   /** Writes a line that belongs to no request. */
-  readonly log: (line: Line) => void
+  readonly logLine: (line: Line) => void
   /** To be called once the schema is up to date and the installation is known. */
   readonly identified: (instanceId: string) => void
   readonly makePartitions: () => Promise<void>
@@ -119,8 +119,8 @@ function createWaitNotes(
 }
 
 /** Logs each sequence that was behind: a restore or a replication left it out, and perhaps more. */
-function report({ advanced, closed }: SequenceCheck, { log, printNotice }: StartupDeps): void {
-  for (const fields of advanced) log({ event: 'db.sequence_advanced', fields })
+function report({ advanced, closed }: SequenceCheck, { logLine, printNotice }: StartupDeps): void {
+  for (const fields of advanced) logLine({ event: 'db.sequence_advanced', fields })
   if (closed.length === 0) return
   printNotice(
     `note: nobody can tell whether ${closed.join(', ')} is behind its table: grant select, update on sequence ${closed.join(', ')} to the role of the migrations`,

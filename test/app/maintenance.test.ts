@@ -120,7 +120,7 @@ for (const slowest of ENDED_TOGETHER) {
       jobReleases: { stop: part('releases') },
       closeRest: part('rest'),
       flushLog: () => steps.push('held back lines'),
-      log: ({ event }: Line) => steps.push(event),
+      logLine: ({ event }: Line) => steps.push(event),
     } as unknown as LifecycleDeps // the parts of it that an end touches
     await stop(service, 'test', new AbortController().signal)
     t.same(steps.splice(0, steps.indexOf('heartbeats …')), ['requests …', 'requests'])

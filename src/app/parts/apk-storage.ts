@@ -16,7 +16,7 @@ export type ApkParts = Awaited<ReturnType<typeof createApkParts>>
  * `readStored` reads from the database. Removes the files of uploads that a former process left behind. Throws StartError
  * if DATA_DIR cannot be used.
  */
-export async function createApkParts({ config, log }: ServiceContext, readStored: ReadApk) {
+export async function createApkParts({ config, logLine }: ServiceContext, readStored: ReadApk) {
   const spoolDir = spoolDirectory(config.dataDir)
   await cleanSpool(spoolDir).catch((cause: unknown) => {
     const advice = 'Give a directory that this user may write to.'
@@ -26,7 +26,7 @@ export async function createApkParts({ config, log }: ServiceContext, readStored
     dir: join(config.dataDir, 'apk-cache'),
     maxBytes: config.apkCacheBytes,
     readStored,
-    log,
+    log: logLine,
     nowMs: Date.now,
   })
   return {

@@ -14,14 +14,14 @@ import type { ServiceContext } from '../service-context.ts'
 export type DatabaseParts = Awaited<ReturnType<typeof createDatabaseParts>>
 
 export async function createDatabaseParts(context: ServiceContext, url: string) {
-  const { config, log, printNotice, nowMs } = context
-  const health = new DatabaseHealth(log, nowMs)
+  const { config, logLine, printNotice, nowMs } = context
+  const health = new DatabaseHealth(logLine, nowMs)
   const seenFile = join(config.dataDir, SEEN_FILE)
   const history = new ServerHistory({
     before: await readSeen(seenFile),
     isUnsafeAllowed: config.allowUnsafeDatabase,
     onRewound: (rewound) => {
-      log(rewoundLine(rewound))
+      logLine(rewoundLine(rewound))
       keep().catch(() => {}) // each check that succeeds tries again
     },
     nowMs,
@@ -55,7 +55,7 @@ export async function createDatabaseParts(context: ServiceContext, url: string) 
     drop: stores.drop,
     history,
     keep,
-    log,
+    log: logLine,
     printNotice,
     nowMs,
   })
