@@ -1,5 +1,5 @@
 /** A command row for admins: its columns and joins. */
-import type { CommandState, Outcome, PushState } from '../../domain/commands/command.ts'
+import type { CommandFacts, DeviceFacts } from '../../domain/commands/command.ts'
 import type { Priority } from '../../domain/delivery/push-report.ts'
 import { HAS_PUSH_ID, IS_FID_MISNAMED } from '../devices/push-id.ts'
 import { timeText } from '../list-page.ts'
@@ -18,40 +18,25 @@ export interface CommandTimes {
 }
 
 /** A command with the facts of its device that a verdict needs. Dates are instants; `now` is the database's. */
-export interface CommandRow extends CommandTimes {
+export interface CommandRow extends CommandTimes, CommandFacts, DeviceFacts {
   readonly requestId: string
   readonly deviceId: string
   readonly alias: string
   readonly action: string
   readonly params: Readonly<Record<string, string>>
   readonly admin: string
-  readonly state: CommandState
   readonly createdAt: Date
-  readonly expiresAt: Date
   readonly endedAt: Date | null
   readonly attempt: number
-  readonly pushState: PushState
   readonly pushAttempts: number
-  readonly fcmHttpCode: number | null
-  readonly fcmStatus: string | null
-  readonly nextAttemptAt: Date | null
-  readonly deliveredAt: Date | null
   readonly deliveries: number
-  readonly outcome: Outcome | null
   readonly resultMessage: string | null
   readonly resultOutput: string | null
   readonly resultExitCode: number | null
   readonly resultFinishedAt: Date | null
   readonly resultAt: Date | null
-  readonly isLateResult: boolean
   readonly pushPriority: Priority | null
   readonly pushOriginalPriority: Priority | null
-  readonly isDeleted: boolean
-  readonly lastSeenAt: Date | null
-  readonly hasPushToken: boolean
-  readonly isPushTokenDead: boolean
-  readonly isFidMisnamed: boolean
-  readonly pushLoweredAt: Date | null
   readonly now: Date
 }
 
