@@ -1,7 +1,7 @@
 /**
  * `npm run drill -- plans --held`: a pg_dump holds its snapshot for ten minutes while 300 commands a second arrive,
- * are pushed and end. Meanwhile their entries in the indexes of claim and sweep cannot be removed, and no query may
- * walk over them again and again. The ten minutes are inserted at once, each row with its own times; the queries
+ * are pushed and end, and the changes of as many commands of a job are counted. Meanwhile their entries in the indexes of
+ * claim, sweep and jobs cannot be removed, and no query may walk over them again and again. The ten minutes are inserted at once, each row with its own times; the queries
  * before and after are real.
  */
 import { createHash, randomUUID } from 'node:crypto'
@@ -9,15 +9,17 @@ import type pg from 'pg'
 import { commandStore } from '../../src/db/commands/commands.ts'
 import { commandOutbox } from '../../src/db/commands/outbox.ts'
 import { commandResultStore } from '../../src/db/commands/results.ts'
+import { jobStore } from '../../src/db/jobs/jobs.ts'
+import { jobQueue } from '../../src/db/jobs/release.ts'
 import { type Database, Pool } from '../../src/db/postgres/pool.ts'
-import { explained } from '../../testkit/database/explain.ts'
+import { explained, plainDatabase } from '../../testkit/database/explain.ts'
 import { withClient } from '../../testkit/database/postgres.ts'
 import type { Figure } from '../drill.ts'
-import { deviceId, deviceIdSql, grow, NOTHING } from './installation.ts'
+import { BIG_JOB, deviceId, deviceIdSql, grow, NOTHING } from './installation.ts'
 import { ATTEMPT, BY, RESULT } from './statements/push.ts'
 import { pagesOf } from './statements/statement.ts'
 
-const FLEET = { ...NOTHING, devices: 5_000, open: 500 }
+const FLEET = { ...NOTHING, devices: 5_000, open: 500, members: 2_000 }
 const PER_S = 300
 /** Flow that lies behind when the dump begins. */
 const BEFORE_S = 180
@@ -28,9 +30,14 @@ const SWEEP_EVERY_MS = 5_000
 const CLAIM_LIMIT = 64
 /** Commands accepted between two claims. */
 const AT_ONCE = 2
+/** Each command of a job changes its status this often, and a running job is moved on this often a second. */
+const CHANGES = 4
+const ADVANCES_PER_S = 1
 /** A command that expires during the dump leaves more in the sweep's way than one that lives for a day. */
 const TTL_S = 120
 const MOST_GROWTH = 2
+/** Each count leaves a version of the job's row behind: a page for about twelve. */
+const MOST_JOB_PAGES = 400
 
 interface Cost {
   readonly claims: number
@@ -39,6 +46,10 @@ interface Cost {
   readonly claimMs: number
   readonly sweepPages: number
   readonly sweepMs: number
+  /** Of one check for due jobs, of moving one on, and of reading it. */
+  readonly jobPages: number
+  readonly advancePages: number
+  readonly readPages: number
   /** The most expensive claim, and its plan. */
   readonly mostPages: number
   readonly mostMs: number
@@ -54,6 +65,7 @@ export async function explainHeld(
   await grow(db, NOTHING, FLEET)
   // Commands for absent phones stay open. With nothing open at all, the planner takes every index for empty.
   await db.query(`delete from commands where push_state = 'waiting'`)
+  await db.query(`update jobs set state = 'paused', reason = 'admin'`) // it only counts
   const pool = new Pool({ url, maxConnections: 2, isPrepared: true })
   try {
     await fillFlow(db, BEFORE_S)
@@ -80,6 +92,9 @@ export async function explainHeld(
       return [
         figure('claim', heldS, before.claimPages, after.claimPages, after),
         figure('sweep', heldS, before.sweepPages, after.sweepPages, after),
+        jobFigure('check for due jobs', heldS, before.jobPages, after.jobPages),
+        jobFigure('job moved on', heldS, before.advancePages, after.advancePages),
+        jobFigure('job read', heldS, before.readPages, after.readPages),
       ]
     })
   } finally {
@@ -93,6 +108,14 @@ function figure(what: string, heldS: number, before: number, after: number, cost
     promise: `${what}: after ${heldS} s of a held snapshot at most ${MOST_GROWTH} × the pages of before`,
     measured: `${after.toFixed(1)} against ${before.toFixed(1)} pages: ${ratio.toFixed(2)} ×; ${text(cost)}`,
     isHeld: ratio <= MOST_GROWTH,
+  }
+}
+
+function jobFigure(what: string, heldS: number, before: number, after: number): Figure {
+  return {
+    promise: `${what}: after ${heldS} s of a held snapshot at most ${MOST_JOB_PAGES} pages`,
+    measured: `${after.toFixed(1)} against ${before.toFixed(1)} pages`,
+    isHeld: after <= MOST_JOB_PAGES,
   }
 }
 
@@ -120,7 +143,16 @@ async function fillFlow(db: pg.Client, forS: number): Promise<void> {
      where request_id like '${tag}-%'`,
   ]
   for (const statement of statements) await db.query(statement)
+  for (let n = 0; n < forS * ADVANCES_PER_S; n += 1) {
+    await db.query(CHANGE_JOB, [(PER_S * CHANGES) / ADVANCES_PER_S])
+    await jobs(plainDatabase(db)).advance(BIG_JOB.jobNo)
+  }
 }
+
+const CHANGE_JOB = /* sql */ `
+  insert into job_changes (job_no, was, became)
+  select ${BIG_JOB.jobNo}, 'queued', 'queued' from generate_series(1, $1::int)`
+const jobs = (database: Database) => jobQueue(database, { instance: 'drill', isPushOn: true })
 
 interface Asked {
   readonly pages: number
@@ -137,11 +169,11 @@ function asService(db: pg.Client, pool: Database) {
     { query: (query) => explaining.query(query), transaction: (work) => pool.transaction(work) },
     'drill',
   )
-  const ask = async (work: () => Promise<unknown>) => {
+  const ask = async (work: (database: Database) => Promise<unknown>) => {
     const startedAtMs = performance.now()
     const inside = (database: Database) => {
       explaining = database
-      return work()
+      return work(database)
     }
     const plans = await explained(db, 'generic', inside, {}, true)
     const nodes = plans.flatMap((plan) => plan.nodes)
@@ -150,6 +182,9 @@ function asService(db: pg.Client, pool: Database) {
   const measure = async (forMs: number): Promise<Cost> => {
     const claims: Asked[] = []
     const sweeps: Asked[] = []
+    const due: Asked[] = []
+    const advances: Asked[] = []
+    const reads: Asked[] = []
     const endAtMs = performance.now() + forMs
     let sweepAtMs = performance.now() + SWEEP_EVERY_MS
     while (performance.now() < endAtMs) {
@@ -166,6 +201,10 @@ function asService(db: pg.Client, pool: Database) {
         const { requestId, deviceId } = claim
         await commandResultStore(pool, 'drill').record({ ...RESULT, requestId, deviceId })
       }
+      await db.query(CHANGE_JOB, [CHANGES])
+      due.push(await ask((database) => jobs(database).unsettled()))
+      reads.push(await ask((database) => jobStore(database, database).find(BIG_JOB.jobId)))
+      advances.push(await ask((database) => jobs(database).advance(BIG_JOB.jobNo)))
       if (performance.now() < sweepAtMs) continue
       sweepAtMs = performance.now() + SWEEP_EVERY_MS
       sweeps.push(await ask(() => queue.expire(500)))
@@ -177,6 +216,9 @@ function asService(db: pg.Client, pool: Database) {
       claimMs: mean(claims.map(({ ms }) => ms)),
       sweepPages: mean(sweeps.map(({ pages }) => pages)),
       sweepMs: mean(sweeps.map(({ ms }) => ms)),
+      jobPages: mean(due.map(({ pages }) => pages)),
+      advancePages: mean(advances.map(({ pages }) => pages)),
+      readPages: mean(reads.map(({ pages }) => pages)),
       mostPages,
       nodes: claims.find(({ pages }) => pages === mostPages)?.nodes ?? [],
       mostMs: Math.max(...claims.map(({ ms }) => ms)),

@@ -21,7 +21,7 @@ import {
   previewJob,
 } from './create.ts'
 import { countOffline, listMembers, type MemberFilter, type MemberRow } from './members.ts'
-import { type JobRow, SELECT_JOB } from './rows.ts'
+import { type JobRow, SELECT_JOB, uncounted } from './rows.ts'
 
 export type ControlledBy = Omit<AuditEntry, 'what' | 'subject' | 'detail'>
 
@@ -73,7 +73,7 @@ const ENDED_SO_FAR = (statuses: readonly string[]) => {
   const list = statuses.map((status) => `'${status}'`).join(', ')
   const sum = statuses.map((status) => `jobs.${status}`).join(' + ')
   return /* sql */ `${sum} + (
-    select count(*)::int from job_changes c where c.job_no = jobs.job_no and c.became in (${list}))`
+    select count(*)::int from ${uncounted('jobs')} c where c.became in (${list}))`
 }
 
 const states = (control: JobControl) =>

@@ -7,7 +7,7 @@ import { type JobReason, type JobState, MAX_COMPARED, PACE } from '../../domain/
 import { writeAudit } from '../audit.ts'
 import { HAS_PUSH_ID } from '../devices/push-id.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
-import { COUNTED, SUMS } from './rows.ts'
+import { COUNTED, isRestored, OLDEST_RUNNING, SUMS, uncounted } from './rows.ts'
 
 export interface UnsettledJob {
   readonly jobNo: string
@@ -87,7 +87,7 @@ const UNSETTLED = /* sql */ `
       or (state = 'running' and released < devices and (
         per_minute is null or filled_at > clock_timestamp() or ${allowanceAt('clock_timestamp()')} >= 1))
       or (state <> 'scheduled' and (released = devices or ended_at is not null) and ${OPEN} = 0)
-      or exists (select from job_changes c where c.job_no = j.job_no) as "isDue"
+      or ${isRestored('j')} or (select true from ${uncounted('j')} c limit 1) is not null as "isDue"
   from jobs j where not is_settled order by job_no`
 
 const LOCK = /* sql */ `
@@ -108,13 +108,14 @@ const mark = (column: string, value: string) => /* sql */ `
 const FOLD = /* sql */ `
   with gone as (
     delete from job_changes where ctid = any (array(
-      select ctid from job_changes where job_no = $1 limit ${FOLD_BATCH}))
+      select c.ctid from jobs j cross join lateral ${uncounted('j')} c where j.job_no = $1 limit ${FOLD_BATCH}))
     returning was, became),
   sums as (select count(*)::int as folded, ${SUMS} from gone)
   update jobs j set ${COUNTED.map((status) => `${status} = j.${status} + s.${status}`).join(', ')},
     ${mark('at', 'now()')}, ${mark('released', 'released')},
     ${mark('ended', '(j.completed + j.failed + j.expired + j.cancelled)')},
-    filled_at = least(j.filled_at, clock_timestamp())
+    filled_at = least(j.filled_at, clock_timestamp()),
+    uncounted_from = case when s.folded < ${FOLD_BATCH} then ${OLDEST_RUNNING} else uncounted_from end
   from sums s where j.job_no = $1
   returning s.folded as "folded"`
 

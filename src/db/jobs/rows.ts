@@ -58,6 +58,19 @@ export const SUMS = COUNTED.map(
     (count(*) filter (where became = '${status}') - count(*) filter (where was = '${status}'))::int as ${status}`,
 ).join(',')
 
+/** The oldest transaction that has not ended: a statement sees every change of older ones. */
+export const OLDEST_RUNNING = /* sql */ `pg_snapshot_xmin(pg_current_snapshot())`
+/** Transaction numbers began anew, since the database was restored from a dump: every change may be uncounted. */
+export const isRestored = (job: string) => /* sql */ `${job}.uncounted_from > ${OLDEST_RUNNING}`
+/**
+ * Rows of job_changes that `job` does not count yet. Not those before them: a held snapshot (a running pg_dump) keeps what
+ * was counted. The order forces the index (sql/0028), whatever the planner takes the table for.
+ */
+export const uncounted = (job: string) => /* sql */ `(
+  select c.ctid, c.was, c.became from job_changes c
+  where c.job_no = ${job}.job_no and c.xact >= case when ${isRestored(job)} then '0' else ${job}.uncounted_from end
+  order by c.job_no, c.xact)`
+
 /** What job_changes holds. */
 const more = (status: string) => /* sql */ `coalesce(c.${status}, 0)`
 
@@ -80,11 +93,11 @@ const ENDED = ['completed', 'failed', 'expired', 'cancelled']
   .join(' + ')
 
 /**
- * Every column of a JobRow; append `where`. Reads job_changes once: a plan made while that was empty would read all of it for
- * each job of a page.
+ * Every column of a JobRow; append `where`. Reads job_changes for jobs that are not settled only, whatever the page shows.
  */
 export const SELECT_JOB = /* sql */ `
-  with c as materialized (select job_no, ${SUMS} from job_changes group by job_no)
+  with c as materialized (
+    select j.job_no, ${SUMS} from jobs j cross join lateral ${uncounted('j')} c where not j.is_settled group by j.job_no)
   select j.job_no::text as "jobNo", j.job_id as "jobId", j.action as "action", j.params as "params",
     j.selection as "where", j.ttl_s as "ttlS", j.per_minute as "perMinute", j.max_failed_pct as "maxFailedPct",
     j.min_results as "minResults", j.not_before as "notBefore", ${timeText('j.not_before')} as "notBeforeText", j.note as "note", j.admin as "admin",
