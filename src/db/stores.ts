@@ -73,7 +73,7 @@ export const HOT_SETTINGS = {
   enable_mergejoin: 'off',
   enable_material: 'off',
 }
-/** For publishing, partitions and the labels of a selection; further ones wait. */
+/** For publishing, partitions, the labels of a selection and the phones of builds; further ones wait. */
 const SLOW_CONNECTIONS = 1
 /** Enrollment tokens without our tag are looked up by one statement at a time. */
 const UNTAGGED_CONNECTIONS = 1
@@ -90,7 +90,9 @@ const READ_SHARE = 1 / 2
 /** More than there may be readers of events, whom the same news wakes. */
 const MAX_WAITING_READS = 256
 const READ_WAIT_MS = 1_000
-/** Of a statement that publishes an APK, moves a partition or labels a selection. */
+/** Counts of the phones by build run one at a time, as publishing shares their connection. */
+const COUNT_WAIT_MS = 5_000
+/** Of a statement that publishes an APK, moves a partition, labels a selection or counts phones by build. */
 const SLOW_TIMEOUT_MS = 30_000
 
 /** One pool for each kind of work, all within `maxConnections`. */
@@ -154,12 +156,13 @@ function createQueues({ forUntagged, main, mainConnections }: Pools, pools: read
 
 /** What admins may read in any amount. */
 function createReads({ main, slow, mainConnections }: Pools) {
+  const bounded = { maxWaiting: MAX_WAITING_READS, nowMs: () => performance.now() }
   const database = boundedShareOf(main, {
+    ...bounded,
     maxConcurrent: Math.max(1, Math.floor(mainConnections * READ_SHARE)),
-    maxWaiting: MAX_WAITING_READS,
     maxWaitMs: READ_WAIT_MS,
-    nowMs: () => performance.now(),
   })
+  const counts = boundedShareOf(slow, { ...bounded, maxConcurrent: 1, maxWaitMs: COUNT_WAIT_MS })
   const { list, select, summarize } = deviceStore(database)
   const jobs = jobStore(database, slow)
   return {
@@ -168,6 +171,7 @@ function createReads({ main, slow, mainConnections }: Pools) {
     jobs: { list: jobs.list, members: jobs.members, offline: jobs.offline },
     commands: { list: commandStore(database).list },
     tokens: { list: enrollmentTokenStore(database).list },
+    apks: { countReported: apkStore(counts).countReported },
   }
 }
 
@@ -209,7 +213,7 @@ export function createStores(options: StoresOptions) {
     results: commandResultStore(main, instance),
     pushReports: pushReportStore(main),
     audit: auditStore(reads.database),
-    apks: apkStore(main),
+    apks: { ...apkStore(main), ...reads.apks },
     publishing: apkStore(slow),
     downloads: downloadStore(main),
     signatures: usedSignatures(main),

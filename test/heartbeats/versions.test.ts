@@ -153,3 +153,13 @@ t.test('a phone counts by package and version code, else by version name', async
   const { body: again } = await service.call('GET', '/admin/apk/builds?limit=1')
   t.match(again.builds, [{ build_id: 'count-x', devices: null }])
 })
+
+t.test('builds are listed though counting their phones takes long', async (t) => {
+  await db.query('alter table device_status rename to real_status')
+  await db.query(`create view device_status as
+    select s.* from real_status s cross join (select pg_sleep(1.5)) slow`)
+  const list = await service.call('GET', '/admin/apk/builds?limit=3')
+  await db.query('drop view device_status')
+  await db.query('alter table real_status rename to device_status')
+  t.match(list, { status: 200, body: { builds: [{}, { build_id: 'count-2', devices: 2 }, {}] } })
+})
