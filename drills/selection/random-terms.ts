@@ -16,6 +16,7 @@ export const OFFLINE_AFTER_S = 1_500
 
 const MAX_CHARACTERS = 1_024
 const MAX_TERMS = 16
+const MAX_TRIED = 32
 
 export interface PlainSelection {
   readonly text: string
@@ -32,11 +33,26 @@ export function randomSelection(dice: Dice, phones: readonly Phone[]): PlainSele
   }
   const textOf = () => terms.map(({ text }) => text).join(dice.chance(0.1) ? '  ' : ' ')
   let text = textOf()
-  for (; text.length > MAX_CHARACTERS; text = textOf()) terms.pop()
+  while (text.length > MAX_CHARACTERS || triedAtMost(terms) > MAX_TRIED) {
+    terms.pop()
+    text = textOf()
+  }
   return {
     text,
     holds: (phone) => !phone.isDeleted && terms.every(({ test }) => test(phone) === true),
   }
+}
+
+/** `*`, label keys and packages, or more: every value of `label:` and `package:` counts. */
+function triedAtMost(terms: readonly PlainTerm[]): number {
+  return terms.reduce(
+    (sum, { text }) =>
+      sum +
+      text.split('*').length -
+      1 +
+      (/label:|package:/.test(text) ? text.split(',').length : 0),
+    0,
+  )
 }
 
 function negated({ text, test }: PlainTerm): PlainTerm {

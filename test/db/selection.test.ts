@@ -56,6 +56,8 @@ t.before(async () => {
 const CASES: readonly (readonly [string, string, string])[] = [
   ['alias:S1,S3', 'S1 S3', 'S2'],
   ['alias:S*', 'S1 S2 S3', ''],
+  ['alias:S1,*3', 'S1 S3', 'S2'],
+  ['model:"R4S 5G",*%', 'S1 S2', ''],
   ['alias:s1', '', 'S1 S2 S3'],
   ['alias:S_', '', 'S1 S2 S3'],
   [`device:${seededDeviceId(2)}`, 'S2', 'S1 S3'],
@@ -74,6 +76,7 @@ const CASES: readonly (readonly [string, string, string])[] = [
   ['label:ring,never', 'S1', 'S2 S3'],
   ['label:site=zrh', 'S1', 'S2'],
   ['label:site=z*,bern', 'S1', 'S2'],
+  ['label:site=bern,z*,*off', 'S1 S2', ''],
   ['label:site=50%_\\off', 'S2', 'S1'],
   ['label:site=*%_\\*', 'S2', 'S1'],
   ['label:never=x', '', ''],

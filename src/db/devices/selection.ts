@@ -41,10 +41,11 @@ const TEXT_COLUMNS: Readonly<Record<TextTerm, string>> = {
   network: 's.network_type',
 }
 
+/** All bigint, as the values: PostgreSQL hashes a list of the column's own type only. */
 const NUMBER_COLUMNS: Readonly<Record<NumberTerm, string>> = {
-  sdk: 'd.sdk_int',
+  sdk: 'd.sdk_int::bigint',
   version_code: 's.version_code',
-  battery: 's.battery_pct',
+  battery: 's.battery_pct::bigint',
   uptime: 's.uptime_s',
 }
 
@@ -129,11 +130,13 @@ export function pushStates(isPushOn: string) {
   ] as const
 }
 
-/** Without a wildcard equality, which an index may serve. */
+/** Values without a wildcard by equality, which an index or one hash table serves. */
 function matches(text: string, patterns: readonly string[], add: AddParameter): string {
-  return patterns.some((pattern) => pattern.includes('*'))
-    ? `${text} like any (${add(patterns.map(likePattern))}::text[])`
-    : `${text} = any (${add(patterns)}::text[])`
+  const wild = patterns.filter((pattern) => pattern.includes('*')).map(likePattern)
+  const exact = patterns.filter((pattern) => !pattern.includes('*'))
+  const equals = exact.length > 0 ? [`${text} = any (${add(exact)}::text[])`] : []
+  const isLike = wild.length > 0 ? [`${text} like any (${add(wild)}::text[])`] : []
+  return [...equals, ...isLike].join(' or ')
 }
 
 /** LIKE's own wildcards are plain characters here; backslash is its default escape. */
