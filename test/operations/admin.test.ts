@@ -253,6 +253,20 @@ t.test('labels of a selection: as announced, all or none', async (t) => {
   t.same(new Set(subjects), new Set([...ids, swapped.requestId]))
 })
 
+t.test('a selection with 33 wildcards is refused wherever one is taken', async (t) => {
+  const where = `alias:${'x*,'.repeat(32)}*`
+  const inQuery = encodeURIComponent(where)
+  for (const answer of [
+    await service.call('GET', `/admin/devices?where=${inQuery}`),
+    await service.call('GET', `/admin/fleet?where=${inQuery}`),
+    await service.call('POST', '/admin/devices/labels', { body: { where, labels: { a: '1' } } }),
+    await service.call('POST', '/admin/jobs', { body: { where, job_id: 'many', action: 'ping' } }),
+  ]) {
+    t.match(answer, { status: 422, body: { code: 'invalid_field', errors: [{ field: 'where' }] } })
+    t.match(answer.body.errors[0].message, / at 1: at most 32 `\*`/)
+  }
+})
+
 t.test('two changes of one selection at once do not hurt each other', async (t) => {
   const change = (labels: object) =>
     service.call('POST', '/admin/devices/labels', { body: { where: 'alias:shelf-*', labels } })
