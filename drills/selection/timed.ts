@@ -5,8 +5,9 @@ import { JOINED } from '../../src/db/devices/lists.ts'
 import { selectedQuery } from '../../src/db/devices/selected-list.ts'
 import { conditionOf } from '../../src/db/devices/selection.ts'
 import type { Query } from '../../src/db/postgres/pool.ts'
+import { MAX_TERMS } from '../../src/domain/selection/lexer.ts'
 import { DEVICE_ORDERS } from '../../src/domain/selection/order.ts'
-import { parseSelection } from '../../src/domain/selection/parse.ts'
+import { MAX_TRIED, parseSelection } from '../../src/domain/selection/parse.ts'
 import { Dice } from '../../testkit/dice.ts'
 import { randomPhones, storePhones } from './phones.ts'
 import { OFFLINE_AFTER_S } from './random-terms.ts'
@@ -67,11 +68,40 @@ const SELECTIONS = [
   'label:site=R4S,XYZ -label:ring online:true open:false',
   'model:never battery<1 seen>30m',
   Array.from({ length: 16 }, (_, n) => `package:com.example.app!=${n}`).join(' '),
-  Array.from({ length: 16 }, (_, n) => `label:site=*${n}*a*b*c*`).join(' '),
-  Array.from({ length: 16 }, (_, n) => `-model:*${n}*a*b*c*d*e*f*`).join(' '),
-  `alias:${'*a'.repeat(400)}`,
+  Array.from({ length: 16 }, (_, n) => `label:site=*${n}*`).join(' '),
+  Array.from({ length: 16 }, (_, n) => `-model:*${n}*`).join(' '),
   Array.from({ length: 8 }, () => 'open:true -open:true').join(' '),
+  ...slowest(),
 ]
+
+/** The most that a selection may ask; negated, so that no value, and no term, ends the search early. */
+function slowest(): readonly string[] {
+  const list = (length: number, write: (n: number) => string) =>
+    Array.from({ length }, (_, n) => write(n)).join(',')
+  const terms = (write: (n: number) => string) =>
+    Array.from({ length: MAX_TERMS }, (_, n) => write(n)).join(' ')
+  const names = ['alias', 'model', 'app', 'agent', 'network', 'label:site']
+  return [
+    ...names.flatMap((name) => {
+      const start = name.includes(':') ? `-${name}=` : `-${name}:`
+      return [
+        `${start}${list(MAX_TRIED, (n) => `Q${n}*`)}`,
+        `${start}${list(MAX_TRIED, (n) => `*Q${n}`)}`,
+        `${start}${list(MAX_TRIED / 2, (n) => `*Q${n}*`)},${list(100, (n) => `q${n}`)}`,
+        `${start}${'*0'.repeat(MAX_TRIED)}`,
+      ]
+    }),
+    terms((n) => `-app:*Q${n},${n}Q*,q,r,s,t,u,v,w,x`),
+    terms((n) => `-label:site=*Q${n},${n}Q*,q,r,s,t,u,v,w,x`),
+    terms((n) => `-label:never${n},no${n}`),
+    terms((n) => `package:com.example.app!=${n + 9_000}`),
+    terms((n) => `-push:${list(1 + (n % 10), () => 'dead')}`),
+    `-label:${list(MAX_TRIED, (n) => `never${n}`)}`,
+    `-package:${list(MAX_TRIED, (n) => `com.never${n}`)}`,
+    `-sdk=${list(240, (n) => `${n + 100}`)}`,
+    `-battery=${list(240, (n) => `${n + 101}`)}`,
+  ]
+}
 
 export async function timeSelections(
   db: pg.ClientBase,
@@ -85,7 +115,7 @@ export async function timeSelections(
   let worst = { ms: 0, what: '' }
   let statements = 0
   for (const where of SELECTIONS.flatMap((each) =>
-    / |^$/.test(each) ? [each] : [each, `-${each}`],
+    /^-| |^$/.test(each) ? [each] : [each, `-${each}`],
   )) {
     const selection = parseSelection(where)
     const { text, values } = conditionOf(selection, CONTEXT, 1)
