@@ -16,7 +16,7 @@ export const OFFLINE_AFTER_S = 1_500
 
 const MAX_CHARACTERS = 1_024
 const MAX_TERMS = 16
-const MAX_TRIED = 32
+const MAX_TRIED = 64
 
 export interface PlainSelection {
   readonly text: string

@@ -203,17 +203,20 @@ const REFUSALS: readonly (readonly [string, string])[] = [
   ['alias:\u202e', 'holds U+202E: control, direction and invisible characters are refused'],
   ['alias:\ud800', 'holds U+D800: control, direction and invisible characters are refused'],
   [`${'sdk>1 '.repeat(16)}open:true`, '`open:true` at 97: at most 16 terms, not 17'],
-  ...[`alias:${'a*,'.repeat(32)}b*`, `-model:a${'*b'.repeat(33)}`, `label:x=${'*a,'.repeat(32)}b*`]
-    .concat(`label:${'a,'.repeat(32)}b`, `package:${'a.b,'.repeat(32)}a.b`)
+  ...[`alias:${'a*,'.repeat(64)}b*`, `-model:a${'*b'.repeat(65)}`, `label:x=${'*a,'.repeat(64)}b*`]
+    .concat(`label:${'a,'.repeat(64)}b`, `package:${'a.b,'.repeat(64)}a.b`)
     .map((text): [string, string] => [text, tooMany(text, 1)]),
-  [`${'alias:a* '.repeat(15)}label:${'a,'.repeat(17)}b`, tooMany(`label:${'a,'.repeat(17)}b`, 136)],
+  [
+    `${'alias:a*,*b '.repeat(15)}label:${'a,'.repeat(34)}b`,
+    tooMany(`label:${'a,'.repeat(34)}b`, 181),
+  ],
   [`alias:${'x'.repeat(1_019)}`, 'must be at most 1024 characters, not 1025'],
 ]
 
-/** With 33 of them. */
+/** With 65 of them. */
 function tooMany(term: string, at: number): string {
   const shown = term.length > 64 ? `${term.slice(0, 64)}…` : term
-  const most = 'at most 32 `*`, label keys and packages in a selection'
+  const most = 'at most 64 `*`, label keys and packages in a selection'
   return `\`${shown}\` at ${at}: ${most}; give these devices one label and select by that`
 }
 
@@ -243,8 +246,12 @@ t.test('sixteen terms and 1,024 characters are taken', async (t) => {
   t.equal(parseSelection(`alias:${'*'.repeat(1_018)}`).length, 1)
 })
 
-t.test('32 wildcards and names are taken, and any number of plain values', async (t) => {
-  t.equal(parseSelection(`${'alias:a*,*b '.repeat(14)}label:a,b package:a.b,a.c`).length, 16)
+t.test('64 wildcards and names are taken, and any number of plain values', async (t) => {
+  t.equal(
+    parseSelection(`${'alias:a*,*b,*c*,d '.repeat(14)}label:a,b,c,d package:a.b,a.c,a.d,a.e`)
+      .length,
+    16,
+  )
   t.equal(parseSelection(`alias:${'a,'.repeat(300)}*`).length, 1)
   t.equal(parseSelection(`sdk=${'3,'.repeat(300)}3 package:a.b=${'3,'.repeat(100)}3`).length, 2)
 })
