@@ -8,6 +8,7 @@ import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
 import { behindNewConnections } from './connection/new-connections.ts'
 import {
+  isSmallChunks,
   isTimeout,
   type RawResponseDeps,
   rawRefusal,
@@ -47,11 +48,12 @@ export function createListener(deps: ListenerDeps): Listener {
   // Without it Node ends its side with the client's and drops pending responses; connection/connection.ts has the bound.
   const server = Object.assign(createServer(SERVER_OPTIONS), { httpAllowHalfOpen: true })
   const turns = behindNewConnections(server)
+  const refusals = behindNewConnections(server)
   const slowRequests = new Throttle() // refusing one takes 0.1 ms, and those that came together are late together
   const pipelined = new Throttle() // of its own: thousands of late requests would crowd out those that pipeline
   const exchanges = createExchanges({ ...deps, turns, large: new LargeResponses() })
   const bodies = new PendingBodies(deps.nowMs, slowRequests)
-  const serve = createHandling(deps, exchanges, { turns, pipelined, bodies })
+  const serve = createHandling(deps, exchanges, { turns, refusals, pipelined, bodies })
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,
@@ -67,8 +69,10 @@ export function createListener(deps: ListenerDeps): Listener {
     const connection = connectionOf(socket)
     // The first error of a connection is its last event: each further chunk would make another one.
     if (connection.meter(error) || !connection.endInput()) return
-    if (isTimeout(error)) slowRequests.add(() => refuseRaw(error, connection, rawDeps))
-    else refuseRaw(error, connection, rawDeps)
+    const refuse = () => refuseRaw(error, connection, rawDeps)
+    if (isTimeout(error)) slowRequests.add(refuse)
+    else if (connection.newest === undefined || isSmallChunks(error)) refusals.add(refuse)
+    else refuse()
   })
   server.on('connect', (request: IncomingMessage) => serveConnect(request, serve))
   return {

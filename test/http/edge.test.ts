@@ -1,13 +1,19 @@
 /** What never becomes a route's business: every refusal is answered, logged once and counted once. */
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { AppError, type ErrorCode } from '../../src/domain/errors.ts'
 import { respondRaw } from '../../src/http/connection/raw-response.ts'
 import { problemOf } from '../../src/http/errors.ts'
+import { until } from '../../testkit/until.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
 import { type Running, startService } from '../helpers/service.ts'
 import { AUTHORIZED, GET, REFUSED } from './refused-requests.ts'
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const CHUNKED = 'Transfer-Encoding: chunked'
+const STRANGERS = 200
+
 const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
 
 t.test('every refusal at the edge is answered, logged once and counted once', async (t) => {
@@ -193,4 +199,34 @@ t.test('who is asked to come back later is given one to five seconds, never none
   t.same([wait(0), wait(0.5), wait(0.999_999)], ['1', '3', '5'])
   t.equal(wait(0, 'rate_limited'), '1')
   t.equal(wait(0, 'internal'), undefined)
+})
+
+t.test('many who are refused wait for a connection that comes behind them', async (t) => {
+  const health = head('GET /healthz HTTP/1.1', 'Connection: close')
+  for (const [title, bytes] of [
+    ['no such path', head('GET /v1/nowhere HTTP/1.1')],
+    ['an unknown expectation', head('GET /healthz HTTP/1.1', 'Expect: a')],
+    ['two hosts', head('GET /healthz HTTP/1.1', 'Host: a', 'Host: b')],
+    ['no HTTP', '\x01\r\n\r\n'],
+    ['small chunks', `${head('POST /v1/heartbeat HTTP/1.1', CHUNKED)}${'1\r\nx\r\n'.repeat(600)}`],
+  ] as const) {
+    let refused = 0
+    const open = () => {
+      const socket = connect(Number(new URL(service.origin).port), '127.0.0.1')
+      t.teardown(() => socket.destroy())
+      return socket
+    }
+    for (let nth = 0; nth < STRANGERS; nth += 1) {
+      const socket = open()
+      socket.once('data', () => {
+        refused += 1
+      })
+      socket.write(bytes)
+    }
+    const probe = open()
+    probe.write(health)
+    t.match(String(await once(probe, 'data').then(([data]) => data)), /^HTTP\/1\.1 200 /, title)
+    t.ok(refused < STRANGERS / 2, `${title}: ${refused} of ${STRANGERS} were refused before it`)
+    await until(() => refused === STRANGERS)
+  }
 })
