@@ -242,8 +242,7 @@ t.test(
 t.test('who sends its end behind its requests is answered all the same', async (t) => {
   const { token } = await service.enroll('ends')
   const bearer = `Authorization: Bearer ${token}`
-  const post = head('POST /v1/heartbeat HTTP/1.1', bearer, 'Content-Length: 15')
-  const beat = `${post}{"status":"ok"}`
+  const beat = `${head('POST /v1/heartbeat HTTP/1.1', bearer, 'Content-Length: 15')}{"status":"ok"}`
   const chunked = `${head('POST /v1/heartbeat HTTP/1.1', bearer, 'Transfer-Encoding: chunked')}f\r\n{"status":"ok"}\r\n0\r\n\r\n`
   for (const [title, bytes, ...expected] of [
     ['one of the database', beat, 200],
@@ -252,7 +251,6 @@ t.test('who sends its end behind its requests is answered all the same', async (
     ['many, the last with a body', HEALTH.repeat(40) + beat, ...Array(41).fill(200)],
     ['one in chunks', chunked, 200],
     ['one in chunks among others', HEALTH + chunked + HEALTH, 200, 200, 200],
-    ['half a body behind one', `${beat}${post}{"sta`, 200, 400],
   ] as const) {
     const connection = await openRaw(t, service.origin)
     connection.write(bytes)
@@ -260,6 +258,18 @@ t.test('who sends its end behind its requests is answered all the same', async (
     await connection.closed()
     t.same(statuses(connection), expected, title)
   }
+})
+
+t.test('half a body behind an open request is refused after its response', async (t) => {
+  const { bytes, end } = await awaited('before-half-a-body')
+  const connection = await openRaw(t, service.origin)
+  connection.write(`${bytes}${head(TOKENS, ADMITTED, 'Content-Length: 15')}{"sta`)
+  connection.end()
+  // Had the first response been due before the end came, the second request would be dropped: its client has left.
+  t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200)
+  await end()
+  await connection.closed()
+  t.same(statuses(connection), [200, 400])
 })
 
 t.test('half a head behind the last request of who has left is none', async (t) => {
