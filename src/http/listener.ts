@@ -8,12 +8,12 @@ import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
 import { behindNewConnections } from './connection/new-connections.ts'
 import {
-  isSmallChunks,
   isTimeout,
   type RawResponseDeps,
   rawRefusal,
   respondRaw,
 } from './connection/raw-response.ts'
+import type { Exchange } from './exchange.ts'
 import { createHandling, type HandlingDeps, type Serve } from './handle-request.ts'
 import { createExchanges, type ExchangesDeps } from './open-exchanges.ts'
 
@@ -69,10 +69,12 @@ export function createListener(deps: ListenerDeps): Listener {
     const connection = connectionOf(socket)
     // The first error of a connection is its last event: each further chunk would make another one.
     if (connection.meter(error) || !connection.endInput()) return
-    const refuse = () => refuseRaw(error, connection, rawDeps)
+    const exchange = connection.newest
+    const refuse = () => refuseRaw(error, connection, exchange, rawDeps)
     if (isTimeout(error)) slowRequests.add(refuse)
-    else if (connection.newest === undefined || isSmallChunks(error)) refusals.add(refuse)
-    else refuse()
+    // A whole request may get its response meanwhile, which must know that it is the connection's last one.
+    else if (exchange?.request.complete || isCutOff(error)) refuse()
+    else refusals.add(refuse)
   })
   server.on('connect', (request: IncomingMessage) => serveConnect(request, serve))
   return {
@@ -87,9 +89,9 @@ export function createListener(deps: ListenerDeps): Listener {
 function refuseRaw(
   error: NodeJS.ErrnoException,
   connection: Connection,
+  exchange: Exchange | undefined,
   deps: RawResponseDeps,
 ): void {
-  const exchange = connection.newest
   if (exchange === undefined) {
     respondRaw(error, connection, deps)
   } else if (exchange.request.complete) {

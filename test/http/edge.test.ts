@@ -230,3 +230,15 @@ t.test('many who are refused wait for a connection that comes behind them', asyn
     await until(() => refused === STRANGERS)
   }
 })
+
+t.test('a whole body in small chunks gets one response, which is the last', async (t) => {
+  const chunks = `${'1\r\nx\r\n'.repeat(300)}0\r\n\r\n`
+  for (const path of ['/v1/heartbeat', '/v1/nowhere']) {
+    const request = head(`POST ${path} HTTP/1.1`, CHUNKED)
+    const connection = await openRaw(t, service.origin)
+    connection.write(request + chunks)
+    await connection.closed()
+    t.equal(connection.answers.length, 1, path)
+    t.match(connection.answers[0], { headers: { connection: 'close' } }, path)
+  }
+})
