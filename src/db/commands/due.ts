@@ -26,9 +26,8 @@ export interface OutboxExpiry {
 
 /** Longest transaction that accepts a command or requests its push: each statement has 0.9 s. */
 const ACCEPTED_WITHIN_MS = 5_000
-/** Largest share of time for scans of everything due. The sweep runs every 5 s only, so it gets less. */
-const PAST_SHARE_OF_PUSH = 0.002
-const PAST_SHARE_OF_EXPIRY = 0.001
+/** Largest share of time for scans of everything due: beside a held snapshot they then read less than all claims do. */
+const PAST_SHARE = 0.001
 
 /** The part of the index on (`column`, request_id) that one step scans. $n to $n + 3: scanValues. */
 const dueRange = (column: string, n: number) => /* sql */ `
@@ -108,9 +107,9 @@ export function dueCommands(
   instance: string,
   nowMs: () => number,
 ): Pick<Outbox, 'claim' | 'hasMoreDue'> & OutboxExpiry {
-  const pushScan = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE_OF_PUSH })
+  const pushScan = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE })
   // A command lives for at least 30 s, so none commits after its expiry.
-  const expiryScan = new DueScan({ farMs: 0, pastShare: PAST_SHARE_OF_EXPIRY })
+  const expiryScan = new DueScan({ farMs: 0, pastShare: PAST_SHARE })
 
   /** The rows of the next step or, if it finds none, of the one after it. */
   async function scanForRows<Row extends DueRow>(scan: DueScan, query: Query, limit: number) {
