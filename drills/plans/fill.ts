@@ -46,10 +46,10 @@ export async function fill(url: string, { name, from, to, print }: Filling): Pro
     const startedAtMs = performance.now()
     await db.query('set synchronous_commit = off')
     if (from.devices === 0) {
-      await partitions(plainDatabase(db), { retentionDays: 7 }).maintain()
       const history = { devices: to.devices, count: to.devices * HEARTBEATS }
       const mostDays = Number.POSITIVE_INFINITY
       await storeHistory(db, { ...history, mostDays, print: () => {} })
+      await partitions(plainDatabase(db), { retentionDays: 7 }).maintain()
     }
     await grow(db, from, to)
     await db.query('insert into filled values ($1)', [to])
