@@ -260,9 +260,10 @@ function insertsOf(
       'builds',
       [
         `insert into apk_builds (build_id, build_type, version_code, sha256, size_bytes, chunk_count, published_at,
-           published_by, withdrawn_at, request_id, package)
+           published_by, withdrawn_at, request_id, package, signing, signers)
          select 'build-' || n, case when n % ${RARE_BUILD.oneIn} = 0 then '${RARE_BUILD.type}' else '${BUILD_TYPE}' end,
-           n, sha256('b'), 1, ${CHUNKS}, ${ago(whole.builds)}, 'drill', case when n % 10 = 0 then now() end, 'r', 'com.example.app' ${ROWS}`,
+           n, sha256('b'), 1, ${CHUNKS}, ${ago(whole.builds)}, 'drill', case when n % 10 = 0 then now() end, 'r', 'com.example.app', 'v2',
+           array[repeat('ab', 32)] ${ROWS}`,
         `insert into apk_chunks (build_id, chunk_no, bytes) select 'build-' || n, no, 'x' ${ROWS}
            cross join generate_series(0, ${CHUNKS - 1}) no`,
       ],

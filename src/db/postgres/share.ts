@@ -46,3 +46,13 @@ export function boundedShareOf(
     transaction: (work) => run('begin', () => database.transaction(work)),
   }
 }
+
+/** Gives each statement and each transaction's statements `timeoutMs` instead of the pool's time. */
+export function withTimeout(database: Database, timeoutMs: number): Database {
+  const transaction: Database['transaction'] = (work) =>
+    database.transaction(async (tx) => {
+      await tx.query({ name: '', text: `set local statement_timeout = ${timeoutMs}` })
+      return work({ query: (query) => tx.query({ ...query, timeoutMs: timeoutMs + 1_000 }) })
+    })
+  return { query: (query) => transaction((tx) => tx.query(query)), transaction }
+}
