@@ -14,7 +14,7 @@ export function statementsOf(installation: Installation): readonly Statement[] {
     ...pushStatements(installation),
     ...listStatements(installation),
     ...enrollmentStatements(installation),
-    ...buildStatements(),
+    ...buildStatements(installation),
     ...jobStatements(installation),
     ...eventStatements(installation),
     ...upkeepStatements(),

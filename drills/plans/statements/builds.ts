@@ -3,11 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { apkStore } from '../../../src/db/apks/apks.ts'
 import { downloadStore } from '../../../src/db/apks/downloads.ts'
 import { checkSigners, pinSigners } from '../../../src/db/apks/signer-pins.ts'
-import { deviceId } from '../installation.ts'
+import { deviceId, type Installation } from '../installation.ts'
 import { BY } from './push.ts'
 import { BOTH, type Statement } from './statement.ts'
 
-export function buildStatements(): readonly Statement[] {
+export function buildStatements({ builds }: Installation): readonly Statement[] {
   return [
     {
       title: 'download begun and completed',
@@ -50,7 +50,7 @@ export function buildStatements(): readonly Statement[] {
         await pinSigners(database, { ...signed, signers: ['01'] }, true)
       },
       mostRows: 12,
-      mostPages: 120,
+      mostPages: 120 + builds, // without a pin it reads the live builds of the package, once
     },
     {
       title: 'phones that report a version',

@@ -130,7 +130,7 @@ export function enrollmentStatements({
         await history.steps(deviceId(1), page, { since, until: null }, 3_600)
       },
       mostRows: 0,
-      mostPages: 10_000,
+      mostPages: 2 * 8_640 * 8, // of today each of its windows is found and looked up, for each of the two
     },
     {
       title: 'labels of a selection',

@@ -63,6 +63,7 @@ export function jobStatements({ members }: Installation): readonly Statement[] {
       run: async (database) => store(database).offline(await bigJob(database), 1_500),
       index: 'commands_of_job_status',
       mostRows: 1 + LOOKED,
+      mostPages: 24 * LOOKED, // of each the index, the command and the status of its device
     },
     {
       title: 'jobs that are not settled',

@@ -70,7 +70,8 @@ function pruneStatements(what: string, days: number): readonly Statement[] {
         await prune(BATCH, null)
       },
       // Events are read by their number, from the oldest on.
-      mostRows: isOld ? 6 * BATCH : table === 'events' ? BATCH + 10 : 10,
+      // It passes over old jobs that still have members.
+      mostRows: isOld ? (table === 'jobs' ? 8 : 6) * BATCH : table === 'events' ? BATCH + 10 : 10,
       mostPages: isOld ? MOST_PAGES_OF_PRUNED * BATCH : 100,
     }
   })
