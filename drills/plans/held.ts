@@ -14,6 +14,7 @@ import { jobQueue } from '../../src/db/jobs/release.ts'
 import { type Database, Pool } from '../../src/db/postgres/pool.ts'
 import { explained, plainDatabase } from '../../testkit/database/explain.ts'
 import { withClient } from '../../testkit/database/postgres.ts'
+import { median } from '../../testkit/statistics.ts'
 import type { Figure } from '../drill.ts'
 import { BIG_JOB, deviceId, deviceIdSql, grow, NOTHING } from './installation.ts'
 import { ATTEMPT, BY, RESULT } from './statements/push.ts'
@@ -40,20 +41,12 @@ const MOST_GROWTH = 2
 const MOST_JOB_PAGES = 400
 
 interface Cost {
-  readonly claims: number
-  /** Mean pages of one claim and of one sweep. */
-  readonly claimPages: number
-  readonly claimMs: number
-  readonly sweepPages: number
-  readonly sweepMs: number
+  readonly claims: readonly Asked[]
+  readonly sweeps: readonly Asked[]
   /** Of one check for due jobs, of moving one on, and of reading it. */
   readonly jobPages: number
   readonly advancePages: number
   readonly readPages: number
-  /** The most expensive claim, and its plan. */
-  readonly mostPages: number
-  readonly mostMs: number
-  readonly nodes: readonly string[]
 }
 
 export async function explainHeld(
@@ -88,10 +81,10 @@ export async function explainHeld(
       await service.measure(WARM_UP_MS)
       const after = await service.measure(MEASURED_MS.after)
       print(`at the end: ${text(after)}`)
-      print(`the dearest claim: ${after.nodes.join(', ')}`)
+      print(`the dearest claim: ${dearest(after.claims)?.nodes.join(', ')}`)
       return [
-        figure('claim', heldS, before.claimPages, after.claimPages, after),
-        figure('sweep', heldS, before.sweepPages, after.sweepPages, after),
+        ...figures('claim', heldS, before.claims, after.claims),
+        ...figures('sweep', heldS, before.sweeps, after.sweeps),
         jobFigure('check for due jobs', heldS, before.jobPages, after.jobPages),
         jobFigure('job moved on', heldS, before.advancePages, after.advancePages),
         jobFigure('job read', heldS, before.readPages, after.readPages),
@@ -102,13 +95,31 @@ export async function explainHeld(
   }
 }
 
-function figure(what: string, heldS: number, before: number, after: number, cost: Cost): Figure {
-  const ratio = after / before
-  return {
-    promise: `${what}: after ${heldS} s of a held snapshot at most ${MOST_GROWTH} × the pages of before`,
-    measured: `${after.toFixed(1)} against ${before.toFixed(1)} pages: ${ratio.toFixed(2)} ×; ${text(cost)}`,
-    isHeld: ratio <= MOST_GROWTH,
+/**
+ * A full check, which finds what others miss, reads all that the dump keeps. It is rare by its share of time, so it counts in
+ * the mean time, and what all other claims or sweeps read is the median.
+ */
+function figures(
+  what: string,
+  heldS: number,
+  before: readonly Asked[],
+  after: readonly Asked[],
+): readonly Figure[] {
+  const compare = (cost: string, read: (asked: readonly Asked[]) => number) => {
+    const [was, is] = [read(before), read(after)]
+    return {
+      promise: `${what}: after ${heldS} s of a held snapshot at most ${MOST_GROWTH} × the ${cost} of before`,
+      measured: `${is.toFixed(2)} against ${was.toFixed(2)}: ${(is / was).toFixed(2)} ×`,
+      isHeld: is <= MOST_GROWTH * was,
+    }
   }
+  return [
+    compare('pages (median)', (asked) => median(asked.map(({ pages }) => pages))),
+    {
+      ...compare('time (mean, ms)', (asked) => mean(asked.map(({ ms }) => ms))),
+      isTimed: true,
+    },
+  ]
 }
 
 function jobFigure(what: string, heldS: number, before: number, after: number): Figure {
@@ -119,11 +130,18 @@ function jobFigure(what: string, heldS: number, before: number, after: number): 
   }
 }
 
-function text(cost: Cost): string {
-  const claim = `${cost.claimPages.toFixed(1)} pages, ${cost.claimMs.toFixed(1)} ms`
-  const sweep = `${cost.sweepPages.toFixed(1)} pages, ${cost.sweepMs.toFixed(1)} ms`
-  const most = `${cost.mostPages} pages, ${Math.round(cost.mostMs)} ms`
-  return `${cost.claims} claims of ${claim} (at most ${most}), a sweep of ${sweep}`
+function text({ claims, sweeps }: Cost): string {
+  const of = (asked: readonly Asked[]) => {
+    const most = dearest(asked)
+    const pages = asked.map((one) => one.pages)
+    const means = `${mean(pages).toFixed(1)} pages, ${mean(asked.map(({ ms }) => ms)).toFixed(2)} ms`
+    return `${means} (median ${median(pages)} pages; at most ${most?.pages}, ${most?.ms.toFixed(0)} ms)`
+  }
+  return `${claims.length} claims of ${of(claims)}, ${sweeps.length} sweeps of ${of(sweeps)}`
+}
+
+function dearest(asked: readonly Asked[]): Asked | undefined {
+  return asked.toSorted((one, other) => other.pages - one.pages)[0]
 }
 
 /** Inserts what `forS` seconds of commands leave behind up to now: accepted, claimed, recorded and ended. */
@@ -156,6 +174,7 @@ const jobs = (database: Database) => jobQueue(database, { instance: 'drill', isP
 
 interface Asked {
   readonly pages: number
+  /** The executor's. */
   readonly ms: number
   readonly nodes: readonly string[]
 }
@@ -170,14 +189,13 @@ function asService(db: pg.Client, pool: Database) {
     'drill',
   )
   const ask = async (work: (database: Database) => Promise<unknown>) => {
-    const startedAtMs = performance.now()
     const inside = (database: Database) => {
       explaining = database
       return work(database)
     }
     const plans = await explained(db, 'generic', inside, {}, true)
     const nodes = plans.flatMap((plan) => plan.nodes)
-    return { pages: pagesOf(plans), ms: performance.now() - startedAtMs, nodes }
+    return { pages: pagesOf(plans), ms: plans.reduce((sum, { ms }) => sum + ms, 0), nodes }
   }
   const measure = async (forMs: number): Promise<Cost> => {
     const claims: Asked[] = []
@@ -187,6 +205,7 @@ function asService(db: pg.Client, pool: Database) {
     const reads: Asked[] = []
     const endAtMs = performance.now() + forMs
     let sweepAtMs = performance.now() + SWEEP_EVERY_MS
+    let advanceAtMs = performance.now()
     while (performance.now() < endAtMs) {
       for (let n = 0; n < AT_ONCE; n += 1) await accept(pool)
       let claimed: Awaited<ReturnType<typeof queue.claim>> = []
@@ -202,26 +221,22 @@ function asService(db: pg.Client, pool: Database) {
         await commandResultStore(pool, 'drill').record({ ...RESULT, requestId, deviceId })
       }
       await db.query(CHANGE_JOB, [CHANGES])
-      due.push(await ask((database) => jobs(database).unsettled()))
-      reads.push(await ask((database) => jobStore(database, database).find(BIG_JOB.jobId)))
-      advances.push(await ask((database) => jobs(database).advance(BIG_JOB.jobNo)))
+      if (performance.now() >= advanceAtMs) {
+        advanceAtMs = performance.now() + 1_000 / ADVANCES_PER_S
+        due.push(await ask((database) => jobs(database).unsettled()))
+        reads.push(await ask((database) => jobStore(database, database).find(BIG_JOB.jobId)))
+        advances.push(await ask((database) => jobs(database).advance(BIG_JOB.jobNo)))
+      }
       if (performance.now() < sweepAtMs) continue
       sweepAtMs = performance.now() + SWEEP_EVERY_MS
       sweeps.push(await ask(() => queue.expire(500)))
     }
-    const mostPages = Math.max(...claims.map(({ pages }) => pages))
     return {
-      claims: claims.length,
-      claimPages: mean(claims.map(({ pages }) => pages)),
-      claimMs: mean(claims.map(({ ms }) => ms)),
-      sweepPages: mean(sweeps.map(({ pages }) => pages)),
-      sweepMs: mean(sweeps.map(({ ms }) => ms)),
+      claims,
+      sweeps,
       jobPages: mean(due.map(({ pages }) => pages)),
       advancePages: mean(advances.map(({ pages }) => pages)),
       readPages: mean(reads.map(({ pages }) => pages)),
-      mostPages,
-      nodes: claims.find(({ pages }) => pages === mostPages)?.nodes ?? [],
-      mostMs: Math.max(...claims.map(({ ms }) => ms)),
     }
   }
   return { measure }

@@ -1,6 +1,6 @@
 /**
  * A database that explains each statement as it runs it, so that the plans are those of the statements that the
- * service really sends. Counts only: rows and pages, never times.
+ * service really sends. Rows and pages are what to judge by; times depend on the machine.
  */
 import type pg from 'pg'
 import type { Database, Query, Result } from '../../src/db/postgres/pool.ts'
@@ -17,6 +17,8 @@ export interface Explained {
   readonly rowsRead: number
   /** Pages touched, of tables and indexes. */
   readonly pages: number
+  /** The executor's time. */
+  readonly ms: number
   /** Its own nodes from the top, with index or relation: `Index Scan devices_pkey`. */
   readonly nodes: readonly string[]
 }
@@ -44,9 +46,10 @@ interface PlanNode {
 interface Explanation {
   readonly 'Query Text': string
   readonly Plan: PlanNode
+  readonly ms: number
 }
 
-const NOTICE_HEAD = /^duration: .* plan:\n/
+const NOTICE_HEAD = /^duration: ([\d.]+) ms {2}plan:\n/
 
 /**
  * What `work` asks of the database under `settings`, explained; of what it changes nothing stays, unless it `isKept`. A
@@ -70,7 +73,10 @@ export async function explained(
     transaction: (inside) => inside(database),
   }
   const onNotice = ({ message = '' }: { readonly message?: string | undefined }) => {
-    if (NOTICE_HEAD.test(message)) explanations.push(JSON.parse(message.replace(NOTICE_HEAD, '')))
+    const [head, ms] = NOTICE_HEAD.exec(message) ?? []
+    if (head !== undefined) {
+      explanations.push({ ...JSON.parse(message.slice(head.length)), ms: Number(ms) })
+    }
   }
   await client.query(`load 'auto_explain'`)
   await client.query('begin')
@@ -114,7 +120,8 @@ export function plainDatabase(client: pg.Client): Database {
 /** Removes the query's plan from the list, and those of its triggers before it, such as foreign keys. */
 function readPlans({ name, text }: Query, explanations: Explanation[]): Explained {
   const own = explanations.findIndex((explanation) => explanation['Query Text'] === text)
-  const plans = explanations.splice(0, own + 1).map(({ Plan }) => Plan)
+  const taken = explanations.splice(0, own + 1)
+  const plans = taken.map(({ Plan }) => Plan)
   const root = plans.at(-1)
   if (root === undefined) throw new Error(`no plan of ${name}`)
   const scans = plans
@@ -128,6 +135,7 @@ function readPlans({ name, text }: Query, explanations: Explanation[]): Explaine
     indexes: new Set(plans.flatMap(nodesOf).flatMap((node) => node['Index Name'] ?? [])),
     rowsRead: scans.reduce((sum, node) => sum + rowsReadBy(node), 0),
     pages: plans.reduce((sum, plan) => sum + pagesOf(plan), 0),
+    ms: taken.reduce((sum, { ms }) => sum + ms, 0),
     nodes: nodesOf(root).map((node) =>
       [node['Node Type'], node['Index Name'] ?? node['Relation Name'] ?? ''].join(' ').trim(),
     ),
