@@ -25,7 +25,7 @@ const PER_S = 300
 /** Flow that lies behind when the dump begins. */
 const BEFORE_S = 180
 /** Measuring time before the dump, and at its end, when full checks are minutes apart and must not be left to chance. */
-const MEASURED_MS = { before: 60_000, after: 180_000 }
+const MEASURED_MS = { before: 60_000, after: 360_000 }
 const WARM_UP_MS = 10_000
 const SWEEP_EVERY_MS = 5_000
 const CLAIM_LIMIT = 64
@@ -37,7 +37,7 @@ const ADVANCES_PER_S = 1
 /** A command that expires during the dump leaves more in the sweep's way than one that lives for a day. */
 const TTL_S = 120
 const MOST_GROWTH = 2
-/** Each count leaves a version of the job's row behind: a page for about twelve. */
+/** Each count leaves a version of the job's row behind: a page for about twelve. Moving it on takes what it counts besides. */
 const MOST_JOB_PAGES = 400
 
 interface Cost {
@@ -95,10 +95,7 @@ export async function explainHeld(
   }
 }
 
-/**
- * A full check, which finds what others miss, reads all that the dump keeps. It is rare by its share of time, so it counts in
- * the mean time, and what all other claims or sweeps read is the median.
- */
+/** Means, with the rare full checks, which read all that the dump keeps. */
 function figures(
   what: string,
   heldS: number,
@@ -114,19 +111,20 @@ function figures(
     }
   }
   return [
-    compare('pages (median)', (asked) => median(asked.map(({ pages }) => pages))),
+    compare('pages', (asked) => mean(asked.map(({ pages }) => pages))),
     {
-      ...compare('time (mean, ms)', (asked) => mean(asked.map(({ ms }) => ms))),
+      ...compare('time, ms,', (asked) => mean(asked.map(({ ms }) => ms))),
       isTimed: true,
     },
   ]
 }
 
 function jobFigure(what: string, heldS: number, before: number, after: number): Figure {
+  const most = Math.max(MOST_JOB_PAGES, MOST_GROWTH * before)
   return {
-    promise: `${what}: after ${heldS} s of a held snapshot at most ${MOST_JOB_PAGES} pages`,
+    promise: `${what}: after ${heldS} s of a held snapshot at most ${MOST_JOB_PAGES} pages, or ${MOST_GROWTH} × those of before`,
     measured: `${after.toFixed(1)} against ${before.toFixed(1)} pages`,
-    isHeld: after <= MOST_JOB_PAGES,
+    isHeld: after <= most,
   }
 }
 

@@ -26,8 +26,9 @@ export interface OutboxExpiry {
 
 /** Longest transaction that accepts a command or requests its push: each statement has 0.9 s. */
 const ACCEPTED_WITHIN_MS = 5_000
-/** Largest share of time for scans of everything due: beside a held snapshot they then read less than all claims do. */
-const PAST_SHARE = 0.001
+/** Largest share of time for scans of everything due: beside a held snapshot they then read less than all other claims, and sweeps. */
+const PAST_SHARE_OF_PUSH = 0.001
+const PAST_SHARE_OF_EXPIRY = 0.0004
 
 /** The part of the index on (`column`, request_id) that one step scans. $n to $n + 3: scanValues. */
 const dueRange = (column: string, n: number) => /* sql */ `
@@ -49,6 +50,7 @@ const LEASE_S = 60
  *   RECORD_NO_TOKEN decides.
  * - `due_at` is the snapshot's as well, because the index was read by it; the locked row may be newer.
  * - `ended_at` instead of the state: only commands_due can serve it (sql/0019).
+ * - `lateral … offset 0`: a join of few commands with few thousand devices hashed all of these for each claim.
  * - `is distinct from` hides the selectivity. If the planner expected one or two rows, a table scan or a sort would look
  *   cheaper than the index.
  */
@@ -63,7 +65,8 @@ const CLAIM = /* sql */ `
   target as materialized (
     select u.request_id, k.next_attempt_at as due_at, d.alias, d.enrollment_no, d.hmac_secret_id,
       case when d.fcm_token_died_at is null then ${PUSH_ID_JSON} end as push_id, d.fcm_token_at::text as push_id_at
-    from due u join commands k using (request_id) join devices d using (device_id)),
+    from due u join commands k using (request_id)
+      cross join lateral (select * from devices where device_id = k.device_id offset 0) d),
   claimed as (
     update commands c set
       push_state = 'sending',
@@ -107,9 +110,9 @@ export function dueCommands(
   instance: string,
   nowMs: () => number,
 ): Pick<Outbox, 'claim' | 'hasMoreDue'> & OutboxExpiry {
-  const pushScan = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE })
+  const pushScan = new DueScan({ farMs: ACCEPTED_WITHIN_MS, pastShare: PAST_SHARE_OF_PUSH })
   // A command lives for at least 30 s, so none commits after its expiry.
-  const expiryScan = new DueScan({ farMs: 0, pastShare: PAST_SHARE })
+  const expiryScan = new DueScan({ farMs: 0, pastShare: PAST_SHARE_OF_EXPIRY })
 
   /** The rows of the next step or, if it finds none, of the one after it. */
   async function scanForRows<Row extends DueRow>(scan: DueScan, query: Query, limit: number) {

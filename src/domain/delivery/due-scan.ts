@@ -37,7 +37,7 @@ export interface Found {
 
 const NEAR_MS = 100
 const FAR_EVERY_MS = 400
-const LONGEST_PAUSE_MS = 300_000
+const LONGEST_PAUSE_MS = 600_000
 /** Slices are resized so that a step takes about this long, at most by FACTOR at once. */
 const SLICE_TARGET_MS = 50
 const FACTOR = 8
