@@ -8,6 +8,7 @@ import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
 import { behindNewConnections } from './connection/new-connections.ts'
 import {
+  isSmallChunks,
   isTimeout,
   type RawResponseDeps,
   rawRefusal,
@@ -71,10 +72,12 @@ export function createListener(deps: ListenerDeps): Listener {
     if (connection.meter(error) || !connection.endInput()) return
     const exchange = connection.newest
     const refuse = () => refuseRaw(error, connection, exchange, rawDeps)
-    if (isTimeout(error)) slowRequests.add(refuse)
     // A whole request may get its response meanwhile, which must know that it is the connection's last one.
-    else if (exchange?.request.complete || isCutOff(error)) refuse()
-    else refusals.add(refuse)
+    const mayWait =
+      exchange === undefined ? !isCutOff(error) : isSmallChunks(error) && !exchange.request.complete
+    if (isTimeout(error)) slowRequests.add(refuse)
+    else if (mayWait) refusals.add(refuse)
+    else refuse()
   })
   server.on('connect', (request: IncomingMessage) => serveConnect(request, serve))
   return {
