@@ -10,7 +10,7 @@ import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
-import { ClientGoneError, hasBody, type PendingBodies } from './body.ts'
+import { ClientGoneError, type PendingBodies } from './body.ts'
 import { type HttpsRule, isTransportAllowed, peerAddress } from './client-address.ts'
 import { connectionOf } from './connection/connection.ts'
 import { toAppError } from './errors.ts'
@@ -46,8 +46,6 @@ export type Expectation = 'nothing' | 'continue' | 'unknown'
 export interface Waits {
   /** Turns of the event loop, for the first request of a connection. */
   readonly turns: Throttle
-  /** The same, for a request that no route serves; nobody who is served waits behind it. */
-  readonly refusals: Throttle
   /** Turns of pipelined requests. */
   readonly pipelined: Throttle
   readonly bodies: PendingBodies
@@ -55,7 +53,7 @@ export interface Waits {
 
 export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: Waits): Serve {
   const router = new Router(deps.routes)
-  const { turns, refusals, pipelined, bodies } = waits
+  const { turns, pipelined, bodies } = waits
 
   return async function serve(request, res, expects) {
     const url = request.url ?? ''
@@ -68,19 +66,16 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     // No honest client pipelines: these wait, so that a burst of them holds nobody up.
     if (connection.hasBefore(exchange) && !(await hasTurn(pipelined, exchange))) return
     try {
-      const malformed = refuseMalformed(request)
-      // At once: what follows could be read differently, so the connection ends here.
-      if (malformed !== undefined && hasBody(request)) throw malformed
-      const { isProbe } = exchange.context
-      const isServed = match.kind === 'found' && malformed === undefined
-      const mayWait = connection.isNew && !(isServed && isProbe)
-      if (mayWait && !(await hasTurn(isServed ? turns : refusals, exchange))) return
       if (expects === 'unknown') throw expectationFailed()
-      if (malformed !== undefined) throw malformed
+      const refusal = refuseMalformed(request)
+      if (refusal !== undefined) throw refusal
+      const { isProbe } = exchange.context
       if (!isProbe) refuseTransport(request, deps.httpsRule)
       if (match.kind !== 'found') throw unmatched(match)
       const unavailable = isProbe ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
+      const mayWait = connection.isNew && !isProbe
+      if (mayWait && !(await hasTurn(turns, exchange))) return
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
       const reply = await handle(deps, bodies, exchange, match.route, match.params, search)
       deps.failpoint?.('after_commit_before_reply')

@@ -8,13 +8,11 @@ import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
 import { behindNewConnections } from './connection/new-connections.ts'
 import {
-  isSmallChunks,
   isTimeout,
   type RawResponseDeps,
   rawRefusal,
   respondRaw,
 } from './connection/raw-response.ts'
-import type { Exchange } from './exchange.ts'
 import { createHandling, type HandlingDeps, type Serve } from './handle-request.ts'
 import { createExchanges, type ExchangesDeps } from './open-exchanges.ts'
 
@@ -49,12 +47,11 @@ export function createListener(deps: ListenerDeps): Listener {
   // Without it Node ends its side with the client's and drops pending responses; connection/connection.ts has the bound.
   const server = Object.assign(createServer(SERVER_OPTIONS), { httpAllowHalfOpen: true })
   const turns = behindNewConnections(server)
-  const refusals = behindNewConnections(server)
   const slowRequests = new Throttle() // refusing one takes 0.1 ms, and those that came together are late together
   const pipelined = new Throttle() // of its own: thousands of late requests would crowd out those that pipeline
   const exchanges = createExchanges({ ...deps, turns, large: new LargeResponses() })
   const bodies = new PendingBodies(deps.nowMs, slowRequests)
-  const serve = createHandling(deps, exchanges, { turns, refusals, pipelined, bodies })
+  const serve = createHandling(deps, exchanges, { turns, pipelined, bodies })
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,
@@ -70,14 +67,8 @@ export function createListener(deps: ListenerDeps): Listener {
     const connection = connectionOf(socket)
     // The first error of a connection is its last event: each further chunk would make another one.
     if (connection.meter(error) || !connection.endInput()) return
-    const exchange = connection.newest
-    const refuse = () => refuseRaw(error, connection, exchange, rawDeps)
-    // A whole request may get its response meanwhile, which must know that it is the connection's last one.
-    const mayWait =
-      exchange === undefined ? !isCutOff(error) : isSmallChunks(error) && !exchange.request.complete
-    if (isTimeout(error)) slowRequests.add(refuse)
-    else if (mayWait) refusals.add(refuse)
-    else refuse()
+    if (isTimeout(error)) slowRequests.add(() => refuseRaw(error, connection, rawDeps))
+    else refuseRaw(error, connection, rawDeps)
   })
   server.on('connect', (request: IncomingMessage) => serveConnect(request, serve))
   return {
@@ -92,9 +83,9 @@ export function createListener(deps: ListenerDeps): Listener {
 function refuseRaw(
   error: NodeJS.ErrnoException,
   connection: Connection,
-  exchange: Exchange | undefined,
   deps: RawResponseDeps,
 ): void {
+  const exchange = connection.newest
   if (exchange === undefined) {
     respondRaw(error, connection, deps)
   } else if (exchange.request.complete) {

@@ -66,10 +66,6 @@ export function smallChunks(): NodeJS.ErrnoException {
   return Object.assign(new Error('too many small chunks'), { code: SMALL_CHUNKS })
 }
 
-export function isSmallChunks({ code }: NodeJS.ErrnoException): boolean {
-  return code === SMALL_CHUNKS
-}
-
 /** The refusal for an error of the parser. */
 export function rawRefusal(error: NodeJS.ErrnoException): AppError {
   switch (error.code) {
