@@ -38,7 +38,7 @@ import { Dialer } from './postgres/dialer.ts'
 import { Pool, type PoolOptions } from './postgres/pool.ts'
 import type { ServerClient } from './postgres/server-client.ts'
 import { sessionVerifier, type VerifySession } from './postgres/session-check.ts'
-import { boundedShareOf, shareOf, withTimeout } from './postgres/share.ts'
+import { boundedShareOf, prolonged, shareOf } from './postgres/share.ts'
 import { usedSignatures } from './used-signatures.ts'
 
 export interface StoresOptions
@@ -164,7 +164,7 @@ function createReads({ main, slow, mainConnections }: Pools) {
     maxConcurrent: Math.max(1, Math.floor(mainConnections * READ_SHARE)),
     maxWaitMs: READ_WAIT_MS,
   })
-  const counts = boundedShareOf(withTimeout(database, COUNT_TIMEOUT_MS), {
+  const counts = boundedShareOf(prolonged(database, COUNT_TIMEOUT_MS), {
     ...bounded,
     maxConcurrent: 1,
     maxWaitMs: COUNT_WAIT_MS,

@@ -5,6 +5,7 @@
 import { AppError } from '../../domain/errors.ts'
 import { retryWhile } from '../../lib/timeouts.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
+import { prolong } from '../postgres/share.ts'
 import { sqlstate } from '../postgres/sqlstate.ts'
 
 export interface PartitionChanges {
@@ -48,8 +49,8 @@ const EXISTING = /* sql */ `
   where i.inhparent = 'heartbeats'::regclass and c.relname ~ '${PARTITION_DAY}'
   order by 1`
 
-/** Days that have been over for ten minutes and have no index by device yet. Nothing is written to them any more. */
-const UNINDEXED = /* sql */ `
+/** Days that have been over for ten minutes and have no index by device yet. Nothing is written to them any more. $1: shiftDays. */
+export const UNINDEXED = /* sql */ `
   select c.relname as "partition"
   from pg_inherits i join pg_class c on c.oid = i.inhrelid
   where i.inhparent = 'heartbeats'::regclass and c.relname ~ '${PARTITION_DAY}'
@@ -216,8 +217,7 @@ function index(database: Database, partition: string): Promise<boolean> {
       const { rows } = await tx.query<{ isOurs: boolean }>(lock)
       if (rows[0]?.isOurs !== true) return false
       await tx.query({ name: '', text: SHORT_LOCK_TIMEOUT })
-      await tx.query({ name: '', text: `set local statement_timeout = ${INDEX_TIMEOUT_MS}` })
-      await tx.query({ name: '', text, timeoutMs: INDEX_TIMEOUT_MS + 1_000 })
+      await (await prolong(tx, INDEX_TIMEOUT_MS)).query({ name: '', text })
       return true
     }),
   )

@@ -1,11 +1,11 @@
 /** Members of a job, in the order of their release: those that wait, and the commands of the others. */
 
-import { OPEN_STATUSES, type Outcome } from '../../domain/commands/command.ts'
+import type { Outcome } from '../../domain/commands/command.ts'
 import { type MemberStatus, NONE_OFFLINE, type OfflineMembers } from '../../domain/commands/job.ts'
 import type { CommandRow } from '../commands/commands.ts'
 import { COLUMNS, JOINED } from '../commands/rows.ts'
 import type { Query, Queryable } from '../postgres/pool.ts'
-import type { JobRow } from './rows.ts'
+import { isOpen, type JobRow } from './rows.ts'
 
 /** A member without a command: it waits, or was cancelled with its job. */
 export interface UnreleasedMember {
@@ -60,7 +60,7 @@ const UNRELEASED = /* sql */ `
 const OFFLINE = /* sql */ `
   with looked as materialized (
     select c.device_id from commands c
-    where c.job_no = $1 and ${STATUS} = any (array['${OPEN_STATUSES.join("', '")}'])
+    where c.job_no = $1 and ${isOpen(STATUS)}
     limit ${MAX_LOOKED}),
   seen as (
     select (select s.last_seen_at from device_status s where s.device_id = l.device_id limit 1) as at from looked l)

@@ -2,12 +2,11 @@
  * Moves jobs on, from any replica. Each call locks one job, skipping one that another replica holds; everything it does is
  * one transaction, so that a job needs no lease: a replica that dies leaves nothing half done. domain/commands/job.ts has the rules.
  */
-import { OPEN_STATUSES } from '../../domain/commands/command.ts'
 import { type JobReason, type JobState, MAX_COMPARED, PACE } from '../../domain/commands/job.ts'
 import { writeAudit } from '../audit.ts'
 import { HAS_PUSH_ID } from '../devices/push-id.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
-import { COUNTED, isRestored, OLDEST_RUNNING, SUMS, uncounted } from './rows.ts'
+import { COUNTED, isOpen, isRestored, OLDEST_RUNNING, SUMS, uncounted } from './rows.ts'
 
 export interface UnsettledJob {
   readonly jobNo: string
@@ -66,7 +65,7 @@ const MARK_S = 30
 
 /** Of a row of commands, as its index has it. */
 const STATUS = /* sql */ `job_member_status(state, push_state, delivered_at is not null, outcome)`
-const IS_OPEN = /* sql */ `${STATUS} = any (array['${OPEN_STATUSES.join("', '")}'])`
+const IS_OPEN = /* sql */ isOpen(STATUS)
 
 const OPEN = /* sql */ `(queued + sent + delivered + push_failed)`
 const ENDED = /* sql */ `(completed + failed + expired + cancelled + lost)`

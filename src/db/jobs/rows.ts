@@ -1,4 +1,5 @@
 /** A row of `jobs` for admins. Its counts are the row's plus what job_changes holds: one statement, one consistent picture. */
+import { OPEN_STATUSES } from '../../domain/commands/command.ts'
 import {
   type JobCounts,
   type JobReason,
@@ -58,9 +59,13 @@ export const SUMS = COUNTED.map(
     (count(*) filter (where became = '${status}') - count(*) filter (where was = '${status}'))::int as ${status}`,
 ).join(',')
 
+/** Of a status as job_member_status gives it: the member's command has not ended. */
+export const isOpen = (status: string) =>
+  /* sql */ `${status} = any (array['${OPEN_STATUSES.join("', '")}'])`
+
 /** The oldest transaction that has not ended: a statement sees every change of older ones. */
 export const OLDEST_RUNNING = /* sql */ `pg_snapshot_xmin(pg_current_snapshot())`
-/** Transaction numbers began anew, since the database was restored from a dump: every change may be uncounted. */
+/** A restore from a dump starts the numbers of transactions again: then every change may be uncounted. */
 export const isRestored = (job: string) => /* sql */ `${job}.uncounted_from > ${OLDEST_RUNNING}`
 /**
  * Rows of job_changes that `job` does not count yet. Not those before them: a held snapshot (a running pg_dump) keeps what

@@ -2,7 +2,7 @@
 import { createKeyedQueue, type KeyedQueueOptions } from '../../lib/keyed-queue.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
 import { overloaded } from './call-failure.ts'
-import type { Database } from './pool.ts'
+import type { Database, Queryable } from './pool.ts'
 
 export interface Share extends Database {
   /** Statements and transactions that wait for their turn. */
@@ -47,12 +47,15 @@ export function boundedShareOf(
   }
 }
 
-/** Gives each statement and each transaction's statements `timeoutMs` instead of the pool's time. */
-export function withTimeout(database: Database, timeoutMs: number): Database {
+/** Gives the statements of a transaction `timeoutMs` from here on, instead of the pool's time. */
+export async function prolong(tx: Queryable, timeoutMs: number): Promise<Queryable> {
+  await tx.query({ name: '', text: `set local statement_timeout = ${timeoutMs}` })
+  return { query: (query) => tx.query({ ...query, timeoutMs: timeoutMs + 1_000 }) }
+}
+
+/** The same for each statement and each transaction. */
+export function prolonged(database: Database, timeoutMs: number): Database {
   const transaction: Database['transaction'] = (work) =>
-    database.transaction(async (tx) => {
-      await tx.query({ name: '', text: `set local statement_timeout = ${timeoutMs}` })
-      return work({ query: (query) => tx.query({ ...query, timeoutMs: timeoutMs + 1_000 }) })
-    })
+    database.transaction(async (tx) => work(await prolong(tx, timeoutMs)))
   return { query: (query) => transaction((tx) => tx.query(query)), transaction }
 }
