@@ -7,3 +7,9 @@ export function median(figures: readonly number[]): number {
   const [low, high] = [sorted[Math.ceil(middle) - 1], sorted[Math.floor(middle)]]
   return ((low ?? Number.NaN) + (high ?? Number.NaN)) / 2
 }
+
+/** The least figure that a share of `q`, 0 to 1, does not exceed; NaN of none. */
+export function quantile(figures: readonly number[], q: number): number {
+  const sorted = [...figures].sort((a, b) => a - b)
+  return sorted[Math.ceil(q * sorted.length) - 1] ?? Number.NaN
+}

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { withClient } from '../../testkit/database/postgres.ts'
 import { startReplica } from '../../testkit/service.ts'
 import { ADMIN_TOKEN, serviceSettings } from '../../testkit/service-settings.ts'
+import { quantile } from '../../testkit/statistics.ts'
 import type { Figure } from '../drill.ts'
 import {
   BUILD_TYPE,
@@ -212,9 +213,8 @@ function createTimes() {
       statuses.add(status)
     },
     result(): Timed {
-      times.sort((a, b) => a - b)
-      const quantile = (q: number) => times[Math.ceil(q * times.length) - 1] ?? Number.NaN
-      return { p50: quantile(0.5), p95: quantile(0.95), statuses: [...statuses].sort().join(' ') }
+      const [p50, p95] = [quantile(times, 0.5), quantile(times, 0.95)]
+      return { p50, p95, statuses: [...statuses].sort().join(' ') }
     },
   }
 }
