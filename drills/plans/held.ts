@@ -1,8 +1,8 @@
 /**
  * `npm run drill -- plans --held`: a pg_dump holds its snapshot for ten minutes while 300 commands a second arrive,
  * are pushed and end, and the changes of as many commands of a job are counted. Meanwhile their entries in the indexes of
- * claim, sweep and jobs cannot be removed, and no query may walk over them again and again. The ten minutes are inserted at once, each row with its own times; the queries
- * before and after are real.
+ * claim, sweep and jobs cannot be removed, and no query may walk over them again and again. The ten minutes are inserted at
+ * once, each row with its own times; the queries before and after are real.
  */
 import { createHash, randomUUID } from 'node:crypto'
 import type pg from 'pg'

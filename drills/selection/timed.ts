@@ -73,7 +73,10 @@ const SELECTIONS = [
   Array.from({ length: 8 }, () => 'open:true -open:true').join(' '),
 ]
 
-/** The most that a selection may ask. The summary, which has a limit only for ordinary ones, is not judged. Negated, so that no value, and no term, ends the search early. */
+/**
+ * The most that a selection may ask. Negated, so that no value, and no term, ends the search early. Their summaries are not
+ * judged: only ordinary ones have a limit.
+ */
 function slowest(): readonly string[] {
   const list = (length: number, write: (n: number) => string) =>
     Array.from({ length }, (_, n) => write(n)).join(',')

@@ -26,7 +26,7 @@ export interface OutboxExpiry {
 
 /** Longest transaction that accepts a command or requests its push: each statement has 0.9 s. */
 const ACCEPTED_WITHIN_MS = 5_000
-/** Largest share of time for scans of everything due: beside a held snapshot they then read less than all other claims, and sweeps. */
+/** Largest share of time for scans of everything due. Beside a held snapshot they then read less than all other scans. */
 const PAST_SHARE_OF_PUSH = 0.001
 const PAST_SHARE_OF_EXPIRY = 0.0004
 

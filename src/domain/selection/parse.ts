@@ -27,7 +27,7 @@ import {
   readWords,
 } from './values.ts'
 
-/** Wildcards and names of one selection: four a term. Each takes about 2 ms for 100,000 devices, so that any answers within 300 ms. */
+/** Wildcards and names of one selection: four a term. Each takes about 2 ms for 100,000 devices, 300 ms are the limit. */
 export const MAX_TRIED = 64
 
 /** The empty text selects every live device. */
