@@ -58,6 +58,7 @@ export const IMPORTS: readonly {
       `import { ago } from '../terminal/ago.ts'`,
       `import { a } from '../../lib/nearest.ts'`,
       `import { a } from '../../telemetry/log/readable-line.ts'`,
+      `import { a } from '../../telemetry/log/events.ts'`,
       `import { a } from '../../app/version.ts'`,
     ],
   },

@@ -1,12 +1,11 @@
 /** From the arguments to a verb's exit code. */
 import { type ParseArgsConfig, parseArgs } from 'node:util'
-import { nearest } from '../lib/nearest.ts'
 import { ApiError, createApi } from './api/client.ts'
 import { findConnection } from './api/connection.ts'
 import { helpOf, overview } from './help.ts'
 import { OutputClosedError, OutputLostError, type Terminal } from './terminal/terminal.ts'
 import { visible, wrap } from './terminal/text.ts'
-import { UsageError } from './usage.ts'
+import { question, refuseTwice, UsageError } from './usage.ts'
 import { type Args, COMMON_OPTIONS, type Context, EXIT, type ExitCode, type Verb } from './verb.ts'
 import { VERBS } from './verbs.ts'
 
@@ -72,13 +71,10 @@ function unknownVerb(name: string): UsageError {
   if (name.startsWith('-')) {
     return new UsageError('Options stand behind the verb: fleetloop VERB --option')
   }
-  const meant = nearest(
-    name,
-    VERBS.map((verb) => verb.name),
-  )
-  const question = meant === undefined ? '' : ` Is ${meant} meant?`
+  const verbs = VERBS.map((verb) => verb.name)
+  const given = visible(name.slice(0, 60))
   return new UsageError(
-    `${visible(name.slice(0, 60))} is no verb.${question}\nfleetloop --help lists them.`,
+    `${given} is no verb.${question(name, verbs)}\nfleetloop --help lists them.`,
   )
 }
 
@@ -100,7 +96,10 @@ function argsOf(verb: Verb, argv: readonly string[]): Args {
       } as const,
     ]),
   )
-  const { values, positionals } = parsed(verb, argv, options)
+  const { values, positionals, tokens } = parsed(verb, argv, options)
+  const given = tokens.flatMap((token) => (token.kind === 'option' ? [token.name] : []))
+  const single = given.filter((name) => options[name]?.multiple === false)
+  refuseTwice(single, (name) => `--${name} is given twice.`)
   const texts = (name: string) => [values[name] ?? []].flat().map(String)
   return {
     words: positionals,
@@ -112,15 +111,14 @@ function argsOf(verb: Verb, argv: readonly string[]): Args {
 
 function parsed(verb: Verb, argv: readonly string[], options: ParseArgsConfig['options'] & object) {
   try {
-    return parseArgs({ args: [...argv], options, allowPositionals: true })
+    return parseArgs({ args: [...argv], options, allowPositionals: true, tokens: true })
   } catch (error) {
     const [, name = ''] = /^Unknown option '--?([^']*)'/.exec(Object(error).message) ?? []
-    const meant = nearest(name, Object.keys(options))
-    const question = name === '' || meant === undefined ? '' : ` Is --${meant} meant?`
+    const meant = question(name, Object.keys(options), '--')
     const text = String(Object(error).message).replaceAll('\n', ' ')
     const [sentence] = visible(text).split(/\. To specify/)
     const usage = `fleetloop ${verb.name} --help has more.`
-    throw new UsageError(`${sentence?.replace(/\.?$/, '.')}${question}\n${usage}`)
+    throw new UsageError(`${sentence?.replace(/\.?$/, '.')}${meant}\n${usage}`)
   }
 }
 

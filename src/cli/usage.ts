@@ -1,4 +1,21 @@
+/** Wrong command lines: what to say of them. */
+import { nearest } from '../lib/nearest.ts'
+import { visible } from './terminal/text.ts'
+
 /** An invalid command line or environment: exit code 2. The message says what to give. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
+}
+
+/** ` Is --status meant?`, where `before` is `--`; empty if nothing known is near. */
+export function question(word: string, known: readonly string[], before = ''): string {
+  const meant = nearest(word, known)
+  return meant === undefined ? '' : ` Is ${before}${meant} meant?`
+}
+
+/** Of two the last would win, and nobody would notice. Throws UsageError. */
+export function refuseTwice(names: readonly string[], say: (name: string) => string): void {
+  const seen = new Set<string>()
+  const twice = names.find((name) => seen.size === seen.add(name).size)
+  if (twice !== undefined) throw new UsageError(say(visible(twice)))
 }

@@ -5,7 +5,7 @@
  */
 import { parseArgs } from 'node:util'
 import { ApiError, createApi } from './api/client.ts'
-import { connectionOf } from './api/connection.ts'
+import { connectionOf, refuseMisspelt } from './api/connection.ts'
 import { plain } from './terminal/text.ts'
 import { UsageError } from './usage.ts'
 import { explain, nothingHas } from './why/explain.ts'
@@ -31,6 +31,7 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<num
     process.stdout.write(`${USAGE}\n`)
     return 0
   }
+  refuseMisspelt(env)
   const api = createApi(connectionOf(env, USAGE))
   const lines = await explain(api, name)
   if (lines.length === 0) {

@@ -116,7 +116,7 @@ const line = (event: string, more: Readonly<Record<string, unknown>> = {}) =>
   })
 const LOG = [
   line('http.request', { alias: 'STORE-1', method: 'POST', route: '/v1/heartbeat' }),
-  line('push.sent', { alias: 'STORE-2', request_id: 'r-2' }),
+  line('push.resumed', { alias: 'STORE-2', request_id: 'r-2' }),
   line('push.paused', { level: 'WARN', http_request_id: 'r-3', note: `x${HOSTILE}` }),
   'npm notice \u001b[31mred',
 ]
@@ -134,17 +134,17 @@ t.test('tail shows log lines of stdin, filtered', async (t) => {
   t.notMatch(all.join(''), /[\p{Cc}\u202e]/u)
   const events = async (...argv: readonly string[]) =>
     (await tail(...argv)).map((shown) => shown.split(/ +/)[2])
-  t.same(await events('--event', 'push.'), ['push.sent', 'push.paused'])
-  t.same(await events('--event', 'push.sent', '--event', 'http.request'), [
+  t.same(await events('--event', 'push.'), ['push.resumed', 'push.paused'])
+  t.same(await events('--event', 'push.resumed', '--event', 'http.request'), [
     'http.request',
-    'push.sent',
+    'push.resumed',
   ])
   t.same(await events('--level', 'warn'), ['push.paused'])
-  t.same(await events('--phone', 'STORE-*'), ['http.request', 'push.sent'])
-  t.same(await events('--phone', 'D01,STORE-2'), ['push.sent'])
+  t.same(await events('--phone', 'STORE-*'), ['http.request', 'push.resumed'])
+  t.same(await events('--phone', 'D01,STORE-2'), ['push.resumed'])
   t.same(await events('--id', 'r-3'), ['push.paused'])
   t.same(
-    JSON.parse((await tail('--event', 'push.sent', '--json'))[0] ?? ''),
+    JSON.parse((await tail('--event', 'push.resumed', '--json'))[0] ?? ''),
     JSON.parse(LOG[1] ?? ''),
   )
   t.equal((await tail('--json')).length, 3, 'JSON lines alone')
@@ -153,6 +153,13 @@ t.test('tail shows log lines of stdin, filtered', async (t) => {
   }
 })
 
+function runInto(streams: { stdout: Writable; stderr: Writable }, argv: readonly string[]) {
+  const stdin = Readable.from([])
+  const terminal = createTerminal({ stdin, ...streams, env: {} })
+  const system = { env: {}, stdin, readFile: () => '', cwd: '/', now: () => new Date() }
+  return runCommand(argv, { terminal, ...system, newId: () => '', version: () => '1' })
+}
+
 t.test('tail of a unit is what journalctl prints, and its refusal is a sentence', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'fleetloop-journal-'))
   t.teardown(() => rmSync(directory, { recursive: true }))
@@ -160,7 +167,7 @@ t.test('tail of a unit is what journalctl prints, and its refusal is a sentence'
   writeFileSync(join(directory, 'journalctl'), `${program}echo '${LOG[1]}'\n`, { mode: 0o755 })
   const env = { PATH: `${directory}:${process.env['PATH']}` }
   const argv = ['tail', '--once', '--lines', '5', '--unit']
-  t.match(await run([...argv, 'fleetloop'], { env }), { code: 0, out: / INFO {2}push\.sent / })
+  t.match(await run([...argv, 'fleetloop'], { env }), { code: 0, out: / INFO {2}push\.resumed / })
   t.match(await run([...argv, 'other'], { env }), { code: 2, err: 'journalctl: No such unit\n' })
   t.match(await run([...argv, 'x'], { env: { PATH: '/nowhere' } }), { code: 2, err: /: ENOENT\n$/ })
   t.match(await run([...argv, 'x', 'file'], { env }), { code: 2, err: 'Give FILE or --unit.\n' })
@@ -178,22 +185,7 @@ t.test(
     t.match(once.out, /^\S+ INFO {2}e\.28 .*\n\S+ INFO {2}e\.29 .*\n$/)
 
     const stdout = new PassThrough()
-    const terminal = createTerminal({
-      stdin: Readable.from([]),
-      stdout,
-      stderr: new PassThrough(),
-      env: {},
-    })
-    const ended = runCommand(['tail', file, '--lines', '1'], {
-      terminal,
-      env: {},
-      stdin: Readable.from([]),
-      readFile: () => '',
-      cwd: directory,
-      newId: () => '',
-      now: () => new Date(),
-      version: () => '',
-    })
+    const ended = runInto({ stdout, stderr: new PassThrough() }, ['tail', file, '--lines', '1'])
     let text = ''
     let count = 0
     for await (const chunk of stdout) {
@@ -230,16 +222,7 @@ t.test('a full disk is no success, a closed pipe is', async (t) => {
       write: (_chunk, _encoding, done) => done(Object.assign(new Error(code), { code })),
     })
     const stderr = new PassThrough()
-    const terminal = createTerminal({ stdin: Readable.from([]), stdout, stderr, env: {} })
-    const surroundings = {
-      terminal,
-      env: {},
-      stdin: Readable.from([]),
-      readFile: () => '',
-      cwd: '/',
-    }
-    const more = { newId: () => '', now: () => new Date(), version: () => '1' }
-    t.equal(await runCommand(['--version'], { ...surroundings, ...more }), exit)
+    t.equal(await runInto({ stdout, stderr }, ['--version']), exit)
     t.equal(String(stderr.read() ?? ''), exit === 0 ? '' : `stdout cannot be written: ${code}\n`)
   }
 })
@@ -253,6 +236,26 @@ t.test('refused before anything is asked: an unset variable, a secret as a name'
     ['send', 'ring', ''],
   ]) {
     t.match(await run([...argv, '--yes'], { env }), { code: 2, err: /^WHERE is empty/ })
+  }
+  const file = { FLEETLOOP_TOKEN_FILE: '/nowhere' }
+  const misspelt = { FLEETLOOP_ULR: 'x' }
+  // Kubernetes sets the other.
+  const secrets = { FLEETLOOP_PORT: 'tcp://', ADMIN_HMAC_SECRET: 'x', ADMIN_HMAC_SECRET_FILE: 'x' }
+  for (const [line, err, more] of [
+    ['send ring D01 --max-failed 5 --max-failed=50', '--max-failed is given twice.'],
+    ['devices --url http://127.0.0.1:9 --url http://127.0.0.1:10', '--url is given twice.'],
+    ['label D01 site=zrh site=bern', 'site= is given twice.'],
+    ['label D01 site=zrh site=', 'site= is given twice.'],
+    ['enroll D01 --label k=a --label l=a --label k=b', '--label k= is given twice.'],
+    ['tail --event heartbeat', 'heartbeat is no event. Is heartbeat. meant?\n'],
+    ['tail --event push. --event dispatch.snet', 'dispatch.snet is no event. Is dispatch.sent '],
+    ['tail --event zzz.', 'zzz. is no event.\ndocs/reference/events.md lists them.'],
+    ['devices', 'FLEETLOOP_ULR is no variable of ours: is FLEETLOOP_URL meant?', misspelt],
+    ['devices', 'Both FLEETLOOP_TOKEN and FLEETLOOP_TOKEN_FILE are given: unset ', file],
+    ['devices', 'Both ADMIN_HMAC_SECRET and ADMIN_HMAC_SECRET_FILE are given: unset ', secrets],
+  ] as const) {
+    const { code, err: said } = await run(line.split(' '), { env: { ...env, ...more } })
+    t.same({ code, said: said.slice(0, err.length) }, { code: 2, said: err }, line)
   }
   const secret = `et_${'x'.repeat(43)}`
   for (const verb of ['revoke', 'tokens', 'device', 'devices', 'commands', 'cancel', 'job']) {

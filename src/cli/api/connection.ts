@@ -1,10 +1,15 @@
 /** Where the service is and who asks: from options, the environment, or the files of an embedded installation. */
 import { errorText } from '../../lib/error-text.ts'
+import { editSteps } from '../../lib/nearest.ts'
 import { plain } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
 
 export const FLEETLOOP_URL = 'FLEETLOOP_URL'
 const DEFAULT_PORT = '8080'
+const VARIABLES: readonly string[] = [
+  ...[FLEETLOOP_URL, 'FLEETLOOP_TOKEN', 'FLEETLOOP_TOKEN_FILE'],
+  ...['ADMIN_HMAC_SECRET', 'ADMIN_HMAC_SECRET_FILE'],
+]
 
 export interface Connection {
   readonly origin: string
@@ -26,7 +31,7 @@ export interface Source {
 export function connectionOf(env: Source['env'], usage: string): Connection {
   const { FLEETLOOP_TOKEN = '', FLEETLOOP_URL: url = `http://127.0.0.1:${DEFAULT_PORT}` } = env
   const token = FLEETLOOP_TOKEN.trim()
-  if (token === '') throw new UsageError(`FLEETLOOP_TOKEN is not set.\n${usage}`)
+  if (token === '') throw new TokenMissingError(`FLEETLOOP_TOKEN is not set.\n${usage}`)
   // fetch would reject it too, with the token in its message.
   if (!/^[\x21-\x7e]+$/.test(token)) {
     throw new UsageError(
@@ -36,24 +41,39 @@ export function connectionOf(env: Source['env'], usage: string): Connection {
   return { origin: originOf(url, usage), token, hmacSecret: undefined }
 }
 
+/** Where somebody has misspelt a variable, a default would stand in for it. Throws UsageError. */
+export function refuseMisspelt(env: Source['env']): void {
+  for (const name of Object.keys(env)) {
+    if (!env[name] || VARIABLES.includes(name)) continue
+    const meant = VARIABLES.find((known) => editSteps(name.toUpperCase(), known) <= 1)
+    if (meant !== undefined) {
+      throw new UsageError(`${plain(name)} is no variable of ours: is ${meant} meant?`)
+    }
+  }
+}
+
+/** No token is known, as before the first start of an installation. */
+export class TokenMissingError extends UsageError {}
+
 /** Throws UsageError. */
 export function findConnection(source: Source): Connection {
   const { env } = source
+  refuseMisspelt(env)
   const usage =
     'Give FLEETLOOP_TOKEN, FLEETLOOP_TOKEN_FILE or --token-file, and FLEETLOOP_URL or --url: fleetloop --help'
   const port = env['PORT'] || DEFAULT_PORT
   const url = source.url ?? (env[FLEETLOOP_URL] || `http://127.0.0.1:${port}`)
   const FLEETLOOP_TOKEN = tokenOf(source)
   const connection = connectionOf({ FLEETLOOP_URL: url, FLEETLOOP_TOKEN }, usage)
-  return { ...connection, hmacSecret: secretOf(source) }
+  return { ...connection, hmacSecret: secretOf(source, 'ADMIN_HMAC_SECRET') }
 }
 
 /** Beside an embedded installation the first start has left a token in DATA_DIR. */
 function tokenOf(source: Source): string | undefined {
   const { env, tokenFile } = source
-  const path = tokenFile ?? (env['FLEETLOOP_TOKEN'] ? undefined : env['FLEETLOOP_TOKEN_FILE'])
-  if (path) return read(source, path)
-  if (env['FLEETLOOP_TOKEN']) return env['FLEETLOOP_TOKEN']
+  if (tokenFile !== undefined) return read(source, tokenFile)
+  const token = secretOf(source, 'FLEETLOOP_TOKEN')
+  if (token !== undefined) return token
   try {
     return source.readFile(`${env['DATA_DIR'] || './data'}/admin-token`)
   } catch {
@@ -61,10 +81,13 @@ function tokenOf(source: Source): string | undefined {
   }
 }
 
-function secretOf(source: Source): string | undefined {
-  const { ADMIN_HMAC_SECRET, ADMIN_HMAC_SECRET_FILE } = source.env
-  if (ADMIN_HMAC_SECRET) return ADMIN_HMAC_SECRET
-  return ADMIN_HMAC_SECRET_FILE ? read(source, ADMIN_HMAC_SECRET_FILE).trim() : undefined
+/** Of the variable, or of the file that `<name>_FILE` names. Throws UsageError for both, as the service does. */
+function secretOf(source: Source, name: string): string | undefined {
+  const value = source.env[name] || undefined
+  const path = source.env[`${name}_FILE`]
+  if (!path) return value
+  if (value === undefined) return read(source, path).trim()
+  throw new UsageError(`Both ${name} and ${name}_FILE are given: unset one of them.`)
 }
 
 function read({ readFile }: Source, path: string): string {

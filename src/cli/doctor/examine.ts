@@ -1,7 +1,7 @@
 /** Runs every check at once, each within the same time. */
 import { readVersion } from '../../app/version.ts'
 import { withTimeout } from '../../lib/timeouts.ts'
-import { originOf } from '../api/connection.ts'
+import { originOf, TokenMissingError } from '../api/connection.ts'
 import { UsageError } from '../usage.ts'
 import type { Context } from '../verb.ts'
 import { checkConfiguration } from './configuration.ts'
@@ -57,6 +57,7 @@ async function serviceFindings(context: Context): Promise<readonly Finding[]> {
     })
   } catch (error) {
     if (!(error instanceof UsageError) || args.texts('replica').length > 0) throw error
-    return [skipped('service', `not asked: ${error.message.split('\n')[0]}`)]
+    const text = `not asked: ${error.message.split('\n')[0]}`
+    return [error instanceof TokenMissingError ? skipped('service', text) : fault('service', text)]
   }
 }

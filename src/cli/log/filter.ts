@@ -24,19 +24,23 @@ export function filterOf(wanted: Wanted): (line: LogLine | undefined) => boolean
   const phones = wanted.phones === undefined ? undefined : patternOf(wanted.phones)
   const isUnfiltered =
     events.length === 0 && [id, level, phones, selected].every((each) => each === undefined)
-  const isOf = (name: unknown) => (event: string) =>
-    event.endsWith('.') ? String(name).startsWith(event) : name === event
+  const isOfEvents = events.map(isOf)
   return (line) => {
     if (line === undefined) return isUnfiltered
     const { alias, device_id, event, level: found, request_id } = line
     return (
-      (events.length === 0 || events.some(isOf(event))) &&
+      (events.length === 0 || isOfEvents.some((isOfOne) => isOfOne(event))) &&
       LEVELS.indexOf(String(found)) >= least &&
       (id === undefined || request_id === id || line['http_request_id'] === id) &&
       (phones === undefined || phones.test(`${alias}`) || phones.test(`${device_id}`)) &&
       (selected === undefined || selected.has(`${device_id}`) || selected.has(`${alias}`))
     )
   }
+}
+
+/** Whether an event has the name `wanted`, or begins with it: `push.`. */
+export function isOf(wanted: string): (event: unknown) => boolean {
+  return (event) => (wanted.endsWith('.') ? `${event}`.startsWith(wanted) : event === wanted)
 }
 
 function patternOf(text: string): RegExp {

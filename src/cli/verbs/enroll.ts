@@ -4,7 +4,7 @@ import { errorText } from '../../lib/error-text.ts'
 import type { IssuedEnrollmentToken, Labels } from '../api/openapi.ts'
 import { minute, numberOf, printList, secondsOf } from '../terminal/list.ts'
 import { visible } from '../terminal/text.ts'
-import { UsageError } from '../usage.ts'
+import { refuseTwice, UsageError } from '../usage.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
 
 /** Of one call. */
@@ -119,18 +119,12 @@ function wantedBy({ args, readFile, cwd }: Context): readonly Wanted[] {
       : rowsOf(readText(readFile, resolve(cwd, file)), note, labels)
   if (wanted.length > MAX_ALIASES) throw new UsageError(`At most ${MAX_ALIASES} aliases at once.`)
   const aliases = wanted.map(({ alias }) => alias)
-  const twice = firstTwice(aliases)
-  if (twice !== undefined) throw new UsageError(`${visible(twice)} is there twice.`)
+  refuseTwice(aliases, (alias) => `${alias} is there twice.`)
   const wrong = aliases.find((alias) => !ALIAS.test(alias))
   if (wrong !== undefined) {
     throw new UsageError(`"${visible(wrong)}" is no alias: letters, digits, . _ and -, at most 64.`)
   }
   return wanted
-}
-
-function firstTwice(texts: readonly string[]): string | undefined {
-  const seen = new Set<string>()
-  return texts.find((text) => seen.size === seen.add(text).size)
 }
 
 /** `D08..D11`: D08, D09, D10, D11, with as many digits as the first. */
@@ -171,8 +165,8 @@ function rowsOf(
       'The first line of the CSV names its columns: alias, note if you like, and labels.',
     )
   }
-  const twice = firstTwice(names.filter((name) => name !== ''))
-  if (twice !== undefined) throw new UsageError(`The CSV has two columns ${visible(twice)}.`)
+  const titles = names.filter((name) => name !== '')
+  refuseTwice(titles, (title) => `The CSV has two columns ${title}.`)
   return lines
     .filter((line) => line.trim() !== '')
     .map((line) => {
@@ -198,13 +192,14 @@ function fieldsOf(line: string, separator: string): readonly string[] {
 
 /** Throws UsageError. */
 function givenLabels(pairs: readonly string[]): Labels {
-  return Object.fromEntries(
-    pairs.map((pair) => {
-      const [, key, value] = /^([^=]+)=(.+)$/s.exec(pair) ?? []
-      if (key === undefined || value === undefined) {
-        throw new UsageError(`--label takes KEY=VALUE, not ${visible(pair)}.`)
-      }
-      return [key, value]
-    }),
-  )
+  const labels = pairs.map((pair) => {
+    const [, key, value] = /^([^=]+)=(.+)$/s.exec(pair) ?? []
+    if (key === undefined || value === undefined) {
+      throw new UsageError(`--label takes KEY=VALUE, not ${visible(pair)}.`)
+    }
+    return [key, value] as const
+  })
+  const keys = labels.map(([key]) => key)
+  refuseTwice(keys, (key) => `--label ${key}= is given twice.`)
+  return Object.fromEntries(labels)
 }

@@ -2,7 +2,7 @@
 import type { LabelChange } from '../api/openapi.ts'
 import { agree, DRY_RUN, YES } from '../terminal/agree.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
-import { UsageError } from '../usage.ts'
+import { refuseTwice, UsageError } from '../usage.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { WHERE_NOTES, whereToChange } from '../where.ts'
 
@@ -42,11 +42,12 @@ export const labelVerb: Verb = {
 
 /** Throws UsageError. */
 export function labelsOf(pairs: readonly string[]): LabelChange {
-  return Object.fromEntries(
-    pairs.map((pair) => {
-      const [, key, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? []
-      if (key === undefined) throw new UsageError(`${visible(pair)} is no KEY=VALUE.`)
-      return [key, value || null]
-    }),
-  )
+  const labels = pairs.map((pair) => {
+    const [, key, value] = /^([^=]+)=(.*)$/s.exec(pair) ?? []
+    if (key === undefined) throw new UsageError(`${visible(pair)} is no KEY=VALUE.`)
+    return [key, value || null] as const
+  })
+  const keys = labels.map(([key]) => key)
+  refuseTwice(keys, (key) => `${key}= is given twice.`)
+  return Object.fromEntries(labels)
 }

@@ -1,13 +1,14 @@
 /** `tail`: the log for people, from a file that grows, from journald or from stdin. */
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import { EVENTS } from '../../telemetry/log/events.ts'
 import { readableLine } from '../../telemetry/log/readable-line.ts'
-import { filterOf, LEVELS, type LogLine } from '../log/filter.ts'
+import { filterOf, isOf, LEVELS, type LogLine } from '../log/filter.ts'
 import { END, follow } from '../log/follow.ts'
 import { journal } from '../log/journal.ts'
 import { numberOf } from '../terminal/list.ts'
 import { jsonLine, visible } from '../terminal/text.ts'
-import { UsageError } from '../usage.ts'
+import { question, UsageError } from '../usage.ts'
 import { type Context, EXIT, type Verb } from '../verb.ts'
 import { findDevices, whereOf } from '../where.ts'
 
@@ -46,13 +47,14 @@ export const tailVerb: Verb = {
   async run(context) {
     const { args, terminal, isJson } = context
     const last = numberOf(args.text('lines'), '--lines', 20)
+    const wanted = wantedOf(context)
     const lines = source(context, last)
     const selected = await selectedBy(context)
     if (selected?.size === 0) {
       terminal.note('No phone matches.')
       return EXIT.no
     }
-    const isWanted = filterOf({ ...wantedOf(context), selected })
+    const isWanted = filterOf({ ...wanted, selected })
     const format = (line: string) => (isJson ? line : readableLine(line, terminal.hasColors))
     const foreign = (line: string) => (isJson ? undefined : visible(line))
     const before: string[] = []
@@ -101,8 +103,18 @@ function wantedOf({ args }: Context) {
   if (level !== undefined && !LEVELS.includes(level)) {
     throw new UsageError(`--level takes ${LEVELS.join(', ')}.`)
   }
-  return { events: args.texts('event'), id: args.text('id'), level, phones: args.text('phone') }
+  const events = args.texts('event')
+  const unknown = events.find((event) => !EVENT_NAMES.some(isOf(event)))
+  if (unknown !== undefined) {
+    const meant = question(unknown, [...EVENT_NAMES, ...EVENT_NAMES.map(groupOf)])
+    const where = 'docs/reference/events.md lists them.'
+    throw new UsageError(`${visible(unknown)} is no event.${meant}\n${where}`)
+  }
+  return { events, id: args.text('id'), level, phones: args.text('phone') }
 }
+
+const EVENT_NAMES = Object.keys(EVENTS)
+const groupOf = (event: string) => event.replace(/\..*/, '.')
 
 /** Device ids and aliases of --where; undefined without it. */
 async function selectedBy(context: Context): Promise<ReadonlySet<string> | undefined> {
