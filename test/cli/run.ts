@@ -20,11 +20,15 @@ export interface RunOptions {
   /** What is piped in. */
   readonly piped?: string
   readonly cwd?: string
+  /** Default: a day ahead of the service, whose clock must count, except for `doctor`. */
   readonly now?: () => Date
 }
 
+const DAY_MS = 86_400_000
+
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
-  const { env = {}, width, typed, piped = '', cwd = '/nowhere', now = () => new Date() } = options
+  const { env = {}, width, typed, piped = '', cwd = '/nowhere' } = options
+  const { now = () => new Date(Date.now() + (argv[0] === 'doctor' ? 0 : DAY_MS)) } = options
   const output = () =>
     Object.assign(new PassThrough({ highWaterMark: 2 ** 20 }), {
       isTTY: width !== undefined,

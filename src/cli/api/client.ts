@@ -36,7 +36,7 @@ export interface Api {
   find<K extends Operation>(operation: K, request: RequestOf<K>): Promise<ResponseOf<K> | undefined>
   /** Why /readyz is 503, one reason a line; empty: the service is ready. */
   unreadiness(): Promise<readonly string[]>
-  /** The service's clock at its latest response. */
+  /** The service's clock at its latest response; throws before the first. */
   now(): Date
   readonly origin: string
 }
@@ -70,7 +70,7 @@ export interface Received {
 /** `deadline`: of all calls together. */
 export function createApi(connection: Connection, deadline?: Deadline): Api {
   const { origin } = connection
-  let now = new Date()
+  let now: Date | undefined
 
   async function send(method: string, target: string, call: Call): Promise<Received> {
     const body = call.body === undefined ? undefined : JSON.stringify(call.body)
@@ -131,7 +131,13 @@ export function createApi(connection: Connection, deadline?: Deadline): Api {
     return body as ResponseOf<K> // openapi.json of the same release guarantees the form
   }
 
-  return { origin, now: () => now, call, find, unreadiness }
+  function serviceNow(): Date {
+    if (now === undefined)
+      throw new Error('the clock of the service is known from its first response on')
+    return now
+  }
+
+  return { origin, now: serviceNow, call, find, unreadiness }
 }
 
 /** undefined: no JSON, such as the page of a proxy. */

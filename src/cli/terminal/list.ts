@@ -70,9 +70,12 @@ export function secondsOf<T>(text: string | undefined, name: string, fallback: T
   return Number(count) * size
 }
 
-/** The time so many seconds ago, for a query; not before 1970. */
-export function timeAgo(seconds: number, now: Date): string {
-  return new Date(Math.max(0, now.getTime() - seconds * 1_000)).toISOString()
+const MAX_TIME_MS = Date.UTC(9999, 0)
+
+/** The time so many seconds after `now`, the service's: this machine's clock may be off. From 1970 to 9999. */
+export function timeAfter(seconds: number, now: Date): string {
+  const atMs = now.getTime() + seconds * 1_000
+  return new Date(Math.min(MAX_TIME_MS, Math.max(0, atMs))).toISOString()
 }
 
 /** For a cell; null: never. */

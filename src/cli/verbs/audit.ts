@@ -1,7 +1,7 @@
 /** `audit`: who changed what. */
 import type { AuditEntry } from '../api/openapi.ts'
 import { pages } from '../api/pages.ts'
-import { LIMIT, limitOf, printList, secondsOf, timeAgo } from '../terminal/list.ts'
+import { LIMIT, limitOf, printList, secondsOf, timeAfter } from '../terminal/list.ts'
 import type { Cell } from '../terminal/table.ts'
 import { EXIT, type Verb } from '../verb.ts'
 
@@ -45,7 +45,9 @@ export const auditVerb: Verb = {
     const { args } = context
     const api = context.api()
     const sinceS = secondsOf(args.text('since'), '--since', undefined)
-    const since = sinceS === undefined ? {} : { since: timeAgo(sinceS, context.now()) }
+    // For the service's clock.
+    if (sinceS !== undefined) await api.call('audit', { query: { limit: 1 } })
+    const since = sinceS === undefined ? {} : { since: timeAfter(-sinceS, api.now()) }
     const given = ['alias', 'subject', 'admin', 'what'].flatMap((name) => {
       const value = args.text(name)
       return value === undefined ? [] : [[name, value]]

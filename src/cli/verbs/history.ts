@@ -1,6 +1,6 @@
 /** `history`: the heartbeats of a phone, in steps, with the battery as a line. */
 import type { Operations } from '../api/openapi.ts'
-import { minute, onePage, printList, secondsOf, timeAgo } from '../terminal/list.ts'
+import { minute, onePage, printList, secondsOf, timeAfter } from '../terminal/list.ts'
 import { visible } from '../terminal/text.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { findDevice } from '../why/phone.ts'
@@ -23,7 +23,7 @@ export const historyVerb: Verb = {
   calls: ['readHeartbeats', 'listDevices', 'readDevice'],
   examples: ['history D01', 'history D01 --since 2d --json'],
   async run(context) {
-    const { args, terminal, isJson, now } = context
+    const { args, terminal, isJson } = context
     const [name = ''] = args.words
     const sinceS = secondsOf(args.text('since'), '--since', DAY_S)
     const api = context.api()
@@ -33,7 +33,7 @@ export const historyVerb: Verb = {
       return EXIT.no
     }
     const step_s = STEPS.find((step) => step >= sinceS / ROWS) ?? DAY_S
-    const since = timeAgo(sinceS, now())
+    const since = timeAfter(-sinceS, api.now())
     const page = await api.call('readHeartbeats', {
       path: { device_id: device.device_id },
       query: { since, step_s, limit: 500 },

@@ -3,9 +3,9 @@ import { type Api, ApiError } from '../api/client.ts'
 import type { CommandStatus, CreatedJob, JobPreview, NewJob } from '../api/openapi.ts'
 import { exitCodeOf, watchJob } from '../jobs/watch.ts'
 import { agree, DRY_RUN, YES } from '../terminal/agree.ts'
-import { numberOf, onePage, printList, secondsOf } from '../terminal/list.ts'
+import { numberOf, onePage, printList, secondsOf, timeAfter } from '../terminal/list.ts'
 import { visible } from '../terminal/text.ts'
-import { UsageError } from '../usage.ts'
+import { refuseTwice, UsageError } from '../usage.ts'
 import { type Context, EXIT, type ExitCode, type Verb } from '../verb.ts'
 import { WHERE_NOTES, whereToChange } from '../where.ts'
 import { jobList } from './jobs.ts'
@@ -25,6 +25,8 @@ interface Order {
   readonly id: string
   /** Whether the person chose it: then this may be a repeat. */
   readonly isIdGiven: boolean
+  /** Of a relative --at. */
+  readonly delayS: number | undefined
   readonly waitMs: number
 }
 
@@ -59,9 +61,11 @@ export const sendVerb: Verb = {
   ],
   async run(context) {
     const { args, terminal } = context
-    const order = orderOf(context)
+    const given = orderOf(context)
     const api = context.api()
-    const known = order.isIdGiven ? await knownBy(api, order.id) : undefined
+    const isLookedUp = given.isIdGiven || given.delayS !== undefined
+    const known = isLookedUp ? await knownBy(api, given.id) : undefined
+    const order = given.delayS === undefined ? given : startedAfter(given, given.delayS, api.now())
     if (known === 'job' && !args.has('dry-run')) {
       return await sendJob(context, api, order.job, order.waitMs)
     }
@@ -85,10 +89,12 @@ export const sendVerb: Verb = {
 }
 
 /** Throws UsageError. */
-function orderOf({ args, newId, now }: Context): Order {
+function orderOf({ args, newId }: Context): Order {
   const [action = '', where = '', ...rest] = args.words
   const params = paramsOf(rest)
   const given = args.text('id')
+  const at = args.text('at')
+  const isDelay = /^\d{1,9}[smhd]$/.test(at ?? '')
   const id = given ?? `${action}-${newId().replaceAll('-', '').slice(-ID_LENGTH)}`
   const job = {
     job_id: id,
@@ -98,11 +104,17 @@ function orderOf({ args, newId, now }: Context): Order {
     ttl_s: secondsOf(args.text('ttl'), '--ttl', undefined),
     per_minute: numberOf(args.text('per-minute'), '--per-minute', undefined),
     max_failed_pct: numberOf(args.text('max-failed')?.replace(/%$/, ''), '--max-failed', undefined),
-    not_before: timeOf(args.text('at'), now()),
+    not_before: isDelay ? undefined : timeOf(at),
     note: args.text('note'),
   }
   const waitMs = secondsOf(args.text('wait'), '--wait', 0) * 1_000
-  return { job: withoutUndefined(job), id, isIdGiven: given !== undefined, waitMs }
+  const delayS = isDelay ? secondsOf(at, '--at', undefined) : undefined
+  return { job: withoutUndefined(job), id, isIdGiven: given !== undefined, delayS, waitMs }
+}
+
+/** `now`: the service's. */
+function startedAfter(order: Order, delayS: number, now: Date): Order {
+  return { ...order, job: { ...order.job, not_before: timeAfter(delayS, now) } }
 }
 
 /** Of the random end of a UUID: two sends that meet would be one. */
@@ -115,18 +127,12 @@ function withoutUndefined<T extends object>(fields: T): Given<T> {
   return Object.fromEntries(given) as Given<T> // the same fields
 }
 
-/** `2h` from now, or a time with its zone. Throws UsageError. */
-function timeOf(text: string | undefined, now: Date): string | undefined {
+/** A time with its zone. Throws UsageError. */
+function timeOf(text: string | undefined): string | undefined {
   if (text === undefined) return undefined
-  if (/^\d{1,9}[smhd]$/.test(text)) {
-    const at = now.getTime() + secondsOf(text, '--at', 0) * 1_000
-    if (at < MAX_TIME_MS) return new Date(at).toISOString()
-  }
   if (/^\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:\d\d)$/i.test(text)) return text // the API reads the rest
   throw new UsageError('--at takes a time with its zone, 2026-01-31T22:00:00Z, or a duration, 2h.')
 }
-
-const MAX_TIME_MS = Date.UTC(9999, 0)
 
 /** Throws UsageError. */
 function paramsOf(words: readonly string[]): Readonly<Record<string, string>> {
@@ -138,8 +144,7 @@ function paramsOf(words: readonly string[]): Readonly<Record<string, string>> {
   }
   const pairs = words.map((word) => word.split(/=(.*)/s))
   const names = pairs.map(([name = '']) => name)
-  const twice = names.find((name, index) => names.indexOf(name) !== index)
-  if (twice !== undefined) throw new UsageError(`${visible(twice)}= is given twice.`)
+  refuseTwice(names, (name) => `${name}= is given twice.`)
   return Object.fromEntries(pairs.map(([name = '', value = '']) => [name, value]))
 }
 
