@@ -167,7 +167,12 @@ export function failureOf(origin: string, received: Received): ApiError {
   const text = describe(origin, received)
   if (status === 404) return new NotFoundError(text, 'refused', code)
   if (status >= 500) return new ApiError(text, 'unavailable', code)
-  return new ApiError(status === 401 ? `${text} FLEETLOOP_TOKEN?` : text, 'refused', code)
+  return new ApiError(status === 401 ? `${text} ${doubtOf(code)}` : text, 'refused', code)
+}
+
+function doubtOf(code: string): string {
+  if (code !== 'signature_invalid') return 'FLEETLOOP_TOKEN?'
+  return "Is ADMIN_HMAC_SECRET the service's, and is this machine's clock right?"
 }
 
 function describe(origin: string, { status, body }: Received): string {

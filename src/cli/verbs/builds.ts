@@ -4,6 +4,7 @@ import { pages } from '../api/pages.ts'
 import { ago } from '../terminal/ago.ts'
 import { LIMIT, limitOf, printList } from '../terminal/list.ts'
 import type { Cell } from '../terminal/table.ts'
+import { visible } from '../terminal/text.ts'
 import { EXIT, type Verb } from '../verb.ts'
 import { liveBuilds } from '../why/apk.ts'
 
@@ -42,7 +43,10 @@ export const buildsVerb: Verb = {
         { title: 'PACKAGE' },
         { title: 'SHA256', isFixed: true },
       ] as const,
-      nothing: 'No APK was published: fleetloop publish app.apk',
+      nothing:
+        type === undefined
+          ? 'No APK was published: fleetloop publish app.apk'
+          : `No APK of the type ${visible(type)} was published: fleetloop builds`,
       row: (build: ListedBuild): readonly Cell[] => [
         ...[build.build_id, build.build_type, build.version_code, build.version_name],
         ...[

@@ -98,8 +98,9 @@ export const jobVerb: Verb = {
     'job reboot-1 abort --yes',
   ],
   notes: [
-    '--watch exits with 0 if every member has completed, else with 1. Without a terminal it ends',
-    'at a pause, too. abort cancels what waits and what is open; more than one: it asks first.',
+    '--watch exits with 0 if every member has completed, else with 1; --status lists them then.',
+    'Without a terminal it ends at a pause, too. abort cancels what waits and what is open; more',
+    'than one: it asks first.',
   ],
   async run(context) {
     const { args } = context
@@ -124,15 +125,14 @@ export const jobVerb: Verb = {
       context.terminal.note(`No job has the name ${visible(jobId)}. fleetloop jobs`)
       return EXIT.no
     }
-    if (status !== undefined) {
-      const found = pages(api, 'listMembers', 'commands', { status }, limitOf(context), path)
-      await printList(context, MEMBER_LIST, found)
-      return EXIT.ok
-    }
     const shown = args.has('watch')
       ? await watchJob(context, api, jobId, { forMs: Number.POSITIVE_INFINITY })
       : job
-    await printJob(context, shown, api.now())
+    if (status === undefined) await printJob(context, shown, api.now())
+    else {
+      const found = pages(api, 'listMembers', 'commands', { status }, limitOf(context), path)
+      await printList(context, MEMBER_LIST, found)
+    }
     return args.has('watch') ? exitCodeOf(shown) : EXIT.ok
   },
 }

@@ -7,7 +7,7 @@ import { oneByOne } from '../terminal/one-by-one.ts'
 import type { Cell } from '../terminal/table.ts'
 import { visible } from '../terminal/text.ts'
 import { UsageError } from '../usage.ts'
-import { EXIT, type Verb } from '../verb.ts'
+import { EXIT, type ExitCode, type Verb } from '../verb.ts'
 import { UUID } from '../why/phone.ts'
 
 const STATUSES = ['active', 'exhausted', 'expired', 'revoked'] as const
@@ -65,26 +65,29 @@ export const revokeVerb: Verb = {
     const { args, terminal } = context
     const api = context.api()
     const tokens: { readonly token_id: string; readonly alias: string | null }[] = []
+    let code: ExitCode = EXIT.ok
     for (const name of args.words) {
       if (UUID.test(name)) {
         tokens.push({ token_id: name, alias: null })
         continue
       }
+      const before = tokens.length
       const query = { alias: name, status: 'active' } as const
       for await (const { items } of pages(api, 'listEnrollmentTokens', 'tokens', query)) {
         tokens.push(...items)
       }
+      if (tokens.length > before) continue
+      terminal.note(`${visible(name)} has no usable token.`)
+      code = EXIT.no
     }
-    if (tokens.length === 0) {
-      terminal.note('There is no usable token of that name.')
-      return EXIT.no
-    }
+    if (tokens.length === 0) return code
     const rows = tokens.map(({ alias, token_id }) => [alias, token_id])
     const plan = { verb: 'revoke', noun: 'tokens', titles: ['ALIAS', 'TOKEN ID'], rows }
     if ((await agree(context, plan)) !== 'yes') return EXIT.no
-    return oneByOne(terminal, tokens, async ({ token_id, alias }) => {
+    const revoked = await oneByOne(terminal, tokens, async ({ token_id, alias }) => {
       await api.call('revokeEnrollmentToken', { path: { token_id } })
       terminal.note(`${visible(alias ?? token_id)} revoked`)
     })
+    return code === EXIT.ok ? revoked : code
   },
 }
