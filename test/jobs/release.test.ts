@@ -175,7 +175,8 @@ t.test('members whose device or id is gone are counted, and the others released'
   )
   t.match(await read(job.jobId), { counts: { cancelled: 2, push_failed: 1 }, state: 'running' })
   await report(job.jobId, 3, 3, 'success')
-  await settle(job.jobNo)
+  const change = { state: 'done', completed: 1, cancelled: 2 }
+  t.match((await settle(job.jobNo)).at(-1), { change })
   t.match(await read(job.jobId), { state: 'done', counts: { cancelled: 2, completed: 1 } })
   await db.query(`update devices set deleted_at = null where alias = 'S6'`)
 })
