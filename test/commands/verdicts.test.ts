@@ -1,10 +1,13 @@
 /** Each status and each verdict, brought about through the API: a command says at which stage it stands, and why. */
 import t from 'tap'
+import type { CommandRow } from '../../src/db/commands/commands.ts'
 import {
   COMMAND_STATUSES,
   type CommandStatus,
+  type SenderTrouble,
   type VerdictCode,
 } from '../../src/domain/commands/command.ts'
+import { pausedWith } from '../../src/routes/commands/command-json.ts'
 import { createScenes, type Scene, type SceneOptions } from './scenes.ts'
 
 const sceneOf = await createScenes(t)
@@ -232,6 +235,22 @@ for (const [title, fault] of Object.entries(FAULTS)) {
     isShown.add(fault.status).add(fault.verdict)
   })
 }
+
+t.test('a paused sender holds the commands that had time left and have no result', async (t) => {
+  const since = new Date('2026-03-04T05:06:07Z')
+  const later = new Date(since.getTime() + 1)
+  const open = { state: 'open', pushState: 'waiting', outcome: null, expiresAt: later }
+  const shown = (facts: object, trouble: SenderTrouble | undefined = { kind: 'paused', since }) =>
+    pausedWith({ ...open, ...facts } as CommandRow, trouble).pushState
+  t.equal(shown({}), 'paused')
+  t.equal(shown({ pushState: 'backoff' }), 'paused')
+  t.equal(shown({ state: 'expired' }), 'paused')
+  for (const facts of [{ state: 'cancelled' }, { outcome: 'success' }, { expiresAt: since }]) {
+    t.equal(shown(facts), 'waiting', JSON.stringify(facts))
+  }
+  t.equal(shown({ pushState: 'gave_up' }), 'gave_up')
+  t.equal(shown({}, { kind: 'failing', since, fcmStatus: 'UNAVAILABLE' }), 'waiting')
+})
 
 t.test('each status and each verdict was shown', async (t) => {
   const codes: Readonly<Record<VerdictCode, true>> = {

@@ -3,11 +3,12 @@ import t from 'tap'
 import { Device } from '../../sim/device/device.ts'
 import type { Deliver } from '../../sim/fcm/apps.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { pushReportStore } from '../../src/db/commands/push-reports.ts'
 import { PUSH_DELAY_BUCKETS_MS } from '../../src/telemetry/metrics/histogram.ts'
 import { createSend } from '../../testkit/http/client.ts'
 import { seededRandom } from '../../testkit/random.ts'
 import { until } from '../../testkit/until.ts'
-import { connect } from '../helpers/database.ts'
+import { connect, databaseOf } from '../helpers/database.ts'
 import { startService } from '../helpers/service.ts'
 
 const HOUR_MS = 3_600_000
@@ -125,6 +126,29 @@ t.test('what is not known within 5 s is left out and counted', async (t) => {
   const after = await scrape()
   t.equal(after.unknown - before.unknown, 3)
   t.same(after.upTo, before.upTo)
+})
+
+t.test('of several pushes the latest by then counts, and none from the future', async (t) => {
+  const { deviceId } = await service.enroll('twice')
+  await db.query('update device_status set clock_offset_s = 0 where device_id = $1', [deviceId])
+  const { body } = await service.call('POST', '/admin/command?wait_ms=0', {
+    body: { device_id: deviceId, action: 'ring' },
+  })
+  const requestId: string = body.request_id
+  const nowMs = Date.now()
+  const inS = (seconds: number) => new Date(nowMs + seconds * 1_000)
+  await db.query(
+    `insert into command_events (request_id, stage, instance, at)
+     values ($1, 'push_sent', 'r', $2), ($1, 'push_sent', 'r', $3), ($1, 'delivered', 'r', $4)`,
+    [requestId, inS(-20), inS(-10), inS(-9.5)],
+  )
+  const { note } = pushReportStore(databaseOf(db))
+  const delayOf = (receivedAt: Date) =>
+    note({ requestId, deviceId }, { receivedAt, priority: null, originalPriority: null })
+  t.equal(await delayOf(inS(-9)), 1_000)
+  t.equal(await delayOf(inS(-13)), 0, 'the second was accepted within 5 s')
+  t.equal(await delayOf(inS(-16)), 4_000)
+  t.equal(await delayOf(inS(3_600)), null)
 })
 
 t.test('a heartbeat that was queued proves no clock, two in a row that agree do', async (t) => {

@@ -178,8 +178,7 @@ t.test('a FID is taken wherever a token is, and one replaces the other', async (
     t.same(await heart({ fid: 'older', ts: before }), [200, ['fid']])
     t.match(await pushIdOf(device), { fcm_token: 'token-2', fid: null })
   }
-  const again = await service.enroll('kinds', { fid: FID })
-  t.match(await pushIdOf(again), isFid)
+  t.match(await pushIdOf(await service.enroll('kinds', { fid: FID })), isFid)
   t.match((await service.call('GET', `/admin/devices/${device.deviceId}`)).body, {
     push_token: 'live',
     push_kind: 'fid',
@@ -235,6 +234,8 @@ t.test('UNREGISTERED of a FID that came back meanwhile kills nothing', async (t)
     }
     letRecord()
     await until(isPush(id, 'backoff'))
+    const { at, detail } = (await read(id)).timeline.at(-1)
+    t.equal(Date.parse(detail.retry_at) - Date.parse(at), 60_000)
     t.match(await pushIdOf(device), { fcm_token: null, fid: FID, is_dead: false }, way)
     t.same(eventsOf('push.token_dead'), [])
     fcm.unregister(FID, 'fid')

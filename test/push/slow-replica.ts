@@ -4,6 +4,8 @@ import type { SendOutcome } from '../../src/push/fcm.ts'
 import { until } from '../../testkit/until.ts'
 import type { startReplicas } from '../helpers/replicas.ts'
 
+const LEASE_MS = 60_000
+
 type Replicas = Awaited<ReturnType<typeof startReplicas>>
 
 export function slowReplica(
@@ -29,9 +31,14 @@ export function slowReplica(
     eventsOf,
     /** FCM has taken the first message, its answer is not recorded. */
     async push(id: string) {
+      const beforeMs = Date.now()
       dispatcher.wake()
       await until(() => held.length > 0)
-      t.equal((await row(id)).push_state, 'sending')
+      const { push_state, lease_until, next_attempt_at } = await row(id)
+      t.equal(push_state, 'sending')
+      t.same(next_attempt_at, lease_until)
+      const since = lease_until.getTime() - LEASE_MS
+      t.ok(beforeMs <= since && since <= Date.now(), `the lease began at ${since}`)
       return answered[0]
     },
     letRecord: () => held[0]?.(),
