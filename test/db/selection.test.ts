@@ -2,9 +2,11 @@
 import t from 'tap'
 import { compareSelections } from '../../drills/selection/compare.ts'
 import { compareSummaries } from '../../drills/selection/summaries.ts'
+import { fleetSummary } from '../../src/db/devices/fleet.ts'
 import { JOINED } from '../../src/db/devices/lists.ts'
 import { conditionOf } from '../../src/db/devices/selection.ts'
 import { parseSelection } from '../../src/domain/selection/parse.ts'
+import { plainDatabase } from '../../testkit/database/explain.ts'
 import { seededDeviceId } from '../../testkit/database/seeded-fleet.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 
@@ -142,6 +144,48 @@ t.test('nothing of the text is in the SQL', async (t) => {
     [...text.matchAll(/\$\d+/g)].map(([parameter]) => parameter),
     values.map((_, index) => `$${index + 3}`),
   )
+})
+
+t.test('a summary names fifty values, and counts only what is open', async (t) => {
+  await db.query('begin')
+  const phones = Array.from({ length: 53 }, (_, n) => seededDeviceId(100 + n))
+  await db.query(
+    `insert into devices (device_id, alias, enrollment_no, enrolled_by, hmac_secret_id, request_id)
+     select id, 'V' || n, 1, id, 'default', 'r' from unnest($1::uuid[]) with ordinality p (id, n)`,
+    [phones],
+  )
+  // The common version is the last by its name.
+  await db.query(
+    `insert into device_status (device_id, app_version, app_versions)
+     select id, v, jsonb_build_object('com.a', n) from (
+       select id, least(n, 52) as n, lpad(least(n, 52)::text, 2, '0') as v
+       from unnest($1::uuid[]) with ordinality p (id, n)) p`,
+    [phones],
+  )
+  await db.query(
+    `insert into commands (request_id, device_id, action, params, request_hash, admin, expires_at, push_state)
+     values ('overdue', $1, 'ping', '{}', '', 'a', now() - interval '1 s', 'waiting')`,
+    [phones[0]],
+  )
+  await db.query(
+    `insert into jobs (job_id, request_hash, content_hash, selection, action, params, ttl_s, min_results, admin,
+       request_id, state, reason, ended_at, is_settled, devices)
+     select state, '', '', '', 'ping', '{}', 60, 10, 'a', 'r', state, reason, ended_at, is_settled, 1
+     from (values ('aborted', 'admin', now(), false), ('done', null, now(), true), ('running', null, null, false))
+       j (state, reason, ended_at, is_settled)`,
+  )
+  const found = await fleetSummary(plainDatabase(db), parseSelection('alias:V*'), CONTEXT)
+  await db.query('rollback')
+  for (const [of, counts, common] of [
+    ['the app version', found.texts.appVersion, '52'],
+    ['a package', found.appVersions.get('com.a'), 52],
+  ] as const) {
+    t.equal(counts?.values.length, 50, of)
+    t.match(counts?.values.slice(0, 2), [{ value: common, devices: 2 }, { devices: 1 }])
+    t.equal(counts?.others, 2)
+  }
+  t.same([...found.openCommands], [])
+  t.equal(found.openJobs, 1)
 })
 
 t.test('the summary of a selection is what a plain filter counts', async (t) => {
