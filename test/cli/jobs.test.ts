@@ -168,7 +168,7 @@ t.test('abort: asks where more than one command would be cancelled', async (t) =
   t.match(await cli('job slow abort'), { code: 1, out: '', err: /repeat it with --yes/ })
   const asked = await cli('job slow abort', { typed: 'y\n', width: 80 })
   t.match(asked, { code: 0, out: /\nstate +aborted/ })
-  t.match(asked.err, /Abort slow \(\d of 3 ended\) and cancel \d commands\? \[y\/N\] /)
+  t.match(asked.err, /Abort slow \(0 of 3 ended\) and cancel 3 commands\? \[y\/N\] /)
   t.match(await cli('job slow pause'), { code: 1, err: / 409 job_ended: / })
   t.match(await cli('job hasty abort --keep-open --yes'), { code: 0 })
   await until(async () => !(await cli('jobs --state running')).out.includes('slow'))

@@ -159,7 +159,7 @@ async function spaceFaults(
 }
 
 /** A synchronous standby that is away keeps every commit waiting. */
-function replicationFaults({ standbys, synchronous }: Facts): readonly Finding[] {
+export function replicationFaults({ standbys, synchronous }: Facts): readonly Finding[] {
   if (synchronous === '' || standbys > 0) return []
   const text = `synchronous_standby_names is ${synchronous}, and no standby streams: commits wait`
   return [fault('replication', `${text}; bring a standby back, or empty the setting and reload`)]
