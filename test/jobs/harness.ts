@@ -13,7 +13,7 @@ import { seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { connect, createDatabase, PATIENT } from '../helpers/database.ts'
 import { HMAC_SECRET } from '../helpers/service.ts'
 
-const CONTEXT = { offlineAfterS: 1_500, isPushOn: true }
+export const CONTEXT = { offlineAfterS: 1_500, isPushOn: true }
 export const BY = { admin: 'tester', requestId: 'r', ip: null }
 
 /** `devices`: S1 to Sn, without push tokens. */
@@ -81,7 +81,7 @@ export async function startJobs(t: Test, devices: number) {
   }
 }
 
-async function create(
+export async function create(
   jobs: JobStore,
   jobId: string,
   options: Partial<NewJob> & { readonly where?: string },

@@ -269,6 +269,14 @@ export const PLANTED: readonly Planted[] = [
     title: 'a push token for a device that was deleted meanwhile changes nothing',
   },
   {
+    name: 'a repeated push identity does not wait for the standby',
+    file: 'src/db/devices/devices.ts',
+    before: "        await confirmReplicated(tx)\n        return 'unchanged'",
+    after: "        return 'unchanged'",
+    test: 'build/test/db/repeats.test.js',
+    title: 'a push identity: a repeat waits for the standby as the first did',
+  },
+  {
     name: 'a command that was cancelled meanwhile is handed over',
     file: 'src/db/commands/mailbox.ts',
     before: "from due)) and state = 'open'",

@@ -30,7 +30,7 @@ export interface DeviceStore {
   /**
    * Replaces the push identity from its own route if it differs or is dead. Open commands become due for push as soon as
    * the limit of changes allows. `superseded`: the device was re-enrolled or deleted after its device token was
-   * judged. `unchanged` writes nothing but the time of the identity, and that only while a push is under way.
+   * judged. `unchanged` changes nothing but the time of the identity, and that only while a push is under way.
    */
   setPushId(
     device: Pick<LiveDevice, 'deviceId' | 'enrollmentNo'>,
@@ -147,7 +147,9 @@ export function deviceStore(database: Database): DeviceStore {
         const name = 'devices.is_enrolled'
         const values = [deviceId, enrollmentNo]
         const { rowCount } = await tx.query({ name, text: CONFIRM_ENROLLMENT, values })
-        return rowCount === 0 ? 'superseded' : 'unchanged'
+        if (rowCount === 0) return 'superseded'
+        await confirmReplicated(tx)
+        return 'unchanged'
       })
     },
 
@@ -162,7 +164,9 @@ export function deviceStore(database: Database): DeviceStore {
         if (await replacePushId(tx, deviceId, update)) return true
         const name = 'devices.has_push_id'
         const values = [deviceId, offered]
-        return (await tx.query({ name, text: KEEPS_PUSH_ID, values })).rowCount === 1
+        if ((await tx.query({ name, text: KEEPS_PUSH_ID, values })).rowCount === 0) return false
+        await confirmReplicated(tx)
+        return true
       })
     },
 
