@@ -26,6 +26,8 @@ type SignatureFault = 'missing' | 'malformed' | 'stale' | 'replayed' | 'mismatch
 
 /** A signature is valid this long before and after its own time. */
 export const SIGNATURE_WINDOW_S = 120
+/** A used one is kept longer than it is valid, or it could be used again. */
+export const SIGNATURE_KEPT_S = 3 * SIGNATURE_WINDOW_S
 
 const HEADER = /^t=(\d{1,12}),v1=([0-9a-f]{64})$/
 

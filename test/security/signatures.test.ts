@@ -2,7 +2,7 @@
 import { createHash, createHmac } from 'node:crypto'
 import t from 'tap'
 import { makeApk } from '../../sim/apk.ts'
-import { checkSignature } from '../../src/security/signature.ts'
+import { checkSignature, SIGNATURE_KEPT_S } from '../../src/security/signature.ts'
 import { head, sendRaw } from '../helpers/raw.ts'
 import { ADMIN, startService } from '../helpers/service.ts'
 
@@ -152,6 +152,7 @@ t.test('a signature holds for two minutes before and after its time', async (t) 
   const stale = { kind: 'invalid', reason: 'stale' }
   for (const offS of [-120, 0, 120]) t.equal(at(10_000 + offS).kind, 'valid', `${offS} s`)
   for (const offS of [-121, 121]) t.same(at(10_000 + offS), stale, `${offS} s`)
+  t.equal(SIGNATURE_KEPT_S, 360, 'a used one is known for longer than the four minutes between')
 })
 
 t.test('a signature is accepted once across replicas', async (t) => {

@@ -8,7 +8,7 @@ import { prunes } from '../../db/retention.ts'
 import { ping } from '../../db/schema/installation.ts'
 import { createStores } from '../../db/stores.ts'
 import { singleFlight } from '../../lib/timeouts.ts'
-import { SIGNATURE_WINDOW_S } from '../../security/signature.ts'
+import { SIGNATURE_KEPT_S } from '../../security/signature.ts'
 import type { ServiceContext } from '../service-context.ts'
 
 export type DatabaseParts = Awaited<ReturnType<typeof createDatabaseParts>>
@@ -74,6 +74,6 @@ export async function createDatabaseParts(context: ServiceContext, url: string) 
       secrets: stores.secrets,
       observe: health.report,
     },
-    prunes: prunes(stores.background, { ...config, signatureS: 3 * SIGNATURE_WINDOW_S }),
+    prunes: prunes(stores.background, { ...config, signatureS: SIGNATURE_KEPT_S }),
   }
 }
