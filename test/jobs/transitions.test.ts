@@ -4,6 +4,7 @@ import { CONTROLS } from '../../src/db/jobs/jobs.ts'
 import {
   CHANGES_FROM,
   effectOf,
+  etaS,
   JOB_STATES,
   type JobControl,
   type JobFacts,
@@ -144,6 +145,25 @@ const FACTS: JobFacts = {
     ...{ completed: 0, failed: 0, expired: 0, cancelled: 0 },
   },
 }
+
+t.test('the last member is released as soon as pace and start allow', async (t) => {
+  const inS = (seconds: number) => new Date(NOW.getTime() + seconds * 1_000)
+  const unpaced = { perMinute: null } as const
+  const cases: readonly (readonly [seconds: number | null, waiting: number, Partial<JobFacts>])[] =
+    [
+      [0, 0, { state: 'paused' }],
+      [null, 10, { state: 'paused' }],
+      [10, 10, { ...unpaced, releasedPerMin: 60 }],
+      [null, 10, unpaced],
+      [1, 10, { notBefore: inS(100) }],
+      [101, 10, { state: 'scheduled', notBefore: inS(100) }],
+      [1, 10, { state: 'scheduled', notBefore: inS(-100) }],
+    ]
+  for (const [seconds, waiting, facts] of cases) {
+    const counts = { ...FACTS.counts, waiting }
+    t.equal(etaS({ ...FACTS, ...facts, counts }), seconds, JSON.stringify([waiting, facts]))
+  }
+})
 
 t.test('the verdict says why a job is where it is', (t) => {
   const out = { ...FACTS.counts, sent: 3, delivered: 2 }
