@@ -10,8 +10,10 @@ export interface ManifestOptions {
   readonly minSdk?: number | string | undefined
   readonly targetSdk?: number | string | undefined
   readonly isDebuggable?: boolean | Reference | undefined
+  readonly isTestOnly?: boolean | Reference | undefined
   readonly split?: string | undefined
   readonly isSplitRequired?: boolean | undefined
+  readonly requiredSplitTypes?: string | undefined
   readonly targetSandbox?: number | undefined
   readonly encoding?: Encoding | undefined
   /** As many more elements within `application`. */
@@ -37,12 +39,19 @@ const ATTRIBUTES = [
   ['versionCodeMajor', 0x01010576],
   ['isSplitRequired', 0x01010591],
 ] as const
+/** Of these only what a manifest has: all others keep their bytes, whose digests the documentation shows. */
+const RARE_ATTRIBUTES = [
+  ['testOnly', 0x01010272, 'isTestOnly'],
+  ['requiredSplitTypes', 0x0101064e, 'requiredSplitTypes'],
+] as const
 
 type Value = string | number | boolean | Reference
 type Attributes = Readonly<Record<string, Value | undefined>>
 
 export function compileManifest(options: ManifestOptions = {}): Buffer {
-  const strings: string[] = ATTRIBUTES.map(([name]) => name)
+  const rare = RARE_ATTRIBUTES.filter(([, , option]) => options[option] !== undefined)
+  const known = [...ATTRIBUTES, ...rare].sort(([, a], [, b]) => a - b)
+  const strings: string[] = known.map(([name]) => name)
   const indexOf = (text: string) => {
     const at = strings.indexOf(text)
     return at === -1 ? strings.push(text) - 1 : at
@@ -79,6 +88,7 @@ export function compileManifest(options: ManifestOptions = {}): Buffer {
         'android:targetSandboxVersion': options.targetSandbox,
         'android:versionCodeMajor': options.versionCodeMajor,
         'android:isSplitRequired': options.isSplitRequired,
+        'android:requiredSplitTypes': options.requiredSplitTypes,
         package: options.packageName ?? 'com.example.app',
         split: options.split,
       },
@@ -91,7 +101,7 @@ export function compileManifest(options: ManifestOptions = {}): Buffer {
             })),
         ...element(
           'application',
-          { 'android:debuggable': options.isDebuggable },
+          { 'android:debuggable': options.isDebuggable, 'android:testOnly': options.isTestOnly },
           activities.flat(),
         ),
       ],
@@ -101,7 +111,7 @@ export function compileManifest(options: ManifestOptions = {}): Buffer {
   const ids = chunk(
     0x0180,
     8,
-    ATTRIBUTES.map(([, id]) => u32(id)),
+    known.map(([, id]) => u32(id)),
   )
   return chunk(0x0003, 8, [stringPool(strings, options.encoding), ids, ...nodes])
 }

@@ -6,8 +6,8 @@ export const MAX_PACKAGE_NAME_LENGTH = 223
 /** UTF-16 code units. */
 export const MAX_VERSION_NAME_LENGTH = 255
 
-/** An app that targets this API level needs a signature of scheme v2 or v3 on Android 11 and later. */
-export const TARGET_THAT_NEEDS_V2 = 30
+/** What targets this API level needs a signature of scheme v2 or v3, and resources that can be mapped, on Android 11 and later. */
+export const ANDROID_11 = 30
 
 export interface ApkFacts {
   readonly packageName: string

@@ -1,15 +1,22 @@
-/** Reading packages, against Debian's aapt and apksigner: every variant, and the real APKs of TEST_APK_DIR as they are and re-signed. */
+/**
+ * Reading packages, against Debian's aapt and apksigner: every variant, and the real APKs of TEST_APK_DIR as they are and
+ * re-signed. And what neither tool says: phones refuse some that both accept.
+ */
 
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { compileManifest } from '../../sim/apk/manifest.ts'
 import { askAapt, missingTools, startApkSigner } from '../../sim/apk/reference-tools.ts'
+import { compileResources } from '../../sim/apk/resources.ts'
 import type { SigningKey } from '../../sim/apk/signing-key.ts'
 import { createVariantKeys, type VariantKeys } from '../../sim/apk/variant.ts'
 import { makeVariants } from '../../sim/apk/variants.ts'
+import { makeZip } from '../../sim/apk/zip.ts'
 import { type PackageVerdict, readApkPackage } from '../../src/apk/package/read-package.ts'
-import { TARGET_THAT_NEEDS_V2 } from '../../src/domain/apk-facts.ts'
+import { ANDROID_11 } from '../../src/domain/apk-facts.ts'
+import { packageWarnings } from '../../src/routes/apks/warnings.ts'
 import { memorySource } from '../../testkit/memory-source.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 
@@ -36,10 +43,14 @@ const WARNED = /requires a minimum of signature scheme v2/
 t.test('no disagreement with aapt and apksigner', { skip, timeout: 300_000 }, async (t) => {
   const dir = tempDirectory(t)
   const keys = createVariantKeys()
-  const variants = [...makeVariants(keys), ...realVariants(dir, keys)]
+  const real = realVariants(dir, keys)
+  const variants = [...makeVariants(keys), ...real]
   t.ok(variants.length >= 50, `${variants.length} variants`)
   const apksigner = startApkSigner()
   t.teardown(() => apksigner.close())
+  for (const { name, bytes } of real) {
+    t.same(packageWarnings(await readApkPackage(memorySource(bytes))), [], `warnings of ${name}`)
+  }
   for (const { name, bytes } of variants) {
     const path = join(dir, 'app.apk')
     writeFileSync(path, bytes)
@@ -70,12 +81,43 @@ t.test('no disagreement with aapt and apksigner', { skip, timeout: 300_000 }, as
     if (NOT_JUDGED.test(reason)) continue
     if (WARNED.test(reason)) {
       t.match(ours, { scheme: 'v1' }, `${name}: a warning`)
-      t.ok(facts.targetSdk >= TARGET_THAT_NEEDS_V2)
+      t.ok(facts.targetSdk >= ANDROID_11)
       continue
     }
     const signers = signer.kind === 'verified' && !STRICTER.has(name) ? signer.signers : undefined
     t.same(ours.signers, signers, `${name}: ${JSON.stringify(signer)}`)
   }
+})
+
+const TABLE = compileResources({ strings: ['x'] })
+
+/** The data of resources.arsc begins 75 bytes after the padding. */
+function makeTabled(padding: number, { targetSdk = 30, isDeflated = false, isTestOnly = false }) {
+  return makeZip([
+    { name: 'p', bytes: Buffer.alloc(padding) },
+    { name: 'resources.arsc', bytes: TABLE, isDeflated },
+    { name: 'AndroidManifest.xml', bytes: compileManifest({ targetSdk, isTestOnly }) },
+  ])
+}
+
+t.test('what phones refuse is warned of', async (t) => {
+  const warn = async (bytes: Buffer) => packageWarnings(await readApkPackage(memorySource(bytes)))
+  const unmapped =
+    /^Android 11 and later refuse.* level 30, and its resources\.arsc is compressed or/
+  for (const padding of [0, 1, 2, 3]) {
+    const stored = makeTabled(padding, {})
+    const isAligned = stored.indexOf(TABLE) % 4 === 0
+    t.match(await warn(stored), isAligned ? [] : [unmapped], `${padding}`)
+    t.equal((await warn(stored)).length, isAligned ? 0 : 1)
+    t.match(await warn(makeTabled(padding, { isDeflated: true })), [unmapped], 'compressed')
+    t.same(await warn(makeTabled(padding, { isDeflated: true, targetSdk: 29 })), [])
+  }
+  const testOnly = /INSTALL_FAILED_TEST_ONLY unless they install it with -t/
+  t.match(await warn(makeTabled(0, { isTestOnly: true })), [testOnly, unmapped])
+  t.match(await warn(makeTabled(1, { isTestOnly: true, targetSdk: 29 })), [testOnly])
+  const damaged = makeTabled(0, {})
+  damaged.writeUInt32LE(0, damaged.indexOf('resources.arsc') - 30)
+  t.same(await warn(damaged), [], 'phones find no such entry')
 })
 
 function summary(verdict: PackageVerdict) {

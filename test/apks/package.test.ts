@@ -47,9 +47,11 @@ t.test('an APK says what it is', async (t) => {
       minSdk: 24,
       targetSdk: 34,
       isDebuggable: false,
+      isTestOnly: false,
       targetSandbox: 1,
     },
     ...verified('v2', [a.digest]),
+    hasMappedTable: true,
   })
   const bare = await make({ manifest: {}, v1: { keys: [a], digest: 'sha1' } })
   t.match(bare, { facts: { versionCode: 0, versionName: null, minSdk: 1, targetSdk: 1 } })
@@ -67,6 +69,7 @@ t.test('references to resources are followed', async (t) => {
       versionName: { reference: 0x7f010001 },
       versionCode: { reference: 0x7f020002 },
       isDebuggable: { reference: 0x7f030000 },
+      isTestOnly: { reference: 0x7f030000 },
     }
     const resources = {
       encoding,
@@ -75,7 +78,7 @@ t.test('references to resources are followed', async (t) => {
       integers: [1, 2, 77],
       booleans: [true],
     }
-    const facts = { versionName: '2.0-ß', versionCode: 77, isDebuggable: true }
+    const facts = { versionName: '2.0-ß', versionCode: 77, isDebuggable: true, isTestOnly: true }
     t.match(await make({ manifest, resources }), { facts }, encoding)
     const deflated = makeZip([
       { name: 'AndroidManifest.xml', bytes: compileManifest(manifest) },
@@ -104,6 +107,7 @@ t.test('what is no installable APK is refused with its reason', async (t) => {
     ['an app bundle', zip('BundleConfig.pb'), /app bundle/],
     ['a split', manifest({ split: 'config.de' }), /split "config.de".*without its base/],
     ['a base that needs splits', manifest({ isSplitRequired: true }), /needs its splits/],
+    ['a base that names its splits', manifest({ requiredSplitTypes: 'base__abi' }), /its splits/],
     ['a preview', manifest({ minSdk: 'Tiramisu' }), /preview "Tiramisu"/],
     ['a bad package name', manifest({ packageName: 'app' }), /package name "app"/],
     ['a control character', manifest({ packageName: 'a\n.b' }), /package name "a\?.b"/],

@@ -18,6 +18,8 @@ export interface PackageFacts {
   /** API level; minSdk where the manifest has none. */
   readonly targetSdk: number
   readonly isDebuggable: boolean
+  /** Phones install it only if they are told to (`adb install -t`). */
+  readonly isTestOnly: boolean
   /** android:targetSandboxVersion; from 2 on Android asks for a signature of scheme v2 or later. */
   readonly targetSandbox: number
 }
@@ -29,9 +31,11 @@ const ATTRIBUTE = {
   versionCode: 0x0101021b,
   versionName: 0x0101021c,
   targetSdkVersion: 0x01010270,
+  testOnly: 0x01010272,
   targetSandboxVersion: 0x0101054c,
   versionCodeMajor: 0x01010576,
   isSplitRequired: 0x01010591,
+  requiredSplitTypes: 0x0101064e,
 } as const
 
 const MAX_VERSION_NAME_LENGTH = 255
@@ -62,7 +66,8 @@ export async function readManifest(xml: Buffer, resolve: Resolve): Promise<Packa
   const levels = usesSdk.map((one) => one.find(isAttribute('minSdkVersion'))).filter(isFound)
   const minSdk = levels.reduce((most, one) => Math.max(most, constantLevel(one)), 1)
   const target = usesSdk.map((one) => one.find(isAttribute('targetSdkVersion'))).findLast(isFound)
-  const debuggable = application?.find(isAttribute('debuggable'))
+  const isSet = async (one: XmlAttribute | undefined) =>
+    one !== undefined && toBoolean(await resolved(one, resolve))
   const sandbox = manifest.find(isAttribute('targetSandboxVersion'))
   return {
     packageName,
@@ -70,7 +75,8 @@ export async function readManifest(xml: Buffer, resolve: Resolve): Promise<Packa
     versionName: await readVersionName(manifest, resolve),
     minSdk,
     targetSdk: target === undefined ? minSdk : await readLevel(target, resolve),
-    isDebuggable: debuggable !== undefined && toBoolean(await resolved(debuggable, resolve)),
+    isDebuggable: await isSet(application?.find(isAttribute('debuggable'))),
+    isTestOnly: await isSet(application?.find(isAttribute('testOnly'))),
     targetSandbox: sandbox === undefined ? 1 : toInteger(await resolved(sandbox, resolve)),
   }
 }
@@ -106,7 +112,9 @@ async function refuseSplits(manifest: readonly XmlAttribute[], resolve: Resolve)
     throw invalid(`it is the split ${quoted(split.text())} of an app, without its base`)
   }
   const isRequired = manifest.find(isAttribute('isSplitRequired'))
-  if (isRequired !== undefined && toBoolean(await resolved(isRequired, resolve))) {
+  const types = manifest.find(isAttribute('requiredSplitTypes')) // read by Android 13 and later
+  const hasTypes = types !== undefined && (types.type !== VALUE.string || types.text() !== '')
+  if (hasTypes || (isRequired && toBoolean(await resolved(isRequired, resolve)))) {
     throw invalid('it is the base of an app that needs its splits: build a universal APK')
   }
 }

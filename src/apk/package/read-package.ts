@@ -8,7 +8,7 @@ import type { ApkSource } from '../../domain/apk-source.ts'
 import { readWhole } from './entry.ts'
 import { NameList } from './keyed-digest.ts'
 import { type PackageFacts, readManifest } from './manifest.ts'
-import { createResolver, type Resolve } from './resources.ts'
+import { createResolver, isTableMapped, type Resolve } from './resources.ts'
 import type { ContentDigest } from './signature/algorithms.ts'
 import { digestContent } from './signature/content-digest.ts'
 import { isSignatureBlock, verifyJar } from './signature/jar-signature.ts'
@@ -51,7 +51,12 @@ export type Signing =
 export type PackageVerdict =
   /** `reason` may be shown to the sender of the bytes: one clause about "it", without a full stop. */
   | { readonly kind: 'invalid'; readonly reason: string }
-  | { readonly kind: 'package'; readonly facts: PackageFacts; readonly signing: Signing }
+  | {
+      readonly kind: 'package'
+      readonly facts: PackageFacts
+      readonly signing: Signing
+      readonly hasMappedTable: boolean
+    }
 
 /** Rejects with what `source.read` rejects with, or with the signal's reason; hostile bytes are a verdict. */
 export async function readApkPackage(
@@ -65,7 +70,8 @@ export async function readApkPackage(
     const resolve = createResolver(file, directory, resources)
     const facts = await readFacts(file, directory, manifest, resolve)
     const signing = await readSigning(file, directory, facts, hasJarSignature)
-    return { kind: 'package', facts, signing }
+    const hasMappedTable = await isTableMapped(file, directory, resources)
+    return { kind: 'package', facts, signing, hasMappedTable }
   } catch (error) {
     if (error instanceof PackageFault) return { kind: 'invalid', reason: error.reason }
     throw error
@@ -79,10 +85,8 @@ async function readFacts(
   manifest: ZipEntry,
   resolve: Resolve,
 ): Promise<PackageFacts> {
-  return await readManifest(
-    await readWhole(source, directory, manifest, MAX_MANIFEST_BYTES),
-    resolve,
-  )
+  const xml = await readWhole(source, directory, manifest, MAX_MANIFEST_BYTES)
+  return await readManifest(xml, resolve)
 }
 
 async function findEntries(source: ApkSource, directory: ZipDirectory) {
@@ -107,9 +111,7 @@ async function findEntries(source: ApkSource, directory: ZipDirectory) {
   }
   if (names.hasDuplicates()) throw invalid('the zip holds an entry twice')
   const manifest = found.get(MANIFEST)
-  if (manifest !== undefined) {
-    return { manifest, resources: found.get(RESOURCES), hasJarSignature }
-  }
+  if (manifest) return { manifest, resources: found.get(RESOURCES), hasJarSignature }
   if (isBundle) throw invalid('it is an app bundle (AAB): build a universal APK of it')
   if (hasApk) throw invalid('it is a zip of APKs: send the APK itself')
   throw invalid(`the zip holds no ${MANIFEST}`)

@@ -8,9 +8,9 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { ApkSource } from '../../domain/apk-source.ts'
 import { type TypedValue, VALUE } from './binary-xml.ts'
 import { readContent } from './entry.ts'
-import { invalid } from './source.ts'
+import { invalid, PackageFault } from './source.ts'
 import { decodeString, MAX_STRING_BYTES, readPoolHeader } from './string-pool.ts'
-import type { ZipDirectory, ZipEntry } from './zip.ts'
+import { findData, STORED, type ZipDirectory, type ZipEntry } from './zip.ts'
 
 const TABLE = 0x0002
 const STRING_POOL = 0x0001
@@ -64,6 +64,24 @@ export function createResolver(
     const content = readTable(table)
     const text = await readGlobalString(content, value.data).finally(() => content.close())
     return { ...value, text: () => text }
+  }
+}
+
+/**
+ * False: Android cannot map `table` from the file, as it is compressed or not at a multiple of 4 bytes. True where there is
+ * none, or its header is damaged: Android finds none then.
+ */
+export async function isTableMapped(
+  source: ApkSource,
+  directory: ZipDirectory,
+  table: ZipEntry | undefined,
+): Promise<boolean> {
+  if (table?.method !== STORED) return table === undefined
+  try {
+    return (await findData(source, directory, table)) % 4 === 0
+  } catch (error) {
+    if (error instanceof PackageFault) return true
+    throw error
   }
 }
 

@@ -16,7 +16,7 @@ import {
   signerChanged,
   signerText,
 } from './build-json.ts'
-import { type WarningDeps, warningsOf } from './warnings.ts'
+import { packageWarnings, type WarningDeps, warningsOf } from './warnings.ts'
 
 const MAX_TEXT_LENGTH = 128
 const GIT_SHA = /^[0-9a-f]{7,64}$/i
@@ -41,7 +41,7 @@ export function uploadBuildEndpoint(deps: ApkBuildUploadDeps): Endpoint<'admin'>
       const claims = readClaims(request)
       const promised = readChecksum(request.headers['x-apk-sha256'])
 
-      const { outcome, facts } = await deps.spool.receive(
+      const { outcome, facts, advice } = await deps.spool.receive(
         request.upload,
         declaredBytes(request.headers['content-length']),
         async ({ sizeBytes, sha256, source, path }) => {
@@ -53,7 +53,7 @@ export function uploadBuildEndpoint(deps: ApkBuildUploadDeps): Endpoint<'admin'>
           if (published.kind === 'published' || published.kind === 'restored') {
             await deps.cacheUpload(published.build, path)
           }
-          return { outcome: published, facts: upload.facts }
+          return { outcome: published, facts: upload.facts, advice: packageWarnings(verdict) }
         },
       )
 
@@ -67,7 +67,7 @@ export function uploadBuildEndpoint(deps: ApkBuildUploadDeps): Endpoint<'admin'>
       if (outcome.kind !== 'already_published') {
         request.log(buildLine('apk.publish', outcome.build, request.admin))
       }
-      const warnings = await warningsOf(deps, outcome.build)
+      const warnings = [...advice, ...(await warningsOf(deps, outcome.build))]
       return json(outcome.kind === 'published' ? 201 : 200, {
         ...buildJson(outcome.build),
         warnings,

@@ -1,7 +1,8 @@
 /** `warnings` of a build: it is accepted, but will not do what its publisher may expect. */
 
+import type { PackageVerdict } from '../../apk/package/read-package.ts'
 import type { ApkStore, Build } from '../../db/apks/apks.ts'
-import { TARGET_THAT_NEEDS_V2 } from '../../domain/apk-facts.ts'
+import { ANDROID_11 } from '../../domain/apk-facts.ts'
 
 export interface WarningDeps {
   readonly apks: Pick<ApkStore, 'latest'>
@@ -14,7 +15,7 @@ export async function warningsOf(
 ): Promise<readonly string[]> {
   const warnings: string[] = []
   const { facts, versionCode, buildId } = build
-  if (facts?.signing === 'v1' && facts.targetSdk >= TARGET_THAT_NEEDS_V2) {
+  if (facts?.signing === 'v1' && facts.targetSdk >= ANDROID_11) {
     warnings.push(
       `Android 11 and later refuse this APK: it targets API level ${facts.targetSdk} and has no signature of scheme v2 or v3.`,
     )
@@ -31,6 +32,24 @@ export async function warningsOf(
   if (unread?.facts === null && unread.buildId !== buildId && unread.versionCode >= versionCode) {
     warnings.push(
       `Phones that name no package get ${unread.buildId}, which could not be read, for its version code ${unread.versionCode}. Withdraw it.`,
+    )
+  }
+  return warnings
+}
+
+/** What only the bytes of an APK show: at its upload, not at its release. */
+export function packageWarnings(verdict: PackageVerdict): readonly string[] {
+  if (verdict.kind === 'invalid') return []
+  const { facts, hasMappedTable } = verdict
+  const warnings: string[] = []
+  if (facts.isTestOnly) {
+    warnings.push(
+      "Phones refuse this APK with INSTALL_FAILED_TEST_ONLY unless they install it with -t: it has android:testOnly, as Android Studio's Run button sets it. Publish what Gradle's assembleDebug or assembleRelease builds.",
+    )
+  }
+  if (!hasMappedTable && facts.targetSdk >= ANDROID_11) {
+    warnings.push(
+      `Android 11 and later refuse this APK: it targets API level ${facts.targetSdk}, and its resources.arsc is compressed or not at a multiple of 4 bytes. Store it uncompressed, run zipalign 4, then sign.`,
     )
   }
   return warnings
