@@ -6,7 +6,7 @@ import { type UnknownVariable, unknownVariables } from './unknown-variables.ts'
 export { CONFIG_VARIABLES } from './settings.ts'
 
 export interface Config extends SettingValues {
-  /** Variables that look like settings but are none. */
+  /** Variables that look like settings but are none, or begin with FLEETLOOP_. */
   readonly unknownVariables: readonly UnknownVariable[]
 }
 
@@ -23,7 +23,8 @@ export class ConfigError extends Error {
 
 /** A variable that may explain what is missing, or why a setting has its default. */
 export function unknownNote({ name, meant }: UnknownVariable): string {
-  return `${shown(name)} is no setting, and is ignored; is ${meant} meant?`
+  const advice = meant === null ? '.env.example lists them all' : `is ${meant} meant?`
+  return `${shown(name)} is no setting, and is ignored; ${advice}`
 }
 
 /** A single fault follows on the same line. */

@@ -5,61 +5,84 @@ import { CONFIG_VARIABLES } from './settings.ts'
 
 export interface UnknownVariable {
   readonly name: string
-  readonly meant: string
+  /** null: begins with FLEETLOOP_, and resembles no setting. */
+  readonly meant: string | null
 }
 
 const KNOWN: readonly string[] = CONFIG_VARIABLES.flatMap((name) => [name, `${name}_FILE`])
 /** Letters that may differ, of long names one more: other programs have names of their own. */
 const STEPS = 2
 const LONG = 12
+/** Letters by which words are compared: TRUST_PROXY, TRUSTED_PROXIES. */
+const WORD_LENGTH = 4
 const LIST_LENGTH = 10
 /** Set on many machines beside HTTPS_PROXY, for other programs. */
 const OF_OTHERS: ReadonlySet<string> = new Set(['HTTP_PROXY', 'http_proxy'])
+const PREFIX = /^FLEETLOOP_/
+/** Read by the command line, or set by Kubernetes for services that are named fleetloop or begin so. */
+const NO_SETTINGS =
+  /^FLEETLOOP_(?:URL|TOKEN(?:_FILE)?|(?:\w+_)?SERVICE_(?:HOST|PORT(?:_\w+)?)|(?:\w+_)?PORT_\d+_\w+)$/
 
 /** What Kubernetes sets for each of its services is not ours; an empty value is none. */
 export function unknownVariables(
   env: Readonly<Record<string, string | undefined>>,
 ): readonly UnknownVariable[] {
   return Object.keys(env)
-    .filter((name) => !KNOWN.includes(name) && !OF_OTHERS.has(name))
+    .filter((name) => !KNOWN.includes(name) && !OF_OTHERS.has(name) && !NO_SETTINGS.test(name))
     .filter((name) => !/^(tcp:|$)/.test(env[name] ?? ''))
-    .flatMap((name) => {
-      const meant = meantBy(name)
-      return meant === undefined ? [] : [{ name, meant }]
-    })
+    .map((name) => ({ name, meant: meantBy(name.toUpperCase()) ?? null }))
+    .filter(({ name, meant }) => meant !== null || PREFIX.test(name))
     .slice(0, LIST_LENGTH)
 }
 
 /**
- * `FLEETLOOP_PORT`, `port_file`; `LOGLEVEL`, `HEARTBEAT-INTERVAL-S`; `RATE_LIMIT_TOKENS`, `HMAC_SECRET_PATH`;
- * `HEARTBEAT_INTERVALS`; `FCM_TIMEOUT`, `SHUTDOWN_GRACE_SECONDS`. Any other name of one word is anybody's (HOSTNAME).
+ * `FLEETLOOP_PORT`, `port_file`; `LOGLEVEL`, `HEARTBEAT-INTERVAL-S`; `RATE_LIMIT_TOKENS`; `HEARTBEAT_INTERVALS`. Any other
+ * name of one word is anybody's (HOSTNAME).
  */
 function meantBy(name: string): string | undefined {
-  const bare = name.toUpperCase().replace(/^FLEETLOOP_/, '')
+  const bare = name.replace(PREFIX, '')
   if (KNOWN.includes(bare)) return bare
   const spelt = KNOWN.find((known) => known.includes('_') && lettersOf(known) === lettersOf(bare))
   if (spelt !== undefined || !bare.includes('_')) return spelt
   const longer = CONFIG_VARIABLES.find((known) => known.startsWith(`${bare}_`))
   if (longer !== undefined) return longer
-  const stem = stemOf(bare)
-  const sameStem = CONFIG_VARIABLES.find((known) => stem.includes('_') && stemOf(known) === stem)
   const steps = bare.length < LONG ? STEPS : STEPS + 1
   const similar = KNOWN.filter(({ length }) => Math.abs(length - bare.length) <= steps).filter(
     (known) => editSteps(bare, known) <= steps,
   )
-  return (
-    nearest(bare, similar) ??
-    sameStem ??
-    KNOWN.find((known) => stem.includes('_') && known === stem)
-  )
+  return nearest(bare, similar) ?? bySameWords(bare, PREFIX.test(name))
+}
+
+/**
+ * `HMAC_SECRET_PATH`, `FCM_RETRY_MS`, `DEVICE_OFFLINE_AFTER_S`: the setting that begins alike and has at
+ * least two of the words, and half of them; of several the one with the fewest others.
+ */
+function bySameWords(name: string, isOurs: boolean): string | undefined {
+  const words = wordsOf(name)
+  let best: string | undefined
+  let fewest = Number.POSITIVE_INFINITY
+  for (const known of CONFIG_VARIABLES) {
+    const its = wordsOf(known)
+    const shared = words.filter((word) => its.includes(word)).length
+    const others = words.length + its.length - 2 * shared
+    const isAlike = isOurs || beginsAs(words[0], its[0])
+    if (!isAlike || shared < 2 || 2 * shared < words.length || others >= fewest) continue
+    best = known
+    fewest = others
+  }
+  return best
+}
+
+/** FCM's key has the name of Firebase or Google. */
+function beginsAs(word: string | undefined, known: string | undefined): boolean {
+  return word === known || (word === 'FCM' && (known === 'FIRE' || known === 'GOOG'))
+}
+
+function wordsOf(name: string): readonly string[] {
+  return name.split('_').map((word) => word.slice(0, WORD_LENGTH))
 }
 
 /** Without what parts words. */
 function lettersOf(name: string): string {
   return name.replace(/[^A-Z0-9]/g, '')
-}
-
-/** Without its last word, mostly the unit. */
-function stemOf(name: string): string {
-  return name.slice(0, Math.max(0, name.lastIndexOf('_')))
 }

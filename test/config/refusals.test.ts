@@ -262,3 +262,39 @@ t.test('production sends nothing to another host but over TLS that verifies', as
   const unverified = of(verified(''), { NODE_TLS_REJECT_UNAUTHORIZED: '0' })
   t.match(unverified, [/^NODE_ENV: .*NODE_TLS_REJECT_UNAUTHORIZED/])
 })
+
+t.test(
+  'a variable that shares words with a setting, or begins with our name, is told',
+  async (t) => {
+    for (const [name, meant] of [
+      ['RATE_LIMIT_APK', 'RATE_LIMIT_APK_PER_TOKEN_PER_MIN'],
+      ['RATE_LIMIT_APK_PER_MIN', 'RATE_LIMIT_APK_PER_TOKEN_PER_MIN'],
+      ['HEARTBEAT_DEDUP_S', 'HEARTBEAT_DEDUP_WINDOW_S'],
+      ['HEARTBEAT_EVERY_S', 'HEARTBEAT_INTERVAL_S'],
+      ['DEVICE_OFFLINE_AFTER_S', 'DEVICE_OFFLINE_S'],
+      ['FCM_RETRY_MS', 'FCM_RETRY_BASE_MS'],
+      ['FCM_SERVICE_ACCOUNT', 'FIREBASE_SERVICE_ACCOUNT_JSON'],
+      ['TRUST_PROXY', 'TRUSTED_PROXIES'],
+      ['APK_DEFAULT_TYPE', 'APK_DEFAULT_BUILD_TYPE'],
+      ['FLEETLOOP_RETENTION_DAYS', 'HEARTBEAT_RETENTION_DAYS'],
+      ['FLEETLOOP_COLOUR', null],
+      ['FLEETLOOP_ALERT_MAIL', null],
+    ] as const) {
+      t.same(parse({ [name]: 'x' }).unknownVariables, [{ name, meant }], name)
+    }
+    const others = ['FLEETLOOP_TOKEN_FILE', 'FLEETLOOP_SERVICE_HOST', 'FLEETLOOP_SERVICE_PORT_HTTP']
+      .concat(['FLEETLOOP_DB_SERVICE_HOST', 'FLEETLOOP_DB_PORT_5432_TCP', 'RETENTION_DAYS', 'PATH'])
+      .concat([
+        'npm_config_https_proxy',
+        'LOG_FORMAT',
+        'LOG_DIR',
+        'FCM_SERVER_KEY',
+        'FCM_PROJECT_ID',
+      ])
+      .concat(['DATABASE_NAME', 'DATABASE_PASSWORD', 'FIREBASE_DATABASE_URL', 'NODE_LOG_LEVEL'])
+    t.same(parse(Object.fromEntries(others.map((name) => [name, 'x']))).unknownVariables, [])
+    const message =
+      /"FLEETLOOP_COLOUR" is no setting, and is ignored; \.env\.example lists them all$/
+    t.throws(() => parse({ PORT: 'x', FLEETLOOP_COLOUR: 'red' }), { message })
+  },
+)
