@@ -49,7 +49,8 @@ interface StatusField<T> extends Value<T> {
 export const HEARTBEAT_STATUSES = ['ok', 'warn', 'error'] as const
 
 /** 0 is Android's for an app without one. */
-export const readVersionCode = whole(0, Number.MAX_SAFE_INTEGER)
+export const readVersionCode: Reader<number> = (value) =>
+  typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined
 
 /** MB of memory. */
 export const readRamMb = whole(0, 10_000_000)
@@ -121,10 +122,12 @@ export function valueAt<T>(read: Reader<T>, ...paths: readonly string[]): Value<
   return { read, places }
 }
 
-/** A whole number. Gson sends them as doubles, `85.0`; a fraction is cut off. */
+/** A whole number. Gson sends them as doubles, `85.0`; a fraction is cut off. 0.87 is of another unit: a battery is not at 0 %. */
 function whole(min: number, max: number): Reader<number> {
-  return (value) =>
-    typeof value === 'number' && value >= min && value <= max ? Math.trunc(value) : undefined
+  return (value) => {
+    const isInRange = typeof value === 'number' && value >= min && value <= max
+    return isInRange && !(value > 0 && value < 1) ? Math.trunc(value) : undefined
+  }
 }
 
 /** Rounded to float4: PostgreSQL refuses 1e-300 as out of range, and the whole group with it. */

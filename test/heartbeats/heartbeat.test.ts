@@ -98,7 +98,7 @@ t.test('an unusable value is null and named, the others are kept', async (t) => 
       ['error'],
       null,
     ],
-    battery_pct: [-1, 101, '85', true, [85]],
+    battery_pct: [-1, 101, '85', true, [85], 0.87, 1e-300],
     network_type: ['x'.repeat(33), 5, {}, 'a\0b', '\ud800'],
     uptime_s: [-1, 1e300, 'long'],
     plugged: ['true', 1],
@@ -107,7 +107,7 @@ t.test('an unusable value is null and named, the others are kept', async (t) => 
     ram_used_mb: [-1, 1e10],
     app_version: ['v'.repeat(65), 7],
     agent_version: ['\udc00'],
-    version_code: [-1, '42', 2 ** 53, true],
+    version_code: [-1, '42', 2 ** 53, true, 42.9, 0.5],
     app_versions: [7, 'x', [], [{ 'a.b': { version_code: 1 } }]],
     fcm_token: ['t'.repeat(4_097), 7],
     ts: ['yesterday', 12, '2026-02-30T00:00:00Z', '2026-01-01'],
@@ -167,6 +167,18 @@ t.test('a status is read in any case, and is ok where there is none', async (t) 
   t.same(response.body.ignored, ['status'])
   t.equal(await shown(), null)
   t.match(await service.lines.terminalOf('critical-1'), { status: null, ignored: ['status'] })
+})
+
+t.test('whole numbers may be doubles; only a version code must be whole', async (t) => {
+  const device = await enroll()
+  const apps = '"app_versions":{"com.a":{"version_code":7.0}}'
+  const raw = `{"battery_pct":85.5,"uptime_s":1.2345678E7,"version_code":4.2E1,${apps}}`
+  t.same((await post(device, raw)).body.ignored, [])
+  t.match(await lastStatus(device), { battery_pct: 85, uptime_s: '12345678', version_code: '42' })
+  const memory = { total_ram_mb: 0.5, avail_ram_mb: 0.25 }
+  const fractions = { uptime_s: 0.5, signal_dbm: 0.5, memory }
+  const ignored = ['uptime_s', 'signal_dbm', 'memory.total_ram_mb', 'memory.avail_ram_mb']
+  t.same((await beat(device, fractions)).body.ignored, ignored)
 })
 
 t.test('numbers that no column holds never fail the heartbeat', async (t) => {

@@ -88,7 +88,7 @@ t.test('a version code that is unusable is named once, and costs no other', asyn
   await publish('com.odd', 'com.odd.other')
   const other = { version_code: 5 }
   for (const odd of [
-    ...['-1', '"10"', '9007199254740992', '1e999', 'true', '{}', '[1]'].map(
+    ...['-1', '42.9', '"10"', '9007199254740992', '1e999', 'true', '{}', '[1]'].map(
       (code) => `"com.odd":{"version_code":${code}}`,
     ),
     ...['7', '"x"', '[]', '[{"version_code":1}]'].map((app) => `"com.odd":${app}`),
