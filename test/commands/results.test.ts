@@ -207,6 +207,32 @@ t.test('texts are cut, and what no column holds never refuses a result', async (
   t.match((await read(other)).result, { message: 'a\ufffdb\ufffdc', output: null })
 })
 
+t.test('the line names what the result holds and the service does not keep', async (t) => {
+  const ids = await Promise.all([command(), command(), command()])
+  const unusable = {
+    message: { a: 1 },
+    output: 7,
+    exit_code: '1',
+    finished_at: 1767225600,
+    push: 'x',
+  }
+  const empty = { message: '', output: null, exit_code: '', finished_at: '' }
+  for (const [n, [fields, ignored]] of (
+    [
+      [unusable, ['message', 'output', 'exit_code', 'finished_at', 'push']],
+      [empty, undefined],
+      [{ message: 'no', exit_code: 1.5 }, ['exit_code']],
+    ] as const
+  ).entries()) {
+    const body = { request_id: ids[n], outcome: 'failure', ...fields }
+    const response = await report(body, undefined, device, `unusable-${n}`)
+    t.same(response.body, { ok: true, duplicate: false, request_id: ids[n] })
+    const line = await service.lines.terminalOf(`unusable-${n}`)
+    t.same([line.event, line['ignored']], ['action_result.ingest', ignored])
+  }
+  t.match(await read(ids[2] ?? ''), { result: { message: 'no', exit_code: null } })
+})
+
 t.test('an exit code is kept as far as its column holds it', async (t) => {
   const most = 2_147_483_647
   for (const [exit_code, kept] of [

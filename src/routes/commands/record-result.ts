@@ -11,11 +11,15 @@ export interface RecordedResult {
   readonly line: Parameters<BaseRequest['log']>[0]
 }
 
-/** undefined: the device has no such command. Writes `command.expired` where the result found it expired. */
+/**
+ * `ignored` names unusable fields. undefined: the device has no such command. Writes `command.expired` where the result found
+ * it expired.
+ */
 export async function recordResult(
   deps: Results,
   request: BaseRequest,
   result: Omit<CommandResult, 'httpRequestId'>,
+  ignored: readonly string[] = [],
 ): Promise<RecordedResult | undefined> {
   const { requestId, outcome } = result
   const { ingressId } = request.context
@@ -35,7 +39,14 @@ export async function recordResult(
     isDuplicate,
     line: {
       event: 'action_result.ingest',
-      fields: { action, outcome, duplicate: isDuplicate, late: isLate, http_request_id: ingressId },
+      fields: {
+        action,
+        outcome,
+        duplicate: isDuplicate,
+        late: isLate,
+        http_request_id: ingressId,
+        ignored: ignored.length === 0 ? null : ignored,
+      },
     },
   }
 }

@@ -5,6 +5,7 @@
 import { OUTCOMES, type Outcome } from '../../domain/commands/command.ts'
 import { readPushReport } from '../../domain/delivery/push-report.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
+import type { Reader } from '../../domain/heartbeat.ts'
 import { isRequestId, REQUEST_ID } from '../../domain/ids.ts'
 import { parseInstant } from '../../domain/instants.ts'
 import { asObject, type Fields, field } from '../../http/fields.ts'
@@ -37,16 +38,19 @@ export function resultEndpoint(deps: Commands): Endpoint<'device'> {
       }
       const body = asObject(request.body)
       const requestId = readRequestId(body)
-      const recorded = await recordResult(deps, request, {
+      const ignored: string[] = []
+      const read = <T>(name: string, reader: Reader<T>) => readInto(ignored, body, name, reader)
+      const result = {
         requestId,
         deviceId: request.deviceId,
         outcome: readOutcome(body),
-        message: readText(body, 'message'),
-        output: readText(body, 'output'),
-        exitCode: readExitCode(body),
-        finishedAt: readFinishedAt(body),
-        push: readPushReport(field(body, 'push')) ?? null,
-      })
+        message: read('message', readText),
+        output: read('output', readText),
+        exitCode: read('exit_code', readExitCode),
+        finishedAt: read('finished_at', parseInstant),
+        push: read('push', readPushReport),
+      }
+      const recorded = await recordResult(deps, request, result, ignored)
       if (recorded === undefined) {
         throw new AppError('command_unknown', 'No command of this device has this request_id.')
       }
@@ -78,19 +82,19 @@ function readOutcome(body: Fields): Outcome {
   return outcome
 }
 
+/** null: absent, or unusable and named in `ignored`. */
+function readInto<T>(ignored: string[], body: Fields, name: string, read: Reader<T>): T | null {
+  const value = read(field(body, name))
+  if (value === undefined && given(body, name) !== undefined) ignored.push(name)
+  return value ?? null
+}
+
 /** Cut, not refused; characters that a terminal or PostgreSQL must not get become U+FFFD. */
-function readText(body: Fields, name: string): string | null {
-  const value = field(body, name)
-  if (typeof value !== 'string') return null
-  return replaceUnsafe(value.slice(0, MAX_TEXT_LENGTH))
+function readText(value: unknown): string | undefined {
+  return typeof value === 'string' ? replaceUnsafe(value.slice(0, MAX_TEXT_LENGTH)) : undefined
 }
 
-function readExitCode(body: Fields): number | null {
-  const value = field(body, 'exit_code')
+function readExitCode(value: unknown): number | undefined {
   const isCode = Number.isInteger(value) && Math.abs(Number(value)) <= INT4_MAX
-  return isCode ? Number(value) : null
-}
-
-function readFinishedAt(body: Fields): Date | null {
-  return parseInstant(field(body, 'finished_at')) ?? null
+  return isCode ? Number(value) : undefined
 }

@@ -33,7 +33,7 @@ export const EVENTS = {
    * @act Go by `fcm_status`: [Push fails](../../RUNBOOK.md#push-fails). Nothing, unless it is `final`.
    */
   'dispatch.fail': { levels: ['WARN', 'ERROR'], fields: shared.DISPATCH_FAIL },
-  /** A phone's result is durable. Ends its request, unless a heartbeat brought it. */
+  /** A phone's result is durable. Ends its request, unless a heartbeat brought it. `ignored` names fields that were unusable. */
   'action_result.ingest': {
     levels: ['INFO'],
     fields: {
@@ -42,6 +42,7 @@ export const EVENTS = {
       duplicate: 'boolean',
       late: 'boolean',
       http_request_id: 'string',
+      ignored: 'optionalStrings',
     },
   },
   /**

@@ -9,13 +9,15 @@ export interface Kinds {
   number: number
   boolean: boolean
   strings: readonly string[]
+  /** Strings that few lines have. */
+  optionalStrings: readonly string[]
   object: Readonly<Record<string, unknown>>
 }
 
 type Kind = keyof Kinds
 
 /** A field of these kinds is left out, not null, if it has no value. */
-export const OPTIONAL_KINDS: ReadonlySet<string> = new Set<Kind>(['optional'])
+export const OPTIONAL_KINDS: ReadonlySet<string> = new Set<Kind>(['optional', 'optionalStrings'])
 
 export interface EventShape {
   /** The default comes first; the others are allowed too. */
