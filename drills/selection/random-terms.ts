@@ -98,7 +98,7 @@ const MAKERS: readonly Maker[] = [
 
 function textTerm(name: string, read: (phone: Phone) => string | null): Maker {
   return (dice, like) => {
-    const patterns = several(dice, () => randomPattern(dice, read(like) ?? 'R4S'))
+    const patterns = several(dice, () => randomPattern(dice, read(like) ?? 'R4S') || '*')
     return {
       text: `${name}:${patterns.map((pattern) => quoted(dice, pattern)).join(',')}`,
       test: (phone) => fits(read(phone), patterns),

@@ -14,7 +14,6 @@ const TESTS: readonly (readonly [string, object])[] = [
   ['model:"Pixel 3"', { kind: 'text', name: 'model', patterns: ['Pixel 3'] }],
   ['model:"a,b",c', { kind: 'text', name: 'model', patterns: ['a,b', 'c'] }],
   ['model:Pixel" 3"*', { kind: 'text', name: 'model', patterns: ['Pixel 3*'] }],
-  ['model:""', { kind: 'text', name: 'model', patterns: [''] }],
   ['model:a:b<c=d', { kind: 'text', name: 'model', patterns: ['a:b<c=d'] }],
   ['model:-5', { kind: 'text', name: 'model', patterns: ['-5'] }],
   ['manufacturer:Google', { kind: 'text', name: 'manufacturer', patterns: ['Google'] }],
@@ -31,6 +30,7 @@ const TESTS: readonly (readonly [string, object])[] = [
   ['label:"site=a b",c', { kind: 'label', key: 'site', patterns: ['a b', 'c'] }],
   ['label:"site="', { kind: 'label', key: 'site', patterns: [''] }],
   ['label:site=""', { kind: 'label', key: 'site', patterns: [''] }],
+  ['label:site=zrh,""', { kind: 'label', key: 'site', patterns: ['zrh', ''] }],
   ['label:site="a=b"', { kind: 'label', key: 'site', patterns: ['a=b'] }],
   ['status:warn,error', { kind: 'word', name: 'status', words: ['warn', 'error'] }],
   [
@@ -144,6 +144,16 @@ const REFUSALS: readonly (readonly [string, string])[] = [
   ['seen< 1h', '`seen<` at 1: the value is missing'],
   ['label:site=', '`label:site=` at 1: the value is missing'],
   ['package:com.a<', '`package:com.a<` at 1: the value is missing'],
+  // a variable of a script that is not set
+  ...[...TEXT_NAMES, 'device', 'status', 'push', 'online', 'package'].map(
+    (name): [string, string] => [
+      `online:true -${name}:""`,
+      `\`-${name}:""\` at 13: the value is missing`,
+    ],
+  ),
+  ['sdk!=""', '`sdk!=""` at 1: the value is missing'],
+  ['-alias:D01,""', '`-alias:D01,""` at 1: a value is missing beside a comma'],
+  ['-label:""', '`-label:""` at 1: `` is no label: it must match ^[a-z][a-z0-9._-]{0,31}$'],
   ['alias:a,,b', '`alias:a,,b` at 1: a value is missing beside a comma'],
   ['alias:a, b', '`alias:a,` at 1: a value is missing beside a comma'],
   ['sdk=33,', '`sdk=33,` at 1: a value is missing beside a comma'],

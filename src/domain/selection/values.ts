@@ -50,7 +50,8 @@ export function readBoolean(parts: TermParts): boolean {
 
 /** `site=zrh,bern`: any of its values. `site,ring`: has any of them. */
 export function readLabel(parts: TermParts): Test {
-  const [first = '', ...others] = valuesOf(parts)
+  requireOperator(parts, [':'])
+  const [first = '', ...others] = listOf(parts, parts.rest, asWritten)
   const [key, value] = splitLabel(first)
   if (value === undefined) {
     return { kind: 'has_label', keys: [first, ...others].map((name) => labelKey(parts, name)) }
@@ -59,7 +60,7 @@ export function readLabel(parts: TermParts): Test {
     const instead = `-label:${key.slice(0, -1)}=${value}`
     throw termError(parts, `a label is compared by \`=\` only; write ${code(instead)}`)
   }
-  const patterns = listOf(parts, [value, ...others].join(',')).map((each) => {
+  const patterns = listOf(parts, [value, ...others].join(','), asWritten).map((each) => {
     if (indexOutsideQuotes(each, '=') < each.length) {
       throw termError(parts, 'one label a term; quote a value that holds `=`')
     }
@@ -142,10 +143,13 @@ function valuesOf(parts: TermParts): readonly string[] {
   return listOf(parts, parts.rest)
 }
 
-/** With their quotes; none is empty. */
-function listOf(parts: TermParts, rest: string): readonly string[] {
+/** For labels, whose value may be `""`. */
+const asWritten = (value: string) => value
+
+/** With their quotes; none is empty. A script whose variable is not set writes `-alias:""`: that would be every device. */
+function listOf(parts: TermParts, rest: string, contentOf = unquoted): readonly string[] {
   const values = splitValues(rest)
-  if (values.includes('')) {
+  if (values.some((value) => contentOf(value) === '')) {
     const isList = values.length > 1
     throw termError(parts, isList ? 'a value is missing beside a comma' : 'the value is missing')
   }
