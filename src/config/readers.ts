@@ -1,7 +1,7 @@
-/** Settings with a rule of their own: NODE_ENV, HOST, DATA_DIR, COMMAND_ACTIONS, HTTPS_PROXY. */
+/** Settings with a rule of their own: NODE_ENV, HOST, DATA_DIR, COMMAND_ACTIONS, APK_DEFAULT_BUILD_TYPE, HTTPS_PROXY. */
 import { isIP } from 'node:net'
 import { resolve } from 'node:path'
-import { ACTION } from '../domain/ids.ts'
+import { ACTION, BUILD_TYPE, buildTypeMeant } from '../domain/ids.ts'
 import { nearest } from '../lib/nearest.ts'
 import { type EnvReader, shown } from './env-reader.ts'
 
@@ -66,6 +66,14 @@ export function readCommandActions(reader: EnvReader): readonly string[] {
     reader.fault(name, 'an action stands there twice; give each once')
   }
   return given.length > 0 ? given : DEFAULT_ACTIONS
+}
+
+export function readDefaultBuildType(reader: EnvReader): string {
+  const name = 'APK_DEFAULT_BUILD_TYPE'
+  const type = reader.matching(name, BUILD_TYPE, 'letters, digits, _ and -, at most 32', 'debug')
+  const meant = buildTypeMeant(type)
+  if (meant !== undefined) reader.fault(name, `${shown(type)} is not ${meant}; give ${meant}`)
+  return type
 }
 
 /** Never shown: it may hold a password. */

@@ -5,13 +5,13 @@
  * To add a setting, add a row.
  */
 import { PACKAGE_NAME } from '../domain/apk-facts.ts'
-import { BUILD_TYPE } from '../domain/ids.ts'
 import { maskedUrl, readDatabaseUrl } from './database.ts'
 import type { EnvReader } from './env-reader.ts'
 import {
   DEFAULT_ACTIONS,
   readCommandActions,
   readDataDir,
+  readDefaultBuildType,
   readHost,
   readHttpsProxy,
   readIsProduction,
@@ -204,14 +204,7 @@ export const SETTINGS = {
 
   // APKs
   /** The `build_type` of a download that names none. */
-  apkDefaultBuildType: setting('APK_DEFAULT_BUILD_TYPE', 'debug', (reader) =>
-    reader.matching(
-      'APK_DEFAULT_BUILD_TYPE',
-      BUILD_TYPE,
-      'letters, digits, _ and -, at most 32',
-      'debug',
-    ),
-  ),
+  apkDefaultBuildType: setting('APK_DEFAULT_BUILD_TYPE', 'debug', readDefaultBuildType),
   /** The package of a download that names none. Empty: that of the first build that went live. */
   apkDefaultPackage: setting('APK_DEFAULT_PACKAGE', '', (reader) =>
     reader.matching(

@@ -51,6 +51,15 @@ export function isAlias(text: string): boolean {
   return ALIAS.test(text)
 }
 
+/** Android's own. Any other build type, such as a product flavor's, is taken as it is. */
+export const ANDROID_BUILD_TYPES = ['debug', 'release'] as const
+
+/** `debug` for `Debug`, which would be a type of its own. undefined: it is written as meant. */
+export function buildTypeMeant(text: string): string | undefined {
+  const meant = ANDROID_BUILD_TYPES.find((type) => type === text.toLowerCase())
+  return meant === text ? undefined : meant
+}
+
 export const BUILD_TYPE = /^[a-z0-9][a-z0-9_-]{0,31}$/i
 
 /** A name in COMMAND_ACTIONS. */

@@ -218,6 +218,7 @@ t.test('what is as long as it may be is taken, and one more is not', async (t) =
     ['COMMAND_ACTIONS', 'a'.repeat(64), 'a'.repeat(65)],
     ['COMMAND_ACTIONS', actions(64), actions(65)],
     ['APK_DEFAULT_BUILD_TYPE', 'b'.repeat(32), 'b'.repeat(33)],
+    ['APK_DEFAULT_BUILD_TYPE', 'debugStore', 'Debug'],
     ['HOST', 'h'.repeat(253), 'h'.repeat(254)],
     ['TRUSTED_PROXIES', '10.0.0.1/32', '10.0.0.1/33'],
     ['TRUSTED_PROXIES', '::1/128', '::1/129'],

@@ -2,8 +2,8 @@
 
 import type { AuditedBy, Build } from '../../db/apks/apks.ts'
 import { type ApkFacts, MAX_PACKAGE_NAME_LENGTH, PACKAGE_NAME } from '../../domain/apk-facts.ts'
-import { AppError } from '../../domain/errors.ts'
-import { BUILD_TYPE, isRequestId } from '../../domain/ids.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
+import { BUILD_TYPE, buildTypeMeant, isRequestId } from '../../domain/ids.ts'
 import { queryString } from '../../http/fields.ts'
 import type { BaseRequest } from '../../http/route.ts'
 
@@ -54,6 +54,12 @@ export function readPackage(query: URLSearchParams): string | undefined {
 /** undefined where it is absent. */
 export function readBuildType(query: URLSearchParams): string | undefined {
   return queryString(query, 'build_type', 32, BUILD_TYPE)
+}
+
+/** 422 for `Debug`: it would be a type of its own, which no phone asks for. */
+export function requireMeant(buildType: string | undefined): void {
+  const meant = buildType === undefined ? undefined : buildTypeMeant(buildType)
+  if (meant !== undefined) throw invalidField('build_type', `case matters. Did you mean ${meant}?`)
 }
 
 /** The build that the path names; what can be no id is as unknown as one that is not there. */

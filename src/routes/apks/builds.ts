@@ -11,6 +11,7 @@ import {
   buildUnknown,
   pathBuildId,
   readBuildType,
+  requireMeant,
   signerChanged,
 } from './build-json.ts'
 import { downloadFailLine } from './download-log.ts'
@@ -27,6 +28,7 @@ export function listBuildsEndpoint(deps: {
       const buildType = readBuildType(query)
 
       const read = await deps.apks.list(page, buildType)
+      if (read.length === 0) requireMeant(buildType) // a former release took such types
 
       const shown = pageOf(read, page, (build) => ({ at: build.publishedAt, id: build.buildId }))
       const reported = await deps.apks.countReported(shown.rows)

@@ -13,6 +13,7 @@ import {
   buildJson,
   buildLine,
   readBuildType,
+  requireMeant,
   signerChanged,
   signerText,
 } from './build-json.ts'
@@ -104,11 +105,13 @@ function readClaims({ params, query }: BaseRequest): Claims {
   if (release !== null && release !== 'staged') {
     throw invalidField('release', 'must be staged, or left out')
   }
+  const buildType = readBuildType(query)
+  requireMeant(buildType)
   return {
     buildId,
     versionCode: readVersionCode(query.get('version_code')),
     versionName: optionalText(query, 'version_name', undefined, MAX_VERSION_NAME_LENGTH),
-    buildType: readBuildType(query),
+    buildType,
     gitSha: optionalText(query, 'git_sha', GIT_SHA),
     ciRunId: optionalText(query, 'ci_run_id'),
     signerFingerprint: optionalSigners(query, 'signer_fingerprint', FINGERPRINTS),

@@ -3,6 +3,8 @@
 import type { PackageVerdict } from '../../apk/package/read-package.ts'
 import type { ApkStore, Build } from '../../db/apks/apks.ts'
 import { ANDROID_11 } from '../../domain/apk-facts.ts'
+import { ANDROID_BUILD_TYPES } from '../../domain/ids.ts'
+import { nearest } from '../../lib/nearest.ts'
 
 export interface WarningDeps {
   readonly apks: Pick<ApkStore, 'latest'>
@@ -14,21 +16,27 @@ export async function warningsOf(
   build: Build,
 ): Promise<readonly string[]> {
   const warnings: string[] = []
-  const { facts, versionCode, buildId } = build
+  const { facts, versionCode, buildId, buildType } = build
   if (facts?.signing === 'v1' && facts.targetSdk >= ANDROID_11) {
     warnings.push(
       `Android 11 and later refuse this APK: it targets API level ${facts.targetSdk} and has no signature of scheme v2 or v3.`,
     )
   }
+  const meant = nearest(buildType, ANDROID_BUILD_TYPES)
+  if (meant !== undefined && meant !== buildType && !buildType.startsWith(meant)) {
+    warnings.push(
+      `Only phones that ask for build type ${buildType} get this build. If ${meant} is meant, publish the APK under another id.`,
+    )
+  }
   if (facts?.signing === 'none') warnings.push('No phone installs this APK: it is not signed.')
-  const latest = await apks.latest(build.buildType, facts?.packageName)
+  const latest = await apks.latest(buildType, facts?.packageName)
   if (latest !== undefined && latest.buildId !== buildId && latest.versionCode >= versionCode) {
     const verb = build.state === 'staged' ? 'will not be' : 'is not'
     warnings.push(
       `This ${verb} the latest build: ${latest.buildId} has version code ${latest.versionCode}, this one ${versionCode}.`,
     )
   }
-  const unread = await apks.latest(build.buildType, undefined, defaultPackage)
+  const unread = await apks.latest(buildType, undefined, defaultPackage)
   if (unread?.facts === null && unread.buildId !== buildId && unread.versionCode >= versionCode) {
     warnings.push(
       `Phones that name no package get ${unread.buildId}, which could not be read, for its version code ${unread.versionCode}. Withdraw it.`,
