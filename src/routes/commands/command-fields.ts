@@ -1,5 +1,6 @@
 /** The fields of a command that a single one and a job have in common. */
 import { createHash } from 'node:crypto'
+import { OUTCOMES, type Outcome } from '../../domain/commands/command.ts'
 import { isReservedParamName } from '../../domain/delivery/command-message.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import {
@@ -8,6 +9,7 @@ import {
   idempotencyKey,
   intField,
   isObject,
+  queryEnum,
   refuseUnsafe,
   requiredString,
 } from '../../http/fields.ts'
@@ -60,6 +62,24 @@ export function contentHash(action: string, params: Readonly<Record<string, stri
   return createHash('sha256')
     .update(JSON.stringify([action, sorted]))
     .digest()
+}
+
+/** Filters of a list of commands. Refuses those that no command can match: `statusesWith` are the ones it may have with an outcome. */
+export function readStatusAndOutcome<S extends string>(
+  query: URLSearchParams,
+  statuses: readonly S[],
+  statusesWith: (outcome: Outcome) => readonly S[],
+): { readonly status: S | null; readonly outcome: Outcome | null } {
+  const status = queryEnum(query, 'status', statuses) ?? null
+  const outcome = queryEnum(query, 'outcome', OUTCOMES) ?? null
+  if (status !== null && outcome !== null && !statusesWith(outcome).includes(status)) {
+    const which = statusesWith(outcome).join(', ')
+    throw invalidField(
+      'outcome',
+      `no ${status} command has ${outcome}; only those that are ${which}`,
+    )
+  }
+  return { status, outcome }
 }
 
 export interface Key {

@@ -1,13 +1,14 @@
 /** GET and DELETE /admin/commands…: the stage of a command and why, lists, cancellation. */
 
 import type { CommandRow } from '../../db/commands/commands.ts'
-import { COMMAND_STATUSES, OUTCOMES, stateAt } from '../../domain/commands/command.ts'
-import { AppError, invalidField } from '../../domain/errors.ts'
+import { COMMAND_STATUSES, stateAt } from '../../domain/commands/command.ts'
+import { AppError } from '../../domain/errors.ts'
 import { ACTION, ALIAS, isRequestId } from '../../domain/ids.ts'
-import { queryEnum, queryInt, queryString, queryUuid } from '../../http/fields.ts'
+import { queryInt, queryString, queryUuid } from '../../http/fields.ts'
 import { listReply, readPage } from '../../http/page.ts'
 import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
 import { readUntil } from '../../lib/notifier.ts'
+import { readStatusAndOutcome } from './command-fields.ts'
 import { commandJson, pausedWith, storyJson } from './command-json.ts'
 import type { Commands } from './feature.ts'
 import { HAS_COME, readWaitFor } from './wait-for.ts'
@@ -46,16 +47,11 @@ export function listCommandsEndpoint(deps: Commands): Endpoint<'admin'> {
   return {
     async handle({ query }) {
       const page = readPage(query, 'commands')
-      const status = queryEnum(query, 'status', COMMAND_STATUSES) ?? null
-      const outcome = queryEnum(query, 'outcome', OUTCOMES) ?? null
-      if (outcome !== null && status !== null && status !== 'completed') {
-        throw invalidField('outcome', `is one of completed commands; no ${status} one has it`)
-      }
+      const ended = readStatusAndOutcome(query, COMMAND_STATUSES, () => ['completed'])
       const read = await deps.commands.list(page, {
         deviceId: queryUuid(query, 'device_id') ?? null,
         alias: queryString(query, 'alias', 64, ALIAS) ?? null,
-        status,
-        outcome,
+        ...ended,
         action: queryString(query, 'action', 64, ACTION) ?? null,
       })
       const keyOf = (row: CommandRow) => ({ at: row.createdAtText, id: row.requestId })

@@ -2,13 +2,14 @@
 
 import type { MemberRow } from '../../db/jobs/members.ts'
 import type { JobRow } from '../../db/jobs/rows.ts'
-import { OUTCOMES } from '../../domain/commands/command.ts'
+import type { Outcome } from '../../domain/commands/command.ts'
 import {
   JOB_ID,
   JOB_STATES,
   type JobControl,
   jobKey,
   MEMBER_STATUSES,
+  type MemberStatus,
   NONE_OFFLINE,
   type OfflineMembers,
 } from '../../domain/commands/job.ts'
@@ -17,6 +18,7 @@ import { asObject, booleanField, queryEnum, queryInt } from '../../http/fields.t
 import { listReply, readPage } from '../../http/page.ts'
 import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
 import { readUntil } from '../../lib/notifier.ts'
+import { readStatusAndOutcome } from '../commands/command-fields.ts'
 import type { Jobs } from './feature.ts'
 import { jobJson, memberJson } from './job-json.ts'
 
@@ -61,8 +63,7 @@ export function listMembersEndpoint(deps: Jobs): Endpoint<'admin'> {
       const filter = {
         limit: page.limit,
         afterN: Number(page.after?.id ?? 0),
-        status: queryEnum(query, 'status', MEMBER_STATUSES) ?? null,
-        outcome: queryEnum(query, 'outcome', OUTCOMES) ?? null,
+        ...readStatusAndOutcome(query, MEMBER_STATUSES, statusesWith),
       }
       const job = known(await deps.jobs.find(jobIdOf(request)))
       const read = await deps.jobs.members(job, filter)
@@ -71,6 +72,11 @@ export function listMembersEndpoint(deps: Jobs): Endpoint<'admin'> {
       return listReply(read, page, keyOf, (row) => memberJson(job, row, trouble))
     },
   }
+}
+
+/** Of members that have this outcome; one that came late leaves the status. */
+function statusesWith(outcome: Outcome): readonly MemberStatus[] {
+  return [outcome === 'success' ? 'completed' : 'failed', 'expired', 'cancelled']
 }
 
 export function controlJobEndpoint(deps: Jobs, control: JobControl): Endpoint<'admin'> {
