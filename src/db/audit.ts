@@ -1,11 +1,12 @@
 /** The audit log: who changed which token, command, device or build. Written in the transaction of the change. */
+import type { AuditWhat } from '../domain/audit.ts'
 import { type ListPage, timeText } from './list-page.ts'
 import type { Database, Query, Queryable } from './postgres/pool.ts'
 
 export interface AuditEntry {
   /** null: a device, with an enrollment token. */
   readonly admin: string | null
-  readonly what: string
+  readonly what: AuditWhat
   readonly subject: string
   readonly requestId: string
   readonly ip: string | null
@@ -81,7 +82,7 @@ export interface AuditFilter {
   readonly since: Date | null
   /** Before this time. */
   readonly until: Date | null
-  readonly what: string | null
+  readonly what: AuditWhat | null
   readonly admin: string | null
   /** Id of the changed token, command, device or build. */
   readonly subject: string | null

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { AUDIT_WHATS } from '../../src/domain/audit.ts'
 import { COMMAND_STATUSES, OUTCOMES } from '../../src/domain/commands/command.ts'
 import {
   RESERVED_PARAM_NAMES,
@@ -187,6 +188,7 @@ t.test('closed lists are those of the code', async (t) => {
   const { schemas } = DOCUMENT.components
   t.same(schemas['CommandStatus']?.['enum'], COMMAND_STATUSES)
   t.same(schemas['EventType']?.['enum'], EVENT_TYPES)
+  t.same(schemas['AuditWhat']?.['enum'], AUDIT_WHATS)
   const command = Object(schemas['Command'])
   t.same(command.properties.result.oneOf[0].properties.outcome.enum, OUTCOMES)
   const scopes = operations.flatMap(({ operation }) =>

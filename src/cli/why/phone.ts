@@ -41,7 +41,7 @@ export async function findDeletedPhone(
 ): Promise<DeletedPhone | undefined> {
   if (!UUID.test(deviceId)) return undefined
   const id = deviceId.toLowerCase()
-  const query = { subject: id, what: 'device.delete', limit: 1 }
+  const query = { subject: id, what: 'device.delete', limit: 1 } as const
   const [deletion] = (await api.call('audit', { query })).audit
   const alias = deletion?.detail?.['alias']
   return deletion && { device_id: id, alias: String(alias), deleted_at: deletion.at }

@@ -19,7 +19,7 @@ export const REFUSED = {
 export async function findToken(api: Api, tokenId: string): Promise<EnrollmentToken | undefined> {
   if (!UUID.test(tokenId)) return undefined
   const id = tokenId.toLowerCase()
-  const query = { subject: id, what: 'enrollment_token.create', limit: 1 }
+  const query = { subject: id, what: 'enrollment_token.create', limit: 1 } as const
   const [creation] = (await api.call('audit', { query })).audit
   const alias = creation?.detail?.['alias']
   const known = typeof alias === 'string' ? { alias } : {}
@@ -49,6 +49,6 @@ export async function describeToken(api: Api, token: EnrollmentToken): Promise<r
 }
 
 async function whoRevoked(api: Api, tokenId: string) {
-  const query = { subject: tokenId, what: 'enrollment_token.revoke', limit: 1 }
+  const query = { subject: tokenId, what: 'enrollment_token.revoke', limit: 1 } as const
   return (await api.call('audit', { query })).audit[0]
 }

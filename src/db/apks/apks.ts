@@ -4,6 +4,7 @@
  * audit row in the same transaction.
  */
 import type { ApkSource } from '../../domain/apk-source.ts'
+import type { AuditWhat } from '../../domain/audit.ts'
 import { type ListPage, timeText } from '../list-page.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database } from '../postgres/pool.ts'
@@ -86,7 +87,7 @@ const WITHDRAW = /* sql */ `
     returning *),
   audited as (
     insert into audit_log (admin, what, subject, request_id, ip, detail)
-    select withdrawn_by, 'apk.withdraw', build_id, $3, $4,
+    select withdrawn_by, '${'apk.withdraw' satisfies AuditWhat}', build_id, $3, $4,
       jsonb_build_object('build_type', build_type, 'version_code', version_code)
     from withdrawn)
   select ${COLUMNS} from withdrawn b`

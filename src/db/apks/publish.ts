@@ -1,6 +1,7 @@
 /** Stores a build with its bytes and audit row in one transaction; one at a time per id. */
 import type { ApkFacts } from '../../domain/apk-facts.ts'
 import type { ApkSource } from '../../domain/apk-source.ts'
+import type { AuditWhat } from '../../domain/audit.ts'
 import { AppError } from '../../domain/errors.ts'
 import { sleep } from '../../lib/timeouts.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
@@ -50,7 +51,7 @@ const DESCRIBE = /* sql */ `
 
 const AUDIT = /* sql */ `
   insert into audit_log (admin, what, subject, request_id, ip, detail)
-  select $2, 'apk.publish', build_id, $3, $4,
+  select $2, '${'apk.publish' satisfies AuditWhat}', build_id, $3, $4,
     jsonb_build_object('build_type', build_type, 'version_code', version_code,
       'sha256', encode(sha256, 'hex'), 'size_bytes', size_bytes, 'package', package,
       'signers', signers, 'staged', staged, 'accepted_signer', $5::boolean)

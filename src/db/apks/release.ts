@@ -1,5 +1,6 @@
 /** Makes a staged build live, and its signers the pinned ones if it may replace those. One transaction. */
 import type { ApkFacts } from '../../domain/apk-facts.ts'
+import type { AuditWhat } from '../../domain/audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
 import { type AuditedBy, type Build, COLUMNS, findBuild, IS_STAGED, readBuilds } from './rows.ts'
@@ -23,7 +24,7 @@ const RELEASE = /* sql */ `
 
 const AUDIT = /* sql */ `
   insert into audit_log (admin, what, subject, request_id, ip, detail)
-  select $2, 'apk.release', build_id, $3, $4,
+  select $2, '${'apk.release' satisfies AuditWhat}', build_id, $3, $4,
     jsonb_build_object('build_type', build_type, 'version_code', version_code, 'package', package,
       'signers', signers, 'replaced_signers', $5::text[])
   from apk_builds where build_id = $1`

@@ -1,4 +1,5 @@
 /** Changes the labels of `devices`: of one, or of a selection in one transaction. */
+import type { AuditWhat } from '../../domain/audit.ts'
 import { AppError, invalidField } from '../../domain/errors.ts'
 import { type LabelChange, MAX_LABELS } from '../../domain/labels.ts'
 import { requireSize } from '../../domain/selection/size.ts'
@@ -81,7 +82,7 @@ const CHANGE_ALL = /* sql */ `
     returning d.device_id, d.alias, ${countOf('d.labels')} as count),
   audited as (
     insert into audit_log (admin, what, subject, request_id, ip, detail)
-    select $5::text, 'device.label', device_id::text, $4, $6::text,
+    select $5::text, '${'device.label' satisfies AuditWhat}', device_id::text, $4, $6::text,
       jsonb_build_object('alias', alias, 'labels', $7::jsonb)
     from changed)
   select count(*)::int as "changed", min(alias) filter (where count > ${MAX_LABELS}) as "overfull" from changed`

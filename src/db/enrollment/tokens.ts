@@ -195,7 +195,7 @@ async function earlierOutcome(
   if (batch === undefined) return undefined
   if (!batch.contentHash.equals(key.contentHash)) return { kind: 'conflict' }
   const entries = batch.tokens.map(({ tokenId, alias }) => ({
-    ...{ admin, requestId, ip, what: 'enrollment_token.repeat', subject: tokenId },
+    ...{ admin, requestId, ip, what: 'enrollment_token.repeat' as const, subject: tokenId },
     detail: { alias },
   }))
   await writeAudit(tx, ...entries)
@@ -251,7 +251,8 @@ async function insertAll(
   const audit = tokens.map(({ tokenId, alias }) => {
     const isLabelled = Object.keys(labels).length > 0
     const detail = { alias, uses_allowed: options.usesAllowed, ...(isLabelled && { labels }) }
-    return { admin, requestId, ip, what: 'enrollment_token.create', subject: tokenId, detail }
+    const what = 'enrollment_token.create' as const
+    return { admin, requestId, ip, what, subject: tokenId, detail }
   })
   await writeAudit(tx, ...audit)
   return rows[0]?.expiresAt ?? ''

@@ -2,7 +2,8 @@
  * Moves jobs on, from any replica. Each call locks one job, skipping one that another replica holds; everything it does is
  * one transaction, so that a job needs no lease: a replica that dies leaves nothing half done. domain/commands/job.ts has the rules.
  */
-import { type JobReason, type JobState, MAX_COMPARED, PACE } from '../../domain/commands/job.ts'
+import type { AuditWhat } from '../../domain/audit.ts'
+import { type JobReason, MAX_COMPARED, PACE } from '../../domain/commands/job.ts'
 import { writeAudit } from '../audit.ts'
 import { HAS_PUSH_ID } from '../devices/push-id.ts'
 import type { Database, Queryable } from '../postgres/pool.ts'
@@ -27,7 +28,7 @@ export interface MemberChange {
 }
 
 export interface JobChange {
-  readonly state: JobState
+  readonly state: 'running' | 'paused' | 'done'
   readonly reason: JobReason | null
   readonly devices: number
   readonly completed: number
@@ -270,7 +271,7 @@ export function jobQueue(
   }
 }
 
-const WHAT: Readonly<Partial<Record<JobState, string>>> = {
+const WHAT: Readonly<Record<JobChange['state'], AuditWhat>> = {
   running: 'job.start',
   paused: 'job.pause',
   done: 'job.done',
@@ -279,7 +280,6 @@ const WHAT: Readonly<Partial<Record<JobState, string>>> = {
 /** By the service itself. */
 function auditChange(tx: Queryable, jobId: string, change: JobChange): Promise<void> {
   const { state, ...detail } = change
-  const what = WHAT[state] ?? 'job.change'
   const by = { admin: null, requestId: jobId, ip: null }
-  return writeAudit(tx, { ...by, what, subject: jobId, detail: { ...detail } })
+  return writeAudit(tx, { ...by, what: WHAT[state], subject: jobId, detail: { ...detail } })
 }

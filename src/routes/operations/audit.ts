@@ -1,14 +1,15 @@
 /** GET /admin/audit: who did what, newest first. */
 
 import type { AuditRow } from '../../db/audit.ts'
+import { AUDIT_WHATS, type AuditWhat } from '../../domain/audit.ts'
+import { invalidField } from '../../domain/errors.ts'
 import { ADMIN_NAME, ALIAS, REQUEST_ID } from '../../domain/ids.ts'
 import { queryString, queryTime } from '../../http/fields.ts'
+import { hint } from '../../http/known-names.ts'
 import { listReply, readPage } from '../../http/page.ts'
 import type { Endpoint } from '../../http/route.ts'
 import type { Operations } from './feature.ts'
 
-/** A kind of change, such as `device.delete`. */
-const WHAT = /^[a-z_]{1,31}\.[a-z_]{1,31}$/
 /** audit_id is a bigint: its decimal digits. */
 const isAuditId = (id: string) => /^\d{1,18}$/.test(id)
 
@@ -20,13 +21,19 @@ export function listAuditEndpoint({ audit }: Operations): Endpoint<'admin'> {
         since: queryTime(query, 'since') ?? null,
         until: queryTime(query, 'until') ?? null,
         admin: queryString(query, 'admin', 64, ADMIN_NAME) ?? null,
-        what: queryString(query, 'what', 64, WHAT) ?? null,
+        what: readWhat(query.get('what')),
         subject: queryString(query, 'subject', 128, REQUEST_ID) ?? null,
         alias: queryString(query, 'alias', 64, ALIAS) ?? null,
       })
       return listReply(read, page, (row) => row, entryJson)
     },
   }
+}
+
+function readWhat(text: string | null): AuditWhat | null {
+  const what = AUDIT_WHATS.find((known) => known === text)
+  if (what !== undefined || text === null) return what ?? null
+  throw invalidField('what', `must be a kind of change. ${hint(text, AUDIT_WHATS)}`)
 }
 
 function entryJson(row: AuditRow) {
