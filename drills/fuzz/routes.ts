@@ -124,7 +124,7 @@ export const BODIES: Readonly<Record<string, Fields>> = {
     per_minute: ['1', '600'],
     max_failed_pct: ['1', '5', '100'],
     min_results: ['1', '20'],
-    not_before: texts('2026-01-31T09:15:27Z'),
+    not_before: texts(new Date().toISOString()),
     expect_devices: ['0', '1', '2', '3'],
     dry_run: ['true', 'false'],
     note: SOME_TEXT,

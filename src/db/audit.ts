@@ -79,9 +79,10 @@ export async function writeAudit(tx: Queryable, ...entries: readonly AuditEntry[
 
 /** null matches any. */
 export interface AuditFilter {
-  readonly since: Date | null
+  /** RFC 3339 in UTC with microseconds, as `until`. */
+  readonly since: string | null
   /** Before this time. */
-  readonly until: Date | null
+  readonly until: string | null
   readonly what: AuditWhat | null
   readonly admin: string | null
   /** Id of the changed token, command, device or build. */
@@ -106,7 +107,7 @@ export function auditStore(database: Database): AuditStore {
 function listQuery({ limit, after }: ListPage, filter: AuditFilter): Query {
   const { since, until, admin, what, subject, alias } = filter
   // Earlier than `until` is before its first id, so that one key bounds the page.
-  const isAfter = after !== null && (until === null || new Date(after.at) < until)
+  const isAfter = after !== null && (until === null || after.at < until)
   const values = [limit, isAfter ? after.at : until, isAfter ? after.id : null, since]
   if (subject !== null) {
     const of = [subject, admin, what, alias]

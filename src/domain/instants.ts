@@ -15,3 +15,14 @@ export function parseInstant(text: unknown): Date | undefined {
   const instant = new Date(text.toUpperCase())
   return isClock && isDay && !Number.isNaN(instant.getTime()) ? instant : undefined
 }
+
+/**
+ * The same time in UTC with microseconds, as timeText (db/list-page.ts) writes it: a Date has milliseconds only. Further
+ * digits are cut off. Such texts sort as their times do.
+ */
+export function parseMicroseconds(text: unknown): string | undefined {
+  const instant = parseInstant(text)
+  if (instant === undefined) return undefined
+  const [, fraction = ''] = /\.(\d+)/.exec(String(text)) ?? []
+  return `${instant.toISOString().slice(0, 19)}.${fraction.slice(0, 6).padEnd(6, '0')}Z`
+}

@@ -5,7 +5,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { AppError, invalidField } from '../domain/errors.ts'
 import { isRequestId, isUuid, REQUEST_ID } from '../domain/ids.ts'
-import { parseInstant } from '../domain/instants.ts'
+import { parseMicroseconds } from '../domain/instants.ts'
 import { LINES, unsafeCharacter } from '../lib/text.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
@@ -164,17 +164,34 @@ export function queryUuid(query: URLSearchParams, name: string): string | undefi
   return text ?? undefined
 }
 
-/** An RFC 3339 time in the query. */
-export function queryTime(query: URLSearchParams, name: string): Date | undefined {
-  return asTime(name, query.get(name) ?? undefined)
+/** A stretch of time, in UTC with microseconds; null: no bound. */
+export interface TimeRange {
+  readonly since: string | null
+  /** Before this time. */
+  readonly until: string | null
 }
 
-export function optionalTime(body: Fields, name: string): Date | undefined {
+/** `since` and `until` of the query. Refuses an end before the beginning, which nothing can match. */
+export function queryTimeRange(query: URLSearchParams): TimeRange {
+  const [since, until] = ['since', 'until'].map((name) => asTime(name, query.get(name)))
+  if (since && until && since > until) {
+    throw new AppError('invalid_field', `since: ${since} is later than until: ${until}`, {
+      errors: [
+        { field: 'since', message: `is later than until, ${until}` },
+        { field: 'until', message: `is earlier than since, ${since}` },
+      ],
+    })
+  }
+  return { since: since ?? null, until: until ?? null }
+}
+
+/** In UTC with microseconds. */
+export function optionalTime(body: Fields, name: string): string | undefined {
   return asTime(name, field(body, name))
 }
 
-function asTime(name: string, value: unknown): Date | undefined {
-  const instant = parseInstant(value)
-  if (value === undefined || instant !== undefined) return instant
+function asTime(name: string, value: unknown): string | undefined {
+  const time = parseMicroseconds(value)
+  if (value === undefined || value === null || time !== undefined) return time
   throw invalidField(name, 'must be a time such as 2026-01-31T09:15:00Z')
 }

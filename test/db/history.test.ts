@@ -51,7 +51,7 @@ async function indexes(): Promise<readonly string[]> {
 async function store(from: string): Promise<readonly Stored[]> {
   await db.query(
     `insert into heartbeats (bucket, device_id, seq, received_at, status, battery_pct, uptime_s, temp_c, request_id)
-     select b, ('01a20000-0000-7000-8000-00000000000' || p)::uuid, p - 1, b + p * interval '4 s',
+     select b, ('01a20000-0000-7000-8000-00000000000' || p)::uuid, p - 1, b + p * interval '4.000123 s',
        case n % 3 when 0 then null when 1 then 'ok' else 'warn' end, case when n % 4 > 0 then n % 101 end,
        n * 1000000, case when n % 500 < 250 then n / 10.0 end, 'r' || n
      from generate_series(1, 1000) n, generate_series(1, 3) p,
@@ -70,11 +70,14 @@ async function store(from: string): Promise<readonly Stored[]> {
 }
 
 async function compare(t: Test, stored: readonly Stored[], what: string): Promise<void> {
-  const timeOf = (index: number) => new Date(Date.parse(stored[index]?.bucket ?? '') + 4_000)
+  const timeOf = (index: number, more = '123') =>
+    new Date(Date.parse(stored[index]?.bucket ?? '') + 4_000).toISOString().replace('Z', `${more}Z`)
   for (const [since, until, expected] of [
     [null, null, stored],
     [timeOf(700), null, stored.slice(0, 701)],
+    [timeOf(700, '124'), null, stored.slice(0, 700)],
     [null, timeOf(100), stored.slice(101)],
+    [null, timeOf(100, '124'), stored.slice(100)],
     [timeOf(640), timeOf(630), stored.slice(631, 641)],
     [timeOf(0), timeOf(0), []],
   ] as const) {

@@ -9,7 +9,7 @@ import {
   queryEnum,
   queryInt,
   queryString,
-  queryTime,
+  queryTimeRange,
   queryUuid,
   requiredString,
 } from '../../src/http/fields.ts'
@@ -96,10 +96,25 @@ t.test('the query is read as strictly as a body', async (t) => {
   for (const text of ['d=', 'd=1', `d=${id}0`]) {
     t.throws(() => queryUuid(query(text), 'd'), refusal('d'), text)
   }
-  const since = queryTime(query('since=2026-01-31T09:15:00Z'), 'since')
-  t.equal(since?.toISOString(), '2026-01-31T09:15:00.000Z')
-  t.equal(queryTime(query(''), 'since'), undefined)
-  for (const text of ['since=', 'since=now', 'since=2026-02-30T00:00:00Z']) {
-    t.throws(() => queryTime(query(text), 'since'), refusal('since'), text)
+})
+
+t.test('times keep their microseconds, and a stretch does not end before it begins', async (t) => {
+  const query = (text: string) => queryTimeRange(new URLSearchParams(text))
+  t.same(query(''), { since: null, until: null })
+  for (const [text, since] of [
+    ['2026-01-31T09:15:00Z', '2026-01-31T09:15:00.000000Z'],
+    ['2026-01-31T09:15:00.123456Z', '2026-01-31T09:15:00.123456Z'],
+    ['2026-01-31t10:15:00.1%2b01:00', '2026-01-31T09:15:00.100000Z'],
+    ['2026-01-31T09:15:00.999999999Z', '2026-01-31T09:15:00.999999Z'],
+    ['2026-01-31T09:15:00.5-23:59', '2026-02-01T09:14:00.500000Z'],
+  ] as const) {
+    t.same(query(`since=${text}`), { since, until: null }, text)
+    t.same(query(`since=${text}&until=${text}`), { since, until: since }, text)
   }
+  for (const text of ['since=', 'since=now', 'since=2026-02-30T00:00:00Z']) {
+    t.throws(() => query(text), refusal('since'), text)
+  }
+  const swapped = 'since=2026-01-31T09:15:00.000001Z&until=2026-01-31T10:15:00%2b01:00'
+  const errors = [{ field: 'since' }, { field: 'until' }]
+  t.throws(() => query(swapped), { code: 'invalid_field', errors })
 })

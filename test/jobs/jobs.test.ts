@@ -35,7 +35,7 @@ const report = (phone: Enrolled | undefined, requestId: string, outcome = 'succe
 const released = (jobId: string, count: number) =>
   until(async () => (await read(jobId)).body.released === count, `${count} of ${jobId} released`)
 
-const later = () => new Date(Date.now() + 3_600_000).toISOString()
+const later = (seconds = 3_600) => new Date(Date.now() + seconds * 1_000).toISOString()
 
 t.test(
   'a job is released, runs on its phones and is done; members are ordinary commands',
@@ -87,7 +87,8 @@ t.test(
 t.test('a repeat sends nothing; anything else with the same id is refused', async (t) => {
   const body = { job_id: 'again', where: 'alias:J1', action: 'ping', not_before: later() }
   t.match(await send(body), { status: 202, body: { state: 'scheduled' } })
-  t.match(await send({ ...body, expect_devices: 7 }), { status: 200, body: { duplicate: true } })
+  const late = { ...body, not_before: later(-86_400), expect_devices: 7 }
+  t.match(await send(late), { status: 200, body: { duplicate: true } }, 'however late it comes')
   const header = { where: 'alias:J1', action: 'ping' }
   t.match(await send(header, { 'idempotency-key': 'again' }), { status: 200 })
   for (const other of [{ where: 'alias:J2' }, { action: 'ring' }, { params: { a: 'b' } }]) {
@@ -104,20 +105,19 @@ t.test('a repeat sends nothing; anything else with the same id is refused', asyn
 
 t.test('a dry run finds what the job would, stores nothing, and protects it', async (t) => {
   const body = { job_id: 'dry', where: 'alias:J*', action: 'ping' }
-  const dry = await send({ ...body, dry_run: true })
+  const dry = await send({ ...body, not_before: later(-240), dry_run: true })
   t.match(dry, { status: 200, body: { devices: 5, unreachable: { no_push: 5 } } })
   t.same(
     dry.body.sample.map(({ alias }: { alias: string }) => alias),
     ['J1', 'J2', 'J3', 'J4', 'J5'],
   )
-  t.match(await read('dry'), { status: 404, body: { code: 'job_unknown' } })
   const changed = { status: 409, body: { code: 'selection_changed', detail: /5 devices, not 4/ } }
   t.match(await send({ ...body, expect_devices: 4, dry_run: true }), changed)
   t.match(await send({ ...body, expect_devices: 4 }), changed)
   const empty = { status: 422, body: { code: 'selection_empty', errors: [{ field: 'where' }] } }
   t.match(await send({ ...body, where: 'alias:K*' }), empty)
   t.match(await send({ ...body, where: 'alias:K*', dry_run: true }), empty)
-  t.match(await read('dry'), { status: 404 })
+  t.match(await read('dry'), { status: 404, body: { code: 'job_unknown' } })
   const wrong: readonly (readonly [string, object])[] = [
     ['where', { where: undefined }],
     ['where', { where: 'aleas:J1' }],
@@ -126,11 +126,12 @@ t.test('a dry run finds what the job would, stores nothing, and protects it', as
     ['max_failed_pct', { max_failed_pct: 101 }],
     ['min_results', { min_results: 0 }],
     ['not_before', { not_before: 'tomorrow' }],
-    ['not_before', { not_before: new Date(Date.now() + 40 * 86_400_000).toISOString() }],
+    ['not_before', { not_before: later(-301), dry_run: true }],
+    ['not_before', { not_before: later(-301) }],
+    ['not_before', { not_before: later(40 * 86_400) }],
     ['job_id', { job_id: 'x'.repeat(121) }],
     ['dry_run', { dry_run: 'yes' }],
     ['ttl_s', { ttl_s: 1 }],
-    ['per_hour', { per_hour: 1 }],
   ]
   for (const [field, part] of wrong) {
     const refused = await send({ ...body, ...part })
@@ -173,7 +174,6 @@ t.test('members are listed by status and outcome, in pages; jobs by state', asyn
   t.same(idsOf((await members('list', '?status=completed')).body), ['list.2'])
   t.same(idsOf((await members('list', '?status=failed')).body), ['list.4'])
   t.same(idsOf((await members('list', '?outcome=rejected')).body), ['list.4'])
-  t.same(idsOf((await members('list', '?status=completed&outcome=rejected')).body), [])
   t.same(idsOf((await members('list', '?status=queued')).body), ['list.1', 'list.3', 'list.5'])
   const pages: string[] = []
   for (let cursor: string | null = ''; cursor !== null; ) {

@@ -154,7 +154,10 @@ t.test('a job is done when each member has ended, and says what failed most', as
 })
 
 t.test('members whose device or id is gone are counted, and the others released', async (t) => {
-  const job = await create({ where: 'alias:S6,S7,S8', notBefore: new Date(Date.now() + 60_000) })
+  const job = await create({
+    where: 'alias:S6,S7,S8',
+    notBefore: new Date(Date.now() + 60_000).toISOString(),
+  })
   t.match(job, { state: 'scheduled' })
   await settle(job.jobNo)
   t.match(await read(job.jobId), { counts: { waiting: 3 } })

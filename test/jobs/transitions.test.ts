@@ -89,7 +89,7 @@ const TABLE: Readonly<Record<JobControl, Readonly<Record<JobState, JobState | un
 }
 
 async function inState(t: Test, state: JobState) {
-  const notBefore = state === 'scheduled' ? new Date(Date.now() + 3_600_000) : null
+  const notBefore = state === 'scheduled' ? new Date(Date.now() + 3_600_000).toISOString() : null
   const job = await create({ where: 'alias:S9', notBefore })
   if (state === 'paused') await jobs.control(job.jobId, 'pause', BY, true)
   if (state === 'aborted') await abort(job.jobId)

@@ -356,4 +356,20 @@ export const PLANTED: readonly Planted[] = [
     test: 'build/test/db/servers.test.js',
     title: 'a server that has lost something is used while a host is silent',
   },
+  {
+    name: 'a job whose not_before is long past runs at once',
+    file: 'src/db/jobs/create.ts',
+    before: '  refusePast(inserted.isPast)\n',
+    after: '',
+    test: 'build/test/jobs/jobs.test.js',
+    title: 'a dry run finds what the job would, stores nothing, and protects it',
+  },
+  {
+    name: 'an empty value negated selects every device',
+    file: 'src/domain/selection/values.ts',
+    before: "contentOf(value) === ''",
+    after: "value === ''",
+    test: 'build/test/domain/selection.test.js',
+    title: 'what is no selection is refused, and the message says where and what to write',
+  },
 ]

@@ -350,6 +350,7 @@ t.test('the heartbeats of a device, one by one and in steps', async (t) => {
     ['step_s=86401', 'step_s', 'must be 60 to 86400'],
     ['since=yesterday', 'since', 'must be a time'],
     ['until=', 'until', 'must be a time'],
+    ['since=2026-02-01T00:00:00Z&until=2026-01-01T00:00:00Z', 'since', 'is later than until'],
   ] as const) {
     const { status, body } = await get(`${path}?${query}`)
     t.match([status, body.errors?.[0].field], [422, field])
@@ -431,7 +432,8 @@ t.test('the audit log is filtered by time and by kind of change', async (t) => {
      from generate_series(1, 12) n`,
   )
   const listed = async (query: string) => {
-    const path = `/admin/audit?until=2026-02-01T00:00:00Z&${query}`
+    const until = query.includes('until=') ? '' : 'until=2026-02-01T00:00:00Z&'
+    const path = `/admin/audit?${until}${query}`
     const rows = await readAll<{ request_id: string }>(t, path, 'audit', 2)
     return rows.map(({ request_id }) => request_id).join(' ')
   }
@@ -453,8 +455,21 @@ t.test('the audit log is filtered by time and by kind of change', async (t) => {
     ['until=yesterday', 'until'],
     ['what=device', 'what'],
     ['what=device.*', 'what'],
+    ['what=', 'what'],
+    ['since=2026-02-01T00:00:00Z&until=2026-01-01T00:00:00Z', 'since'],
   ] as const) {
     t.match(await get(`/admin/audit?${query}`), { status: 422, body: { errors: [{ field }] } })
+  }
+  const { body: past } = await get('/admin/audit?what=device.deleted')
+  t.match(past.errors, [{ field: 'what', message: /Did you mean device\.delete\?/ }])
+  await db.query(`insert into audit_log (at, what, subject, request_id)
+    values ('2026-01-30 09:00:00.123456Z', 'job.done', 'micro', 'micro')`)
+  for (const [query, found] of [
+    ['since=2026-01-30T09:00:00.123456Z&until=2026-01-30T09:00:00.123457Z', 'micro'],
+    ['since=2026-01-30T09:00:00.123457Z&subject=micro', ''],
+    ['until=2026-01-30T09:00:00.123456Z&subject=micro', ''],
+  ] as const) {
+    t.equal(await listed(query), found, query)
   }
 })
 

@@ -184,8 +184,9 @@ const GOOD: Readonly<Record<string, readonly Request[]>> = {
   'GET /admin/jobs/{job_id}/commands': [
     {
       path: '/admin/jobs/j0/commands',
-      query: { status: 'queued', outcome: 'success', limit: '1' },
+      query: { status: 'completed', outcome: 'success', limit: '1' },
     },
+    { path: '/admin/jobs/j0/commands', query: { status: 'expired', outcome: 'success' } }, // a late one
   ],
   'POST /admin/jobs/{job_id}/pause': [{ path: '/admin/jobs/j0/pause' }],
   'POST /admin/jobs/{job_id}/resume': [{ path: '/admin/jobs/j0/resume' }],
@@ -433,6 +434,55 @@ t.test('a value that none can have, such as an empty one, is no filter', async (
     }
   })
 })
+
+t.test('filters that exclude each other are refused', async (t) => {
+  for (const [path, queries] of [
+    ['/admin/commands', ['status=queued&outcome=success', 'status=expired&outcome=failure']],
+    [
+      '/admin/jobs/j0/commands',
+      [
+        'status=waiting&outcome=success',
+        'status=sent&outcome=failure',
+        'status=completed&outcome=rejected',
+        'status=failed&outcome=success',
+      ],
+    ],
+  ] as const) {
+    for (const query of queries) {
+      const refused = { status: 422, body: { errors: [{ field: 'outcome' }] } }
+      t.match(await service.call('GET', `${path}?${query}`), refused, query)
+    }
+  }
+})
+
+t.test(
+  'a build type that is debug or release but for its letters is not taken silently',
+  async (t) => {
+    const put = (query: string) =>
+      service.call('PUT', `/admin/apk/builds/typed?build_type=${query}`, { raw: APK })
+    const list = (type: string) => service.call('GET', `/admin/apk/builds?build_type=${type}`)
+    for (const [wrong, meant] of [
+      ['Debug', 'debug'],
+      ['RELEASE', 'release'],
+    ] as const) {
+      const message = new RegExp(`Did you mean ${meant}\\?`)
+      const refused = { status: 422, body: { errors: [{ field: 'build_type', message }] } }
+      t.match(await put(wrong), refused)
+      t.match(await list(wrong), refused)
+      const latest = `/v1/apk/download-latest?build_type=${wrong}`
+      t.match(
+        await service.call('GET', latest, { token }),
+        { status: 404 },
+        'phones are told as ever',
+      )
+    }
+    t.match(await put('relase'), { status: 201, body: { warnings: [/If release is meant/] } })
+    await db.query(`update apk_builds set build_type = 'Debug' where build_id = 'typed'`)
+    t.match((await list('Debug')).body.builds, [{ build_id: 'typed' }], 'of a former release')
+    await db.query(`update apk_builds set build_type = 'debugStore' where build_id = 'typed'`)
+    t.match(await put('debugStore'), { status: 200, body: { warnings: [] } }, 'a flavor')
+  },
+)
 
 t.test('a body where none is taken is refused, one of no bytes is none', async (t) => {
   const ask = (method: string, path: string, ...lines: readonly string[]) =>

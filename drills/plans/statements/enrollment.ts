@@ -124,7 +124,7 @@ export function enrollmentStatements({
       modes: ['custom'],
       async run(database) {
         const page = { limit: 51, after: null }
-        const since = new Date(Date.now() - 7 * 86_400_000)
+        const since = new Date(Date.now() - 7 * 86_400_000).toISOString()
         const history = historyStore(database, 10)
         await history.read(deviceId(1), page, { since, until: null })
         await history.steps(deviceId(1), page, { since, until: null }, 3_600)

@@ -115,13 +115,13 @@ function commandLists({ busy, crowded, unswept }: Installation): readonly Statem
 }
 
 function auditLists(): readonly Statement[] {
-  const since = new Date(Date.now() - DAY_MS)
+  const since = new Date(Date.now() - DAY_MS).toISOString()
   const none = { since: null, until: null, admin: null, what: null }
   const any: AuditFilter = { ...none, subject: null, alias: null }
   const cases: readonly [what: string, filter: Partial<AuditFilter>][] = [
     ['newest', {}],
     ['since a day', { since }],
-    ['since now', { since: new Date() }],
+    ['since now', { since: new Date().toISOString() }],
     ['of an admin', { admin: 'drill' }],
     ['of an admin, since a day', { since, admin: 'drill' }],
     ['of a rare admin', { admin: RARE_ADMIN }],

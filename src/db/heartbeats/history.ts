@@ -42,8 +42,9 @@ export interface HistoryStep {
 }
 
 export interface HistoryFilter {
-  readonly since: Date | null
-  readonly until: Date | null
+  /** RFC 3339 in UTC with microseconds, as `until`. */
+  readonly since: string | null
+  readonly until: string | null
 }
 
 export interface HistoryStore {
@@ -198,9 +199,10 @@ export function historyStore(database: Database, dedupWindowS: number): HistoryS
     statement: (stretch: Stretch, left: number) => { text: string; values: readonly unknown[] },
   ): Promise<readonly Row[]> {
     const firstMs =
-      since === null ? Number.NEGATIVE_INFINITY : since.getTime() - dedupWindowS * 1_000
-    const ends = [until?.getTime(), after === null ? undefined : Date.parse(after.at) + 1]
-    const lastMs = Math.min(...ends.map((end) => end ?? Number.POSITIVE_INFINITY))
+      since === null ? Number.NEGATIVE_INFINITY : Date.parse(since) - dedupWindowS * 1_000
+    // Date.parse cuts to milliseconds.
+    const ends = [until, after?.at].flatMap((end) => (end ? [Date.parse(end) + 1] : []))
+    const lastMs = Math.min(...ends)
     const read: Row[] = []
     for (const stretch of stretchesOf(await daysOf(), sliceS)) {
       if (read.length >= limit || stretch.toMs <= firstMs) break

@@ -1,5 +1,5 @@
 /** Creates jobs: the selection is evaluated once, and its devices are stored in the transaction of the job. */
-import { AppError } from '../../domain/errors.ts'
+import { AppError, invalidField } from '../../domain/errors.ts'
 import { requireSize } from '../../domain/selection/size.ts'
 import type { Selection } from '../../domain/selection/terms.ts'
 import { writeAudit } from '../audit.ts'
@@ -25,7 +25,8 @@ export interface NewJob {
   /** null: no threshold. */
   readonly maxFailedPct: number | null
   readonly minResults: number
-  readonly notBefore: Date | null
+  /** RFC 3339 in UTC with microseconds. */
+  readonly notBefore: string | null
   /** undefined: any number. */
   readonly expectDevices: number | undefined
   readonly note: string | null
@@ -56,6 +57,13 @@ const MAX_MEMBERS = 1_000_000
  */
 const MAX_UNSETTLED_JOBS = 100
 const SAMPLE = 20
+/**
+ * How long `not_before` may be past when the job is created: more than two clocks differ and a request takes, less than any
+ * mistake in a date or a time zone, which would release the job at once.
+ */
+const MAX_PAST_S = 300
+const isLongPast = (time: string) =>
+  /* sql */ `coalesce(${time} < now() - interval '${MAX_PAST_S} s', false)`
 
 /** Byte order, which is the same in every database. */
 const BY_ALIAS = /* sql */ `order by d.alias collate "C"`
@@ -68,7 +76,7 @@ const INSERT = /* sql */ `
   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
     case when $11 > now() then 'scheduled' else 'running' end, 1)
   on conflict (job_id) do nothing
-  returning job_no::text as "jobNo"`
+  returning job_no::text as "jobNo", ${isLongPast('not_before')} as "isPast"`
 
 const SET_DEVICES = /* sql */ `update jobs set devices = $2 where job_no = $1`
 
@@ -112,11 +120,13 @@ async function create(
     const advice = 'Abort one together with its open commands, or wait until one is done.'
     throw new AppError('overloaded', `${MAX_UNSETTLED_JOBS} jobs have not ended. ${advice}`)
   }
-  const jobNo = await insertJob(tx, job)
-  if (jobNo === undefined) {
+  const inserted = await insertJob(tx, job)
+  if (inserted === undefined) {
     const raced = await findJob(tx, job.jobId)
     return raced === undefined ? { kind: 'conflict' } : repeat(tx, raced, job)
   }
+  const { jobNo } = inserted
+  refusePast(inserted.isPast)
   const devices = (await tx.query(membersQuery(jobNo, job.selection, context))).rowCount
   requireMembers(devices, job.expectDevices)
   const taken = { name: 'jobs.find_taken', text: FIND_TAKEN, values: [jobNo, job.jobId] }
@@ -140,8 +150,9 @@ async function repeat(tx: Queryable, known: JobRow, job: NewJob): Promise<Create
   return { kind: 'repeated', job: known }
 }
 
-async function insertJob(tx: Queryable, job: NewJob): Promise<string | undefined> {
-  const { rows } = await tx.query<{ jobNo: string }>({
+/** undefined: a job has this id. */
+async function insertJob(tx: Queryable, job: NewJob) {
+  const { rows } = await tx.query<{ jobNo: string; isPast: boolean }>({
     name: 'jobs.insert',
     text: INSERT,
     values: [
@@ -161,7 +172,7 @@ async function insertJob(tx: Queryable, job: NewJob): Promise<string | undefined
       job.requestId,
     ],
   })
-  return rows[0]?.jobNo
+  return rows[0]
 }
 
 function membersQuery(jobNo: string, selection: Selection, context: SelectionContext): Query {
@@ -180,21 +191,33 @@ function requireMembers(devices: number, expected: number | undefined): void {
   requireSize(devices, { expected, most: MAX_MEMBERS, nothingDone: 'Nothing was sent.' })
 }
 
+function refusePast(isPast: boolean): void {
+  if (!isPast) return
+  const advice = 'for a job that begins at once, leave it out'
+  throw invalidField('not_before', `is more than ${MAX_PAST_S / 60} minutes past; ${advice}`)
+}
+
 /** What createJob would do; refuses what it would refuse. */
 export async function previewJob(
   slow: Database,
-  { selection, expectDevices }: Pick<NewJob, 'selection' | 'expectDevices'>,
+  job: Pick<NewJob, 'selection' | 'expectDevices' | 'notBefore'>,
   context: SelectionContext,
 ): Promise<Preview> {
-  const { rows } = await slow.query<Preview>(previewQuery(selection, context))
+  const query = previewQuery(job.selection, job.notBefore, context)
+  const { rows } = await slow.query<Preview & { readonly isPast: boolean }>(query)
   const [preview] = rows
   if (preview === undefined) throw new Error('counting gave no row')
-  requireMembers(preview.devices, expectDevices)
+  refusePast(preview.isPast)
+  requireMembers(preview.devices, job.expectDevices)
   return preview
 }
 
-function previewQuery(selection: Selection, context: SelectionContext): Query {
-  const own = [context.offlineAfterS, context.isPushOn]
+function previewQuery(
+  selection: Selection,
+  notBefore: string | null,
+  context: SelectionContext,
+): Query {
+  const own = [context.offlineAfterS, context.isPushOn, notBefore]
   const { text, values } = conditionOf(selection, context, own.length + 1)
   return {
     name: 'jobs.preview',
@@ -206,6 +229,7 @@ function previewQuery(selection: Selection, context: SelectionContext): Query {
         from ${JOINED} where ${text})
       select count(*)::int as "devices", (count(*) filter (where not is_online))::int as "offline",
         (count(*) filter (where push <> 'live'))::int as "noPush",
+        ${isLongPast('$3::timestamptz')} as "isPast",
         (select coalesce(json_agg(s), '[]') from (
           select d.device_id, d.alias from members d ${BY_ALIAS} limit ${SAMPLE}) s) as "sample"
       from members`,

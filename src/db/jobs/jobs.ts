@@ -36,7 +36,7 @@ export interface JobStore {
   create(job: NewJob, context: SelectionContext): Promise<CreateOutcome>
   /** Stores nothing. */
   preview(
-    job: Pick<NewJob, 'selection' | 'expectDevices'>,
+    job: Pick<NewJob, 'selection' | 'expectDevices' | 'notBefore'>,
     context: SelectionContext,
   ): Promise<Preview>
   find(jobId: string): Promise<JobRow | undefined>

@@ -2,7 +2,7 @@
 import type { HistoryRow, HistoryStep, NumberName } from '../../db/heartbeats/history.ts'
 import { invalidField } from '../../domain/errors.ts'
 import { STATUS_FIELDS, STATUS_NAMES, type StatusName } from '../../domain/heartbeat.ts'
-import { queryInt, queryTime } from '../../http/fields.ts'
+import { queryInt, queryTimeRange } from '../../http/fields.ts'
 import { listReply, pageOf, readPage } from '../../http/page.ts'
 import { type Endpoint, json } from '../../http/route.ts'
 import { deviceId, deviceUnknown, statusJson } from './device-json.ts'
@@ -22,10 +22,7 @@ export function readHistoryEndpoint(deps: Devices): Endpoint<'admin'> {
       const id = deviceId(request)
       const stepS = readStep(query)
       const page = readPage(query, stepS === undefined ? LIST : `${LIST} by ${stepS} s`, isSeq)
-      const filter = {
-        since: queryTime(query, 'since') ?? null,
-        until: queryTime(query, 'until') ?? null,
-      }
+      const filter = queryTimeRange(query)
       const device = await deps.devices.find(id)
       if (device === undefined) throw deviceUnknown()
       context.deviceId = id

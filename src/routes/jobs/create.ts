@@ -94,10 +94,11 @@ export function createJobEndpoint(deps: Jobs): Endpoint<'admin'> {
   }
 }
 
-function readNotBefore(body: Fields, now: Date): Date | null {
+/** db/jobs/create.ts refuses one that is long past, unless the job is a repeat. */
+function readNotBefore(body: Fields, now: Date): string | null {
   const at = optionalTime(body, 'not_before')
   if (at === undefined) return null
-  if (at.getTime() - now.getTime() > MAX_AHEAD_S * 1_000) {
+  if (Date.parse(at) - now.getTime() > MAX_AHEAD_S * 1_000) {
     throw invalidField('not_before', `must be within ${MAX_AHEAD_S / 86_400} days`)
   }
   return at

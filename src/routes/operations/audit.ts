@@ -4,7 +4,7 @@ import type { AuditRow } from '../../db/audit.ts'
 import { AUDIT_WHATS, type AuditWhat } from '../../domain/audit.ts'
 import { invalidField } from '../../domain/errors.ts'
 import { ADMIN_NAME, ALIAS, REQUEST_ID } from '../../domain/ids.ts'
-import { queryString, queryTime } from '../../http/fields.ts'
+import { queryString, queryTimeRange } from '../../http/fields.ts'
 import { hint } from '../../http/known-names.ts'
 import { listReply, readPage } from '../../http/page.ts'
 import type { Endpoint } from '../../http/route.ts'
@@ -18,8 +18,7 @@ export function listAuditEndpoint({ audit }: Operations): Endpoint<'admin'> {
     async handle({ query }) {
       const page = readPage(query, 'audit', isAuditId)
       const read = await audit.list(page, {
-        since: queryTime(query, 'since') ?? null,
-        until: queryTime(query, 'until') ?? null,
+        ...queryTimeRange(query),
         admin: queryString(query, 'admin', 64, ADMIN_NAME) ?? null,
         what: readWhat(query.get('what')),
         subject: queryString(query, 'subject', 128, REQUEST_ID) ?? null,
