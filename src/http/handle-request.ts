@@ -147,8 +147,9 @@ function refuseTransport(request: IncomingMessage, rule: HttpsRule | null): void
 
 /** Waits for a turn; false: the exchange needs none any more. */
 async function hasTurn(turns: Throttle, exchange: Exchange): Promise<boolean> {
-  await turns.turn()
-  return !exchange.hasResponse && !exchange.isEnded
+  const isOver = () => exchange.hasResponse || exchange.isEnded
+  await turns.turn(isOver)
+  return !isOver()
 }
 
 const NOT_FOUND = { kind: 'not_found' } as const

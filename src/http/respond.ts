@@ -125,7 +125,7 @@ async function pump(
 ): Promise<void> {
   let leftBytes = sizeBytes
   for await (const chunk of stream) {
-    await turns.turn()
+    await turns.turn(() => res.destroyed)
     if (res.destroyed) return
     leftBytes -= chunk.length
     onBytes(chunk.length)

@@ -10,35 +10,50 @@ const CALLBACKS_PER_PAUSE = 2
 /** One more callback per pause for each 1,000 that wait: any backlog ends. */
 const WAITING_PER_EXTRA = 1_000
 
+interface Waiting {
+  readonly work: () => void
+  readonly isOver: () => boolean
+}
+
 export class Throttle {
   readonly #schedule: (run: () => void) => void
-  #waiting: (() => void)[] = []
+  readonly #max: number
+  readonly #waiting: Waiting[] = []
 
-  /** `schedule` calls `run` once, after a pause. */
-  constructor(schedule: (run: () => void) => void = (run) => void setTimeout(run, PAUSE_MS)) {
+  /** `schedule` calls `run` once, after a pause. When more than `max` wait, the first one runs at once. */
+  constructor(
+    schedule: (run: () => void) => void = (run) => void setTimeout(run, PAUSE_MS),
+    max = Number.POSITIVE_INFINITY,
+  ) {
     this.#schedule = schedule
+    this.#max = max
   }
 
   get waiting(): number {
     return this.#waiting.length
   }
 
-  /** First in, first out. Callers bound how many callbacks wait, for example by their sockets. */
-  add(work: () => void): void {
-    if (this.#waiting.push(work) === 1) this.#schedule(this.#run)
+  /**
+   * First in, first out. Without `max`, callers bound how many callbacks wait, for example by their sockets. Work that
+   * `isOver` has little left to do: it runs between two others.
+   */
+  add(work: () => void, isOver = () => false): void {
+    if (this.#waiting.push({ work, isOver }) === 1) this.#schedule(this.#run)
+    if (this.#waiting.length > this.#max) this.#waiting.shift()?.work()
   }
 
-  /** Resolves when its turn comes. */
-  turn(): Promise<void> {
-    return new Promise((resolve) => this.add(resolve))
+  /** Resolves when its turn comes, or earlier once it `isOver`. */
+  turn(isOver?: () => boolean): Promise<void> {
+    return new Promise((resolve) => this.add(resolve, isOver))
   }
 
   readonly #run = () => {
-    const due = this.#waiting.splice(
-      0,
-      CALLBACKS_PER_PAUSE + Math.floor(this.#waiting.length / WAITING_PER_EXTRA),
-    )
-    if (this.#waiting.length > 0) this.#schedule(this.#run)
-    for (const work of due) work()
+    const waiting = this.#waiting
+    let left = CALLBACKS_PER_PAUSE + Math.floor(waiting.length / WAITING_PER_EXTRA)
+    let count = 0
+    for (; left > 0 && count < waiting.length; count += 1) if (!waiting[count]?.isOver()) left -= 1
+    const due = waiting.splice(0, count)
+    if (waiting.length > 0) this.#schedule(this.#run)
+    for (const { work } of due) work()
   }
 }

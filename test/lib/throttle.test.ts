@@ -3,9 +3,9 @@ import t from 'tap'
 import { Throttle } from '../../src/lib/throttle.ts'
 
 /** A throttle, and a function that ends its pause; that returns false if there is none. */
-function withPauses() {
+function withPauses(max?: number) {
   const pauses: (() => void)[] = []
-  const queue = new Throttle((run) => pauses.push(run))
+  const queue = new Throttle((run) => pauses.push(run), max)
   const endPause = () => {
     const run = pauses.shift()
     run?.()
@@ -39,6 +39,37 @@ t.test('a flood takes more behind a pause, so that it ends', async (t) => {
   t.equal(done, 2_500)
   t.equal(perPause[0], 4)
   t.equal(perPause.at(-2), 2)
+})
+
+t.test('beyond its bound the first one runs at once, and the order stays', async (t) => {
+  const { queue, endPause } = withPauses(3)
+  const done: number[] = []
+  for (let nth = 1; nth <= 5; nth += 1) queue.add(() => done.push(nth))
+  t.same(done, [1, 2])
+  t.equal(queue.waiting, 3)
+  t.ok(endPause())
+  t.same(done, [1, 2, 3, 4])
+  t.ok(endPause())
+  t.same(done, [1, 2, 3, 4, 5])
+  t.notOk(endPause(), 'one pause at a time')
+})
+
+t.test('work that is over runs, and takes no turn', async (t) => {
+  const { queue, endPause } = withPauses()
+  const over = new Set<number>()
+  const done: number[] = []
+  for (let nth = 1; nth <= 9; nth += 1) {
+    queue.add(
+      () => done.push(nth),
+      () => over.has(nth),
+    )
+  }
+  for (const nth of [1, 2, 3, 5, 7, 8]) over.add(nth)
+  t.ok(endPause())
+  t.same(done, [1, 2, 3, 4, 5, 6])
+  t.ok(endPause())
+  t.same(done, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+  t.notOk(endPause())
 })
 
 t.test('work that adds work, and work after a rest, with real pauses', async (t) => {
