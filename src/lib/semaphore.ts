@@ -48,3 +48,34 @@ export function createSemaphore(max: number): Semaphore {
     },
   }
 }
+
+export interface SharedSemaphore extends Pick<Semaphore, 'inUse'> {
+  /** As that of Semaphore; undefined also if `key` has its share. */
+  tryAcquire(key: string): (() => void) | undefined
+}
+
+/** Of `max` permits one key holds at most `maxOfKey`. Keys must be few: each is kept. */
+export function createSharedSemaphore(max: number, maxOfKey: number): SharedSemaphore {
+  const all = createSemaphore(max)
+  const byKey = new Map<string, Semaphore>()
+  return {
+    tryAcquire(key) {
+      const own = byKey.get(key) ?? createSemaphore(maxOfKey)
+      byKey.set(key, own)
+      const releaseOwn = own.tryAcquire()
+      if (releaseOwn === undefined) return undefined
+      const release = all.tryAcquire()
+      if (release === undefined) {
+        releaseOwn()
+        return undefined
+      }
+      return () => {
+        releaseOwn()
+        release()
+      }
+    },
+    get inUse() {
+      return all.inUse
+    },
+  }
+}

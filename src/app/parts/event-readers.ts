@@ -1,5 +1,5 @@
 /** Bounds the readers that wait for events: long polls and streams, of this replica and of one admin. */
-import { createSemaphore, type Semaphore } from '../../lib/semaphore.ts'
+import { createSharedSemaphore } from '../../lib/semaphore.ts'
 
 /** Each costs a connection, and a statement for every batch of news. */
 const MAX_EVENT_READERS = 128
@@ -17,31 +17,13 @@ export interface EventReaders {
 }
 
 export function createEventReaders(): EventReaders {
-  const all = createSemaphore(MAX_EVENT_READERS)
-  /** As many as ADMIN_TOKENS has names. */
-  const byAdmin = new Map<string, Semaphore>()
+  const readers = createSharedSemaphore(MAX_EVENT_READERS, MAX_READERS_OF_ADMIN)
   let refusedCount = 0
   let droppedCount = 0
 
-  function acquireBoth(admin: string): (() => void) | undefined {
-    const own = byAdmin.get(admin) ?? createSemaphore(MAX_READERS_OF_ADMIN)
-    byAdmin.set(admin, own)
-    const releaseOwn = own.tryAcquire()
-    if (releaseOwn === undefined) return undefined
-    const release = all.tryAcquire()
-    if (release === undefined) {
-      releaseOwn()
-      return undefined
-    }
-    return () => {
-      releaseOwn()
-      release()
-    }
-  }
-
   return {
     tryAcquire(admin) {
-      const release = acquireBoth(admin)
+      const release = readers.tryAcquire(admin)
       if (release === undefined) refusedCount += 1
       return release
     },
@@ -49,7 +31,7 @@ export function createEventReaders(): EventReaders {
       droppedCount += 1
     },
     get open() {
-      return all.inUse
+      return readers.inUse
     },
     get refusedCount() {
       return refusedCount

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { commandData } from '../../domain/delivery/command-message.ts'
 import { HeartbeatPace } from '../../domain/heartbeat-pace.ts'
 import type { Notifier } from '../../lib/notifier.ts'
-import { createSemaphore } from '../../lib/semaphore.ts'
+import { createSharedSemaphore } from '../../lib/semaphore.ts'
 import type { Apks } from '../../routes/apks/feature.ts'
 import type { Commands, Results } from '../../routes/commands/feature.ts'
 import type { Devices } from '../../routes/devices/feature.ts'
@@ -44,6 +44,8 @@ export interface FeatureParts extends ServiceContext {
 
 /** Requests that wait for a command to change (`wait_ms`); each reads it four times a second. */
 const MAX_WAITING_REQUESTS = 128
+/** Of them, those of one admin. */
+const MAX_WAITING_OF_ADMIN = 32
 
 export function createFeatures(parts: FeatureParts): Features {
   const results = createResults(parts)
@@ -134,7 +136,7 @@ function createCommands(parts: FeatureParts, results: Results): Commands {
     senderTrouble: () => sender?.dispatcher.trouble,
     wakeDispatcher: () => sender?.dispatcher.wake(),
     waitForChange: (id, timeoutMs, signal) => commandChanges.wait(id, timeoutMs, signal),
-    tryAcquireWait: createSemaphore(MAX_WAITING_REQUESTS).tryAcquire,
+    tryAcquireWait: createSharedSemaphore(MAX_WAITING_REQUESTS, MAX_WAITING_OF_ADMIN).tryAcquire,
     instance,
     nowMs,
   }

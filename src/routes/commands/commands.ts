@@ -30,7 +30,7 @@ export function readCommandEndpoint(deps: Commands): Endpoint<'admin'> {
         isDone: HAS_COME[readWaitFor(request.query, 'end')],
         waitMs: queryInt(request.query, 'wait_ms', WAIT_MS, 0),
         waitForChange: (timeoutMs) => deps.waitForChange(requestId, timeoutMs, request.signal),
-        tryAcquire: deps.tryAcquireWait,
+        tryAcquire: () => deps.tryAcquireWait(request.admin),
         signal: request.signal,
         nowMs: deps.nowMs,
       })

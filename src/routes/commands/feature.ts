@@ -41,8 +41,8 @@ export interface Commands extends Results {
     timeoutMs: number,
     signal: AbortSignal,
   ) => Promise<void>
-  /** Takes the place of a waiting request, as readUntil expects; undefined: none is free. */
-  readonly tryAcquireWait: () => (() => void) | undefined
+  /** Takes the place of a waiting request, as readUntil expects; undefined: none is free for this admin. */
+  readonly tryAcquireWait: (admin: string) => (() => void) | undefined
   /** This replica, for timelines. */
   readonly instance: string
   /** Monotonic. */

@@ -71,7 +71,7 @@ export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
         },
       })
       deps.wakeDispatcher()
-      const latest = await waited(deps, command, { waitMs, hasCome, signal: request.signal })
+      const latest = await waited(deps, command, { waitMs, hasCome, admin, signal: request.signal })
       return json(202, acceptedJson(latest, false))
     },
   }
@@ -80,6 +80,7 @@ export function sendCommandEndpoint(deps: Commands): Endpoint<'admin'> {
 interface Wait {
   readonly waitMs: number
   readonly hasCome: (command: CommandRow) => boolean
+  readonly admin: string
   readonly signal: AbortSignal
 }
 
@@ -90,7 +91,7 @@ interface Wait {
 async function waited(
   deps: Commands,
   command: CommandRow,
-  { waitMs, hasCome, signal }: Wait,
+  { waitMs, hasCome, admin, signal }: Wait,
 ): Promise<CommandRow> {
   const asItStands = (row: CommandRow) => pausedWith(row, deps.senderTrouble())
   let latest = asItStands(command)
@@ -104,7 +105,7 @@ async function waited(
       isDone: hasCome,
       waitMs,
       waitForChange: (timeoutMs) => deps.waitForChange(command.requestId, timeoutMs, signal),
-      tryAcquire: deps.tryAcquireWait,
+      tryAcquire: () => deps.tryAcquireWait(admin),
       signal,
       nowMs: deps.nowMs,
     })

@@ -35,7 +35,7 @@ export function readJobEndpoint(deps: Jobs): Endpoint<'admin'> {
         isDone: ({ endedAtText }) => endedAtText !== null,
         waitMs: queryInt(request.query, 'wait_ms', WAIT_MS, 0),
         waitForChange: (timeoutMs) => deps.waitForChange(jobKey(jobId), timeoutMs, request.signal),
-        tryAcquire: deps.tryAcquireWait,
+        tryAcquire: () => deps.tryAcquireWait(request.admin),
         signal: request.signal,
         nowMs: deps.nowMs,
       })
