@@ -1,9 +1,12 @@
-/** Runs a limited number of tasks at once, and one at a time of each key. The others wait in order, within bounds. */
+/**
+ * Runs a limited number of tasks at once, and one at a time of each key. The others wait within bounds. The keys take turns,
+ * so that one with few waiting tasks does not wait behind all those of another.
+ */
 import { AppError } from '../domain/errors.ts'
 
 export interface KeyedQueueOptions {
   readonly maxConcurrent: number
-  /** One more caller is refused at once. */
+  /** Of the waiting callers and one more, the one that would start last is refused at once. */
   readonly maxWaiting: number
   readonly maxWaitingPerKey: number
   /** A caller that has waited this long is refused. */
@@ -22,6 +25,8 @@ export interface KeyedQueue {
 
 interface Waiter {
   readonly key: string
+  /** Lower rounds start first: of each key, one task a round. */
+  readonly round: number
   readonly deadlineAtMs: number
   start(): void
   refuse(error: unknown): void
@@ -33,21 +38,37 @@ export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
   /** In order of arrival, which is the order of deadlines. */
   let waiters: Waiter[] = []
   let timer: NodeJS.Timeout | undefined
+  /** The highest of those that have started. */
+  let round = 0
 
   function wait(key: string): Promise<void> {
     const ofKey = waiters.filter((waiter) => waiter.key === key)
-    if (waiters.length >= maxWaiting || ofKey.length >= maxWaitingPerKey) throw overloaded()
+    if (ofKey.length >= maxWaitingPerKey) throw overloaded()
+    const ownRound = (ofKey.at(-1)?.round ?? round) + 1
+    if (waiters.length >= maxWaiting) makeRoom(ownRound)
     return new Promise((start, refuse) => {
-      waiters.push({ key, deadlineAtMs: nowMs() + maxWaitMs, start, refuse })
+      const deadlineAtMs = nowMs() + maxWaitMs
+      waiters.push({ key, round: ownRound, deadlineAtMs, start, refuse })
       watchDeadlines()
     })
   }
 
+  /** Refuses the newest waiter of the last round, unless that is no later than `ownRound`. */
+  function makeRoom(ownRound: number): void {
+    const last = Math.max(...waiters.map((waiter) => waiter.round))
+    if (last <= ownRound) throw overloaded()
+    const newest = waiters.findLastIndex((waiter) => waiter.round === last)
+    waiters.splice(newest, 1)[0]?.refuse(overloaded())
+  }
+
   function startNext(): void {
     while (runningKeys.size < maxConcurrent) {
-      const next = waiters.findIndex(({ key }) => !runningKeys.has(key))
-      const [waiter] = next === -1 ? [] : waiters.splice(next, 1)
+      const free = waiters.filter(({ key }) => !runningKeys.has(key))
+      const lowest = Math.min(...free.map((waiter) => waiter.round))
+      const waiter = free.find((one) => one.round === lowest)
       if (waiter === undefined) break
+      waiters.splice(waiters.indexOf(waiter), 1)
+      round = Math.max(round, waiter.round)
       runningKeys.add(waiter.key)
       waiter.start()
     }

@@ -550,24 +550,24 @@ t.test('when registrations are slow and many', async (t) => {
   })
 
   await t.test('one whose phone left before its turn is not carried out', async (t) => {
-    const [gone, last] = await issue(['gone', 'last'], 1)
-    const [shared] = await issue([null], BEFORE_IT)
+    const [last] = await issue(['last'], 1)
+    const [shared] = await issue([null], BEFORE_IT + 1)
     const before = Promise.all(
       Array.from({ length: BEFORE_IT }, (_, n) => register(shared, `before-${n}`)),
     )
     await waitForRegistrations(service, (waiting) => waiting > BEFORE_IT / 2)
     const leaving = await openRaw(t, service.origin)
-    const bearer = `Authorization: Bearer ${gone}`
+    const bearer = `Authorization: Bearer ${shared}`
     const type = 'Content-Type: application/json'
-    const lines = [bearer, type, 'Content-Length: 2', 'X-Request-ID: left']
-    leaving.write(`${head('POST /v1/register HTTP/1.1', ...lines)}{}`)
-    const behind = register(last, 'last')
+    const lines = [bearer, type, 'Content-Length: 16', 'X-Request-ID: left']
+    leaving.write(`${head('POST /v1/register HTTP/1.1', ...lines)}{"alias":"gone"}`)
+    const other = register(last, 'last')
     await waitForRegistrations(service, (waiting) => waiting > 0)
     leaving.reset()
     for (const { status } of await before) t.equal(status, 201)
-    t.equal((await behind).status, 201)
-    const text = `select uses_consumed from enrollment_tokens where alias = 'gone'`
-    t.same((await db.query(text)).rows, [{ uses_consumed: 0 }])
+    t.equal((await other).status, 201)
+    const text = `select from devices where alias = 'gone'`
+    t.same((await db.query(text)).rows, [])
     const isIt = (line: LogLine) => line['request_id'] === 'left'
     await service.lines.waitFor((line) => isIt(line) && line.event === 'register.request')
     t.match(
@@ -756,7 +756,11 @@ t.test('of one key one is at work, so many of all, the others wait in their orde
   await t.rejects(run('a', 'a4'), { code: 'overloaded' }, 'one more than may wait of a key')
   const [b1, c1, d1] = [run('b', 'b1'), run('c', 'c1'), run('d', 'd1')]
   t.equal(turns.waiting, 4)
-  await t.rejects(run('e', 'e1'), { code: 'overloaded' }, 'one more than may wait of all')
+  const e1 = run('e', 'e1')
+  await t.rejects(a3, { code: 'overloaded' }, 'one more than may wait of all: the last to start')
+  await t.rejects(run('f', 'f1'), { code: 'overloaded' }, 'of each key one waits')
+  await t.rejects(run('c', 'c2'), { code: 'overloaded' }, 'it would be the last itself')
+  t.equal(turns.waiting, 4)
   t.same(begun, ['a1', 'b1'])
   await end('b1')
   await b1
@@ -764,12 +768,23 @@ t.test('of one key one is at work, so many of all, the others wait in their orde
   await end('a1', new Error('of the work'))
   await t.rejects(a1, /of the work/)
   t.same(begun, ['a1', 'b1', 'c1', 'a2'])
-  for (const name of ['c1', 'a2', 'd1', 'a3']) await end(name)
-  await Promise.all([a2, a3, c1, d1])
+  for (const name of ['c1', 'a2', 'd1', 'e1']) await end(name)
+  await Promise.all([a2, c1, d1, e1])
   t.equal(turns.waiting, 0)
   const next = run('a', 'a5')
   await end('a5')
   await next
+})
+
+t.test('a key that comes waits for one of each other key, however many of them wait', async (t) => {
+  const { run, end, begun } = turnsToEnd({ maxConcurrent: 1, maxWaiting: 16 })
+  const names = ['a1', 'a2', 'a3', 'a4', 'b1', 'b2', 'c1']
+  const all = names.map((name) => run(name.slice(0, 1), name))
+  for (const name of ['a1', 'a2', 'b1']) await end(name)
+  all.push(run('d', 'd1'))
+  for (const name of ['c1', 'a3', 'b2', 'd1', 'a4']) await end(name)
+  await Promise.all(all)
+  t.same(begun, ['a1', 'a2', 'b1', 'c1', 'a3', 'b2', 'd1', 'a4'])
 })
 
 t.test('none waits for too long, and all can be refused', async (t) => {
