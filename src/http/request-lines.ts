@@ -1,6 +1,6 @@
 /**
- * Writes the lines of requests. A request is anonymous until its caller has proven a credential. Anyone can send any number
- * of anonymous requests, and an outage fails every request; so each code has a limit of lines a second, and the next line
+ * Writes the lines of requests. A request is anonymous until its caller has proven a live credential. Anyone can send any
+ * number of anonymous requests, and an outage fails every request; so each code has a limit of lines a second, and the next line
  * counts the suppressed ones. A refusal of a proven caller always has its own line.
  */
 import type { Cause, Ending, Line, RequestLog } from '../telemetry/log/log.ts'
@@ -12,6 +12,15 @@ const MAX_ERRORS_PER_S = 10
 const MAX_ANONYMOUS_PER_S = 50
 
 const ANONYMOUS: Cause = { isAnonymous: true, suppressed: 0 }
+
+/** Refuse a credential that is known and dead: whoever found it can send any number of requests. */
+const DEAD_CREDENTIAL = new Set<string>([
+  'token_expired',
+  'token_revoked',
+  'token_exhausted',
+  'token_superseded',
+  'device_deleted',
+])
 
 /** The end of a request that was refused or failed. */
 export interface Refusal {
@@ -39,7 +48,7 @@ export function writeLine(
 /** Writes the end of a refused request; within the limit of its code if it is anonymous. */
 export function writeRefusal(log: RequestLog, refusal: Refusal): void {
   const { code, caller, ending } = refusal
-  if (!isAnonymous(caller)) writeEnd(log, refusal, 0)
+  if (!isAnonymous(caller, code)) writeEnd(log, refusal, 0)
   else if (ending.statusCode >= 500) writeFault(log, refusal)
   else {
     // A DEBUG line that LOG_LEVEL hides must not carry the count of lines that it shows.
@@ -56,11 +65,13 @@ export function writeFault(log: RequestLog, refusal: Refusal): void {
 }
 
 function writeEnd(log: RequestLog, refusal: Refusal, suppressed: number): void {
-  const { caller, ending, line, beside } = refusal
-  if (beside !== undefined) writeLine(log, beside, caller)
-  log.write(line(), caller, ending, { isAnonymous: isAnonymous(caller), suppressed })
+  const { code, caller, ending, line, beside } = refusal
+  const cause: Cause = { isAnonymous: isAnonymous(caller, code), suppressed: 0 }
+  if (beside !== undefined) log.write(beside, caller, undefined, cause)
+  log.write(line(), caller, ending, { ...cause, suppressed })
 }
 
-function isAnonymous({ admin, deviceId, tokenId }: RequestContext): boolean {
-  return admin === null && deviceId === null && tokenId === null
+function isAnonymous({ admin, deviceId, tokenId }: RequestContext, code = ''): boolean {
+  if (admin !== null) return false
+  return DEAD_CREDENTIAL.has(code) || (deviceId === null && tokenId === null)
 }

@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap'
 import { writeRefusal } from '../../src/http/request-lines.ts'
 import { newContext } from '../../src/http/route.ts'
+import type { RequestLog } from '../../src/telemetry/log/log.ts'
 import type { LogLine } from '../../testkit/log-book.ts'
 import type { CallOptions } from '../helpers/client.ts'
 import { connect } from '../helpers/database.ts'
@@ -34,6 +35,35 @@ t.test(
     ])
   },
 )
+
+t.test('who sends a dead credential is anonymous for the limit of lines', async (t) => {
+  const line = { event: 'register.fail', fields: { token_id: 'a1b2', result: null } } as const
+  const of = (code: string, caller: object) => {
+    const kinds: string[] = []
+    const isAnonymous: (boolean | undefined)[] = []
+    const log: RequestLog = {
+      write: (_line, _caller, _ending, cause) => void isAnonymous.push(cause?.isAnonymous),
+      writeLimited(kind, _mostPerS, write) {
+        kinds.push(kind)
+        write(0)
+      },
+    }
+    const context = { ...newContext('r', '/v1/register', false, null, null), ...caller }
+    const ending = { statusCode: 401, latencyMs: 1 }
+    writeRefusal(log, { code, caller: context, ending, line: () => line, beside: line })
+    return { kinds, isAnonymous }
+  }
+  const [token, device] = [{ tokenId: 'a1b2' }, { deviceId: 'd' }]
+  for (const code of ['token_expired', 'token_revoked', 'token_exhausted']) {
+    t.same(of(code, token), { kinds: [code], isAnonymous: [true, true] })
+  }
+  for (const code of ['token_superseded', 'device_deleted']) {
+    t.same(of(code, device), { kinds: [code], isAnonymous: [true, true] })
+    t.same(of(code, { admin: 'tester', ...device }), { kinds: [], isAnonymous: [false, false] })
+  }
+  t.same(of('invalid_field', token), { kinds: [], isAnonymous: [false, false] })
+  t.same(of('signature_invalid', device), { kinds: [], isAnonymous: [false, false] })
+})
 
 /** `suppressed` is there only where there is something to count. */
 const hasRightCount = (line: LogLine) => !('suppressed' in line) || Number(line['suppressed']) > 0

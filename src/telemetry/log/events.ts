@@ -7,7 +7,10 @@ import * as shared from './event-fields.ts'
 import type { EventShape } from './field-kinds.ts'
 
 export const EVENTS = {
-  /** A registration with a readable body. Written once its token was looked up, or could not be. */
+  /**
+   * A registration whose token was looked up, or could not be. Not written if the token is known to be dead; nor for a refused
+   * body, unless the look-up found an active token.
+   */
   'register.request': { levels: ['INFO'], fields: shared.REGISTER },
   /** Ends a registration. `result` is `created`, `re_enrolled` or `reissued`. */
   'register.success': { levels: ['INFO'], fields: shared.REGISTER },
