@@ -71,10 +71,10 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
     jobsOpen: () => jobReleases.jobsOpen,
     eventReaders,
   })
-  const { guards, signatures, commandKeys } = createSecurity(config, stores, context.now)
+  const security = createSecurity(config, stores, context.now)
   const sender = createSender(context, {
     outbox: stores.outbox,
-    commandKey: commandKeys.find,
+    commandKey: security.commandKeys.find,
     metrics,
     commandChanged,
     reportFailure: (error) => reportFailure('dispatch', error),
@@ -83,11 +83,10 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
   const apkParts = await createApkParts(context, stores.apks.readChunks)
   const features = createFeatures({
     ...context,
+    ...security,
     database,
     heartbeats,
     commandChanges,
-    commandKeys,
-    signatures,
     sender,
     jobReleases,
     apkParts,
@@ -96,8 +95,8 @@ async function compose(context: ServiceContext, opened: OpenedDatabase): Promise
   })
   const listener = createServiceListener(context, {
     routes: routesOf(features),
-    guards,
-    verifyAdmin: signatures.verifyAdmin,
+    guards: security.guards,
+    verifyAdmin: security.signatures.verifyAdmin,
     metrics,
   })
   const origin = await listen(listener, config.port, config.host)

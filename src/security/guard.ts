@@ -16,6 +16,7 @@ import {
   noteEnrollment,
 } from '../domain/identity.ts'
 import { adminLookup, mayUse } from './admin-tokens.ts'
+import type { DeadTokens } from './dead-tokens.ts'
 import { authDenied, type Denial, refuseDevice, refuseEnrollment } from './denial.ts'
 import { createTokenTurns, type HashedToken, type InTurn } from './token-turns.ts'
 import { deviceTagCheck, enrollmentTagCheck, hashToken, isEnrollmentToken } from './tokens.ts'
@@ -29,6 +30,7 @@ export interface GuardDeps {
     /** For tokens without our tag. A flood of them gets 503 `overloaded` and delays nobody else. */
     readonly judgeUntagged: (tokenHash: Buffer) => Promise<EnrollmentVerdict>
   }
+  readonly deadTokens: DeadTokens
   /** False on a fresh installation, where no phone may hear that its token is bad. */
   readonly hasDevices: () => Promise<boolean>
 }
@@ -42,7 +44,7 @@ export interface Guards {
   device(token: HashedToken, caller: Caller): Promise<LiveDevice & HashedToken>
   /** Runs `work`, while few other requests of this token run. */
   readonly inTurn: InTurn
-  /** An enrollment token with our tag, not looked up; or one without a tag that the database knows. */
+  /** An enrollment token with our tag that is not known to be dead, not looked up; or one without a tag that the database knows. */
   enrollmentToken(headers: Headers, caller: Caller): Promise<HashedToken>
   admin(headers: Headers, scopes: readonly AdminScope[], caller: Caller): { readonly admin: string }
   downloader(headers: Headers, caller: Caller): Promise<{ readonly downloader: Downloader }>
@@ -113,9 +115,10 @@ async function proveEnrollmentToken(checks: Checks, headers: Headers, caller: Ca
   const token = readBearer(headers)
   if (isEnrollmentToken(token)) {
     const tokenHash = hashToken(token)
+    refuseDead(checks, tokenHash, caller)
     if (checks.hasEnrollmentTag(token)) return { tokenHash }
     const verdict = await checks.enrollmentTokens.judgeUntagged(tokenHash)
-    noteEnrollment(verdict, caller)
+    if (verdict.kind === 'active') noteEnrollment(verdict, caller)
     if (verdict.kind === 'unknown') throw refuseEnrollment(verdict)
     return { tokenHash }
   }
@@ -123,6 +126,13 @@ async function proveEnrollmentToken(checks: Checks, headers: Headers, caller: Ca
     throw wrongCredential('This is a device token. Registration takes an enrollment token.')
   }
   throw refuseEnrollment({ kind: 'unknown' })
+}
+
+function refuseDead({ deadTokens }: Checks, tokenHash: Buffer, caller: Caller): void {
+  const verdict = deadTokens.find(tokenHash)
+  if (verdict === undefined) return
+  noteEnrollment(verdict, caller)
+  throw refuseEnrollment(verdict)
 }
 
 function proveAdmin(checks: Checks, token: string, scopes: readonly AdminScope[], caller: Caller) {
@@ -150,10 +160,12 @@ async function proveDownloader(
   if (isEnrollmentToken(token)) {
     const { judge, judgeUntagged } = checks.enrollmentTokens
     const tokenHash = hashToken(token)
+    refuseDead(checks, tokenHash, caller)
     const verdict = await checks.inTurn({ tokenHash }, () =>
       (checks.hasEnrollmentTag(token) ? judge : judgeUntagged)(tokenHash),
     )
     noteEnrollment(verdict, caller)
+    checks.deadTokens.note(tokenHash, verdict)
     // An exhausted token may still download: enrollment ends with the APK.
     if (verdict.kind !== 'active' && verdict.kind !== 'exhausted') throw refuseEnrollment(verdict)
     const { tokenId, usesAllowed } = verdict

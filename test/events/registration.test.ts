@@ -118,6 +118,15 @@ t.test('a dead token: what it is, and the end of the request', async (t) => {
       (await story(service, response.requestId)).map(({ event }) => event),
       [...(isRead ? ['register.request'] : []), 'sec.token.expired', 'register.fail'],
     )
+    if (reason !== 'expired' && reason !== 'revoked') continue
+    const again = await register(token, { sdk_int: 'x' })
+    t.equal(again.status, 401, 'before its body and without a look-up')
+    const own = { token_id, result: `token_${reason}` }
+    await compareOnly(t, service, 'register.fail', 'WARN', end(again, REGISTER, bound), own)
+    t.same(
+      (await story(service, again.requestId)).map(({ event }) => event),
+      ['sec.token.expired', 'register.fail'],
+    )
   }
 })
 

@@ -372,4 +372,12 @@ export const PLANTED: readonly Planted[] = [
     test: 'build/test/domain/selection.test.js',
     title: 'what is no selection is refused, and the message says where and what to write',
   },
+  {
+    name: 'every refused registration looks its token up at once',
+    file: 'src/routes/enrollment/register.ts',
+    before: 'if (!isJudging) await judge',
+    after: 'await judge',
+    test: 'build/test/security/token-turns.test.js',
+    title: 'so are they while one used-up token registers with bodies that are refused',
+  },
 ]

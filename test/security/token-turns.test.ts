@@ -4,6 +4,7 @@ import t from 'tap'
 import { createTokenTurns } from '../../src/security/token-turns.ts'
 import { keptAlive } from '../heartbeats/kept-alive.ts'
 import { connect } from '../helpers/database.ts'
+import { requestsOf } from '../helpers/lines.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'
 
 /** More than may wait for a connection. */
@@ -66,6 +67,25 @@ t.test('so are they while one token asks for the latest build again and again', 
   for (let nth = 0; nth < 10; nth += 1) t.equal(await report(honest, mine), 200)
   await db.query('rollback')
   await flood
+})
+
+t.test('so are they while one used-up token registers with bodies that are refused', async (t) => {
+  const mine = await command(honest, 'mine-three')
+  t.equal(await post(flooder, '/v1/heartbeat', {}), 200)
+  const headers = { authorization: `Bearer ${flooder.enrollmentToken}` }
+  const path = '/v1/register'
+  const request = { method: 'POST', path, headers, body: '{"sdk_int":-1}' } as const
+  const ends = () => service.lines.of('register.fail')
+  const [before, requestsBefore] = [requestsOf(ends()), service.lines.of('register.request').length]
+  await db.query('begin')
+  await db.query('lock table enrollment_tokens in access exclusive mode')
+  const flood = Promise.all(Array.from({ length: FLOOD }, () => send(request)))
+  for (let nth = 0; nth < 10; nth += 1) t.equal(await report(honest, mine), 200)
+  await db.query('rollback')
+  t.same(new Set((await flood).map(({ status }) => status)), new Set([422]))
+  await service.lines.waitFor(() => requestsOf(ends()) - before >= FLOOD, 'each or its count')
+  t.ok(ends().length < FLOOD, 'the others are counted')
+  t.equal(service.lines.of('register.request').length, requestsBefore)
 })
 
 t.test('turns are taken in order, and refused after a while', async (t) => {

@@ -2,6 +2,7 @@
 import { createHash, createHmac, randomBytes } from 'node:crypto'
 import t from 'tap'
 import type { EnrollmentVerdict, HmacSecret } from '../../src/domain/identity.ts'
+import { createDeadTokens } from '../../src/security/dead-tokens.ts'
 import { createGuards } from '../../src/security/guard.ts'
 import {
   batchTokens,
@@ -152,7 +153,10 @@ function guardsOf(hmacSecrets: readonly HmacSecret[], kind: 'unknown' | 'active'
     if (kind === 'unknown') return { kind }
     return { kind, tokenId: 'id-of-token', alias: null, usesAllowed: 1 }
   }
+  let nowMs = 0
+  const deadTokens = createDeadTokens(() => nowMs)
   const { enrollmentToken, downloader } = createGuards({
+    deadTokens,
     adminTokens: [],
     hmacSecrets,
     authenticateDevice: async () => ({ kind: 'unknown' }),
@@ -165,6 +169,11 @@ function guardsOf(hmacSecrets: readonly HmacSecret[], kind: 'unknown' | 'active'
     asked,
     register: (token: string) => enrollmentToken(headers(token), about),
     download: (token: string) => downloader(headers(token), about),
+    pass: (ms: number) => {
+      nowMs += ms
+    },
+    deadTokens,
+    about,
   }
 }
 
@@ -207,6 +216,39 @@ t.test(
     }
   },
 )
+
+t.test('a dead token is refused without a look-up for ten seconds', async (t) => {
+  const secret = { id: 'now', secret: 'now'.repeat(20) }
+  const issued = issueEnrollmentToken(secret, randomBytes)
+  const untagged = { token: `et_${randomBytes(32).toString('base64url')}` }
+  for (const { token } of [issued, untagged]) {
+    const guards = guardsOf([secret], 'revoked')
+    const first = await guards.download(token).catch((error: unknown) => error)
+    guards.asked.length = 0
+    guards.pass(9_999)
+    guards.about.tokenId = null
+    t.strictSame(await guards.register(token).catch((error: unknown) => error), first)
+    t.match(guards.about, { tokenId: 'oken' })
+    await t.rejects(guards.download(token), { code: 'token_revoked' })
+    t.same(guards.asked, [])
+    guards.pass(1)
+    await t.rejects(guards.download(token), { code: 'token_revoked' })
+    t.equal(guards.asked.length, 1, 'it may have come back with a restored database')
+  }
+})
+
+t.test('only what is final is remembered, of so many tokens', async (t) => {
+  const dead = createDeadTokens(() => 0)
+  const verdict = { tokenId: 'id', alias: null, usesAllowed: 1 }
+  const hashes = Array.from({ length: 1_025 }, (_, nth) => hashToken(`${nth}`))
+  const [oldest = Buffer.alloc(0), next = Buffer.alloc(0)] = hashes
+  for (const kind of ['active', 'exhausted'] as const) dead.note(oldest, { ...verdict, kind })
+  dead.note(oldest, { kind: 'unknown' })
+  t.equal(dead.find(oldest), undefined)
+  for (const hash of hashes) dead.note(hash, { ...verdict, kind: 'expired' })
+  t.equal(dead.find(oldest), undefined)
+  t.match(dead.find(next), { kind: 'expired' })
+})
 
 t.test('another spelling of an enrollment token is none, and costs no look-up', async (t) => {
   const secret = { id: 'now', secret: 'now'.repeat(20) }

@@ -1,5 +1,6 @@
-/** Rows 5 and 6: strangers who send requests without end, or hold silent connections. */
-import type { AssaultReport } from '../attackers/assault.ts'
+/** Rows 5 and 6: strangers, or one dead token, who send requests without end, or hold silent connections. */
+import type { AssaultReport, RequestsAssault } from '../attackers/assault.ts'
+import type { Environment } from '../environment.ts'
 import type { LoadRow } from '../load-row.ts'
 
 const MADE_UP_PER_S = 1_000
@@ -11,12 +12,15 @@ const FEW_OPEN_FILES = 1_024
 const BEYOND = 0.85
 const ADDRESSES = 250
 
-const madeUpTokens: LoadRow = {
+const enrollment = (
+  title: string,
+  requestsIn: (place: Environment) => RequestsAssault['requests'],
+): LoadRow => ({
   row: 5,
-  title: `${MADE_UP_PER_S} made-up enrollment tokens a second`,
+  title: `${MADE_UP_PER_S} ${title} a second`,
   mostRatio: 1.1,
   mostNoise: MOST_NOISE,
-  begin: async (length) => ({
+  begin: async (length, place) => ({
     async attack(stage) {
       const { port } = stage
       return {
@@ -26,15 +30,25 @@ const madeUpTokens: LoadRow = {
             port,
             seconds: length.attackS,
             ratePerS: length.flood * MADE_UP_PER_S,
-            requests: [
-              { method: 'POST', path: '/v1/register', token: 'et_*', body: '{}' },
-              { method: 'GET', path: '/v1/apk/download-latest', token: 'et_*' },
-            ],
+            requests: requestsIn(place),
           }),
       }
     },
   }),
-}
+})
+
+const madeUpTokens = enrollment('made-up enrollment tokens', () => [
+  { method: 'POST', path: '/v1/register', token: 'et_*', body: '{}' },
+  { method: 'GET', path: '/v1/apk/download-latest', token: 'et_*' },
+])
+const refusedBodies = enrollment('refused bodies of one enrollment token', (place) => [
+  {
+    method: 'POST',
+    path: '/v1/register',
+    token: place.usedEnrollmentToken,
+    body: '{"sdk_int":-1}',
+  },
+])
 
 const idle = (addresses: number): LoadRow => ({
   row: 6,
@@ -70,4 +84,9 @@ const idle = (addresses: number): LoadRow => ({
 const total = (reports: readonly AssaultReport[], what: string) =>
   reports.reduce((sum, report) => sum + (report[what] ?? 0), 0)
 
-export const CLIENTS_ROWS: readonly LoadRow[] = [madeUpTokens, idle(1), idle(ADDRESSES)]
+export const CLIENTS_ROWS: readonly LoadRow[] = [
+  madeUpTokens,
+  refusedBodies,
+  idle(1),
+  idle(ADDRESSES),
+]

@@ -14,6 +14,7 @@ import type { Jobs } from '../../routes/jobs/feature.ts'
 import type { Operations } from '../../routes/operations/feature.ts'
 import { createApkLimits } from '../../security/apk-limits.ts'
 import type { CommandKeys } from '../../security/command-keys.ts'
+import type { DeadTokens } from '../../security/dead-tokens.ts'
 import { rateLimited, refuseDevice, refuseEnrollment } from '../../security/denial.ts'
 import type { Signatures } from '../../security/signature.ts'
 import { batchTokens, issueDeviceToken } from '../../security/tokens.ts'
@@ -34,6 +35,7 @@ export interface FeatureParts extends ServiceContext {
   readonly heartbeats: Devices['heartbeats']
   readonly commandChanges: Notifier
   readonly commandKeys: CommandKeys
+  readonly deadTokens: DeadTokens
   readonly signatures: Signatures
   readonly sender: Sender | undefined
   readonly jobReleases: { wake(): void }
@@ -111,6 +113,7 @@ function createEnrollment(parts: FeatureParts): Enrollment {
   return {
     register: stores.register,
     tokens: stores.tokens,
+    deadTokens: parts.deadTokens,
     refuseEnrollment,
     issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),
     batchTokens: batchTokens(signingSecret, config.hmacSecrets, randomBytes),

@@ -7,6 +7,7 @@ import type {
 } from '../../db/enrollment/registration.ts'
 import type { EnrollmentTokenStore } from '../../db/enrollment/tokens.ts'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
+import type { DeadTokens } from '../../security/dead-tokens.ts'
 import type { ReachedLimit } from '../../security/denial.ts'
 import type { BatchTokens, IssuedToken } from '../../security/tokens.ts'
 
@@ -17,6 +18,7 @@ export interface Enrollment {
     isWanted: () => boolean,
   ) => Promise<RegistrationOutcome>
   readonly tokens: EnrollmentTokenStore
+  readonly deadTokens: DeadTokens
   readonly refuseEnrollment: (verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>) => Error
   readonly issueDeviceToken: () => IssuedToken
   readonly batchTokens: BatchTokens

@@ -5,32 +5,34 @@ import { AppError, invalidField } from '../../domain/errors.ts'
 import { noteEnrollment } from '../../domain/identity.ts'
 import { ALIAS } from '../../domain/ids.ts'
 import { asObject, type Fields, intField, optionalString } from '../../http/fields.ts'
-import { type BaseRequest, type Endpoint, json } from '../../http/route.ts'
+import { type BaseRequest, type Endpoint, json, type Request } from '../../http/route.ts'
 import { readPushId } from '../devices/push-id-body.ts'
 import type { Enrollment } from './feature.ts'
 
 const MAX_TEXT_LENGTH = 128
 
 export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'> {
+  const readRegistration = registrationReader(deps)
   return {
     async handle(request) {
-      const body = asObject(request.body)
+      const { ignored, ...asked } = await readRegistration(request)
       const { context, tokenHash } = request
       const issued = deps.issueDeviceToken()
-      let ignored: readonly string[] = []
-      const outcome = await loggedOnce(request, async (onJudged) => {
-        const { ignored: names, ...asked } = await readRegistration(deps, body, tokenHash, onJudged)
-        ignored = names
-        const registration = {
-          ...asked,
-          enrollmentTokenHash: tokenHash,
-          newDeviceId: deps.newId(),
-          deviceTokenHash: issued.hash,
-          hmacSecretId: deps.hmacSecretId,
-          requestId: context.requestId,
-          ip: context.ip,
+      const registration = {
+        ...asked,
+        enrollmentTokenHash: tokenHash,
+        newDeviceId: deps.newId(),
+        deviceTokenHash: issued.hash,
+        hmacSecretId: deps.hmacSecretId,
+        requestId: context.requestId,
+        ip: context.ip,
+      }
+      const outcome = await loggedOnce(request, (onJudged) => {
+        const note: OnJudged = (verdict) => {
+          deps.deadTokens.note(tokenHash, verdict)
+          onJudged(verdict)
         }
-        return deps.register(registration, onJudged, () => !request.isEnded)
+        return deps.register(registration, note, () => !request.isEnded)
       })
       const enrolled = accepted(outcome, deps)
       context.deviceId = enrolled.deviceId
@@ -87,19 +89,33 @@ async function loggedOnce<T>(
   }
 }
 
-/** Reads the body; before it throws, it looks the token up for the log lines. */
-async function readRegistration(
-  { tokens }: Enrollment,
-  body: Fields,
-  tokenHash: Buffer,
-  onJudged: OnJudged,
-) {
-  try {
-    const alias = optionalString(body, 'alias', 64, ALIAS) ?? null
-    return { ...readDescription(body), alias }
-  } catch (error) {
-    await tokens.judge(tokenHash).then(onJudged, () => {}) // the response does not need it
-    throw error
+/**
+ * Reads the body. If it is refused, looks the token up, only for the log lines. Refused bodies pass no queue, so at most one
+ * such look-up runs at a time; the lines of other requests name no token and have the limit of anonymous ones.
+ */
+function registrationReader({ tokens, deadTokens }: Enrollment) {
+  let isJudging = false
+  async function judge(request: Request<'enrollment-token'>): Promise<void> {
+    isJudging = true
+    try {
+      const verdict = await tokens.judge(request.tokenHash)
+      deadTokens.note(request.tokenHash, verdict)
+      if (verdict.kind === 'active') await loggedOnce(request, async (judged) => judged(verdict))
+    } catch {
+      // The response does not need it.
+    } finally {
+      isJudging = false
+    }
+  }
+  return async (request: Request<'enrollment-token'>) => {
+    const body = asObject(request.body)
+    try {
+      const alias = optionalString(body, 'alias', 64, ALIAS) ?? null
+      return { ...readDescription(body), alias }
+    } catch (error) {
+      if (!isJudging) await judge(request)
+      throw error
+    }
   }
 }
 
