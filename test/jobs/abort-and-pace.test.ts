@@ -22,7 +22,10 @@ t.test('a preview counts who is offline, and who cannot be pushed to', async (t)
        select device_id from devices where alias in ('S1', 'S2'))`,
   )
   const selection = parseSelection('alias:S1,S2,S3')
-  const preview = await jobs.preview({ selection, expectDevices: undefined }, CONTEXT)
+  const preview = await jobs.preview(
+    { selection, expectDevices: undefined, notBefore: null },
+    CONTEXT,
+  )
   t.match(preview, { devices: 3, offline: 1, noPush: 2 })
 })
 
