@@ -7,7 +7,7 @@ import { JOINED } from '../devices/lists.ts'
 import { conditionOf, pushState, type SelectionContext, TIMES } from '../devices/selection.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Query, Queryable } from '../postgres/pool.ts'
-import { type JobRow, SELECT_JOB } from './rows.ts'
+import { type JobRow, selectJob } from './rows.ts'
 
 export interface NewJob {
   readonly jobId: string
@@ -87,7 +87,8 @@ const FIND_TAKEN = /* sql */ `
     and (select c.request_id from commands c where c.request_id = $2::text || '.' || m.n limit 1) is not null
   limit 1`
 
-const FIND = /* sql */ `${SELECT_JOB} where j.job_id = $1`
+const IS_JOB = 'j.job_id = $1'
+const FIND = /* sql */ `${selectJob(IS_JOB)} where ${IS_JOB}`
 
 export async function findJob(database: Queryable, jobId: string): Promise<JobRow | undefined> {
   const query = { name: 'jobs.find', text: FIND, values: [jobId] }

@@ -21,7 +21,7 @@ import {
   previewJob,
 } from './create.ts'
 import { countOffline, listMembers, type MemberFilter, type MemberRow } from './members.ts'
-import { type JobRow, SELECT_JOB, uncounted } from './rows.ts'
+import { type JobRow, selectJob, uncounted } from './rows.ts'
 
 export type ControlledBy = Omit<AuditEntry, 'what' | 'subject' | 'detail'>
 
@@ -58,10 +58,10 @@ export interface JobStore {
 const BEFORE = /* sql */ `
   (j.created_at, j.job_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::text, ''))`
 const LIST = /* sql */ `
-  ${SELECT_JOB} where ${BEFORE} order by j.created_at desc, j.job_id desc limit $1`
+  ${selectJob()} where ${BEFORE} order by j.created_at desc, j.job_id desc limit $1`
 /** `order by` names the index's first column: only that index can sort this. */
 const LIST_OF_STATE = /* sql */ `
-  ${SELECT_JOB} where ${BEFORE} and j.state = any (array[$4::text])
+  ${selectJob()} where ${BEFORE} and j.state = any (array[$4::text])
   order by j.state, j.created_at desc, j.job_id desc limit $1`
 
 /** After this lock nothing is released. Without it, a release that has begun would go on. */

@@ -98,11 +98,13 @@ const ENDED = ['completed', 'failed', 'expired', 'cancelled']
   .join(' + ')
 
 /**
- * Every column of a JobRow; append `where`. Reads job_changes for jobs that are not settled only, whatever the page shows.
+ * Every column of a JobRow; append `where`. Reads job_changes only for jobs that are not settled and for which `ofJob`, if
+ * given, holds as well; otherwise whatever the page shows.
  */
-export const SELECT_JOB = /* sql */ `
+export const selectJob = (ofJob = 'true') => /* sql */ `
   with c as materialized (
-    select j.job_no, ${SUMS} from jobs j cross join lateral ${uncounted('j')} c where not j.is_settled group by j.job_no)
+    select j.job_no, ${SUMS} from jobs j cross join lateral ${uncounted('j')} c
+    where not j.is_settled and ${ofJob} group by j.job_no)
   select j.job_no::text as "jobNo", j.job_id as "jobId", j.action as "action", j.params as "params",
     j.selection as "where", j.ttl_s as "ttlS", j.per_minute as "perMinute", j.max_failed_pct as "maxFailedPct",
     j.min_results as "minResults", j.not_before as "notBefore", ${timeText('j.not_before')} as "notBeforeText", j.note as "note", j.admin as "admin",
