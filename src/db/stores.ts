@@ -8,8 +8,11 @@
  *   forUntagged  looking up enrollment tokens without our tag             anybody can invent them; a flood of them must not
  *                                                                         take connections from others
  *   main         everything else, also the rest of a heartbeat            background work and reads of admins have a share each
+ *
+ * Whatever a GET of an admin reads is in createReads; test/security/admin-reads.test.ts calls each of these routes.
  */
 
+import { joinReads } from '../lib/notifier.ts'
 import { apkStore } from './apks/apks.ts'
 import { downloadStore } from './apks/downloads.ts'
 import { auditStore } from './audit.ts'
@@ -83,11 +86,11 @@ const UNTAGGED_CONNECTIONS = 1
  */
 const BACKGROUND_SHARE = 1 / 2
 /**
- * Share of the main pool for lists, counts, histories and events: with 100,000 devices one takes up to a second, and 50 at once
- * by one admin token that reads took every connection from phones.
+ * Share of the main pool for what admins read. With 100,000 devices a count takes up to a second, and 50 at once by one token
+ * that only reads took every connection from phones; so did 600 connections that read one device again and again.
  */
 const READ_SHARE = 1 / 2
-/** More than there may be readers of events, whom the same news wakes. */
+/** As many as there may be readers of events, whom the same news wakes, and requests with `wait_ms`, which poll together. */
 const MAX_WAITING_READS = 256
 const READ_WAIT_MS = 1_000
 /** Counts of the whole fleet (GET /admin/fleet, the phones of builds) run one at a time, beside shorter reads. */
@@ -156,7 +159,7 @@ function createQueues({ forUntagged, main, mainConnections }: Pools, pools: read
   }
 }
 
-/** What admins may read in any amount. */
+/** What admins may read in any amount. Many wait for the same command or job: they share its reads. */
 function createReads({ main, slow, mainConnections }: Pools) {
   const bounded = { maxWaiting: MAX_WAITING_READS, nowMs: () => performance.now() }
   const database = boundedShareOf(main, {
@@ -169,16 +172,32 @@ function createReads({ main, slow, mainConnections }: Pools) {
     maxConcurrent: 1,
     maxWaitMs: COUNT_WAIT_MS,
   })
-  const { list, select } = deviceStore(database)
-  const { summarize } = deviceStore(counts)
+  const devices = deviceStore(database)
   const jobs = jobStore(database, slow)
+  const commands = commandStore(database)
+  const apks = apkStore(database)
   return {
     database,
-    devices: { list, select, summarize },
-    jobs: { list: jobs.list, members: jobs.members, offline: jobs.offline },
-    commands: { list: commandStore(database).list },
+    devices: {
+      find: devices.find,
+      list: devices.list,
+      select: devices.select,
+      summarize: deviceStore(counts).summarize,
+    },
+    jobs: {
+      find: joinReads(jobs.find),
+      list: jobs.list,
+      members: jobs.members,
+      offline: jobs.offline,
+    },
+    commands: {
+      find: joinReads(commands.find),
+      timeline: commands.timeline,
+      list: commands.list,
+    },
     tokens: { list: enrollmentTokenStore(database).list },
-    apks: { countReported: apkStore(counts).countReported },
+    apks: { find: apks.find, list: apks.list, countReported: apkStore(counts).countReported },
+    apksForAdmins: { latest: apks.latest },
   }
 }
 
@@ -221,8 +240,9 @@ export function createStores(options: StoresOptions) {
     pushReports: pushReportStore(main),
     audit: auditStore(reads.database),
     apks: { ...apkStore(main), ...reads.apks },
+    apksForAdmins: reads.apksForAdmins,
     publishing: apkStore(slow),
-    downloads: downloadStore(main),
+    downloads: downloadStore(main, reads.database),
     signatures: usedSignatures(main),
     partitions: partitions(slow, { retentionDays: options.heartbeatRetentionDays }),
     storeHeartbeats: storeHeartbeats(hot, options.dedupWindowS, options.heartbeatIntervalS),

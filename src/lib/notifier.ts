@@ -34,15 +34,18 @@ export class Notifier {
   }
 }
 
-/** Changes made by another replica are found this often. */
+/** Changes made by another replica are found this often, by all who wait at the same moments. */
 const POLL_MS = 250
 
 /**
  * Reads until `isDone` holds or `waitMs` have passed, and returns the last value. A change made by this replica shows at
- * once, one made by another within POLL_MS. Throws 503 `overloaded` if it has to wait and too many others already do.
+ * once, one made by another within POLL_MS. A later read that is refused as `overloaded` changes nothing. Throws 503
+ * `overloaded` if it has to wait and too many others already do.
  */
 export async function readUntil<T>(options: {
   readonly read: () => Promise<T>
+  /** What is known before the first read. */
+  readonly known?: T
   readonly isDone: (value: T) => boolean
   readonly waitMs: number
   /** Resolves when the value may have changed, or after `timeoutMs`. */
@@ -54,20 +57,60 @@ export async function readUntil<T>(options: {
 }): Promise<T> {
   const deadlineAtMs = options.nowMs() + options.waitMs
   let release: (() => void) | undefined
+  let last = options.known
   try {
     for (;;) {
-      const value = await options.read()
+      const value = await options.read().catch((error: unknown) => {
+        if (last === undefined || !isOverload(error)) throw error
+        return last
+      })
+      last = value
       const leftMs = deadlineAtMs - options.nowMs()
       if (options.isDone(value) || leftMs <= 0 || options.signal.aborted) return value
       release ??= options.tryAcquire()
       if (release === undefined) throw tooManyWait()
-      await options.waitForChange(Math.min(leftMs, POLL_MS))
+      const untilPollMs = Math.ceil(POLL_MS - (options.nowMs() % POLL_MS))
+      await options.waitForChange(Math.min(leftMs, untilPollMs))
     }
   } finally {
     release?.()
   }
 }
 
+function isOverload(error: unknown): boolean {
+  return error instanceof AppError && error.code === 'overloaded'
+}
+
 function tooManyWait(): AppError {
   return new AppError('overloaded', 'Too many requests wait. Ask without wait_ms, or later.')
+}
+
+/**
+ * Reads each key once at a time. All who call meanwhile share the next read, which begins after their calls, or the failure of
+ * the one before it.
+ */
+export function joinReads<T>(read: (key: string) => Promise<T>): (key: string) => Promise<T> {
+  const running = new Map<string, Promise<T>>()
+  const next = new Map<string, Promise<T>>()
+
+  async function readNext(key: string): Promise<T> {
+    try {
+      await running.get(key)
+    } finally {
+      next.delete(key)
+    }
+    const reading = read(key)
+    running.set(key, reading)
+    try {
+      return await reading
+    } finally {
+      if (running.get(key) === reading) running.delete(key)
+    }
+  }
+
+  return (key) => {
+    const joined = next.get(key) ?? readNext(key)
+    next.set(key, joined)
+    return joined
+  }
 }

@@ -247,7 +247,7 @@ t.test('a download ends once: what is said of its end again changes nothing', as
     isPrepared: true,
   })
   t.teardown(() => pool.close(1_000))
-  const downloads = downloadStore(pool)
+  const downloads = downloadStore(pool, pool)
   const eventId = '00000000-0000-4000-8000-000000000001'
   await downloads.begin({
     eventId,

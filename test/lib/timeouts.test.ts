@@ -1,7 +1,9 @@
 /** Callers join a run that is under way and begin a new one after it; waits leave no timers or listeners behind. */
 import t from 'tap'
-import { Notifier } from '../../src/lib/notifier.ts'
+import { AppError } from '../../src/domain/errors.ts'
+import { joinReads, Notifier, readUntil } from '../../src/lib/notifier.ts'
 import { singleFlight } from '../../src/lib/timeouts.ts'
+import { until } from '../../testkit/until.ts'
 
 t.test('work is never under way twice, and whoever joins has its outcome', async (t) => {
   const ends: ((outcome: number | Error) => void)[] = []
@@ -43,4 +45,69 @@ t.test('nothing is kept of a key that nobody waits for, however the wait ended',
   t.equal(signal.size, 0)
   await signal.wait('gone', LONG_MS, leaving.signal)
   t.equal(signal.size, 0)
+})
+
+t.test('many who read the same share the next read, which begins after they ask', async (t) => {
+  const ends: ((outcome: number | Error) => void)[] = []
+  const keys: string[] = []
+  const read = joinReads(
+    (key) =>
+      new Promise<number>((resolve, reject) => {
+        keys.push(key)
+        ends.push((outcome) => (outcome instanceof Error ? reject(outcome) : resolve(outcome)))
+      }),
+  )
+  const first = [read('a'), read('a'), read('b')]
+  await null
+  t.same(keys, ['a', 'b'])
+  const later = [read('a'), read('a')]
+  await null
+  t.equal(keys.length, 2, 'what has begun may not see what they want to see')
+  ends[0]?.(1)
+  ends[1]?.(2)
+  t.same(await Promise.all(first), [1, 1, 2])
+  await until(() => keys.length === 3)
+  const last = read('a')
+  ends[2]?.(new Error('no'))
+  for (const each of [...later, last]) await t.rejects(each, { message: 'no' })
+  t.same(keys, ['a', 'b', 'a'], 'the next one would fail, too')
+  const again = read('a')
+  await null
+  ends[3]?.(4)
+  t.equal(await again, 4)
+})
+
+t.test('who waits is not refused for a poll that is, and polls at the same moments', async (t) => {
+  const overloaded = new AppError('overloaded', 'Too many.')
+  const found: (number | Error)[] = [1, overloaded, overloaded, 2]
+  const waitedMs: number[] = []
+  let nowMs = 1_100.5
+  const wait = (known?: number) =>
+    readUntil({
+      async read() {
+        const value = found.shift() ?? new Error('read too often')
+        if (value instanceof Error) throw value
+        return value
+      },
+      ...(known !== undefined && { known }),
+      isDone: (value) => value === 2,
+      waitMs: 900,
+      async waitForChange(ms) {
+        waitedMs.push(ms)
+        nowMs += ms
+      },
+      tryAcquire: () => () => {},
+      signal: new AbortController().signal,
+      nowMs: () => nowMs,
+    })
+  t.equal(await wait(), 2)
+  t.same(waitedMs, [150, 250, 250])
+  found.push(overloaded, 2)
+  t.equal(await wait(1), 2, 'nor for the first one, if something is known')
+  found.push(1, overloaded, overloaded, overloaded, overloaded, overloaded)
+  t.equal(await wait(), 1, 'at the end it has what was read last')
+  found.splice(0, Infinity, overloaded)
+  await t.rejects(wait(), { code: 'overloaded' })
+  found.push(1, new Error('away'))
+  await t.rejects(wait(), { message: 'away' })
 })

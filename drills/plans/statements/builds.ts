@@ -16,7 +16,7 @@ export function buildStatements({ builds }: Installation): readonly Statement[] 
         const eventId = randomUUID()
         const downloader = { source: 'ota', deviceId: deviceId(1) } as const
         const request = { ip: null, requestId: 'r', statusCode: 200, rangeStart: null }
-        const store = downloadStore(database)
+        const store = downloadStore(database, database)
         await store.begin({ eventId, buildId: 'build-1', downloader, ...request })
         await store.complete(eventId, 1, true, null)
       },

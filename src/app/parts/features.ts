@@ -157,6 +157,7 @@ function createApks(parts: FeatureParts): Apks {
     ...apkParts,
     ...createApkLimits(config, nowMs),
     apks: { ...stores.apks, publish: stores.publishing.publish },
+    apksForAdmins: stores.apksForAdmins,
     downloads: stores.downloads,
     apkDownload: metrics.apkDownload,
     defaultBuildType: config.apkDefaultBuildType,

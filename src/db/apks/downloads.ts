@@ -36,11 +36,12 @@ const COMPLETE = /* sql */ `
   update apk_download_events set ended_at = now(), bytes_sent = $2, completed = $3, reason = $4
   where event_id = $1 and ended_at is null`
 
-export function downloadStore(database: Queryable): DownloadStore {
+/** `forAdmins`: their share, for the beginnings of their downloads, which they may ask for in any number. */
+export function downloadStore(database: Queryable, forAdmins: Queryable): DownloadStore {
   return {
     async begin(event) {
       const { downloader } = event
-      await database.query({
+      await (downloader.source === 'manual' ? forAdmins : database).query({
         name: 'apk_downloads.begin',
         text: BEGIN,
         values: [

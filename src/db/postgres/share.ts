@@ -1,8 +1,9 @@
 /** A share of a pool's connections. Its statements wait here for their turn, and hold no connection meanwhile. */
 import { createKeyedQueue, type KeyedQueueOptions } from '../../lib/keyed-queue.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
-import { overloaded } from './call-failure.ts'
+import { isDatabaseAway, overloaded, unavailable, withStatement } from './call-failure.ts'
 import type { Database, Queryable } from './pool.ts'
+import { OwnWaitError } from './sqlstate.ts'
 
 export interface Share extends Database {
   /** Statements and transactions that wait for their turn. */
@@ -28,17 +29,27 @@ export function boundedShareOf(
 ): Database {
   const queue = createKeyedQueue({ ...options, maxWaitingPerKey: 1 })
   let calls = 0
+  /** The database was away for the statement that ended last. */
+  let isAway = false
   async function run<T>(name: string, work: () => Promise<T>): Promise<T> {
     calls += 1
     let hasStarted = false
-    const start = () => {
+    const start = async () => {
       hasStarted = true
-      return work()
+      try {
+        const value = await work()
+        isAway = false
+        return value
+      } catch (error) {
+        isAway = isDatabaseAway(error, Number.POSITIVE_INFINITY)
+        throw error
+      }
     }
     try {
       return await queue.run(`${calls}`, start)
     } catch (error) {
-      throw hasStarted ? error : overloaded(name, error)
+      if (hasStarted) throw error
+      throw isAway ? withStatement(unavailable(new OwnWaitError()), name) : overloaded(name, error)
     }
   }
   return {

@@ -11,6 +11,7 @@ import { type DownloadResponseDeps, respondWithApk } from './download-response.t
 export function downloadLatestEndpoint(
   deps: DownloadResponseDeps & {
     readonly apks: Pick<ApkStore, 'latest'>
+    readonly apksForAdmins: Pick<ApkStore, 'latest'>
     readonly defaultBuildType: string
     /** undefined: the package of the first build that went live. */
     readonly defaultPackage: string | undefined
@@ -24,7 +25,8 @@ export function downloadLatestEndpoint(
       const buildType = readBuildType(request.query) ?? deps.defaultBuildType
       const packageName = readPackage(request.query)
 
-      const build = await deps.apks.latest(buildType, packageName, deps.defaultPackage)
+      const apks = request.downloader.source === 'manual' ? deps.apksForAdmins : deps.apks
+      const build = await apks.latest(buildType, packageName, deps.defaultPackage)
       if (build === undefined) {
         const name = packageName ?? deps.defaultPackage ?? 'the default package'
         throw new AppError(

@@ -7,6 +7,7 @@ import type { DownloadResponseDeps } from './download-response.ts'
 
 export interface Apks extends DownloadResponseDeps, ApkLimits {
   readonly apks: ApkStore
+  readonly apksForAdmins: Pick<ApkStore, 'latest'>
   readonly spool: Pick<Spool, 'receive'>
   /** Moves the published file into the cache, if that works. Never rejects. */
   readonly cacheUpload: (build: Build, path: string) => Promise<void>

@@ -102,6 +102,7 @@ async function waited(
         latest = asItStands((await deps.commands.find(command.requestId)) ?? command)
         return latest
       },
+      known: latest,
       isDone: hasCome,
       waitMs,
       waitForChange: (timeoutMs) => deps.waitForChange(command.requestId, timeoutMs, signal),
