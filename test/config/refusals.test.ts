@@ -283,16 +283,10 @@ t.test(
     ] as const) {
       t.same(parse({ [name]: 'x' }).unknownVariables, [{ name, meant }], name)
     }
-    const others = ['FLEETLOOP_TOKEN_FILE', 'FLEETLOOP_SERVICE_HOST', 'FLEETLOOP_SERVICE_PORT_HTTP']
-      .concat(['FLEETLOOP_DB_SERVICE_HOST', 'FLEETLOOP_DB_PORT_5432_TCP', 'RETENTION_DAYS', 'PATH'])
-      .concat([
-        'npm_config_https_proxy',
-        'LOG_FORMAT',
-        'LOG_DIR',
-        'FCM_SERVER_KEY',
-        'FCM_PROJECT_ID',
-      ])
-      .concat(['DATABASE_NAME', 'DATABASE_PASSWORD', 'FIREBASE_DATABASE_URL', 'NODE_LOG_LEVEL'])
+    const others =
+      'FLEETLOOP_TOKEN_FILE FLEETLOOP_SERVICE_HOST FLEETLOOP_SERVICE_PORT_HTTP FLEETLOOP_DB_SERVICE_HOST FLEETLOOP_DB_PORT_5432_TCP RETENTION_DAYS PATH npm_config_https_proxy LOG_FORMAT LOG_DIR FCM_SERVER_KEY FCM_PROJECT_ID DATABASE_NAME DATABASE_PASSWORD FIREBASE_DATABASE_URL NODE_LOG_LEVEL'.split(
+        ' ',
+      )
     t.same(parse(Object.fromEntries(others.map((name) => [name, 'x']))).unknownVariables, [])
     const message =
       /"FLEETLOOP_COLOUR" is no setting, and is ignored; \.env\.example lists them all$/
