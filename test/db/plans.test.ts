@@ -99,6 +99,15 @@ t.test('every statement of src/db was explained', async (t) => {
   t.same([...new Set(missing)], [])
 })
 
+t.test('a job that is read costs nothing of the changes of others', async (t) => {
+  await db.query(`
+    insert into job_changes (job_no, became) select job_no, 'queued'
+    from jobs cross join generate_series(1, 5000) where not is_settled`)
+  const read = (database: Database) => jobStore(database, database).find('old-1')
+  const [plan] = await explained(db, 'custom', read)
+  t.ok(plan && plan.pages <= 20, `${plan?.pages} pages`)
+})
+
 t.test('no index but commands_due can serve a claim, or the gauge', async (t) => {
   // Each that could would be taken at times: beside a held snapshot one was read from end to end, with all its dead entries.
   const settings = { enable_seqscan: 'off' }

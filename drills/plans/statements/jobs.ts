@@ -66,14 +66,6 @@ export function jobStatements({ members }: Installation): readonly Statement[] {
       mostPages: 24 * LOOKED, // of each the index, the command and the status of its device
     },
     {
-      title: 'an ended job, beside one whose changes are not counted yet',
-      modes: BOTH,
-      run: (database) => store(database).find('old-1'),
-      index: 'jobs_job_id_key',
-      mostRows: 0,
-      mostPages: 20,
-    },
-    {
       title: 'jobs that are not settled',
       modes: BOTH,
       run: (database) => queue(database).unsettled(),
