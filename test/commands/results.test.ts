@@ -229,6 +229,7 @@ t.test('the line names what the result holds and the service does not keep', asy
     t.same(response.body, { ok: true, duplicate: false, request_id: ids[n] })
     const line = await service.lines.terminalOf(`unusable-${n}`)
     t.same([line.event, line['ignored']], ['action_result.ingest', ignored])
+    t.equal(Object.keys(line).at(-1), 'http_request_id')
   }
   t.match(await read(ids[2] ?? ''), { result: { message: 'no', exit_code: null } })
 })

@@ -44,8 +44,8 @@ export async function recordResult(
         outcome,
         duplicate: isDuplicate,
         late: isLate,
-        http_request_id: ingressId,
         ignored: ignored.length === 0 ? null : ignored,
+        http_request_id: ingressId,
       },
     },
   }

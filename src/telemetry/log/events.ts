@@ -44,8 +44,8 @@ export const EVENTS = {
       outcome: 'string',
       duplicate: 'boolean',
       late: 'boolean',
-      http_request_id: 'string',
       ignored: 'optionalStrings',
+      http_request_id: 'string',
     },
   },
   /**
