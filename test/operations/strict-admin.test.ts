@@ -479,8 +479,13 @@ t.test(
     t.match(await put('relase'), { status: 201, body: { warnings: [/If release is meant/] } })
     await db.query(`update apk_builds set build_type = 'Debug' where build_id = 'typed'`)
     t.match((await list('Debug')).body.builds, [{ build_id: 'typed' }], 'of a former release')
-    await db.query(`update apk_builds set build_type = 'debugStore' where build_id = 'typed'`)
-    t.match(await put('debugStore'), { status: 200, body: { warnings: [] } }, 'a flavor')
+    for (const type of 'debugStore qaRelease proRelease minRelease qaDebug prerelease'.split(' ')) {
+      await db.query(`update apk_builds set build_type = $1 where build_id = 'typed'`, [type])
+      const { status, body } = await put(type)
+      t.same({ status, warnings: body.warnings }, { status: 200, warnings: [] }, type)
+    }
+    await db.query(`update apk_builds set build_type = 'debgu' where build_id = 'typed'`)
+    t.match(await put('debgu'), { status: 200, body: { warnings: [/If debug is meant/] } })
   },
 )
 

@@ -23,7 +23,7 @@ export async function warningsOf(
     )
   }
   const meant = nearest(buildType, ANDROID_BUILD_TYPES)
-  if (meant !== undefined && meant !== buildType && !buildType.startsWith(meant)) {
+  if (meant !== undefined && !isFlavor(buildType, meant)) {
     warnings.push(
       `Only phones that ask for build type ${buildType} get this build. If ${meant} is meant, publish the APK under another id.`,
     )
@@ -45,7 +45,12 @@ export async function warningsOf(
   return warnings
 }
 
-/** What only the bytes of an APK show: at its upload, not at its release. */
+/** `debug`, `debugMinified` and `qaDebug` are written as they are meant. */
+function isFlavor(buildType: string, word: string): boolean {
+  return buildType.startsWith(word) || buildType.toLowerCase().endsWith(word)
+}
+
+/** Warnings that need the APK's bytes; only an upload returns them. */
 export function packageWarnings(verdict: PackageVerdict): readonly string[] {
   if (verdict.kind === 'invalid') return []
   const { facts, hasMappedTable } = verdict
