@@ -131,13 +131,17 @@ t.test('a value at each bound of its table is found, one beyond is not', async (
 
 t.test('a table of more than 64 MiB is not read', async (t) => {
   const short = tableOf([typeOf([u32(0)], [compact(INTEGER, 7)])])
-  const large = makeZip([
-    { name: 'AndroidManifest.xml', bytes: compileManifest({ versionCode: ref(0) }) },
-    { name: 'resources.arsc', bytes: short },
-  ])
-  large.writeUInt32LE(64 * 1024 * 1024 + 1, large.lastIndexOf('resources.arsc') - 22)
+  const large = (manifest: ManifestOptions) => {
+    const apk = makeZip([
+      { name: 'AndroidManifest.xml', bytes: compileManifest(manifest) },
+      { name: 'resources.arsc', bytes: short },
+    ])
+    apk.writeUInt32LE(64 * 1024 * 1024 + 1, apk.lastIndexOf('resources.arsc') - 22)
+    return readApkPackage(memorySource(apk))
+  }
   const tooLarge = { kind: 'invalid', reason: 'resources.arsc is too large' }
-  t.match(await readApkPackage(memorySource(large)), tooLarge)
+  t.match(await large({ versionCode: ref(0) }), tooLarge)
+  t.match(await large({ isTestOnly: ref(0) }), { facts: { isTestOnly: false } })
 })
 
 t.test('a string at each bound of its pool is found, one beyond is not', async (t) => {

@@ -86,6 +86,11 @@ t.test('references to resources are followed', async (t) => {
     ])
     t.match(await read(deflated), { kind: 'invalid', reason: 'resources.arsc is damaged' })
   }
+  const advisory = makeZip([
+    { name: 'AndroidManifest.xml', bytes: compileManifest({ isTestOnly: { reference: 1 } }) },
+    { name: 'resources.arsc', bytes: Buffer.alloc(0), isDeflated: true },
+  ])
+  t.match(await read(advisory), { kind: 'package', facts: { isTestOnly: false } }, 'only warned of')
   const missing = await make({ manifest: { ...MANIFEST, versionName: { reference: 0x7f010000 } } })
   t.match(missing, { facts: { versionName: null } }, 'a reference to nothing')
   const noCode = await make({ manifest: { ...MANIFEST, versionCode: { reference: 0x7f010000 } } })

@@ -5,7 +5,7 @@
 import { MAX_PACKAGE_NAME_LENGTH, PACKAGE_NAME } from '../../domain/apk-facts.ts'
 import { readElements, type TypedValue, VALUE, type XmlAttribute } from './binary-xml.ts'
 import type { Resolve } from './resources.ts'
-import { invalid, quoted } from './source.ts'
+import { invalid, PackageFault, quoted } from './source.ts'
 
 export interface PackageFacts {
   readonly packageName: string
@@ -76,8 +76,9 @@ export async function readManifest(xml: Buffer, resolve: Resolve): Promise<Packa
     minSdk,
     targetSdk: target === undefined ? minSdk : await readLevel(target, resolve),
     isDebuggable: await isSet(application?.find(isAttribute('debuggable'))),
-    isTestOnly: await isSet(application?.find(isAttribute('testOnly'))),
     targetSandbox: sandbox === undefined ? 1 : toInteger(await resolved(sandbox, resolve)),
+    // Last, and without faults: a warning must not refuse an APK, nor use up what may be read of the resources.
+    isTestOnly: await isSet(application?.find(isAttribute('testOnly'))).catch(falseIfFault),
   }
 }
 
@@ -193,6 +194,11 @@ function toInteger(value: TypedValue | undefined): number {
 function toBoolean(value: TypedValue | undefined): boolean {
   if (value?.type === VALUE.string) return ['1', 'true', 'TRUE'].includes(value.text())
   return value !== undefined && value.type >= VALUE.firstInt && value.data !== 0
+}
+
+function falseIfFault(error: unknown): false {
+  if (error instanceof PackageFault) return false
+  throw error
 }
 
 function isAttribute(name: keyof typeof ATTRIBUTE) {
