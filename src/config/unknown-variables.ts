@@ -27,10 +27,13 @@ const NO_SETTINGS =
 export function unknownVariables(
   env: Readonly<Record<string, string | undefined>>,
 ): readonly UnknownVariable[] {
+  const isSet = (known: string) =>
+    KNOWN.includes(known) && Boolean(env[known] || env[`${known}_FILE`])
   return Object.keys(env)
-    .filter((name) => !KNOWN.includes(name) && !OF_OTHERS.has(name) && !NO_SETTINGS.test(name))
+    .filter((name) => !isSet(name.toUpperCase())) // https_proxy beside HTTPS_PROXY
+    .filter((name) => !OF_OTHERS.has(name) && !NO_SETTINGS.test(name))
     .filter((name) => !/^(tcp:|$)/.test(env[name] ?? ''))
-    .map((name) => ({ name, meant: meantBy(name.toUpperCase()) ?? null }))
+    .map((name) => ({ name, meant: meantBy(name.toUpperCase(), isSet) ?? null }))
     .filter(({ name, meant }) => meant !== null || PREFIX.test(name))
     .slice(0, LIST_LENGTH)
 }
@@ -39,7 +42,7 @@ export function unknownVariables(
  * `FLEETLOOP_PORT`, `port_file`; `LOGLEVEL`, `HEARTBEAT-INTERVAL-S`; `RATE_LIMIT_TOKENS`; `HEARTBEAT_INTERVALS`. Any other
  * name of one word is anybody's (HOSTNAME).
  */
-function meantBy(name: string): string | undefined {
+function meantBy(name: string, isSet: (known: string) => boolean): string | undefined {
   const bare = name.replace(PREFIX, '')
   if (KNOWN.includes(bare)) return bare
   const spelt = KNOWN.find((known) => known.includes('_') && lettersOf(known) === lettersOf(bare))
@@ -50,12 +53,17 @@ function meantBy(name: string): string | undefined {
   const similar = KNOWN.filter(({ length }) => Math.abs(length - bare.length) <= steps).filter(
     (known) => editSteps(bare, known) <= steps,
   )
-  return nearest(bare, similar) ?? bySameWords(bare, PREFIX.test(name))
+  const near = nearest(bare, similar)
+  if (near !== undefined) return near
+  const isOurs = PREFIX.test(name)
+  const known = bySameWords(bare, isOurs)
+  // Hosts set DATABASE_PUBLIC_URL beside DATABASE_URL.
+  return known !== undefined && !isOurs && isSet(known) ? undefined : known
 }
 
 /**
- * `HMAC_SECRET_PATH`, `FCM_RETRY_MS`, `DEVICE_OFFLINE_AFTER_S`: the setting that begins alike and has at
- * least two of the words, and half of them; of several the one with the fewest others.
+ * The setting with the same first word that shares at least two words and half of the name's. If several do, the one with
+ * the fewest other words.
  */
 function bySameWords(name: string, isOurs: boolean): string | undefined {
   const words = wordsOf(name)

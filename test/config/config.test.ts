@@ -175,6 +175,16 @@ t.test('a variable that looks like a setting is told, and what others have is no
   t.same(parse(Object.fromEntries(others.map((name) => [name, 'x']))).unknownVariables, [])
   t.same(parse({ DATABASE_PORT: 'tcp://10.0.0.1:5432' }).unknownVariables, [], 'of Kubernetes')
   t.same(parse({ ADMIN_TOKEN: '' }).unknownVariables, [])
+  const beside =
+    'DATABASE_PUBLIC_URL DATABASE_PRIVATE_URL DATABASE_CONNECTION_POOL_URL DATABASE_DIRECT_URL DATABASE_REPLICA_URL database_url https_proxy no_proxy'
+  const named = Object.fromEntries(beside.split(' ').map((name) => [name, 'x']))
+  const set = { ...PRODUCTION, HTTPS_PROXY: 'http://127.0.0.1:1', NO_PROXY: 'x' }
+  t.same(parse({ ...set, ...named }).unknownVariables, [], 'of the host, beside ours')
+  const inFile = { ...set, DATABASE_URL: '', DATABASE_URL_FILE: '/url' }
+  const files = { '/url': PRODUCTION.DATABASE_URL }
+  t.same(parse({ ...inFile, ...named }, files).unknownVariables, [])
+  const ours = { FLEETLOOP_RETENTION_DAYS: '1', HEARTBEAT_RETENTION_DAYS: '1' }
+  t.match(parse(ours).unknownVariables, [{ meant: 'HEARTBEAT_RETENTION_DAYS' }])
   t.throws(() => parse({ NODE_ENV: 'production', ADMIN_TOKEN: SECRET }), {
     message:
       /ADMIN_TOKENS: missing, and NODE_ENV[\s\S]*"ADMIN_TOKEN" is no setting, and is ignored; is ADMIN_TOKENS/,
