@@ -98,7 +98,7 @@ function argsOf(verb: Verb, argv: readonly string[]): Args {
   )
   const { values, positionals, tokens } = parsed(verb, argv, options)
   const given = tokens.flatMap((token) => (token.kind === 'option' ? [token.name] : []))
-  const single = given.filter((name) => options[name]?.multiple === false)
+  const single = given.filter((name) => options[name]?.type === 'string' && !options[name].multiple)
   refuseTwice(single, (name) => `--${name} is given twice.`)
   const texts = (name: string) => [values[name] ?? []].flat().map(String)
   return {

@@ -31,7 +31,7 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<num
     process.stdout.write(`${USAGE}\n`)
     return 0
   }
-  refuseMisspelt(env)
+  refuseMisspelt({ env })
   const api = createApi(connectionOf(env, USAGE))
   const lines = await explain(api, name)
   if (lines.length === 0) {

@@ -255,7 +255,8 @@ t.test('the running service and its replicas', async (t) => {
     /token +.* 401 token_unknown: .* Give a token/,
   )
   const nobody = `http://127.0.0.1:${await freePort()}`
-  t.match(await faults(t, { FLEETLOOP_ULR: nobody }), /service +not asked: FLEETLOOP_ULR is no /)
+  const misspelt = { FLEETLOOP_ULR: nobody, FLEETLOOP_URL: '' }
+  t.match(await faults(t, misspelt), /service +not asked: FLEETLOOP_ULR is unknown;/)
   t.match(await faults(t, { FLEETLOOP_URL: nobody }), /service +.*ECONNREFUSED.* Is it running/)
   const more = ['--replica', nobody]
   t.match(await faults(t, {}, more), /replicas +.*ECONNREFUSED.* Is this replica running\?/)

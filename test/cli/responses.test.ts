@@ -1,5 +1,6 @@
-/** What the command line says of responses: its sums and its bounds, without a service. */
+/** What the command line says of responses, its sums and its bounds, and of its environment, without a service. */
 import t from 'tap'
+import { refuseMisspelt } from '../../src/cli/api/connection.ts'
 import type { Device, JobInList } from '../../src/cli/api/openapi.ts'
 import { replicationFaults } from '../../src/cli/doctor/database.ts'
 import { endedOf, openOf, progressOf } from '../../src/cli/jobs/progress.ts'
@@ -7,6 +8,7 @@ import { jobList } from '../../src/cli/verbs/jobs.ts'
 import { statusVerb } from '../../src/cli/verbs/status.ts'
 import { describePhone } from '../../src/cli/why/phone.ts'
 import * as domain from '../../src/domain/commands/job.ts'
+import { run } from './run.ts'
 
 const NOW = new Date('2026-03-04T05:06:07Z')
 
@@ -133,4 +135,23 @@ t.test('doctor: a synchronous standby that is missing', async (t) => {
     replicationFaults({ isMigrated: true, now: NOW, localDirectory: null, standbys, synchronous })
   t.match(of('*', 0), [{ area: 'replication', isGood: false, text: /: commits wait; bring a / }])
   t.same([...of('*', 1), ...of('', 0), ...of('', 1)], [])
+})
+
+t.test('what is misspelt or given twice is refused only if it could matter', async (t) => {
+  const env = { FLEETLOOP_URLS: 'x', FLEETLOOP_TOKENS: 'x' }
+  const [url, tokenFile] = ['http://127.0.0.1:9', '/token']
+  const set = { ...env, FLEETLOOP_URL: url, FLEETLOOP_TOKEN: 'x' }
+  t.match(await run('delete D01 --yes --yes'.split(' '), { env: set }), { code: 3 })
+  for (const source of [
+    { env: set },
+    { env, url, tokenFile },
+    { env: { ...env, FLEETLOOP_TOKEN_FILE: tokenFile }, url },
+  ]) {
+    t.doesNotThrow(() => refuseMisspelt(source))
+  }
+  const message = (meant: string) => ({ message: new RegExp(`did you mean ${meant}\\?$`) })
+  t.throws(() => refuseMisspelt({ env, tokenFile }), message('FLEETLOOP_URL'))
+  t.throws(() => refuseMisspelt({ env, url }), message('FLEETLOOP_TOKEN'))
+  const signed = { ...set, ADMIN_HMAC_SECRETS: 'x' }
+  t.throws(() => refuseMisspelt({ env: signed }), message('ADMIN_HMAC_SECRET'))
 })

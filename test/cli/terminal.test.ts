@@ -238,7 +238,7 @@ t.test('refused before anything is asked: an unset variable, a secret as a name'
     t.match(await run([...argv, '--yes'], { env }), { code: 2, err: /^WHERE is empty/ })
   }
   const file = { FLEETLOOP_TOKEN_FILE: '/nowhere' }
-  const misspelt = { FLEETLOOP_ULR: 'x' }
+  const misspelt = { FLEETLOOP_ULR: 'x', FLEETLOOP_URL: '' }
   // Kubernetes sets the other.
   const secrets = { FLEETLOOP_PORT: 'tcp://', ADMIN_HMAC_SECRET: 'x', ADMIN_HMAC_SECRET_FILE: 'x' }
   for (const [line, err, more] of [
@@ -250,7 +250,7 @@ t.test('refused before anything is asked: an unset variable, a secret as a name'
     ['tail --event heartbeat', 'heartbeat is no event. Is heartbeat. meant?\n'],
     ['tail --event push. --event dispatch.snet', 'dispatch.snet is no event. Is dispatch.sent '],
     ['tail --event zzz.', 'zzz. is no event.\ndocs/reference/events.md lists them.'],
-    ['devices', 'FLEETLOOP_ULR is no variable of ours: is FLEETLOOP_URL meant?', misspelt],
+    ['devices', 'FLEETLOOP_ULR is unknown; did you mean FLEETLOOP_URL?', misspelt],
     ['devices', 'Both FLEETLOOP_TOKEN and FLEETLOOP_TOKEN_FILE are given: unset ', file],
     ['devices', 'Both ADMIN_HMAC_SECRET and ADMIN_HMAC_SECRET_FILE are given: unset ', secrets],
   ] as const) {

@@ -6,10 +6,6 @@ import { UsageError } from '../usage.ts'
 
 export const FLEETLOOP_URL = 'FLEETLOOP_URL'
 const DEFAULT_PORT = '8080'
-const VARIABLES: readonly string[] = [
-  ...[FLEETLOOP_URL, 'FLEETLOOP_TOKEN', 'FLEETLOOP_TOKEN_FILE'],
-  ...['ADMIN_HMAC_SECRET', 'ADMIN_HMAC_SECRET_FILE'],
-]
 
 export interface Connection {
   readonly origin: string
@@ -41,13 +37,19 @@ export function connectionOf(env: Source['env'], usage: string): Connection {
   return { origin: originOf(url, usage), token, hmacSecret: undefined }
 }
 
-/** Where somebody has misspelt a variable, a default would stand in for it. Throws UsageError. */
-export function refuseMisspelt(env: Source['env']): void {
-  for (const name of Object.keys(env)) {
-    if (!env[name] || VARIABLES.includes(name)) continue
-    const meant = VARIABLES.find((known) => editSteps(name.toUpperCase(), known) <= 1)
+/** Refuses misspelt variables; a default would silently replace them. Throws UsageError. */
+export function refuseMisspelt({ env, url, tokenFile }: Omit<Source, 'readFile'>): void {
+  const needed = [
+    { option: url, names: [FLEETLOOP_URL] },
+    { option: tokenFile, names: ['FLEETLOOP_TOKEN', 'FLEETLOOP_TOKEN_FILE'] },
+    { option: undefined, names: ['ADMIN_HMAC_SECRET', 'ADMIN_HMAC_SECRET_FILE'] },
+  ].flatMap(({ option, names }) =>
+    option === undefined && names.every((name) => !env[name]) ? names : [],
+  )
+  for (const name of Object.keys(env).filter((name) => env[name])) {
+    const meant = needed.find((known) => editSteps(name.toUpperCase(), known) <= 1)
     if (meant !== undefined) {
-      throw new UsageError(`${plain(name)} is no variable of ours: is ${meant} meant?`)
+      throw new UsageError(`${plain(name)} is unknown; did you mean ${meant}?`)
     }
   }
 }
@@ -58,7 +60,7 @@ export class TokenMissingError extends UsageError {}
 /** Throws UsageError. */
 export function findConnection(source: Source): Connection {
   const { env } = source
-  refuseMisspelt(env)
+  refuseMisspelt(source)
   const usage =
     'Give FLEETLOOP_TOKEN, FLEETLOOP_TOKEN_FILE or --token-file, and FLEETLOOP_URL or --url: fleetloop --help'
   const port = env['PORT'] || DEFAULT_PORT
