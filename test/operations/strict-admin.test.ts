@@ -436,10 +436,15 @@ t.test('a value that none can have, such as an empty one, is no filter', async (
 })
 
 t.test('filters that exclude each other are refused', async (t) => {
-  for (const [path, queries] of [
-    ['/admin/commands', ['status=queued&outcome=success', 'status=expired&outcome=failure']],
+  for (const [path, message, queries] of [
+    [
+      '/admin/commands',
+      /^only commands that are completed are searched for /,
+      ['status=queued&outcome=success', 'status=expired&outcome=failure'],
+    ],
     [
       '/admin/jobs/j0/commands',
+      /^only commands that are (completed|failed), expired, cancelled are searched for \w+$/,
       [
         'status=waiting&outcome=success',
         'status=sent&outcome=failure',
@@ -449,10 +454,12 @@ t.test('filters that exclude each other are refused', async (t) => {
     ],
   ] as const) {
     for (const query of queries) {
-      const refused = { status: 422, body: { errors: [{ field: 'outcome' }] } }
+      const refused = { status: 422, body: { errors: [{ field: 'outcome', message }] } }
       t.match(await service.call('GET', `${path}?${query}`), refused, query)
     }
   }
+  const late = await service.call('GET', '/admin/commands?status=expired&outcome=success')
+  t.match(late.body.errors, [{ message: /searched for success; late results are not$/ }])
 })
 
 t.test(

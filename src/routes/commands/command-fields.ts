@@ -20,6 +20,8 @@ const TTL_S = { min: 30, max: 604_800 } as const
 const DEFAULT_TTL_S = 86_400
 const PARAM_NAME = /^[a-z][a-z0-9_]{0,63}$/
 const MAX_PARAMS_BYTES = 3_000
+/** Statuses of commands that may have a late result. */
+const LATE: readonly string[] = ['expired', 'cancelled']
 
 export function readTtlS(body: Fields): number {
   return intField(body, 'ttl_s', TTL_S, DEFAULT_TTL_S)
@@ -74,9 +76,10 @@ export function readStatusAndOutcome<S extends string>(
   const outcome = queryEnum(query, 'outcome', OUTCOMES) ?? null
   if (status !== null && outcome !== null && !statusesWith(outcome).includes(status)) {
     const which = statusesWith(outcome).join(', ')
+    const late = LATE.includes(status) ? '; late results are not' : ''
     throw invalidField(
       'outcome',
-      `no ${status} command has ${outcome}; only those that are ${which}`,
+      `only commands that are ${which} are searched for ${outcome}${late}`,
     )
   }
   return { status, outcome }
