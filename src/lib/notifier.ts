@@ -36,6 +36,8 @@ export class Notifier {
 
 /** Changes made by another replica are found this often, by all who wait at the same moments. */
 const POLL_MS = 250
+/** Aims behind the moment: a timer that fires a little early would poll again 1 ms later. */
+const MARGIN_MS = 2
 
 /**
  * Reads until `isDone` holds or `waitMs` have passed, and returns the last value. A change made by this replica shows at
@@ -69,7 +71,7 @@ export async function readUntil<T>(options: {
       if (options.isDone(value) || leftMs <= 0 || options.signal.aborted) return value
       release ??= options.tryAcquire()
       if (release === undefined) throw tooManyWait()
-      const untilPollMs = Math.ceil(POLL_MS - (options.nowMs() % POLL_MS))
+      const untilPollMs = Math.ceil(POLL_MS - (options.nowMs() % POLL_MS)) + MARGIN_MS
       await options.waitForChange(Math.min(leftMs, untilPollMs))
     }
   } finally {

@@ -82,6 +82,7 @@ t.test('who waits is not refused for a poll that is, and polls at the same momen
   const found: (number | Error)[] = [1, overloaded, overloaded, 2]
   const waitedMs: number[] = []
   let nowMs = 1_100.5
+  let earlyMs = 0
   const wait = (known?: number) =>
     readUntil({
       async read() {
@@ -94,14 +95,14 @@ t.test('who waits is not refused for a poll that is, and polls at the same momen
       waitMs: 900,
       async waitForChange(ms) {
         waitedMs.push(ms)
-        nowMs += ms
+        nowMs += ms - earlyMs
       },
       tryAcquire: () => () => {},
       signal: new AbortController().signal,
       nowMs: () => nowMs,
     })
   t.equal(await wait(), 2)
-  t.same(waitedMs, [150, 250, 250])
+  t.same(waitedMs, [152, 250, 250])
   found.push(overloaded, 2)
   t.equal(await wait(1), 2, 'nor for the first one, if something is known')
   found.push(1, overloaded, overloaded, overloaded, overloaded, overloaded)
@@ -110,4 +111,10 @@ t.test('who waits is not refused for a poll that is, and polls at the same momen
   await t.rejects(wait(), { code: 'overloaded' })
   found.push(1, new Error('away'))
   await t.rejects(wait(), { message: 'away' })
+  nowMs = 2_100
+  earlyMs = 1.9
+  found.push(1, 1, 2)
+  waitedMs.splice(0)
+  t.equal(await wait(), 2)
+  t.same(waitedMs, [152, 252], 'nor polls twice because a timer ends early')
 })
