@@ -1,4 +1,4 @@
-/** Wrong command lines: what to say of them. */
+/** Messages for invalid command lines. */
 import { nearest } from '../lib/nearest.ts'
 import { visible } from './terminal/text.ts'
 
@@ -13,9 +13,9 @@ export function question(word: string, known: readonly string[], before = ''): s
   return meant === undefined ? '' : ` Is ${before}${meant} meant?`
 }
 
-/** Of two the last would win, and nobody would notice. Throws UsageError. */
-export function refuseTwice(names: readonly string[], say: (name: string) => string): void {
+/** Otherwise the last one would silently win. Throws UsageError. */
+export function refuseTwice(names: readonly string[], message: (name: string) => string): void {
   const seen = new Set<string>()
   const twice = names.find((name) => seen.size === seen.add(name).size)
-  if (twice !== undefined) throw new UsageError(say(visible(twice)))
+  if (twice !== undefined) throw new UsageError(message(visible(twice)))
 }

@@ -133,7 +133,7 @@ export function createApi(connection: Connection, deadline?: Deadline): Api {
 
   function serviceNow(): Date {
     if (now === undefined)
-      throw new Error('the clock of the service is known from its first response on')
+      throw new Error("the service's clock is unknown before its first response")
     return now
   }
 

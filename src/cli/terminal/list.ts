@@ -72,7 +72,7 @@ export function secondsOf<T>(text: string | undefined, name: string, fallback: T
 
 const MAX_TIME_MS = Date.UTC(9999, 0)
 
-/** The time so many seconds after `now`, the service's: this machine's clock may be off. From 1970 to 9999. */
+/** Returns `now` plus `seconds`, from 1970 to 9999. Pass the service's clock; this machine's may be off. */
 export function timeAfter(seconds: number, now: Date): string {
   const atMs = now.getTime() + seconds * 1_000
   return new Date(Math.min(MAX_TIME_MS, Math.max(0, atMs))).toISOString()

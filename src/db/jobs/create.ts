@@ -57,10 +57,7 @@ const MAX_MEMBERS = 1_000_000
  */
 const MAX_UNSETTLED_JOBS = 100
 const SAMPLE = 20
-/**
- * How long `not_before` may be past when the job is created: more than two clocks differ and a request takes, less than any
- * mistake in a date or a time zone, which would release the job at once.
- */
+/** Longer than clock skew plus a request, shorter than any date or time-zone mistake. */
 const MAX_PAST_S = 300
 const isLongPast = (time: string) =>
   /* sql */ `coalesce(${time} < now() - interval '${MAX_PAST_S} s', false)`
