@@ -9,7 +9,9 @@
  *                                                                         take connections from others
  *   main         everything else, also the rest of a heartbeat            background work and reads of admins have a share each
  *
- * Whatever a GET of an admin reads is in createReads; test/security/admin-reads.test.ts calls each of these routes.
+ * What a GET of an admin reads is in createReads, except the bytes of an APK and the newest settled event, which is read
+ * once for all; test/security/admin-reads.test.ts calls each of these routes. What a change reads for its response is on
+ * main: a durable change must not be refused because admins read much.
  */
 
 import { joinReads } from '../lib/notifier.ts'
@@ -188,8 +190,8 @@ function createReads({ main, slow, mainConnections }: Pools) {
       find: joinReads(jobs.find),
       list: jobs.list,
       members: jobs.members,
-      offline: jobs.offline,
     },
+    jobsForAdmins: { offline: jobs.offline },
     commands: {
       find: joinReads(commands.find),
       timeline: commands.timeline,
@@ -235,6 +237,7 @@ export function createStores(options: StoresOptions) {
     },
     background,
     jobs: { ...jobStore(main, slow), ...reads.jobs },
+    jobsForAdmins: reads.jobsForAdmins,
     jobQueue: (isPushOn: boolean) => jobQueue(background, { instance, isPushOn }),
     results: commandResultStore(main, instance),
     pushReports: pushReportStore(main),

@@ -380,4 +380,12 @@ export const PLANTED: readonly Planted[] = [
     test: 'build/test/security/token-turns.test.js',
     title: 'so are they while one used-up token registers with bodies that are refused',
   },
+  {
+    name: 'a change reads its response on the share of admins',
+    file: 'src/db/stores.ts',
+    before: '    jobs: { ...jobStore(main, slow), ...reads.jobs },',
+    after: '    jobs: { ...jobStore(main, slow), ...reads.jobs, ...reads.jobsForAdmins },',
+    test: 'build/test/security/admin-reads.test.js',
+    title: 'a change is answered and has its line, however much admins read',
+  },
 ]

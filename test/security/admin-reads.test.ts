@@ -52,6 +52,50 @@ t.test('hundreds of reads at once refuse no phone', async (t) => {
   }
 })
 
+t.test('a change is answered and has its line, however much admins read', async (t) => {
+  const phone = await service.enroll('D04')
+  const jobId = 'read-much'
+  const where = 'alias:D04'
+  const job = { where, action: 'ring', job_id: jobId }
+  t.equal((await service.call('POST', '/admin/jobs', { body: job })).status, 202)
+  await until(async () => {
+    const { counts } = (await service.call('GET', `/admin/jobs/${jobId}`)).body
+    return counts.waiting === 0
+  })
+  await db.query('begin')
+  await db.query('lock table apk_builds in access exclusive mode')
+  let isOver = false
+  const readOn = async () => {
+    while (!isOver) await service.call('GET', '/admin/apk/builds/none/download')
+  }
+  const refused = () => service.lines.of('apk.download.fail').length
+  const before = refused()
+  const reading = Array.from({ length: 300 }, readOn)
+  try {
+    await service.lines.waitFor(() => refused() > before, 'their share is full')
+    const changes: readonly [string, string, object?][] = [
+      ...Array.from({ length: 5 }, (_, n): [string, string, object] => [
+        'PATCH',
+        `/admin/devices/${phone.deviceId}`,
+        { labels: { site: `s${n}` } },
+      ]),
+      ['POST', `/admin/jobs/${jobId}/pause`],
+      ['POST', `/admin/jobs/${jobId}/resume`],
+      ['POST', '/admin/jobs', job],
+      ['DELETE', `/admin/commands/${jobId}.1`],
+    ]
+    for (const [method, path, body] of changes) {
+      const { status, text } = await service.call(method, path, body && { body })
+      t.same([status, status === 200 || text], [200, true], `${method} ${path}`)
+    }
+  } finally {
+    isOver = true
+    await db.query('commit')
+    await Promise.all(reading)
+  }
+  t.equal(service.lines.of('device.label').length, 5)
+})
+
 t.test('every GET of an admin waits for their share of the connections', async (t) => {
   await db.query('begin')
   await db.query('lock table audit_log in access exclusive mode')

@@ -147,7 +147,8 @@ function createCommands(parts: FeatureParts, results: Results): Commands {
 
 function createJobs(parts: FeatureParts, commands: Commands): Jobs {
   const { database, jobReleases, now } = parts
-  return { ...commands, jobs: database.stores.jobs, wakeReleases: jobReleases.wake, now }
+  const { jobs, jobsForAdmins } = database.stores
+  return { ...commands, jobs, jobsForAdmins, wakeReleases: jobReleases.wake, now }
 }
 
 function createApks(parts: FeatureParts): Apks {

@@ -131,10 +131,7 @@ export function deviceStore(database: Database): DeviceStore {
 
     summarize: (selection, context) => fleetSummary(database, selection, context),
 
-    async find(deviceId) {
-      const query = { name: 'devices.find', text: FIND, values: [deviceId] }
-      return (await database.query<DeviceRow>(query)).rows[0]
-    },
+    find: (deviceId) => findDevice(database, deviceId),
 
     setPushId({ deviceId, enrollmentNo }, pushId, requestId) {
       return database.transaction(async (tx) => {
@@ -187,6 +184,15 @@ export function deviceStore(database: Database): DeviceStore {
       return rows[0]?.doExist === true
     },
   }
+}
+
+/** Live devices only. */
+export async function findDevice(
+  database: Queryable,
+  deviceId: string,
+): Promise<DeviceRow | undefined> {
+  const query = { name: 'devices.find', text: FIND, values: [deviceId] }
+  return (await database.query<DeviceRow>(query)).rows[0]
 }
 
 /** The device, its tokens and the first batch of its commands in one transaction; the audit row counts all commands. */

@@ -7,7 +7,8 @@ import type { Selection } from '../../domain/selection/terms.ts'
 import { type AuditEntry, writeAudit } from '../audit.ts'
 import { confirmReplicated } from '../postgres/confirm-replicated.ts'
 import type { Database, Query, Queryable } from '../postgres/pool.ts'
-import { JOINED } from './lists.ts'
+import { findDevice } from './devices.ts'
+import { type DeviceRow, JOINED } from './lists.ts'
 import { conditionOf, type SelectionContext } from './selection.ts'
 
 export type LabelledBy = Omit<AuditEntry, 'what' | 'subject' | 'detail'>
@@ -33,12 +34,12 @@ export interface SelectedLabels {
 
 /** A change after which a device would have more than MAX_LABELS labels is `invalid_field` and changes nothing. */
 export interface DeviceLabelStore {
-  /** Finds live devices only. Writes nothing if the labels stay the same. */
+  /** The device afterwards; undefined unless it is live. Writes nothing if the labels stay the same. */
   change(
     deviceId: string,
     labels: LabelChange,
     by: LabelledBy,
-  ): Promise<'changed' | 'unchanged' | 'unknown'>
+  ): Promise<{ readonly device: DeviceRow; readonly isChanged: boolean } | undefined>
   /** Throws what `changeSelected` would throw. */
   preview(change: SelectedChange, context: SelectionContext): Promise<SelectedLabels>
   /**
@@ -64,8 +65,6 @@ const CHANGE = /* sql */ `
   update devices d set labels = ${MERGED}, request_id = $4
   where d.device_id = $3 and d.deleted_at is null and d.labels is distinct from ${MERGED}
   returning d.alias as "alias", ${countOf('d.labels')}::int as "count"`
-
-const IS_LIVE = /* sql */ `select from devices where device_id = $1 and deleted_at is null`
 
 /** Two changes of many devices would lock them in different orders. */
 const LOCK = /* sql */ `
@@ -110,13 +109,12 @@ export function deviceLabelStore(main: Database, slow: Database): DeviceLabelSto
           if (count > MAX_LABELS) throw overfull(alias)
           const detail = { alias, labels }
           await writeAudit(tx, { ...by, what: 'device.label', subject: deviceId, detail })
-          return 'changed'
         }
-        const name = 'devices.is_live'
-        const { rowCount } = await tx.query({ name, text: IS_LIVE, values: [deviceId] })
-        if (rowCount === 0) return 'unknown'
-        await confirmReplicated(tx)
-        return 'unchanged'
+        // Before the commit: a change that is durable must not fail afterwards.
+        const device = await findDevice(tx, deviceId)
+        if (device === undefined) return undefined
+        if (changed === undefined) await confirmReplicated(tx)
+        return { device, isChanged: changed !== undefined }
       })
     },
 

@@ -12,13 +12,13 @@ export function changeDeviceEndpoint(deps: Devices): Endpoint<'admin'> {
     async handle(request) {
       const id = deviceId(request)
       const labels = readLabelChange(asObject(request.body))
-      const outcome = await deps.labels.change(id, labels, by(request))
-      const device = outcome === 'unknown' ? undefined : await deps.devices.find(id)
-      if (device === undefined) throw deviceUnknown()
+      const labelled = await deps.labels.change(id, labels, by(request))
+      if (labelled === undefined) throw deviceUnknown()
+      const { device, isChanged } = labelled
       const { admin, context } = request
       context.deviceId = id
       context.alias = device.alias
-      if (outcome === 'changed') {
+      if (isChanged) {
         request.log({ event: 'device.label', fields: { admin, devices: 1 } })
       }
       return json(200, deviceJson(device, deps))

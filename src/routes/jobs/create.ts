@@ -87,7 +87,7 @@ export function createJobEndpoint(deps: Jobs): Endpoint<'admin'> {
         })
         deps.wakeReleases()
       }
-      const offline = await offlineMembers(deps, outcome.job)
+      const offline = await offlineMembers(deps.jobs, outcome.job, deps)
       const shown = { ...jobJson(outcome.job, offline), duplicate: isDuplicate }
       return json(isDuplicate ? 200 : 202, shown)
     },

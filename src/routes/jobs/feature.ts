@@ -14,6 +14,8 @@ export interface Jobs
     | 'nowMs'
   > {
   readonly jobs: JobStore
+  /** Reads on their share of the connections: for GET. */
+  readonly jobsForAdmins: Pick<JobStore, 'offline'>
   /** To be called when a job was created or changed: it may be due. */
   readonly wakeReleases: () => void
   readonly now: () => Date

@@ -1,5 +1,6 @@
 /** GET /admin/jobs…: the progress of a job and why, lists; POST …/pause, …/resume, …/abort. */
 
+import type { JobStore } from '../../db/jobs/jobs.ts'
 import type { MemberRow } from '../../db/jobs/members.ts'
 import type { JobRow } from '../../db/jobs/rows.ts'
 import type { Outcome } from '../../domain/commands/command.ts'
@@ -39,7 +40,7 @@ export function readJobEndpoint(deps: Jobs): Endpoint<'admin'> {
         signal: request.signal,
         nowMs: deps.nowMs,
       })
-      return json(200, await story(deps, job))
+      return json(200, await story(deps.jobsForAdmins, job, deps))
     },
   }
 }
@@ -105,20 +106,24 @@ export function controlJobEndpoint(deps: Jobs, control: JobControl): Endpoint<'a
         )
         deps.wakeReleases()
       }
-      return json(200, await story(deps, job))
+      return json(200, await story(deps.jobs, job, deps))
     },
   }
 }
 
-async function story(deps: Jobs, job: JobRow) {
-  return jobJson(job, await offlineMembers(deps, job))
+async function story(jobs: Pick<JobStore, 'offline'>, job: JobRow, deps: Jobs) {
+  return jobJson(job, await offlineMembers(jobs, job, deps))
 }
 
 /** Only one verdict needs them. */
-export async function offlineMembers(deps: Jobs, job: JobRow): Promise<OfflineMembers> {
+export async function offlineMembers(
+  jobs: Pick<JobStore, 'offline'>,
+  job: JobRow,
+  { offlineAfterS }: Pick<Jobs, 'offlineAfterS'>,
+): Promise<OfflineMembers> {
   const { state, counts } = job
   if (state !== 'running' || counts.waiting > 0) return NONE_OFFLINE
-  return deps.jobs.offline(job, deps.offlineAfterS)
+  return jobs.offline(job, offlineAfterS)
 }
 
 function jobIdOf(request: BaseRequest): string {
