@@ -28,6 +28,7 @@ import { deviceStore } from './devices/devices.ts'
 import { deviceEraser } from './devices/erase.ts'
 import { deviceLabelStore } from './devices/labels.ts'
 import { offlineSweep } from './devices/offline.ts'
+import { lookUpForLines } from './enrollment/line-lookups.ts'
 import { registrationQueue } from './enrollment/registration-queue.ts'
 import { enrollmentTokenStore } from './enrollment/tokens.ts'
 import { untaggedTokens } from './enrollment/untagged-tokens.ts'
@@ -161,7 +162,7 @@ function createQueues({ forUntagged, main, mainConnections }: Pools, pools: read
   }
 }
 
-/** What admins may read in any amount. Many wait for the same command or job: they share its reads. */
+/** Reads of admins, who may send any number. Requests that wait for the same command or job share one read. */
 function createReads({ main, slow, mainConnections }: Pools) {
   const bounded = { maxWaiting: MAX_WAITING_READS, nowMs: () => performance.now() }
   const database = boundedShareOf(main, {
@@ -219,6 +220,7 @@ export function createStores(options: StoresOptions) {
     dialer,
     database: main,
     tokens: { ...enrollmentTokenStore(main), ...reads.tokens, judgeUntagged: untagged.judge },
+    judgeForLines: lookUpForLines(main, () => performance.now()),
     deviceTokens: deviceTokenStore(main),
     devices: { ...deviceStore(main), ...reads.devices },
     deviceLabels: deviceLabelStore(main, slow),

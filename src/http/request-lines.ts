@@ -8,7 +8,7 @@ import type { RequestContext } from './route.ts'
 
 /** For each 5xx code: an outage must not crowd out the lines that explain it. */
 const MAX_ERRORS_PER_S = 10
-/** For each 4xx code of anonymous requests. */
+/** For each 4xx code of anonymous requests, and for each event beside the line that ends one. */
 const MAX_ANONYMOUS_PER_S = 50
 
 const ANONYMOUS: Cause = { isAnonymous: true, suppressed: 0 }
@@ -34,15 +34,20 @@ export interface Refusal {
   readonly beside?: Line | undefined
 }
 
-/** Writes a line, without a limit. */
+/** Writes a line that refuses nothing. Beside the one that ends the request, anonymous ones have a limit for each event. */
 export function writeLine(
   log: RequestLog,
   line: Line,
   caller: RequestContext,
   ending?: Ending,
 ): void {
-  if (isAnonymous(caller)) log.write(line, caller, ending, ANONYMOUS)
-  else log.write(line, caller, ending)
+  if (!isAnonymous(caller)) log.write(line, caller, ending)
+  else if (ending !== undefined) log.write(line, caller, ending, ANONYMOUS)
+  else {
+    log.writeLimited(line.event, MAX_ANONYMOUS_PER_S, (suppressed) =>
+      log.write(line, caller, undefined, { ...ANONYMOUS, suppressed }),
+    )
+  }
 }
 
 /** Writes the end of a refused request; within the limit of its code if it is anonymous. */
@@ -71,7 +76,8 @@ function writeEnd(log: RequestLog, refusal: Refusal, suppressed: number): void {
   log.write(line(), caller, ending, { ...cause, suppressed })
 }
 
-function isAnonymous({ admin, deviceId, tokenId }: RequestContext, code = ''): boolean {
+function isAnonymous(caller: RequestContext, code = ''): boolean {
+  const { admin, deviceId, tokenId, isTokenDead } = caller
   if (admin !== null) return false
-  return DEAD_CREDENTIAL.has(code) || (deviceId === null && tokenId === null)
+  return DEAD_CREDENTIAL.has(code) || (deviceId === null && (tokenId === null || isTokenDead))
 }

@@ -25,6 +25,8 @@ export interface RequestContext extends LineContext, Caller {
   readonly userAgent: string | null
   deviceId: string | null
   alias: string | null
+  /** The enrollment token is not active: whoever found it can send any number of requests. */
+  isTokenDead: boolean
 }
 
 /** The `route` of a request for which the table has no path. */
@@ -49,6 +51,7 @@ export function newContext(
     alias: null,
     admin: null,
     tokenId: null,
+    isTokenDead: false,
   }
 }
 

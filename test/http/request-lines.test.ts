@@ -1,6 +1,6 @@
 /** Floods: of one code at most 10 `http.error` and 50 anonymous refusals a second have a line, and none is uncounted. */
 import t, { type Test } from 'tap'
-import { writeRefusal } from '../../src/http/request-lines.ts'
+import { writeLine, writeRefusal } from '../../src/http/request-lines.ts'
 import { newContext } from '../../src/http/route.ts'
 import type { RequestLog } from '../../src/telemetry/log/log.ts'
 import type { LogLine } from '../../testkit/log-book.ts'
@@ -62,7 +62,35 @@ t.test('who sends a dead credential is anonymous for the limit of lines', async 
     t.same(of(code, { admin: 'tester', ...device }), { kinds: [], isAnonymous: [false, false] })
   }
   t.same(of('invalid_field', token), { kinds: [], isAnonymous: [false, false] })
+  const dead = { ...token, isTokenDead: true }
+  for (const code of ['invalid_field', 'alias_mismatch']) {
+    t.same(of(code, dead), { kinds: [code], isAnonymous: [true, true] })
+  }
+  t.same(of('alias_taken', { ...dead, ...device }), { kinds: [], isAnonymous: [false, false] })
   t.same(of('signature_invalid', device), { kinds: [], isAnonymous: [false, false] })
+})
+
+t.test('so is who sends it, for the line beside the one that ends a request', async (t) => {
+  const line = { event: 'register.request', fields: { token_id: 'a1b2', result: null } } as const
+  const written: unknown[] = []
+  const log: RequestLog = {
+    write: (_line, _caller, ending, cause) => void written.push([ending, cause]),
+    writeLimited: (kind, mostPerS, write) => {
+      written.push([kind, mostPerS])
+      write(7)
+    },
+  }
+  const caller = newContext('r', '/v1/register', false, null, null)
+  const ending = { statusCode: 200, latencyMs: 1 }
+  writeLine(log, line, { ...caller, tokenId: 'a1b2', isTokenDead: true })
+  writeLine(log, line, caller, ending)
+  writeLine(log, line, { ...caller, tokenId: 'a1b2' })
+  t.same(written, [
+    ['register.request', 50],
+    [undefined, { isAnonymous: true, suppressed: 7 }],
+    [ending, { isAnonymous: true, suppressed: 0 }],
+    [undefined, undefined],
+  ])
 })
 
 /** `suppressed` is there only where there is something to count. */

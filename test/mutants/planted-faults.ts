@@ -374,11 +374,19 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: 'every refused registration looks its token up at once',
-    file: 'src/routes/enrollment/register.ts',
-    before: 'if (!isJudging) await judge',
-    after: 'await judge',
+    file: 'src/db/enrollment/line-lookups.ts',
+    before: 'boundedShareOf(database, { ...limits, nowMs })',
+    after: 'boundedShareOf(database, { ...limits, maxConcurrent: 600, nowMs })',
     test: 'build/test/security/token-turns.test.js',
-    title: 'so are they while one used-up token registers with bodies that are refused',
+    title: 'for lines one statement runs at a time, and a token waits once',
+  },
+  {
+    name: 'a used-up token writes lines without a limit',
+    file: 'src/routes/enrollment/register.ts',
+    before: "context.isTokenDead = verdict.kind !== 'active'",
+    after: 'context.isTokenDead = false',
+    test: 'build/test/security/token-turns.test.js',
+    title: 'a used-up token has few lines, whatever it sends; a success has its own',
   },
   {
     name: 'a change reads its response on the share of admins',

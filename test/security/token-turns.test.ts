@@ -1,6 +1,8 @@
 /** One token, however many requests it sends at once, keeps nobody else from the database. */
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
+import { lookUpForLines } from '../../src/db/enrollment/line-lookups.ts'
+import type { Database } from '../../src/db/postgres/pool.ts'
 import { createTokenTurns } from '../../src/security/token-turns.ts'
 import { keptAlive } from '../heartbeats/kept-alive.ts'
 import { connect } from '../helpers/database.ts'
@@ -76,7 +78,8 @@ t.test('so are they while one used-up token registers with bodies that are refus
   const path = '/v1/register'
   const request = { method: 'POST', path, headers, body: '{"sdk_int":-1}' } as const
   const ends = () => service.lines.of('register.fail')
-  const [before, requestsBefore] = [requestsOf(ends()), service.lines.of('register.request').length]
+  const arrivals = () => service.lines.of('register.request')
+  const [before, arrivedBefore] = [requestsOf(ends()), requestsOf(arrivals())]
   await db.query('begin')
   await db.query('lock table enrollment_tokens in access exclusive mode')
   const flood = Promise.all(Array.from({ length: FLOOD }, () => send(request)))
@@ -85,7 +88,106 @@ t.test('so are they while one used-up token registers with bodies that are refus
   t.same(new Set((await flood).map(({ status }) => status)), new Set([422]))
   await service.lines.waitFor(() => requestsOf(ends()) - before >= FLOOD, 'each or its count')
   t.ok(ends().length < FLOOD, 'the others are counted')
-  t.equal(service.lines.of('register.request').length, requestsBefore)
+  await service.lines.waitFor(() => requestsOf(arrivals()) - arrivedBefore >= FLOOD, 'the same')
+  t.ok(arrivals().length < FLOOD, 'counted as well')
+})
+
+async function issue(aliases: readonly string[]): Promise<readonly Issued[]> {
+  return (await service.call('POST', '/v1/enroll-tokens', { body: { aliases } })).body.tokens
+}
+
+interface Issued {
+  readonly token: string
+  readonly token_id: string
+  readonly alias: string
+}
+
+t.test('a used-up token has few lines, whatever it sends; a success has its own', async (t) => {
+  const register = (token: string, body: object = {}) =>
+    service.call('POST', '/v1/register', { token, body })
+  const [lost] = await issue(['lost'])
+  const first = await register(lost?.token ?? '', { hardware_id: 'H1' })
+  t.equal(first.status, 201)
+  await service.lines.terminalOf(first.requestId)
+  const each = 120
+  const bodies = [{}, { alias: 'another' }, { sdk_int: -1 }]
+  const { all } = service.lines
+  const [from, sinceMs] = [all.length, performance.now()]
+  const flood = await Promise.all(
+    Array.from({ length: each }, () => bodies).flatMap((some) =>
+      some.map((body) => register(flooder.enrollmentToken, body)),
+    ),
+  )
+  t.same(new Set(flood.map(({ status }) => status)), new Set([401, 409, 422]))
+  const linesOf = (event: string) => all.slice(from).filter((line) => line.event === event)
+  for (const event of ['register.request', 'register.fail']) {
+    await service.lines.waitFor(() => requestsOf(linesOf(event)) >= flood.length, event)
+  }
+  const most = 50 * Math.ceil((performance.now() - sinceMs) / 1_000)
+  t.ok(linesOf('register.request').length <= most, `at most ${most}`)
+  for (const code of ['token_exhausted', 'alias_mismatch', 'invalid_field']) {
+    const ends = linesOf('register.fail').filter(({ result }) => result === code)
+    t.ok(ends.length <= most, code)
+    t.ok(ends.every(({ token_id: id }) => typeof id === 'string'))
+  }
+
+  const again = await register(lost?.token ?? '', { hardware_id: 'H1' })
+  t.equal(again.status, 200)
+  await service.lines.terminalOf(again.requestId)
+  const own = all.filter((line) => line['request_id'] === again.requestId)
+  const id = lost?.token_id.slice(-4)
+  t.match(own, [
+    { event: 'register.request', token_id: id },
+    { event: 'sec.token.consume', token_id: id },
+    { event: 'register.success', token_id: id },
+  ])
+  t.notOk(own.some((line) => 'suppressed' in line))
+})
+
+t.test('phones whose bodies are refused at once are named, all of them', async (t) => {
+  const phones = await issue(Array.from({ length: 40 }, (_, n) => `odd-${n}`))
+  const register = ({ token }: Issued) =>
+    service.call('POST', '/v1/register', { token, body: { sdk_int: -1 } })
+  const responses = await Promise.all(phones.map(register))
+  for (const [n, { requestId, status }] of responses.entries()) {
+    t.equal(status, 422)
+    await service.lines.terminalOf(requestId)
+    const lines = service.lines.all.filter((line) => line['request_id'] === requestId)
+    const { alias, token_id: id } = phones[n] ?? {}
+    t.match(lines, [
+      { event: 'register.request', alias, token_id: id?.slice(-4) },
+      { event: 'register.fail', alias, token_id: id?.slice(-4) },
+    ])
+  }
+})
+
+t.test('for lines one statement runs at a time, and a token waits once', async (t) => {
+  const asked: unknown[] = []
+  const ends: (() => void)[] = []
+  const query: Database['query'] = ({ values }) => {
+    asked.push(values?.[0])
+    return new Promise((resolve) => ends.push(() => resolve({ rows: [], rowCount: 0 })))
+  }
+  const transaction = () => Promise.reject(new Error('takes none'))
+  const lookUp = lookUpForLines({ query, transaction }, () => 0)
+  const [flooding, honest] = [Buffer.alloc(32, 255), Buffer.alloc(32, 1)]
+  const burst = () => Array.from({ length: 300 }, () => lookUp(flooding))
+  const flood = burst()
+  await setImmediate()
+  t.same(asked, [flooding])
+  const more = burst()
+  const other = lookUp(honest)
+  await setImmediate()
+  t.same(asked, [flooding])
+  for (let nth = 0; nth < 3; nth += 1) {
+    ends.shift()?.()
+    await setImmediate()
+  }
+  t.same(asked, [flooding, honest, flooding])
+  t.same(
+    new Set((await Promise.all([...flood, ...more, other])).map(({ kind }) => kind)),
+    new Set(['unknown']),
+  )
 })
 
 t.test('turns are taken in order, and refused after a while', async (t) => {

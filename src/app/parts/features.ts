@@ -113,6 +113,7 @@ function createEnrollment(parts: FeatureParts): Enrollment {
   return {
     register: stores.register,
     tokens: stores.tokens,
+    judgeForLines: stores.judgeForLines,
     deadTokens: parts.deadTokens,
     refuseEnrollment,
     issueDeviceToken: () => issueDeviceToken(signingSecret, randomBytes),

@@ -18,6 +18,8 @@ export interface Enrollment {
     isWanted: () => boolean,
   ) => Promise<RegistrationOutcome>
   readonly tokens: EnrollmentTokenStore
+  /** For the log lines of a registration whose body is refused. Rejects if too many wait. */
+  readonly judgeForLines: (tokenHash: Buffer) => Promise<EnrollmentVerdict>
   readonly deadTokens: DeadTokens
   readonly refuseEnrollment: (verdict: Exclude<EnrollmentVerdict, { kind: 'active' }>) => Error
   readonly issueDeviceToken: () => IssuedToken

@@ -5,36 +5,20 @@ import { AppError, invalidField } from '../../domain/errors.ts'
 import { noteEnrollment } from '../../domain/identity.ts'
 import { ALIAS } from '../../domain/ids.ts'
 import { asObject, type Fields, intField, optionalString } from '../../http/fields.ts'
-import { type BaseRequest, type Endpoint, json, type Request } from '../../http/route.ts'
+import { type Endpoint, json, type Request } from '../../http/route.ts'
 import { readPushId } from '../devices/push-id-body.ts'
 import type { Enrollment } from './feature.ts'
 
 const MAX_TEXT_LENGTH = 128
 
 export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'> {
-  const readRegistration = registrationReader(deps)
   return {
     async handle(request) {
-      const { ignored, ...asked } = await readRegistration(request)
-      const { context, tokenHash } = request
-      const issued = deps.issueDeviceToken()
-      const registration = {
-        ...asked,
-        enrollmentTokenHash: tokenHash,
-        newDeviceId: deps.newId(),
-        deviceTokenHash: issued.hash,
-        hmacSecretId: deps.hmacSecretId,
-        requestId: context.requestId,
-        ip: context.ip,
-      }
-      const outcome = await loggedOnce(request, (onJudged) => {
-        const note: OnJudged = (verdict) => {
-          deps.deadTokens.note(tokenHash, verdict)
-          onJudged(verdict)
-        }
-        return deps.register(registration, note, () => !request.isEnded)
-      })
-      const enrolled = accepted(outcome, deps)
+      const { context } = request
+      const body = asObject(request.body)
+      const { enrolled, token, ignored } = await logged(request, deps, (onJudged) =>
+        enroll(request, body, deps, onJudged),
+      )
       context.deviceId = enrolled.deviceId
       context.alias = enrolled.alias
       const reason = enrolled.kind === 'reissued' ? 'reissue' : null
@@ -47,7 +31,7 @@ export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'>
         {
           device_id: enrolled.deviceId,
           alias: enrolled.alias,
-          device_token: issued.token,
+          device_token: token,
           hmac_key: deps.commandKey(enrolled),
           heartbeat_interval_s: deps.heartbeatIntervalS,
           server_time: deps.now().toISOString(),
@@ -67,56 +51,61 @@ export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'>
   }
 }
 
-/** Writes `register.request` once: as soon as the token is judged, and no later than when `work` ends. */
-async function loggedOnce<T>(
-  request: Pick<BaseRequest, 'context' | 'log'>,
+/**
+ * Writes `register.request` once: as soon as an active token is known, and no later than when `work` ends. Unless the token
+ * is active or `work` succeeds, the line has the limit of anonymous requests.
+ */
+async function logged<T>(
+  request: Request<'enrollment-token'>,
+  { deadTokens }: Pick<Enrollment, 'deadTokens'>,
   work: (onJudged: OnJudged) => Promise<T>,
 ): Promise<T> {
+  const { context, tokenHash } = request
   let isWritten = false
   const write = () => {
     if (isWritten) return
     isWritten = true
-    const { tokenId } = request.context
+    const { tokenId } = context
     request.log({ event: 'register.request', fields: { token_id: tokenId, result: null } })
   }
   try {
-    return await work((verdict) => {
-      noteEnrollment(verdict, request.context)
-      write()
+    const done = await work((verdict) => {
+      deadTokens.note(tokenHash, verdict)
+      noteEnrollment(verdict, context)
+      context.isTokenDead = verdict.kind !== 'active'
+      if (!context.isTokenDead) write()
     })
+    context.isTokenDead = false // a used-up token whose lost response was sent again
+    return done
   } finally {
     write()
   }
 }
 
-/**
- * Reads the body. If it is refused, looks the token up, only for the log lines. Refused bodies pass no queue, so at most one
- * such look-up runs at a time; the lines of other requests name no token and have the limit of anonymous ones.
- */
-function registrationReader({ tokens, deadTokens }: Enrollment) {
-  let isJudging = false
-  async function judge(request: Request<'enrollment-token'>): Promise<void> {
-    isJudging = true
-    try {
-      const verdict = await tokens.judge(request.tokenHash)
-      deadTokens.note(request.tokenHash, verdict)
-      if (verdict.kind === 'active') await loggedOnce(request, async (judged) => judged(verdict))
-    } catch {
-      // The response does not need it.
-    } finally {
-      isJudging = false
-    }
+async function enroll(
+  request: Request<'enrollment-token'>,
+  body: Fields,
+  deps: Enrollment,
+  onJudged: OnJudged,
+) {
+  const { context, tokenHash } = request
+  const { ignored, ...asked } = await readRegistration(body).catch(async (error: unknown) => {
+    // Only the log lines need the token.
+    await deps.judgeForLines(tokenHash).then(onJudged, () => {})
+    throw error
+  })
+  const { token, hash } = deps.issueDeviceToken()
+  const registration = {
+    ...asked,
+    enrollmentTokenHash: tokenHash,
+    newDeviceId: deps.newId(),
+    deviceTokenHash: hash,
+    hmacSecretId: deps.hmacSecretId,
+    requestId: context.requestId,
+    ip: context.ip,
   }
-  return async (request: Request<'enrollment-token'>) => {
-    const body = asObject(request.body)
-    try {
-      const alias = optionalString(body, 'alias', 64, ALIAS) ?? null
-      return { ...readDescription(body), alias }
-    } catch (error) {
-      if (!isJudging) await judge(request)
-      throw error
-    }
-  }
+  const outcome = await deps.register(registration, onJudged, () => !request.isEnded)
+  return { enrolled: accepted(outcome, deps), token, ignored }
 }
 
 /** The enrolled device; throws if the outcome is a refusal. */
@@ -141,7 +130,8 @@ function accepted(outcome: RegistrationOutcome, deps: Enrollment): Enrolled {
   }
 }
 
-function readDescription(body: Fields) {
+async function readRegistration(body: Fields) {
+  const alias = optionalString(body, 'alias', 64, ALIAS) ?? null
   const text = (name: string) => optionalString(body, name, MAX_TEXT_LENGTH) ?? null
   const sdkInt = intField(body, 'sdk_int', { min: 0, max: 10_000 }, 0)
   return {
@@ -152,5 +142,6 @@ function readDescription(body: Fields) {
     androidVersion: text('android_version'),
     sdkInt: sdkInt === 0 ? null : sdkInt,
     ...readPushId(body),
+    alias,
   }
 }

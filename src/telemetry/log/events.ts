@@ -8,8 +8,8 @@ import type { EventShape } from './field-kinds.ts'
 
 export const EVENTS = {
   /**
-   * A registration whose token was looked up, or could not be. Not written if the token is known to be dead; nor for a refused
-   * body, unless the look-up found an active token.
+   * A registration with a readable body, written once its token was looked up, or could not be. Within the limit of anonymous
+   * lines unless the token is active or the registration succeeds. Not written if the token is already known to be dead.
    */
   'register.request': { levels: ['INFO'], fields: shared.REGISTER },
   /** Ends a registration. `result` is `created`, `re_enrolled` or `reissued`. */
