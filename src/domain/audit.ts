@@ -3,7 +3,7 @@ export const AUDIT_WHATS = [
   'device.created',
   /** A new token for a device that enrolled again. */
   'device.re_enrolled',
-  /** The lost response of an enrollment was given again. */
+  /** A lost enrollment response was sent again. */
   'device.reissued',
   'device.label',
   'device.delete',

@@ -6,7 +6,7 @@ import { AppError } from '../domain/errors.ts'
 
 export interface KeyedQueueOptions {
   readonly maxConcurrent: number
-  /** Of the waiting callers and one more, the one that would start last is refused at once. */
+  /** When one more arrives, the one that would start last is refused: the newcomer at once, or another that waits already. */
   readonly maxWaiting: number
   readonly maxWaitingPerKey: number
   /** A caller that has waited this long is refused. */

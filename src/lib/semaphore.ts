@@ -50,7 +50,7 @@ export function createSemaphore(max: number): Semaphore {
 }
 
 export interface SharedSemaphore extends Pick<Semaphore, 'inUse'> {
-  /** As that of Semaphore; undefined also if `key` has its share. */
+  /** Like Semaphore's; also undefined if `key` holds `maxOfKey` permits. */
   tryAcquire(key: string): (() => void) | undefined
 }
 

@@ -35,7 +35,7 @@ export class Throttle {
 
   /**
    * First in, first out. Without `max`, callers bound how many callbacks wait, for example by their sockets. Work that
-   * `isOver` has little left to do: it runs between two others.
+   * `isOver` is cheap, so it does not count against the pause's limit.
    */
   add(work: () => void, isOver = () => false): void {
     if (this.#waiting.push({ work, isOver }) === 1) this.#schedule(this.#run)
