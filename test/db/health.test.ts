@@ -1,7 +1,16 @@
-/** When an outage of the database begins and ends, as far as calls tell: one line for each, whatever still works meanwhile. */
+/**
+ * When an outage of the database begins and ends, as far as calls tell: one line for each, whatever still works meanwhile.
+ * Which connections a check of the server closes, and what the next process reads of it.
+ */
+import { mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { DatabaseHealth } from '../../src/db/health/health.ts'
+import { readSeen, SEEN_FILE, writeSeen } from '../../src/db/health/seen-file.ts'
+import { createServerWatch } from '../../src/db/health/server-watch.ts'
 import { troubleOf } from '../../src/db/health/trouble.ts'
+import type { ServerClient } from '../../src/db/postgres/server-client.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 
 const full = Object.assign(new Error('No space left on device'), { code: '53100' })
 const many = Object.assign(new Error('too many clients already'), { code: '53300' })
@@ -194,4 +203,58 @@ t.test('a write that took too long ends with a write', async (t) => {
   nowMs += 200
   worked('read')
   t.same(lines.splice(0), [begin(slow, 'read'), end(200)], 'where no write failed a read will do')
+})
+
+/** Whether a check over `fresh` closes `open`. */
+async function isClosed(open: object, fresh: object): Promise<boolean> {
+  const standbys = { names: '', senders: 0, attached: 0, mayRead: true, role: 'fleetloop' }
+  const client = { ...fresh, query: async () => ({ rows: [standbys] }) }
+  const closed: boolean[] = []
+  const deps = {
+    dialer: { dial: async () => client, hangUp: async () => {} },
+    history: { confirm: () => {} },
+    keep: async () => {},
+    drop: (isOld: (client: ServerClient) => boolean) => closed.push(isOld(open as ServerClient)),
+    nowMs: () => nowMs,
+  }
+  await createServerWatch(deps as never).check()
+  return closed.includes(true)
+}
+
+t.test('a check closes connections to a server that a better one has replaced', async (t) => {
+  const at = (systemId: string, timeline: number) => ({
+    position: { systemId, timeline, lsn: '0/1' },
+  })
+  const bad = { rewound: 'it has lost a part of its log' }
+  for (const [open, fresh, closes, what] of [
+    [at('a', 1), at('a', 1), false, 'the same server'],
+    [at('a', 1), at('a', 2), true, 'a former primary'],
+    [at('a', 1), { ...at('a', 2), ...bad }, true, 'a former primary, and its successor is behind'],
+    [at('a', 2), at('a', 1), false, 'the newer primary'],
+    [at('a', 1), { ...at('a', 1), ...bad }, false, 'the new connection is the worse one'],
+    [at('a', 1), at('b', 1), true, 'another cluster'],
+    [at('a', 1), { ...at('b', 2), ...bad }, false, 'another cluster that is behind'],
+    [{ ...at('a', 1), ...bad }, at('a', 1), true, 'a server that lost data'],
+    [{ ...at('a', 1), ...bad }, { ...at('a', 1), ...bad }, false, 'both lost data'],
+    [bad, at('a', 1), false, 'unknown position'],
+    [{ ...at('a', 1), ...bad }, {}, false, 'unknown position of the new connection'],
+  ] as const) {
+    t.equal(await isClosed(open, fresh), closes, what)
+  }
+})
+
+t.test('the next process reads the server as it was last stored', async (t) => {
+  const folder = join(tempDirectory(t), 'data')
+  const path = join(folder, SEEN_FILE)
+  t.equal(await readSeen(path), undefined)
+  const first = { systemId: '7713260900917559113', timeline: 1, lsn: '16/B374D848' }
+  const second = { ...first, timeline: 2, hasLost: true } as const
+  for (const seen of [first, second]) {
+    await writeSeen(path, seen)
+    t.strictSame(await readSeen(path), seen)
+  }
+  t.same(readdirSync(folder), [SEEN_FILE])
+  mkdirSync(`${path}.new`)
+  await t.rejects(writeSeen(path, first), { code: 'EISDIR' }, 'it cannot be written')
+  t.strictSame(await readSeen(path), second, 'the last one stays')
 })

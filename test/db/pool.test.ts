@@ -8,6 +8,7 @@ import { troubleOf } from '../../src/db/health/trouble.ts'
 import { Connections } from '../../src/db/postgres/connections.ts'
 import { backoffMs, Dialer } from '../../src/db/postgres/dialer.ts'
 import { Pool, type PoolOptions } from '../../src/db/postgres/pool.ts'
+import type { ServerClient } from '../../src/db/postgres/server-client.ts'
 import { sessionVerifier } from '../../src/db/postgres/session-check.ts'
 import { OwnWaitError } from '../../src/db/postgres/sqlstate.ts'
 import { createStores } from '../../src/db/stores.ts'
@@ -633,6 +634,22 @@ t.test('attempts that fail come further and further apart', async (t) => {
   t.same(waits('57P03', 1), [200, 400, 400, 400, 400])
   t.same(waits('57P03', 0), [100, 100, 100, 100, 100], 'never less')
   t.same(waits('ECONNREFUSED', 1), [0, 0, 0, 0, 0], 'where nobody is there')
+})
+
+t.test('attempts are counted, and those that fail', async (t) => {
+  const dialer = new Dialer()
+  const refused = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+  const dial = (attempt: () => Promise<ServerClient>) =>
+    dialer.dial({ attempt, isWanted: () => true, onSilent: () => {}, silentAfterMs: 10_000 })
+  for (const failed of [1, 2, 3]) {
+    await t.rejects(
+      dial(() => Promise.reject(refused)),
+      refused,
+    )
+    t.equal(dialer.failedAttempts, failed)
+  }
+  await dial(async () => ({}) as ServerClient)
+  t.same([dialer.attempts, dialer.failedAttempts], [4, 3])
 })
 
 t.test('once a connection is made the others follow one by one', async (t) => {
