@@ -233,6 +233,27 @@ t.test('past its deadline a queued item is taken out and was never written', asy
   t.equal(await punctual, 'c!')
 })
 
+t.test('a queue that is past its deadline is taken out as a whole', async (t) => {
+  const { group, flights, clock, addAll } = rig()
+  const first = group.add('a')
+  await turn()
+  const late = addAll('bcd').map((added) => added.catch((error: unknown) => error))
+  t.equal(group.queued, 3)
+  clock.nowMs = 1_800
+  await t.rejects(first, { code: 'db_unavailable' })
+  t.equal(group.queued, 0, 'in the same sweep')
+  flights[0]?.land()
+  await turn()
+  await turn()
+  t.equal(flights.length, 1, 'nothing of it was written')
+  flights[1]?.land()
+  t.match(await Promise.all(late), [
+    { code: 'overloaded' },
+    { code: 'overloaded' },
+    { code: 'overloaded' },
+  ])
+})
+
 t.test('an answer that comes after the deadline changes nothing', async (t) => {
   const { group, flights, clock } = rig()
   const late = group.add('a')
