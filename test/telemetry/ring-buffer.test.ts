@@ -40,6 +40,26 @@ t.test('a full ring drops the newest, INFO first, then WARN, then ERROR', async 
   t.equal(ring.linesWritten, 10)
 })
 
+t.test('the reserve is a quarter of a small ring, and 256 KiB of a large one', async (t) => {
+  for (const [capacityBytes, reserveBytes] of [
+    [1_006, 251],
+    [1_048_575, 262_143],
+    [1_048_576, 262_144],
+    [2_097_152, 262_144],
+  ] as const) {
+    const ring = createRing(capacityBytes)
+    /** Fills the ring to `bytes`; one byte more is refused. */
+    const fill = (bytes: number, rank: number) => {
+      while (bytes - ring.fillBytes > CHUNK_BYTES && ring.append(CHUNK_BYTES, rank));
+      t.ok(ring.append(bytes - ring.fillBytes, rank), `${bytes} of ${capacityBytes}`)
+      t.notOk(ring.append(1, rank), `${bytes} and one of ${capacityBytes}`)
+    }
+    fill(capacityBytes - reserveBytes, RANK.INFO)
+    fill(capacityBytes - Math.floor(reserveBytes / 2), RANK.WARN)
+    fill(capacityBytes, RANK.ERROR)
+  }
+})
+
 t.test('a flood of anonymous lines fills a quarter, and takes nothing of the rest', async (t) => {
   const cause = { isAnonymous: true, suppressed: 0 }
   const ring = createRing(4000, 1000)
