@@ -6,6 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { parseArguments } from '../../src/app/arguments.ts'
 import { parseConfig } from '../../src/config/config.ts'
 import { tempDirectory } from '../helpers/directory.ts'
 import { MAIN } from '../helpers/service.ts'
@@ -186,4 +187,18 @@ t.test('arguments are answered or refused, and start nothing', async (t) => {
     },
   )
   t.match((await run({}, '--verison')).stderr, 'Is --version meant?')
+})
+
+t.test('an argument is named as it stands, and cut after sixty characters', async (t) => {
+  const named = (...args: readonly string[]) => {
+    const parsed = parseArguments(args, () => '1.2.3')
+    return parsed.kind === 'invalid' && parsed.text.split('\n')[0]
+  }
+  t.equal(named('--port', '80'), '"--port" is no argument here.')
+  t.equal(named('--help', 'a\n"'), '"a\\n\\"" is no argument here.')
+  t.equal(named('--help', '--version'), '"--help" is no argument here.')
+  const long = `<${'x'.repeat(58)}>`
+  for (const more of ['', '.', 'y'.repeat(1_000)]) {
+    t.equal(named(`${long}${more}`), `"${long}" is no argument here.`)
+  }
 })

@@ -116,3 +116,25 @@ t.test('what cannot be told is said once', async (t) => {
   t.match(said, [/^systemd is not told READY=1, and may restart us: spawn systemd-notify ENOENT$/])
   createSupervisor({}, 1, t.fail).ready()
 })
+
+t.test('the watchdog hears three times within its time, within limits', async (t) => {
+  const { setInterval } = globalThis
+  const intervals: number[] = []
+  const fake = (_: () => void, ms: number) => ({ unref: () => intervals.push(ms) })
+  t.teardown(() => Object.assign(globalThis, { setInterval }))
+  Object.assign(globalThis, { setInterval: fake })
+  for (const [WATCHDOG_USEC, WATCHDOG_PID, expected] of [
+    ['30000000', '1', [10_000]],
+    ['303000', '1', [101]],
+    ['297000', undefined, [100]],
+    ['1', '1', [100]],
+    ['183000000', '1', [60_000]],
+    ['30000000', '2', []],
+    ['0', '1', []],
+    [undefined, '1', []],
+  ] as const) {
+    const env = { PATH: '/nowhere', NOTIFY_SOCKET: '/nowhere', WATCHDOG_USEC, WATCHDOG_PID }
+    createSupervisor(env, 1, () => {}).ready()
+    t.same(intervals.splice(0), expected, `${WATCHDOG_USEC} of ${WATCHDOG_PID}`)
+  }
+})
