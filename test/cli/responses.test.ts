@@ -5,6 +5,7 @@ import type { Device, JobInList } from '../../src/cli/api/openapi.ts'
 import { replicationFaults } from '../../src/cli/doctor/database.ts'
 import { endedOf, openOf, progressOf } from '../../src/cli/jobs/progress.ts'
 import { jobList } from '../../src/cli/verbs/jobs.ts'
+import { sendVerb } from '../../src/cli/verbs/send.ts'
 import { statusVerb } from '../../src/cli/verbs/status.ts'
 import { describePhone } from '../../src/cli/why/phone.ts'
 import * as domain from '../../src/domain/commands/job.ts'
@@ -128,6 +129,37 @@ t.test('why: an empty battery, and how many phones are as long silent', async (t
   ] as const) {
     t.match(await told({}, others, next_cursor), `\n  as long silent, 10 min or more: ${text}\n`)
   }
+})
+
+t.test('send: without a wait the command is not read again', async (t) => {
+  const send = async (wait: string | undefined) => {
+    const calls: unknown[] = []
+    const lines: string[] = []
+    const sent = { alias: 'D01', request_id: 'ring-1', status: 'queued', result: null }
+    const phone = { alias: 'D01', device_id: '01a20000-0000-7000-8000-000000000001' }
+    const preview = { devices: 1, sample: [phone], unreachable: { offline: 0, no_push: 0 } }
+    const read = { ...sent, status: 'completed', result: { outcome: 'success', message: null } }
+    const api = apiOf({ createJob: preview, sendCommand: sent, readCommand: read })
+    const call = async (operation: string) => {
+      calls.push(operation)
+      return await api.call(operation)
+    }
+    const text = (name: string) => (name === 'wait' ? wait : undefined)
+    const args = { words: ['ring', 'D01'], text, has: () => false }
+    const terminal = {
+      print: async (line: string) => void lines.push(line),
+      farewell: () => {},
+      progress: () => {},
+    }
+    const newId = () => 'x'
+    const context = { terminal, isJson: true, args, api: () => ({ ...api, call }), newId }
+    const code = await sendVerb.run(context as never)
+    return { code, calls, statuses: lines.map((line) => JSON.parse(line).status) }
+  }
+  const accepted = { code: 0, calls: ['createJob', 'sendCommand'], statuses: ['queued'] }
+  t.same([await send(undefined), await send('0s')], [accepted, accepted])
+  const calls = [...accepted.calls, 'readCommand']
+  t.same(await send('1s'), { code: 0, calls, statuses: ['completed'] })
 })
 
 t.test('doctor: a synchronous standby that is missing', async (t) => {
