@@ -182,6 +182,10 @@ const REFUSALS: readonly (readonly [string, string])[] = [
     'label:Site=zrh',
     '`label:Site=zrh` at 1: `Site` is no label: it must match ^[a-z][a-z0-9._-]{0,31}$',
   ],
+  ...['=zrh', '"=zrh"', '=""'].map((value): [string, string] => [
+    `label:${value}`,
+    `\`label:${value}\` at 1: \`\` is no label: it must match ^[a-z][a-z0-9._-]{0,31}$`,
+  ]),
   ['label:site,*', '`label:site,*` at 1: `*` is no label: it must match ^[a-z][a-z0-9._-]{0,31}$'],
   [
     'label:site!=zrh',
