@@ -101,6 +101,20 @@ t.test(
   },
 )
 
+t.test('a look that releases nothing leaves the bucket as it is', async (t) => {
+  const job = await create({ where: 'alias:S18,S19', perMinute: 1 })
+  t.equal((await settle(job.jobNo))[0]?.released.length, 1)
+  const bucket = async () => {
+    const text = 'select allowance, filled_at::text from jobs where job_no = $1'
+    return (await db.query(text, [job.jobNo])).rows
+  }
+  const before = await bucket()
+  t.match(await settle(job.jobNo), [{ released: [], hasMore: false }])
+  t.same(await bucket(), before)
+  await abort(job.jobId)
+  await settle(job.jobNo)
+})
+
 t.test('two replicas hold one pace, and a third that comes later bursts no more', async (t) => {
   const job = await create({ perMinute: 600 })
   await settle(job.jobNo)
