@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { makeApk } from '../../sim/apk.ts'
 import { pushSettings } from '../../sim/fcm/fake-fcm.ts'
 import { apkStore } from '../../src/db/apks/apks.ts'
-import { commandOutbox } from '../../src/db/commands/outbox.ts'
+import { cancelSomeOf, commandOutbox, countOpenOf } from '../../src/db/commands/outbox.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
 import { memorySource } from '../../testkit/memory-source.ts'
@@ -260,6 +260,15 @@ t.test('what has expired stays expired when its device is deleted', async (t) =>
   await service.call('DELETE', `/admin/devices/${deviceId}`)
   t.match(await read(expired), { status: 'expired', verdict: { code: 'expired' } })
   t.match(await read(open), { status: 'cancelled', verdict: { code: 'cancelled' } })
+
+  const other = await enroll()
+  const values = [await command(other.deviceId)]
+  const text = 'update commands set expires_at = now() where request_id = $1'
+  await pool.transaction(async (tx) => {
+    await tx.query({ name: 'test.expire', text, values }) // now() stands still until the commit
+    t.equal(await countOpenOf(tx, other.deviceId), 0)
+    t.same(await cancelSomeOf(tx, other.deviceId, { admin: null, instance: 'raced' }), [])
+  })
 })
 
 t.test('a repeat by alias stays one when its device was deleted', async (t) => {
