@@ -195,6 +195,22 @@ t.test('time moves the window of the event loop delay on', async (t) => {
   await until(async () => delay.p99Ms() < 300)
 })
 
+t.test('the help of the event loop delay names its window', async (t) => {
+  const { text } = metricsFor(t).render()
+  const { setInterval } = globalThis
+  t.teardown(() => {
+    globalThis.setInterval = setInterval
+  })
+  let halfMs = 0
+  const noted = (run: () => void, ms: number) => {
+    halfMs = ms
+    return setInterval(run, ms)
+  }
+  globalThis.setInterval = Object.assign(noted, setInterval)
+  measureEventLoopDelay().close()
+  t.ok(text.includes(`99th percentile of the last ${halfMs / 1000} to ${halfMs / 500} s.`))
+})
+
 t.test('requests, dispatches and downloads land in their series', async (t) => {
   const metrics = metricsFor(t)
   const route = metrics.route('/v1/heartbeat')
