@@ -138,15 +138,19 @@ function readableLines(config: Config): { readonly isColored: boolean } | undefi
   return { isColored: NO_COLOR === '' && TERM !== 'dumb' }
 }
 
-/** Node has already raised the soft limit to the hard one. The default is for systems without /proc. */
+/** Node has already raised the soft limit to the hard one. */
 function maxOpenFiles(): number {
   try {
-    const limits = readFileSync('/proc/self/limits', 'utf8')
-    const [, soft = ''] = /^Max open files +(\w+)/m.exec(limits) ?? []
-    return soft === 'unlimited' ? Number.MAX_SAFE_INTEGER : Number(soft) || DEFAULT_OPEN_FILES
+    return openFilesOf(readFileSync('/proc/self/limits', 'utf8'))
   } catch {
-    return DEFAULT_OPEN_FILES
+    return DEFAULT_OPEN_FILES // a system without /proc
   }
+}
+
+/** `limits`: the content of /proc/self/limits. */
+export function openFilesOf(limits: string): number {
+  const [, soft = ''] = /^Max open files +(\w+)/m.exec(limits) ?? []
+  return soft === 'unlimited' ? Number.MAX_SAFE_INTEGER : Number(soft) || DEFAULT_OPEN_FILES
 }
 
 /** The state is unknown: writes the lines that were logged and exits; a supervisor starts the service again. */

@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import type { Socket } from 'node:net'
 import t from 'tap'
+import { openFilesOf } from '../../src/app/process.ts'
 import { connectionOf } from '../../src/http/connection/connection.ts'
 import { boundConnections, connectionLimit } from '../../src/http/connection/connections.ts'
 import { ConnectionLimit } from '../../src/http/connection/limit.ts'
@@ -198,6 +199,18 @@ t.test('there may be as many as leave a hundred descriptors, and what others nee
     t.equal(connectionLimit(files, others), most, `${files} files, ${others} of them others'`)
   }
 })
+
+t.test(
+  'the system says how many descriptors there may be; otherwise it is a thousand',
+  async (t) => {
+    const limit = (soft: string) =>
+      openFilesOf(`Max processes 96364 96364 processes\nMax open files      ${soft}  files\n`)
+    t.equal(limit('20000 524288'), 20_000)
+    t.equal(limit('unlimited unlimited'), Number.MAX_SAFE_INTEGER)
+    for (const unknown of ['0 0', 'many 9']) t.equal(limit(unknown), 1_024, unknown)
+    t.equal(openFilesOf(''), 1_024)
+  },
+)
 
 t.test('at the limit the connection that is idle for longest gives way', async (t) => {
   const most = 250 - 100 - (10 + 1 + 1 + 4)
