@@ -28,6 +28,7 @@ const primitive = (n: number, bytes: Uint8Array) => der(0x80 | n, bytes)
 const dns = primitive(2, Buffer.from('example.com'))
 const uri = (text: string) => primitive(6, Buffer.from(text))
 const attribute = sequence(objectId('2.5.4.3'), utf8('a name'))
+const x400 = tagged(3, sequence())
 const directory = tagged(4, sequence(set(attribute)))
 const mail = primitive(1, Buffer.from('a@example.com'))
 const address = primitive(7, Buffer.from([192, 0, 2, 1]))
@@ -35,7 +36,7 @@ const other = tagged(0, objectId('1.3.6.1.4.1.311.20.2.3'), tagged(0, utf8('a@ex
 const registered = primitive(8, Buffer.from([0x2a, 0x03]))
 const time = (text: string) => Buffer.from(text)
 const crl = sequence(tagged(0, tagged(0, uri('http://example.com/a.crl'))))
-const names = [dns, mail, address, other, directory, registered, uri('ldap:///CN=a?b')]
+const names = [dns, mail, address, other, x400, directory, registered, uri('ldap:///CN=a?b')]
 
 /** Each extension that Java knows, in the order of the ids. */
 export const EXTENSIONS: readonly ExtensionSample[] = [
