@@ -96,6 +96,17 @@ t.test(
   },
 )
 
+t.test('a start that fails is one outage, whatever its errors, until it succeeds', async (t) => {
+  health.report(undefined)
+  t.same(lines, [], 'it succeeds at once')
+  health.report(full)
+  health.report(new Error('no such database'))
+  t.same(lines, [begin(full)])
+  nowMs += 300
+  health.report(undefined)
+  t.same(lines.splice(0), [begin(full), end(300)])
+})
+
 t.test('connections from before an outage may end after it', async (t) => {
   const cut = new Error('Connection terminated unexpectedly')
   const ends = (connectedAtMs: number, error: Error = cut, what = 'lost connection') =>

@@ -1,7 +1,10 @@
 import dns from 'node:dns/promises'
+import { writeFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { createServer } from 'node:net'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { readSeen, SEEN_FILE } from '../../src/db/health/seen-file.ts'
 import { type Seen, ServerHistory } from '../../src/db/health/server-history.ts'
 import { connect as dial } from '../../src/db/postgres/connect.ts'
 import { serversOf } from '../../src/db/postgres/database-url.ts'
@@ -10,6 +13,7 @@ import { RewoundError, type ServerClient } from '../../src/db/postgres/server-cl
 import { lineTo } from '../../testkit/database/tcp-proxy.ts'
 import { until } from '../../testkit/until.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
+import { tempDirectory } from '../helpers/directory.ts'
 import { listenFor } from '../helpers/listen.ts'
 import { startService } from '../helpers/service.ts'
 
@@ -229,6 +233,28 @@ t.test('a server that is behind is reported once in ten minutes, and marked', as
   t.equal(await verifying, undefined, 'more was confirmed while it was asked')
   t.equal(await verified(historyOf({ ...newer, systemId: '1' })), undefined)
   t.same(reported, [], 'an earlier process may have had another cluster')
+})
+
+t.test('of what is stored about a server, only a whole position is read', async (t) => {
+  const path = join(tempDirectory(t), SEEN_FILE)
+  const whole = { systemId: '7713260900917559113', timeline: 3, lsn: '16/B374D848' }
+  const read = async (content: unknown) => {
+    writeFileSync(path, JSON.stringify(content))
+    return await readSeen(path)
+  }
+  for (const seen of [whole, { ...whole, hasLost: true }]) t.same(await read(seen), seen)
+  for (const wrong of [
+    ...[{ lsn: '16/b374d848' }, { lsn: 'x16/B374D848' }, { lsn: '16/B374D8480' }, { lsn: 16 }],
+    ...[{ systemId: 7713260900917559 }, { systemId: undefined }],
+    ...[{ timeline: '3' }, { timeline: 3.5 }, { timeline: undefined }],
+    ...[{ hasLost: false }, { hasLost: 1 }, { hasLost: null }],
+  ]) {
+    t.equal(await read({ ...whole, ...wrong }), undefined, JSON.stringify(wrong))
+    t.equal(await read({ ...whole, hasLost: true, ...wrong }), undefined, JSON.stringify(wrong))
+  }
+  for (const content of [null, [], 'text', {}]) t.equal(await read(content), undefined)
+  writeFileSync(path, `${JSON.stringify(whole)}.`)
+  t.equal(await readSeen(path), undefined, 'no JSON')
 })
 
 t.test('a server that has revoked its functions is used all the same', async (t) => {

@@ -1,5 +1,6 @@
 /** Phones whose clocks are wrong, or change, and heartbeats that are sent late. */
 import t from 'tap'
+import type { Enrolled } from '../helpers/service.ts'
 import { beat, EVERY_S, give, hours, inMinutes, passes, replica, row, service } from './beats.ts'
 
 t.test('a clock that is at most 5 s ahead is the same clock', async (t) => {
@@ -193,3 +194,21 @@ t.test('a phone that enrolls again may have another clock', async (t) => {
   t.match(await row('devices', again), { fcm_token: 'new-clock-2' })
   t.match(await row('device_status', again), { battery_pct: 51 })
 })
+
+t.test(
+  'two heartbeats that agree prove a clock from the first one, but not in a queue',
+  async (t) => {
+    const offsetOf = async (device: Enrolled) => (await row('device_status', device)).clock_offset_s
+    const late = () => ({ ts: inMinutes(hours(-8)) })
+    const device = await service.enroll('first-agrees')
+    await beat(device, late())
+    t.equal(await offsetOf(device), null)
+    await passes(device, EVERY_S)
+    await beat(device, late())
+    t.ok(Math.abs((await offsetOf(device)) - 8 * 3_600) < 60)
+
+    const queue = await service.enroll('queue-agrees')
+    for (let n = 0; n < 3; n += 1) await beat(queue, { ts: inMinutes(-10) })
+    t.equal(await offsetOf(queue), null)
+  },
+)
