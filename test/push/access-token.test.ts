@@ -1,5 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { createServer } from 'node:http'
+import { createRequire } from 'node:module'
 import t, { type Test } from 'tap'
 import { startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import { makeKeyPair, makeServiceAccount } from '../../sim/fcm/service-account.ts'
@@ -174,6 +175,22 @@ t.test('the self test takes a good key without network and refuses what cannot s
     t.notMatch(error.message, pem.slice(40, 60))
   }
   t.equal(google.requests.token, 0)
+})
+
+t.test('the self test fails where the library cannot be loaded', async (t) => {
+  const { tokens } = await start(t)
+  const { cache, resolve } = createRequire(import.meta.url)
+  const path = resolve('google-auth-library')
+  const loaded = cache[path]
+  const get = () => {
+    throw new Error('the library is damaged')
+  }
+  Object.defineProperty(cache, path, { get, configurable: true })
+  t.teardown(() => {
+    delete cache[path]
+    if (loaded !== undefined) cache[path] = loaded
+  })
+  await t.rejects(tokens.checkKey(), { message: 'the library is damaged' })
 })
 
 t.test('a key that cannot sign is a permanent fault of get, too', async (t) => {

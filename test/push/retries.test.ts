@@ -5,7 +5,7 @@ import { commandOutbox } from '../../src/db/commands/outbox.ts'
 import { deviceStore } from '../../src/db/devices/devices.ts'
 import { Pool } from '../../src/db/postgres/pool.ts'
 import type { AttemptRecord, Claim } from '../../src/domain/delivery/outbox.ts'
-import { recordOf } from '../../src/push/attempt.ts'
+import { recordOf, sendClaim } from '../../src/push/attempt.ts'
 import { seededDeviceId, seedFleet } from '../../testkit/database/seeded-fleet.ts'
 import { tokenId } from '../../testkit/push-id.ts'
 import { connect, createDatabase, PATIENT } from '../helpers/database.ts'
@@ -74,6 +74,18 @@ t.test('each failure in a row doubles the longest wait, up to an hour', async (t
   t.same(retried(claim, 160_000), ['gave_up', null], 'it would have expired by then')
   t.ok(await outbox.record(claim, SENT))
   t.match(await rowOf('doubled'), { push_state: 'sent', push_failures: 0 }, 'a success begins anew')
+})
+
+t.test('a send that rejects is an outcome of its command, which is tried again', async (t) => {
+  await insert('rejected', 'waiting', 'now()')
+  const claim = await claimOne()
+  const send = () => Promise.reject(new TypeError('not this time'))
+  const deps = { fcm: { send }, commandKey: () => 'key', now: () => new Date() }
+  t.match(await sendClaim(claim, tokenId('a'), deps), {
+    ...{ kind: 'retry', pushKind: 'token', httpAttempts: 0, fcmStatus: 'INTERNAL' },
+    detail: 'a fault of ours: TypeError: not this time',
+  })
+  t.ok(await outbox.record(claim, SENT))
 })
 
 t.test('a command that waits for its retry is due at once for a new push token', async (t) => {

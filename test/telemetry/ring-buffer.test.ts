@@ -96,6 +96,19 @@ t.test('a line of exactly the free bytes fits, one byte more does not', async (t
   }
 })
 
+t.test(
+  'a ring holds as many lines as fit with 64 bytes each, however short they are',
+  async (t) => {
+    for (const bytes of [64, 63]) {
+      const ring = createRing(64 * 65, 0)
+      for (let n = 0; n < 65; n++) t.ok(append(ring, line(bytes, `${n}`), RANK.INFO))
+      t.notOk(append(ring, line(bytes), RANK.INFO), `the 66th of ${bytes} bytes`)
+      const text = drain(ring)
+      t.equal(text, Array.from({ length: 65 }, (_, n) => line(bytes, `${n}`)).join(''))
+    }
+  },
+)
+
 t.test('lines go round the end of the memory unbroken', async (t) => {
   const ring = createRing(700, 0)
   let sent = ''
