@@ -9,9 +9,9 @@
  *                                                                         take connections from others
  *   main         everything else, also the rest of a heartbeat            background work and reads of admins have a share each
  *
- * What a GET of an admin reads is in createReads, except the bytes of an APK and the newest settled event, which is read
- * once for all; test/security/admin-reads.test.ts calls each of these routes. What a change reads for its response is on
- * main: a durable change must not be refused because admins read much.
+ * createReads has all that admins' GETs read, except the bytes of an APK and the newest settled event, which one statement
+ * reads for all; test/security/admin-reads.test.ts calls each of these routes. A change reads its response on main: a durable
+ * change must not be refused because admins read much.
  */
 
 import { joinReads } from '../lib/notifier.ts'

@@ -13,7 +13,7 @@ const MAX_ANONYMOUS_PER_S = 50
 
 const ANONYMOUS: Cause = { isAnonymous: true, suppressed: 0 }
 
-/** Refuse a credential that is known and dead: whoever found it can send any number of requests. */
+/** They refuse a credential that is known and dead: anyone who has found it can send any number of requests. */
 const DEAD_CREDENTIAL = new Set<string>([
   'token_expired',
   'token_revoked',

@@ -25,7 +25,7 @@ export interface RequestContext extends LineContext, Caller {
   readonly userAgent: string | null
   deviceId: string | null
   alias: string | null
-  /** The enrollment token is not active: whoever found it can send any number of requests. */
+  /** The enrollment token is not active: anyone who has found it can send any number of requests. */
   isTokenDead: boolean
 }
 

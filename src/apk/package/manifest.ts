@@ -18,7 +18,7 @@ export interface PackageFacts {
   /** API level; minSdk where the manifest has none. */
   readonly targetSdk: number
   readonly isDebuggable: boolean
-  /** Phones install it only if they are told to (`adb install -t`). */
+  /** Phones install it only with `adb install -t`. */
   readonly isTestOnly: boolean
   /** android:targetSandboxVersion; from 2 on Android asks for a signature of scheme v2 or later. */
   readonly targetSandbox: number
