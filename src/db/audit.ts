@@ -1,5 +1,6 @@
 /** The audit log: who changed which token, command, device or build. Written in the transaction of the change. */
 import type { AuditWhat } from '../domain/audit.ts'
+import type { TimeRange } from '../domain/instants.ts'
 import { type ListPage, timeText } from './list-page.ts'
 import type { Database, Query, Queryable } from './postgres/pool.ts'
 
@@ -78,11 +79,7 @@ export async function writeAudit(tx: Queryable, ...entries: readonly AuditEntry[
 }
 
 /** null matches any. */
-export interface AuditFilter {
-  /** RFC 3339 in UTC with microseconds, as `until`. */
-  readonly since: string | null
-  /** Before this time. */
-  readonly until: string | null
+export interface AuditFilter extends TimeRange {
   readonly what: AuditWhat | null
   readonly admin: string | null
   /** Id of the changed token, command, device or build. */

@@ -14,7 +14,7 @@
  * change must not be refused because admins read much.
  */
 
-import { joinReads } from '../lib/notifier.ts'
+import { joinReads } from '../lib/timeouts.ts'
 import { apkStore } from './apks/apks.ts'
 import { downloadStore } from './apks/downloads.ts'
 import { auditStore } from './audit.ts'

@@ -26,3 +26,10 @@ export function parseMicroseconds(text: unknown): string | undefined {
   const [, fraction = ''] = /\.(\d+)/.exec(String(text)) ?? []
   return `${instant.toISOString().slice(0, 19)}.${fraction.slice(0, 6).padEnd(6, '0')}Z`
 }
+
+/** A stretch of time, in UTC with microseconds; null: no bound. */
+export interface TimeRange {
+  readonly since: string | null
+  /** Before this time. */
+  readonly until: string | null
+}

@@ -5,7 +5,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { AppError, invalidField } from '../domain/errors.ts'
 import { isRequestId, isUuid, REQUEST_ID } from '../domain/ids.ts'
-import { parseMicroseconds } from '../domain/instants.ts'
+import { parseMicroseconds, type TimeRange } from '../domain/instants.ts'
 import { LINES, unsafeCharacter } from '../lib/text.ts'
 
 export type Fields = Readonly<Record<string, unknown>>
@@ -162,13 +162,6 @@ export function queryUuid(query: URLSearchParams, name: string): string | undefi
   const text = query.get(name)
   if (text !== null && !isUuid(text)) throw invalidField(name, 'must be a UUID')
   return text ?? undefined
-}
-
-/** A stretch of time, in UTC with microseconds; null: no bound. */
-export interface TimeRange {
-  readonly since: string | null
-  /** Before this time. */
-  readonly until: string | null
 }
 
 /** `since` and `until` of the query. Refuses an end before the beginning, which nothing can match. */

@@ -53,6 +53,36 @@ export function singleFlight<T>(work: () => Promise<T>): () => Promise<T> {
   }
 }
 
+/**
+ * Reads each key once at a time. All who call meanwhile share the next read, which begins after their calls, or the failure of
+ * the one before it.
+ */
+export function joinReads<T>(read: (key: string) => Promise<T>): (key: string) => Promise<T> {
+  const running = new Map<string, Promise<T>>()
+  const next = new Map<string, Promise<T>>()
+
+  async function readNext(key: string): Promise<T> {
+    try {
+      await running.get(key)
+    } finally {
+      next.delete(key)
+    }
+    const reading = read(key)
+    running.set(key, reading)
+    try {
+      return await reading
+    } finally {
+      if (running.get(key) === reading) running.delete(key)
+    }
+  }
+
+  return (key) => {
+    const joined = next.get(key) ?? readNext(key)
+    next.set(key, joined)
+    return joined
+  }
+}
+
 /** Resolves when `work` does, after `ms`, or when `signal` aborts. Rejects if `work` fails before that. */
 export async function waitAtMost(
   work: Promise<unknown>,

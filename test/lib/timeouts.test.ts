@@ -1,8 +1,8 @@
 /** Callers join a run that is under way and begin a new one after it; waits leave no timers or listeners behind. */
 import t from 'tap'
 import { AppError } from '../../src/domain/errors.ts'
-import { joinReads, Notifier, readUntil } from '../../src/lib/notifier.ts'
-import { singleFlight } from '../../src/lib/timeouts.ts'
+import { Notifier, readUntil } from '../../src/lib/notifier.ts'
+import { joinReads, singleFlight } from '../../src/lib/timeouts.ts'
 import { until } from '../../testkit/until.ts'
 
 t.test('work is never under way twice, and whoever joins has its outcome', async (t) => {

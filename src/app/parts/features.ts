@@ -44,7 +44,7 @@ export interface FeatureParts extends ServiceContext {
   readonly metrics: Metrics
 }
 
-/** Requests that wait for a command to change (`wait_ms`); each reads it four times a second. */
+/** Requests that wait for a command or a job to change (`wait_ms`). */
 const MAX_WAITING_REQUESTS = 128
 /** Of them, those of one admin. */
 const MAX_WAITING_OF_ADMIN = 32

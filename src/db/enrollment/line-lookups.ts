@@ -3,7 +3,7 @@
  * time, and a token waits once, however many requests name it: a flood of one token delays no other.
  */
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
-import { joinReads } from '../../lib/notifier.ts'
+import { joinReads } from '../../lib/timeouts.ts'
 import type { Database } from '../postgres/pool.ts'
 import { boundedShareOf } from '../postgres/share.ts'
 import { enrollmentTokenStore } from './tokens.ts'

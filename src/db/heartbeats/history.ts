@@ -13,6 +13,7 @@ import {
   STATUS_NAMES,
   type StatusName,
 } from '../../domain/heartbeat.ts'
+import type { TimeRange } from '../../domain/instants.ts'
 import { type ListPage, timeText } from '../list-page.ts'
 import type { Database } from '../postgres/pool.ts'
 import { sqlstate } from '../postgres/sqlstate.ts'
@@ -41,19 +42,13 @@ export interface HistoryStep {
   readonly last: HistoryRow
 }
 
-export interface HistoryFilter {
-  /** RFC 3339 in UTC with microseconds, as `until`. */
-  readonly since: string | null
-  readonly until: string | null
-}
-
 export interface HistoryStore {
-  read(deviceId: string, page: ListPage, filter: HistoryFilter): Promise<readonly HistoryRow[]>
+  read(deviceId: string, page: ListPage, filter: TimeRange): Promise<readonly HistoryRow[]>
   /** `stepS` divides a day. Steps without a heartbeat are left out. */
   steps(
     deviceId: string,
     page: ListPage,
-    filter: HistoryFilter,
+    filter: TimeRange,
     stepS: number,
   ): Promise<readonly HistoryStep[]>
   /** Deletes all heartbeats of a device that sends no more. */
@@ -194,7 +189,7 @@ export function historyStore(database: Database, dedupWindowS: number): HistoryS
 
   async function readStretches<Row extends object>(
     { limit, after }: ListPage,
-    { since, until }: HistoryFilter,
+    { since, until }: TimeRange,
     sliceS: number,
     statement: (stretch: Stretch, left: number) => { text: string; values: readonly unknown[] },
   ): Promise<readonly Row[]> {
@@ -242,6 +237,6 @@ function* stretchesOf(days: readonly Day[], sliceS: number): Generator<Stretch> 
   }
 }
 
-function timesOf({ fromMs, toMs }: Stretch, { since, until }: HistoryFilter): readonly unknown[] {
+function timesOf({ fromMs, toMs }: Stretch, { since, until }: TimeRange): readonly unknown[] {
   return [new Date(fromMs), new Date(toMs), since, until]
 }
