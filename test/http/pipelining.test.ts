@@ -36,7 +36,7 @@ async function awaited(alias: string) {
 
 t.test('who has had all answers and leaves has sent no bad request', async (t) => {
   const before = service.lines.of('http.request').filter(({ reason }) => reason === 'bad_request')
-  for (const many of [14, 15, 16, 40]) {
+  for (const many of [2, 3, 4, 40]) {
     const connection = await openRaw(t, service.origin)
     connection.write(HEALTH.repeat(many))
     await connection.answer(many)
@@ -195,7 +195,7 @@ t.test('wherever a packet ends, each request behind many is answered once', asyn
 t.test(
   'an upgrade among many requests gets its answer, and empty lines cost no pause',
   async (t) => {
-    for (const before of [13, 14, 15, 16]) {
+    for (const before of [1, 2, 3, 16]) {
       const connection = await openRaw(t, service.origin)
       const upgrade = head('GET /v1/nowhere HTTP/1.1', 'Connection: Upgrade', 'Upgrade: h2c')
       connection.write(`${HEALTH.repeat(before)}${'\r\n'.repeat(5_000)}${upgrade}`)
@@ -204,17 +204,6 @@ t.test(
     }
   },
 )
-
-t.test('who pipelines no more leaves its place to others', async (t) => {
-  const idle = await Promise.all(Array.from({ length: 20 }, () => openRaw(t, service.origin)))
-  for (const connection of idle) {
-    connection.write(HEALTH.repeat(40))
-    await connection.answer(40)
-  }
-  const another = await openRaw(t, service.origin)
-  another.write(HEALTH.repeat(40))
-  t.equal((await another.answer(40)).status, 200)
-})
 
 t.test(
   'a connection that Node had stopped before it pipelined is read on afterwards',

@@ -159,7 +159,7 @@ export class Connections {
   async #dialOne(): Promise<void> {
     const { dialer, attempt, onSilent, waitMs, onFailed } = this.#options
     try {
-      const client = await dialer.dial({
+      const dialing = dialer.dial({
         attempt,
         isWanted: () =>
           this.#onEmpty === undefined && (this.#waiting.size > 0 || !this.isConnected),
@@ -169,10 +169,11 @@ export class Connections {
           if (!this.isConnected) onSilent(error)
         },
       })
-      this.#dialing -= 1
+      const client = await dialing.finally(() => {
+        this.#dialing -= 1
+      })
       if (client !== undefined) this.#made(client)
     } catch (error) {
-      this.#dialing -= 1
       onFailed(error)
       if (!this.isConnected) this.#refuseAll(error)
     }

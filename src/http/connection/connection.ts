@@ -6,13 +6,14 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Semaphore } from '../../lib/semaphore.ts'
 import type { Exchange } from '../exchange.ts'
 import { watchChunks } from './small-chunks.ts'
 
-/** Requests of one connection that are open at once; the socket is not read any further before one of them has ended. */
+/** Requests of one connection that are open at once; another one closes it. */
 const MAX_OPEN_EXCHANGES = 16
-/** From so many on the parser stops at each head, and is given more only while fewer are open. */
-const METERED_FROM = MAX_OPEN_EXCHANGES - 1
+/** From so many on a connection is metered: the parser stops at each head, and gets more only while fewer are open. */
+const METERED_FROM = 3
 /** A close under unread bytes resets the connection, and the reset may overtake the response: nginx calls it lingering_close. */
 const LINGER_MS = 1_000
 const LINGER_BYTES = 1024 * 1024
@@ -29,9 +30,8 @@ const STOP_PARSER = -1
 export interface ConnectionOptions {
   /** No further request may wait behind another one, on any connection. */
   readonly isPipelineFull: () => boolean
-  /** Takes a slot for a metered connection, which holds up to 128 KiB; false: none is free. */
-  readonly tryAcquireMeter: () => boolean
-  readonly releaseMeter: () => void
+  /** Takes a slot for a metered connection, which holds up to 128 KiB. */
+  readonly tryAcquireMeter: Semaphore['tryAcquire']
   /** Called when a connection is closed because it pipelines more requests than may be open. */
   readonly onRefused: () => void
   /** Called when a body has too many small chunks. */
@@ -69,7 +69,8 @@ export class Connection {
   readonly #exchanges: Exchange[] = []
   /** Node's own `data` listener, while ours replaces it. */
   #parse: ((bytes: Buffer) => void) | undefined
-  #hasMeter = false
+  /** Of a metered connection. */
+  #releaseMeter: (() => void) | undefined
   /** The parser pauses at a head. */
   #isStepping = false
   #hasSmallChunks = false
@@ -87,7 +88,7 @@ export class Connection {
     socket[CONNECTION] = this
     socket.once('close', () => {
       for (const exchange of this.#exchanges.slice()) exchange.connectionClosed()
-      if (this.#hasMeter) options.releaseMeter()
+      this.#releaseMeter?.()
     })
     socket.once('end', () => this.#clientEnded())
     const { parser } = socket
@@ -221,10 +222,10 @@ export class Connection {
   }
 
   #mustMeter(): boolean {
-    if (this.#hasMeter) return true
+    if (this.#releaseMeter !== undefined) return true
     if (this.#exchanges.length < METERED_FROM) return false
-    this.#hasMeter = this.#options.tryAcquireMeter()
-    return this.#hasMeter
+    this.#releaseMeter = this.#options.tryAcquireMeter()
+    return this.#releaseMeter !== undefined
   }
 
   /** No request waits any more: returns the input to Node, and the slot. */
@@ -232,8 +233,8 @@ export class Connection {
     this.#takeInput(parse)
     this.#parse = undefined
     this.#isStepping = false
-    if (this.#hasMeter) this.#options.releaseMeter()
-    this.#hasMeter = false
+    this.#releaseMeter?.()
+    this.#releaseMeter = undefined
   }
 
   /**
@@ -259,7 +260,7 @@ export class Connection {
     const { socket } = this
     for (let at = 0; at < bytes.length && !this.#hasInputEnded; ) {
       // The older requests do not wait for the body of the newest, so one of them will end.
-      const isFull = this.#hasMeter && this.#exchanges.length >= METERED_FROM
+      const isFull = this.#releaseMeter !== undefined && this.#exchanges.length >= METERED_FROM
       if (isFull || socket._paused || socket.isPaused()) {
         socket.pause()
         socket.unshift(bytes.subarray(at))

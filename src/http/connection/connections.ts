@@ -2,6 +2,7 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { LinkedList } from '../../lib/linked-list.ts'
+import { createSemaphore } from '../../lib/semaphore.ts'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { ConnectionLimit, type ConnectionLimitOptions } from './limit.ts'
 import { smallChunks } from './raw-response.ts'
@@ -19,8 +20,8 @@ export function connectionLimit(maxOpenFiles: number, otherFiles: number): numbe
   return Math.max(MIN_CONNECTIONS, Math.min(MAX_CONNECTIONS, left))
 }
 
-/** Connections that may pipeline more than a dozen requests; a further one is closed after its open requests. */
-const MAX_METERED = 16
+/** Metered connections: 8 MiB together. Another one that pipelines is closed once it has too many open requests. */
+const MAX_METERED = 64
 
 /** A client that reads no byte of its responses for this long is cut off. */
 const SLOW_READER_TIMEOUT_MS = 60_000
@@ -45,17 +46,9 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
   const { nowMs } = options
   const limit = new ConnectionLimit(options)
   const watch = new IdleWatch()
-  let metered = 0
   const connectionOptions: ConnectionOptions = {
     isPipelineFull: options.isPipelineFull,
-    tryAcquireMeter() {
-      if (metered >= MAX_METERED) return false
-      metered += 1
-      return true
-    },
-    releaseMeter() {
-      metered -= 1
-    },
+    tryAcquireMeter: createSemaphore(MAX_METERED).tryAcquire,
     onRefused: () => limit.countRefused(),
     onSmallChunks: (socket) => void server.emit('clientError', smallChunks(), socket),
   }

@@ -1,0 +1,51 @@
+/** Connections that pipeline without end: so many have a place, and each place is given back once. */
+import t, { type Test } from 'tap'
+import { until } from '../../testkit/until.ts'
+import { head, openRaw } from '../helpers/raw.ts'
+import { startService } from '../helpers/service.ts'
+
+const HEALTH = head('GET /healthz HTTP/1.1')
+const service = await startService(t)
+
+/** Connections that may pipeline without end (docs/reference/bounds.md). */
+const PLACES = 64
+
+const openMany = (t: Test, length: number) =>
+  Promise.all(Array.from({ length }, () => openRaw(t, service.origin)))
+
+/** Resolves once only the connection that asks is open. */
+function allClosed(): Promise<void> {
+  return until(async () => {
+    const { text } = await service.call('GET', '/metrics')
+    return text.includes('\nfleetloop_connections_open 1\n')
+  }, 'the close of all others')
+}
+
+t.test('who pipelines no more leaves its place to others', async (t) => {
+  const idle = await openMany(t, PLACES + 1)
+  for (const connection of idle) {
+    connection.write(HEALTH.repeat(40))
+    await connection.answer(40)
+  }
+  const another = await openRaw(t, service.origin)
+  another.write(HEALTH.repeat(40))
+  t.equal((await another.answer(40)).status, 200)
+  for (const connection of [...idle, another]) connection.destroy()
+  await allClosed()
+})
+
+t.test('who leaves amid its requests gives its place back, and only its own', async (t) => {
+  for (let round = 0; round < 2; round += 1) {
+    const leaving = await openMany(t, PLACES)
+    for (const connection of leaving) connection.write(HEALTH.repeat(2_000))
+    for (const connection of leaving) await connection.answer(4)
+    for (const connection of leaving) connection.destroy()
+    await allClosed()
+  }
+  const staying = await openMany(t, 2 * PLACES)
+  for (const connection of staying) connection.write(HEALTH.repeat(2_000))
+  const count = () => staying.filter(({ isClosed }) => isClosed).length
+  await until(() => count() >= PLACES, 'the refusal of those without a place')
+  t.equal(count(), PLACES, 'the others are served on')
+  for (const connection of staying) connection.destroy()
+})
