@@ -205,3 +205,24 @@ t.test('a whole body in small chunks gets one response, which is the last', asyn
     t.match(connection.answers[0], { headers: { connection: 'close' } }, path)
   }
 })
+
+t.test('a large body in chunks is parsed for those who are admitted only', async (t) => {
+  const padded = `{"label":"x"${' '.repeat(5_000)}}`
+  for (const [title, chunks, status] of [
+    ['chunks of one byte', '1\r\nx\r\n'.repeat(600), 413],
+    ['extensions of 17 KB', `0;${'a'.repeat(17_000)}\r\n\r\n`, 413],
+    ['what is no chunk', `zz\r\n${'a'.repeat(5_000)}`, 400],
+    ['a whole one', `${padded.length.toString(16)}\r\n${padded}\r\n0\r\n\r\n`, 422],
+  ] as const) {
+    for (const [credential, expected] of [
+      [AUTHORIZED, status],
+      ['Authorization: Bearer at_none', 401],
+    ] as const) {
+      const connection = await openRaw(t, service.origin)
+      const post = head('POST /v1/enroll-tokens HTTP/1.1', credential, 'Transfer-Encoding: chunked')
+      connection.write(post + chunks)
+      t.equal((await connection.answer()).status, expected, `${title}: ${credential}`)
+      connection.destroy()
+    }
+  }
+})

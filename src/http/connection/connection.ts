@@ -10,10 +10,11 @@ import type { Semaphore } from '../../lib/semaphore.ts'
 import type { Exchange } from '../exchange.ts'
 import { watchChunks } from './small-chunks.ts'
 
-/** Requests of one connection that are open at once; another one closes it. */
-const MAX_OPEN_EXCHANGES = 16
-/** From so many on a connection is metered: the parser stops at each head, and gets more only while fewer are open. */
-const METERED_FROM = 3
+/**
+ * Requests of one connection that are open at once. From so many on it is metered: the parser stops at each head, and gets
+ * more only while fewer are open. If it cannot be metered, another request closes it.
+ */
+const MAX_OPEN_EXCHANGES = 3
 /** A close under unread bytes resets the connection, and the reset may overtake the response: nginx calls it lingering_close. */
 const LINGER_MS = 1_000
 const LINGER_BYTES = 1024 * 1024
@@ -74,6 +75,8 @@ export class Connection {
   /** The parser pauses at a head. */
   #isStepping = false
   #hasSmallChunks = false
+  /** The newest request whose body comes in chunks, until somebody begins to read it. */
+  #unread: IncomingMessage | undefined
   /** An unread body follows, and nothing behind it can be parsed. */
   #hasSkipped = false
   #requests = 0
@@ -100,13 +103,13 @@ export class Connection {
         options.onRefused()
         return STOP_PARSER
       }
+      const isChunked = request.headers['transfer-encoding'] !== undefined
+      if (isChunked) this.#holdBody(request)
       const result = onIncoming(request, shouldKeepAlive)
       // llhttp stops after an upgrade, so our response is the last one.
       const isUpgrade = result !== 0 || request.headers.upgrade !== undefined
-      const isChunked = request.headers['transfer-encoding'] !== undefined
       this.#hasSkipped = isUpgrade && isChunked
       if (isUpgrade) return isChunked ? SKIP_BODY : result
-      if (isChunked) watchChunks(request, this.#noteSmallChunks)
       if (!this.#mustMeter() && !isChunked) return result
       this.#isStepping = true
       return PAUSE_PARSER
@@ -216,6 +219,17 @@ export class Connection {
     this.socket.once('close', () => clearInterval(timer))
   }
 
+  /** A large body that nobody will read is not parsed. */
+  #holdBody(request: IncomingMessage): void {
+    const { _read: read } = request
+    this.#unread = request
+    request._read = (sizeBytes) => {
+      if (this.#unread === request) this.#unread = undefined
+      read.call(request, sizeBytes) // it resumes the socket
+    }
+    watchChunks(request, this.#noteSmallChunks)
+  }
+
   #mayOpen(): boolean {
     if (this.#exchanges.length >= MAX_OPEN_EXCHANGES) return false
     return this.newest === undefined || !this.#options.isPipelineFull()
@@ -223,7 +237,7 @@ export class Connection {
 
   #mustMeter(): boolean {
     if (this.#releaseMeter !== undefined) return true
-    if (this.#exchanges.length < METERED_FROM) return false
+    if (this.#exchanges.length < MAX_OPEN_EXCHANGES) return false
     this.#releaseMeter = this.#options.tryAcquireMeter()
     return this.#releaseMeter !== undefined
   }
@@ -260,8 +274,10 @@ export class Connection {
     const { socket } = this
     for (let at = 0; at < bytes.length && !this.#hasInputEnded; ) {
       // The older requests do not wait for the body of the newest, so one of them will end.
-      const isFull = this.#releaseMeter !== undefined && this.#exchanges.length >= METERED_FROM
-      if (isFull || socket._paused || socket.isPaused()) {
+      const isFull =
+        this.#exchanges.length >= MAX_OPEN_EXCHANGES && this.#releaseMeter !== undefined
+      const isUnread = this.#unread?.complete === false && bytes.length - at > SLICE_BYTES
+      if (isFull || isUnread || socket._paused || socket.isPaused()) {
         socket.pause()
         socket.unshift(bytes.subarray(at))
         return
