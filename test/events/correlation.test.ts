@@ -164,32 +164,35 @@ t.test('so have the requests behind another one of a client that leaves', async 
   await service.call('POST', '/admin/command', { body })
   const wait = 'GET /admin/commands/waited-for?wait_ms=30000 HTTP/1.1'
   const beat = '{"status":"ok"}'
-  const requests = {
-    'queue-1': head(wait, AUTHORIZED, 'X-Request-ID: queue-1'),
-    'queue-2': head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: queue-2'),
-    'queue-3': head(wait, AUTHORIZED, 'X-Request-ID: queue-3'),
-    'queue-4':
-      head(
-        'POST /v1/heartbeat HTTP/1.1',
-        `Authorization: Bearer ${device.token}`,
-        `Content-Length: ${beat.length}`,
-        'X-Request-ID: queue-4',
-      ) + beat,
-    'queue-5': head(
-      'GET /v1/apk/download-latest HTTP/1.1',
-      `Authorization: Bearer ${device.token}`,
-      'X-Request-ID: queue-5',
-    ),
-  }
-  const connection = await openRaw(t, service.origin)
-  connection.write(Object.values(requests).join(''))
-  const begun = "select from apk_download_events where request_id = 'queue-5'"
-  await until(async () => (await db.query(begun)).rowCount === 1) // so all of them have been read
-  connection.destroy()
-  for (const id of Object.keys(requests)) {
-    const lines = (await story(service, id)).filter((line) => line['status_code'] !== null)
-    t.match(lines, [{ status_code: 499, level: 'WARN', reason: 'client_closed' }], id)
-    t.equal(lines.length, 1)
+  const length = `Content-Length: ${beat.length}`
+  const bearer = `Authorization: Bearer ${device.token}`
+  const waits = (id: string) => head(wait, AUTHORIZED, `X-Request-ID: ${id}`)
+  const pulls = (id: string) =>
+    head('GET /v1/apk/download-latest HTTP/1.1', bearer, `X-Request-ID: ${id}`)
+  const queues = [
+    { 'a-1': waits('a-1'), 'a-2': waits('a-2'), 'a-3': pulls('a-3') },
+    {
+      'b-1': waits('b-1'),
+      'b-2': head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: b-2'),
+      'b-3': pulls('b-3'),
+    },
+    {
+      'c-1': waits('c-1'),
+      'c-2': head('POST /v1/heartbeat HTTP/1.1', bearer, length, 'X-Request-ID: c-2') + beat,
+      'c-3': pulls('c-3'),
+    },
+  ]
+  for (const queue of queues) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(Object.values(queue).join(''))
+    const last = `select from apk_download_events where request_id = '${Object.keys(queue).at(-1)}'`
+    await until(async () => (await db.query(last)).rowCount === 1) // so all of them have been read
+    connection.destroy()
+    for (const id of Object.keys(queue)) {
+      const lines = (await story(service, id)).filter((line) => line['status_code'] !== null)
+      t.match(lines, [{ status_code: 499, level: 'WARN', reason: 'client_closed' }], id)
+      t.equal(lines.length, 1)
+    }
   }
 })
 

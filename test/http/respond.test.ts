@@ -14,7 +14,7 @@ import { Throttle } from '../../src/lib/throttle.ts'
 import type { Guards } from '../../src/security/guard.ts'
 import { until } from '../../testkit/until.ts'
 import { listenFor } from '../helpers/listen.ts'
-import { UNBOUND } from './one-connection.ts'
+import { UNBOUND } from './connection/one-connection.ts'
 
 const CLIENTS = 20
 const CHUNKS = 5

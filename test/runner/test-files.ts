@@ -43,7 +43,7 @@ const SECONDS: Readonly<Record<string, number>> = {
   'heartbeats/group': 22,
   'drills/fuzz': 21,
   'apks/fleet': 20,
-  'http/pipelining': 20,
+  'http/connection/pipelining': 20,
   'apks/signers': 18,
   'http/lifecycle': 18,
   'db/servers': 16,

@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { connect, type Server } from 'node:net'
 import type { Test } from 'tap'
-import { listenFor } from '../helpers/listen.ts'
+import { listenFor } from '../../helpers/listen.ts'
 
 /** For boundConnections: nothing of what it limits is reached. */
 export const UNBOUND = { max: 10, isTrustedProxy: () => true, isPipelineFull: () => false }

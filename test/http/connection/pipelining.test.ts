@@ -1,9 +1,9 @@
 /** Requests one behind another on a connection: each has its own answer in its turn, and what comes behind the last is none. */
 import t from 'tap'
-import { makeApk } from '../../sim/apk.ts'
-import { until } from '../../testkit/until.ts'
-import { head, openRaw, type RawConnection, sendRaw } from '../helpers/raw.ts'
-import { ADMIN, startService } from '../helpers/service.ts'
+import { makeApk } from '../../../sim/apk.ts'
+import { until } from '../../../testkit/until.ts'
+import { head, openRaw, type RawConnection, sendRaw } from '../../helpers/raw.ts'
+import { ADMIN, startService } from '../../helpers/service.ts'
 
 const HEALTH = head('GET /healthz HTTP/1.1')
 const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'

@@ -1,14 +1,14 @@
 /** Responses whose bytes still wait for their client when their connection might close. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import t, { type Test } from 'tap'
-import { boundConnections } from '../../src/http/connection/connections.ts'
-import { LargeResponses } from '../../src/http/connection/large-responses.ts'
-import { Exchange } from '../../src/http/exchange.ts'
-import { newContext } from '../../src/http/route.ts'
-import { LinkedList } from '../../src/lib/linked-list.ts'
-import { Throttle } from '../../src/lib/throttle.ts'
-import { until } from '../../testkit/until.ts'
-import { head } from '../helpers/raw.ts'
+import { boundConnections } from '../../../src/http/connection/connections.ts'
+import { LargeResponses } from '../../../src/http/connection/large-responses.ts'
+import { Exchange } from '../../../src/http/exchange.ts'
+import { newContext } from '../../../src/http/route.ts'
+import { LinkedList } from '../../../src/lib/linked-list.ts'
+import { Throttle } from '../../../src/lib/throttle.ts'
+import { until } from '../../../testkit/until.ts'
+import { head } from '../../helpers/raw.ts'
 import { openOne, UNBOUND } from './one-connection.ts'
 
 /** More than the sockets of both sides hold. */

@@ -1,8 +1,8 @@
 /** Connections that pipeline without end: so many have a place, and each place is given back once. */
 import t, { type Test } from 'tap'
-import { until } from '../../testkit/until.ts'
-import { head, openRaw } from '../helpers/raw.ts'
-import { startService } from '../helpers/service.ts'
+import { until } from '../../../testkit/until.ts'
+import { head, openRaw } from '../../helpers/raw.ts'
+import { startService } from '../../helpers/service.ts'
 
 const HEALTH = head('GET /healthz HTTP/1.1')
 const service = await startService(t)

@@ -4,8 +4,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
 import { createServer, type Socket } from 'node:net'
 import t from 'tap'
-import { accepted, boundConnections, IdleWatch } from '../../src/http/connection/connections.ts'
-import { until } from '../../testkit/until.ts'
+import { accepted, boundConnections, IdleWatch } from '../../../src/http/connection/connections.ts'
+import { until } from '../../../testkit/until.ts'
 import { openOne, UNBOUND } from './one-connection.ts'
 
 /** One line for each connection: its number, its own address, the other's, and more; the digits are hexadecimal (Linux). */
