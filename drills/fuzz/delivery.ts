@@ -23,7 +23,7 @@ export const PLAIN: FuzzManner = {
 }
 
 /** With more open requests the service may close the connection (src/http). */
-export const MOST_OPEN = 16
+export const MOST_OPEN = 3
 /** None of them begins a request, and none is an empty line, which parsers skip. */
 const JUNK: readonly string[] = [
   ...[
@@ -54,7 +54,7 @@ export function fuzzManner(seed: number, index: number): FuzzManner {
   const isPipeline = dice.chance(0.12)
   const isDeep = isPipeline && dice.chance(0.05)
   return {
-    pipelined: isDeep ? 4 + dice.below(MOST_OPEN + 8) : isPipeline ? 3 : 1,
+    pipelined: isDeep ? 4 + dice.below(24) : isPipeline ? 3 : 1,
     writes: kind < 0.8 ? 'one' : kind < 0.95 ? 'two' : 'many',
     isUnread: dice.chance(0.05),
     junk: dice.chance(0.03) ? Buffer.from(dice.pick(JUNK), 'latin1') : null,

@@ -105,6 +105,16 @@ export function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
+/**
+ * The response is out: ends the reader of the body, which would wait for bytes that are not read any more. Node's own
+ * `destroy` would close the socket under the response.
+ */
+export function abandonBody(request: IncomingMessage): void {
+  if (request.complete || !hasBody(request)) return
+  request._destroy = (error, done) => done(error)
+  request.destroy()
+}
+
 /** Parsed JSON, or undefined without bytes. Throws 400 `bad_json`. */
 export function parseJson(bytes: Buffer): unknown {
   if (bytes.length === 0) return undefined

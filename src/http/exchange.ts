@@ -12,8 +12,8 @@ import type { Throttle } from '../lib/throttle.ts'
 import { Denial } from '../security/denial.ts'
 import type { Ending, Line, RequestLog } from '../telemetry/log/log.ts'
 import type { RouteMetrics } from '../telemetry/metrics/metrics.ts'
-import { hasBody } from './body.ts'
-import { lingeringCloseAfter } from './connection/connection.ts'
+import { abandonBody, hasBody } from './body.ts'
+import { connectionOf, lingeringCloseAfter } from './connection/connection.ts'
 import type { LargeResponses } from './connection/large-responses.ts'
 import { problemOf } from './errors.ts'
 import { writeFault, writeLine, writeRefusal } from './request-lines.ts'
@@ -165,6 +165,8 @@ export class Exchange {
 
   #closed(): void {
     this.#isEnded = true
+    connectionOf(this.request.socket).ended(this)
+    abandonBody(this.request)
     // A destroyed socket fails its writes, and Node then calls the response finished.
     const isSent = this.#res.writableFinished && !this.request.socket.destroyed
     const isOut = isSent || this.#isLeftAlone()

@@ -3,11 +3,12 @@ import { createServer, type IncomingMessage, type Server, ServerResponse } from 
 import type { Socket } from 'node:net'
 import { Throttle } from '../lib/throttle.ts'
 import { PendingBodies } from './body.ts'
-import { type Connection, connectionOf, isCutOff } from './connection/connection.ts'
+import { type Connection, connectionOf } from './connection/connection.ts'
 import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
 import { behindNewConnections } from './connection/new-connections.ts'
 import {
+  isCutOff,
   isTimeout,
   type RawResponseDeps,
   rawRefusal,

@@ -38,10 +38,7 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
       connectionOf(exchange.request.socket).opened(exchange)
       return opened.add(exchange)
     },
-    onEnd(exchange, node) {
-      opened.remove(node)
-      connectionOf(exchange.request.socket).ended(exchange)
-    },
+    onEnd: (_, node) => opened.remove(node),
   }
   // One listener, not one per request: Node 20 never frees signals derived from a long-lived one.
   deps.closing.addEventListener('abort', () => {

@@ -8,6 +8,7 @@ import { type Running, startService } from '../helpers/service.ts'
 import { AUTHORIZED, GET, REFUSED } from './refused-requests.ts'
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const CHUNKED = 'Transfer-Encoding: chunked'
 const service = await startService(t, { env: { LOG_LEVEL: 'DEBUG' } })
 
 t.test('every refusal at the edge is answered, logged once and counted once', async (t) => {
@@ -219,10 +220,36 @@ t.test('a large body in chunks is parsed for those who are admitted only', async
       ['Authorization: Bearer at_none', 401],
     ] as const) {
       const connection = await openRaw(t, service.origin)
-      const post = head('POST /v1/enroll-tokens HTTP/1.1', credential, 'Transfer-Encoding: chunked')
+      const post = head('POST /v1/enroll-tokens HTTP/1.1', credential, CHUNKED)
       connection.write(post + chunks)
       t.equal((await connection.answer()).status, expected, `${title}: ${credential}`)
       connection.destroy()
     }
+  }
+})
+
+t.test('whose body is refused within it gives up its turn at once', async (t) => {
+  const chunk = `40\r\n${' '.repeat(64)}\r\n`
+  const heartbeat = (token: string) =>
+    head('POST /v1/heartbeat HTTP/1.1', `Authorization: Bearer ${token}`, CHUNKED)
+  const upload = head('PUT /admin/apk/builds/b1?version_code=1 HTTP/1.1', AUTHORIZED, CHUNKED)
+  for (const [title, behind, status] of [
+    ['small chunks', chunk.repeat(300), 413],
+    ['what is no chunk', `${chunk.repeat(40)}zz\r\n`, 400],
+  ] as const) {
+    const { token } = await service.enroll(title.replaceAll(' ', '-'))
+    for (let n = 0; n < 5; n += 1) {
+      for (const post of [heartbeat(token), upload]) {
+        const connection = await openRaw(t, service.origin)
+        connection.write(post + behind)
+        t.equal((await connection.answer()).status, status, title)
+        await connection.closed()
+      }
+    }
+    const connection = await openRaw(t, service.origin)
+    connection.write(`${heartbeat(token)}f\r\n{"status":"ok"}\r\n0\r\n\r\n`)
+    t.equal((await connection.answer()).status, 200, title)
+    connection.write(`${upload}1\r\nx\r\n0\r\n\r\n`)
+    t.match((await connection.answer(2)).body, { code: 'apk_invalid' }, title)
   }
 })

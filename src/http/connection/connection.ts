@@ -12,7 +12,7 @@ import { watchChunks } from './small-chunks.ts'
 
 /**
  * Requests of one connection that are open at once. From so many on it is metered: the parser stops at each head, and gets
- * more only while fewer are open. If it cannot be metered, another request closes it.
+ * more only while fewer are open. Without a slot it is not metered, and another request closes it after those that are open.
  */
 const MAX_OPEN_EXCHANGES = 3
 /** A close under unread bytes resets the connection, and the reset may overtake the response: nginx calls it lingering_close. */
@@ -20,7 +20,7 @@ const LINGER_MS = 1_000
 const LINGER_BYTES = 1024 * 1024
 /** A client that has half-closed may still read (`nc -N`) or may have left; a response may then take this long, up to twice. */
 const HALF_OPEN_MS = 1_000
-/** The parser cannot be stopped within a body, so `#feed` gives it so much at a time. */
+/** The parser cannot be stopped within a body, so `#feed` gives it so much at a time; of an unread body, no more than that. */
 const SLICE_BYTES = 2_048
 const NO_BYTES: Buffer = Buffer.alloc(0)
 /** Results of llhttp's on_headers_complete: pause here (HPE_PAUSED), read no body, or fail (HPE_CB_HEADERS_COMPLETE). */
@@ -94,6 +94,10 @@ export class Connection {
       this.#releaseMeter?.()
     })
     socket.once('end', () => this.#clientEnded())
+    const { destroySoon } = socket
+    // Node calls it behind a response with `Connection: close`, and Exchange behind others.
+    socket.destroySoon = () =>
+      this.#hasUnparsed ? this.lingeringClose() : destroySoon.call(socket)
     const { parser } = socket
     if (!parser) return
     const { onIncoming } = parser
@@ -127,7 +131,7 @@ export class Connection {
     return this.#requests === 1
   }
 
-  /** The response has ended, and the line is written. */
+  /** The response has closed. */
   ended(exchange: Exchange): void {
     const index = this.#exchanges.lastIndexOf(exchange)
     if (index !== -1) this.#exchanges.splice(index, 1)
@@ -149,12 +153,12 @@ export class Connection {
 
   /** The newest request that has not ended. */
   get newest(): Exchange | undefined {
-    return this.#exchanges.findLast(({ isEnded }) => !isEnded)
+    return this.#exchanges.at(-1)
   }
 
   /** Another open request came before this one. */
   hasBefore(exchange: Exchange): boolean {
-    return this.#exchanges.some((other) => other !== exchange && !other.isEnded)
+    return this.isBusy && this.#exchanges[0] !== exchange
   }
 
   /**
@@ -219,7 +223,7 @@ export class Connection {
     this.socket.once('close', () => clearInterval(timer))
   }
 
-  /** A large body that nobody will read is not parsed. */
+  /** A large body is not parsed before somebody reads it. */
   #holdBody(request: IncomingMessage): void {
     const { _read: read } = request
     this.#unread = request
@@ -228,6 +232,11 @@ export class Connection {
       read.call(request, sizeBytes) // it resumes the socket
     }
     watchChunks(request, this.#noteSmallChunks)
+  }
+
+  /** Input may be left that was taken from Node's parser. */
+  get #hasUnparsed(): boolean {
+    return this.#parse !== undefined || this.#hasInputEnded
   }
 
   #mayOpen(): boolean {
@@ -304,12 +313,6 @@ export class Connection {
 export function lingeringCloseAfter(request: IncomingMessage): void {
   const { socket } = request
   const { destroySoon } = socket
-  // Node calls it behind a response with `Connection: close`.
   socket.destroySoon = () =>
     request.complete ? destroySoon.call(socket) : connectionOf(socket).lingeringClose()
-}
-
-/** No response can arrive: the client has left, or half-closed within a request. */
-export function isCutOff({ code }: NodeJS.ErrnoException): boolean {
-  return code === 'HPE_INVALID_EOF_STATE' || code === 'ECONNRESET'
 }

@@ -20,7 +20,7 @@ export function connectionLimit(maxOpenFiles: number, otherFiles: number): numbe
   return Math.max(MIN_CONNECTIONS, Math.min(MAX_CONNECTIONS, left))
 }
 
-/** Metered connections: 8 MiB together. */
+/** Metered connections, of up to 128 KiB each: 8 MiB together. */
 const MAX_METERED = 64
 
 /** A client that reads no byte of its responses for this long is cut off. */

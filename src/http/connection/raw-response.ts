@@ -8,7 +8,7 @@ import { PROBLEM_CONTENT_TYPE, problemOf } from '../errors.ts'
 import { writeRefusal } from '../request-lines.ts'
 import { jsonText } from '../respond.ts'
 import { newContext, UNMATCHED } from '../route.ts'
-import { type Connection, isCutOff } from './connection.ts'
+import type { Connection } from './connection.ts'
 
 const SMALL_CHUNKS = 'SMALL_CHUNKS'
 
@@ -59,6 +59,11 @@ export function respondRaw(
 /** Node finds timeouts with a timer; every other error follows input. */
 export function isTimeout({ code }: NodeJS.ErrnoException): boolean {
   return code === 'ERR_HTTP_REQUEST_TIMEOUT'
+}
+
+/** No response can arrive: the client has left, or half-closed within a request. */
+export function isCutOff({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'HPE_INVALID_EOF_STATE' || code === 'ECONNRESET'
 }
 
 /** In place of an error of the parser, which takes any number of them. */

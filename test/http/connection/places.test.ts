@@ -1,8 +1,10 @@
 /** Connections that pipeline without end: so many have a place, and each place is given back once. */
 import t, { type Test } from 'tap'
+import { makeApk } from '../../../sim/apk.ts'
 import { until } from '../../../testkit/until.ts'
+import { connect } from '../../helpers/database.ts'
 import { head, openRaw } from '../../helpers/raw.ts'
-import { startService } from '../../helpers/service.ts'
+import { ADMIN, startService } from '../../helpers/service.ts'
 
 const HEALTH = head('GET /healthz HTTP/1.1')
 const service = await startService(t)
@@ -48,4 +50,31 @@ t.test('who leaves amid its requests gives its place back, and only its own', as
   await until(() => count() >= PLACES, 'the refusal of those without a place')
   t.equal(count(), PLACES, 'the others are served on')
   for (const connection of staying) connection.destroy()
+})
+
+t.test('a download whose record is not written yet is no open request', async (t) => {
+  const db = await connect(t, service.databaseUrl)
+  const path = '/admin/apk/builds/b1?version_code=1'
+  t.equal((await service.call('PUT', path, { raw: makeApk() })).status, 201)
+  await db.query(`
+    create function held_up() returns trigger language plpgsql as
+      $$ begin perform pg_advisory_xact_lock(21); return new; end $$;
+    create trigger held_up before update on apk_download_events
+      for each row execute function held_up();
+    select pg_advisory_lock(21)`)
+  const connection = await openRaw(t, service.origin)
+  const piece = head(
+    'GET /v1/apk/download-latest HTTP/1.1',
+    `Authorization: Bearer ${ADMIN}`,
+    'Range: bytes=0-9',
+  )
+  for (let count = 1; count <= 3; count += 1) {
+    connection.write(piece)
+    t.equal((await connection.answer(count)).status, 206)
+  }
+  connection.write(HEALTH)
+  t.equal((await connection.answer(4)).status, 200)
+  const { rowCount } = await db.query('select from pg_locks where objid = 21 and not granted')
+  t.equal(rowCount, 3, 'all three records are still held up')
+  await db.query('select pg_advisory_unlock(21)')
 })
