@@ -13,7 +13,7 @@ import { Denial } from '../security/denial.ts'
 import type { Ending, Line, RequestLog } from '../telemetry/log/log.ts'
 import type { RouteMetrics } from '../telemetry/metrics/metrics.ts'
 import { abandonBody, hasBody } from './body.ts'
-import { connectionOf, lingeringCloseAfter } from './connection/connection.ts'
+import { connectionOf } from './connection/connection.ts'
 import type { LargeResponses } from './connection/large-responses.ts'
 import { problemOf } from './errors.ts'
 import { writeFault, writeLine, writeRefusal } from './request-lines.ts'
@@ -111,7 +111,7 @@ export class Exchange {
   /** Nothing behind this request can be read. */
   closeAfterResponse(): void {
     this.#closesConnection = true
-    this.#res.once('close', () => this.request.socket.destroySoon())
+    this.#res.once('close', () => connectionOf(this.request.socket).lingeringClose())
   }
 
   /** Sends `100 Continue` if the client waits for it. */
@@ -152,7 +152,6 @@ export class Exchange {
 
   #responseOptions() {
     const isUnread = !this.request.complete && hasBody(this.request)
-    if (isUnread) lingeringCloseAfter(this.request)
     // An upgrade is ignored, but Node drops what was sent behind such a request.
     const closesConnection =
       this.#closesConnection || isUnread || this.request.headers.upgrade !== undefined

@@ -94,10 +94,8 @@ export class Connection {
       this.#releaseMeter?.()
     })
     socket.once('end', () => this.#clientEnded())
-    const { destroySoon } = socket
-    // Node calls it behind a response with `Connection: close`, and Exchange behind others.
-    socket.destroySoon = () =>
-      this.#hasUnparsed ? this.lingeringClose() : destroySoon.call(socket)
+    // Node calls it behind a response with `Connection: close`. Whatever else the client has sent or sends, it reads that.
+    socket.destroySoon = () => this.lingeringClose()
     const { parser } = socket
     if (!parser) return
     const { onIncoming } = parser
@@ -234,11 +232,6 @@ export class Connection {
     watchChunks(request, this.#noteSmallChunks)
   }
 
-  /** Input may be left that was taken from Node's parser. */
-  get #hasUnparsed(): boolean {
-    return this.#parse !== undefined || this.#hasInputEnded
-  }
-
   #mayOpen(): boolean {
     if (this.#exchanges.length >= MAX_OPEN_EXCHANGES) return false
     return this.newest === undefined || !this.#options.isPipelineFull()
@@ -307,12 +300,4 @@ export class Connection {
     this.#ignoredBytes += length
     if (this.#ignoredBytes > LINGER_BYTES) this.socket.destroy()
   }
-}
-
-/** Call it before a response that closes the connection: an unread request body must not reset it and lose the response. */
-export function lingeringCloseAfter(request: IncomingMessage): void {
-  const { socket } = request
-  const { destroySoon } = socket
-  socket.destroySoon = () =>
-    request.complete ? destroySoon.call(socket) : connectionOf(socket).lingeringClose()
 }

@@ -99,6 +99,26 @@ t.test('who sends on behind the ask for a tunnel still reads the refusal', async
   await connection.closed()
 })
 
+t.test('so does who sends on behind an upgrade, or behind the last request', async (t) => {
+  const upgrade = ['Connection: upgrade', 'Upgrade: h2c', 'Transfer-Encoding: chunked']
+  for (const [name, lines] of [
+    ['upgrade', upgrade],
+    ['last', ['Connection: close']],
+  ] as const) {
+    const connection = await openRaw(t, service.origin)
+    connection.pause()
+    connection.write(head('POST /v1/nowhere HTTP/1.1', `X-Request-ID: ${name}`, ...lines))
+    await service.lines.terminalOf(name)
+    for (let n = 0; n < 3; n += 1) {
+      connection.write('a'.repeat(1_000))
+      t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200)
+    }
+    connection.resume()
+    t.match(await connection.answer(), { headers: { connection: 'close' } }, name)
+    await connection.closed()
+  }
+})
+
 t.test(
   'behind the last answer nothing is a request, and the connection ends by itself',
   async (t) => {
