@@ -111,7 +111,7 @@ export class Exchange {
   /** Nothing behind this request can be read. */
   closeAfterResponse(): void {
     this.#closesConnection = true
-    this.#res.once('close', () => connectionOf(this.request.socket).lingeringClose())
+    this.#res.once('close', () => this.request.socket.destroySoon())
   }
 
   /** Sends `100 Continue` if the client waits for it. */

@@ -83,6 +83,8 @@ export class Connection {
   /** The bytes behind the head at which the parser has paused. */
   #rest: Buffer = NO_BYTES
   #hasInputEnded = false
+  /** It sent more requests than may be open. */
+  #isRefused = false
   #ignoredBytes = 0
 
   constructor(socket: HttpSocket, options: ConnectionOptions) {
@@ -94,14 +96,16 @@ export class Connection {
       this.#releaseMeter?.()
     })
     socket.once('end', () => this.#clientEnded())
-    // Node calls it behind a response with `Connection: close`. Whatever else the client has sent or sends, it reads that.
-    socket.destroySoon = () => this.lingeringClose()
+    const { destroySoon } = socket
+    // Node calls it behind a response with `Connection: close`. Reading on for those who flood us would cost more than they pay.
+    socket.destroySoon = () => (this.#isRefused ? destroySoon.call(socket) : this.lingeringClose())
     const { parser } = socket
     if (!parser) return
     const { onIncoming } = parser
     parser.onIncoming = (request, shouldKeepAlive) => {
       if (this.#hasInputEnded || this.#hasSkipped || socket.writableEnded) return STOP_PARSER
       if (!this.#mayOpen()) {
+        this.#isRefused = true
         options.onRefused()
         return STOP_PARSER
       }
