@@ -105,12 +105,17 @@ export function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
 }
 
+/** The head announces a body, and not all of it has been read. */
+export function hasUnreadBody(request: IncomingMessage): boolean {
+  return !request.complete && hasBody(request)
+}
+
 /**
  * The response is out: ends the reader of the body, which would wait for bytes that are not read any more. Node's own
  * `destroy` would close the socket under the response.
  */
 export function abandonBody(request: IncomingMessage): void {
-  if (request.complete || !hasBody(request)) return
+  if (!hasUnreadBody(request)) return
   request._destroy = (error, done) => done(error)
   request.destroy()
 }

@@ -12,7 +12,7 @@ import type { Throttle } from '../lib/throttle.ts'
 import { Denial } from '../security/denial.ts'
 import type { Ending, Line, RequestLog } from '../telemetry/log/log.ts'
 import type { RouteMetrics } from '../telemetry/metrics/metrics.ts'
-import { abandonBody, hasBody } from './body.ts'
+import { abandonBody, hasUnreadBody } from './body.ts'
 import { connectionOf } from './connection/connection.ts'
 import type { LargeResponses } from './connection/large-responses.ts'
 import { problemOf } from './errors.ts'
@@ -151,10 +151,11 @@ export class Exchange {
   }
 
   #responseOptions() {
-    const isUnread = !this.request.complete && hasBody(this.request)
     // An upgrade is ignored, but Node drops what was sent behind such a request.
     const closesConnection =
-      this.#closesConnection || isUnread || this.request.headers.upgrade !== undefined
+      this.#closesConnection ||
+      hasUnreadBody(this.request) ||
+      this.request.headers.upgrade !== undefined
     return {
       requestId: this.context.ingressId,
       closesConnection: closesConnection || this.#deps.closing.aborted,
