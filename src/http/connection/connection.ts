@@ -6,6 +6,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import { freeMemory } from '../../lib/free-memory.ts'
 import type { Semaphore } from '../../lib/semaphore.ts'
 import type { Exchange } from '../exchange.ts'
 import { watchChunks } from './small-chunks.ts'
@@ -37,6 +38,12 @@ export interface ConnectionOptions {
   readonly onRefused: () => void
   /** Called when a body has too many small chunks. */
   readonly onSmallChunks: (socket: Socket) => void
+}
+
+/** An error of the parser (http, Event: 'clientError'). */
+interface ParserError extends NodeJS.ErrnoException {
+  readonly bytesParsed?: number
+  readonly rawPacket?: Buffer
 }
 
 /** Node's parser of one connection; it has no public type. */
@@ -166,16 +173,19 @@ export class Connection {
   /**
    * Node parses all of the 64 KiB that it reads at once, up to 2,400 requests of 27 bytes, or 10,900 chunks of one. After
    * the first pause that PAUSE_PARSER causes, the input comes through `#feed`, and the parser pauses at each head. `error`
-   * is Node's report of the pause; returns false for any other error.
+   * is Node's report of the pause. For any other error, frees its copy of the input and returns false.
    */
-  meter(error: NodeJS.ErrnoException): boolean {
-    if (error.code !== 'HPE_PAUSED' || !this.#isStepping || this.#hasInputEnded) return false
-    const { bytesParsed, rawPacket } = error as { bytesParsed?: number; rawPacket?: Buffer } // http, Event: 'clientError'
+  meter(error: ParserError): boolean {
+    const { bytesParsed, rawPacket = NO_BYTES } = error
+    if (error.code !== 'HPE_PAUSED' || !this.#isStepping || this.#hasInputEnded) {
+      freeMemory(rawPacket)
+      return false
+    }
     const { socket } = this
     socket.parser?.resume()
-    const rest = rawPacket?.subarray(bytesParsed) ?? NO_BYTES
+    const rest = rawPacket.subarray(bytesParsed)
     // Until the next byte the parser would treat the request as incomplete, and a half-close would cut it off.
-    if (rest.length === 0 && rawPacket !== undefined) socket.parser?.execute(rest)
+    if (rest.length === 0 && rawPacket.length > 0) socket.parser?.execute(rest)
     if (this.#parse !== undefined) {
       this.#rest = rest // #feed continues with it
       return true
@@ -294,14 +304,16 @@ export class Connection {
       at += slice.length - this.#rest.length
       if (this.#hasSmallChunks) this.#options.onSmallChunks(socket)
     }
+    freeMemory(bytes)
   }
 
   readonly #noteSmallChunks = (): void => {
     this.#hasSmallChunks = true
   }
 
-  readonly #ignore = ({ length }: Buffer): void => {
-    this.#ignoredBytes += length
+  readonly #ignore = (bytes: Buffer): void => {
+    this.#ignoredBytes += bytes.length
+    freeMemory(bytes)
     if (this.#ignoredBytes > LINGER_BYTES) this.socket.destroy()
   }
 }

@@ -3,10 +3,8 @@
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
-import type { Socket } from 'node:net'
 import t from 'tap'
 import { openFilesOf } from '../../../src/app/process.ts'
-import { connectionOf } from '../../../src/http/connection/connection.ts'
 import { boundConnections, connectionLimit } from '../../../src/http/connection/connections.ts'
 import { ConnectionLimit } from '../../../src/http/connection/limit.ts'
 import { until } from '../../../testkit/until.ts'
@@ -16,7 +14,6 @@ import { openOne, UNBOUND } from './one-connection.ts'
 
 const BEAT = 'POST /v1/heartbeat HTTP/1.1'
 const HEALTH = 'GET /healthz HTTP/1.1'
-const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
 const CHUNKED = 'Transfer-Encoding: chunked'
 /** What a second parser might take for a request of its own. */
 const HIDDEN = head('GET /v1/hidden HTTP/1.1', 'X-Request-ID: hidden')
@@ -124,47 +121,6 @@ t.test('and longer than it was promised: a request that comes just then is serve
   t.notOk(socket.destroyed)
 })
 
-t.test('of a body in chunks of one byte only the beginning is read', async (t) => {
-  let chunks = 0
-  const server = createHttpServer((request) => {
-    request.on('data', () => {
-      chunks += 1
-    })
-  })
-  boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
-  server.on('clientError', (error, socket: Socket) => {
-    const connection = connectionOf(socket)
-    if (!connection.meter(error) && connection.endInput()) connection.lingeringClose()
-  })
-  const { client } = await openOne(t, server)
-  client.write(`${head(BEAT, CHUNKED)}${'1\r\nx\r\n'.repeat(10_000)}`)
-  await once(client.resume(), 'end')
-  t.ok(chunks > 256 && chunks < 1_000, `${chunks} chunks`)
-})
-
-t.test('a client that sends on still reads why it was refused', async (t) => {
-  const large = 'Content-Length: 1000000'
-  for (const [title, bytes, status] of [
-    ['without a credential', head(TOKENS, large), 401],
-    ['to a path of nobody', head('POST /v1/nowhere HTTP/1.1', large), 404],
-    ['with a head of 400 KB', `${HEALTH}\r\nX-A: `, 431],
-  ] as const) {
-    const connection = await openRaw(t, service.origin)
-    connection.pause()
-    connection.write(bytes)
-    connection.write('a'.repeat(400_000))
-    const line = await service.lines.waitFor(
-      ({ status_code }) => status_code === status,
-      `the line of ${status}`,
-    )
-    connection.write('a'.repeat(100_000))
-    t.ok(line)
-    connection.resume()
-    t.match(await connection.answer(), { status, headers: { connection: 'close' } }, title)
-    await connection.closed()
-  }
-})
-
 /** More than Node's own default, and few enough for a system that allows 1,024 open files. */
 const HERD = 700
 const QUEUE_FILE = '/proc/sys/net/core/somaxconn'
@@ -241,39 +197,6 @@ t.test('at the limit the connection that is idle for longest gives way', async (
     t.ok(read('fleetloop_connections_evicted_total') >= 21)
   }
 })
-
-t.test(
-  'behind its first error a connection makes no further one, and is read to its end',
-  async (t) => {
-    const server = createHttpServer()
-    boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
-    let errors = 0
-    server.on('clientError', (_, socket) => {
-      errors += 1
-      const connection = connectionOf(socket as Socket)
-      if (connection.endInput()) socket.once('answer', () => connection.lingeringClose())
-    })
-    const { client, socket } = await openOne(t, server)
-    client.write('garbage\r\n\r\n')
-    await until(() => errors > 0)
-    const listeners = () =>
-      socket.eventNames().map((name: string | symbol) => socket.listenerCount(name))
-    const before = listeners()
-    const readBytes = socket.bytesRead
-    for (let n = 0; n < 50; n += 1) {
-      client.write('more of it')
-      await new Promise((resolve) => setImmediate(resolve))
-    }
-    t.equal(socket.bytesRead, readBytes, 'nothing is read while a response is due')
-    t.same(listeners(), before)
-    socket.emit('answer')
-    await until(() => socket.bytesRead > readBytes)
-    client.end()
-    await until(() => socket.destroyed)
-    t.equal(socket.bytesRead, readBytes + 500)
-    t.equal(errors, 1)
-  },
-)
 
 t.test('where no connection is idle, a new one is refused', (t) => {
   const closed: string[] = []

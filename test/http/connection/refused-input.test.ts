@@ -1,0 +1,124 @@
+/** What a refusal leaves unread: it costs neither the client its response, nor the service its time or memory. */
+
+import { once } from 'node:events'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import t from 'tap'
+import { connectionOf } from '../../../src/http/connection/connection.ts'
+import { boundConnections } from '../../../src/http/connection/connections.ts'
+import { until } from '../../../testkit/until.ts'
+import { listenFor } from '../../helpers/listen.ts'
+import { head, openRaw } from '../../helpers/raw.ts'
+import { startService } from '../../helpers/service.ts'
+import { openOne, UNBOUND } from './one-connection.ts'
+
+const BEAT = 'POST /v1/heartbeat HTTP/1.1'
+const HEALTH = 'GET /healthz HTTP/1.1'
+const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
+const CHUNKED = 'Transfer-Encoding: chunked'
+
+/** A server of this process that refuses as the service does. */
+function refusing(serve: RequestListener): Server {
+  const server = createServer(serve)
+  boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
+  server.on('clientError', (error, socket: Socket) => {
+    const connection = connectionOf(socket)
+    if (!connection.meter(error) && connection.endInput()) connection.lingeringClose()
+  })
+  return server
+}
+
+const tinyChunks = `${head(BEAT, CHUNKED)}${'1\r\nx\r\n'.repeat(10_000)}`
+
+t.test('of a body in chunks of one byte only the beginning is read', async (t) => {
+  let chunks = 0
+  const server = refusing((request) => {
+    request.on('data', () => {
+      chunks += 1
+    })
+  })
+  const { client } = await openOne(t, server)
+  client.write(tinyChunks)
+  await once(client.resume(), 'end')
+  t.ok(chunks > 256 && chunks < 1_000, `${chunks} chunks`)
+})
+
+t.test('refused input leaves nothing for the garbage collector', async (t) => {
+  for (const [title, text] of [
+    ['chunks that nobody reads', tinyChunks],
+    ['garbage', 'x'.repeat(60_000)],
+    ['more requests than may be open', head(HEALTH).repeat(2_000)],
+  ] as const) {
+    const bytes = Buffer.from(text)
+    const server = refusing((_, response) => {
+      response.setHeader('Connection', 'close').end()
+    })
+    const port = await listenFor(t, server)
+    const before = process.memoryUsage().arrayBuffers
+    for (let n = 0; n < 30; n += 1) {
+      const client = connect(port, '127.0.0.1')
+      client.on('error', () => {}) // it may be reset
+      client.end(bytes)
+      await once(client.resume(), 'close')
+    }
+    const leftBytes = process.memoryUsage().arrayBuffers - before
+    t.ok(leftBytes < 10 * bytes.length, `${title}: ${leftBytes} bytes left by 30 clients`)
+  }
+})
+
+t.test('a client that sends on still reads why it was refused', async (t) => {
+  const service = await startService(t)
+  const large = 'Content-Length: 1000000'
+  for (const [title, bytes, status] of [
+    ['without a credential', head(TOKENS, large), 401],
+    ['to a path of nobody', head('POST /v1/nowhere HTTP/1.1', large), 404],
+    ['with a head of 400 KB', `${HEALTH}\r\nX-A: `, 431],
+  ] as const) {
+    const connection = await openRaw(t, service.origin)
+    connection.pause()
+    connection.write(bytes)
+    connection.write('a'.repeat(400_000))
+    const line = await service.lines.waitFor(
+      ({ status_code }) => status_code === status,
+      `the line of ${status}`,
+    )
+    connection.write('a'.repeat(100_000))
+    t.ok(line)
+    connection.resume()
+    t.match(await connection.answer(), { status, headers: { connection: 'close' } }, title)
+    await connection.closed()
+  }
+})
+
+t.test(
+  'behind its first error a connection makes no further one, and is read to its end',
+  async (t) => {
+    const server = createServer()
+    boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
+    let errors = 0
+    server.on('clientError', (_, socket) => {
+      errors += 1
+      const connection = connectionOf(socket as Socket)
+      if (connection.endInput()) socket.once('answer', () => connection.lingeringClose())
+    })
+    const { client, socket } = await openOne(t, server)
+    client.write('garbage\r\n\r\n')
+    await until(() => errors > 0)
+    const listeners = () =>
+      socket.eventNames().map((name: string | symbol) => socket.listenerCount(name))
+    const before = listeners()
+    const readBytes = socket.bytesRead
+    for (let n = 0; n < 50; n += 1) {
+      client.write('more of it')
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    t.equal(socket.bytesRead, readBytes, 'nothing is read while a response is due')
+    t.same(listeners(), before)
+    socket.emit('answer')
+    await until(() => socket.bytesRead > readBytes)
+    client.end()
+    await until(() => socket.destroyed)
+    t.equal(socket.bytesRead, readBytes + 500)
+    t.equal(errors, 1)
+  },
+)
