@@ -2,6 +2,7 @@
 import type { AssaultReport, RequestsAssault } from '../attackers/assault.ts'
 import type { Environment } from '../environment.ts'
 import type { LoadRow } from '../load-row.ts'
+import { startRefusingServer } from '../refusing-server.ts'
 
 const MADE_UP_PER_S = 1_000
 /** As in R6: above it the machine is too busy to measure. */
@@ -20,21 +21,26 @@ const enrollment = (
   title: `${MADE_UP_PER_S} ${title} a second`,
   mostRatio: 1.1,
   mostNoise: MOST_NOISE,
-  begin: async (length, place) => ({
-    async attack(stage) {
-      const { port } = stage
-      return {
-        wave: () =>
+  async begin(length, place) {
+    const elsewhere = await startRefusingServer()
+    return {
+      async attack(stage) {
+        const flood = (port: number, seconds: number) =>
           stage.attack({
             kind: 'requests',
             port,
-            seconds: length.attackS,
+            seconds,
             ratePerS: length.flood * MADE_UP_PER_S,
             requests: requestsIn(place),
-          }),
-      }
-    },
-  }),
+          })
+        return {
+          wave: () => flood(stage.port, length.attackS),
+          elsewhere: () => flood(elsewhere.port, length.quietS),
+        }
+      },
+      end: async () => elsewhere.close(),
+    }
+  },
 })
 
 const madeUpTokens = enrollment('made-up enrollment tokens', () => [
