@@ -116,7 +116,9 @@ export class Exchange {
 
   /** Sends `100 Continue` if the client waits for it. */
   continue(): void {
-    if (this.awaitsContinue && !this.hasResponse) this.#res.writeContinue()
+    if (!this.awaitsContinue || this.hasResponse) return
+    this.awaitsContinue = false
+    this.#res.writeContinue()
   }
 
   log(line: Line, requestId = this.context.requestId): void {
@@ -151,15 +153,16 @@ export class Exchange {
   }
 
   #responseOptions() {
+    const { request } = this
+    // Requests behind this one may be durable: they get their own responses.
+    const isLast = connectionOf(request.socket).newest === this
     // An upgrade is ignored, but Node drops what was sent behind such a request.
     const closesConnection =
-      this.#closesConnection ||
-      hasUnreadBody(this.request) ||
-      this.request.headers.upgrade !== undefined
+      this.#closesConnection || hasUnreadBody(request) || request.headers.upgrade !== undefined
     return {
       requestId: this.context.ingressId,
-      closesConnection: closesConnection || this.#deps.closing.aborted,
-      isHead: this.request.method === 'HEAD',
+      closesConnection: closesConnection || (isLast && this.#deps.closing.aborted),
+      isHead: request.method === 'HEAD',
     }
   }
 

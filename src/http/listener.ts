@@ -94,6 +94,7 @@ function refuseRaw(
   } else if (isCutOff(error) && !connection.hasBefore(exchange)) {
     connection.socket.destroy()
   } else {
+    exchange.closeAfterResponse()
     exchange.refuse(rawRefusal(error))
   }
 }

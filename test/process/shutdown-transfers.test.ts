@@ -128,3 +128,24 @@ t.test(
     t.match(service.stderr(), /log: \d+ lines written, [1-9]\d* dropped/)
   },
 )
+
+t.test('a response behind one that waits is sent, too', async (t) => {
+  const service = await startService(t)
+  await service.enroll('D01')
+  const body = { alias: 'D01', action: 'ping', request_id: 'c1' }
+  await service.call('POST', '/admin/command', { body })
+  const waiting = head('GET /admin/commands/c1?wait_ms=30000 HTTP/1.1', AUTHORIZED)
+  const tokens = '{"aliases":["D02"]}'
+  const length = `Content-Length: ${tokens.length}`
+  const create = head('POST /v1/enroll-tokens HTTP/1.1', AUTHORIZED, length, 'X-Request-ID: behind')
+  const connection = await openRaw(t, service.origin)
+  connection.write(`${waiting}${create}${tokens}`)
+  await service.lines.waitFor(({ request_id }) => request_id === 'behind', 'the line of its token')
+  service.process.kill('SIGTERM')
+  await connection.answer(2)
+  t.same(
+    connection.answers.map(({ status }) => status),
+    [200, 201],
+  )
+  t.equal(await service.stop(), 0)
+})

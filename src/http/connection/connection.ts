@@ -9,6 +9,7 @@ import type { Socket } from 'node:net'
 import { freeMemory } from '../../lib/free-memory.ts'
 import type { Semaphore } from '../../lib/semaphore.ts'
 import type { Exchange } from '../exchange.ts'
+import type { Linger } from './linger.ts'
 import { watchChunks } from './small-chunks.ts'
 
 /**
@@ -16,9 +17,6 @@ import { watchChunks } from './small-chunks.ts'
  * more only while fewer are open. Without a slot it is not metered, and another request closes it after those that are open.
  */
 const MAX_OPEN_EXCHANGES = 3
-/** A close under unread bytes resets the connection, and the reset may overtake the response: nginx calls it lingering_close. */
-const LINGER_MS = 1_000
-const LINGER_BYTES = 1024 * 1024
 /** A client that has half-closed may still read (`nc -N`) or may have left; a response may then take this long, up to twice. */
 const HALF_OPEN_MS = 1_000
 /** The parser cannot be stopped within a body, so `#feed` gives it so much at a time; of an unread body, no more than that. */
@@ -36,6 +34,7 @@ export interface ConnectionOptions {
   readonly tryAcquireMeter: Semaphore['tryAcquire']
   /** Called when a connection is closed because it pipelines more requests than may be open. */
   readonly onRefused: () => void
+  readonly linger: Linger
   /** Called when a body has too many small chunks. */
   readonly onSmallChunks: (socket: Socket) => void
 }
@@ -92,7 +91,6 @@ export class Connection {
   #hasInputEnded = false
   /** It sent more requests than may be open. */
   #isRefused = false
-  #ignoredBytes = 0
 
   constructor(socket: HttpSocket, options: ConnectionOptions) {
     this.socket = socket
@@ -110,7 +108,7 @@ export class Connection {
     if (!parser) return
     const { onIncoming } = parser
     parser.onIncoming = (request, shouldKeepAlive) => {
-      if (this.#hasInputEnded || this.#hasSkipped || socket.writableEnded) return STOP_PARSER
+      if (this.#hasInputEnded || this.#isLast || socket.writableEnded) return STOP_PARSER
       if (!this.#mayOpen()) {
         this.#isRefused = true
         options.onRefused()
@@ -145,9 +143,16 @@ export class Connection {
     const index = this.#exchanges.lastIndexOf(exchange)
     if (index !== -1) this.#exchanges.splice(index, 1)
     this.onIdle()
-    if (this.#parse === undefined || this.#hasInputEnded) return
-    if (!this.isBusy && this.socket.readableLength === 0) this.#unmeter(this.#parse)
-    this.socket.resume()
+    this.#unmeterIdle()
+    if (this.#parse !== undefined && !this.#hasInputEnded) this.socket.resume()
+  }
+
+  /**
+   * The response to the newest request closes the connection. Of a body that comes before its `100 Continue`, Node reads
+   * nothing further.
+   */
+  get #isLast(): boolean {
+    return this.#hasSkipped || this.#hasSmallChunks || this.newest?.awaitsContinue === true
   }
 
   /** A request is open. */
@@ -206,19 +211,17 @@ export class Connection {
     if (this.#hasInputEnded) return false
     this.#hasInputEnded = true
     this.socket.pause() // stops the descriptor, which Node's parser reads directly
-    this.#takeInput(this.#ignore)
+    this.#takeInput(ignored)
     this.socket.removeAllListeners('end') // the stream closes once both sides have ended
     return true
   }
 
-  /** Half-closes, discards input until the client closes or a limit is reached, then destroys the socket. Repeatable. */
+  /** Half-closes; the client may still send for a moment. Repeatable. */
   lingeringClose(): void {
     const { socket } = this
     if (socket.writableEnded) return
     this.endInput()
-    socket.end()
-    const timer = setTimeout(() => socket.destroy(), LINGER_MS)
-    socket.once('close', () => clearTimeout(timer))
+    this.#options.linger(socket)
     this.#resumeReading()
   }
 
@@ -243,7 +246,9 @@ export class Connection {
       if (this.#unread === request) this.#unread = undefined
       read.call(request, sizeBytes) // it resumes the socket
     }
-    watchChunks(request, this.#noteSmallChunks)
+    watchChunks(request, () => {
+      this.#hasSmallChunks = true
+    })
   }
 
   #mayOpen(): boolean {
@@ -258,9 +263,12 @@ export class Connection {
     return this.#releaseMeter !== undefined
   }
 
-  /** No request waits any more: returns the input to Node, and the slot. */
-  #unmeter(parse: (bytes: Buffer) => void): void {
-    this.#takeInput(parse)
+  /** Returns the input to Node, and the slot, if nothing waits any more. */
+  #unmeterIdle(): void {
+    if (this.#parse === undefined || this.#hasInputEnded) return
+    if (this.isBusy || this.socket.readableLength > 0) return
+    this.#takeInput(this.#parse)
+    this.socket.resume()
     this.#parse = undefined
     this.#isStepping = false
     this.#releaseMeter?.()
@@ -305,15 +313,8 @@ export class Connection {
       if (this.#hasSmallChunks) this.#options.onSmallChunks(socket)
     }
     freeMemory(bytes)
-  }
-
-  readonly #noteSmallChunks = (): void => {
-    this.#hasSmallChunks = true
-  }
-
-  readonly #ignore = (bytes: Buffer): void => {
-    this.#ignoredBytes += bytes.length
-    freeMemory(bytes)
-    if (this.#ignoredBytes > LINGER_BYTES) this.socket.destroy()
+    this.#unmeterIdle()
   }
 }
+
+function ignored(): void {}

@@ -5,6 +5,7 @@ import { LinkedList } from '../../lib/linked-list.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { ConnectionLimit, type ConnectionLimitOptions } from './limit.ts'
+import { createLinger } from './linger.ts'
 import { smallChunks } from './raw-response.ts'
 
 /** Upper limit, whatever the system allows: an idle connection costs some 10 KiB. */
@@ -49,6 +50,7 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
   const connectionOptions: ConnectionOptions = {
     isPipelineFull: options.isPipelineFull,
     tryAcquireMeter: createSemaphore(MAX_METERED).tryAcquire,
+    linger: createLinger(nowMs),
     onRefused: () => limit.countRefused(),
     onSmallChunks: (socket) => void server.emit('clientError', smallChunks(), socket),
   }

@@ -9,7 +9,7 @@ import { boundConnections } from '../../../src/http/connection/connections.ts'
 import { until } from '../../../testkit/until.ts'
 import { listenFor } from '../../helpers/listen.ts'
 import { head, openRaw } from '../../helpers/raw.ts'
-import { startService } from '../../helpers/service.ts'
+import { ADMIN, startService } from '../../helpers/service.ts'
 import { openOne, UNBOUND } from './one-connection.ts'
 
 const BEAT = 'POST /v1/heartbeat HTTP/1.1'
@@ -64,6 +64,32 @@ t.test('refused input leaves nothing for the garbage collector', async (t) => {
     const leftBytes = process.memoryUsage().arrayBuffers - before
     t.ok(leftBytes < 10 * bytes.length, `${title}: ${leftBytes} bytes left by 30 clients`)
   }
+})
+
+t.test('nothing behind a request whose body is refused is served', async (t) => {
+  const service = await startService(t)
+  const behind = head(
+    TOKENS,
+    `Authorization: Bearer ${ADMIN}`,
+    'Content-Length: 2',
+    'X-Request-ID: behind',
+  )
+  for (const [title, first] of [
+    ['too many small chunks', `${head(TOKENS, CHUNKED)}${'1\r\nx\r\n'.repeat(260)}0\r\n\r\n`],
+    [
+      'a body before its 100 Continue',
+      `${head(TOKENS, 'Expect: 100-continue', 'Content-Length: 2')}{}`,
+    ],
+  ] as const) {
+    const connection = await openRaw(t, service.origin)
+    connection.write(`${first}${behind}{}${head(HEALTH).repeat(3)}`)
+    await connection.closed()
+    const [response, ...others] = connection.answers
+    t.match(response, { status: 401, headers: { connection: 'close' } }, title)
+    t.same(others, [])
+  }
+  await service.stop()
+  t.notOk(service.lines.all.some(({ request_id }) => request_id === 'behind'))
 })
 
 t.test('a client that sends on still reads why it was refused', async (t) => {
