@@ -103,7 +103,6 @@ function refuseRaw(
 function serveConnect(request: IncomingMessage, serve: Serve): void {
   const { socket } = request
   const connection = connectionOf(socket)
-  socket.on('error', () => {})
   connection.endInput()
   const before = connection.newest
   if (before !== undefined) {

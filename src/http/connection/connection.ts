@@ -10,6 +10,15 @@ import { freeMemory } from '../../lib/free-memory.ts'
 import type { Semaphore } from '../../lib/semaphore.ts'
 import type { Exchange } from '../exchange.ts'
 import type { Linger } from './linger.ts'
+import {
+  type HttpSocket,
+  PAUSE_PARSER,
+  type ParsedRequest,
+  type ParserError,
+  SKIP_BODY,
+  STOP_PARSER,
+} from './node-parser.ts'
+import type { RefusedInput } from './raw-response.ts'
 import { watchChunks } from './small-chunks.ts'
 
 /**
@@ -22,10 +31,6 @@ const HALF_OPEN_MS = 1_000
 /** The parser cannot be stopped within a body, so `#feed` gives it so much at a time; of an unread body, no more than that. */
 const SLICE_BYTES = 2_048
 const NO_BYTES: Buffer = Buffer.alloc(0)
-/** Results of llhttp's on_headers_complete: pause here (HPE_PAUSED), read no body, or fail (HPE_CB_HEADERS_COMPLETE). */
-const PAUSE_PARSER = 21
-const SKIP_BODY = 2
-const STOP_PARSER = -1
 
 export interface ConnectionOptions {
   /** No further request may wait behind another one, on any connection. */
@@ -35,33 +40,14 @@ export interface ConnectionOptions {
   /** Called when a connection is closed because it pipelines more requests than may be open. */
   readonly onRefused: () => void
   readonly linger: Linger
-  /** Called when a body has too many small chunks. */
-  readonly onSmallChunks: (socket: Socket) => void
-}
-
-/** An error of the parser (http, Event: 'clientError'). */
-interface ParserError extends NodeJS.ErrnoException {
-  readonly bytesParsed?: number
-  readonly rawPacket?: Buffer
-}
-
-/** Node's parser of one connection; it has no public type. */
-interface RequestParser {
-  onIncoming: (request: IncomingMessage, shouldKeepAlive: boolean) => number
-  execute(bytes: Buffer): unknown
-  resume(): void
+  readonly onRefusedInput: (code: RefusedInput, socket: Socket) => void
 }
 
 const CONNECTION = Symbol('connection')
-interface HttpSocket extends Socket {
-  parser?: RequestParser | null
-  /** Node waits until the client has read more; its parser asserts that no input arrives meanwhile. */
-  _paused?: boolean
-  [CONNECTION]?: Connection
-}
+type OwnSocket = HttpSocket & { [CONNECTION]?: Connection }
 
 /** The connection of a socket that was passed to `new Connection`. */
-export function connectionOf(socket: HttpSocket): Connection {
+export function connectionOf(socket: OwnSocket): Connection {
   const connection = socket[CONNECTION]
   if (connection === undefined) throw new Error('this socket is no connection of a client')
   return connection
@@ -92,10 +78,11 @@ export class Connection {
   /** It sent more requests than may be open. */
   #isRefused = false
 
-  constructor(socket: HttpSocket, options: ConnectionOptions) {
+  constructor(socket: OwnSocket, options: ConnectionOptions) {
     this.socket = socket
     this.#options = options
     socket[CONNECTION] = this
+    socket.on('error', ignored) // Node removes its own listener at an upgrade, and an error without one ends the process
     socket.once('close', () => {
       for (const exchange of this.#exchanges.slice()) exchange.connectionClosed()
       this.#releaseMeter?.()
@@ -108,11 +95,11 @@ export class Connection {
     if (!parser) return
     const { onIncoming } = parser
     parser.onIncoming = (request, shouldKeepAlive) => {
-      if (this.#hasInputEnded || this.#isLast || socket.writableEnded) return STOP_PARSER
+      if (this.#hasInputEnded || this.#isLast || socket.writableEnded) return this.#stop(request)
       if (!this.#mayOpen()) {
         this.#isRefused = true
         options.onRefused()
-        return STOP_PARSER
+        return this.#stop(request)
       }
       const isChunked = request.headers['transfer-encoding'] !== undefined
       if (isChunked) this.#holdBody(request)
@@ -251,6 +238,15 @@ export class Connection {
     })
   }
 
+  /** The parser fails at this request, which must not begin. */
+  #stop(request: ParsedRequest): number {
+    if (request.upgrade) {
+      request.upgrade = false
+      process.nextTick(this.#options.onRefusedInput, 'NO_REQUEST', this.socket)
+    }
+    return STOP_PARSER
+  }
+
   #mayOpen(): boolean {
     if (this.#exchanges.length >= MAX_OPEN_EXCHANGES) return false
     return this.newest === undefined || !this.#options.isPipelineFull()
@@ -310,7 +306,7 @@ export class Connection {
       this.#rest = NO_BYTES
       this.#parse?.(slice)
       at += slice.length - this.#rest.length
-      if (this.#hasSmallChunks) this.#options.onSmallChunks(socket)
+      if (this.#hasSmallChunks) this.#options.onRefusedInput('SMALL_CHUNKS', socket)
     }
     freeMemory(bytes)
     this.#unmeterIdle()

@@ -6,7 +6,7 @@ import { createSemaphore } from '../../lib/semaphore.ts'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { ConnectionLimit, type ConnectionLimitOptions } from './limit.ts'
 import { createLinger } from './linger.ts'
-import { smallChunks } from './raw-response.ts'
+import { refusedInput } from './raw-response.ts'
 
 /** Upper limit, whatever the system allows: an idle connection costs some 10 KiB. */
 const MAX_CONNECTIONS = 16_384
@@ -52,7 +52,7 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
     tryAcquireMeter: createSemaphore(MAX_METERED).tryAcquire,
     linger: createLinger(nowMs),
     onRefused: () => limit.countRefused(),
-    onSmallChunks: (socket) => void server.emit('clientError', smallChunks(), socket),
+    onRefusedInput: (code, socket) => void server.emit('clientError', refusedInput(code), socket),
   }
   server.on('connection', (socket) => {
     const connection = new Connection(socket, connectionOptions)

@@ -10,8 +10,6 @@ import { jsonText } from '../respond.ts'
 import { newContext, UNMATCHED } from '../route.ts'
 import type { Connection } from './connection.ts'
 
-const SMALL_CHUNKS = 'SMALL_CHUNKS'
-
 export interface RawResponseDeps {
   readonly log: RequestLog
   readonly metrics: RouteMetrics
@@ -66,9 +64,12 @@ export function isCutOff({ code }: NodeJS.ErrnoException): boolean {
   return code === 'HPE_INVALID_EOF_STATE' || code === 'ECONNRESET'
 }
 
-/** In place of an error of the parser, which takes any number of them. */
-export function smallChunks(): NodeJS.ErrnoException {
-  return Object.assign(new Error('too many small chunks'), { code: SMALL_CHUNKS })
+/** Input for which Node reports no error: a body in too many small chunks, or a request that must not begin. */
+export type RefusedInput = 'SMALL_CHUNKS' | 'NO_REQUEST'
+
+/** In place of the parser's error. */
+export function refusedInput(code: RefusedInput): NodeJS.ErrnoException {
+  return Object.assign(new Error('input that is not served'), { code })
 }
 
 /** The refusal for an error of the parser. */
@@ -80,7 +81,7 @@ export function rawRefusal(error: NodeJS.ErrnoException): AppError {
       return new AppError('headers_too_large', 'The request head may have at most 8192 bytes.')
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return new AppError('body_too_large', 'Chunk extensions are too large.')
-    case SMALL_CHUNKS:
+    case 'SMALL_CHUNKS' satisfies RefusedInput:
       return new AppError('body_too_large', 'The body has too many small chunks. Send larger ones.')
     default:
       return new AppError('bad_request', 'This is no valid HTTP/1.1 request.')

@@ -1,4 +1,6 @@
 /** Connections that pipeline without end: so many have a place, and each place is given back once. */
+import { once } from 'node:events'
+import { connect as connectSocket } from 'node:net'
 import t, { type Test } from 'tap'
 import { makeApk } from '../../../sim/apk.ts'
 import { until } from '../../../testkit/until.ts'
@@ -7,6 +9,11 @@ import { head, openRaw } from '../../helpers/raw.ts'
 import { ADMIN, startService } from '../../helpers/service.ts'
 
 const HEALTH = head('GET /healthz HTTP/1.1')
+/** Node detaches their sockets. */
+const DETACHING = [
+  head('GET /healthz HTTP/1.1', 'Connection: upgrade', 'Upgrade: h2c'),
+  head('CONNECT a:443 HTTP/1.1'),
+]
 const service = await startService(t)
 
 /** Connections that may pipeline without end (docs/reference/bounds.md). */
@@ -49,7 +56,18 @@ t.test('who leaves amid its requests gives its place back, and only its own', as
   const count = () => staying.filter(({ isClosed }) => isClosed).length
   await until(() => count() >= PLACES, 'the refusal of those without a place')
   t.equal(count(), PLACES, 'the others are served on')
+  for (const last of DETACHING) {
+    const another = await openRaw(t, service.origin)
+    another.write(`${HEALTH.repeat(3)}${last}`)
+    await another.closed()
+    t.equal(another.answers.length, 3, `the last was ${last.slice(0, 7)}`)
+    const leaving = connectSocket(Number(new URL(service.origin).port), '127.0.0.1')
+    leaving.write(`${HEALTH.repeat(3)}${last}`)
+    await once(leaving, 'data')
+    leaving.resetAndDestroy()
+  }
   for (const connection of staying) connection.destroy()
+  await allClosed()
 })
 
 t.test('a download whose record is not written yet is no open request', async (t) => {

@@ -15,6 +15,11 @@ import { openOne, UNBOUND } from './one-connection.ts'
 const BEAT = 'POST /v1/heartbeat HTTP/1.1'
 const HEALTH = 'GET /healthz HTTP/1.1'
 const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
+/** Node detaches their sockets. */
+const DETACHING = [
+  head('GET /healthz HTTP/1.1', 'Connection: upgrade', 'Upgrade: h2c'),
+  head('CONNECT a:443 HTTP/1.1'),
+]
 const CHUNKED = 'Transfer-Encoding: chunked'
 
 /** A server of this process that refuses as the service does. */
@@ -87,8 +92,14 @@ t.test('nothing behind a request whose body is refused is served', async (t) => 
     const [response, ...others] = connection.answers
     t.match(response, { status: 401, headers: { connection: 'close' } }, title)
     t.same(others, [])
+    for (const detaching of DETACHING) {
+      const leaving = connect(Number(new URL(service.origin).port), '127.0.0.1')
+      leaving.write(`${first}${detaching}`)
+      await once(leaving, 'data')
+      leaving.resetAndDestroy() // a socket that Node has detached has no listener for this error
+    }
   }
-  await service.stop()
+  t.equal(await service.stop(), 0)
   t.notOk(service.lines.all.some(({ request_id }) => request_id === 'behind'))
 })
 
