@@ -2,6 +2,7 @@
  * Looks up enrollment tokens without our tag, which release 0.1 issued and anybody can invent. All callers share one
  * statement on one connection: a flood of invented tokens takes nothing from others; a fleet of real phones passes.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, shuttingDown } from '../../domain/errors.ts'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
 import { Throttle } from '../../lib/throttle.ts'
@@ -25,6 +26,8 @@ interface Waiter {
 const MAX_UNTAGGED_WAITING = 512
 /** Tokens per statement. */
 const MAX_UNTAGGED_GROUP = 64
+/** After each statement, for more tokens to join the next: however many come, there are at most 100 statements a second. */
+const GROUP_PAUSE_MS = 10
 /** How long a group without a connection is retried. */
 const UNTAGGED_RETRY_MS = 5_000
 const RETRY_MS = 50
@@ -45,7 +48,10 @@ export function untaggedTokens(options: {
 
   async function work(): Promise<void> {
     isAtWork = true
-    while (waiting.length > 0) await judgeGroup(waiting.splice(0, MAX_UNTAGGED_GROUP))
+    while (waiting.length > 0) {
+      await judgeGroup(waiting.splice(0, MAX_UNTAGGED_GROUP))
+      await sleep(GROUP_PAUSE_MS)
+    }
     isAtWork = false
   }
 
