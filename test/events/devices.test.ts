@@ -12,7 +12,7 @@ const { compare, compareOnly } = theme(t, {
   'device.erase': ['INFO'],
   'device.unknown_to_database': ['ERROR'],
 })
-const service = await startService(t)
+const service = await startService(t, { env: { HEARTBEAT_DEDUP_WINDOW_S: '86400' } }) // no test sees its end
 const db = await connect(t, service.databaseUrl)
 const HEARTBEAT = '/v1/heartbeat'
 
