@@ -68,12 +68,11 @@ export interface FuzzFlood {
   readonly junk: readonly Buffer[]
   readonly isHead: boolean
   readonly isRead: boolean
-  /** How a client that reads nothing ends. */
   readonly ends: 'reset' | 'end'
 }
 
-/** Requests per flood: few, many, or enough that their responses stick in the socket. */
-const MOST_REQUESTS = [40, 1_500, 12_000] as const
+/** Requests per flood: as many as may be open, few, many, or enough that their responses stick in the socket. */
+const MOST_REQUESTS = [5, 40, 1_500, 12_000] as const
 const MOST_JUNK_WRITES = 300
 const SMALL: readonly string[] = [
   'GET / HTTP/1.1\r\nHost: a\r\n\r\n',
@@ -83,19 +82,35 @@ const SMALL: readonly string[] = [
   'PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
 ]
 
+/** Requests behind which nothing may be served, or Node detaches the socket. */
+const LAST: readonly string[] = [
+  'GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n',
+  'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n',
+  'GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n',
+  'POST /v1/register HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}',
+  `PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n${'1\r\nx\r\n'.repeat(300)}0\r\n\r\n`,
+]
+const MOST_LAST = 3
+
 export function fuzzFlood(seed: number, index: number): FuzzFlood {
   const dice = new Dice(seed * FLOODS + index)
   const small = Buffer.from(dice.pick(SMALL))
-  const [few, many, most] = MOST_REQUESTS
+  const [fewest, few, many, most] = MOST_REQUESTS
   const kind = dice.random()
-  const count = 1 + dice.below(kind < 0.5 ? few : kind < 0.96 ? many : most)
+  const limit = kind < 0.3 ? fewest : kind < 0.6 ? few : kind < 0.97 ? many : most
+  const count = 1 + dice.below(limit)
+  const isHead = small.subarray(0, 4).toString() === 'HEAD'
+  const repeated = (times: number) => new Array<Buffer>(times).fill(small)
+  const last = isHead
+    ? []
+    : Array.from({ length: dice.below(MOST_LAST) }, () => Buffer.from(dice.pick(LAST)))
   const junk = Buffer.from(dice.pick(JUNK), 'latin1')
   return {
-    requests: Buffer.concat(new Array<Buffer>(count).fill(small)),
+    requests: Buffer.concat([...repeated(count), ...last, ...repeated(dice.below(MOST_LAST))]),
     junk: Array.from({ length: dice.below(MOST_JUNK_WRITES) }, (_, at) =>
       junk.subarray(at % junk.length, (at % junk.length) + 1),
     ),
-    isHead: small.subarray(0, 4).toString() === 'HEAD',
+    isHead,
     isRead: dice.chance(0.3),
     ends: dice.chance(0.5) ? 'reset' : 'end',
   }

@@ -30,7 +30,7 @@ export async function sendFlood(origin: string, flood: FuzzFlood): Promise<strin
     if (socket.writable) socket.write(junk)
   }
   await wait(UNREAD_MS)
-  if (flood.ends === 'reset' && !flood.isRead) socket.resetAndDestroy()
+  if (flood.ends === 'reset') socket.resetAndDestroy()
   else socket.end()
   if (flood.isRead) {
     const timer = setTimeout(() => {

@@ -96,3 +96,24 @@ t.test('settings, columns, codes, tests and links that it names are there', asyn
   }
   t.match(read('README.md'), '](SECURITY.md)')
 })
+
+t.test('each limit has the size of its row in bounds.md, which is that of the code', async (t) => {
+  const bounds = read('docs/reference/bounds.md')
+  for (const [sentence, size] of [
+    ['At most three requests of a connection are open at once', '`MAX_OPEN_EXCHANGES = 3`'],
+    ['64 connections may pipeline more', '`MAX_METERED = 64`'],
+    ['holds at most half of all connections', '`ADDRESS_SHARE = 1 / 2`'],
+    ['read up to 16 MiB a second', '`ALL_LINGER_BYTES = 16 * 1024 * 1024`'],
+    ['on a separate connection, at most 100 times a second', '`GROUP_PAUSE_MS` (10 ms)'],
+    ['Four requests of one device token are served at once', '`MAX_AT_ONCE = 4`'],
+    ['wait in order for two seconds', '`MAX_TURN_WAIT_MS = 2_000`'],
+    ['for ten seconds after the last one', '`DEAD_TOKEN_MS = 10_000`'],
+    ['At most ten changes of its push identity an hour', '`TOKEN_CHANGES_PER_HOUR = 10`'],
+    ['at most half of the general database connections', '`READ_SHARE = 1 / 2`'],
+    ['16 KiB/s over a minute', '`MIN_BYTES_PER_S = 16 * 1024`'],
+    ['50 lines a second for each code', '`MAX_ANONYMOUS_PER_S = 50`'],
+  ] as const) {
+    t.ok(TEXT.includes(sentence), sentence)
+    t.ok(bounds.includes(size), size)
+  }
+})
