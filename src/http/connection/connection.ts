@@ -134,10 +134,7 @@ export class Connection {
     if (this.#parse !== undefined && !this.#hasInputEnded) this.socket.resume()
   }
 
-  /**
-   * The response to the newest request closes the connection. Of a body that comes before its `100 Continue`, Node reads
-   * nothing further.
-   */
+  /** The response to the newest request closes the connection, as Node does behind a body that came before its `100 Continue`. */
   get #isLast(): boolean {
     return this.#hasSkipped || this.#hasSmallChunks || this.newest?.awaitsContinue === true
   }
@@ -238,7 +235,7 @@ export class Connection {
     })
   }
 
-  /** The parser fails at this request, which must not begin. */
+  /** Fails the parser at a request that must not begin. Node hears of it only if the request is no upgrade. */
   #stop(request: ParsedRequest): number {
     if (request.upgrade) {
       request.upgrade = false
