@@ -7,13 +7,9 @@ import { until } from '../../../testkit/until.ts'
 import { connect } from '../../helpers/database.ts'
 import { head, openRaw } from '../../helpers/raw.ts'
 import { ADMIN, startService } from '../../helpers/service.ts'
+import { DETACHING } from './one-connection.ts'
 
 const HEALTH = head('GET /healthz HTTP/1.1')
-/** Node detaches their sockets. */
-const DETACHING = [
-  head('GET /healthz HTTP/1.1', 'Connection: upgrade', 'Upgrade: h2c'),
-  head('CONNECT a:443 HTTP/1.1'),
-]
 const service = await startService(t)
 
 /** Connections that may pipeline without end (docs/reference/bounds.md). */

@@ -10,16 +10,11 @@ import { until } from '../../../testkit/until.ts'
 import { listenFor } from '../../helpers/listen.ts'
 import { head, openRaw } from '../../helpers/raw.ts'
 import { ADMIN, startService } from '../../helpers/service.ts'
-import { openOne, UNBOUND } from './one-connection.ts'
+import { DETACHING, openOne, UNBOUND } from './one-connection.ts'
 
 const BEAT = 'POST /v1/heartbeat HTTP/1.1'
 const HEALTH = 'GET /healthz HTTP/1.1'
 const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
-/** Node detaches their sockets. */
-const DETACHING = [
-  head('GET /healthz HTTP/1.1', 'Connection: upgrade', 'Upgrade: h2c'),
-  head('CONNECT a:443 HTTP/1.1'),
-]
 const CHUNKED = 'Transfer-Encoding: chunked'
 
 /** A server of this process that refuses as the service does. */
