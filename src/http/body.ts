@@ -243,7 +243,7 @@ function collect(
 
 /**
  * The raw body. The first read calls `begin`. Fails with 408 after 30 s without a byte or after an hour in all, and with
- * ClientGoneError if it is cut off. The connection stays open for the response; once the reader stops, bytes are discarded.
+ * ClientGoneError if it is cut off. Once the reader stops, no further byte is read; the connection stays open for the response.
  */
 export function openUpload(
   request: IncomingMessage,
@@ -260,7 +260,7 @@ export function openUpload(
     destroy(error, done) {
       clearTimeout(all)
       clearTimeout(idle)
-      request.off('data', take).off('end', end).off('close', end).resume()
+      request.off('data', take).off('end', end).off('close', end).pause()
       done(error)
     },
   })

@@ -58,7 +58,7 @@ export class Exchange {
   #error: AppError | undefined
   #bytesSent = 0
   #isEnded = false
-  #closesConnection = false
+  #closesConnection: boolean
   #isDropped = false
 
   constructor(
@@ -76,6 +76,8 @@ export class Exchange {
     this.#res = res
     this.context = context
     this.route = route
+    // An upgrade is ignored, but Node's parser discards what comes behind it.
+    this.#closesConnection = request.headers.upgrade !== undefined
     this.#node = deps.onOpen(this)
     res.on('error', ignored) // a write after the client left; 'close' follows
     res.once('close', () => this.#closed()) // `once`: connectionClosed may emit it again
@@ -108,7 +110,13 @@ export class Exchange {
     return this.#isEnded
   }
 
-  /** Nothing behind this request can be read. */
+  /** Nothing behind this request is served: its response closes the connection, or may do so. */
+  get isLast(): boolean {
+    // Node closes behind a body that came before its `100 Continue`, and behind a response to HTTP/1.0 of unknown length.
+    return this.#closesConnection || this.awaitsContinue || this.request.httpVersion !== '1.1'
+  }
+
+  /** The service reads nothing behind this request, and closes the connection once its response is out. */
   closeAfterResponse(): void {
     this.#closesConnection = true
     this.#res.once('close', () => this.request.socket.destroySoon())
@@ -154,14 +162,14 @@ export class Exchange {
 
   #responseOptions() {
     const { request } = this
+    const connection = connectionOf(request.socket)
     // Requests behind this one may be durable: they get their own responses.
-    const isLast = connectionOf(request.socket).newest === this
-    // An upgrade is ignored, but Node drops what was sent behind such a request.
-    const closesConnection =
-      this.#closesConnection || hasUnreadBody(request) || request.headers.upgrade !== undefined
+    const isStopping = this.#deps.closing.aborted && connection.newest === this
+    this.#closesConnection ||= isStopping || hasUnreadBody(request)
+    if (this.#closesConnection) connection.endInput()
     return {
       requestId: this.context.ingressId,
-      closesConnection: closesConnection || (isLast && this.#deps.closing.aborted),
+      closesConnection: this.#closesConnection,
       isHead: request.method === 'HEAD',
     }
   }

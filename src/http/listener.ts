@@ -104,11 +104,6 @@ function serveConnect(request: IncomingMessage, serve: Serve): void {
   const { socket } = request
   const connection = connectionOf(socket)
   connection.endInput()
-  const before = connection.newest
-  if (before !== undefined) {
-    before.closeAfterResponse() // Node forgets what was sent behind it, and takes no second response
-    return
-  }
   const res = new ServerResponse(request)
   res.shouldKeepAlive = false
   res.assignSocket(socket)

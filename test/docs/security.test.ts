@@ -103,7 +103,7 @@ t.test('each limit has the size of its row in bounds.md, which is that of the co
     ['At most three requests of a connection are open at once', '`MAX_OPEN_EXCHANGES = 3`'],
     ['64 connections may pipeline more', '`MAX_METERED = 64`'],
     ['holds at most half of all connections', '`ADDRESS_SHARE = 1 / 2`'],
-    ['read up to 16 MiB a second', '`ALL_LINGER_BYTES = 16 * 1024 * 1024`'],
+    ['reads at most 16 MiB a second for all connections', '`ALL_LINGER_BYTES = 16 * 1024 * 1024`'],
     ['on a separate connection, at most 100 times a second', '`GROUP_PAUSE_MS` (10 ms)'],
     ['Four requests of one device token are served at once', '`MAX_AT_ONCE = 4`'],
     ['wait in order for two seconds', '`MAX_TURN_WAIT_MS = 2_000`'],

@@ -1,36 +1,30 @@
 /**
- * One client connection: its open requests, and the point from which its input is ignored.
+ * One client connection: its open requests, and the request behind which nothing is read.
  *
- * reading → metered (it pipelines) → input ended (a parser error, or the connection closes) → closing (half-closed; input
- * is discarded for a moment) → closed. A state may be skipped, and none comes back.
+ * reading → metered (it pipelines) → input ended (a parser error, or a response that closes the connection) → closing
+ * (half-closed; input is discarded for a moment) → closed. A state may be skipped, and only a metered connection goes back.
  */
-import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
-import { freeMemory } from '../../lib/free-memory.ts'
 import type { Semaphore } from '../../lib/semaphore.ts'
 import type { Exchange } from '../exchange.ts'
+import { Input } from './input.ts'
 import type { Linger } from './linger.ts'
 import {
   type HttpSocket,
-  PAUSE_PARSER,
   type ParsedRequest,
   type ParserError,
   SKIP_BODY,
   STOP_PARSER,
 } from './node-parser.ts'
 import type { RefusedInput } from './raw-response.ts'
-import { watchChunks } from './small-chunks.ts'
 
 /**
- * Requests of one connection that are open at once. From so many on it is metered: the parser stops at each head, and gets
- * more only while fewer are open. Without a slot it is not metered, and another request closes it after those that are open.
+ * Requests of one connection that are open at once. The next one makes it metered: the parser stops at each head, and gets
+ * more only while fewer are open. Without a slot it is not metered, and the next request closes it after those that are open.
  */
 const MAX_OPEN_EXCHANGES = 3
 /** A client that has half-closed may still read (`nc -N`) or may have left; a response may then take this long, up to twice. */
 const HALF_OPEN_MS = 1_000
-/** The parser cannot be stopped within a body, so `#feed` gives it so much at a time; of an unread body, no more than that. */
-const SLICE_BYTES = 2_048
-const NO_BYTES: Buffer = Buffer.alloc(0)
 
 export interface ConnectionOptions {
   /** No further request may wait behind another one, on any connection. */
@@ -40,6 +34,7 @@ export interface ConnectionOptions {
   /** Called when a connection is closed because it pipelines more requests than may be open. */
   readonly onRefused: () => void
   readonly linger: Linger
+  /** Called for input that must be refused although the parser reports no error, perhaps repeatedly. */
   readonly onRefusedInput: (code: RefusedInput, socket: Socket) => void
 }
 
@@ -58,59 +53,54 @@ export class Connection {
   /** Called after each request. */
   onIdle: () => void = () => {}
   readonly #options: ConnectionOptions
+  readonly #input: Input
   /** Oldest first. */
   readonly #exchanges: Exchange[] = []
-  /** Node's own `data` listener, while ours replaces it. */
-  #parse: ((bytes: Buffer) => void) | undefined
   /** Of a metered connection. */
   #releaseMeter: (() => void) | undefined
-  /** The parser pauses at a head. */
-  #isStepping = false
-  #hasSmallChunks = false
-  /** The newest request whose body comes in chunks, until somebody begins to read it. */
-  #unread: IncomingMessage | undefined
-  /** An unread body follows, and nothing behind it can be parsed. */
-  #hasSkipped = false
   #requests = 0
-  /** The bytes behind the head at which the parser has paused. */
-  #rest: Buffer = NO_BYTES
-  #hasInputEnded = false
   /** It sent more requests than may be open. */
   #isRefused = false
 
   constructor(socket: OwnSocket, options: ConnectionOptions) {
     this.socket = socket
     this.#options = options
+    this.#input = new Input(socket, {
+      // The older requests do not wait for the body of the newest, so one of them will end.
+      isFull: () =>
+        this.#releaseMeter !== undefined && this.#exchanges.length >= MAX_OPEN_EXCHANGES,
+      onFed: () => this.#unmeterIdle(),
+      onSmallChunks: () => options.onRefusedInput('SMALL_CHUNKS', socket),
+      discard: options.linger.discarding(socket),
+    })
     socket[CONNECTION] = this
     socket.on('error', ignored) // Node removes its own listener at an upgrade, and an error without one ends the process
     socket.once('close', () => {
       for (const exchange of this.#exchanges.slice()) exchange.connectionClosed()
       this.#releaseMeter?.()
     })
-    socket.once('end', () => this.#clientEnded())
+    socket.once('end', this.#clientEnded)
     const { destroySoon } = socket
-    // Node calls it behind a response with `Connection: close`. Reading on for those who flood us would cost more than they pay.
+    // Node calls it behind a response with `Connection: close`. A client that was refused may be flooding: it is not read on.
     socket.destroySoon = () => (this.#isRefused ? destroySoon.call(socket) : this.lingeringClose())
     const { parser } = socket
     if (!parser) return
     const { onIncoming } = parser
     parser.onIncoming = (request, shouldKeepAlive) => {
-      if (this.#hasInputEnded || this.#isLast || socket.writableEnded) return this.#stop(request)
+      if (this.#isBehindLast(request)) return this.#stop(request)
       if (!this.#mayOpen()) {
         this.#isRefused = true
         options.onRefused()
         return this.#stop(request)
       }
       const isChunked = request.headers['transfer-encoding'] !== undefined
-      if (isChunked) this.#holdBody(request)
+      const isUpgrade = request.headers.upgrade !== undefined
+      if (isUpgrade) this.#endInputBehind(request)
+      else if (isChunked) this.#input.holdBody(request)
       const result = onIncoming(request, shouldKeepAlive)
-      // llhttp stops after an upgrade, so our response is the last one.
-      const isUpgrade = result !== 0 || request.headers.upgrade !== undefined
-      this.#hasSkipped = isUpgrade && isChunked
-      if (isUpgrade) return isChunked ? SKIP_BODY : result
-      if (!this.#mustMeter() && !isChunked) return result
-      this.#isStepping = true
-      return PAUSE_PARSER
+      if (result !== 0) return result // a CONNECT
+      if (isUpgrade) return isChunked ? SKIP_BODY : result // the parser reports no pause
+      return isChunked || this.#mustMeter() ? this.#input.step() : result
     }
   }
 
@@ -131,12 +121,7 @@ export class Connection {
     if (index !== -1) this.#exchanges.splice(index, 1)
     this.onIdle()
     this.#unmeterIdle()
-    if (this.#parse !== undefined && !this.#hasInputEnded) this.socket.resume()
-  }
-
-  /** The response to the newest request closes the connection, as Node does behind a body that came before its `100 Continue`. */
-  get #isLast(): boolean {
-    return this.#hasSkipped || this.#hasSmallChunks || this.newest?.awaitsContinue === true
+    this.#input.feedOn()
   }
 
   /** A request is open. */
@@ -159,44 +144,15 @@ export class Connection {
     return this.isBusy && this.#exchanges[0] !== exchange
   }
 
-  /**
-   * Node parses all of the 64 KiB that it reads at once, up to 2,400 requests of 27 bytes, or 10,900 chunks of one. After
-   * the first pause that PAUSE_PARSER causes, the input comes through `#feed`, and the parser pauses at each head. `error`
-   * is Node's report of the pause. For any other error, frees its copy of the input and returns false.
-   */
+  /** Takes the pause that metering causes (Input). False: `error` is another one. */
   meter(error: ParserError): boolean {
-    const { bytesParsed, rawPacket = NO_BYTES } = error
-    if (error.code !== 'HPE_PAUSED' || !this.#isStepping || this.#hasInputEnded) {
-      freeMemory(rawPacket)
-      return false
-    }
-    const { socket } = this
-    socket.parser?.resume()
-    const rest = rawPacket.subarray(bytesParsed)
-    // Until the next byte the parser would treat the request as incomplete, and a half-close would cut it off.
-    if (rest.length === 0 && rawPacket.length > 0) socket.parser?.execute(rest)
-    if (this.#parse !== undefined) {
-      this.#rest = rest // #feed continues with it
-      return true
-    }
-    const [parse] = socket.listeners('data')
-    this.#takeInput(this.#feed)
-    this.#parse = parse as (bytes: Buffer) => void
-    if (rest.length > 0) socket.unshift(rest)
-    this.#resumeReading()
-    return true
+    return this.#input.meter(error)
   }
 
-  /**
-   * Takes the input from Node's parser, which reports an error for every chunk after its first one. Later input is not read
-   * before `lingeringClose`, and is never parsed. False: the input had ended before.
-   */
+  /** Nothing is parsed any more: the response to the newest request is the last one. False: the input had ended before. */
   endInput(): boolean {
-    if (this.#hasInputEnded) return false
-    this.#hasInputEnded = true
-    this.socket.pause() // stops the descriptor, which Node's parser reads directly
-    this.#takeInput(ignored)
-    this.socket.removeAllListeners('end') // the stream closes once both sides have ended
+    if (!this.#input.end()) return false
+    this.socket.once('end', this.#clientEnded)
     return true
   }
 
@@ -205,12 +161,12 @@ export class Connection {
     const { socket } = this
     if (socket.writableEnded) return
     this.endInput()
-    this.#options.linger(socket)
-    this.#resumeReading()
+    this.#options.linger.close(socket)
+    this.#input.resume()
   }
 
   /** The client half-closed and may still read, but its departure would go unnoticed: a slow response is given up. */
-  #clientEnded(): void {
+  readonly #clientEnded = (): void => {
     let [before] = this.#exchanges
     if (before === undefined) return
     const check = () => {
@@ -222,17 +178,21 @@ export class Connection {
     this.socket.once('close', () => clearInterval(timer))
   }
 
-  /** A large body is not parsed before somebody reads it. */
-  #holdBody(request: IncomingMessage): void {
-    const { _read: read } = request
-    this.#unread = request
-    request._read = (sizeBytes) => {
-      if (this.#unread === request) this.#unread = undefined
-      read.call(request, sizeBytes) // it resumes the socket
+  /** Nothing behind an upgrade is parsed: the parser would discard all of it, and report no error. */
+  #endInputBehind(request: ParsedRequest): void {
+    const { push } = request
+    request.push = (chunk: Buffer | null) => {
+      if (chunk === null) process.nextTick(() => this.endInput()) // the parser is at work
+      return push.call(request, chunk)
     }
-    watchChunks(request, () => {
-      this.#hasSmallChunks = true
-    })
+  }
+
+  /** The request must not begin: the response to the newest one closes the connection. */
+  #isBehindLast({ method }: ParsedRequest): boolean {
+    if (this.#input.hasEnded || this.#input.hasSmallChunks || this.socket.writableEnded) return true
+    const { newest } = this
+    // Node detaches the socket at a CONNECT, and would send no response to an older request.
+    return newest !== undefined && (newest.isLast || method === 'CONNECT')
   }
 
   /** Fails the parser at a request that must not begin. Node hears of it only if the request is no upgrade. */
@@ -258,55 +218,9 @@ export class Connection {
 
   /** Returns the input to Node, and the slot, if nothing waits any more. */
   #unmeterIdle(): void {
-    if (this.#parse === undefined || this.#hasInputEnded) return
-    if (this.isBusy || this.socket.readableLength > 0) return
-    this.#takeInput(this.#parse)
-    this.socket.resume()
-    this.#parse = undefined
-    this.#isStepping = false
+    if (this.isBusy || !this.#input.giveBack()) return
     this.#releaseMeter?.()
     this.#releaseMeter = undefined
-  }
-
-  /**
-   * Gives the input to `listener` from the next `resume` on. Node's parser reads the descriptor directly until a `data`
-   * listener is added.
-   */
-  #takeInput(listener: (bytes: Buffer) => void): void {
-    this.socket.removeAllListeners('data')
-    this.socket.on('data', listener)
-    this.socket.pause()
-  }
-
-  /**
-   * Resumes reading after the input was taken from Node's parser. The parser read the descriptor directly, so the stream
-   * still waits for its first read; if Node stopped the descriptor meanwhile, only the end of that read starts it again.
-   */
-  #resumeReading(): void {
-    this.socket.resume()
-    this.socket.push('')
-  }
-
-  readonly #feed = (bytes: Buffer): void => {
-    const { socket } = this
-    for (let at = 0; at < bytes.length && !this.#hasInputEnded; ) {
-      // The older requests do not wait for the body of the newest, so one of them will end.
-      const isFull =
-        this.#exchanges.length >= MAX_OPEN_EXCHANGES && this.#releaseMeter !== undefined
-      const isUnread = this.#unread?.complete === false && bytes.length - at > SLICE_BYTES
-      if (isFull || isUnread || socket._paused || socket.isPaused()) {
-        socket.pause()
-        socket.unshift(bytes.subarray(at))
-        return
-      }
-      const slice = bytes.subarray(at, at + SLICE_BYTES)
-      this.#rest = NO_BYTES
-      this.#parse?.(slice)
-      at += slice.length - this.#rest.length
-      if (this.#hasSmallChunks) this.#options.onRefusedInput('SMALL_CHUNKS', socket)
-    }
-    freeMemory(bytes)
-    this.#unmeterIdle()
   }
 }
 

@@ -1,12 +1,12 @@
 /**
- * Finds bodies in many small chunks (Transfer-Encoding). Node's parser hands over each piece of a chunk that it finds: 1 µs
- * and 300 bytes for one byte. A chunk that two packets carry is two pieces.
+ * Finds bodies in many small chunks (Transfer-Encoding). Node's parser hands over each piece of a chunk on its own:
+ * one byte costs 1 µs and 300 bytes of memory. A chunk that two packets carry is two pieces.
  */
 import type { IncomingMessage } from 'node:http'
 
-/** A body may have so many pieces of any length. */
+/** Pieces that a body may have whatever their length. */
 const MAX_SMALL_CHUNKS = 256
-/** Mean length of the pieces of a body that has more. */
+/** Least mean length of the pieces of a body that has more. */
 const MIN_CHUNK_BYTES = 64
 
 /** Calls `onTooSmall` with each piece of which the body has had too many for their length. */

@@ -76,13 +76,15 @@ t.test('what two parsers could read differently is refused, and ends its connect
   }
 })
 
+const KEPT_ALIVE = head('GET /healthz HTTP/1.0', 'Connection: keep-alive')
+
 t.test('what is served ends where it says, or ends its connection', async (t) => {
   for (const [title, bytes, status, isFollowed] of [
     ['chunked in any case', chunks('0\r\n\r\n').replace('chunked', 'Chunked'), 401, true],
     ['an empty line before it', `\r\n${head(HEALTH)}`, 200, true],
     ['an empty Host', head(HEALTH, 'Host:'), 200, true],
     ['HTTP/1.0', head('GET /healthz HTTP/1.0'), 200, false],
-    ['HTTP/1.0 kept alive', head('GET /healthz HTTP/1.0', 'Connection: keep-alive'), 200, true],
+    ['HTTP/1.0 kept alive', KEPT_ALIVE, 200, false],
     [
       'a GET with a body',
       `${head(HEALTH, `Content-Length: ${HIDDEN.length}`)}${HIDDEN}`,
@@ -99,6 +101,11 @@ t.test('what is served ends where it says, or ends its connection', async (t) =>
     await connection.closed()
     const statuses = connection.answers.map((response) => response.status)
     t.same(statuses, isFollowed ? [status, 404] : [status], title)
+  }
+  const connection = await openRaw(t, service.origin)
+  for (const count of [1, 2, 3]) {
+    connection.write(KEPT_ALIVE)
+    t.equal((await connection.answer(count)).status, 200, 'HTTP/1.0 that waits for its responses')
   }
 })
 

@@ -5,21 +5,39 @@ import { createLinger, type Linger } from '../../../src/http/connection/linger.t
 
 const KIB = 1024
 
-function lingering(linger: Linger) {
+function discarding(linger: Linger) {
   let isDestroyed = false
-  const socket = new EventEmitter()
-  const destroy = () => {
-    isDestroyed = true
-    socket.emit('close')
-  }
-  linger(Object.assign(socket, { end: () => {}, destroy }) as unknown as Socket)
+  let isPaused = false
+  const emitter = new EventEmitter()
+  const socket = Object.assign(emitter, {
+    writableEnded: false,
+    end: () => {
+      socket.writableEnded = true
+    },
+    pause: () => {
+      isPaused = true
+    },
+    destroy: () => {
+      isDestroyed = true
+      emitter.emit('close')
+    },
+  }) as unknown as Socket & { writableEnded: boolean }
+  const discard = linger.discarding(socket)
   return {
     isDestroyed: () => isDestroyed,
-    destroy,
+    isPaused: () => isPaused,
+    close: () => linger.close(socket),
+    destroy: () => socket.destroy(),
     receive: (sizeBytes: number, times = 1) => {
-      for (let n = 0; n < times; n += 1) socket.emit('data', Buffer.alloc(sizeBytes))
+      for (let n = 0; n < times; n += 1) discard(Buffer.alloc(sizeBytes))
     },
   }
+}
+
+function lingering(linger: Linger) {
+  const one = discarding(linger)
+  one.close()
+  return one
 }
 
 t.test('a connection may send 1 MiB more', async (t) => {
@@ -28,6 +46,15 @@ t.test('a connection may send 1 MiB more', async (t) => {
   t.notOk(one.isDestroyed())
   one.receive(1)
   t.ok(one.isDestroyed())
+})
+
+t.test('while its response is due, it is read no further than 16 KiB', async (t) => {
+  const one = discarding(createLinger(() => 0))
+  one.receive(KIB, 16)
+  t.notOk(one.isPaused())
+  one.receive(1)
+  t.ok(one.isPaused())
+  t.notOk(one.isDestroyed())
 })
 
 t.test('all connections together may send 16 MiB a second', async (t) => {
@@ -43,6 +70,10 @@ t.test('all connections together may send 16 MiB a second', async (t) => {
   const beyond = lingering(linger)
   beyond.receive(1)
   t.ok(beyond.isDestroyed())
+  const due = discarding(linger)
+  due.receive(1)
+  t.ok(due.isPaused())
+  t.notOk(due.isDestroyed())
   nowMs = 1_000
   const later = lingering(linger)
   later.receive(1, 4_096)

@@ -1,38 +1,11 @@
-/** Requests one behind another on a connection: each has its own answer in its turn, and what comes behind the last is none. */
+/** Requests one behind another on a connection: each has its own answer in its turn. */
 import t from 'tap'
 import { makeApk } from '../../../sim/apk.ts'
-import { until } from '../../../testkit/until.ts'
-import { head, openRaw, type RawConnection, sendRaw } from '../../helpers/raw.ts'
-import { ADMIN, startService } from '../../helpers/service.ts'
-
-const HEALTH = head('GET /healthz HTTP/1.1')
-const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
-const ADMITTED = `Authorization: Bearer ${ADMIN}`
-/** It asks for a tunnel, which nobody gives. */
-const CONNECT = head('CONNECT a:443 HTTP/1.1', 'X-Request-ID: tunnel')
+import { head, openRaw, sendRaw } from '../../helpers/raw.ts'
+import { startService } from '../../helpers/service.ts'
+import { ADMITTED, awaited, HEALTH, linesOf, statuses, TOKENS } from './pipelined.ts'
 
 const service = await startService(t)
-
-const statuses = ({ answers: responses }: RawConnection) => responses.map(({ status }) => status)
-
-/** The lines of a request, once all that came before this are written. */
-async function linesOf(requestId: string) {
-  const fence = await service.call('GET', '/v1/nowhere')
-  await service.lines.terminalOf(fence.requestId)
-  return service.lines.all.filter((line) => line['request_id'] === requestId)
-}
-
-/** A request that is not answered before `end` is called. */
-async function awaited(alias: string) {
-  const device = await service.enroll(alias)
-  const body = { device_id: device.deviceId, action: 'ring', request_id: alias }
-  t.equal((await service.call('POST', '/admin/command', { body })).status, 202)
-  const path = `/admin/commands/${alias}`
-  return {
-    bytes: head(`GET ${path}?wait_ms=30000 HTTP/1.1`, ADMITTED, `X-Request-ID: waits-${alias}`),
-    end: () => service.call('DELETE', path),
-  }
-}
 
 t.test('who has had all answers and leaves has sent no bad request', async (t) => {
   const before = service.lines.of('http.request').filter(({ reason }) => reason === 'bad_request')
@@ -44,105 +17,13 @@ t.test('who has had all answers and leaves has sent no bad request', async (t) =
     await connection.closed()
     t.equal(connection.answers.length, many)
   }
-  await linesOf('none')
+  await linesOf(service, 'none')
   const after = service.lines.of('http.request').filter(({ reason }) => reason === 'bad_request')
   t.same(after.slice(before.length), [])
 })
 
-t.test('a tunnel that is asked for behind a request takes nobody’s answer', async (t) => {
-  const beat = '{"status":"ok"}'
-  const { token } = await service.enroll('tunnel')
-  const bearer = `Authorization: Bearer ${token}`
-  const length = `Content-Length: ${beat.length}`
-  for (const [title, before, ...expected] of [
-    ['one at once', HEALTH, 200],
-    ['one of the database', `${head('POST /v1/heartbeat HTTP/1.1', bearer, length)}${beat}`, 200],
-    ['two', HEALTH + head('GET /v1/nowhere HTTP/1.1'), 200, 404],
-    ['one that expects', head('GET /healthz HTTP/1.1', 'Expect: nothing'), 417],
-    ['one that closes', head('GET /healthz HTTP/1.1', 'Connection: close'), 200],
-  ] as const) {
-    const connection = await openRaw(t, service.origin)
-    connection.write(`${before}${CONNECT}${HEALTH}`)
-    await connection.closed()
-    t.same(statuses(connection), expected, title)
-  }
-  t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200, 'and the service lives')
-  t.same(await linesOf('tunnel'), [])
-})
-
-t.test('so it is where that request still waits', async (t) => {
-  const { bytes, end } = await awaited('waited-for')
-  const connection = await openRaw(t, service.origin)
-  connection.write(head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: ahead') + bytes)
-  await service.lines.terminalOf('ahead')
-  connection.write(CONNECT)
-  t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200)
-  await end()
-  const response = await connection.answer(2)
-  t.match(response, {
-    status: 200,
-    body: { status: 'cancelled' },
-    headers: { connection: 'close' },
-  })
-  await connection.closed()
-  t.same(statuses(connection), [404, 200])
-})
-
-t.test('who sends on behind the ask for a tunnel still reads the refusal', async (t) => {
-  const connection = await openRaw(t, service.origin)
-  connection.pause()
-  connection.write(CONNECT.replace('tunnel', 'sends-on') + 'a'.repeat(400_000))
-  t.match(await service.lines.terminalOf('sends-on'), { status_code: 400, reason: 'bad_path' })
-  connection.write('a'.repeat(100_000))
-  connection.resume()
-  t.match(await connection.answer(), { status: 400, headers: { connection: 'close' } })
-  await connection.closed()
-})
-
-t.test('so does who sends on behind an upgrade, or behind the last request', async (t) => {
-  const upgrade = ['Connection: upgrade', 'Upgrade: h2c', 'Transfer-Encoding: chunked']
-  for (const [name, lines] of [
-    ['upgrade', upgrade],
-    ['last', ['Connection: close']],
-  ] as const) {
-    const connection = await openRaw(t, service.origin)
-    connection.pause()
-    connection.write(head('POST /v1/nowhere HTTP/1.1', `X-Request-ID: ${name}`, ...lines))
-    await service.lines.terminalOf(name)
-    for (let n = 0; n < 3; n += 1) {
-      connection.write('a'.repeat(1_000))
-      t.equal((await sendRaw(t, service.origin, HEALTH)).status, 200)
-    }
-    connection.resume()
-    t.match(await connection.answer(), { headers: { connection: 'close' } }, name)
-    await connection.closed()
-  }
-})
-
-t.test(
-  'behind the last answer nothing is a request, and the connection ends by itself',
-  async (t) => {
-    for (const [name, behind] of [
-      ['plain', head('GET /v1/behind HTTP/1.1', 'X-Request-ID: plain')],
-      ['expects', head('GET /v1/behind HTTP/1.1', 'X-Request-ID: expects', 'Expect: nothing')],
-      ['tunnel', HEALTH + CONNECT],
-    ] as const) {
-      const connection = await openRaw(t, service.origin, { allowHalfOpen: true })
-      connection.write(`${head(TOKENS, 'Content-Length: 4', `X-Request-ID: last-${name}`)}nu`)
-      t.match(await connection.answer(), { status: 401, headers: { connection: 'close' } })
-      connection.write(`ll${behind}`)
-      await until(() => {
-        connection.write(' ') // a client that has not ended gets no notice of the end
-        return connection.isClosed
-      })
-      t.same(statuses(connection), [401], name)
-      t.same(await linesOf(name), [], 'and has no line')
-    }
-  },
-)
-
 t.test('a broken request behind one in flight is refused as itself, after it', async (t) => {
-  const { bytes, end } = await awaited('in-flight')
+  const { bytes, end } = await awaited(service, 'in-flight')
   const connection = await openRaw(t, service.origin)
   connection.write(head('GET /v1/nowhere HTTP/1.1', 'X-Request-ID: before-it') + bytes)
   t.equal((await connection.answer(1)).status, 404)
@@ -270,7 +151,7 @@ t.test('who sends its end behind its requests is answered all the same', async (
 })
 
 t.test('half a body behind an open request is refused after its response', async (t) => {
-  const { bytes, end } = await awaited('before-half-a-body')
+  const { bytes, end } = await awaited(service, 'before-half-a-body')
   const connection = await openRaw(t, service.origin)
   connection.write(`${bytes}${head(TOKENS, ADMITTED, 'Content-Length: 15')}{"sta`)
   connection.end()
@@ -282,7 +163,7 @@ t.test('half a body behind an open request is refused after its response', async
 })
 
 t.test('half a head behind the last request of who has left is none', async (t) => {
-  const { bytes, end } = await awaited('before-half-a-head')
+  const { bytes, end } = await awaited(service, 'before-half-a-head')
   const connection = await openRaw(t, service.origin)
   connection.write(`${bytes}GET / HTTP/1.1\r\nX-Request-ID: of-half-a-head`)
   connection.end()
@@ -291,5 +172,5 @@ t.test('half a head behind the last request of who has left is none', async (t) 
   await end()
   await connection.closed()
   t.same(statuses(connection), [200])
-  t.same(await linesOf('of-half-a-head'), [])
+  t.same(await linesOf(service, 'of-half-a-head'), [])
 })
