@@ -95,12 +95,12 @@ export class Connection {
       }
       const isChunked = request.headers['transfer-encoding'] !== undefined
       const isUpgrade = request.headers.upgrade !== undefined
-      if (isUpgrade) this.#endInputBehind(request)
-      else if (isChunked) this.#input.holdBody(request)
+      if (isUpgrade || !shouldKeepAlive) this.#endInputBehind(request)
+      if (isChunked && !isUpgrade) this.#input.holdBody(request)
       const result = onIncoming(request, shouldKeepAlive)
       if (result !== 0) return result // a CONNECT
       if (isUpgrade) return isChunked ? SKIP_BODY : result // the parser reports no pause
-      return isChunked || this.#mustMeter() ? this.#input.step() : result
+      return this.#mustMeter() || isChunked ? this.#input.step() : result
     }
   }
 
@@ -178,7 +178,10 @@ export class Connection {
     this.socket.once('close', () => clearInterval(timer))
   }
 
-  /** Nothing behind an upgrade is parsed: the parser would discard all of it, and report no error. */
+  /**
+   * Nothing behind an upgrade, or a request with `Connection: close`, is parsed: the parser would discard all behind the
+   * one, and any number of empty lines behind the other, and report no error.
+   */
   #endInputBehind(request: ParsedRequest): void {
     const { push } = request
     request.push = (chunk: Buffer | null) => {
@@ -209,6 +212,7 @@ export class Connection {
     return this.newest === undefined || !this.#options.isPipelineFull()
   }
 
+  /** Whether the connection is metered from this request on. Takes the slot. */
   #mustMeter(): boolean {
     if (this.#releaseMeter !== undefined) return true
     if (this.#exchanges.length < MAX_OPEN_EXCHANGES) return false

@@ -16,7 +16,7 @@ const ALL_LINGER_BYTES = 16 * 1024 * 1024
 const MIN_READ_BYTES = 4_096
 
 export interface Linger {
-  /** The `data` listener of a socket whose input has ended. Before `close` it stops reading at a limit, then it destroys. */
+  /** The `data` listener of a socket whose input has ended. At a limit it stops reading, until `close` at first. */
   discarding(socket: Socket): (bytes: Buffer) => void
   /** Half-closes; destroys the socket when the client has closed or LINGER_MS have passed. */
   close(socket: Socket): void
@@ -42,10 +42,9 @@ export function createLinger(nowMs: () => number): Linger {
         const { length } = bytes
         freeMemory(bytes)
         discardedBytes += length
-        const isDue = !socket.writableEnded
-        if (!isOver(length) && discardedBytes <= (isDue ? DUE_BYTES : LINGER_BYTES)) return
-        if (isDue) socket.pause()
-        else socket.destroy()
+        const maxBytes = socket.writableEnded ? LINGER_BYTES : DUE_BYTES
+        // Destroying it would reset the connection under responses that the client has yet to read.
+        if (isOver(length) || discardedBytes > maxBytes) socket.pause()
       }
     },
     close(socket) {

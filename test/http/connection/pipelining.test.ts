@@ -67,6 +67,21 @@ t.test('thousands of requests on one connection are answered, each in its turn',
   }
 })
 
+t.test('it makes no difference which request is the first too many', async (t) => {
+  const { token } = await service.enroll('mixed')
+  const beat = `POST /v1/heartbeat HTTP/1.1\r\nAuthorization: Bearer ${token}`
+  const chunked = `${head(beat, 'Transfer-Encoding: chunked')}f\r\n{"status":"ok"}\r\n0\r\n\r\n`
+  const sized = `${head(beat, 'Content-Length: 15')}{"status":"ok"}`
+  for (let mix = 0; mix < 16; mix += 1) {
+    const requests = [1, 2, 4, 8].map((bit) => (mix & bit ? chunked : sized))
+    const connection = await openRaw(t, service.origin)
+    connection.write(requests.join('') + chunked + HEALTH)
+    await connection.answer(6)
+    t.same(statuses(connection), Array(6).fill(200), `mix ${mix}`)
+    connection.destroy()
+  }
+})
+
 t.test('requests with an unknown expectation take turns like others', async (t) => {
   const connection = await openRaw(t, service.origin)
   connection.write(head('GET /v1/nowhere HTTP/1.1', 'Expect: nothing').repeat(500))
