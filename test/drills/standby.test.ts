@@ -10,7 +10,7 @@ const RATE_PER_S = 20
 
 t.test('a slow PostgreSQL that crashes comes back under two replicas', async (t) => {
   const environment = drillEnvironment(t)
-  const run = { cpu: 5, calmS: 1, steadyS: 2 }
+  const run = { cpu: 20, calmS: 1, steadyS: 2 }
   held(
     t,
     await onOutageRig(
