@@ -166,7 +166,7 @@ export class Exchange {
     // Requests behind this one may be durable: they get their own responses.
     const isStopping = this.#deps.closing.aborted && connection.newest === this
     this.#closesConnection ||= isStopping || hasUnreadBody(request)
-    if (this.#closesConnection) connection.endInput()
+    if (this.#closesConnection) connection.endInputWatching()
     return {
       requestId: this.context.ingressId,
       closesConnection: this.#closesConnection,

@@ -149,11 +149,19 @@ export class Connection {
     return this.#input.meter(error)
   }
 
-  /** Nothing is parsed any more: the response to the newest request is the last one. False: the input had ended before. */
+  /**
+   * Nothing is parsed any more, nor read before `lingeringClose`: the response to the newest request is the last one. False:
+   * the input had ended before.
+   */
   endInput(): boolean {
-    if (!this.#input.end()) return false
+    return this.#input.end()
+  }
+
+  /** As `endInput`, for a client that may have sent nothing more: a little is read, to notice that it leaves. */
+  endInputWatching(): void {
+    if (!this.#input.end()) return
     this.socket.once('end', this.#clientEnded)
-    return true
+    this.#input.resume()
   }
 
   /** Half-closes; the client may still send for a moment. Repeatable. */
@@ -185,7 +193,7 @@ export class Connection {
   #endInputBehind(request: ParsedRequest): void {
     const { push } = request
     request.push = (chunk: Buffer | null) => {
-      if (chunk === null) process.nextTick(() => this.endInput()) // the parser is at work
+      if (chunk === null) process.nextTick(() => this.endInputWatching()) // the parser is at work
       return push.call(request, chunk)
     }
   }

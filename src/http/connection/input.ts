@@ -115,13 +115,16 @@ export class Input {
     return true
   }
 
-  /** Takes the input from Node's parser, which reports an error for every chunk after its first one. False: it had ended. */
+  /**
+   * Takes the input from Node's parser, which reports an error for every chunk after its first one. Nothing is read before
+   * `resume`. False: it had ended.
+   */
   end(): boolean {
     if (this.#hasEnded) return false
     this.#hasEnded = true
+    this.#socket.pause() // stops the descriptor, which Node's parser reads directly
     this.#take(this.#options.discard)
     this.#socket.removeAllListeners('end') // Node's own would finish the parser
-    this.resume()
     return true
   }
 
