@@ -4,7 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 const POLL_MS = 10
 const DEADLINE_MS = 30_000
 const DAY_MS = 86_400_000
-/** Longer than such a part of a test file takes; the wait and that part must fit into a file's 120 s. */
+/** Longer than such a part of a test file takes; the wait and that part must fit into a file's 240 s. */
 const BEFORE_MIDNIGHT_MS = 50_000
 
 /** Rejects after half a minute, or the given time, naming `what`. */

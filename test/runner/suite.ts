@@ -9,7 +9,7 @@ import { testCommand, testFiles } from './test-files.ts'
 /** For two cores: tests wait more than they compute. */
 const JOBS = 5
 /** Of one file. */
-const TIMEOUT_MS = 120_000
+const TIMEOUT_MS = 240_000
 
 const given = process.argv.slice(2)
 const files = given.length > 0 ? given : testFiles()
