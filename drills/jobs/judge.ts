@@ -59,8 +59,8 @@ export function createJudge({ jobId, phones, ttlS }: JudgeOptions): Judge {
     if (view.counts['waiting'] !== 0) return [...codes, 'releasing']
     allReleasedAtMs ??= Date.now()
     if (view.state === 'done') return ['done_with_failures']
-    const isSwept = before.atMs >= allReleasedAtMs + ttlS * 1_000 + SWEPT_MS
-    const hasOffline = phones.offline > (isSwept ? (view.counts['expired'] ?? 0) : 0)
+    const isSweepDue = before.atMs >= allReleasedAtMs + ttlS * 1_000 + SWEPT_MS
+    const hasOffline = phones.offline > (isSweepDue ? (view.counts['expired'] ?? 0) : 0)
     const isSurelyOffline = phones.offline > 0 && Date.now() < createdAtMs + ttlS * 1_000
     if (hasOffline) codes.push('waiting_for_devices')
     if (!isSurelyOffline) codes.push('waiting_for_results')
