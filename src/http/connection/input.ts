@@ -9,7 +9,7 @@ import { freeMemory } from '../../lib/free-memory.ts'
 import { type HttpSocket, PAUSE_PARSER, type ParserError } from './node-parser.ts'
 import { watchChunks } from './small-chunks.ts'
 
-/** What the parser gets at a time: it cannot be stopped within a body. More than this waits until somebody reads the body. */
+/** The parser gets this much at a time, as it cannot be stopped within a body. A larger rest of a body waits for its reader. */
 const SLICE_BYTES = 2_048
 const NO_BYTES: Buffer = Buffer.alloc(0)
 

@@ -16,7 +16,7 @@ const ALL_LINGER_BYTES = 16 * 1024 * 1024
 const MIN_READ_BYTES = 4_096
 
 export interface Linger {
-  /** The `data` listener of a socket whose input has ended. At a limit it stops reading, until `close` at first. */
+  /** The `data` listener of a socket whose input has ended. At a limit it stops reading; `close` raises the limit. */
   discarding(socket: Socket): (bytes: Buffer) => void
   /** Half-closes; destroys the socket when the client has closed or LINGER_MS have passed. */
   close(socket: Socket): void

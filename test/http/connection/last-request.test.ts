@@ -1,4 +1,4 @@
-/** What comes behind the last request of a connection is none. */
+/** Nothing behind the last request of a connection is served. */
 import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { until } from '../../../testkit/until.ts'
@@ -146,8 +146,9 @@ t.test('nothing behind a request that ends its connection is served, nor read on
     raw.write(id.startsWith('closing') ? flood.emptyLines : flood.x)
   }
   await settle()
-  const sizeBytes = readBytes() - before
-  t.ok(sizeBytes < FLOOD_BYTES, `${sizeBytes} bytes read from ${opened.length}`)
+  const after = readBytes()
+  if (before === undefined || after === undefined) t.comment('no /proc here: reads are not counted')
+  else t.ok(after - before < FLOOD_BYTES, `${after - before} bytes read from ${opened.length}`)
   await Promise.all(
     opened.map(async ({ id, status, raw, end }) => {
       await end()
@@ -158,8 +159,9 @@ t.test('nothing behind a request that ends its connection is served, nor read on
   )
 })
 
-/** Of the service, by every read; 0 where the system does not count them. */
-function readBytes(): number {
+/** By every read of the service; undefined where the system does not count them. */
+function readBytes(): number | undefined {
   const file = `/proc/${service.process.pid}/io`
-  return existsSync(file) ? Number(/rchar: (\d+)/.exec(readFileSync(file, 'utf8'))?.[1]) : 0
+  if (!existsSync(file)) return undefined
+  return Number(/rchar: (\d+)/.exec(readFileSync(file, 'utf8'))?.[1])
 }

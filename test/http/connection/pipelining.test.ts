@@ -7,6 +7,16 @@ import { ADMITTED, awaited, HEALTH, linesOf, statuses, TOKENS } from './pipeline
 
 const service = await startService(t)
 
+/** One heartbeat with a length, and one in a chunk. */
+function beatsOf(token: string) {
+  const lines = ['POST /v1/heartbeat HTTP/1.1', `Authorization: Bearer ${token}`] as const
+  const body = '{"status":"ok"}'
+  return {
+    sized: `${head(...lines, `Content-Length: ${body.length}`)}${body}`,
+    chunked: `${head(...lines, 'Transfer-Encoding: chunked')}f\r\n${body}\r\n0\r\n\r\n`,
+  }
+}
+
 t.test('who has had all answers and leaves has sent no bad request', async (t) => {
   const before = service.lines.of('http.request').filter(({ reason }) => reason === 'bad_request')
   for (const many of [2, 3, 4, 40]) {
@@ -69,9 +79,7 @@ t.test('thousands of requests on one connection are answered, each in its turn',
 
 t.test('it makes no difference which request is the first too many', async (t) => {
   const { token } = await service.enroll('mixed')
-  const beat = `POST /v1/heartbeat HTTP/1.1\r\nAuthorization: Bearer ${token}`
-  const chunked = `${head(beat, 'Transfer-Encoding: chunked')}f\r\n{"status":"ok"}\r\n0\r\n\r\n`
-  const sized = `${head(beat, 'Content-Length: 15')}{"status":"ok"}`
+  const { sized, chunked } = beatsOf(token)
   for (let mix = 0; mix < 16; mix += 1) {
     const requests = [1, 2, 4, 8].map((bit) => (mix & bit ? chunked : sized))
     const connection = await openRaw(t, service.origin)
@@ -146,9 +154,7 @@ t.test(
 
 t.test('who sends its end behind its requests is answered all the same', async (t) => {
   const { token } = await service.enroll('ends')
-  const bearer = `Authorization: Bearer ${token}`
-  const beat = `${head('POST /v1/heartbeat HTTP/1.1', bearer, 'Content-Length: 15')}{"status":"ok"}`
-  const chunked = `${head('POST /v1/heartbeat HTTP/1.1', bearer, 'Transfer-Encoding: chunked')}f\r\n{"status":"ok"}\r\n0\r\n\r\n`
+  const { sized: beat, chunked } = beatsOf(token)
   for (const [title, bytes, ...expected] of [
     ['one of the database', beat, 200],
     ['three', HEALTH + beat + head('GET /v1/nowhere HTTP/1.1'), 200, 200, 404],
