@@ -39,6 +39,7 @@ export interface ExchangeDeps {
 
 /** nginx's code for a client that left before the response; only in lines and counters. */
 const CLIENT_CLOSED = 499
+const CHUNKED = 'chunked'
 
 export class Exchange {
   readonly request: IncomingMessage
@@ -76,8 +77,9 @@ export class Exchange {
     this.#res = res
     this.context = context
     this.route = route
-    // An upgrade is ignored, but Node's parser discards what comes behind it.
-    this.#closesConnection = request.headers.upgrade !== undefined
+    // An upgrade is ignored, but Node's parser discards what comes behind it. Where another encoding ends is unclear.
+    const { upgrade, 'transfer-encoding': encoding = CHUNKED } = request.headers
+    this.#closesConnection = upgrade !== undefined || encoding.toLowerCase() !== CHUNKED
     this.#node = deps.onOpen(this)
     res.on('error', ignored) // a write after the client left; 'close' follows
     res.once('close', () => this.#closed()) // `once`: connectionClosed may emit it again

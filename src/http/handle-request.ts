@@ -63,19 +63,20 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     const exchange = exchanges.open(request, res, match)
     exchange.awaitsContinue = expects === 'continue'
     const connection = connectionOf(request.socket)
-    // No honest client pipelines: these wait, so that a burst of them holds nobody up.
-    if (connection.hasBefore(exchange) && !(await hasTurn(pipelined, exchange))) return
+    const { isProbe } = exchange.context
+    const malformed = refuseMalformed(request)
+    // If its length is unclear, the parser is about to report an error, which says less.
+    if (malformed !== undefined && exchange.isLast) return exchange.refuse(malformed)
+    if (connection.isNew && !isProbe && !(await hasTurn(turns, exchange))) return
+    // No honest client pipelines: these wait for everybody else, so that a burst of them holds nobody up.
+    if (connection.isPipelining && !(await hasTurn(pipelined, exchange))) return
     try {
       if (expects === 'unknown') throw expectationFailed()
-      const refusal = refuseMalformed(request)
-      if (refusal !== undefined) throw refusal
-      const { isProbe } = exchange.context
+      if (malformed !== undefined) throw malformed
       if (!isProbe) refuseTransport(request, deps.httpsRule)
       if (match.kind !== 'found') throw unmatched(match)
       const unavailable = isProbe ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
-      const mayWait = connection.isNew && !isProbe
-      if (mayWait && !(await hasTurn(turns, exchange))) return
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
       const reply = await handle(deps, bodies, exchange, match.route, match.params, search)
       deps.failpoint?.('after_commit_before_reply')

@@ -6,7 +6,7 @@ import { PendingBodies } from './body.ts'
 import { type Connection, connectionOf } from './connection/connection.ts'
 import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
-import { behindNewConnections } from './connection/new-connections.ts'
+import { behindAllOthers, behindNewConnections } from './connection/new-connections.ts'
 import {
   isCutOff,
   isTimeout,
@@ -41,7 +41,7 @@ const SERVER_OPTIONS = {
   noDelay: true,
   joinDuplicateHeaders: true, // otherwise Node drops a second date, and RFC 9110 has us ignore such a precondition
 } as const
-/** Pipelined requests that wait for a turn, on all connections; a further one closes its connection. */
+/** With this many requests waiting for a turn, on all connections, one behind another closes its connection. */
 const MAX_PIPELINED_WAITING = 512
 
 export function createListener(deps: ListenerDeps): Listener {
@@ -49,14 +49,14 @@ export function createListener(deps: ListenerDeps): Listener {
   const server = Object.assign(createServer(SERVER_OPTIONS), { httpAllowHalfOpen: true })
   const turns = behindNewConnections(server)
   const slowRequests = new Throttle() // refusing one takes 0.1 ms, and those that came together are late together
-  const pipelined = new Throttle() // of its own: thousands of late requests would crowd out those that pipeline
+  const pipelined = behindAllOthers(server)
   const exchanges = createExchanges({ ...deps, turns, large: new LargeResponses() })
   const bodies = new PendingBodies(deps.nowMs, slowRequests)
   const serve = createHandling(deps, exchanges, { turns, pipelined, bodies })
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,
-    isPipelineFull: () => pipelined.waiting >= MAX_PIPELINED_WAITING,
+    isPipelineFull: () => turns.waiting + pipelined.waiting >= MAX_PIPELINED_WAITING,
     nowMs: deps.nowMs,
   })
   const rawDeps = { ...deps, metrics: exchanges.unmatchedMetrics }

@@ -5,7 +5,8 @@
  * this raises it to 6.0 (docs/develop/measurements.md, R9).
  */
 
-const PAUSE_MS = 1
+/** Default pause. */
+export const PAUSE_MS = 1
 const CALLBACKS_PER_PAUSE = 2
 /** One more callback per pause for each 1,000 that wait: any backlog ends. */
 const WAITING_PER_EXTRA = 1_000

@@ -58,7 +58,7 @@ export class Connection {
   readonly #exchanges: Exchange[] = []
   /** Of a metered connection. */
   #releaseMeter: (() => void) | undefined
-  #requests = 0
+  #served = 0
   /** It sent more requests than may be open. */
   #isRefused = false
 
@@ -107,18 +107,23 @@ export class Connection {
   /** A request began. */
   opened(exchange: Exchange): void {
     this.#exchanges.push(exchange)
-    this.#requests += 1
   }
 
-  /** This is its first request. */
+  /** No request has ended yet. */
   get isNew(): boolean {
-    return this.#requests === 1
+    return this.#served === 0
+  }
+
+  /** The client does not wait for the response to one request before it sends the next. */
+  get isPipelining(): boolean {
+    return this.#isRefused || this.#exchanges.length > 1
   }
 
   /** The response has closed. */
   ended(exchange: Exchange): void {
     const index = this.#exchanges.lastIndexOf(exchange)
     if (index !== -1) this.#exchanges.splice(index, 1)
+    this.#served += 1
     this.onIdle()
     this.#unmeterIdle()
     this.#input.feedOn()

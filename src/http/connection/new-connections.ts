@@ -1,10 +1,11 @@
 /**
  * Accepts new connections before it works for open ones. libuv (since 1.45) accepts one connection in each turn of the event
  * loop, so in a crowd the last one waits for the work of as many turns as came before it: 64 downloads that began together,
- * or 230 that were refused together, delayed /healthz by 150 to 363 ms.
+ * or 230 that were refused together, delayed /healthz by 150 to 363 ms; 1,000 that pipelined, in a process that had just
+ * started, by 360.
  */
 import type { Server } from 'node:http'
-import { Throttle } from '../../lib/throttle.ts'
+import { PAUSE_MS, Throttle } from '../../lib/throttle.ts'
 
 /** After this many turns open connections go on, however many new ones arrive. */
 const MOST_TURNS = 8
@@ -16,6 +17,17 @@ const MAX_WAITING_FOR_TURN = 256
 
 /** Runs two callbacks in each turn without a new connection, and in every eighth turn. */
 export function behindNewConnections(server: Server): Throttle {
+  return new Throttle(scheduleOn(server), MAX_WAITING_FOR_TURN)
+}
+
+/** As `behindNewConnections`, with a pause before each two that leaves the CPU to others, and any number waiting. */
+export function behindAllOthers(server: Server): Throttle {
+  const schedule = scheduleOn(server)
+  return new Throttle((run) => void setTimeout(schedule, PAUSE_MS, run))
+}
+
+/** Returns a function that calls `run` after a turn without a new connection, or after MOST_TURNS. */
+function scheduleOn(server: Server): (run: () => void) => void {
   let isCrowd = false
   server.on('connection', () => {
     isCrowd = true
@@ -28,5 +40,5 @@ export function behindNewConnections(server: Server): Throttle {
       else run()
     })
   }
-  return new Throttle((run) => later(run), MAX_WAITING_FOR_TURN)
+  return (run) => later(run)
 }

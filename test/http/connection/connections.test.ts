@@ -73,6 +73,12 @@ t.test('what two parsers could read differently is refused, and ends its connect
     t.match(response.headers, { connection: 'close' }, title)
     await connection.closed()
     t.equal(connection.answers.length, 1, `${title}: nothing behind it is answered`)
+    const pipelined = await openRaw(t, service.origin)
+    pipelined.write(Buffer.from(head('GET /v1/first HTTP/1.1') + bytes + HIDDEN, 'latin1'))
+    await pipelined.closed()
+    const own = pipelined.answers.slice(1).filter((each) => !statuses.includes(each.status))
+    t.same([pipelined.answers[0]?.status, own], [404, []], `${title}, behind another request`)
+    t.ok(pipelined.answers.length <= 2, `${title}: nothing behind both is answered`)
   }
 })
 
