@@ -15,7 +15,7 @@ export interface ThresholdOptions {
 const MAX_FAILED_PCT = 5
 const MIN_RESULTS = 20
 const POLL_MS = 50
-const MOST_MS = 60_000
+const MOST_MS = 120_000
 
 const endedOf = ({ counts }: JobView) =>
   (counts['completed'] ?? 0) + (counts['failed'] ?? 0) + (counts['expired'] ?? 0)

@@ -52,7 +52,7 @@ const RETRY_BASE_MS = 50
 /** Half of the lease, which begins when a command is claimed, not when its message arrives. */
 const UNRECORDED_MS = 30_000
 const LIFE_MS = 1_500
-const REACHED_MS = 30_000
+const REACHED_MS = 90_000
 const MOST_READY_MS = 2_000
 /** Longer than a phone's longest wait before it retries. */
 const LONG_MS = 600_000

@@ -1,9 +1,10 @@
 /** The address of the client: the peer's, or the one that a trusted proxy forwards. */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { BlockList, isIP } from 'node:net'
+import { isIpv6 } from '../lib/subnet.ts'
 import type { LineContext, Log } from '../telemetry/log/log.ts'
 
-/** Tests addresses against CIDRs and single addresses, which the configuration has checked. */
+/** Tests valid addresses against CIDRs and single addresses, which the configuration has checked. */
 export function addressSet(cidrs: readonly string[]): (address: string) => boolean {
   const list = new BlockList()
   for (const cidr of cidrs) {
@@ -12,7 +13,7 @@ export function addressSet(cidrs: readonly string[]): (address: string) => boole
     if (prefix === undefined) list.addAddress(address, family)
     else list.addSubnet(address, Number(prefix), family)
   }
-  return (address) => cidrs.length > 0 && list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
+  return (address) => cidrs.length > 0 && list.check(address, isIpv6(address) ? 'ipv6' : 'ipv4')
 }
 
 /** The address of a socket's peer; null once the socket has closed. */

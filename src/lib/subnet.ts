@@ -1,13 +1,16 @@
 /** The network of an address, in the size that one owner usually gets: an IPv4 /24 or an IPv6 /64. */
-import { isIPv4 } from 'node:net'
-
 const V4_PARTS = 3
 const V6_PARTS = 4
 const V6_GROUPS = 8
 
+/** `address` must be valid. Node's own isIPv6 uses a regular expression that takes V8 up to 28 ms to compile. */
+export function isIpv6(address: string): boolean {
+  return address.includes(':')
+}
+
 /** Addresses of one network give the same text. `address` must be valid and not IPv4-mapped. */
 export function subnetOf(address: string): string {
-  if (isIPv4(address)) return `${address.split('.').slice(0, V4_PARTS).join('.')}.0/24`
+  if (!isIpv6(address)) return `${address.split('.').slice(0, V4_PARTS).join('.')}.0/24`
   const [head = '', tail] = address.toLowerCase().replace(/%.*/, '').split('::')
   const groups = head === '' ? [] : head.split(':')
   if (tail !== undefined) {

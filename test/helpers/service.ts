@@ -159,7 +159,7 @@ async function enroll(
 }
 
 /** On a busy machine many enrollments at once may wait too long for each other: 503 is asked again, as everywhere. */
-async function patiently(ask: () => Promise<TestResponse>): Promise<TestResponse> {
+export async function patiently(ask: () => Promise<TestResponse>): Promise<TestResponse> {
   for (;;) {
     const response = await ask()
     if (response.status !== 503) return response

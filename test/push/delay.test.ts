@@ -9,7 +9,7 @@ import { createSend } from '../../testkit/http/client.ts'
 import { seededRandom } from '../../testkit/random.ts'
 import { until } from '../../testkit/until.ts'
 import { connect, databaseOf } from '../helpers/database.ts'
-import { startService } from '../helpers/service.ts'
+import { patiently, startService } from '../helpers/service.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -41,7 +41,8 @@ async function phone(clockAheadMs: number): Promise<Phone> {
   const habits = { clockAheadMs, reportsBy: phones % 2 === 0 ? 'ack' : 'action-result' } as const
   const device = new Device({ alias, send, nowMs: Date.now, random, habits })
   await device.moveTo(phones % 3 === 0 ? app.registerFid() : app.newToken())
-  const { body } = await service.call('POST', '/v1/enroll-tokens', { body: { aliases: [alias] } })
+  const aliases = { body: { aliases: [alias] } }
+  const { body } = await patiently(() => service.call('POST', '/v1/enroll-tokens', aliases))
   await device.register(body.tokens[0].token)
   return { device, app, inbox }
 }

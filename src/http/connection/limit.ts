@@ -1,7 +1,7 @@
 /** Limits open connections, in all and per address; an idle one gives way to a new one. */
-import { isIPv6, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { LinkedList, type ListNode } from '../../lib/linked-list.ts'
-import { subnetOf } from '../../lib/subnet.ts'
+import { isIpv6, subnetOf } from '../../lib/subnet.ts'
 import { peerAddress } from '../client-address.ts'
 import type { Connection } from './connection.ts'
 
@@ -125,7 +125,7 @@ export class ConnectionLimit {
   #listOf({ socket }: Connection): { key: string; list: LinkedList<Admission> } | undefined {
     const address = peerAddress(socket.remoteAddress)
     if (address === null || this.#isTrustedProxy(address)) return undefined
-    const key = isIPv6(address) ? subnetOf(address) : address // a client with one IPv6 address has 2^64
+    const key = isIpv6(address) ? subnetOf(address) : address // a client with one IPv6 address has 2^64
     return { key, list: this.#addresses.get(key) ?? new LinkedList() }
   }
 }
