@@ -172,20 +172,20 @@ async function dieAgainAndAgain(
     run.random,
   )
   for (const [index, death] of deaths.entries()) {
-    const ended = await dieOnce(run, lives, death, fcm)
-    if (ended?.signal !== 'SIGKILL') strange.push(`${death}: ${JSON.stringify(ended)}`)
+    const what = await dieOnce(run, lives, death, fcm)
+    if (what !== undefined) strange.push(`${death}: ${what}`)
     if ((index + 1) % 25 === 0) run.print(`${index + 1} of ${deaths.length} deaths`)
   }
   return strange
 }
 
-/** How it ended; undefined: the failpoint was not reached in time. */
+/** Returns what went wrong. */
 async function dieOnce(
   { random }: ServiceKillsRun,
   lives: Lives,
   death: Death,
   fcm: FakeFcm,
-): Promise<Ended | undefined> {
+): Promise<string | undefined> {
   const isEarly = death === 'random' || random() < EARLY
   const hit = isEarly ? 1 : 1 + Math.floor(random() * MOST_HITS[death])
   // Shutdowns with and without sends under way.
@@ -203,8 +203,10 @@ async function dieOnce(
   over.abort()
   if (ended === undefined) life.signal('SIGKILL')
   await life.ended
+  if (ended === undefined) return `alive after ${REACHED_MS / 1_000} s`
+  if (ended.signal !== 'SIGKILL') return JSON.stringify(ended)
   const isThere = death === 'random' || life.notes().includes(`killed at ${death}\n`)
-  return isThere ? (ended ?? undefined) : undefined
+  return isThere ? undefined : 'killed elsewhere'
 }
 
 /**

@@ -48,6 +48,8 @@ export class Exchange {
   readonly route: Route | undefined
   /** The client waits for `100 Continue` before it sends its body. */
   awaitsContinue = false
+  /** Called when no older request of its connection is open any more, and when it has ended; perhaps repeatedly. */
+  onOldest: () => void = ignored
   readonly #res: ServerResponse
   readonly #deps: ExchangeDeps
   readonly #metrics: RouteMetrics

@@ -67,9 +67,13 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     const malformed = refuseMalformed(request)
     // If its length is unclear, the parser is about to report an error, which says less.
     if (malformed !== undefined && exchange.isLast) return exchange.refuse(malformed)
-    if (connection.isNew && !isProbe && !(await hasTurn(turns, exchange))) return
+    const isOver = () => exchange.hasResponse || exchange.isEnded
+    const isBehind = connection.hasBefore(exchange)
+    if (isBehind) await connection.untilOldest(exchange)
+    else if (connection.isNew && !isProbe) await turns.turn(isOver)
     // No honest client pipelines: these wait for everybody else, so that a burst of them holds nobody up.
-    if (connection.isPipelining && !(await hasTurn(pipelined, exchange))) return
+    if (isBehind || connection.isPipelining) await pipelined.turn(isOver)
+    if (isOver()) return
     try {
       if (expects === 'unknown') throw expectationFailed()
       if (malformed !== undefined) throw malformed
@@ -144,13 +148,6 @@ function refuseTransport(request: IncomingMessage, rule: HttpsRule | null): void
     event: 'sec.https.enforced',
     fields: { reason: 'plaintext', token_id: null },
   })
-}
-
-/** Waits for a turn; false: the exchange needs none any more. */
-async function hasTurn(turns: Throttle, exchange: Exchange): Promise<boolean> {
-  const isOver = () => exchange.hasResponse || exchange.isEnded
-  await turns.turn(isOver)
-  return !isOver()
 }
 
 const NOT_FOUND = { kind: 'not_found' } as const

@@ -41,8 +41,6 @@ const SERVER_OPTIONS = {
   noDelay: true,
   joinDuplicateHeaders: true, // otherwise Node drops a second date, and RFC 9110 has us ignore such a precondition
 } as const
-/** With this many requests waiting for a turn, on all connections, one behind another closes its connection. */
-const MAX_PIPELINED_WAITING = 512
 
 export function createListener(deps: ListenerDeps): Listener {
   // Without it Node ends its side with the client's and drops pending responses; connection/connection.ts has the bound.
@@ -56,7 +54,6 @@ export function createListener(deps: ListenerDeps): Listener {
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,
-    isPipelineFull: () => turns.waiting + pipelined.waiting >= MAX_PIPELINED_WAITING,
     nowMs: deps.nowMs,
   })
   const rawDeps = { ...deps, metrics: exchanges.unmatchedMetrics }

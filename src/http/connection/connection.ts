@@ -23,12 +23,14 @@ import type { RefusedInput } from './raw-response.ts'
  * more only while fewer are open. Without a slot it is not metered, and the next request closes it after those that are open.
  */
 const MAX_OPEN_EXCHANGES = 3
+/** Open requests behind another one of their connection, on all connections. With as many, a further one closes its own. */
+const MAX_PIPELINED = 512
 /** A client that has half-closed may still read (`nc -N`) or may have left; a response may then take this long, up to twice. */
 const HALF_OPEN_MS = 1_000
 
 export interface ConnectionOptions {
-  /** No further request may wait behind another one, on any connection. */
-  readonly isPipelineFull: () => boolean
+  /** How many open requests of all connections are behind another one of their connection. */
+  readonly pipelined: { count: number }
   /** Takes a slot for a metered connection, which holds up to 128 KiB. */
   readonly tryAcquireMeter: Semaphore['tryAcquire']
   /** Called when a connection is closed because it pipelines more requests than may be open. */
@@ -58,7 +60,7 @@ export class Connection {
   readonly #exchanges: Exchange[] = []
   /** Of a metered connection. */
   #releaseMeter: (() => void) | undefined
-  #served = 0
+  #requests = 0
   /** It sent more requests than may be open. */
   #isRefused = false
 
@@ -106,12 +108,14 @@ export class Connection {
 
   /** A request began. */
   opened(exchange: Exchange): void {
+    if (this.isBusy) this.#options.pipelined.count += 1
     this.#exchanges.push(exchange)
+    this.#requests += 1
   }
 
-  /** No request has ended yet. */
+  /** The newest request is its first one. */
   get isNew(): boolean {
-    return this.#served === 0
+    return this.#requests === 1
   }
 
   /** The client does not wait for the response to one request before it sends the next. */
@@ -122,8 +126,11 @@ export class Connection {
   /** The response has closed. */
   ended(exchange: Exchange): void {
     const index = this.#exchanges.lastIndexOf(exchange)
-    if (index !== -1) this.#exchanges.splice(index, 1)
-    this.#served += 1
+    if (index === -1) return
+    this.#exchanges.splice(index, 1)
+    if (this.isBusy) this.#options.pipelined.count -= 1
+    exchange.onOldest()
+    this.#exchanges[0]?.onOldest()
     this.onIdle()
     this.#unmeterIdle()
     this.#input.feedOn()
@@ -147,6 +154,13 @@ export class Connection {
   /** Another open request came before this one. */
   hasBefore(exchange: Exchange): boolean {
     return this.isBusy && this.#exchanges[0] !== exchange
+  }
+
+  /** Resolves when no other open request came before this one, or once it has ended. */
+  untilOldest(exchange: Exchange): Promise<void> {
+    return new Promise((resolve) => {
+      exchange.onOldest = resolve
+    })
   }
 
   /** Takes the pause that metering causes (Input). False: `error` is another one. */
@@ -222,7 +236,7 @@ export class Connection {
 
   #mayOpen(): boolean {
     if (this.#exchanges.length >= MAX_OPEN_EXCHANGES) return false
-    return this.newest === undefined || !this.#options.isPipelineFull()
+    return !this.isBusy || this.#options.pipelined.count < MAX_PIPELINED
   }
 
   /** Whether the connection is metered from this request on. Takes the slot. */

@@ -33,9 +33,7 @@ const CHECK_INTERVAL_MS = 2_500
 /** Interval between checks of those that are due. Checking 6,000 at once delayed every request by 9 ms. */
 const TICK_MS = 100
 
-export interface ConnectionsOptions
-  extends ConnectionLimitOptions,
-    Pick<ConnectionOptions, 'isPipelineFull'> {
+export interface ConnectionsOptions extends ConnectionLimitOptions {
   /** Monotonic. */
   readonly nowMs: () => number
 }
@@ -48,7 +46,7 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
   const limit = new ConnectionLimit(options)
   const watch = new IdleWatch()
   const connectionOptions: ConnectionOptions = {
-    isPipelineFull: options.isPipelineFull,
+    pipelined: { count: 0 },
     tryAcquireMeter: createSemaphore(MAX_METERED).tryAcquire,
     linger: createLinger(nowMs),
     onRefused: () => limit.countRefused(),

@@ -6,7 +6,7 @@ import { listenFor } from '../../helpers/listen.ts'
 import { head } from '../../helpers/raw.ts'
 
 /** For boundConnections: nothing of what it limits is reached. */
-export const UNBOUND = { max: 10, isTrustedProxy: () => true, isPipelineFull: () => false }
+export const UNBOUND = { max: 10, isTrustedProxy: () => true }
 
 /** Requests whose sockets Node detaches. */
 export const DETACHING: readonly string[] = [

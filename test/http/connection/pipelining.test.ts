@@ -6,6 +6,7 @@ import { startService } from '../../helpers/service.ts'
 import { ADMITTED, awaited, HEALTH, linesOf, statuses, TOKENS } from './pipelined.ts'
 
 const service = await startService(t)
+const COMPLETED = { status: 'completed', verdict: { code: 'completed' } }
 
 /** One heartbeat with a length, and one in a chunk. */
 function beatsOf(token: string) {
@@ -74,6 +75,27 @@ t.test('thousands of requests on one connection are answered, each in its turn',
     connection.write(HEALTH)
     t.equal((await connection.answer(expected.length + 1)).status, 200, 'and it goes on')
     connection.destroy()
+  }
+})
+
+t.test('requests of one connection take effect in the order in which they were sent', async (t) => {
+  const { deviceId, token } = await service.enroll('in-order')
+  const report = (request_id: string, outcome: string) => {
+    const body = JSON.stringify({ request_id, outcome })
+    const lines = [`Authorization: Bearer ${token}`, `Content-Length: ${body.length}`]
+    return head('POST /v1/action-result HTTP/1.1', ...lines) + body
+  }
+  for (let round = 0; round < 20; round += 1) {
+    const requestId = `in-order-${round}`
+    const body = { device_id: deviceId, action: 'ring', request_id: requestId }
+    t.equal((await service.call('POST', '/admin/command?wait_ms=0', { body })).status, 202)
+    const before = HEALTH.repeat(round % 3)
+    const connection = await openRaw(t, service.origin)
+    connection.write(before + report(requestId, 'success') + report(requestId, 'failure').repeat(3))
+    await connection.answer((round % 3) + 4)
+    connection.destroy()
+    const path = `/admin/commands/${requestId}`
+    t.match((await service.call('GET', path)).body, COMPLETED, 'the first one counts')
   }
 })
 
