@@ -65,7 +65,7 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     const connection = connectionOf(request.socket)
     const { isProbe } = exchange.context
     const malformed = refuseMalformed(request)
-    // If its length is unclear, the parser is about to report an error, which says less.
+    // Where it ends may be unclear: the parser is about to report an error, which says less.
     if (malformed !== undefined && exchange.isLast) return exchange.refuse(malformed)
     const isOver = () => exchange.hasResponse || exchange.isEnded
     const isBehind = connection.hasBefore(exchange)

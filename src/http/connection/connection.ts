@@ -23,7 +23,7 @@ import type { RefusedInput } from './raw-response.ts'
  * more only while fewer are open. Without a slot it is not metered, and the next request closes it after those that are open.
  */
 const MAX_OPEN_EXCHANGES = 3
-/** Open requests behind another one of their connection, on all connections. With as many, a further one closes its own. */
+/** Open requests behind another one of their connection, on all connections. A further one closes its connection. */
 const MAX_PIPELINED = 512
 /** A client that has half-closed may still read (`nc -N`) or may have left; a response may then take this long, up to twice. */
 const HALF_OPEN_MS = 1_000
