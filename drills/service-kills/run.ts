@@ -92,7 +92,6 @@ export async function runServiceKills(run: ServiceKillsRun): Promise<readonly Fi
     FCM_RETRY_BASE_MS: String(RETRY_BASE_MS),
     FCM_MAX_IN_FLIGHT: String(MAX_IN_FLIGHT),
     HEARTBEAT_DEDUP_WINDOW_S: '0',
-    SHUTDOWN_GRACE_MS: '60000', // on a busy machine its watchdog would end the process before the failpoint does
   })
   try {
     const first = await lives.next({})

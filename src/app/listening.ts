@@ -16,6 +16,8 @@ import type { ServiceContext } from './service-context.ts'
  * system drops some of 2,000 phones that connect at once after a restart, and TCP retries after 1, 3, 7 s.
  */
 const BACKLOG = 4_096
+/** How long a replica that stops goes on accepting: a full backlog takes 1.4 s. At most half of the time for requests. */
+const MAX_ACCEPTING_MS = 2_000
 const POLL_MS = 25
 const ADVICE: Readonly<Record<string, string>> = {
   EADDRINUSE: 'a PORT that is free',
@@ -94,10 +96,11 @@ export async function stopListening(
   endingsMs: number,
   hurry: AbortSignal,
 ): Promise<void> {
-  await acceptQueued(listener)
+  const deadlineAtMs = performance.now() + deadlineMs
+  await acceptQueued(listener, Math.min(MAX_ACCEPTING_MS, deadlineMs / 2), hurry)
   const closed = new Promise<void>((resolve) => listener.server.close(() => resolve()))
   await sleep(POLL_MS, hurry) // the request of a connection that was just accepted
-  if (!(await emptied(listener, deadlineMs, hurry))) {
+  if (!(await emptied(listener, deadlineAtMs - performance.now(), hurry))) {
     listener.refuseOpen()
     await sleep(POLL_MS)
   }
@@ -110,15 +113,21 @@ export async function stopListening(
 
 /**
  * Closing the port resets the connections that the system has queued. libuv accepts one in each turn of the event loop, so
- * this waits for a turn without one. Between the ends of two turns lies a whole one, wherever the first began.
+ * this waits for a turn without one. Between the ends of two turns lies a whole one, wherever the first began. Where
+ * connections come faster than they are accepted there is no such turn, so it waits at most `mostMs`, or until `hurry`.
  */
-async function acceptQueued({ server }: Pick<Listener, 'server'>): Promise<void> {
+async function acceptQueued(
+  { server }: Pick<Listener, 'server'>,
+  mostMs: number,
+  hurry: AbortSignal,
+): Promise<void> {
+  const endsAtMs = performance.now() + mostMs
   let isQuiet = false
   const accepted = () => {
     isQuiet = false
   }
   server.on('connection', accepted)
-  for (let turns = 0; !isQuiet && turns < BACKLOG; turns += 1) {
+  while (!isQuiet && performance.now() < endsAtMs && !hurry.aborted) {
     isQuiet = true
     await turn()
     await turn()

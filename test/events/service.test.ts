@@ -166,7 +166,7 @@ t.test('a reader that stops costs lines, and each of them is counted', async (t)
   const { stdout } = service.process
   if (stdout === null) throw new Error('stdout is not ours')
   stdout.pause()
-  const requests = 3_000
+  const requests = 1_000
   const connection = await openRaw(t, service.origin)
   const bearer = `Authorization: Bearer ${ADMIN}` // of strangers' refusals not each has a line
   const request = head(

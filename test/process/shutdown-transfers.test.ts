@@ -117,7 +117,7 @@ t.test(
     await fcm.waitForSend(() => true, 30_000)
     await openDownload(t, service)
     service.process.stdout?.pause()
-    const requests = 600
+    const requests = 1_000
     const flood = await openRaw(t, service.origin)
     // Of an admin: the lines of anonymous refusals are limited.
     const known = [AUTHORIZED, `User-Agent: ${'a'.repeat(256)}`]

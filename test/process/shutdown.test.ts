@@ -1,13 +1,8 @@
 /** The end of the process: requests in flight finish, nobody who is silent holds it up, the log is whole. */
 import { once } from 'node:events'
-import { createServer } from 'node:http'
-import { connect as connectTcp } from 'node:net'
-import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { runRolling } from '../../drills/releases/rolling.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
-import { stopListening } from '../../src/app/listening.ts'
-import { listen } from '../../testkit/listen.ts'
 import { until } from '../../testkit/until.ts'
 import { connect } from '../helpers/database.ts'
 import { databaseEnvironment, held } from '../helpers/drill.ts'
@@ -24,27 +19,6 @@ async function endsWith(t: Test, service: Running, reason: string): Promise<void
   t.match(last, { event: 'service.stop', reason, drained_ms: Number, route: null })
   t.equal(service.lines.of('service.stop').length, 1)
 }
-
-t.test('a connection that has reached the port is served before the port closes', async (t) => {
-  let open = 0
-  const server = createServer((_, response) => {
-    open += 1
-    response.once('close', () => {
-      open -= 1
-    })
-    setTimeout(() => response.end('served'), 100)
-  })
-  const port = await listen(server)
-  const received = Array.from({ length: 20 }, () => {
-    const socket = connectTcp(port, '127.0.0.1')
-    socket.write('GET / HTTP/1.1\r\nHost: here\r\n\r\n')
-    return text(socket).catch((error: Error) => error.message)
-  })
-  await new Promise(process.nextTick) // the system completes the connections; we have not accepted them
-  const listener = { server, openExchanges: () => open, refuseOpen: () => 0 }
-  await stopListening(listener, 10_000, 10_000, new AbortController().signal)
-  for (const each of await Promise.all(received)) t.match(each, /200 OK.*served/s)
-})
 
 t.test('requests in flight are finished', async (t) => {
   const service = await startService(t)
