@@ -1,6 +1,6 @@
 /** What tests of pipelined requests share. */
 import { head, type RawConnection } from '../../helpers/raw.ts'
-import { ADMIN, type Running } from '../../helpers/service.ts'
+import { ADMIN, patiently, type Running } from '../../helpers/service.ts'
 
 export const HEALTH = head('GET /healthz HTTP/1.1')
 export const TOKENS = 'POST /v1/enroll-tokens HTTP/1.1'
@@ -20,7 +20,7 @@ export async function linesOf(service: Running, requestId: string) {
 export async function awaited(service: Running, alias: string) {
   const device = await service.enroll(alias)
   const body = { device_id: device.deviceId, action: 'ring', request_id: alias }
-  const { status } = await service.call('POST', '/admin/command', { body })
+  const { status } = await patiently(() => service.call('POST', '/admin/command', { body }))
   if (status !== 202) throw new Error(`no command: ${status}`)
   const path = `/admin/commands/${alias}`
   return {
