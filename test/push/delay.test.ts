@@ -59,7 +59,7 @@ async function beatTwice(all: readonly Phone[]): Promise<void> {
   await Promise.all(all.map(({ device }) => device.beat()))
 }
 
-/** Pushes a command to the phone, which gets it `delayMs` after FCM has accepted it, and reports. */
+/** Pushes a command to the phone, which gets it `delayMs` after FCM has accepted it, and reports; returns its id. */
 async function push({ device, inbox }: Phone, delayMs: number, action = 'ring'): Promise<string> {
   const { body } = await service.call('POST', '/admin/command?wait_ms=10000', {
     body: { alias: device.alias, action, ttl_s: 86_400 },
@@ -90,20 +90,22 @@ t.test('the histogram is the truth within a bucket, whatever the clocks show', a
   const clocks = [0, -3_000, 4_000, -20 * HOUR_MS, 9 * HOUR_MS, 30 * 24 * HOUR_MS]
   const all = await Promise.all(Array.from({ length: 24 }, (_, n) => phone(clocks[n % 6] ?? 0)))
   await beatTwice(all)
-  const delays: number[] = []
+  const delays: { readonly leastMs: number; readonly mostMs: number }[] = []
   for (const one of all) {
     const delayMs = 10 ** (2 + 5 * random())
+    const sinceMs = performance.now()
     const id = await push(one, delayMs, one.device.habits.reportsBy === 'ack' ? 'ping' : 'ring')
-    delays.push(delayMs)
+    delays.push({ leastMs: delayMs, mostMs: delayMs + performance.now() - sinceMs })
     const { body } = await service.call('GET', `/admin/commands/${id}`)
     t.match(body, { status: 'completed', push: { received_at: String, priority: 'high' } })
   }
   const { upTo, unknown } = await scrape()
-  const truth = [...PUSH_DELAY_BUCKETS_MS, Number.POSITIVE_INFINITY].map(
-    (le) => delays.filter((delayMs) => delayMs <= le).length,
-  )
+  const bounds = [...PUSH_DELAY_BUCKETS_MS, Number.POSITIVE_INFINITY]
+  const countOf = (which: 'leastMs' | 'mostMs', le = 0) =>
+    delays.filter((delay) => delay[which] <= le).length
   for (const [index, count] of upTo.entries()) {
-    const [least, most] = [truth[index - 1] ?? 0, truth[index + 1] ?? delays.length]
+    const least = countOf('mostMs', bounds[index - 1])
+    const most = countOf('leastMs', bounds[index + 1] ?? Number.POSITIVE_INFINITY)
     t.ok(count >= least && count <= most, `bucket ${index}: ${least} <= ${count} <= ${most}`)
   }
   t.equal(upTo.at(-1), delays.length)
