@@ -36,7 +36,7 @@ export interface LifecycleDeps
 }
 
 /** Longest wait of `service.start` for the id of the installation. */
-const START_LINE_WAIT_MS = 1_500
+export const START_LINE_WAIT_MS = 1_500
 /**
  * The steps after the requests in flight get half of the time left, at most this much: a sixth each for the last lines of
  * requests that were cut off and for the log (process.ts), a third each for groups and pushes, and for closing the rest.

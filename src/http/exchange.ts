@@ -19,6 +19,7 @@ import { problemOf } from './errors.ts'
 import { writeFault, writeLine, writeRefusal } from './request-lines.ts'
 import { sendProblem, sendReply } from './respond.ts'
 import { httpRequestId, type Reply, type RequestContext, type Route } from './route.ts'
+import { hasUnclearEnd } from './well-formed.ts'
 
 export interface ExchangeDeps {
   readonly log: RequestLog
@@ -39,7 +40,6 @@ export interface ExchangeDeps {
 
 /** nginx's code for a client that left before the response; only in lines and counters. */
 const CLIENT_CLOSED = 499
-const CHUNKED = 'chunked'
 
 export class Exchange {
   readonly request: IncomingMessage
@@ -79,9 +79,8 @@ export class Exchange {
     this.#res = res
     this.context = context
     this.route = route
-    // An upgrade is ignored, but Node's parser discards what comes behind it. Where another encoding ends is unclear.
-    const { upgrade, 'transfer-encoding': encoding = CHUNKED } = request.headers
-    this.#closesConnection = upgrade !== undefined || encoding.toLowerCase() !== CHUNKED
+    // An upgrade is ignored, but Node's parser discards what comes behind it.
+    this.#closesConnection = request.headers.upgrade !== undefined || hasUnclearEnd(request.headers)
     this.#node = deps.onOpen(this)
     res.on('error', ignored) // a write after the client left; 'close' follows
     res.once('close', () => this.#closed()) // `once`: connectionClosed may emit it again

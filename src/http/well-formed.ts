@@ -1,5 +1,5 @@
 /** Refuses, on every path, requests that two parsers could read differently. */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { AppError } from '../domain/errors.ts'
 
 /** Headers that may appear once: of two, Node silently keeps the first, and a proxy may keep the second. */
@@ -15,6 +15,11 @@ const MAX_HEADERS = 64
 /** The characters of uri-host and port (RFC 9110, section 7.2). May be empty. */
 const HOST = /^[\w.~!$&'()*+,;=:[\]%-]*$/
 
+/** Where the request ends is unclear: its transfer encoding is another one than `chunked`. */
+export function hasUnclearEnd({ 'transfer-encoding': encoding }: IncomingHttpHeaders): boolean {
+  return encoding !== undefined && encoding.toLowerCase() !== 'chunked'
+}
+
 /** undefined: the request is well formed. */
 export function refuseMalformed(request: IncomingMessage): AppError | undefined {
   if (request.rawHeaders.length > 2 * MAX_HEADERS) {
@@ -29,7 +34,7 @@ export function refuseMalformed(request: IncomingMessage): AppError | undefined 
     if (httpVersion !== '1.1') {
       return new AppError('bad_request', 'Transfer-Encoding needs HTTP/1.1.')
     }
-    if (transferEncoding.toLowerCase() !== 'chunked') {
+    if (hasUnclearEnd(request.headers)) {
       return new AppError('transfer_encoding', 'The only transfer encoding served is chunked.')
     }
     if (request.headers.upgrade !== undefined) {

@@ -156,7 +156,7 @@ export class Connection {
     return this.isBusy && this.#exchanges[0] !== exchange
   }
 
-  /** Resolves when no other open request came before this one, or once it has ended. */
+  /** Of a request behind another one: resolves when none is before it any more, or once it has ended. */
   untilOldest(exchange: Exchange): Promise<void> {
     return new Promise((resolve) => {
       exchange.onOldest = resolve
