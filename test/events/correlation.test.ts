@@ -4,7 +4,7 @@ import { makeApk } from '../../sim/apk.ts'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
 import type { CallOptions } from '../helpers/client.ts'
 import { head, openRaw, sendRaw } from '../helpers/raw.ts'
-import { ADMIN, startService } from '../helpers/service.ts'
+import { ADMIN, settle, startService } from '../helpers/service.ts'
 import { story } from './helpers.ts'
 
 const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
@@ -182,7 +182,7 @@ t.test('so have the requests behind another one of a client that leaves', async 
   for (const queue of queues) {
     const connection = await openRaw(t, service.origin)
     connection.write(Object.values(queue).join(''))
-    for (let n = 0; n < 20; n += 1) await service.call('GET', '/healthz') // it has read all of them meanwhile
+    await settle(service) // so all of them have been read
     connection.destroy()
     for (const id of Object.keys(queue)) {
       const lines = (await story(service, id)).filter((line) => line['status_code'] !== null)

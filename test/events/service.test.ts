@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t from 'tap'
 import { pushSettings, startFakeFcm } from '../../sim/fcm/fake-fcm.ts'
+import { START_LINE_WAIT_MS } from '../../src/app/lifecycle.ts'
 import { until, untilMidnightIsFar } from '../../testkit/until.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
@@ -24,8 +25,6 @@ const { compare, compareOnly } = theme(t, {
   'partition.drop': ['INFO'],
   'partition.fail': ['ERROR'],
 })
-/** A start that takes longer writes `service.start` before it knows the id (app/lifecycle.ts). */
-const START_LINE_WAIT_MS = 1_500
 const PACKAGE = fileURLToPath(import.meta.resolve('#package.json'))
 
 t.test('a life: started, ready, stopped', async (t) => {

@@ -158,6 +158,11 @@ async function enroll(
   }
 }
 
+/** Resolves when the service has read what other connections sent before. */
+export async function settle(service: Pick<Running, 'call'>): Promise<void> {
+  for (let n = 0; n < 20; n += 1) await service.call('GET', '/healthz')
+}
+
 /** On a busy machine many enrollments at once may wait too long for each other: 503 is asked again, as everywhere. */
 export async function patiently(ask: () => Promise<TestResponse>): Promise<TestResponse> {
   for (;;) {

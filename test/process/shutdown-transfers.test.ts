@@ -10,7 +10,7 @@ import { lineTo } from '../../testkit/database/tcp-proxy.ts'
 import { until } from '../../testkit/until.ts'
 import { connect, createDatabase } from '../helpers/database.ts'
 import { head, openRaw } from '../helpers/raw.ts'
-import { ADMIN, type Running, startService } from '../helpers/service.ts'
+import { ADMIN, type Running, settle, startService } from '../helpers/service.ts'
 
 const AUTHORIZED = `Authorization: Bearer ${ADMIN}`
 const LATEST = '/v1/apk/download-latest'
@@ -140,7 +140,7 @@ t.test('a response behind one that waits is sent, too', async (t) => {
   const create = head('POST /v1/enroll-tokens HTTP/1.1', AUTHORIZED, length)
   const connection = await openRaw(t, service.origin)
   connection.write(`${waiting}${create}${tokens}`)
-  for (let n = 0; n < 20; n += 1) await service.call('GET', '/healthz') // it has read both meanwhile
+  await settle(service) // so both have been read
   service.process.kill('SIGTERM')
   await connection.answer(2)
   t.same(

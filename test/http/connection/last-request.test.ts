@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { until } from '../../../testkit/until.ts'
 import { head, openRaw, sendRaw } from '../../helpers/raw.ts'
-import { startService } from '../../helpers/service.ts'
+import { settle, startService } from '../../helpers/service.ts'
 import { ADMITTED, awaited, HEALTH, linesOf, statuses, TOKENS } from './pipelined.ts'
 
 /** Sent behind each last request; all of them together may cost less. */
@@ -135,17 +135,14 @@ t.test('nothing behind a request that ends its connection is served, nor read on
       return { id, status, raw, end, late: place === 'apart' ? behind : '' }
     }),
   )
-  const settle = async () => {
-    for (let n = 0; n < 20; n += 1) await service.call('GET', '/healthz')
-  }
-  await settle()
+  await settle(service)
   const before = readBytes()
   const flood = { x: Buffer.alloc(FLOOD_BYTES, 'x'), emptyLines: Buffer.alloc(FLOOD_BYTES, '\r\n') }
   for (const { id, raw, late } of opened) {
     raw.write(late)
     raw.write(id.startsWith('closing') ? flood.emptyLines : flood.x)
   }
-  await settle()
+  await settle(service)
   const after = readBytes()
   if (before === undefined || after === undefined) t.comment('no /proc here: reads are not counted')
   else t.ok(after - before < FLOOD_BYTES, `${after - before} bytes read from ${opened.length}`)

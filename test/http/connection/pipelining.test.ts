@@ -2,7 +2,7 @@
 import t from 'tap'
 import { makeApk } from '../../../sim/apk.ts'
 import { head, openRaw, sendRaw } from '../../helpers/raw.ts'
-import { startService } from '../../helpers/service.ts'
+import { settle, startService } from '../../helpers/service.ts'
 import { ADMITTED, awaited, HEALTH, linesOf, statuses, TOKENS } from './pipelined.ts'
 
 const service = await startService(t)
@@ -157,16 +157,13 @@ t.test(
     const raw = makeApk({ sizeBytes: 8_000_000 })
     const path = '/admin/apk/builds/b1?version_code=1'
     t.equal((await service.call('PUT', path, { raw })).status, 201)
-    const settle = async () => {
-      for (let n = 0; n < 20; n += 1) await service.call('GET', '/healthz')
-    }
     const connection = await openRaw(t, service.origin)
     // Node stops reading when the next request comes while nobody takes what it has written.
     connection.pause()
     connection.write(head('GET /v1/apk/download-latest HTTP/1.1', ADMITTED))
-    await settle()
+    await settle(service)
     connection.write(HEALTH.repeat(16))
-    await settle()
+    await settle(service)
     connection.resume()
     await connection.answer(17)
     connection.write(HEALTH)
