@@ -124,7 +124,7 @@ function startScraping(origin: string): { end(): Promise<string> } {
 
 function countersFigure(summary: Summary, page: string): Figure {
   const expected = expectedSeries(summary)
-  const wrong = differences(expected, seriesOfPage(page))
+  const wrong = differences(summary, seriesOfPage(page))
   return {
     promise: 'each counter is what the simulation counted',
     measured: `${expected.size} series, ${wrong.length} differ ${wrong.slice(0, 3).join('; ')}`,

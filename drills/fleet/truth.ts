@@ -12,6 +12,7 @@ import {
   seriesOf,
   seriesOfPage,
 } from '../../sim/simulate/expected-metrics.ts'
+import type { Summary } from '../../sim/simulate/summary.ts'
 import { withClient } from '../../testkit/database/postgres.ts'
 import { createSend, type Send } from '../../testkit/http/client.ts'
 import { startReplica } from '../../testkit/service.ts'
@@ -83,8 +84,9 @@ export async function runTruth(run: TruthRun): Promise<readonly Figure[]> {
     run.print(
       `simulated: ${summary.heartbeats.acknowledged} heartbeats, ${summary.commands.created} commands, ${summary.downloads.enrollment + summary.downloads.ota} downloads`,
     )
-    const expected = expectedSeries(summary)
-    const found = await scraped(asked, expected)
+    const found = await scraped(asked, summary)
+    const scrapes = [await histogramFigure(asked), await scrapesFigure(asked)]
+    const page = await readPage(send)
     return [
       summaryFigure(summary),
       answersFigure(
@@ -92,11 +94,10 @@ export async function runTruth(run: TruthRun): Promise<readonly Figure[]> {
         'every request is answered: a success, or 503 where the machine is busy',
         / 503 /,
       ),
-      truthFigure(expected, found),
-      await histogramFigure(asked),
-      await scrapesFigure(asked),
-      await databaseFigure(run, expected),
-      await pageFigure(send, expected),
+      truthFigure(summary, found),
+      ...scrapes,
+      await databaseFigure(run, seriesOfPage(page)),
+      pageFigure(summary, page),
     ]
   } finally {
     await prometheus?.stop()
@@ -106,7 +107,7 @@ export async function runTruth(run: TruthRun): Promise<readonly Figure[]> {
 }
 
 /** The series in Prometheus, once a scrape has all that are expected, or after a time-out. */
-async function scraped(prometheus: Prometheus, expected: Series): Promise<Series> {
+async function scraped(prometheus: Prometheus, summary: Summary): Promise<Series> {
   let found: Series = new Map()
   const read = async () => {
     const samples = await prometheus.query('{job="fleetloop"}')
@@ -119,14 +120,15 @@ async function scraped(prometheus: Prometheus, expected: Series): Promise<Series
         }),
       ),
     )
-    return differences(expected, found).length === 0
+    return differences(summary, found).length === 0
   }
   await until(read).catch(() => {}) // the figure shows what differs
   return found
 }
 
-function truthFigure(expected: Series, found: Series): Figure {
-  const wrong = differences(expected, found)
+function truthFigure(summary: Summary, found: Series): Figure {
+  const expected = expectedSeries(summary)
+  const wrong = differences(summary, found)
   return {
     promise: 'each scraped counter is the ground truth, exactly',
     measured: `${expected.size} series of requests, heartbeats, dedup hits, dispatches and downloads; ${wrong.length} differ ${wrong.slice(0, 3).join('; ')}`,
@@ -165,17 +167,17 @@ async function scrapesFigure(prometheus: Prometheus): Promise<Figure> {
   }
 }
 
-async function databaseFigure(run: TruthRun, expected: Series): Promise<Figure> {
+async function databaseFigure(run: TruthRun, counted: Series): Promise<Figure> {
   const { rows } = await withClient(run.databaseUrl, (db) =>
     db.query<{ heartbeats: number; downloads: number }>(
       `select (select count(*)::int from heartbeats) as heartbeats,
               (select count(*)::int from apk_download_events where completed) as downloads`,
     ),
   )
-  const downloads = [...expected]
+  const downloads = [...counted]
     .filter(([key]) => key.startsWith('apk_download_total'))
     .reduce((sum, [, count]) => sum + count, 0)
-  const stored = expected.get('heartbeats_ingested_total{}') ?? 0
+  const stored = counted.get('heartbeats_ingested_total{}') ?? 0
   const [row] = rows
   return {
     promise: 'the rows of heartbeats and of completed downloads are as many as counted',
@@ -184,13 +186,16 @@ async function databaseFigure(run: TruthRun, expected: Series): Promise<Figure> 
   }
 }
 
-/** Comes last: it includes what would be counted late. */
-async function pageFigure(send: Send, expected: Series): Promise<Figure> {
+async function readPage(send: Send): Promise<string> {
   const headers = { authorization: `Bearer ${METRICS_TOKEN}` }
   const { bytes } = await send({ method: 'GET', path: '/metrics', headers })
-  const page = bytes.toString('utf8')
+  return bytes.toString('utf8')
+}
+
+/** The page is read last: it includes what would be counted late. */
+function pageFigure(summary: Summary, page: string): Figure {
   const complaints = complaintsAbout(page)
-  const wrong = differences(expected, seriesOfPage(page))
+  const wrong = differences(summary, seriesOfPage(page))
   return {
     promise: 'promtool parses the page, which says the same at the end',
     measured:
