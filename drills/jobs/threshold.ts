@@ -6,6 +6,8 @@ import { FRAGILE } from './phones.ts'
 
 export interface ThresholdOptions {
   readonly jobId: string
+  /** Members in all; the job must be paused twice before each is released. */
+  readonly devices: number
   readonly perMinute: number
   readonly ttlS: number
   /** How long the paused job is watched. */
@@ -14,6 +16,8 @@ export interface ThresholdOptions {
 
 const MAX_FAILED_PCT = 5
 const MIN_RESULTS = 20
+/** Slow phones have reported enough before all are released: a release takes at least 15 s. */
+const LEAST_RELEASE_MINUTES = 0.25
 const POLL_MS = 50
 const MOST_MS = 120_000
 
@@ -22,7 +26,7 @@ const endedOf = ({ counts }: JobView) =>
 
 export async function runThreshold(
   admin: JobsAdmin,
-  { jobId, perMinute, ttlS, watchedS }: ThresholdOptions,
+  { jobId, devices, perMinute, ttlS, watchedS }: ThresholdOptions,
 ): Promise<readonly Figure[]> {
   const path = `/admin/jobs/${jobId}`
   await admin.change('/admin/jobs', {
@@ -31,7 +35,7 @@ export async function runThreshold(
     action: 'ring',
     params: FRAGILE,
     ttl_s: ttlS,
-    per_minute: perMinute,
+    per_minute: Math.min(perMinute, devices / LEAST_RELEASE_MINUTES),
     max_failed_pct: MAX_FAILED_PCT,
     min_results: MIN_RESULTS,
   })
