@@ -16,8 +16,8 @@ import type { ServiceContext } from './service-context.ts'
  * system drops some of 2,000 phones that connect at once after a restart, and TCP retries after 1, 3, 7 s.
  */
 const BACKLOG = 4_096
-/** How long a replica that stops goes on accepting: a full backlog takes 1.4 s. At most half of the time for requests. */
-const MAX_ACCEPTING_MS = 2_000
+/** Of the time that the requests of a replica that stops have: it accepts for as long, and a full backlog takes up to 4 s. */
+const ACCEPTING_SHARE = 1 / 2
 const POLL_MS = 25
 const ADVICE: Readonly<Record<string, string>> = {
   EADDRINUSE: 'a PORT that is free',
@@ -97,7 +97,7 @@ export async function stopListening(
   hurry: AbortSignal,
 ): Promise<void> {
   const deadlineAtMs = performance.now() + deadlineMs
-  await acceptQueued(listener, Math.min(MAX_ACCEPTING_MS, deadlineMs / 2), hurry)
+  await acceptQueued(listener, deadlineMs * ACCEPTING_SHARE, hurry)
   const closed = new Promise<void>((resolve) => listener.server.close(() => resolve()))
   await sleep(POLL_MS, hurry) // the request of a connection that was just accepted
   if (!(await emptied(listener, deadlineAtMs - performance.now(), hurry))) {

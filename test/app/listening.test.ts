@@ -27,20 +27,31 @@ t.test('a connection that has reached the port is served before the port closes'
   for (const each of await Promise.all(received)) t.match(each, /200 OK.*served/s)
 })
 
+t.test('a queue that takes a while is accepted to its end', async (t) => {
+  const accepted = await accept(400, 60_000)
+  t.equal(accepted, 400)
+})
+
 t.test('connections that come without end do not keep the port open', async (t) => {
+  const accepted = await accept(4_096, 400)
+  t.ok(accepted < 4_096, `closed after ${accepted} connections`)
+})
+
+/** Stops a busy service that accepts a connection each 6 ms, until that many. Returns how many came before the port closed. */
+async function accept(connections: number, deadlineMs: number): Promise<number> {
   const server = createServer().removeAllListeners('connection')
   await listen(server)
-  let turns = 0
+  let accepted = 0
   const comes = () => {
-    if (!server.listening) return
-    const endsAtMs = performance.now() + 5 // a busy service
+    if (!server.listening || accepted === connections) return
+    const endsAtMs = performance.now() + 6
     while (performance.now() < endsAtMs) {}
-    turns += 1
+    accepted += 1
     server.emit('connection')
     setImmediate(comes)
   }
   comes()
   const listener = { server, openExchanges: () => 0, refuseOpen: () => 0 }
-  await stopListening(listener, 400, 400, new AbortController().signal)
-  t.ok(turns < 4_096, `closed after ${turns} connections`)
-})
+  await stopListening(listener, deadlineMs, 400, new AbortController().signal)
+  return accepted
+}
