@@ -22,6 +22,8 @@ export interface ApkLimitSettings {
 export interface ApkLimits {
   /** Counts a request towards the limits per minute. Throws 429 `rate_limited`. Admins are not limited. */
   readonly limitDownloads: (downloader: Downloader, ip: string | null) => void
+  /** Throws what `admitDownload` would throw now. */
+  readonly requirePlace: (downloader: Downloader, ip: string | null) => void
   /** Counts a download until it ends. Throws 429 `rate_limited`, or 503 `overloaded` if the total is reached. */
   readonly admitDownload: (downloader: Downloader, ip: string | null) => LiveDownload
 }
@@ -72,19 +74,27 @@ export function createApkLimits(settings: ApkLimitSettings, nowMs: () => number)
       check('apk_per_subnet', 'your subnet', perSubnet, subnets.take(subnetOf(ip), nowMs()))
     },
 
+    requirePlace(downloader, ip) {
+      const exceeded = live.exceeded(sharesOf(downloader, ip))
+      if (exceeded !== undefined) throw refusal(exceeded, downloader)
+    },
+
     admitDownload(downloader, ip) {
       const admission = live.admit(sharesOf(downloader, ip))
-      if ('download' in admission) return admission.download
-      const { reason, max } = admission.exceeded
-      if (reason === null) {
-        const message = 'Too many downloads at once. Try again shortly.'
-        throw new AppError('overloaded', message, { retryAfterS: RETRY_AFTER_S })
-      }
-      const counts = `downloads at once of ${reason === 'apk_at_once_per_token' ? 'this token' : 'your subnet'}`
-      const reached = { name: reason, limit: max, used: max, counts, retryAfterS: RETRY_AFTER_S }
-      throw rateLimited(reached, tokenIdOf(downloader))
+      if ('exceeded' in admission) throw refusal(admission.exceeded, downloader)
+      return admission.download
     },
   }
+}
+
+function refusal({ reason, max }: NamedShare, downloader: Downloader): AppError {
+  if (reason === null) {
+    const message = 'Too many downloads at once. Try again shortly.'
+    return new AppError('overloaded', message, { retryAfterS: RETRY_AFTER_S })
+  }
+  const counts = `downloads at once of ${reason === 'apk_at_once_per_token' ? 'this token' : 'your subnet'}`
+  const reached = { name: reason, limit: max, used: max, counts, retryAfterS: RETRY_AFTER_S }
+  return rateLimited(reached, tokenIdOf(downloader))
 }
 
 /** The same for all tokens of a downloader. The ids are UUIDs of ours. */

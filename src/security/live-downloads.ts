@@ -56,20 +56,34 @@ export class LiveDownloads {
 
   /** Counts a new download towards each of `shares`, or returns the first share that is full and has no slow download. */
   admit<S extends Share>(shares: readonly S[]): Admission<S> {
+    const room = this.#roomIn(shares)
+    if ('exceeded' in room) return room
+    for (const download of room.leaving) download.giveWay()
+    return { download: this.#add(shares.map(({ key }) => key)) }
+  }
+
+  /** The share that `admit` would return. */
+  exceeded<S extends Share>(shares: readonly S[]): S | undefined {
+    const room = this.#roomIn(shares)
+    return 'exceeded' in room ? room.exceeded : undefined
+  }
+
+  /** `leaving` must give way to a new download. */
+  #roomIn<S extends Share>(
+    shares: readonly S[],
+  ): { readonly leaving: ReadonlySet<Download> } | { readonly exceeded: S } {
     const leaving = new Set<Download>()
     for (const share of shares) {
       const live = this.#byKey.get(share.key)
       if (live === undefined) continue
       const staying = live.size - [...leaving].filter((download) => live.has(download)).length
       if (staying < share.max) continue
-      // Reads up to APK_MAX_DOWNLOADS counters, far less work than the two queries that this request has already
-      // made.
+      // Reads up to APK_MAX_DOWNLOADS counters, far less work than the query that has proven the credential.
       const slowest = findSlowest(live)
       if (slowest === undefined) return { exceeded: share }
       leaving.add(slowest)
     }
-    for (const download of leaving) download.giveWay()
-    return { download: this.#add(shares.map(({ key }) => key)) }
+    return { leaving }
   }
 
   #add(keys: readonly string[]): LiveDownload {

@@ -163,6 +163,7 @@ t.test('a token for many phones serves as many at once, but no more than a subne
 })
 
 t.test('a subnet runs so many downloads at once', async (t) => {
+  const etag = String((await fetchOne(one.token, FIRST_BYTE)).headers.get('etag'))
   for (const [address, beyond] of [
     ['198.51.100.', '198.51.101.1'],
     ['2001:db8:0:1::', '2001:db8:0:2::1'],
@@ -180,6 +181,13 @@ t.test('a subnet runs so many downloads at once', async (t) => {
       /4 of 4 downloads at once of your subnet are used/,
     )
     t.equal((await fetchOne(last.token, FIRST_BYTE, beyond)).status, 206, 'the next subnet')
+    const polled = await fetchOne(last.token, { 'if-none-match': etag }, `${address}99`)
+    t.equal(polled.status, 304, 'a poll takes no place')
+    const behind = await fetchOne(last.token, { range: `bytes=${APK_BYTES}-` }, `${address}99`)
+    t.equal(behind.status, 416, 'nor does who has all bytes')
+    await db.query('begin; lock table apk_builds')
+    const again = await fetchOne(last.token, {}, `${address}99`).finally(() => db.query('rollback'))
+    t.equal(again.status, 429, 'no build is read for it')
     await leave(held)
   }
 })

@@ -20,12 +20,25 @@ export interface ConditionHeaders {
   readonly 'if-range'?: string | string[] | undefined
 }
 
+const DECIDING = [
+  'if-match',
+  'if-none-match',
+  'if-modified-since',
+  'if-unmodified-since',
+  'range',
+] as const
+
 export type Verdict = 'proceed' | 'not_modified' | 'precondition_failed'
 
 interface Tag {
   readonly isWeak: boolean
   /** With its quotes. */
   readonly opaque: string
+}
+
+/** Whether the response depends on the file: 304, 412 or 416 instead of bytes. */
+export function isConditional(headers: ConditionHeaders & { readonly range?: string | undefined }) {
+  return DECIDING.some((name) => headers[name] !== undefined)
 }
 
 /** All but If-Range, in the order of 13.2.2. A malformed list matches nothing; an invalid date is ignored. */

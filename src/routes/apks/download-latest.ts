@@ -2,6 +2,7 @@
 
 import type { ApkStore } from '../../db/apks/apks.ts'
 import { AppError } from '../../domain/errors.ts'
+import { isConditional } from '../../http/range/preconditions.ts'
 import type { Endpoint } from '../../http/route.ts'
 import type { ApkLimits } from '../../security/apk-limits.ts'
 import { buildUnknown, readBuildType, readPackage } from './build-json.ts'
@@ -16,16 +17,21 @@ export function downloadLatestEndpoint(
     /** undefined: the package of the first build that went live. */
     readonly defaultPackage: string | undefined
     readonly limitDownloads: ApkLimits['limitDownloads']
+    readonly requirePlace: ApkLimits['requirePlace']
   },
 ): Endpoint<'downloader'> {
   return {
     async handle(request) {
+      const { downloader, context } = request
       // A HEAD is no download.
-      if (request.method !== 'HEAD') deps.limitDownloads(request.downloader, request.context.ip)
+      const isDownload = request.method !== 'HEAD'
+      if (isDownload) deps.limitDownloads(downloader, context.ip)
       const buildType = readBuildType(request.query) ?? deps.defaultBuildType
       const packageName = readPackage(request.query)
+      // Spares a query for each of those that are refused. A 304, 412 or 416 takes no place.
+      if (isDownload && !isConditional(request.headers)) deps.requirePlace(downloader, context.ip)
 
-      const apks = request.downloader.source === 'manual' ? deps.apksForAdmins : deps.apks
+      const apks = downloader.source === 'manual' ? deps.apksForAdmins : deps.apks
       const build = await apks.latest(buildType, packageName, deps.defaultPackage)
       if (build === undefined) {
         const name = packageName ?? deps.defaultPackage ?? 'the default package'
@@ -37,7 +43,7 @@ export function downloadLatestEndpoint(
 
       // Publications may overlap, and then a date does not tell their builds apart.
       const modified = { modifiedAt: build.latestSince, isDateStrong: false }
-      return await respondWithApk(deps, request, build, request.downloader, modified)
+      return await respondWithApk(deps, request, build, downloader, modified)
     },
     failLine: downloadFailLine,
   }
