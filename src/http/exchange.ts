@@ -8,7 +8,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { AppError } from '../domain/errors.ts'
 import { failedCallOf } from '../domain/failed-call.ts'
 import type { ListNode } from '../lib/linked-list.ts'
-import type { Throttle } from '../lib/throttle.ts'
 import { Denial } from '../security/denial.ts'
 import type { Ending, Line, RequestLog } from '../telemetry/log/log.ts'
 import type { RouteMetrics } from '../telemetry/metrics/metrics.ts'
@@ -17,7 +16,7 @@ import { connectionOf } from './connection/connection.ts'
 import type { LargeResponses } from './connection/large-responses.ts'
 import { problemOf } from './errors.ts'
 import { writeFault, writeLine, writeRefusal } from './request-lines.ts'
-import { sendProblem, sendReply } from './respond.ts'
+import { type ChunkTurns, sendProblem, sendReply } from './respond.ts'
 import { httpRequestId, type Reply, type RequestContext, type Route } from './route.ts'
 import { hasUnclearEnd } from './well-formed.ts'
 
@@ -28,12 +27,13 @@ export interface ExchangeDeps {
   readonly random: () => number
   /** Aborted when the shutdown begins. */
   readonly closing: AbortSignal
-  /** Turns of the event loop, shared by the chunks of all downloads. */
-  readonly turns: Throttle
+  readonly chunkTurns: ChunkTurns
   /** Shared by all responses. */
   readonly large: LargeResponses
   /** Called for each exchange; `onEnd` receives the node that it returns. */
   readonly onOpen: (exchange: Exchange) => ListNode<Exchange>
+  /** Called once for each exchange: its response begins, or none comes any more. */
+  readonly onResponse: () => void
   /** Called once the terminal line is written. */
   readonly onEnd: (exchange: Exchange, node: ListNode<Exchange>) => void
 }
@@ -61,6 +61,7 @@ export class Exchange {
   #error: AppError | undefined
   #bytesSent = 0
   #isEnded = false
+  #hasResponded = false
   #closesConnection: boolean
   #isDropped = false
 
@@ -143,9 +144,10 @@ export class Exchange {
       if (reply.kind === 'stream') reply.ended(ending).catch(() => {})
       return
     }
+    this.#responded()
     this.#reply = reply
     sendReply(this.#res, reply, this.#responseOptions(), {
-      turns: this.#deps.turns,
+      turns: this.#deps.chunkTurns,
       large: this.#deps.large,
       onBytes: (sizeBytes) => {
         this.#bytesSent += sizeBytes
@@ -158,6 +160,7 @@ export class Exchange {
 
   refuse(error: AppError): void {
     if (this.hasResponse) return
+    this.#responded()
     this.#error = error
     const problem = problemOf(error, this.context.ingressId, this.#deps.random)
     sendProblem(this.#res, problem, this.#responseOptions())
@@ -177,8 +180,15 @@ export class Exchange {
     }
   }
 
+  #responded(): void {
+    if (this.#hasResponded) return
+    this.#hasResponded = true
+    this.#deps.onResponse()
+  }
+
   #closed(): void {
     this.#isEnded = true
+    this.#responded()
     connectionOf(this.request.socket).ended(this)
     abandonBody(this.request)
     // A destroyed socket fails its writes, and Node then calls the response finished.

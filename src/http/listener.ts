@@ -6,7 +6,11 @@ import { PendingBodies } from './body.ts'
 import { type Connection, connectionOf } from './connection/connection.ts'
 import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
-import { behindAllOthers, behindNewConnections } from './connection/new-connections.ts'
+import {
+  behindAllOthers,
+  behindNewConnections,
+  behindRequests,
+} from './connection/new-connections.ts'
 import {
   isCutOff,
   isTimeout,
@@ -17,7 +21,7 @@ import {
 import { createHandling, type HandlingDeps, type Serve } from './handle-request.ts'
 import { createExchanges, type ExchangesDeps } from './open-exchanges.ts'
 
-export interface ListenerDeps extends HandlingDeps, Omit<ExchangesDeps, 'turns' | 'large'> {
+export interface ListenerDeps extends HandlingDeps, Omit<ExchangesDeps, 'chunkTurns' | 'large'> {
   readonly maxConnections: number
 }
 
@@ -48,7 +52,9 @@ export function createListener(deps: ListenerDeps): Listener {
   const turns = behindNewConnections(server)
   const slowRequests = new Throttle() // refusing one takes 0.1 ms, and those that came together are late together
   const pipelined = behindAllOthers(server)
-  const exchanges = createExchanges({ ...deps, turns, large: new LargeResponses() })
+  const first = behindRequests(server, () => exchanges.withoutResponse > 0)
+  const chunkTurns = { first, later: turns }
+  const exchanges = createExchanges({ ...deps, chunkTurns, large: new LargeResponses() })
   const bodies = new PendingBodies(deps.nowMs, slowRequests)
   const serve = createHandling(deps, exchanges, { turns, pipelined, bodies })
   const connections = boundConnections(server, {

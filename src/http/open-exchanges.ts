@@ -10,7 +10,7 @@ import { connectionOf } from './connection/connection.ts'
 import { Exchange, type ExchangeDeps } from './exchange.ts'
 import { newContext, type Route, UNMATCHED } from './route.ts'
 
-export interface ExchangesDeps extends Omit<ExchangeDeps, 'onOpen' | 'onEnd'> {
+export interface ExchangesDeps extends Omit<ExchangeDeps, 'onOpen' | 'onResponse' | 'onEnd'> {
   readonly routes: readonly Route[]
   readonly metrics: Pick<Metrics, 'route'>
   readonly newId: () => string
@@ -21,6 +21,8 @@ export interface Exchanges {
   open(request: IncomingMessage, res: ServerResponse, match: Match<Route>): Exchange
   /** Exchanges that have no terminal line yet. */
   readonly size: number
+  /** Of them, those whose response has not begun. */
+  readonly withoutResponse: number
   /** 503 `shutting_down` to every request that has no response yet. */
   refuseAll(): void
   readonly unmatchedMetrics: RouteMetrics
@@ -32,11 +34,16 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
   const unmatchedMetrics = deps.metrics.route(UNMATCHED)
   const noticeProxy = createProxyNotice(deps.isTrustedProxy, deps.log)
   const opened = new LinkedList<Exchange>()
+  let withoutResponse = 0
   const exchangeDeps: ExchangeDeps = {
     ...deps,
     onOpen(exchange) {
       connectionOf(exchange.request.socket).opened(exchange)
+      withoutResponse += 1
       return opened.add(exchange)
+    },
+    onResponse() {
+      withoutResponse -= 1
     },
     onEnd: (_, node) => opened.remove(node),
   }
@@ -64,6 +71,9 @@ export function createExchanges(deps: ExchangesDeps): Exchanges {
     },
     get size() {
       return opened.size
+    },
+    get withoutResponse() {
+      return withoutResponse
     },
     refuseAll() {
       for (const exchange of opened) {

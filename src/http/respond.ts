@@ -22,10 +22,19 @@ export function sendProblem(res: ServerResponse, problem: Problem, options: Resp
   sendText(res, problem.status, PROBLEM_CONTENT_TYPE, text, problem.headers, options)
 }
 
+/** Turns of the event loop, shared by all downloads: the system takes 0.2 to 0.4 ms for a chunk of 256 KiB. */
+export interface ChunkTurns {
+  /** For the first FIRST_BYTES of each download. */
+  readonly first: Throttle
+  readonly later: Throttle
+}
+
+/** Who has taken more than this reads: the system itself takes up to 2.6 MB of a download for a client that does not. */
+const FIRST_BYTES = 4 * 1024 * 1024
+
 /** How the chunks of a stream are sent, and long texts. */
 export interface ChunkOptions {
-  /** Shared by all downloads: a chunk of 256 KiB costs 0.2 ms of kernel time. */
-  readonly turns: Throttle
+  readonly turns: ChunkTurns
   /** Called for every chunk that is handed to the socket. */
   readonly onBytes: (sizeBytes: number) => void
   /** Called if a live response is cut off because its client does not read it. */
@@ -125,7 +134,8 @@ async function pump(
 ): Promise<void> {
   let leftBytes = sizeBytes
   for await (const chunk of stream) {
-    await turns.turn(() => res.destroyed)
+    const isFirst = sizeBytes - leftBytes < FIRST_BYTES
+    await (isFirst ? turns.first : turns.later).turn(() => res.destroyed)
     if (res.destroyed) return
     leftBytes -= chunk.length
     onBytes(chunk.length)

@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 import { PendingBodies } from '../../src/http/body.ts'
 import { boundConnections } from '../../src/http/connection/connections.ts'
 import { LargeResponses } from '../../src/http/connection/large-responses.ts'
-import { behindNewConnections } from '../../src/http/connection/new-connections.ts'
+import { behindNewConnections, behindRequests } from '../../src/http/connection/new-connections.ts'
 import { createHandling } from '../../src/http/handle-request.ts'
 import { createExchanges } from '../../src/http/open-exchanges.ts'
 import { sendReply } from '../../src/http/respond.ts'
@@ -18,12 +18,14 @@ import { UNBOUND } from './connection/one-connection.ts'
 
 const CLIENTS = 20
 const CHUNKS = 5
-/** lib/throttle.ts. */
-const CHUNKS_PER_TURN = 2
 /** http/connection/new-connections.ts. */
+const FIRST_CHUNKS_PER_TURN = 1
 const MOST_TURNS = 8
 const MAX_WAITING_FOR_TURN = 256
+const MAX_WITHOUT_PAUSE = 16
 const MIB = 1024 * 1024
+/** http/respond.ts. */
+const FIRST_BYTES = 4 * MIB
 const OPTIONS = { requestId: 'download', closesConnection: true, isHead: false }
 
 async function* body() {
@@ -49,14 +51,14 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
       const ended = () => Promise.reject(new Error('who ends an exchange asks for its line'))
       const reply = { kind: 'stream' as const, status: 200, headers: {}, sizeBytes: CHUNKS }
       sendReply(each, { ...reply, stream, ended }, OPTIONS, {
-        turns,
+        turns: { first: turns, later: turns },
         onBytes,
         onDropped,
         large: new LargeResponses(),
       })
     }
   })
-  const turns = behindNewConnections(server)
+  const turns = behindRequests(server, () => false)
   const port = await listenFor(t, server)
   const bytes = await Promise.all(
     Array.from(
@@ -75,8 +77,43 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
     ),
   )
   t.same(new Set(bytes), new Set([CHUNKS]), 'each has its whole body')
-  t.equal(Math.max(...perTurn.values()), CHUNKS_PER_TURN)
+  t.equal(Math.max(...perTurn.values()), FIRST_CHUNKS_PER_TURN)
 })
+
+t.test(
+  'what the system takes of a download for a client that reads nothing has turns of its own',
+  async (t) => {
+    const turns: string[] = []
+    const throttle = (name: string) =>
+      new Throttle((run) => {
+        turns.push(name)
+        setImmediate(run)
+      })
+    const chunkTurns = { first: throttle('first'), later: throttle('later') }
+    async function* chunks() {
+      for (const sizeBytes of [1, FIRST_BYTES - 1, 1]) yield Buffer.alloc(sizeBytes)
+    }
+    const server = createServer((_, res) => {
+      const ended = () => Promise.reject(new Error('who ends an exchange asks for its line'))
+      const reply = {
+        kind: 'stream' as const,
+        status: 200,
+        headers: {},
+        sizeBytes: FIRST_BYTES + 1,
+      }
+      sendReply(res, { ...reply, stream: chunks(), ended }, OPTIONS, {
+        turns: chunkTurns,
+        onBytes() {},
+        onDropped() {},
+        large: new LargeResponses(),
+      })
+    })
+    const port = await listenFor(t, server)
+    const response = await fetch(`http://127.0.0.1:${port}`)
+    t.equal((await response.arrayBuffer()).byteLength, FIRST_BYTES + 1)
+    t.same(turns, ['first', 'first', 'later'])
+  },
+)
 
 t.test('of long texts that nobody reads the oldest is cut off', async (t) => {
   const responses: ServerResponse[] = []
@@ -84,9 +121,10 @@ t.test('of long texts that nobody reads the oldest is cut off', async (t) => {
     responses.push(res)
     const text = 'x'.repeat(12 * MIB)
     const reply = { kind: 'text' as const, status: 200, text, contentType: 'text/plain' }
+    const turns = { first, later: first }
     sendReply(res, reply, OPTIONS, { turns, onBytes() {}, onDropped() {}, large })
   })
-  const turns = behindNewConnections(server)
+  const first = behindNewConnections(server)
   const large = new LargeResponses(30 * MIB)
   const port = await listenFor(t, server)
   for (const count of [1, 2, 3]) {
@@ -105,23 +143,47 @@ t.test('of long texts that nobody reads the oldest is cut off', async (t) => {
 })
 
 t.test(
-  'new connections come before the chunks of downloads, which have their turn all the same',
+  'new connections come before first requests and chunks, which have their turn all the same',
   async (t) => {
     const server = createServer()
     const turns = behindNewConnections(server)
-    const done: number[] = []
-    for (let nth = 0; nth < 4; nth += 1) turns.add(() => done.push(nth))
+    const chunkTurns = behindRequests(server, () => false)
+    const done: string[] = []
+    for (let nth = 1; nth <= 4; nth += 1) turns.add(() => done.push(`request ${nth}`))
+    for (let nth = 1; nth <= 2; nth += 1) chunkTurns.add(() => done.push(`chunk ${nth}`))
     const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
     for (let turn = 1; turn <= MOST_TURNS; turn += 1) {
       t.same(done, [], `connections come: turn ${turn}`)
       server.emit('connection', new Socket())
       await nextTurn()
     }
-    t.same(done, [0, 1], 'it waits no longer')
+    t.same(done.splice(0), ['request 1', 'request 2', 'chunk 1'], 'they wait no longer')
     await nextTurn()
-    t.same(done, [0, 1, 2, 3], 'none comes any more')
+    t.same(done, ['request 3', 'request 4', 'chunk 2'], 'none comes any more')
   },
 )
+
+t.test('a crowd of chunks leaves the CPU to others', async (t) => {
+  let hasOthers = false
+  const turns = behindRequests(createServer(), () => hasOthers)
+  let timers = 0
+  const { setTimeout: set } = globalThis
+  globalThis.setTimeout = Object.assign((...given: Parameters<typeof set>) => {
+    timers += 1
+    return set(...given)
+  }, set)
+  t.teardown(() => {
+    globalThis.setTimeout = set
+  })
+  const chunks = (count: number) => Promise.all(Array.from({ length: count }, () => turns.turn()))
+  await chunks(3 + MAX_WITHOUT_PAUSE)
+  t.equal(timers, 0, 'nobody else wants it')
+  hasOthers = true
+  await chunks(MAX_WITHOUT_PAUSE)
+  t.equal(timers, 0, 'they are few')
+  await chunks(3 + MAX_WITHOUT_PAUSE)
+  t.equal(timers, 3 - 1, 'a pause before each chunk while too many wait')
+})
 
 t.test('while connections come without end, so many wait for a turn and no more', async (t) => {
   const server = createServer()
@@ -171,7 +233,8 @@ async function withTurns(t: Test) {
   }
   const bodies = new PendingBodies(deps.nowMs, turns)
   const waits = { turns, pipelined: turns, bodies }
-  const serve = createHandling(deps, createExchanges({ ...deps, turns }), waits)
+  const chunkTurns = { first: turns, later: turns }
+  const serve = createHandling(deps, createExchanges({ ...deps, chunkTurns }), waits)
   server.on('request', (request, res) => void serve(request, res, 'nothing'))
   const port = await listenFor(t, server)
   return { port, turns, counts, endPause: () => pauses.shift()?.() }

@@ -5,7 +5,7 @@ import { Throttle } from '../../src/lib/throttle.ts'
 /** A throttle, and a function that ends its pause; that returns false if there is none. */
 function withPauses(max?: number) {
   const pauses: (() => void)[] = []
-  const queue = new Throttle((run) => pauses.push(run), max)
+  const queue = new Throttle((run) => pauses.push(run), { max })
   const endPause = () => {
     const run = pauses.shift()
     run?.()

@@ -24,9 +24,10 @@ async function openUnread(t: Test) {
       nowMs: () => 0,
       random: () => 0,
       closing: new AbortController().signal,
-      turns: new Throttle(),
+      chunkTurns: { first: new Throttle(), later: new Throttle() },
       large: new LargeResponses(),
       onOpen: (exchange: Exchange) => new LinkedList<Exchange>().add(exchange),
+      onResponse() {},
       onEnd() {},
     }
     const metrics = { ended: (_: string, code: number) => void codes.push(code) }
