@@ -85,7 +85,7 @@ export function seriesOf(samples: readonly Sample[]): Series {
 }
 
 /**
- * Formats each difference as `key: expected 3, found 2`. A heartbeat that is answered 503 may have been stored before,
+ * Formats each difference as `key: expected 3, found 2`. A heartbeat that is refused with 503 may have been stored before,
  * and is counted then: up to so many more are right.
  */
 export function differences(summary: Summary, found: Series): readonly string[] {

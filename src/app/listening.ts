@@ -16,7 +16,7 @@ import type { ServiceContext } from './service-context.ts'
  * system drops some of 2,000 phones that connect at once after a restart, and TCP retries after 1, 3, 7 s.
  */
 const BACKLOG = 4_096
-/** Of the time that the requests of a replica that stops have: it accepts for as long, and a full backlog takes up to 4 s. */
+/** A stopping replica accepts queued connections for this share of its requests' time; a full backlog takes up to 4 s. */
 const ACCEPTING_SHARE = 1 / 2
 const POLL_MS = 25
 const ADVICE: Readonly<Record<string, string>> = {

@@ -29,7 +29,7 @@ export interface ChunkTurns {
   readonly later: Throttle
 }
 
-/** Who has taken more than this reads: the system itself takes up to 2.6 MB of a download for a client that does not. */
+/** A client that has taken more than this does read: the system takes up to 2.6 MB for one that does not. */
 const FIRST_BYTES = 4 * 1024 * 1024
 
 /** How the chunks of a stream are sent, and long texts. */

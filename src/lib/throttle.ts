@@ -7,7 +7,7 @@
 
 /** Default pause. */
 export const PAUSE_MS = 1
-/** By default. */
+/** Default number of callbacks after each pause. */
 const CALLBACKS_PER_PAUSE = 2
 /** One more callback per pause for each 1,000 that wait: any backlog ends. */
 const WAITING_PER_EXTRA = 1_000

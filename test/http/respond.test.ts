@@ -28,6 +28,8 @@ const MIB = 1024 * 1024
 const FIRST_BYTES = 4 * MIB
 const OPTIONS = { requestId: 'download', closesConnection: true, isHead: false }
 
+const unheard = () => Promise.reject(new Error('who ends an exchange asks for its line'))
+
 async function* body() {
   for (let nth = 0; nth < CHUNKS; nth += 1) yield Buffer.alloc(1)
 }
@@ -48,9 +50,8 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
     if (waiting.push(res) < CLIENTS) return
     for (const each of waiting) {
       const stream = body()
-      const ended = () => Promise.reject(new Error('who ends an exchange asks for its line'))
       const reply = { kind: 'stream' as const, status: 200, headers: {}, sizeBytes: CHUNKS }
-      sendReply(each, { ...reply, stream, ended }, OPTIONS, {
+      sendReply(each, { ...reply, stream, ended: unheard }, OPTIONS, {
         turns: { first: turns, later: turns },
         onBytes,
         onDropped,
@@ -94,14 +95,13 @@ t.test(
       for (const sizeBytes of [1, FIRST_BYTES - 1, 1]) yield Buffer.alloc(sizeBytes)
     }
     const server = createServer((_, res) => {
-      const ended = () => Promise.reject(new Error('who ends an exchange asks for its line'))
       const reply = {
         kind: 'stream' as const,
         status: 200,
         headers: {},
         sizeBytes: FIRST_BYTES + 1,
       }
-      sendReply(res, { ...reply, stream: chunks(), ended }, OPTIONS, {
+      sendReply(res, { ...reply, stream: chunks(), ended: unheard }, OPTIONS, {
         turns: chunkTurns,
         onBytes() {},
         onDropped() {},
@@ -212,7 +212,6 @@ async function withTurns(t: Test) {
   }
   const stream = async () => {
     counts.handled += 1
-    const unheard = () => Promise.reject(new Error('who ends an exchange asks for its line'))
     const reply = { kind: 'stream' as const, status: 200, headers: {}, sizeBytes: CHUNKS }
     return { ...reply, stream: body(), ended: unheard }
   }

@@ -1,8 +1,8 @@
 /**
- * What waits in a burst, and for whom. New connections are accepted before the service works for open ones. libuv (since 1.45) accepts one connection in each turn of the event
- * loop, so in a crowd the last one waits for the work of as many turns as came before it: 64 downloads that began together,
- * or 230 that were refused together, delayed /healthz by 150 to 363 ms; 1,000 that pipelined, in a process that had just
- * started, by 360.
+ * What waits in a burst, and for whom. New connections are accepted before the service works for open ones: libuv (since
+ * 1.45) accepts one in each turn of the event loop, so in a crowd the last one waits for the work of as many turns as came
+ * before it. 64 downloads that began together, or 230 that were refused together, delayed /healthz by 150 to 363 ms; 1,000
+ * connections that pipelined, in a process that had just started, by 360.
  */
 import type { Server } from 'node:http'
 import { PAUSE_MS, type Schedule, Throttle } from '../../lib/throttle.ts'

@@ -37,7 +37,9 @@ interface Tag {
 }
 
 /** Whether the response depends on the file: 304, 412 or 416 instead of bytes. */
-export function isConditional(headers: ConditionHeaders & { readonly range?: string | undefined }) {
+export function isConditional(
+  headers: ConditionHeaders & { readonly range?: string | undefined },
+): boolean {
   return DECIDING.some((name) => headers[name] !== undefined)
 }
 
