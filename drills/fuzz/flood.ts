@@ -5,6 +5,10 @@ import { StrictReader } from '../../testkit/http/strict-reader.ts'
 import type { FuzzFlood } from './delivery.ts'
 
 const UNREAD_MS = 50
+/**
+ * For the close, from the last byte of a response on. The service spreads the responses to one that pipelines: those of
+ * 10,000 requests may take minutes beside many others.
+ */
 const CLOSE_MS = 60_000
 
 /** Returns what was wrong; undefined: nothing. */
@@ -15,7 +19,9 @@ export async function sendFlood(origin: string, flood: FuzzFlood): Promise<strin
   const closed = new Promise((resolve) => socket.once('close', resolve))
   const reader = new StrictReader()
   let fault: string | undefined
+  let closeTimer: NodeJS.Timeout | undefined
   const read = (bytes: Buffer) => {
+    closeTimer?.refresh()
     reader.push(bytes)
     try {
       while (reader.next(flood.isHead) !== undefined);
@@ -33,12 +39,12 @@ export async function sendFlood(origin: string, flood: FuzzFlood): Promise<strin
   if (flood.ends === 'reset') socket.resetAndDestroy()
   else socket.end()
   if (flood.isRead) {
-    const timer = setTimeout(() => {
+    closeTimer = setTimeout(() => {
       fault ??= 'a flood that was read to its end is not closed'
       socket.destroy()
     }, CLOSE_MS)
     await closed
-    clearTimeout(timer)
+    clearTimeout(closeTimer)
   } else {
     socket.destroy()
     await closed
