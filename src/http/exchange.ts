@@ -148,6 +148,7 @@ export class Exchange {
     this.#reply = reply
     sendReply(this.#res, reply, this.#responseOptions(), {
       turns: this.#deps.chunkTurns,
+      ip: this.context.ip,
       large: this.#deps.large,
       onBytes: (sizeBytes) => {
         this.#bytesSent += sizeBytes

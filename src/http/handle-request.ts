@@ -5,6 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { AppError } from '../domain/errors.ts'
 import type { AtFailpoint } from '../domain/failpoint.ts'
+import { subnetOfClient } from '../lib/subnet.ts'
 import type { Throttle } from '../lib/throttle.ts'
 import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
@@ -42,7 +43,7 @@ export type Serve = (
 /** Its header Expect: none, `100-continue`, or another one. */
 export type Expectation = 'nothing' | 'continue' | 'unknown'
 
-/** The queues in which a request may wait. */
+/** The queues in which a request may wait. Subnets take turns, so a crowd from one delays no other. */
 export interface Waits {
   /** Turns of the event loop, for the first request of a connection. */
   readonly turns: Throttle
@@ -63,16 +64,16 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     const exchange = exchanges.open(request, res, match)
     exchange.awaitsContinue = expects === 'continue'
     const connection = connectionOf(request.socket)
-    const { isProbe } = exchange.context
+    const { ip, isProbe } = exchange.context
     const malformed = refuseMalformed(request)
     // Where it ends may be unclear: the parser is about to report an error, which says less.
     if (malformed !== undefined && exchange.isLast) return exchange.refuse(malformed)
     const isOver = () => exchange.hasResponse || exchange.isEnded
     const isBehind = connection.hasBefore(exchange)
     if (isBehind) await connection.untilOldest(exchange)
-    else if (connection.isNew && !isProbe) await turns.turn(isOver)
+    else if (connection.isNew && !isProbe) await turns.turn(isOver, subnetOfClient(ip))
     // No honest client pipelines: these wait for everybody else, so that a burst of them holds nobody up.
-    if (isBehind || connection.isPipelining) await pipelined.turn(isOver)
+    if (isBehind || connection.isPipelining) await pipelined.turn(isOver, subnetOfClient(ip))
     if (isOver()) return
     try {
       if (expects === 'unknown') throw expectationFailed()

@@ -8,6 +8,11 @@ export function isIpv6(address: string): boolean {
   return address.includes(':')
 }
 
+/** As subnetOf; '' for a client whose address is unknown since it has left. */
+export function subnetOfClient(ip: string | null): string {
+  return ip === null ? '' : subnetOf(ip)
+}
+
 /** Addresses of one network give the same text. `address` must be valid and not IPv4-mapped. */
 export function subnetOf(address: string): string {
   if (!isIpv6(address)) return `${address.split('.').slice(0, V4_PARTS).join('.')}.0/24`

@@ -24,7 +24,9 @@ export class Throttle {
   readonly #schedule: Schedule
   readonly #max: number
   readonly #perPause: number
-  readonly #waiting: Waiting[] = []
+  /** By key, in the order in which the keys take turns. */
+  readonly #waiting = new Map<string, Waiting[]>()
+  #size = 0
 
   /** When more than `max` wait, the first one runs at once. */
   constructor(
@@ -37,30 +39,48 @@ export class Throttle {
   }
 
   get waiting(): number {
-    return this.#waiting.length
+    return this.#size
   }
 
   /**
-   * First in, first out. Without `max`, callers bound how many callbacks wait, for example by their sockets. Work that
-   * `isOver` is cheap, so it does not count against the pause's limit.
+   * First in, first out among those of one key; the keys take turns, so that many of one key do not delay the few of
+   * another. Without `max`, callers bound how many callbacks wait, for example by their sockets. Work that `isOver` is
+   * cheap, so it does not count against the pause's limit.
    */
-  add(work: () => void, isOver = () => false): void {
-    if (this.#waiting.push({ work, isOver }) === 1) this.#schedule(this.#run, 1)
-    if (this.#waiting.length > this.#max) this.#waiting.shift()?.work()
+  add(work: () => void, isOver = () => false, key = ''): void {
+    const ofKey = this.#waiting.get(key)
+    if (ofKey === undefined) this.#waiting.set(key, [{ work, isOver }])
+    else ofKey.push({ work, isOver })
+    this.#size += 1
+    if (this.#size === 1) this.#schedule(this.#run, 1)
+    if (this.#size > this.#max) this.#next()?.work()
   }
 
   /** Resolves when its turn comes, or earlier once it `isOver`. */
-  turn(isOver?: () => boolean): Promise<void> {
-    return new Promise((resolve) => this.add(resolve, isOver))
+  turn(isOver?: () => boolean, key?: string): Promise<void> {
+    return new Promise((resolve) => this.add(resolve, isOver, key))
   }
 
   readonly #run = () => {
-    const waiting = this.#waiting
-    let left = this.#perPause + Math.floor(waiting.length / WAITING_PER_EXTRA)
-    let count = 0
-    for (; left > 0 && count < waiting.length; count += 1) if (!waiting[count]?.isOver()) left -= 1
-    const due = waiting.splice(0, count)
-    if (waiting.length > 0) this.#schedule(this.#run, waiting.length)
+    let left = this.#perPause + Math.floor(this.#size / WAITING_PER_EXTRA)
+    const due: Waiting[] = []
+    for (let next = this.#next(); next !== undefined; next = left > 0 ? this.#next() : undefined) {
+      due.push(next)
+      if (!next.isOver()) left -= 1
+    }
+    if (this.#size > 0) this.#schedule(this.#run, this.#size)
     for (const { work } of due) work()
+  }
+
+  /** Takes the first one of the key whose turn it is. */
+  #next(): Waiting | undefined {
+    for (const [key, ofKey] of this.#waiting) {
+      this.#waiting.delete(key)
+      const first = ofKey.shift()
+      if (ofKey.length > 0) this.#waiting.set(key, ofKey)
+      this.#size -= 1
+      return first
+    }
+    return undefined
   }
 }

@@ -20,8 +20,8 @@ const CLIENTS = 20
 const CHUNKS = 5
 /** http/connection/new-connections.ts. */
 const FIRST_CHUNKS_PER_TURN = 1
-const MOST_TURNS = 8
-const MAX_WAITING_FOR_TURN = 256
+const MOST_TURNS = 32
+const MAX_WAITING_FOR_TURN = 512
 const MAX_WITHOUT_PAUSE = 16
 const MIB = 1024 * 1024
 /** http/respond.ts. */
@@ -53,6 +53,7 @@ t.test('downloads that run at once share the turns of the event loop', async (t)
       const reply = { kind: 'stream' as const, status: 200, headers: {}, sizeBytes: CHUNKS }
       sendReply(each, { ...reply, stream, ended: unheard }, OPTIONS, {
         turns: { first: turns, later: turns },
+        ip: null,
         onBytes,
         onDropped,
         large: new LargeResponses(),
@@ -103,6 +104,7 @@ t.test(
       }
       sendReply(res, { ...reply, stream: chunks(), ended: unheard }, OPTIONS, {
         turns: chunkTurns,
+        ip: null,
         onBytes() {},
         onDropped() {},
         large: new LargeResponses(),
@@ -122,7 +124,7 @@ t.test('of long texts that nobody reads the oldest is cut off', async (t) => {
     const text = 'x'.repeat(12 * MIB)
     const reply = { kind: 'text' as const, status: 200, text, contentType: 'text/plain' }
     const turns = { first, later: first }
-    sendReply(res, reply, OPTIONS, { turns, onBytes() {}, onDropped() {}, large })
+    sendReply(res, reply, OPTIONS, { turns, ip: null, onBytes() {}, onDropped() {}, large })
   })
   const first = behindNewConnections(server)
   const large = new LargeResponses(30 * MIB)
@@ -266,4 +268,27 @@ t.test('who has left takes no turn: first requests, then chunks', async (t) => {
   await until(() => counts.handled === 3, 'the third began')
   second.destroy()
   third.destroy()
+})
+
+t.test('subnets take turns: first requests, then chunks', async (t) => {
+  const { port, turns, counts, endPause } = await withTurns(t)
+  const served: string[] = []
+  const ask = async (localAddress: string) => {
+    const before = turns.waiting
+    const client = connect({ port, host: '127.0.0.1', localAddress })
+    client.once('data', () => served.push(localAddress))
+    t.teardown(() => client.destroy())
+    client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    await until(() => turns.waiting > before)
+  }
+  const crowd = ['127.1.0.1', '127.1.0.2', '127.1.0.3', '127.1.0.4']
+  const other = '127.2.0.1'
+  for (const address of [...crowd, other]) await ask(address)
+  endPause()
+  t.equal(turns.waiting, crowd.length - 1, 'the first one of each subnet has its turn')
+  await until(() => turns.waiting === crowd.length - 1 + 2, 'a chunk of each')
+  t.equal(counts.handled, 2)
+  endPause()
+  await until(() => served.length === 1)
+  t.same(served, [other], 'its chunk does not wait for the requests of the crowd')
 })

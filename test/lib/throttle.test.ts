@@ -54,6 +54,20 @@ t.test('beyond its bound the first one runs at once, and the order stays', async
   t.notOk(endPause(), 'one pause at a time')
 })
 
+t.test('the keys take turns, also beyond the bound', async (t) => {
+  const { queue, endPause } = withPauses(5)
+  const done: string[] = []
+  const add = (name: string) => queue.add(() => done.push(name), undefined, name[0])
+  for (const name of ['a1', 'a2', 'a3', 'b1', 'c1']) add(name)
+  t.ok(endPause())
+  t.same(done.splice(0), ['a1', 'b1'])
+  for (const name of ['b2', 'a4', 'c2']) add(name)
+  t.same(done.splice(0), ['c1'], 'the one whose turn it is runs at once')
+  t.equal(queue.waiting, 5)
+  while (endPause());
+  t.same(done, ['a2', 'b2', 'c2', 'a3', 'a4'])
+})
+
 t.test('work that is over runs, and takes no turn', async (t) => {
   const { queue, endPause } = withPauses()
   const over = new Set<number>()
