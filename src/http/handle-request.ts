@@ -43,9 +43,9 @@ export type Serve = (
 /** Its header Expect: none, `100-continue`, or another one. */
 export type Expectation = 'nothing' | 'continue' | 'unknown'
 
-/** The queues in which a request may wait. Subnets take turns, so a crowd from one delays no other. */
+/** The queues in which a request may wait. */
 export interface Waits {
-  /** Turns of the event loop, for the first request of a connection. */
+  /** Turns of the event loop, for the first request of a connection. Subnets take turns. */
   readonly turns: Throttle
   /** Turns of pipelined requests. */
   readonly pipelined: Throttle
@@ -73,7 +73,7 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     if (isBehind) await connection.untilOldest(exchange)
     else if (connection.isNew && !isProbe) await turns.turn(isOver, subnetOfClient(ip))
     // No honest client pipelines: these wait for everybody else, so that a burst of them holds nobody up.
-    if (isBehind || connection.isPipelining) await pipelined.turn(isOver, subnetOfClient(ip))
+    if (isBehind || connection.isPipelining) await pipelined.turn(isOver)
     if (isOver()) return
     try {
       if (expects === 'unknown') throw expectationFailed()

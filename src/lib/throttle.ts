@@ -5,14 +5,17 @@
  * this raises it to 6.0 (docs/develop/measurements.md, R9).
  */
 
+import { LinkedList, type ListNode } from './linked-list.ts'
+
 /** Default pause. */
 export const PAUSE_MS = 1
 /** Default number of callbacks after each pause. */
 const CALLBACKS_PER_PAUSE = 2
-/** One more callback per pause for each 1,000 that wait: any backlog ends. */
+/** Default: one more callback per pause for each 1,000 that wait, so any backlog ends. */
 const WAITING_PER_EXTRA = 1_000
 
 interface Waiting {
+  readonly key: string
   readonly work: () => void
   readonly isOver: () => boolean
 }
@@ -24,36 +27,47 @@ export class Throttle {
   readonly #schedule: Schedule
   readonly #max: number
   readonly #perPause: number
-  /** By key, in the order in which the keys take turns. */
-  readonly #waiting = new Map<string, Waiting[]>()
-  #size = 0
+  readonly #perExtra: number
+  /** Oldest first. */
+  readonly #all = new LinkedList<Waiting>()
+  /** Those of each key, oldest first. The first key has its turn next. */
+  readonly #byKey = new Map<string, ListNode<Waiting>[]>()
 
-  /** When more than `max` wait, the first one runs at once. */
+  /**
+   * When more than `max` wait, the oldest one runs at once. `perPause` run after each pause, and one more for each
+   * `perExtra` that wait.
+   */
   constructor(
     schedule: Schedule = (run) => void setTimeout(run, PAUSE_MS),
-    { max = Number.POSITIVE_INFINITY, perPause = CALLBACKS_PER_PAUSE } = {},
+    {
+      max = Number.POSITIVE_INFINITY,
+      perPause = CALLBACKS_PER_PAUSE,
+      perExtra = WAITING_PER_EXTRA,
+    } = {},
   ) {
     this.#schedule = schedule
     this.#max = max
     this.#perPause = perPause
+    this.#perExtra = perExtra
   }
 
   get waiting(): number {
-    return this.#size
+    return this.#all.size
   }
 
   /**
-   * First in, first out among those of one key; the keys take turns, so that many of one key do not delay the few of
-   * another. Without `max`, callers bound how many callbacks wait, for example by their sockets. Work that `isOver` is
-   * cheap, so it does not count against the pause's limit.
+   * First in, first out among those of one key. The keys take turns after each pause, so that many of one key do not delay
+   * the few of another; with very many keys, `max` keeps their turns from delaying those of a busy one. Without `max`,
+   * callers bound how many callbacks wait, for example by their sockets. Work that `isOver` is cheap, so it does not count
+   * against the pause's limit.
    */
   add(work: () => void, isOver = () => false, key = ''): void {
-    const ofKey = this.#waiting.get(key)
-    if (ofKey === undefined) this.#waiting.set(key, [{ work, isOver }])
-    else ofKey.push({ work, isOver })
-    this.#size += 1
-    if (this.#size === 1) this.#schedule(this.#run, 1)
-    if (this.#size > this.#max) this.#next()?.work()
+    const node = this.#all.add({ key, work, isOver })
+    const ofKey = this.#byKey.get(key)
+    if (ofKey === undefined) this.#byKey.set(key, [node])
+    else ofKey.push(node)
+    if (this.#all.size === 1) this.#schedule(this.#run, 1)
+    if (this.#all.size > this.#max) this.#takeOldest()?.work()
   }
 
   /** Resolves when its turn comes, or earlier once it `isOver`. */
@@ -62,25 +76,38 @@ export class Throttle {
   }
 
   readonly #run = () => {
-    let left = this.#perPause + Math.floor(this.#size / WAITING_PER_EXTRA)
     const due: Waiting[] = []
-    for (let next = this.#next(); next !== undefined; next = left > 0 ? this.#next() : undefined) {
+    for (let left = this.#perPause + Math.floor(this.#all.size / this.#perExtra); left > 0; ) {
+      const next = this.#takeNext()
+      if (next === undefined) break
       due.push(next)
       if (!next.isOver()) left -= 1
     }
-    if (this.#size > 0) this.#schedule(this.#run, this.#size)
+    if (this.#all.size > 0) this.#schedule(this.#run, this.#all.size)
     for (const { work } of due) work()
   }
 
-  /** Takes the first one of the key whose turn it is. */
-  #next(): Waiting | undefined {
-    for (const [key, ofKey] of this.#waiting) {
-      this.#waiting.delete(key)
-      const first = ofKey.shift()
-      if (ofKey.length > 0) this.#waiting.set(key, ofKey)
-      this.#size -= 1
-      return first
+  /** The oldest of the key whose turn it is. */
+  #takeNext(): Waiting | undefined {
+    for (const [key, ofKey] of this.#byKey) {
+      this.#byKey.delete(key)
+      if (ofKey.length > 1) this.#byKey.set(key, ofKey)
+      return this.#take(ofKey)
     }
     return undefined
+  }
+
+  #takeOldest(): Waiting | undefined {
+    const key = this.#all.first?.key ?? ''
+    const ofKey = this.#byKey.get(key) ?? []
+    if (ofKey.length === 1) this.#byKey.delete(key)
+    return this.#take(ofKey)
+  }
+
+  #take(ofKey: ListNode<Waiting>[]): Waiting | undefined {
+    const node = ofKey.shift()
+    const item = node?.item
+    if (node !== undefined) this.#all.remove(node)
+    return item
   }
 }

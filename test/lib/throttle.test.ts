@@ -54,7 +54,7 @@ t.test('beyond its bound the first one runs at once, and the order stays', async
   t.notOk(endPause(), 'one pause at a time')
 })
 
-t.test('the keys take turns, also beyond the bound', async (t) => {
+t.test('the keys take turns; beyond the bound the oldest runs', async (t) => {
   const { queue, endPause } = withPauses(5)
   const done: string[] = []
   const add = (name: string) => queue.add(() => done.push(name), undefined, name[0])
@@ -62,10 +62,19 @@ t.test('the keys take turns, also beyond the bound', async (t) => {
   t.ok(endPause())
   t.same(done.splice(0), ['a1', 'b1'])
   for (const name of ['b2', 'a4', 'c2']) add(name)
-  t.same(done.splice(0), ['c1'], 'the one whose turn it is runs at once')
+  t.same(done.splice(0), ['a2'])
   t.equal(queue.waiting, 5)
   while (endPause());
-  t.same(done, ['a2', 'b2', 'c2', 'a3', 'a4'])
+  t.same(done, ['c1', 'a3', 'b2', 'c2', 'a4'])
+})
+
+t.test('however many keys come, one of a busy key waits for no more than the bound', async (t) => {
+  const { queue } = withPauses(4)
+  const done: string[] = []
+  const add = (name: string, key: string) => queue.add(() => done.push(name), undefined, key)
+  for (const name of ['busy 1', 'busy 2', 'busy 3']) add(name, 'busy')
+  for (let nth = 1; nth <= 4; nth += 1) add(`new ${nth}`, `${nth}`)
+  t.same(done, ['busy 1', 'busy 2', 'busy 3'])
 })
 
 t.test('work that is over runs, and takes no turn', async (t) => {
