@@ -96,7 +96,8 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
 
 /**
  * Guard, body, handler. `Object.assign` adds what the guard proves to the request, because a spread would call every getter.
- * A device waits for its turn before its body is read, so that requests that wait hold no body in memory.
+ * A device's body is read outside of its token's turns: four bodies that stall, as where a phone loses its network, would
+ * keep the phone's next requests waiting for ten seconds.
  */
 async function handle(
   { guards, verifyAdmin }: HandlingDeps,
@@ -113,15 +114,15 @@ async function handle(
     case 'open':
       return route.handle(await read())
     case 'device-token': {
-      const proven = await guards.deviceToken(headers)
-      return guards.inTurn(proven, async () => route.handle(Object.assign(await read(), proven)))
+      const token = await guards.deviceToken(headers)
+      const request = await read()
+      return guards.inTurn(token, () => route.handle(Object.assign(request, token)))
     }
     case 'device': {
       const token = await guards.deviceToken(headers)
-      return guards.inTurn(token, async () => {
-        const proven = await guards.device(token, context)
-        return route.handle(Object.assign(await read(), proven))
-      })
+      const proven = await guards.inTurn(token, () => guards.device(token, context))
+      const request = await read()
+      return guards.inTurn(token, () => route.handle(Object.assign(request, proven)))
     }
     case 'enrollment-token': {
       const proven = await guards.enrollmentToken(headers, context)

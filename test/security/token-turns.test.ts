@@ -1,14 +1,17 @@
 /** One token, however many requests it sends at once, keeps nobody else from the database. */
 import { setImmediate } from 'node:timers/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { lookUpForLines } from '../../src/db/enrollment/line-lookups.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
 import { createTokenTurns } from '../../src/security/token-turns.ts'
 import { keptAlive } from '../heartbeats/kept-alive.ts'
 import { connect } from '../helpers/database.ts'
 import { requestsOf } from '../helpers/lines.ts'
+import { head, openRaw, type RawConnection } from '../helpers/raw.ts'
 import { type Enrolled, startService } from '../helpers/service.ts'
 
+/** security/token-turns.ts. */
+const MAX_AT_ONCE = 4
 /** More than may wait for a connection. */
 const FLOOD = 600
 
@@ -91,6 +94,35 @@ t.test('so are they while one used-up token registers with bodies that are refus
   await service.lines.waitFor(() => requestsOf(arrivals()) - arrivedBefore >= FLOOD, 'the same')
   t.ok(arrivals().length < FLOOD, 'counted as well')
 })
+
+/** A request whose body has not come; resolves once the service waits for that. */
+async function stalled(t: Test, path: string, sizeBytes: number): Promise<RawConnection> {
+  const connection = await openRaw(t, service.origin)
+  connection.write(
+    head(
+      `POST ${path} HTTP/1.1`,
+      `Authorization: Bearer ${honest.token}`,
+      'Expect: 100-continue',
+      `Content-Length: ${sizeBytes}`,
+    ),
+  )
+  t.equal((await connection.answer()).status, 100)
+  return connection
+}
+
+for (const path of ['/v1/heartbeat', '/v1/action-result']) {
+  t.test(`bodies that stall take no turns of their token: ${path}`, async (t) => {
+    const request_id = await command(honest, `late-${path.length}`)
+    const body = JSON.stringify(path === '/v1/heartbeat' ? {} : { request_id, outcome: 'success' })
+    const late: RawConnection[] = []
+    for (let nth = 0; nth < MAX_AT_ONCE; nth += 1) late.push(await stalled(t, path, body.length))
+    t.equal(await post(honest, '/v1/heartbeat', {}), 200, 'the phone goes on')
+    for (const connection of late) {
+      connection.write(body)
+      t.equal((await connection.answer(2)).status, 200)
+    }
+  })
+}
 
 async function issue(aliases: readonly string[]): Promise<readonly Issued[]> {
   return (await service.call('POST', '/v1/enroll-tokens', { body: { aliases } })).body.tokens
