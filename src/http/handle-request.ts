@@ -18,7 +18,7 @@ import { toAppError } from './errors.ts'
 import type { Exchange } from './exchange.ts'
 import { refuseUnknown } from './known-names.ts'
 import type { Exchanges } from './open-exchanges.ts'
-import { readRequest } from './request.ts'
+import { HandlerRequest, readBody } from './request.ts'
 import type { Reply, Route } from './route.ts'
 import { refuseMalformed } from './well-formed.ts'
 
@@ -97,7 +97,7 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
 /**
  * Guard, body, handler. `Object.assign` adds what the guard proves to the request, because a spread would call every getter.
  * A device's body is read outside of its token's turns: four bodies that stall, as where a phone loses its network, would
- * keep the phone's next requests waiting for ten seconds.
+ * keep the phone's next requests waiting for ten seconds. It is parsed within a turn, since requests that wait would hold it.
  */
 async function handle(
   { guards, verifyAdmin }: HandlingDeps,
@@ -109,20 +109,22 @@ async function handle(
 ): Promise<Reply> {
   const { context } = exchange
   const { headers } = exchange.request
-  const read = () => readRequest(exchange, route.body, params, search, bodies)
+  const readBytes = () => readBody(exchange, route.body, bodies)
+  const parse = (bytes: Buffer) => new HandlerRequest(exchange, params, search, bytes)
+  const read = async () => parse(await readBytes())
   switch (route.guard) {
     case 'open':
       return route.handle(await read())
     case 'device-token': {
       const token = await guards.deviceToken(headers)
-      const request = await read()
-      return guards.inTurn(token, () => route.handle(Object.assign(request, token)))
+      const bytes = await readBytes()
+      return guards.inTurn(token, () => route.handle(Object.assign(parse(bytes), token)))
     }
     case 'device': {
       const token = await guards.deviceToken(headers)
       const proven = await guards.inTurn(token, () => guards.device(token, context))
-      const request = await read()
-      return guards.inTurn(token, () => route.handle(Object.assign(request, proven)))
+      const bytes = await readBytes()
+      return guards.inTurn(token, () => route.handle(Object.assign(parse(bytes), proven)))
     }
     case 'enrollment-token': {
       const proven = await guards.enrollmentToken(headers, context)

@@ -11,21 +11,19 @@ import type { BaseRequest, RequestContext, Route } from './route.ts'
 const NO_BYTES = Buffer.alloc(0)
 
 /** Reads the body: JSON of at most `body` bytes; 0: none; `stream`: the handler reads it. */
-export async function readRequest(
+export async function readBody(
   exchange: Exchange,
   body: Route['body'],
-  params: Readonly<Record<string, string>>,
-  search: string,
   pending: PendingBodies,
-): Promise<HandlerRequest> {
+): Promise<Buffer> {
   const { request } = exchange
   if (body !== 0) refuseBody(request, body === 'stream' ? undefined : body)
-  const isJson = typeof body === 'number' && body > 0
-  if (isJson) exchange.continue()
-  const bytes = isJson ? await readBytes(request, body, pending) : NO_BYTES
-  return new HandlerRequest(exchange, params, search, bytes)
+  if (typeof body !== 'number' || body === 0) return NO_BYTES
+  exchange.continue()
+  return await readBytes(request, body, pending)
 }
 
+/** Parses the body, which then takes up to twenty times its size. */
 export class HandlerRequest implements BaseRequest {
   readonly method: string
   readonly params: Readonly<Record<string, string>>

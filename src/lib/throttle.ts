@@ -32,6 +32,7 @@ export class Throttle {
   readonly #all = new LinkedList<Waiting>()
   /** Those of each key, oldest first. The first key has its turn next. */
   readonly #byKey = new Map<string, ListNode<Waiting>[]>()
+  #isOldestNext = true
 
   /**
    * When more than `max` wait, the oldest one runs at once. `perPause` run after each pause, and one more for each
@@ -56,10 +57,11 @@ export class Throttle {
   }
 
   /**
-   * First in, first out among those of one key. The keys take turns after each pause, so that many of one key do not delay
-   * the few of another; with very many keys, `max` keeps their turns from delaying those of a busy one. Without `max`,
-   * callers bound how many callbacks wait, for example by their sockets. Work that `isOver` is cheap, so it does not count
-   * against the pause's limit.
+   * First in, first out among those of one key. Of every two that run after pauses, one is that of the key whose turn it
+   * is, so that many of one key do not delay the few of another; the other one is the oldest, so that very many keys do not
+   * delay a busy one: each waits for at most twice as many as came before it. Without `max`, callers bound how many
+   * callbacks wait, for example by their sockets. Work that `isOver` is cheap, so it does not count against the pause's
+   * limit.
    */
   add(work: () => void, isOver = () => false, key = ''): void {
     const node = this.#all.add({ key, work, isOver })
@@ -78,7 +80,8 @@ export class Throttle {
   readonly #run = () => {
     const due: Waiting[] = []
     for (let left = this.#perPause + Math.floor(this.#all.size / this.#perExtra); left > 0; ) {
-      const next = this.#takeNext()
+      this.#isOldestNext = !this.#isOldestNext
+      const next = this.#isOldestNext ? this.#takeOldest() : this.#takeNext()
       if (next === undefined) break
       due.push(next)
       if (!next.isOver()) left -= 1

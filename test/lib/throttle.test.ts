@@ -54,27 +54,46 @@ t.test('beyond its bound the first one runs at once, and the order stays', async
   t.notOk(endPause(), 'one pause at a time')
 })
 
-t.test('the keys take turns; beyond the bound the oldest runs', async (t) => {
-  const { queue, endPause } = withPauses(5)
+t.test('of two, one is that of the key whose turn it is, the other one the oldest', async (t) => {
+  const { queue, endPause } = withPauses()
   const done: string[] = []
-  const add = (name: string) => queue.add(() => done.push(name), undefined, name[0])
-  for (const name of ['a1', 'a2', 'a3', 'b1', 'c1']) add(name)
-  t.ok(endPause())
-  t.same(done.splice(0), ['a1', 'b1'])
-  for (const name of ['b2', 'a4', 'c2']) add(name)
-  t.same(done.splice(0), ['a2'])
-  t.equal(queue.waiting, 5)
-  while (endPause());
-  t.same(done, ['c1', 'a3', 'b2', 'c2', 'a4'])
+  for (const name of ['a1', 'a2', 'a3', 'a4', 'b1', 'b2', 'c1']) {
+    queue.add(() => done.push(name), undefined, name[0])
+  }
+  const perPause: string[] = []
+  while (endPause()) perPause.push(done.splice(0).join(' '))
+  t.same(perPause, ['a1 a2', 'b1 a3', 'c1 a4', 'b2'])
+  t.equal(queue.waiting, 0)
 })
 
-t.test('however many keys come, one of a busy key waits for no more than the bound', async (t) => {
+t.test('beyond the bound the oldest runs at once, whatever its key', async (t) => {
   const { queue } = withPauses(4)
   const done: string[] = []
   const add = (name: string, key: string) => queue.add(() => done.push(name), undefined, key)
   for (const name of ['busy 1', 'busy 2', 'busy 3']) add(name, 'busy')
   for (let nth = 1; nth <= 4; nth += 1) add(`new ${nth}`, `${nth}`)
   t.same(done, ['busy 1', 'busy 2', 'busy 3'])
+})
+
+t.test('new keys without end do not delay a busy one', async (t) => {
+  const { queue, endPause } = withPauses()
+  const done: string[] = []
+  let keys = 0
+  const addNew = () => {
+    keys += 1
+    queue.add(() => done.push('new'), undefined, `${keys}`)
+  }
+  for (let nth = 0; nth < 10; nth += 1) addNew()
+  const BUSY = 5
+  for (let nth = 1; nth <= BUSY; nth += 1)
+    queue.add(() => done.push(`busy ${nth}`), undefined, 'busy')
+  const before = 10 + BUSY - 1
+  while (done.length < 2 * (before + 1)) {
+    t.ok(endPause())
+    addNew()
+    addNew()
+  }
+  t.ok(done.includes(`busy ${BUSY}`), `after ${done.length}`)
 })
 
 t.test('work that is over runs, and takes no turn', async (t) => {

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { lookUpForLines } from '../../src/db/enrollment/line-lookups.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
 import { createTokenTurns } from '../../src/security/token-turns.ts'
+import { until } from '../../testkit/until.ts'
 import { keptAlive } from '../heartbeats/kept-alive.ts'
 import { connect } from '../helpers/database.ts'
 import { requestsOf } from '../helpers/lines.ts'
@@ -123,6 +124,30 @@ for (const path of ['/v1/heartbeat', '/v1/action-result']) {
     }
   })
 }
+
+t.test('a request that waits for its turn holds no parsed body', async (t) => {
+  const mine = await command(honest, 'mine-four')
+  const locked = await command(flooder, 'held-too')
+  await db.query('begin')
+  await db.query('select from commands where request_id = $1 for update', [locked])
+  const holding = Array.from({ length: MAX_AT_ONCE }, () => report(flooder, locked))
+  const watcher = await connect(t, service.databaseUrl) // a transaction sees its first snapshot of pg_stat_activity
+  const waiting =
+    "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+  await until(async () => (await watcher.query(waiting)).rowCount === MAX_AT_ONCE)
+  const headers = { authorization: `Bearer ${flooder.token}`, 'content-type': 'application/json' }
+  let answered = 0
+  const invalid = Array.from({ length: 10 }, async () => {
+    const { status } = await send({ method: 'POST', path: '/v1/heartbeat', headers, body: '{' })
+    answered += 1
+    return status
+  })
+  for (let nth = 0; nth < 10; nth += 1) t.equal(await report(honest, mine), 200)
+  t.equal(answered, 0, 'nobody knows yet that it is no JSON')
+  await db.query('rollback')
+  await Promise.all(holding)
+  for (const status of await Promise.all(invalid)) t.ok([400, 429].includes(status), `${status}`)
+})
 
 async function issue(aliases: readonly string[]): Promise<readonly Issued[]> {
   return (await service.call('POST', '/v1/enroll-tokens', { body: { aliases } })).body.tokens

@@ -15,12 +15,12 @@ import { PAUSE_MS, type Schedule, Throttle } from '../../lib/throttle.ts'
 const MOST_TURNS = 32
 /**
  * First requests and chunks that wait. While connections come without end, and bring a request each, each one takes 0.6 ms
- * and none waits longer than for 512 of them, 0.3 s. Without a bound 3,800 connections a second delayed every first request
+ * and none waits longer than for twice 512 of them, 0.6 s. Without a bound 3,800 connections a second delayed every first request
  * by 1.2 s. If they bring no request, the next constant has the bound.
  */
 const MAX_WAITING_FOR_TURN = 512
 /**
- * One more than two runs for each so many that wait: of 512 there run 4 in MOST_TURNS of 0.2 ms, so all within 0.9 s. With
+ * One more than two runs for each so many that wait: of 512 there run 4 in MOST_TURNS of 0.2 ms, then fewer, so all within 1.4 s. With
  * 128 instead, /healthz took 70 to 120 ms beside those 300 downloads, and 45 to 60 without any more.
  */
 const WAITING_PER_EXTRA_TURN = 256
