@@ -14,14 +14,14 @@ import { PAUSE_MS, type Schedule, Throttle } from '../../lib/throttle.ts'
  */
 const MOST_TURNS = 32
 /**
- * First requests and chunks that wait. While connections come without end, and bring a request each, each one takes 0.6 ms
- * and none waits longer than for twice 512 of them, 0.6 s. Without a bound 3,800 connections a second delayed every first request
- * by 1.2 s. If they bring no request, the next constant has the bound.
+ * First requests and chunks that wait. While connections come without end, each with a request, they take 0.6 ms each, and
+ * nobody waits for more than twice 512 of them, 0.6 s. Without a bound 3,800 connections a second delayed every first request
+ * by 1.2 s. If they bring no request, the next constant bounds the wait.
  */
 const MAX_WAITING_FOR_TURN = 512
 /**
- * One more than two runs for each so many that wait: of 512 there run 4 in MOST_TURNS of 0.2 ms, then fewer, so all within 1.4 s. With
- * 128 instead, /healthz took 70 to 120 ms beside those 300 downloads, and 45 to 60 without any more.
+ * One more than two runs for each so many that wait: of 512 that wait, 4 run in MOST_TURNS of 0.2 ms, later fewer, so all
+ * within 1.4 s. With 128 instead, /healthz took 70 to 120 ms beside those 300 downloads, and 45 to 60 if only two run.
  */
 const WAITING_PER_EXTRA_TURN = 256
 /** First chunks that wait without pauses between them. */
