@@ -11,7 +11,7 @@ import type { ListNode } from '../lib/linked-list.ts'
 import { Denial } from '../security/denial.ts'
 import type { Ending, Line, RequestLog } from '../telemetry/log/log.ts'
 import type { RouteMetrics } from '../telemetry/metrics/metrics.ts'
-import { abandonBody, hasUnreadBody } from './body.ts'
+import { abandonBody, hasUnreadBody } from './body/body.ts'
 import { connectionOf } from './connection/connection.ts'
 import type { LargeResponses } from './connection/large-responses.ts'
 import { problemOf } from './errors.ts'
@@ -108,6 +108,11 @@ export class Exchange {
 
   get hasResponse(): boolean {
     return this.#res.headersSent || this.#res.destroyed
+  }
+
+  /** Nobody waits for its response any more. */
+  get isOver(): boolean {
+    return this.hasResponse || this.#isEnded
   }
 
   get isEnded(): boolean {

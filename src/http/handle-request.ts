@@ -11,7 +11,9 @@ import { type Match, Router } from '../router.ts'
 import { Denial } from '../security/denial.ts'
 import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
-import { ClientGoneError, type PendingBodies } from './body.ts'
+import type { HashedToken } from '../security/token-turns.ts'
+import { ClientGoneError, type PendingBodies } from './body/body.ts'
+import type { LargeBodies } from './body/large-bodies.ts'
 import { type HttpsRule, isTransportAllowed, peerAddress } from './client-address.ts'
 import { connectionOf } from './connection/connection.ts'
 import { toAppError } from './errors.ts'
@@ -45,16 +47,17 @@ export type Expectation = 'nothing' | 'continue' | 'unknown'
 
 /** The queues in which a request may wait. */
 export interface Waits {
-  /** Turns of the event loop, for the first request of a connection. Subnets take turns. */
+  /** Turns of the event loop, for the first request of a connection. */
   readonly turns: Throttle
   /** Turns of pipelined requests. */
   readonly pipelined: Throttle
   readonly bodies: PendingBodies
+  readonly largeBodies: LargeBodies
 }
 
 export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: Waits): Serve {
   const router = new Router(deps.routes)
-  const { turns, pipelined, bodies } = waits
+  const { turns, pipelined } = waits
 
   return async function serve(request, res, expects) {
     const url = request.url ?? ''
@@ -68,13 +71,13 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     const malformed = refuseMalformed(request)
     // Where it ends may be unclear: the parser is about to report an error, which says less.
     if (malformed !== undefined && exchange.isLast) return exchange.refuse(malformed)
-    const isOver = () => exchange.hasResponse || exchange.isEnded
+    const isOver = () => exchange.isOver
     const isBehind = connection.hasBefore(exchange)
     if (isBehind) await connection.untilOldest(exchange)
     else if (connection.isNew && !isProbe) await turns.turn(isOver, subnetOfClient(ip))
     // No honest client pipelines: these wait for everybody else, so that a burst of them holds nobody up.
     if (isBehind || connection.isPipelining) await pipelined.turn(isOver)
-    if (isOver()) return
+    if (exchange.isOver) return
     try {
       if (expects === 'unknown') throw expectationFailed()
       if (malformed !== undefined) throw malformed
@@ -83,10 +86,11 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
       const unavailable = isProbe ? undefined : deps.unavailable()
       if (unavailable !== undefined) throw unavailable
       const search = queryAt === -1 ? '' : url.slice(queryAt + 1)
-      const reply = await handle(deps, bodies, exchange, match.route, match.params, search)
+      const reply = await handle(deps, waits, exchange, match.route, match.params, search)
       deps.failpoint?.('after_commit_before_reply')
       exchange.reply(reply)
     } catch (error) {
+      if (exchange.hasResponse) return
       // The client has left and reads no response: the exchange ends with 499.
       if (error instanceof ClientGoneError) res.destroy()
       else exchange.refuse(toAppError(error))
@@ -97,11 +101,11 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
 /**
  * Guard, body, handler. `Object.assign` adds what the guard proves to the request, because a spread would call every getter.
  * A device's body is read outside of its token's turns: four bodies that stall, as where a phone loses its network, would
- * keep the phone's next requests waiting for ten seconds. It is parsed within a turn, since requests that wait would hold it.
+ * keep the phone's next requests waiting for ten seconds. No request that waits holds a parsed body.
  */
 async function handle(
   { guards, verifyAdmin }: HandlingDeps,
-  bodies: PendingBodies,
+  { bodies, largeBodies }: Waits,
   exchange: Exchange,
   route: Route,
   params: Readonly<Record<string, string>>,
@@ -110,25 +114,46 @@ async function handle(
   const { context } = exchange
   const { headers } = exchange.request
   const readBytes = () => readBody(exchange, route.body, bodies)
-  const parse = (bytes: Buffer) => new HandlerRequest(exchange, params, search, bytes)
-  const read = async () => parse(await readBytes())
+  const requestOf = (bytes: Buffer) => new HandlerRequest(exchange, params, search, bytes)
+  const read = async () => requestOf(await readBytes())
+  /** `start` calls the handler, which parses the body. */
+  const handleBody = async (
+    bytes: Buffer,
+    { tokenHash }: HashedToken,
+    start: (request: HandlerRequest) => Promise<Reply>,
+  ) => {
+    const body = {
+      sizeBytes: bytes.length,
+      key: tokenHash.toString('latin1'),
+      isOver: () => exchange.isOver,
+    }
+    return await largeBodies.run(body, async () => {
+      if (exchange.isOver) throw new ClientGoneError('the client left while its request waited')
+      return await start(requestOf(bytes))
+    })
+  }
   switch (route.guard) {
     case 'open':
       return route.handle(await read())
     case 'device-token': {
       const token = await guards.deviceToken(headers)
       const bytes = await readBytes()
-      return guards.inTurn(token, () => route.handle(Object.assign(parse(bytes), token)))
+      return guards.inTurn(token, () =>
+        handleBody(bytes, token, (request) => route.handle(Object.assign(request, token))),
+      )
     }
     case 'device': {
       const token = await guards.deviceToken(headers)
       const proven = await guards.inTurn(token, () => guards.device(token, context))
       const bytes = await readBytes()
-      return guards.inTurn(token, () => route.handle(Object.assign(parse(bytes), proven)))
+      return guards.inTurn(token, () =>
+        handleBody(bytes, token, (request) => route.handle(Object.assign(request, proven))),
+      )
     }
     case 'enrollment-token': {
       const proven = await guards.enrollmentToken(headers, context)
-      return route.handle(Object.assign(await read(), proven))
+      const bytes = await readBytes()
+      return handleBody(bytes, proven, (request) => route.handle(Object.assign(request, proven)))
     }
     case 'admin': {
       const proven = guards.admin(headers, route.scopes, context)

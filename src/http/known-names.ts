@@ -4,7 +4,7 @@
  */
 import { AppError, invalidField } from '../domain/errors.ts'
 import { nearest } from '../lib/nearest.ts'
-import { hasBody, type PendingBodies, readBytes } from './body.ts'
+import { hasBody, type PendingBodies, readBytes } from './body/body.ts'
 import type { Exchange } from './exchange.ts'
 import { isObject } from './fields.ts'
 import type { HandlerRequest } from './request.ts'
@@ -27,7 +27,8 @@ export async function refuseUnknown(
   if (takes === 'anything') return
   const { query, fields } = takes
   refuseQuery(request.search, query, fields)
-  if (isObject(request.body)) refuseFields(request, fields, query)
+  const { body, bytes } = request
+  if (isObject(body)) refuseFields(Object.keys(body), bytes, fields, query)
   if (route.body === 0) await refuseBytes(exchange, pending, query)
 }
 
@@ -53,11 +54,12 @@ function refuseQuery(search: string, known: readonly string[], fields: readonly 
 }
 
 function refuseFields(
-  { body, bytes }: HandlerRequest,
+  names: readonly string[],
+  bytes: Buffer,
   known: readonly string[],
   query: readonly string[],
 ): void {
-  for (const name of Object.keys(Object(body))) {
+  for (const name of names) {
     if (known.includes(name)) continue
     throw refusal(name, `is no field of the body. ${hint(name, known, query, 'the query')}`)
   }

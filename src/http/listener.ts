@@ -2,7 +2,8 @@
 import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Throttle } from '../lib/throttle.ts'
-import { PendingBodies } from './body.ts'
+import { PendingBodies } from './body/body.ts'
+import { LargeBodies } from './body/large-bodies.ts'
 import { type Connection, connectionOf } from './connection/connection.ts'
 import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
@@ -36,7 +37,7 @@ export interface Listener {
 
 const SERVER_OPTIONS = {
   headersTimeout: 10_000,
-  requestTimeout: 0, // it would cut a steady upload; http/body.ts has timeouts of its own
+  requestTimeout: 0, // it would cut a steady upload; http/body/body.ts has timeouts of its own
   connectionsCheckingInterval: 100, // a check makes an error (20 µs) for each request newly late; frequent ones find few
   keepAliveTimeout: 75_000, // above the idle time of common load balancers
   maxHeaderSize: 8_192,
@@ -56,7 +57,8 @@ export function createListener(deps: ListenerDeps): Listener {
   const chunkTurns = { first, later: turns }
   const exchanges = createExchanges({ ...deps, chunkTurns, large: new LargeResponses() })
   const bodies = new PendingBodies(deps.nowMs, slowRequests)
-  const serve = createHandling(deps, exchanges, { turns, pipelined, bodies })
+  const largeBodies = new LargeBodies(deps.nowMs)
+  const serve = createHandling(deps, exchanges, { turns, pipelined, bodies, largeBodies })
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,

@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { SignedRequest } from '../security/signature.ts'
 import type { Line } from '../telemetry/log/log.ts'
-import { openUpload, type PendingBodies, parseJson, readBytes, refuseBody } from './body.ts'
+import { openUpload, type PendingBodies, parseJson, readBytes, refuseBody } from './body/body.ts'
 import type { Exchange } from './exchange.ts'
 import type { BaseRequest, RequestContext, Route } from './route.ts'
 
@@ -23,12 +23,10 @@ export async function readBody(
   return await readBytes(request, body, pending)
 }
 
-/** Parses the body, which then takes up to twenty times its size. */
 export class HandlerRequest implements BaseRequest {
   readonly method: string
   readonly params: Readonly<Record<string, string>>
   readonly headers: IncomingHttpHeaders
-  readonly body: unknown
   readonly context: RequestContext
   /** The query as sent, without `?`. */
   readonly search: string
@@ -48,8 +46,11 @@ export class HandlerRequest implements BaseRequest {
     this.method = exchange.request.method ?? ''
     this.params = params
     this.headers = exchange.request.headers
-    this.body = parseJson(bytes)
     this.context = exchange.context
+  }
+
+  get body(): unknown {
+    return parseJson(this.bytes)
   }
 
   get query(): URLSearchParams {

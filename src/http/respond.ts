@@ -36,7 +36,7 @@ const FIRST_BYTES = 4 * 1024 * 1024
 /** How the chunks of a stream are sent, and long texts. */
 export interface ChunkOptions {
   readonly turns: ChunkTurns
-  /** The client's. Subnets take turns. */
+  /** The client's, whose subnet decides when it is its turn. */
   readonly ip: string | null
   /** Called for every chunk that is handed to the socket. */
   readonly onBytes: (sizeBytes: number) => void

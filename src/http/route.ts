@@ -68,7 +68,10 @@ export interface BaseRequest {
   readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams
   readonly headers: IncomingHttpHeaders
-  /** Parsed JSON; undefined without a body. Read it through http/fields.ts, which never reaches a prototype. */
+  /**
+   * Parsed JSON; undefined without a body. Read it through http/fields.ts, which never reaches a prototype. It is parsed at each
+   * access and may take 28 times its size: read it once, before the first `await`, and keep only what you need.
+   */
   readonly body: unknown
   /** The raw body of a route with `body: 'stream'`; it has its own timeouts. */
   readonly upload: Readable

@@ -72,13 +72,13 @@ export class Throttle {
     if (this.#all.size > this.#max) this.#takeOldest()?.work()
   }
 
-  /** Resolves when its turn comes, or earlier once it `isOver`. */
+  /** Resolves when its turn comes. */
   turn(isOver?: () => boolean, key?: string): Promise<void> {
     return new Promise((resolve) => this.add(resolve, isOver, key))
   }
 
   readonly #run = () => {
-    const due: Waiting[] = []
+    const due = this.#takeOver()
     for (let left = this.#perPause + Math.floor(this.#all.size / this.#perExtra); left > 0; ) {
       this.#isOldestNext = !this.#isOldestNext
       const next = this.#isOldestNext ? this.#takeOldest() : this.#takeNext()
@@ -88,6 +88,16 @@ export class Throttle {
     }
     if (this.#all.size > 0) this.#schedule(this.#run, this.#all.size)
     for (const { work } of due) work()
+  }
+
+  /** The oldest ones, as far as their work is over. */
+  #takeOver(): Waiting[] {
+    const over: Waiting[] = []
+    while (this.#all.first?.isOver()) {
+      const next = this.#takeOldest()
+      if (next !== undefined) over.push(next)
+    }
+    return over
   }
 
   /** The oldest of the key whose turn it is. */

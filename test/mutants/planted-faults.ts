@@ -32,7 +32,7 @@ const ONE_INSTANT = {
 export const PLANTED: readonly Planted[] = [
   {
     name: 'the idle clock of an upload is never refreshed',
-    file: 'src/http/body.ts',
+    file: 'src/http/body/body.ts',
     before: '    idle?.refresh()\n    if (!upload.push',
     after: '    if (!upload.push',
     test: 'build/test/http/upload.test.js',

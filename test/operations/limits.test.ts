@@ -12,7 +12,7 @@ import { registrationQueue } from '../../src/db/enrollment/registration-queue.ts
 import { untaggedTokens } from '../../src/db/enrollment/untagged-tokens.ts'
 import { AppError } from '../../src/domain/errors.ts'
 import type { EnrollmentVerdict } from '../../src/domain/identity.ts'
-import { PendingBodies, readBytes } from '../../src/http/body.ts'
+import { PendingBodies, readBytes } from '../../src/http/body/body.ts'
 import { createKeyedQueue, type KeyedQueueOptions } from '../../src/lib/keyed-queue.ts'
 import { RateLimit } from '../../src/lib/rate-limit.ts'
 import { subnetOf } from '../../src/lib/subnet.ts'

@@ -1,9 +1,5 @@
 /** One token, however many requests it sends at once, keeps nobody else from the database. */
-import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { lookUpForLines } from '../../src/db/enrollment/line-lookups.ts'
-import type { Database } from '../../src/db/postgres/pool.ts'
-import { createTokenTurns } from '../../src/security/token-turns.ts'
 import { until } from '../../testkit/until.ts'
 import { keptAlive } from '../heartbeats/kept-alive.ts'
 import { connect } from '../helpers/database.ts'
@@ -125,29 +121,48 @@ for (const path of ['/v1/heartbeat', '/v1/action-result']) {
   })
 }
 
-t.test('a request that waits for its turn holds no parsed body', async (t) => {
-  const mine = await command(honest, 'mine-four')
-  const locked = await command(flooder, 'held-too')
-  await db.query('begin')
-  await db.query('select from commands where request_id = $1 for update', [locked])
-  const holding = Array.from({ length: MAX_AT_ONCE }, () => report(flooder, locked))
-  const watcher = await connect(t, service.databaseUrl) // a transaction sees its first snapshot of pg_stat_activity
-  const waiting =
-    "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-  await until(async () => (await watcher.query(waiting)).rowCount === MAX_AT_ONCE)
-  const headers = { authorization: `Bearer ${flooder.token}`, 'content-type': 'application/json' }
-  let answered = 0
-  const invalid = Array.from({ length: 10 }, async () => {
-    const { status } = await send({ method: 'POST', path: '/v1/heartbeat', headers, body: '{' })
-    answered += 1
-    return status
-  })
-  for (let nth = 0; nth < 10; nth += 1) t.equal(await report(honest, mine), 200)
-  t.equal(answered, 0, 'nobody knows yet that it is no JSON')
-  await db.query('rollback')
-  await Promise.all(holding)
-  for (const status of await Promise.all(invalid)) t.ok([400, 429].includes(status), `${status}`)
-})
+t.test(
+  'who waits for a turn holds no parsed body, and nothing runs for who has left',
+  async (t) => {
+    const left = await command(flooder, 'left')
+    const mine = await command(honest, 'mine-four')
+    const locked = await command(flooder, 'held-too')
+    await db.query('begin')
+    await db.query('select from commands where request_id = $1 for update', [locked])
+    const holding = Array.from({ length: MAX_AT_ONCE }, () => report(flooder, locked))
+    const watcher = await connect(t, service.databaseUrl) // a transaction sees its first snapshot of pg_stat_activity
+    const waiting =
+      "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    await until(async () => (await watcher.query(waiting)).rowCount === MAX_AT_ONCE)
+    const headers = { authorization: `Bearer ${flooder.token}`, 'content-type': 'application/json' }
+    let answered = 0
+    const invalid = Array.from({ length: 10 }, async () => {
+      const { status } = await send({ method: 'POST', path: '/v1/heartbeat', headers, body: '{' })
+      answered += 1
+      return status
+    })
+    const leaving = await openRaw(t, service.origin)
+    const body = JSON.stringify({ request_id: left, outcome: 'success' })
+    leaving.write(
+      `${head(
+        'POST /v1/action-result HTTP/1.1',
+        `Authorization: Bearer ${flooder.token}`,
+        'X-Request-ID: leaving',
+        `Content-Length: ${body.length}`,
+      )}${body}`,
+    )
+    for (let nth = 0; nth < 10; nth += 1) t.equal(await report(honest, mine), 200)
+    t.equal(answered, 0, 'nobody knows yet that it is no JSON')
+    leaving.reset()
+    t.match(await service.lines.terminalOf('leaving'), { status_code: 499 })
+    await db.query('rollback')
+    await Promise.all(holding)
+    for (const status of await Promise.all(invalid)) t.ok([400, 429].includes(status), `${status}`)
+    t.equal(await report(flooder, mine), 404)
+    const { body: found } = await service.call('GET', `/admin/commands/${left}`)
+    t.not(found.status, 'success')
+  },
+)
 
 async function issue(aliases: readonly string[]): Promise<readonly Issued[]> {
   return (await service.call('POST', '/v1/enroll-tokens', { body: { aliases } })).body.tokens
@@ -216,74 +231,4 @@ t.test('phones whose bodies are refused at once are named, all of them', async (
       { event: 'register.fail', alias, token_id: id?.slice(-4) },
     ])
   }
-})
-
-t.test('for lines one statement runs at a time, and a token waits once', async (t) => {
-  const asked: unknown[] = []
-  const ends: (() => void)[] = []
-  const query: Database['query'] = ({ values }) => {
-    asked.push(values?.[0])
-    return new Promise((resolve) => ends.push(() => resolve({ rows: [], rowCount: 0 })))
-  }
-  const transaction = () => Promise.reject(new Error('takes none'))
-  const lookUp = lookUpForLines({ query, transaction }, () => 0)
-  const [flooding, honest] = [Buffer.alloc(32, 255), Buffer.alloc(32, 1)]
-  const burst = () => Array.from({ length: 300 }, () => lookUp(flooding))
-  const flood = burst()
-  await setImmediate()
-  t.same(asked, [flooding])
-  const more = burst()
-  const other = lookUp(honest)
-  await setImmediate()
-  t.same(asked, [flooding])
-  for (let nth = 0; nth < 3; nth += 1) {
-    ends.shift()?.()
-    await setImmediate()
-  }
-  t.same(asked, [flooding, honest, flooding])
-  t.same(
-    new Set((await Promise.all([...flood, ...more, other])).map(({ kind }) => kind)),
-    new Set(['unknown']),
-  )
-})
-
-t.test('turns are taken in order, and refused after a while', async (t) => {
-  let nowMs = 0
-  const inTurn = createTokenTurns(() => nowMs)
-  const begun: number[] = []
-  const ends: ((error?: Error) => void)[] = []
-  const run = (nth: number, tokenHash = Buffer.alloc(32)) =>
-    inTurn({ tokenHash }, () => {
-      begun.push(nth)
-      return new Promise<void>((resolve, reject) => {
-        ends.push((error) => (error === undefined ? resolve() : reject(error)))
-      })
-    })
-  const end = async (error?: Error) => {
-    ends.shift()?.(error)
-    await setImmediate()
-  }
-  const first = [0, 1, 2, 3].map((nth) => run(nth))
-  const waiting = [4, 5, 6].map((nth) => run(nth))
-  const other = run(7, Buffer.alloc(32, 1))
-  t.same(begun, [0, 1, 2, 3, 7], 'another token does not wait')
-  await end()
-  t.same(begun, [0, 1, 2, 3, 7, 4])
-  const settling = Promise.allSettled([...first.slice(0, 2), ...waiting.slice(1)])
-  nowMs = 2_000
-  await end(new Error('of the work'))
-  t.same(begun, [0, 1, 2, 3, 7, 4])
-  t.match(await settling, [
-    { status: 'fulfilled' },
-    { status: 'rejected', reason: { message: 'of the work' } },
-    { status: 'rejected', reason: { code: 'rate_limited', retryAfterS: 1 } },
-    { status: 'rejected', reason: { code: 'rate_limited' } },
-  ])
-  const next = run(8)
-  t.same(begun, [0, 1, 2, 3, 7, 4, 8])
-  const many = Array.from({ length: 256 }, (_, nth) => run(9 + nth))
-  await t.rejects(run(0), { code: 'rate_limited' })
-  while (ends.length > 0) await end()
-  await Promise.all([...first.slice(2), waiting[0], other, next, ...many])
-  t.equal(begun.length, 7 + 256)
 })

@@ -1,4 +1,7 @@
-/** Rows 5 and 6: strangers, or one dead token, who send requests without end, or hold silent connections. */
+/**
+ * Rows 5 and 6: strangers, or one dead token, who send requests without end, or hold silent connections. And of row 3 what needs
+ * tokens: bodies that take long to parse.
+ */
 import type { AssaultReport, RequestsAssault } from '../attackers/assault.ts'
 import type { Environment } from '../environment.ts'
 import type { LoadRow } from '../load-row.ts'
@@ -56,6 +59,43 @@ const refusedBodies = enrollment('refused bodies of one enrollment token', (plac
   },
 ])
 
+const THIEVES = 25
+const LARGE_BODIES_PER_S = 100
+const LARGE_BODY_BYTES = 65_500
+const NAMES_OF_THIEF = 100_000
+
+/** JSON.parse takes longest for objects within objects, each with a name of its own: 9 to 14 ms, and 1.8 MiB. */
+function nestedBody(thief: number): string {
+  let opened = ''
+  let depth = 0
+  while (opened.length + depth < LARGE_BODY_BYTES) {
+    depth += 1
+    opened += `{"${(NAMES_OF_THIEF * thief + depth).toString(36)}":`
+  }
+  return `${opened}0${'}'.repeat(depth)}`
+}
+
+const nestedBodies: LoadRow = {
+  row: 3,
+  title: `${LARGE_BODIES_PER_S} nested bodies of 64 KiB a second with ${THIEVES} device tokens`,
+  begin: async (length, { stolen }) => ({
+    async attack(stage) {
+      const requests = stolen.slice(0, THIEVES).map(({ token }, index) => ({
+        method: 'POST' as const,
+        path: '/v1/heartbeat',
+        token,
+        body: nestedBody(1 + index),
+      }))
+      const ratePerS = length.flood * LARGE_BODIES_PER_S
+      const { port } = stage
+      return {
+        wave: () =>
+          stage.attack({ kind: 'requests', port, seconds: length.attackS, ratePerS, requests }),
+      }
+    },
+  }),
+}
+
 const idle = (addresses: number): LoadRow => ({
   row: 6,
   title: `idle connections up to the bound, from ${addresses} ${addresses === 1 ? 'address' : 'addresses'}`,
@@ -91,6 +131,7 @@ const total = (reports: readonly AssaultReport[], what: string) =>
   reports.reduce((sum, report) => sum + (report[what] ?? 0), 0)
 
 export const CLIENTS_ROWS: readonly LoadRow[] = [
+  nestedBodies,
   madeUpTokens,
   refusedBodies,
   idle(1),

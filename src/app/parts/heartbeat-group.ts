@@ -11,7 +11,7 @@ import type { AtFailpoint } from '../../domain/failpoint.ts'
 import { GroupCommit } from '../../lib/group-commit.ts'
 import { keyOfToken } from '../../security/token-turns.ts'
 
-/** Of one heartbeat, from its arrival to its response. */
+/** Of one heartbeat, from the moment when its body is parsed to its response. */
 export const HEARTBEAT_DEADLINE_MS = 1_800
 const MAX_GROUP = 256
 const MAX_QUEUED_GROUPS = 4

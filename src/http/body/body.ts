@@ -1,9 +1,9 @@
 /** Request bodies: JSON within a size and a time, and uploads with timeouts of their own. */
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
-import { AppError } from '../domain/errors.ts'
-import { LinkedList, type ListNode } from '../lib/linked-list.ts'
-import type { Throttle } from '../lib/throttle.ts'
+import { AppError } from '../../domain/errors.ts'
+import { LinkedList, type ListNode } from '../../lib/linked-list.ts'
+import type { Throttle } from '../../lib/throttle.ts'
 
 /** A whole JSON body must arrive within this. Node's `requestTimeout` is 0 because of uploads. */
 const JSON_TIMEOUT_MS = 10_000
@@ -165,10 +165,15 @@ const MIN_CAPACITY_BYTES = 1_024
 
 /** Collects chunks in one buffer that doubles: a list would cost some 300 bytes for each chunk, even of one byte. */
 class BodyBuffer {
+  readonly #maxBytes: number
   #buffer: Buffer = NO_BYTES
   sizeBytes = 0
 
-  /** Memory in use: at most twice the size, or MIN_CAPACITY_BYTES. */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+  }
+
+  /** Memory in use: at most twice the size, or MIN_CAPACITY_BYTES, and never more than the limit of the body. */
   get heldBytes(): number {
     return this.#buffer.length
   }
@@ -179,7 +184,7 @@ class BodyBuffer {
     if (this.sizeBytes === 0) {
       this.#buffer = chunk
     } else {
-      if (sizeBytes > this.#buffer.length) this.#grow(Math.max(MIN_CAPACITY_BYTES, 2 * sizeBytes))
+      if (sizeBytes > this.#buffer.length) this.#growFor(sizeBytes)
       this.#buffer.set(chunk, this.sizeBytes)
     }
     this.sizeBytes = sizeBytes
@@ -194,7 +199,8 @@ class BodyBuffer {
     this.sizeBytes = 0
   }
 
-  #grow(capacityBytes: number): void {
+  #growFor(sizeBytes: number): void {
+    const capacityBytes = Math.min(this.#maxBytes, Math.max(MIN_CAPACITY_BYTES, 2 * sizeBytes))
     const grown = Buffer.allocUnsafeSlow(capacityBytes)
     grown.set(this.bytes)
     this.#buffer = grown
@@ -208,7 +214,7 @@ function collect(
   pending: PendingBodies,
 ): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const buffer = new BodyBuffer()
+    const buffer = new BodyBuffer(maxBytes)
     let isSettled = false
     const started = pending.start(fail)
     function settle() {

@@ -21,7 +21,8 @@ const MOST_TURNS = 32
 const MAX_WAITING_FOR_TURN = 512
 /**
  * One more than two runs for each so many that wait: of 512 that wait, 4 run in MOST_TURNS of 0.2 ms, later fewer, so all
- * within 1.4 s. With 128 instead, /healthz took 70 to 120 ms beside those 300 downloads, and 45 to 60 if only two run.
+ * within 1.4 s, or 3 s while others come with requests. With 128 instead, /healthz took 70 to 120 ms beside those 300
+ * downloads, and 45 to 60 if only two run.
  */
 const WAITING_PER_EXTRA_TURN = 256
 /** First chunks that wait without pauses between them. */

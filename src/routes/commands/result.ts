@@ -36,20 +36,9 @@ export function resultEndpoint(deps: Commands): Endpoint<'device'> {
       if (addressed !== undefined && addressed.toLowerCase() !== request.deviceId) {
         throw new AppError('device_unknown', 'This path names another device than the token does.')
       }
-      const body = asObject(request.body)
-      const requestId = readRequestId(body)
-      const ignored: string[] = []
-      const read = <T>(name: string, reader: Reader<T>) => readInto(ignored, body, name, reader)
-      const result = {
-        requestId,
-        deviceId: request.deviceId,
-        outcome: readOutcome(body),
-        message: read('message', readText),
-        output: read('output', readText),
-        exitCode: read('exit_code', readExitCode),
-        finishedAt: read('finished_at', parseInstant),
-        push: read('push', readPushReport),
-      }
+      const { ignored, ...read } = readResult(asObject(request.body))
+      const { requestId } = read
+      const result = { ...read, deviceId: request.deviceId }
       const recorded = await recordResult(deps, request, result, ignored)
       if (recorded === undefined) {
         throw new AppError('command_unknown', 'No command of this device has this request_id.')
@@ -58,6 +47,21 @@ export function resultEndpoint(deps: Commands): Endpoint<'device'> {
       const { isDuplicate: duplicate, line } = recorded
       return json(200, { ok: true, duplicate, request_id: requestId }, line)
     },
+  }
+}
+
+function readResult(body: Fields) {
+  const ignored: string[] = []
+  const read = <T>(name: string, reader: Reader<T>) => readInto(ignored, body, name, reader)
+  return {
+    requestId: readRequestId(body),
+    outcome: readOutcome(body),
+    message: read('message', readText),
+    output: read('output', readText),
+    exitCode: read('exit_code', readExitCode),
+    finishedAt: read('finished_at', parseInstant),
+    push: read('push', readPushReport),
+    ignored,
   }
 }
 

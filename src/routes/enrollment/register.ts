@@ -15,9 +15,9 @@ export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'>
   return {
     async handle(request) {
       const { context } = request
-      const body = asObject(request.body)
+      const asked = readRegistration(asObject(request.body)) // the request may wait for its turn: it holds no parsed body
       const { enrolled, token, ignored } = await logged(request, deps, (onJudged) =>
-        enroll(request, body, deps, onJudged),
+        enroll(request, asked, deps, onJudged),
       )
       context.deviceId = enrolled.deviceId
       context.alias = enrolled.alias
@@ -84,19 +84,19 @@ async function logged<T>(
 
 async function enroll(
   request: Request<'enrollment-token'>,
-  body: Fields,
+  asked: ReturnType<typeof readRegistration>,
   deps: Enrollment,
   onJudged: OnJudged,
 ) {
   const { context, tokenHash } = request
-  const { ignored, ...asked } = await readRegistration(body).catch(async (error: unknown) => {
+  const { ignored, ...read } = await asked.catch(async (error: unknown) => {
     // Only the log lines need the token.
     await deps.judgeForLines(tokenHash).then(onJudged, () => {})
     throw error
   })
   const { token, hash } = deps.issueDeviceToken()
   const registration = {
-    ...asked,
+    ...read,
     enrollmentTokenHash: tokenHash,
     newDeviceId: deps.newId(),
     deviceTokenHash: hash,

@@ -84,9 +84,9 @@ export function controlJobEndpoint(deps: Jobs, control: JobControl): Endpoint<'a
   return {
     async handle(request) {
       const jobId = jobIdOf(request)
-      const { context, admin } = request
-      const body = request.body === undefined ? {} : asObject(request.body)
-      const cancelOpen = booleanField(body, 'cancel_open') ?? true
+      const { context, admin, body } = request
+      const fields = body === undefined ? {} : asObject(body)
+      const cancelOpen = booleanField(fields, 'cancel_open') ?? true
       const by = { admin, requestId: context.requestId, ip: context.ip }
       const outcome = await deps.jobs.control(jobId, control, by, cancelOpen)
       if (outcome.kind === 'unknown') throw jobUnknown()
