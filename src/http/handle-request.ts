@@ -123,7 +123,7 @@ async function handle(
     start: (request: HandlerRequest) => Promise<Reply>,
   ) => {
     const body = {
-      sizeBytes: bytes.length,
+      bytes,
       key: tokenHash.toString('latin1'),
       isOver: () => exchange.isOver,
     }

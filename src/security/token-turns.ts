@@ -8,7 +8,7 @@ import { type Denial, rateLimited } from './denial.ts'
 /** A phone drains its queue by two requests at once. Fewer than the general connections of DATABASE_POOL_MAX=10. */
 const MAX_AT_ONCE = 4
 const MAX_WAITING_OF_TOKEN = 256
-/** Of all tokens: 64 MiB of bodies. Of honest phones only those wait that share an enrollment token and download. */
+/** Of all tokens: 64 MiB of bodies. Honest phones wait only if they share an enrollment token and download. */
 const MAX_WAITING_OF_TOKENS = 1_024
 /** Checked when the turn comes: those before it end within their own bounds. */
 const MAX_TURN_WAIT_MS = 2_000

@@ -4,12 +4,15 @@ import t from 'tap'
 import { LargeBodies } from '../../src/http/body/large-bodies.ts'
 
 /** http/body/large-bodies.ts. */
-const LARGE_BODY_BYTES = 4_096
-const MAX_WAITING_OF_KEY_BYTES = 64 * 1024
-const MAX_WAITING_LARGE_BYTES = 8 * 1024 * 1024
+const LARGE_BODY_BYTES = 16 * 1024
+const MANY_OBJECTS = 160
+const MAX_WAITING_OF_KEY = 4
+const MAX_WAITING_BODIES = 128
 const LARGE_BODY_WAIT_MS = 2_000
 const PAUSES_PER_WORK = 9
 const MAX_PAUSE_MS = 500
+
+const LARGE = Buffer.alloc(LARGE_BODY_BYTES + 1)
 
 function withClock() {
   const clock = { nowMs: 0 }
@@ -19,8 +22,8 @@ function withClock() {
     (run, ms) => pauses.push({ run, ms }),
   )
   const done: string[] = []
-  const parse = (key: string, ms = 0, isOver = () => false, sizeBytes = LARGE_BODY_BYTES + 1) =>
-    bodies.run({ sizeBytes, key, isOver }, async () => {
+  const parse = (key: string, ms = 0, isOver = () => false, bytes = LARGE) =>
+    bodies.run({ bytes, key, isOver }, async () => {
       clock.nowMs += ms
       done.push(key)
     })
@@ -38,7 +41,7 @@ function withClock() {
 t.test('a small one waits for nobody; of large ones, one in each turn', async (t) => {
   const { done, parse, endPause } = withClock()
   const waiting = [parse('one', 7), parse('two'), parse('three')]
-  await parse('small', 0, undefined, LARGE_BODY_BYTES)
+  await parse('small', 0, undefined, LARGE.subarray(1))
   t.same(done, ['small'])
   t.equal(await endPause(), 1)
   t.same(done, ['small', 'one'])
@@ -49,10 +52,19 @@ t.test('a small one waits for nobody; of large ones, one in each turn', async (t
   t.equal(await endPause(), undefined)
 })
 
+t.test('one that has many objects and arrays is large, however short it is', async (t) => {
+  const { done, parse, endPause } = withClock()
+  const few = MANY_OBJECTS / 2
+  await parse('few', 0, undefined, Buffer.from('{"a":['.repeat(few)))
+  const many = parse('many', 0, undefined, Buffer.from(`${'{"a":['.repeat(few)}[`))
+  t.same(done, ['few'])
+  await endPause()
+  await many
+})
+
 t.test('many of one phone do not keep those of another waiting', async (t) => {
   const { done, parse, endPause } = withClock()
-  const waiting = Array.from({ length: 10 }, () => parse('many'))
-  waiting.push(parse('few'))
+  const waiting = ['many', 'many', 'many', 'many', 'few'].map((key) => parse(key))
   for (let nth = 0; nth < 4; nth += 1) await endPause()
   t.ok(done.includes('few'), done.join(' '))
   while ((await endPause()) !== undefined);
@@ -83,17 +95,17 @@ t.test('those who wait for too long are refused together, however many others co
   await Promise.all(waiting)
 })
 
-t.test('more bytes than may wait are refused, until some of them wait no more', async (t) => {
+t.test('of one phone few may wait, and of all phones not many', async (t) => {
   const { done, parse, endPause } = withClock()
-  const largest = (key: string) => parse(key, 0, undefined, MAX_WAITING_OF_KEY_BYTES)
-  const waiting = [largest('0')]
-  await t.rejects(parse('0'), { code: 'overloaded' }, 'of one phone')
-  const phones = MAX_WAITING_LARGE_BYTES / MAX_WAITING_OF_KEY_BYTES
-  for (let nth = 1; nth < phones; nth += 1) waiting.push(largest(`${nth}`))
-  await t.rejects(parse('more'), { code: 'overloaded' }, 'of all phones')
+  const waiting: Promise<void>[] = []
+  for (let nth = 0; nth < MAX_WAITING_BODIES; nth += 1) {
+    waiting.push(parse(`${Math.floor(nth / MAX_WAITING_OF_KEY)}`))
+  }
+  await t.rejects(parse('0'), { code: 'rate_limited' })
+  await t.rejects(parse('more'), { code: 'overloaded' })
   await endPause()
   t.same(done, ['0'])
-  waiting.push(largest('0'))
+  waiting.push(parse('0'))
   await t.rejects(parse('more'), { code: 'overloaded' })
   while ((await endPause()) !== undefined);
   await Promise.all(waiting)
@@ -109,7 +121,7 @@ t.test('a pause ends, though the process was held up', async (t) => {
 
 t.test('what the work throws is what its caller gets, and the others go on', async (t) => {
   const { bodies, done, parse, endPause } = withClock()
-  const body = { sizeBytes: LARGE_BODY_BYTES + 1, key: 'bad', isOver: () => false }
+  const body = { bytes: LARGE, key: 'bad', isOver: () => false }
   const failed = t.rejects(
     bodies.run(body, async () => {
       throw new Error('no JSON')

@@ -1,25 +1,28 @@
 /**
- * Bodies that may take long to parse. JSON.parse holds the event loop and cannot be divided: 64 KiB of nested arrays, or of
- * objects with ever new names, take 8 to 14 ms, and up to 1.8 MiB. 100 of them a second delayed /healthz by 11.5 s. Honest
- * heartbeats have 0.9 KiB, honest results seldom more than 4.
+ * Bodies that may take long to parse. JSON.parse holds the event loop and cannot be divided: 64 KiB of arrays, or of objects
+ * with ever new names, take 8 to 14 ms, and up to 1.8 MiB. 100 of them a second delayed /healthz by 11.5 s.
  */
 import { AppError } from '../../domain/errors.ts'
 import { PAUSE_MS, Throttle } from '../../lib/throttle.ts'
+import { rateLimited } from '../../security/denial.ts'
 
-const LARGE_BODY_BYTES = 4_096
-/** Size of those of one phone that wait: one of the largest, or a few others. */
-const MAX_WAITING_OF_KEY_BYTES = 64 * 1024
-/** Of all phones: 1,600 of 5 KiB, which take two seconds, or 128 of the largest. */
-const MAX_WAITING_LARGE_BYTES = 8 * 1024 * 1024
+/** A large body has more bytes than this, which take 1 ms, */
+const LARGE_BODY_BYTES = 16 * 1024
+/** or more objects and arrays than this, which take 0.5 ms. A heartbeat that names 128 apps has 137. */
+const MANY_OBJECTS = 160
+/** As many as are served at once of one device token. */
+const MAX_WAITING_OF_KEY = 4
+/** Of all: 8 MiB of the largest. */
+const MAX_WAITING_BODIES = 128
 const LARGE_BODY_WAIT_MS = 2_000
 /** They take at most a tenth of the time. */
 const PAUSES_PER_WORK = 9
-/** Where the process itself was held up while it parsed. */
+/** Needed where something else held up the process while it parsed. */
 const MAX_PAUSE_MS = 500
 
 export interface Body {
-  readonly sizeBytes: number
-  /** Whose it is: large bodies of others do not wait for all of theirs. */
+  readonly bytes: Buffer
+  /** The token's: keys take turns. */
   readonly key: string
   /** Nobody waits for the response any more. */
   readonly isOver: () => boolean
@@ -28,9 +31,8 @@ export interface Body {
 export class LargeBodies {
   readonly #nowMs: () => number
   readonly #turns: Throttle
+  readonly #waitingOf = new Map<string, number>()
   #freeAtMs = Number.NEGATIVE_INFINITY
-  readonly #waitingBytesOf = new Map<string, number>()
-  #waitingBytes = 0
 
   /** `nowMs` is monotonic. `later` calls `run` after so many milliseconds. */
   constructor(
@@ -45,23 +47,23 @@ export class LargeBodies {
   }
 
   /**
-   * Settles as `work` does, whose synchronous part parses the body. A large body waits until it is its turn. Rejects with 503
-   * `overloaded` if too many bytes of its key or of all wait, or if this one waits for too long.
+   * Settles as `work` does, whose synchronous part parses the body. A large body waits until it is its turn. Rejects with 429
+   * `rate_limited` if too many of its key wait, and with 503 `overloaded` if too many of all do, or if this one waits too long.
    */
   run<T>(body: Body, work: () => Promise<T>): Promise<T> {
-    return body.sizeBytes <= LARGE_BODY_BYTES ? work() : this.#inTurn(body, work)
+    return isLarge(body.bytes) ? this.#inTurn(body, work) : work()
   }
 
-  async #inTurn<T>({ sizeBytes, key, isOver }: Body, work: () => Promise<T>): Promise<T> {
-    const ofKeyBytes = sizeBytes + (this.#waitingBytesOf.get(key) ?? 0)
-    if (ofKeyBytes > MAX_WAITING_OF_KEY_BYTES) throw tooMany()
-    if (this.#waitingBytes + sizeBytes > MAX_WAITING_LARGE_BYTES) throw tooMany()
-    this.#count(key, sizeBytes)
+  async #inTurn<T>({ key, isOver }: Body, work: () => Promise<T>): Promise<T> {
+    const ofKey = this.#waitingOf.get(key) ?? 0
+    if (ofKey >= MAX_WAITING_OF_KEY) throw tooManyOfKey()
+    if (this.#turns.waiting >= MAX_WAITING_BODIES) throw tooMany()
+    this.#waitingOf.set(key, ofKey + 1)
     const deadlineAtMs = this.#nowMs() + LARGE_BODY_WAIT_MS
     const isLate = () => this.#nowMs() > deadlineAtMs
     return await new Promise<T>((resolve, reject) => {
       const start = () => {
-        this.#count(key, -sizeBytes)
+        this.#waitsNoMore(key)
         if (isLate()) reject(tooMany())
         else resolve(this.#timed(work))
       }
@@ -69,11 +71,10 @@ export class LargeBodies {
     })
   }
 
-  #count(key: string, bytes: number): void {
-    this.#waitingBytes += bytes
-    const ofKeyBytes = bytes + (this.#waitingBytesOf.get(key) ?? 0)
-    if (ofKeyBytes === 0) this.#waitingBytesOf.delete(key)
-    else this.#waitingBytesOf.set(key, ofKeyBytes)
+  #waitsNoMore(key: string): void {
+    const others = (this.#waitingOf.get(key) ?? 0) - 1
+    if (others > 0) this.#waitingOf.set(key, others)
+    else this.#waitingOf.delete(key)
   }
 
   #timed<T>(work: () => Promise<T>): Promise<T> {
@@ -84,6 +85,24 @@ export class LargeBodies {
     this.#freeAtMs = endedAtMs + Math.min(pauseMs, MAX_PAUSE_MS)
     return done
   }
+}
+
+const [OBJECT, ARRAY] = Buffer.from('{[')
+
+/** Counts the signs within texts as well, which is cheaper than to find out. */
+function isLarge(bytes: Buffer): boolean {
+  if (bytes.length > LARGE_BODY_BYTES) return true
+  let objects = 0
+  for (let at = 0; at < bytes.length; at += 1) {
+    if (bytes[at] === OBJECT || bytes[at] === ARRAY) objects += 1
+  }
+  return objects > MANY_OBJECTS
+}
+
+function tooManyOfKey(): AppError {
+  const counts = 'large bodies of this token'
+  const reached = { name: 'at_once_per_token', limit: MAX_WAITING_OF_KEY, used: MAX_WAITING_OF_KEY }
+  return rateLimited({ ...reached, counts, retryAfterS: 1 }, null)
 }
 
 function tooMany(): AppError {
