@@ -101,7 +101,7 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
 /**
  * Guard, body, handler. `Object.assign` adds what the guard proves to the request, because a spread would call every getter.
  * A device's body is read outside of its token's turns: four bodies that stall, as where a phone loses its network, would
- * keep the phone's next requests waiting for ten seconds. No request that waits holds a parsed body.
+ * keep the phone's next requests waiting for ten seconds. No phone's request that waits holds a parsed body.
  */
 async function handle(
   { guards, verifyAdmin }: HandlingDeps,

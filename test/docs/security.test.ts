@@ -107,7 +107,7 @@ t.test('each limit has the size of its row in bounds.md, which is that of the co
     ['on a separate connection, at most 100 times a second', '`GROUP_PAUSE_MS` (10 ms)'],
     ['body of more than 16 KiB', '`LARGE_BODY_BYTES = 16 * 1024`'],
     ['more than 160 objects and arrays', '`MANY_OBJECTS = 160`'],
-    ['of one token at most four such bodies wait', '`MAX_WAITING_OF_KEY = 4`'],
+    ['of one token at most four such bodies wait for one', '`MAX_WAITING_OF_KEY = 4`'],
     ['take at most a tenth of the time', '`PAUSES_PER_WORK = 9`'],
     ['Four requests of one device token are served at once', '`MAX_AT_ONCE = 4`'],
     ['wait in order for two seconds', '`MAX_TURN_WAIT_MS = 2_000`'],

@@ -6,23 +6,23 @@ import { AppError } from '../../domain/errors.ts'
 import { PAUSE_MS, Throttle } from '../../lib/throttle.ts'
 import { rateLimited } from '../../security/denial.ts'
 
-/** A large body has more bytes than this, which take 1 ms, */
+/** A body with more bytes is large. So many bytes take up to 3 ms. */
 const LARGE_BODY_BYTES = 16 * 1024
-/** or more objects and arrays than this, which take 0.5 ms. A heartbeat that names 128 apps has 137. */
+/** A body with more objects and arrays is large, too. So many take 0.5 ms. A heartbeat that names 128 apps has 137. */
 const MANY_OBJECTS = 160
-/** As many as are served at once of one device token. */
+/** Device tokens have no more in their turns, so this bounds those of an enrollment token. */
 const MAX_WAITING_OF_KEY = 4
-/** Of all: 8 MiB of the largest. */
+/** Of all tokens: up to 8 MiB. */
 const MAX_WAITING_BODIES = 128
 const LARGE_BODY_WAIT_MS = 2_000
 /** They take at most a tenth of the time. */
 const PAUSES_PER_WORK = 9
-/** Needed where something else held up the process while it parsed. */
+/** Longer pauses would follow where something else held up the process while it parsed. */
 const MAX_PAUSE_MS = 500
 
 export interface Body {
   readonly bytes: Buffer
-  /** The token's: keys take turns. */
+  /** Names its token: tokens take turns. */
   readonly key: string
   /** Nobody waits for the response any more. */
   readonly isOver: () => boolean
@@ -89,7 +89,7 @@ export class LargeBodies {
 
 const [OBJECT, ARRAY] = Buffer.from('{[')
 
-/** Counts the signs within texts as well, which is cheaper than to find out. */
+/** Counts `{` and `[` within texts as well: to tell them apart would cost more. */
 function isLarge(bytes: Buffer): boolean {
   if (bytes.length > LARGE_BODY_BYTES) return true
   let objects = 0
