@@ -13,7 +13,7 @@ import type { Guards } from '../security/guard.ts'
 import type { SignedRequest } from '../security/signature.ts'
 import type { HashedToken } from '../security/token-turns.ts'
 import { ClientGoneError, type PendingBodies } from './body/body.ts'
-import type { LargeBodies } from './body/large-bodies.ts'
+import type { ComplexBodies } from './body/complex-bodies.ts'
 import { type HttpsRule, isTransportAllowed, peerAddress } from './client-address.ts'
 import { connectionOf } from './connection/connection.ts'
 import { toAppError } from './errors.ts'
@@ -52,7 +52,7 @@ export interface Waits {
   /** Turns of pipelined requests. */
   readonly pipelined: Throttle
   readonly bodies: PendingBodies
-  readonly largeBodies: LargeBodies
+  readonly complexBodies: ComplexBodies
 }
 
 export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: Waits): Serve {
@@ -105,7 +105,7 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
  */
 async function handle(
   { guards, verifyAdmin }: HandlingDeps,
-  { bodies, largeBodies }: Waits,
+  { bodies, complexBodies }: Waits,
   exchange: Exchange,
   route: Route,
   params: Readonly<Record<string, string>>,
@@ -127,7 +127,7 @@ async function handle(
       key: tokenHash.toString('latin1'),
       isOver: () => exchange.isOver,
     }
-    return await largeBodies.run(body, async () => {
+    return await complexBodies.run(body, async () => {
       if (exchange.isOver) throw new ClientGoneError('the client left while its request waited')
       return await start(requestOf(bytes))
     })

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, ServerResponse } from 
 import type { Socket } from 'node:net'
 import { Throttle } from '../lib/throttle.ts'
 import { PendingBodies } from './body/body.ts'
-import { LargeBodies } from './body/large-bodies.ts'
+import { ComplexBodies } from './body/complex-bodies.ts'
 import { type Connection, connectionOf } from './connection/connection.ts'
 import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
@@ -57,8 +57,8 @@ export function createListener(deps: ListenerDeps): Listener {
   const chunkTurns = { first, later: turns }
   const exchanges = createExchanges({ ...deps, chunkTurns, large: new LargeResponses() })
   const bodies = new PendingBodies(deps.nowMs, slowRequests)
-  const largeBodies = new LargeBodies(deps.nowMs)
-  const serve = createHandling(deps, exchanges, { turns, pipelined, bodies, largeBodies })
+  const complexBodies = new ComplexBodies(deps.nowMs)
+  const serve = createHandling(deps, exchanges, { turns, pipelined, bodies, complexBodies })
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,

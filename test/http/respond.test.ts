@@ -4,7 +4,7 @@ import { createServer, request, type ServerResponse } from 'node:http'
 import { connect, Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { PendingBodies } from '../../src/http/body/body.ts'
-import { LargeBodies } from '../../src/http/body/large-bodies.ts'
+import { ComplexBodies } from '../../src/http/body/complex-bodies.ts'
 import { boundConnections } from '../../src/http/connection/connections.ts'
 import { LargeResponses } from '../../src/http/connection/large-responses.ts'
 import { behindNewConnections, behindRequests } from '../../src/http/connection/new-connections.ts'
@@ -234,7 +234,7 @@ async function withTurns(t: Test) {
     unavailable: () => undefined,
   }
   const bodies = new PendingBodies(deps.nowMs, turns)
-  const waits = { turns, pipelined: turns, bodies, largeBodies: new LargeBodies(deps.nowMs) }
+  const waits = { turns, pipelined: turns, bodies, complexBodies: new ComplexBodies(deps.nowMs) }
   const chunkTurns = { first: turns, later: turns }
   const serve = createHandling(deps, createExchanges({ ...deps, chunkTurns }), waits)
   server.on('request', (request, res) => void serve(request, res, 'nothing'))

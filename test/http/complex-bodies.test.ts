@@ -1,28 +1,26 @@
-/** Bodies that may take long to parse take turns, each after a pause as long as nine of the one before; none waits for long. */
+/** Bodies that take long to parse take turns, each after a pause that grows with the last one; none waits for long. */
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
-import { LargeBodies } from '../../src/http/body/large-bodies.ts'
+import { ComplexBodies } from '../../src/http/body/complex-bodies.ts'
 
-/** http/body/large-bodies.ts. */
-const LARGE_BODY_BYTES = 16 * 1024
-const MANY_OBJECTS = 160
+/** http/body/complex-bodies.ts. */
+const MANY_SIGNS = 1_536
 const MAX_WAITING_OF_KEY = 4
-const MAX_WAITING_BODIES = 128
-const LARGE_BODY_WAIT_MS = 2_000
-const PAUSES_PER_WORK = 9
-const MAX_PAUSE_MS = 500
-
-const LARGE = Buffer.alloc(LARGE_BODY_BYTES + 1)
+const MAX_WAITING_BODIES = 32
+const COMPLEX_BODY_WAIT_MS = 2_000
+const PAUSE_PER_SQUARE = 25
+const MAX_PAUSE_MS = 2_000
+const COMPLEX = Buffer.from('['.repeat(MANY_SIGNS + 1))
 
 function withClock() {
   const clock = { nowMs: 0 }
   const pauses: { readonly run: () => void; readonly ms: number }[] = []
-  const bodies = new LargeBodies(
+  const bodies = new ComplexBodies(
     () => clock.nowMs,
     (run, ms) => pauses.push({ run, ms }),
   )
   const done: string[] = []
-  const parse = (key: string, ms = 0, isOver = () => false, bytes = LARGE) =>
+  const parse = (key: string, ms = 0, isOver = () => false, bytes = COMPLEX) =>
     bodies.run({ bytes, key, isOver }, async () => {
       clock.nowMs += ms
       done.push(key)
@@ -38,28 +36,56 @@ function withClock() {
   return { clock, bodies, done, parse, endPause }
 }
 
-t.test('a small one waits for nobody; of large ones, one in each turn', async (t) => {
+t.test('a simple one waits for nobody; of complex ones, one in each turn', async (t) => {
   const { done, parse, endPause } = withClock()
   const waiting = [parse('one', 7), parse('two'), parse('three')]
-  await parse('small', 0, undefined, LARGE.subarray(1))
-  t.same(done, ['small'])
+  await parse('simple', 0, undefined, COMPLEX.subarray(1))
+  t.same(done, ['simple'])
   t.equal(await endPause(), 1)
-  t.same(done, ['small', 'one'])
-  t.equal(await endPause(), PAUSES_PER_WORK * 7, 'the next one waits as long as that took')
-  t.same(done, ['small', 'one', 'two'])
+  t.same(done, ['simple', 'one'])
+  t.equal(
+    await endPause(),
+    PAUSE_PER_SQUARE * 7 * 7,
+    'the next one waits the longer the longer that took',
+  )
+  t.same(done, ['simple', 'one', 'two'])
   t.equal(await endPause(), 1, 'that took no time')
   await Promise.all(waiting)
   t.equal(await endPause(), undefined)
 })
 
-t.test('one that has many objects and arrays is large, however short it is', async (t) => {
+t.test('what is complex', async (t) => {
   const { done, parse, endPause } = withClock()
-  const few = MANY_OBJECTS / 2
-  await parse('few', 0, undefined, Buffer.from('{"a":['.repeat(few)))
-  const many = parse('many', 0, undefined, Buffer.from(`${'{"a":['.repeat(few)}[`))
-  t.same(done, ['few'])
-  await endPause()
-  await many
+  const items = MANY_SIGNS / 2
+  const simple = {
+    'a heartbeat that names 128 apps': JSON.stringify({
+      ...{ status: 'ok', battery: { pct: 1 }, network: {}, system: {}, memory: {} },
+      app_versions: Object.fromEntries(
+        Array.from({ length: 128 }, (_, nth) => [
+          `com.example.app${nth}`,
+          { version_code: nth, version_name: '1.0', installed: true },
+        ]),
+      ),
+    }),
+    'the largest text': JSON.stringify({ output: 'a'.repeat(65_000) }),
+    'signs within a text': JSON.stringify({ output: '"\\[{:,'.repeat(9_000) }),
+    'as many signs as it may have': `{${'"a":1,'.repeat(items - 1)}"a":1`,
+  }
+  const complex = {
+    'many names': `{${'"a":1,'.repeat(items)}"a":1}`,
+    'many values': `[${'1,'.repeat(2 * items)}1]`,
+    'many objects': `${'{"a":'.repeat(items + 1)}1`,
+    'many signs after a text': `["\\\\"${',"\\""'.repeat(2 * items)}]`,
+  }
+  for (const [what, body] of Object.entries(simple))
+    await parse(what, 0, undefined, Buffer.from(body))
+  t.same(done, Object.keys(simple))
+  for (const [what, body] of Object.entries(complex)) {
+    const parsing = parse(what, 0, undefined, Buffer.from(body))
+    t.notOk(done.includes(what), what)
+    await endPause()
+    await parsing
+  }
 })
 
 t.test('many of one phone do not keep those of another waiting', async (t) => {
@@ -73,8 +99,8 @@ t.test('many of one phone do not keep those of another waiting', async (t) => {
 
 t.test('who waits for too long is refused, and who has left delays nobody', async (t) => {
   const { clock, done, parse, endPause } = withClock()
-  const late = t.rejects(parse('late'), { code: 'overloaded' })
-  clock.nowMs = LARGE_BODY_WAIT_MS + 1
+  const late = t.rejects(parse('late'), { code: 'rate_limited' })
+  clock.nowMs = COMPLEX_BODY_WAIT_MS + 1
   const waiting = [parse('left', 0, () => true), parse('next')]
   await endPause()
   await Promise.all([late, ...waiting])
@@ -84,9 +110,9 @@ t.test('who waits for too long is refused, and who has left delays nobody', asyn
 t.test('those who wait for too long are refused together, however many others come', async (t) => {
   const { clock, done, parse, endPause } = withClock()
   const late = ['one', 'two', 'three', 'four'].map((key) =>
-    t.rejects(parse(key), { code: 'overloaded' }),
+    t.rejects(parse(key), { code: 'rate_limited' }),
   )
-  clock.nowMs = LARGE_BODY_WAIT_MS + 1
+  clock.nowMs = COMPLEX_BODY_WAIT_MS + 1
   const waiting = ['five', 'six'].map((key) => parse(key))
   await endPause()
   await Promise.all(late)
@@ -102,11 +128,11 @@ t.test('of one phone few may wait, and of all phones not many', async (t) => {
     waiting.push(parse(`${Math.floor(nth / MAX_WAITING_OF_KEY)}`))
   }
   await t.rejects(parse('0'), { code: 'rate_limited' })
-  await t.rejects(parse('more'), { code: 'overloaded' })
+  await t.rejects(parse('more'), { code: 'rate_limited' })
   await endPause()
   t.same(done, ['0'])
   waiting.push(parse('0'))
-  await t.rejects(parse('more'), { code: 'overloaded' })
+  await t.rejects(parse('more'), { code: 'rate_limited' })
   while ((await endPause()) !== undefined);
   await Promise.all(waiting)
 })
@@ -116,12 +142,12 @@ t.test('a pause ends, though the process was held up', async (t) => {
   const waiting = [parse('one', 60_000), parse('two')]
   await endPause()
   t.equal(await endPause(), MAX_PAUSE_MS)
-  await t.rejects(Promise.all(waiting), { code: 'overloaded' })
+  await t.rejects(Promise.all(waiting), { code: 'rate_limited' })
 })
 
 t.test('what the work throws is what its caller gets, and the others go on', async (t) => {
   const { bodies, done, parse, endPause } = withClock()
-  const body = { bytes: LARGE, key: 'bad', isOver: () => false }
+  const body = { bytes: COMPLEX, key: 'bad', isOver: () => false }
   const failed = t.rejects(
     bodies.run(body, async () => {
       throw new Error('no JSON')
