@@ -7,10 +7,11 @@ import { ComplexBodies } from '../../src/http/body/complex-bodies.ts'
 const MANY_SIGNS = 1_536
 const MAX_WAITING_OF_KEY = 4
 const MAX_WAITING_BODIES = 32
-const COMPLEX_BODY_WAIT_MS = 2_000
+const COMPLEX_BODY_WAIT_MS = 3_000
 const PAUSE_PER_SQUARE = 25
-const MAX_PAUSE_MS = 2_000
-const COMPLEX = Buffer.from('['.repeat(MANY_SIGNS + 1))
+const MAX_PAUSE_MS = 600
+const OPENING = 4
+const COMPLEX = Buffer.from(','.repeat(MANY_SIGNS + 1))
 
 function withClock() {
   const clock = { nowMs: 0 }
@@ -30,6 +31,7 @@ function withClock() {
     await setImmediate()
     await setImmediate()
     const pause = pauses.shift()
+    clock.nowMs += pause?.ms ?? 0
     pause?.run()
     return pause?.ms
   }
@@ -38,14 +40,14 @@ function withClock() {
 
 t.test('a simple one waits for nobody; of complex ones, one in each turn', async (t) => {
   const { done, parse, endPause } = withClock()
-  const waiting = [parse('one', 7), parse('two'), parse('three')]
+  const waiting = [parse('one', 4), parse('two'), parse('three')]
   await parse('simple', 0, undefined, COMPLEX.subarray(1))
   t.same(done, ['simple'])
   t.equal(await endPause(), 1)
   t.same(done, ['simple', 'one'])
   t.equal(
     await endPause(),
-    PAUSE_PER_SQUARE * 7 * 7,
+    PAUSE_PER_SQUARE * 4 * 4,
     'the next one waits the longer the longer that took',
   )
   t.same(done, ['simple', 'one', 'two'])
@@ -69,12 +71,14 @@ t.test('what is complex', async (t) => {
     }),
     'the largest text': JSON.stringify({ output: 'a'.repeat(65_000) }),
     'signs within a text': JSON.stringify({ output: '"\\[{:,'.repeat(9_000) }),
-    'as many signs as it may have': `{${'"a":1,'.repeat(items - 1)}"a":1`,
+    'as many signs as it may have': `${'"a":1,'.repeat(items)}`,
+    'as many arrays as it may have': '['.repeat(MANY_SIGNS / OPENING),
   }
   const complex = {
     'many names': `{${'"a":1,'.repeat(items)}"a":1}`,
     'many values': `[${'1,'.repeat(2 * items)}1]`,
-    'many objects': `${'{"a":'.repeat(items + 1)}1`,
+    'many objects': '{'.repeat(MANY_SIGNS / OPENING + 1),
+    'many arrays': '['.repeat(MANY_SIGNS / OPENING + 1),
     'many signs after a text': `["\\\\"${',"\\""'.repeat(2 * items)}]`,
   }
   for (const [what, body] of Object.entries(simple))
@@ -95,6 +99,21 @@ t.test('many of one phone do not keep those of another waiting', async (t) => {
   t.ok(done.includes('few'), done.join(' '))
   while ((await endPause()) !== undefined);
   await Promise.all(waiting)
+})
+
+t.test('one phone that sends costly ones without end does not keep another out', async (t) => {
+  const { done, parse, endPause } = withClock()
+  const attack = () => void parse('costly', 14).catch(() => {})
+  for (let nth = 0; nth < MAX_WAITING_OF_KEY; nth += 1) attack()
+  await endPause()
+  const honest = parse('honest')
+  for (let turns = 0; !done.includes('honest') && turns < 10; turns += 1) {
+    attack()
+    await endPause()
+  }
+  t.ok(done.includes('honest'))
+  while ((await endPause()) !== undefined);
+  await honest
 })
 
 t.test('who waits for too long is refused, and who has left delays nobody', async (t) => {
