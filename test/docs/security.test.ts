@@ -107,6 +107,7 @@ t.test('each limit has the size of its row in bounds.md, which is that of the co
     ['on a separate connection, at most 100 times a second', '`GROUP_PAUSE_MS` (10 ms)'],
     ['with more than 1,536 names and values', '`MANY_SIGNS = 1_536`'],
     ['an object or array counts four times', '`OPENING` (4)'],
+    ['After one that took 2 ms or more', '`COSTLY_MS = 2`'],
     ['with pauses of up to 0.6 s', '`MAX_PAUSE_MS = 600`'],
     ['of one token at most four complex bodies wait for one', '`MAX_WAITING_OF_KEY = 4`'],
     ['Four requests of one device token are served at once', '`MAX_AT_ONCE = 4`'],

@@ -19,6 +19,10 @@ const MAX_WAITING_OF_KEY = 4
 const MAX_WAITING_BODIES = 32
 const COMPLEX_BODY_WAIT_MS = 3_000
 const RETRY_AFTER_S = 10
+/** After a body that took so long, complex ones of its token are refused for BLOCKED_PER_MS times as long. */
+const COSTLY_MS = 2
+const BLOCKED_PER_MS = 2_000
+const MAX_BLOCKED_MS = 60_000
 /**
  * The pause after one grows with the square of its parse time: twice as long a stall delays twice as many requests by twice as
  * much. After 0.2 ms it is 1 ms; after 4 ms, 400.
@@ -39,6 +43,8 @@ export class ComplexBodies {
   readonly #nowMs: () => number
   readonly #turns: Throttle
   readonly #waitingOf = new Map<string, number>()
+  /** Of tokens that sent a costly body. Each comes with a pause of 0.1 s, so they are at most 600. */
+  readonly #blockedUntilMs = new Map<string, number>()
   #freeAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. `later` calls `run` after so many milliseconds. */
@@ -55,13 +61,15 @@ export class ComplexBodies {
 
   /**
    * Settles as `work` does, whose synchronous part parses the body. A complex body waits until it is its turn. Rejects with 429
-   * `rate_limited` if too many wait, of its key or of all, or if this one waits too long.
+   * `rate_limited` if too many wait, of its key or of all, if this one waits too long, and after a costly one of its key.
    */
   run<T>(body: Body, work: () => Promise<T>): Promise<T> {
     return isComplex(body.bytes) ? this.#inTurn(body, work) : work()
   }
 
   async #inTurn<T>({ key, isOver }: Body, work: () => Promise<T>): Promise<T> {
+    const blocked = this.#blockOf(key)
+    if (blocked !== undefined) throw blocked
     const ofKey = this.#waitingOf.get(key) ?? 0
     if (ofKey >= MAX_WAITING_OF_KEY) throw tooManyOfKey()
     if (this.#turns.waiting >= MAX_WAITING_BODIES) throw tooMany()
@@ -71,10 +79,12 @@ export class ComplexBodies {
     return await new Promise<T>((resolve, reject) => {
       const start = () => {
         this.#waitsNoMore(key)
-        if (isLate()) reject(tooLate())
-        else resolve(this.#timed(work))
+        const denial = isLate() ? tooLate() : this.#blockOf(key)
+        if (denial !== undefined) reject(denial)
+        else resolve(this.#timed(key, work))
       }
-      this.#turns.add(start, () => isOver() || isLate(), key)
+      const isRefused = () => isLate() || this.#blockOf(key) !== undefined
+      this.#turns.add(start, () => isOver() || isRefused(), key)
     })
   }
 
@@ -84,13 +94,28 @@ export class ComplexBodies {
     else this.#waitingOf.delete(key)
   }
 
-  #timed<T>(work: () => Promise<T>): Promise<T> {
+  #timed<T>(key: string, work: () => Promise<T>): Promise<T> {
     const startedAtMs = this.#nowMs()
     const done = work()
     const endedAtMs = this.#nowMs()
-    const pauseMs = PAUSE_PER_SQUARE * (endedAtMs - startedAtMs) ** 2
-    this.#freeAtMs = endedAtMs + Math.min(pauseMs, MAX_PAUSE_MS)
+    const tookMs = endedAtMs - startedAtMs
+    this.#freeAtMs = endedAtMs + Math.min(PAUSE_PER_SQUARE * tookMs ** 2, MAX_PAUSE_MS)
+    if (tookMs >= COSTLY_MS) this.#block(key, endedAtMs, tookMs)
     return done
+  }
+
+  #block(key: string, nowMs: number, tookMs: number): void {
+    for (const [other, untilMs] of this.#blockedUntilMs) {
+      if (untilMs <= nowMs) this.#blockedUntilMs.delete(other)
+    }
+    this.#blockedUntilMs.set(key, nowMs + Math.min(BLOCKED_PER_MS * tookMs, MAX_BLOCKED_MS))
+  }
+
+  /** undefined: the token may send complex bodies. */
+  #blockOf(key: string): Denial | undefined {
+    const leftMs = (this.#blockedUntilMs.get(key) ?? 0) - this.#nowMs()
+    if (leftMs <= 0) return undefined
+    return refusal('complex_bodies', 1, 'costly bodies of this token', Math.ceil(leftMs / 1_000))
   }
 }
 
@@ -124,6 +149,6 @@ function tooLate(): Denial {
   return refusal('complex_bodies', COMPLEX_BODY_WAIT_MS / 1_000, counts)
 }
 
-function refusal(name: string, limit: number, counts: string): Denial {
-  return rateLimited({ name, limit, used: limit, counts, retryAfterS: RETRY_AFTER_S }, null)
+function refusal(name: string, limit: number, counts: string, retryAfterS = RETRY_AFTER_S): Denial {
+  return rateLimited({ name, limit, used: limit, counts, retryAfterS }, null)
 }
