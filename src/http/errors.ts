@@ -147,8 +147,7 @@ export const STATUS = {
   /** No device is in the selection. @act List it: `GET /admin/devices?where=`. */
   selection_empty: 422,
   /**
-   * A limit of `RATE_LIMIT_…` or `APK_MAX_DOWNLOADS_…`, too many requests of one token at once, or too many complex bodies
-   * ([bounds](bounds.md)).
+   * A limit of `RATE_LIMIT_…` or `APK_MAX_DOWNLOADS_…`, or too many requests of one token at once ([bounds](bounds.md)).
    * @act `sec.token.ratelimit` names it; `detail` says how much of it is used and when there is room.
    */
   rate_limited: 429,

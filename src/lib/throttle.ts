@@ -90,7 +90,7 @@ export class Throttle {
     for (const { work } of due) work()
   }
 
-  /** The oldest ones, as far as their work is over. */
+  /** Removes the oldest ones up to the first whose work is not over. */
   #takeOver(): Waiting[] {
     const over: Waiting[] = []
     while (this.#all.first?.isOver()) {

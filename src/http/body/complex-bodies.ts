@@ -1,14 +1,15 @@
 /**
  * Bodies that take long to parse. JSON.parse holds the event loop and cannot be divided: 64 KiB of arrays, or of objects with
- * ever new names, take 8 to 14 ms, and up to 1.8 MiB. 100 of them a second delayed /healthz by 11.5 s. As much text takes
+ * ever new names, take 8 to 14 ms, and up to 1.8 MiB. 100 of them a second delayed /healthz by 11.5 s. 64 KiB of text take
  * 0.1 ms.
  */
+import { AppError } from '../../domain/errors.ts'
 import { PAUSE_MS, Throttle } from '../../lib/throttle.ts'
-import { type Denial, rateLimited } from '../../security/denial.ts'
+import { rateLimited } from '../../security/denial.ts'
 
 /**
- * A body is complex if it has more of the signs `{`, `[`, `:` and `,` outside of its texts; `{` and `[` count OPENING times. So
- * many take 0.1 to 1 ms. A heartbeat that names 128 apps, with three fields each, has 1,450.
+ * A body is complex if it has more of the signs `{`, `[`, `:` and `,` outside of its texts; `{` and `[` count OPENING times. A
+ * body with 1,536 takes 0.1 to 1 ms. A heartbeat that names 128 apps, with three fields each, has 1,450.
  */
 const MANY_SIGNS = 1_536
 /** An object with a new name takes 3 µs, a name of a flat object 0.6. */
@@ -17,19 +18,14 @@ const OPENING = 4
 const MAX_WAITING_OF_KEY = 4
 /** Of all tokens: up to 2 MiB. */
 const MAX_WAITING_BODIES = 32
-const COMPLEX_BODY_WAIT_MS = 3_000
-const RETRY_AFTER_S = 10
-/** After a body that took so long, complex ones of its token are refused for BLOCKED_PER_MS times as long. */
-const COSTLY_MS = 2
-const BLOCKED_PER_MS = 2_000
-const MAX_BLOCKED_MS = 60_000
+const COMPLEX_BODY_WAIT_MS = 5_000
 /**
  * The pause after one grows with the square of its parse time: twice as long a stall delays twice as many requests by twice as
  * much. After 0.2 ms it is 1 ms; after 4 ms, 400.
  */
 const PAUSE_PER_SQUARE = 25
-/** Short enough for five turns within the wait: where one token sends costly bodies, those of others have theirs. */
-const MAX_PAUSE_MS = 600
+/** Short enough for five turns within the wait, so that complex bodies of others have theirs beside costly ones. */
+const MAX_PAUSE_MS = 1_000
 
 export interface Body {
   readonly bytes: Buffer
@@ -43,8 +39,6 @@ export class ComplexBodies {
   readonly #nowMs: () => number
   readonly #turns: Throttle
   readonly #waitingOf = new Map<string, number>()
-  /** Of tokens that sent a costly body. Each comes with a pause of 0.1 s, so they are at most 600. */
-  readonly #blockedUntilMs = new Map<string, number>()
   #freeAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. `later` calls `run` after so many milliseconds. */
@@ -53,7 +47,7 @@ export class ComplexBodies {
     later = (run: () => void, ms: number): void => void setTimeout(run, ms),
   ) {
     this.#nowMs = nowMs
-    // Called before the work of a turn, and how long that takes is known in the next turn of the event loop.
+    // The throttle calls this before it runs the work. How long that takes is known in the next turn of the event loop.
     const schedule = (run: () => void) =>
       void setImmediate(() => later(run, Math.max(PAUSE_MS, this.#freeAtMs - nowMs())))
     this.#turns = new Throttle(schedule, { perPause: 1, perExtra: Number.POSITIVE_INFINITY })
@@ -61,15 +55,13 @@ export class ComplexBodies {
 
   /**
    * Settles as `work` does, whose synchronous part parses the body. A complex body waits until it is its turn. Rejects with 429
-   * `rate_limited` if too many wait, of its key or of all, if this one waits too long, and after a costly one of its key.
+   * `rate_limited` if too many of its key wait, and with 503 `overloaded` if too many of all do, or if this one waits too long.
    */
   run<T>(body: Body, work: () => Promise<T>): Promise<T> {
     return isComplex(body.bytes) ? this.#inTurn(body, work) : work()
   }
 
   async #inTurn<T>({ key, isOver }: Body, work: () => Promise<T>): Promise<T> {
-    const blocked = this.#blockOf(key)
-    if (blocked !== undefined) throw blocked
     const ofKey = this.#waitingOf.get(key) ?? 0
     if (ofKey >= MAX_WAITING_OF_KEY) throw tooManyOfKey()
     if (this.#turns.waiting >= MAX_WAITING_BODIES) throw tooMany()
@@ -79,12 +71,10 @@ export class ComplexBodies {
     return await new Promise<T>((resolve, reject) => {
       const start = () => {
         this.#waitsNoMore(key)
-        const denial = isLate() ? tooLate() : this.#blockOf(key)
-        if (denial !== undefined) reject(denial)
-        else resolve(this.#timed(key, work))
+        if (isLate()) reject(tooMany())
+        else resolve(this.#timed(work))
       }
-      const isRefused = () => isLate() || this.#blockOf(key) !== undefined
-      this.#turns.add(start, () => isOver() || isRefused(), key)
+      this.#turns.add(start, () => isOver() || isLate(), key)
     })
   }
 
@@ -94,28 +84,13 @@ export class ComplexBodies {
     else this.#waitingOf.delete(key)
   }
 
-  #timed<T>(key: string, work: () => Promise<T>): Promise<T> {
+  #timed<T>(work: () => Promise<T>): Promise<T> {
     const startedAtMs = this.#nowMs()
     const done = work()
     const endedAtMs = this.#nowMs()
     const tookMs = endedAtMs - startedAtMs
     this.#freeAtMs = endedAtMs + Math.min(PAUSE_PER_SQUARE * tookMs ** 2, MAX_PAUSE_MS)
-    if (tookMs >= COSTLY_MS) this.#block(key, endedAtMs, tookMs)
     return done
-  }
-
-  #block(key: string, nowMs: number, tookMs: number): void {
-    for (const [other, untilMs] of this.#blockedUntilMs) {
-      if (untilMs <= nowMs) this.#blockedUntilMs.delete(other)
-    }
-    this.#blockedUntilMs.set(key, nowMs + Math.min(BLOCKED_PER_MS * tookMs, MAX_BLOCKED_MS))
-  }
-
-  /** undefined: the token may send complex bodies. */
-  #blockOf(key: string): Denial | undefined {
-    const leftMs = (this.#blockedUntilMs.get(key) ?? 0) - this.#nowMs()
-    if (leftMs <= 0) return undefined
-    return refusal('complex_bodies', 1, 'costly bodies of this token', Math.ceil(leftMs / 1_000))
   }
 }
 
@@ -136,19 +111,12 @@ function isComplex(bytes: Buffer): boolean {
   return signs > MANY_SIGNS
 }
 
-function tooManyOfKey(): Denial {
-  return refusal('at_once_per_token', MAX_WAITING_OF_KEY, 'complex bodies of this token')
+function tooManyOfKey(): AppError {
+  const counts = 'complex bodies of this token'
+  const reached = { name: 'at_once_per_token', limit: MAX_WAITING_OF_KEY, used: MAX_WAITING_OF_KEY }
+  return rateLimited({ ...reached, counts, retryAfterS: 2 }, null)
 }
 
-function tooMany(): Denial {
-  return refusal('complex_bodies', MAX_WAITING_BODIES, 'places of waiting complex bodies')
-}
-
-function tooLate(): Denial {
-  const counts = 'seconds that a complex body may wait'
-  return refusal('complex_bodies', COMPLEX_BODY_WAIT_MS / 1_000, counts)
-}
-
-function refusal(name: string, limit: number, counts: string, retryAfterS = RETRY_AFTER_S): Denial {
-  return rateLimited({ name, limit, used: limit, counts, retryAfterS }, null)
+function tooMany(): AppError {
+  return new AppError('overloaded', 'Too many complex bodies wait. Send it again shortly.')
 }

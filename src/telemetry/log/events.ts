@@ -77,12 +77,11 @@ export const EVENTS = {
    */
   'sec.token.expired': { levels: ['WARN'], fields: shared.DENIAL },
   /**
-   * 429. `reason` names the limit: `tokens_per_hour`, `at_once_per_token`, `complex_bodies`, `apk_per_token`,
-   * `apk_per_subnet`, `apk_at_once_per_token` or `apk_at_once_per_subnet`.
+   * 429. `reason` names the limit: `tokens_per_hour`, `at_once_per_token`, `apk_per_token`, `apk_per_subnet`,
+   * `apk_at_once_per_token` or `apk_at_once_per_subnet`.
    * @act Go by `reason`. `tokens_per_hour`: stop the script that creates too many tokens, or raise the limit.
    * `at_once_per_token`: one token floods the service; other lines with the same `ip` name the phone. Or hundreds of phones
-   * that share an enrollment token download at once; they try again. `complex_bodies`: someone sends JSON with more than 1,536
-   * names and values; if one `ip` goes on, block it at the proxy. The complex bodies of other phones may get 429 meanwhile.
+   * that share an enrollment token download at once; they try again.
    * `apk_per_subnet`, `apk_at_once_per_subnet`: many phones share one address, or `TRUSTED_PROXIES` lacks a proxy.
    * `apk_per_token`: a phone downloads again and again, so look at its version check; an enrollment token's limit grows with
    * `uses_allowed`. `apk_at_once_per_token`: a phone starts a download before it drops the last one, or someone occupies
