@@ -24,7 +24,7 @@ const COMPLEX_BODY_WAIT_MS = 5_000
  * much. After 0.2 ms it is 1 ms; after 4 ms, 400.
  */
 const PAUSE_PER_SQUARE = 25
-/** Short enough for five turns within the wait, so that complex bodies of others have theirs beside costly ones. */
+/** Short enough for four turns within the wait, so that complex bodies of others have theirs beside costly ones. */
 const MAX_PAUSE_MS = 1_000
 
 export interface Body {
