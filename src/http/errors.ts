@@ -162,8 +162,8 @@ export const STATUS = {
   /** A client or proxy sends a transfer encoding other than chunked. @act Fix the client. */
   transfer_encoding: 501,
   /**
-   * A [bound](bounds.md) was reached: queue, pool, complex bodies, uploads or downloads at once. `cause` `no_connection`: the pool;
-   * `locked`: another transaction holds that phone's row.
+   * A [bound](bounds.md) was reached: queue, pool, complex bodies, uploads or downloads at once. `cause` `no_connection`:
+   * the pool; `locked`: another transaction holds that phone's row.
    * @act [Is it overloaded?](../../RUNBOOK.md#is-it-overloaded); add a replica or connections. If `detail` names complex
    * bodies, an agent or an attacker sends JSON with more than 1,536 names and values: block its `ip`. Phones retry on their own.
    */

@@ -117,21 +117,15 @@ async function handle(
   const requestOf = (bytes: Buffer) => new HandlerRequest(exchange, params, search, bytes)
   const read = async () => requestOf(await readBytes())
   /** `start` calls the handler, which parses the body. */
-  const handleBody = async (
+  const handleBody = (
     bytes: Buffer,
-    { tokenHash }: HashedToken,
+    token: HashedToken,
     start: (request: HandlerRequest) => Promise<Reply>,
-  ) => {
-    const body = {
-      bytes,
-      key: tokenHash.toString('latin1'),
-      isOver: () => exchange.isOver,
-    }
-    return await complexBodies.run(body, async () => {
+  ) =>
+    complexBodies.run({ bytes, token, isOver: () => exchange.isOver }, async () => {
       if (exchange.isOver) throw new ClientGoneError('the client left while its request waited')
       return await start(requestOf(bytes))
     })
-  }
   switch (route.guard) {
     case 'open':
       return route.handle(await read())

@@ -56,6 +56,11 @@ export class Throttle {
     return this.#all.size
   }
 
+  /** Callbacks of one key that wait. */
+  waitingOf(key: string): number {
+    return this.#byKey.get(key)?.length ?? 0
+  }
+
   /**
    * First in, first out among those of one key. Of every two that run after pauses, one is that of the key whose turn it
    * is, so that many of one key do not delay the few of another; the other one is the oldest, so that very many keys do not

@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { ComplexBodies } from '../../src/http/body/complex-bodies.ts'
+import { hashToken } from '../../src/security/tokens.ts'
 
 /** http/body/complex-bodies.ts. */
 const MANY_SIGNS = 1_536
@@ -22,7 +23,7 @@ function withClock() {
   )
   const done: string[] = []
   const parse = (key: string, ms = 0, isOver = () => false, bytes = COMPLEX) =>
-    bodies.run({ bytes, key, isOver }, async () => {
+    bodies.run({ bytes, token: { tokenHash: hashToken(key) }, isOver }, async () => {
       clock.nowMs += ms
       done.push(key)
     })
@@ -170,7 +171,8 @@ t.test('a pause ends, though the process was held up', async (t) => {
 
 t.test('what the work throws is what its caller gets, and the others go on', async (t) => {
   const { bodies, done, parse, endPause } = withClock()
-  const body = { bytes: COMPLEX, key: 'bad', isOver: () => false }
+  const token = { tokenHash: hashToken('bad') }
+  const body = { bytes: COMPLEX, token, isOver: () => false }
   const failed = t.rejects(
     bodies.run(body, async () => {
       throw new Error('no JSON')

@@ -4,6 +4,7 @@ import { Readable } from 'node:stream'
 import { AppError } from '../../domain/errors.ts'
 import { LinkedList, type ListNode } from '../../lib/linked-list.ts'
 import type { Throttle } from '../../lib/throttle.ts'
+import { BodyBuffer } from './body-buffer.ts'
 
 /** A whole JSON body must arrive within this. Node's `requestTimeout` is 0 because of uploads. */
 const JSON_TIMEOUT_MS = 10_000
@@ -159,52 +160,6 @@ async function takeArrived(request: IncomingMessage, maxBytes: number): Promise<
   }
   if (bytes.length > maxBytes) throw tooLarge(maxBytes)
   return bytes
-}
-
-const MIN_CAPACITY_BYTES = 1_024
-
-/** Collects chunks in one buffer that doubles: a list would cost some 300 bytes for each chunk, even of one byte. */
-class BodyBuffer {
-  readonly #maxBytes: number
-  #buffer: Buffer = NO_BYTES
-  sizeBytes = 0
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes
-  }
-
-  /** Memory in use: at most twice the size, or MIN_CAPACITY_BYTES, and never more than the limit of the body. */
-  get heldBytes(): number {
-    return this.#buffer.length
-  }
-
-  /** Keeps the first chunk without a copy: most bodies have no second one. */
-  add(chunk: Buffer): void {
-    const sizeBytes = this.sizeBytes + chunk.length
-    if (this.sizeBytes === 0) {
-      this.#buffer = chunk
-    } else {
-      if (sizeBytes > this.#buffer.length) this.#growFor(sizeBytes)
-      this.#buffer.set(chunk, this.sizeBytes)
-    }
-    this.sizeBytes = sizeBytes
-  }
-
-  get bytes(): Buffer {
-    return this.#buffer.subarray(0, this.sizeBytes)
-  }
-
-  forget(): void {
-    this.#buffer = NO_BYTES
-    this.sizeBytes = 0
-  }
-
-  #growFor(sizeBytes: number): void {
-    const capacityBytes = Math.min(this.#maxBytes, Math.max(MIN_CAPACITY_BYTES, 2 * sizeBytes))
-    const grown = Buffer.allocUnsafeSlow(capacityBytes)
-    grown.set(this.bytes)
-    this.#buffer = grown
-  }
 }
 
 /** Collects a body in chunks. Settles once, and drops chunks after a refusal. The listeners end with the request. */

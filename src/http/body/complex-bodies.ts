@@ -6,6 +6,7 @@
 import { AppError } from '../../domain/errors.ts'
 import { PAUSE_MS, Throttle } from '../../lib/throttle.ts'
 import { rateLimited } from '../../security/denial.ts'
+import { type HashedToken, keyOfToken } from '../../security/token-turns.ts'
 
 /**
  * A body is complex if it has more of the signs `{`, `[`, `:` and `,` outside of its texts; `{` and `[` count OPENING times. A
@@ -29,8 +30,8 @@ const MAX_PAUSE_MS = 1_000
 
 export interface Body {
   readonly bytes: Buffer
-  /** Names its token: tokens take turns. */
-  readonly key: string
+  /** Tokens take turns. */
+  readonly token: HashedToken
   /** Nobody waits for the response any more. */
   readonly isOver: () => boolean
 }
@@ -38,7 +39,6 @@ export interface Body {
 export class ComplexBodies {
   readonly #nowMs: () => number
   readonly #turns: Throttle
-  readonly #waitingOf = new Map<string, number>()
   #freeAtMs = Number.NEGATIVE_INFINITY
 
   /** `nowMs` is monotonic. `later` calls `run` after so many milliseconds. */
@@ -55,33 +55,25 @@ export class ComplexBodies {
 
   /**
    * Settles as `work` does, whose synchronous part parses the body. A complex body waits until it is its turn. Rejects with 429
-   * `rate_limited` if too many of its key wait, and with 503 `overloaded` if too many of all do, or if this one waits too long.
+   * `rate_limited` if too many of its token wait, and with 503 `overloaded` if too many of all do, or if this one waits too long.
    */
   run<T>(body: Body, work: () => Promise<T>): Promise<T> {
     return isComplex(body.bytes) ? this.#inTurn(body, work) : work()
   }
 
-  async #inTurn<T>({ key, isOver }: Body, work: () => Promise<T>): Promise<T> {
-    const ofKey = this.#waitingOf.get(key) ?? 0
-    if (ofKey >= MAX_WAITING_OF_KEY) throw tooManyOfKey()
+  async #inTurn<T>({ token, isOver }: Body, work: () => Promise<T>): Promise<T> {
+    const key = String(keyOfToken(token))
+    if (this.#turns.waitingOf(key) >= MAX_WAITING_OF_KEY) throw tooManyOfKey()
     if (this.#turns.waiting >= MAX_WAITING_BODIES) throw tooMany()
-    this.#waitingOf.set(key, ofKey + 1)
     const deadlineAtMs = this.#nowMs() + COMPLEX_BODY_WAIT_MS
     const isLate = () => this.#nowMs() > deadlineAtMs
     return await new Promise<T>((resolve, reject) => {
       const start = () => {
-        this.#waitsNoMore(key)
         if (isLate()) reject(tooMany())
         else resolve(this.#timed(work))
       }
       this.#turns.add(start, () => isOver() || isLate(), key)
     })
-  }
-
-  #waitsNoMore(key: string): void {
-    const others = (this.#waitingOf.get(key) ?? 0) - 1
-    if (others > 0) this.#waitingOf.set(key, others)
-    else this.#waitingOf.delete(key)
   }
 
   #timed<T>(work: () => Promise<T>): Promise<T> {

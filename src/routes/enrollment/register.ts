@@ -15,7 +15,8 @@ export function registerEndpoint(deps: Enrollment): Endpoint<'enrollment-token'>
   return {
     async handle(request) {
       const { context } = request
-      const asked = readRegistration(asObject(request.body)) // the request may wait for its turn: it holds no parsed body
+      // Read before it waits for its turn, so that it holds no parsed body.
+      const asked = readRegistration(asObject(request.body))
       const { enrolled, token, ignored } = await logged(request, deps, (onJudged) =>
         enroll(request, asked, deps, onJudged),
       )
