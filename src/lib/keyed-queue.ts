@@ -5,6 +5,8 @@
 import { AppError } from '../domain/errors.ts'
 
 export interface KeyedQueueOptions {
+  /** What waits, in the plural: for the message of an error. */
+  readonly what: string
   readonly maxConcurrent: number
   /** When one more arrives, the one that would start last is refused: the newcomer at once, or another that waits already. */
   readonly maxWaiting: number
@@ -33,13 +35,16 @@ interface Waiter {
 }
 
 export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
-  const { maxConcurrent, maxWaiting, maxWaitingPerKey, maxWaitMs, nowMs } = options
+  const { what, maxConcurrent, maxWaiting, maxWaitingPerKey, maxWaitMs, nowMs } = options
   const runningKeys = new Set<string>()
   /** In order of arrival, which is the order of deadlines. */
   let waiters: Waiter[] = []
   let timer: NodeJS.Timeout | undefined
   /** The highest of those that have started. */
   let round = 0
+
+  const overloaded = () =>
+    new AppError('overloaded', `Too many ${what} at once. Try again shortly.`)
 
   function wait(key: string): Promise<void> {
     const ofKey = waiters.filter((waiter) => waiter.key === key)
@@ -112,8 +117,4 @@ export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
       return waiters.length
     },
   }
-}
-
-function overloaded(): AppError {
-  return new AppError('overloaded', 'Too many requests of this kind at once. Try again shortly.')
 }

@@ -56,11 +56,6 @@ export class Throttle {
     return this.#all.size
   }
 
-  /** Callbacks of one key that wait. */
-  waitingOf(key: string): number {
-    return this.#byKey.get(key)?.length ?? 0
-  }
-
   /**
    * First in, first out among those of one key. Of every two that run after pauses, one is that of the key whose turn it
    * is, so that many of one key do not delay the few of another; the other one is the oldest, so that very many keys do not
@@ -83,7 +78,7 @@ export class Throttle {
   }
 
   readonly #run = () => {
-    const due = this.#takeOver()
+    const due: Waiting[] = []
     for (let left = this.#perPause + Math.floor(this.#all.size / this.#perExtra); left > 0; ) {
       this.#isOldestNext = !this.#isOldestNext
       const next = this.#isOldestNext ? this.#takeOldest() : this.#takeNext()
@@ -93,16 +88,6 @@ export class Throttle {
     }
     if (this.#all.size > 0) this.#schedule(this.#run, this.#all.size)
     for (const { work } of due) work()
-  }
-
-  /** Removes the oldest ones up to the first whose work is not over. */
-  #takeOver(): Waiting[] {
-    const over: Waiting[] = []
-    while (this.#all.first?.isOver()) {
-      const next = this.#takeOldest()
-      if (next !== undefined) over.push(next)
-    }
-    return over
   }
 
   /** The oldest of the key whose turn it is. */

@@ -43,6 +43,7 @@ export function registrationQueue(options: {
 }): RegistrationQueue {
   const { database, maxAtOnce, msSinceResponse, nowMs } = options
   const queue = createKeyedQueue({
+    what: 'registrations',
     maxConcurrent: maxAtOnce,
     maxWaiting: MAX_WAITING_REGISTRATIONS,
     maxWaitingPerKey: MAX_SAME_TOKEN_WAITING,

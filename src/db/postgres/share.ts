@@ -25,9 +25,9 @@ export function shareOf(database: Database, most: number): Share {
 /** The same for statements of which anybody with a credential can ask for any number: one that waits too long is refused. */
 export function boundedShareOf(
   database: Database,
-  options: Omit<KeyedQueueOptions, 'maxWaitingPerKey'>,
+  options: Omit<KeyedQueueOptions, 'maxWaitingPerKey' | 'what'>,
 ): Database {
-  const queue = createKeyedQueue({ ...options, maxWaitingPerKey: 1 })
+  const queue = createKeyedQueue({ ...options, what: 'statements', maxWaitingPerKey: 1 })
   let calls = 0
   /** The database was away for the statement that ended last. */
   let isAway = false

@@ -3,9 +3,8 @@
  * ever new names, take 8 to 14 ms, and up to 1.8 MiB. 100 of them a second delayed /healthz by 11.5 s. 64 KiB of text take
  * 0.1 ms.
  */
-import { AppError } from '../../domain/errors.ts'
-import { PAUSE_MS, Throttle } from '../../lib/throttle.ts'
-import { rateLimited } from '../../security/denial.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createKeyedQueue, type KeyedQueue } from '../../lib/keyed-queue.ts'
 import { type HashedToken, keyOfToken } from '../../security/token-turns.ts'
 
 /**
@@ -19,12 +18,14 @@ const OPENING = 4
 const MAX_WAITING_OF_KEY = 4
 /** Of all tokens: up to 2 MiB. */
 const MAX_WAITING_BODIES = 32
+/** Without the pause before its turn. */
 const COMPLEX_BODY_WAIT_MS = 5_000
 /**
  * The pause after one grows with the square of its parse time: twice as long a stall delays twice as many requests by twice as
  * much. After 0.2 ms it is 1 ms; after 4 ms, 400.
  */
 const PAUSE_PER_SQUARE = 25
+const MIN_PAUSE_MS = 1
 /** Short enough for four turns within the wait, so that complex bodies of others have theirs beside costly ones. */
 const MAX_PAUSE_MS = 1_000
 
@@ -38,50 +39,50 @@ export interface Body {
 
 export class ComplexBodies {
   readonly #nowMs: () => number
-  readonly #turns: Throttle
+  readonly #pause: (ms: number) => Promise<unknown>
+  readonly #queue: KeyedQueue
   #freeAtMs = Number.NEGATIVE_INFINITY
 
-  /** `nowMs` is monotonic. `later` calls `run` after so many milliseconds. */
-  constructor(
-    nowMs: () => number,
-    later = (run: () => void, ms: number): void => void setTimeout(run, ms),
-  ) {
+  /** `nowMs` is monotonic. `pause` settles after so many milliseconds. */
+  constructor(nowMs: () => number, pause: (ms: number) => Promise<unknown> = sleep) {
     this.#nowMs = nowMs
-    // The throttle calls this before it runs the work. How long that takes is known in the next turn of the event loop.
-    const schedule = (run: () => void) =>
-      void setImmediate(() => later(run, Math.max(PAUSE_MS, this.#freeAtMs - nowMs())))
-    this.#turns = new Throttle(schedule, { perPause: 1, perExtra: Number.POSITIVE_INFINITY })
+    this.#pause = pause
+    this.#queue = createKeyedQueue({
+      what: 'complex bodies',
+      maxConcurrent: 1,
+      maxWaiting: MAX_WAITING_BODIES,
+      maxWaitingPerKey: MAX_WAITING_OF_KEY,
+      maxWaitMs: COMPLEX_BODY_WAIT_MS,
+      nowMs,
+    })
   }
 
   /**
-   * Settles as `work` does, whose synchronous part parses the body. A complex body waits until it is its turn. Rejects with 429
-   * `rate_limited` if too many of its token wait, and with 503 `overloaded` if too many of all do, or if this one waits too long.
+   * Settles as `work` does, whose synchronous part parses the body. A complex body waits until it is its turn; `work` is called
+   * without a pause if the body `isOver`. Rejects with 503 `overloaded` if too many wait, or if this one waits for too long.
    */
   run<T>(body: Body, work: () => Promise<T>): Promise<T> {
     return isComplex(body.bytes) ? this.#inTurn(body, work) : work()
   }
 
   async #inTurn<T>({ token, isOver }: Body, work: () => Promise<T>): Promise<T> {
-    const key = String(keyOfToken(token))
-    if (this.#turns.waitingOf(key) >= MAX_WAITING_OF_KEY) throw tooManyOfKey()
-    if (this.#turns.waiting >= MAX_WAITING_BODIES) throw tooMany()
-    const deadlineAtMs = this.#nowMs() + COMPLEX_BODY_WAIT_MS
-    const isLate = () => this.#nowMs() > deadlineAtMs
-    return await new Promise<T>((resolve, reject) => {
-      const start = () => {
-        if (isLate()) reject(tooMany())
-        else resolve(this.#timed(work))
-      }
-      this.#turns.add(start, () => isOver() || isLate(), key)
+    const { done } = await this.#queue.run(String(keyOfToken(token)), async () => {
+      const pauseMs = this.#freeAtMs - this.#nowMs()
+      if (pauseMs > 0 && !isOver()) await this.#pause(pauseMs)
+      // In an object: the turn ends with the synchronous part.
+      return { done: this.#timed(work) }
     })
+    return await done
   }
 
   #timed<T>(work: () => Promise<T>): Promise<T> {
     const startedAtMs = this.#nowMs()
     const done = work()
     const endedAtMs = this.#nowMs()
-    const tookMs = endedAtMs - startedAtMs
-    this.#freeAtMs = endedAtMs + Math.min(PAUSE_PER_SQUARE * tookMs ** 2, MAX_PAUSE_MS)
+    const pauseMs = PAUSE_PER_SQUARE * (endedAtMs - startedAtMs) ** 2
+    const freeAtMs = endedAtMs + Math.min(Math.max(pauseMs, MIN_PAUSE_MS), MAX_PAUSE_MS)
+    // One that is over does not end the pause.
+    this.#freeAtMs = Math.max(this.#freeAtMs, freeAtMs)
     return done
   }
 }
@@ -101,14 +102,4 @@ function isComplex(bytes: Buffer): boolean {
     else if (byte === COLON || byte === COMMA) signs += 1
   }
   return signs > MANY_SIGNS
-}
-
-function tooManyOfKey(): AppError {
-  const counts = 'complex bodies of this token'
-  const reached = { name: 'at_once_per_token', limit: MAX_WAITING_OF_KEY, used: MAX_WAITING_OF_KEY }
-  return rateLimited({ ...reached, counts, retryAfterS: 2 }, null)
-}
-
-function tooMany(): AppError {
-  return new AppError('overloaded', 'Too many complex bodies wait. Send it again shortly.')
 }

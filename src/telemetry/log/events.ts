@@ -81,11 +81,10 @@ export const EVENTS = {
    * `apk_at_once_per_token` or `apk_at_once_per_subnet`.
    * @act Go by `reason`. `tokens_per_hour`: stop the script that creates too many tokens, or raise the limit.
    * `at_once_per_token`: one token floods the service; other lines with the same `ip` name the phone. Or hundreds of phones
-   * that share an enrollment token download at once; they try again. On `/v1/register`, someone sends complex bodies.
-   * `apk_per_subnet`, `apk_at_once_per_subnet`: many phones share one address, or `TRUSTED_PROXIES` lacks a proxy.
-   * `apk_per_token`: a phone downloads again and again, so look at its version check; an enrollment token's limit grows with
-   * `uses_allowed`. `apk_at_once_per_token`: a phone starts a download before it drops the last one, or someone occupies
-   * downloads; if it goes on, replace the token.
+   * that share an enrollment token download at once; they try again. `apk_per_subnet`, `apk_at_once_per_subnet`: many phones
+   * share one address, or `TRUSTED_PROXIES` lacks a proxy. `apk_per_token`: a phone downloads again and again, so look at its
+   * version check; an enrollment token's limit grows with `uses_allowed`. `apk_at_once_per_token`: a phone starts a download
+   * before it drops the last one, or someone occupies downloads; if it goes on, replace the token.
    */
   'sec.token.ratelimit': { levels: ['WARN'], fields: shared.DENIAL },
   /**
