@@ -3,7 +3,7 @@
 export interface FailedCall {
   /** Name of the statement, `begin` or `commit`; never its text or parameters. null: it has no name. */
   readonly statement: string | null
-  /** A code of db/health/trouble.ts. null: a bug rather than trouble of the database. */
+  /** A code of db/health/trouble.ts, or `complex_bodies`: no call at all. null: a bug rather than trouble of the database. */
   readonly cause: string | null
 }
 

@@ -163,9 +163,10 @@ export const STATUS = {
   transfer_encoding: 501,
   /**
    * A [bound](bounds.md) was reached: queue, pool, complex bodies, uploads or downloads at once. `cause` `no_connection`:
-   * the pool; `locked`: another transaction holds that phone's row.
-   * @act [Is it overloaded?](../../RUNBOOK.md#is-it-overloaded); add a replica or connections. If `detail` names complex
-   * bodies, an agent or an attacker sends JSON with more than 1,536 names and values: block its `ip`. Phones retry on their own.
+   * the pool; `locked`: another transaction holds that phone's row; `complex_bodies`: phones, or an attacker, send JSON with
+   * more than 1,536 names and values.
+   * @act [Is it overloaded?](../../RUNBOOK.md#is-it-overloaded); add a replica or connections. For `complex_bodies`, block the
+   * `ip` with the most such lines: phones of others get it as well. Phones retry on their own.
    */
   overloaded: 503,
   /**

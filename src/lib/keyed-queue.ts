@@ -2,23 +2,22 @@
  * Runs a limited number of tasks at once, and one at a time of each key. The others wait within bounds. The keys take turns,
  * so that one with few waiting tasks does not wait behind all those of another.
  */
-import { AppError } from '../domain/errors.ts'
 
 export interface KeyedQueueOptions {
-  /** What waits, in the plural: for the message of an error. */
-  readonly what: string
   readonly maxConcurrent: number
   /** When one more arrives, the one that would start last is refused: the newcomer at once, or another that waits already. */
   readonly maxWaiting: number
   readonly maxWaitingPerKey: number
   /** A caller that has waited this long is refused. */
   readonly maxWaitMs: number
+  /** Makes the error of one that is refused. */
+  readonly refusal: () => Error
   /** Monotonic clock. */
   readonly nowMs: () => number
 }
 
 export interface KeyedQueue {
-  /** Settles as `work` does; rejects with 503 `overloaded` if it was refused. */
+  /** Settles as `work` does; rejects with `refusal()` if it was refused. */
   run<T>(key: string, work: () => Promise<T>): Promise<T>
   /** Rejects every caller that waits. */
   rejectAll(error: unknown): void
@@ -35,7 +34,7 @@ interface Waiter {
 }
 
 export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
-  const { what, maxConcurrent, maxWaiting, maxWaitingPerKey, maxWaitMs, nowMs } = options
+  const { maxConcurrent, maxWaiting, maxWaitingPerKey, maxWaitMs, refusal, nowMs } = options
   const runningKeys = new Set<string>()
   /** In order of arrival, which is the order of deadlines. */
   let waiters: Waiter[] = []
@@ -43,12 +42,9 @@ export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
   /** The highest of those that have started. */
   let round = 0
 
-  const overloaded = () =>
-    new AppError('overloaded', `Too many ${what} at once. Try again shortly.`)
-
   function wait(key: string): Promise<void> {
     const ofKey = waiters.filter((waiter) => waiter.key === key)
-    if (ofKey.length >= maxWaitingPerKey) throw overloaded()
+    if (ofKey.length >= maxWaitingPerKey) throw refusal()
     const ownRound = (ofKey.at(-1)?.round ?? round) + 1
     if (waiters.length >= maxWaiting) makeRoom(ownRound)
     return new Promise((start, refuse) => {
@@ -61,9 +57,9 @@ export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
   /** Refuses the newest waiter of the last round, unless that is no later than `ownRound`. */
   function makeRoom(ownRound: number): void {
     const last = Math.max(...waiters.map((waiter) => waiter.round))
-    if (last <= ownRound) throw overloaded()
+    if (last <= ownRound) throw refusal()
     const newest = waiters.findLastIndex((waiter) => waiter.round === last)
-    waiters.splice(newest, 1)[0]?.refuse(overloaded())
+    waiters.splice(newest, 1)[0]?.refuse(refusal())
   }
 
   function startNext(): void {
@@ -88,7 +84,7 @@ export function createKeyedQueue(options: KeyedQueueOptions): KeyedQueue {
     timer = setTimeout(
       () => {
         while (waiters[0] !== undefined && waiters[0].deadlineAtMs <= nowMs()) {
-          waiters.shift()?.refuse(overloaded())
+          waiters.shift()?.refuse(refusal())
         }
         watchDeadlines()
       },

@@ -108,7 +108,7 @@ t.test('each limit has the size of its row in bounds.md, which is that of the co
     ['with more than 1,536 names and values', '`MANY_SIGNS = 1_536`'],
     ['an object or array counts four times', '`OPENING` (4)'],
     ['with pauses of up to a second', '`MAX_PAUSE_MS = 1_000` | `src/http/body'],
-    ['of one token at most four complex bodies wait for one', '`MAX_WAITING_OF_KEY = 4`'],
+    ['Of one token at most four complex bodies wait, and 32 in all', '`MAX_WAITING_OF_KEY = 4`'],
     ['Four requests of one device token are served at once', '`MAX_AT_ONCE = 4`'],
     ['wait in order for two seconds', '`MAX_TURN_WAIT_MS = 2_000`'],
     ['for ten seconds after the last one', '`DEAD_TOKEN_MS = 10_000`'],

@@ -804,7 +804,8 @@ t.test('none waits for too long, and all can be refused', async (t) => {
 function turnsToEnd(options: Partial<KeyedQueueOptions>) {
   const defaults = { maxConcurrent: 8, maxWaiting: 8, maxWaitingPerKey: 8, maxWaitMs: 60_000 }
   const nowMs = () => performance.now()
-  const turns = createKeyedQueue({ what: 'tasks', nowMs, ...defaults, ...options })
+  const refusal = () => new AppError('overloaded', 'Too many tasks.')
+  const turns = createKeyedQueue({ refusal, nowMs, ...defaults, ...options })
   const begun: string[] = []
   const ends = new Map<string, (error?: Error) => void>()
   const run = (key: string, name: string) =>

@@ -43,11 +43,11 @@ export function registrationQueue(options: {
 }): RegistrationQueue {
   const { database, maxAtOnce, msSinceResponse, nowMs } = options
   const queue = createKeyedQueue({
-    what: 'registrations',
     maxConcurrent: maxAtOnce,
     maxWaiting: MAX_WAITING_REGISTRATIONS,
     maxWaitingPerKey: MAX_SAME_TOKEN_WAITING,
     maxWaitMs: REGISTRATION_WAIT_MS,
+    refusal: () => new AppError('overloaded', 'Too many registrations at once. Try again shortly.'),
     nowMs,
   })
 

@@ -25,9 +25,13 @@ export function shareOf(database: Database, most: number): Share {
 /** The same for statements of which anybody with a credential can ask for any number: one that waits too long is refused. */
 export function boundedShareOf(
   database: Database,
-  options: Omit<KeyedQueueOptions, 'maxWaitingPerKey' | 'what'>,
+  options: Omit<KeyedQueueOptions, 'maxWaitingPerKey' | 'refusal'>,
 ): Database {
-  const queue = createKeyedQueue({ ...options, what: 'statements', maxWaitingPerKey: 1 })
+  const queue = createKeyedQueue({
+    ...options,
+    maxWaitingPerKey: 1,
+    refusal: () => new OwnWaitError(),
+  })
   let calls = 0
   /** The database was away for the statement that ended last. */
   let isAway = false
@@ -49,7 +53,7 @@ export function boundedShareOf(
       return await queue.run(`${calls}`, start)
     } catch (error) {
       if (hasStarted) throw error
-      throw isAway ? withStatement(unavailable(new OwnWaitError()), name) : overloaded(name, error)
+      throw isAway ? withStatement(unavailable(error), name) : overloaded(name, error)
     }
   }
   return {

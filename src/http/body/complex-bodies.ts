@@ -4,6 +4,8 @@
  * 0.1 ms.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { AppError } from '../../domain/errors.ts'
+import { withFailedCall } from '../../domain/failed-call.ts'
 import { createKeyedQueue, type KeyedQueue } from '../../lib/keyed-queue.ts'
 import { type HashedToken, keyOfToken } from '../../security/token-turns.ts'
 
@@ -18,7 +20,7 @@ const OPENING = 4
 const MAX_WAITING_OF_KEY = 4
 /** Of all tokens: up to 2 MiB. */
 const MAX_WAITING_BODIES = 32
-/** Without the pause before its turn. */
+/** Not counting the pause before its turn. */
 const COMPLEX_BODY_WAIT_MS = 5_000
 /**
  * The pause after one grows with the square of its parse time: twice as long a stall delays twice as many requests by twice as
@@ -26,7 +28,7 @@ const COMPLEX_BODY_WAIT_MS = 5_000
  */
 const PAUSE_PER_SQUARE = 25
 const MIN_PAUSE_MS = 1
-/** Short enough for four turns within the wait, so that complex bodies of others have theirs beside costly ones. */
+/** Short enough for four turns within the wait: beside four tokens that send costly bodies, others have their turn in time. */
 const MAX_PAUSE_MS = 1_000
 
 export interface Body {
@@ -48,11 +50,11 @@ export class ComplexBodies {
     this.#nowMs = nowMs
     this.#pause = pause
     this.#queue = createKeyedQueue({
-      what: 'complex bodies',
       maxConcurrent: 1,
       maxWaiting: MAX_WAITING_BODIES,
       maxWaitingPerKey: MAX_WAITING_OF_KEY,
       maxWaitMs: COMPLEX_BODY_WAIT_MS,
+      refusal: tooMany,
       nowMs,
     })
   }
@@ -77,13 +79,15 @@ export class ComplexBodies {
 
   #timed<T>(work: () => Promise<T>): Promise<T> {
     const startedAtMs = this.#nowMs()
-    const done = work()
-    const endedAtMs = this.#nowMs()
-    const pauseMs = PAUSE_PER_SQUARE * (endedAtMs - startedAtMs) ** 2
-    const freeAtMs = endedAtMs + Math.min(Math.max(pauseMs, MIN_PAUSE_MS), MAX_PAUSE_MS)
-    // One that is over does not end the pause.
-    this.#freeAtMs = Math.max(this.#freeAtMs, freeAtMs)
-    return done
+    try {
+      return work()
+    } finally {
+      const endedAtMs = this.#nowMs()
+      const pauseMs = PAUSE_PER_SQUARE * (endedAtMs - startedAtMs) ** 2
+      const freeAtMs = endedAtMs + Math.min(Math.max(pauseMs, MIN_PAUSE_MS), MAX_PAUSE_MS)
+      // One that is over does not end the pause.
+      this.#freeAtMs = Math.max(this.#freeAtMs, freeAtMs)
+    }
   }
 }
 
@@ -102,4 +106,12 @@ function isComplex(bytes: Buffer): boolean {
     else if (byte === COLON || byte === COMMA) signs += 1
   }
   return signs > MANY_SIGNS
+}
+
+function tooMany(): AppError {
+  const error = new AppError(
+    'overloaded',
+    'Too many complex bodies at once. Send it again shortly.',
+  )
+  return withFailedCall(error, { statement: null, cause: 'complex_bodies' })
 }

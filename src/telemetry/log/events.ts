@@ -112,7 +112,8 @@ export const EVENTS = {
   },
   /**
    * Ends every 5xx except downloads. `error` is the code; `stack` is set only with `internal`. If a database call failed,
-   * `statement` is its name and `cause` [why](../../RUNBOOK.md#one-statement-not-the-database).
+   * `statement` is its name and `cause` [why](../../RUNBOOK.md#one-statement-not-the-database). `cause` `complex_bodies` is an
+   * [overload](errors.md#each-5xx).
    * @act [Why 5xx?](../../RUNBOOK.md#why-5xx)
    */
   'http.error': {
