@@ -6,7 +6,6 @@
  */
 import type { Socket } from 'node:net'
 import type { Semaphore } from '../../lib/semaphore.ts'
-import type { Throttle } from '../../lib/throttle.ts'
 import type { Exchange } from '../exchange.ts'
 import { Input } from './input.ts'
 import type { Linger } from './linger.ts'
@@ -17,6 +16,7 @@ import {
   SKIP_BODY,
   STOP_PARSER,
 } from './node-parser.ts'
+import type { PacedCloses } from './paced-closes.ts'
 import type { RefusedInput } from './raw-response.ts'
 
 /**
@@ -37,8 +37,7 @@ export interface ConnectionOptions {
   /** Called when a connection is closed because it pipelines more requests than may be open. */
   readonly onRefused: () => void
   readonly linger: Linger
-  /** Turns of the sockets that are closed with unread input; their `close` comes later. */
-  readonly unreadCloses: Throttle
+  readonly closes: PacedCloses
   /** Called for input that must be refused although the parser reports no error, perhaps repeatedly. */
   readonly onRefusedInput: (code: RefusedInput, socket: Socket) => void
 }
@@ -85,13 +84,8 @@ export class Connection {
       this.#releaseMeter?.()
     })
     socket.once('end', this.#clientEnded)
-    const { destroySoon, _destroy: close } = socket
-    // Paused: the system may hold unread input. It takes 5 ms to free 25,000 packets of one byte.
-    socket._destroy = (error, done) => {
-      const run = () => close.call(socket, error, done)
-      if (socket.isPaused()) options.unreadCloses.add(run)
-      else run()
-    }
+    options.closes.pace(socket, () => this.#input.isTaken || socket.isPaused())
+    const { destroySoon } = socket
     // Node calls it behind a response with `Connection: close`. A client that was refused may be flooding: it is not read on.
     socket.destroySoon = () => (this.#isRefused ? destroySoon.call(socket) : this.lingeringClose())
     const { parser } = socket

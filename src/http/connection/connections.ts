@@ -3,10 +3,10 @@ import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { LinkedList } from '../../lib/linked-list.ts'
 import { createSemaphore } from '../../lib/semaphore.ts'
-import { Throttle } from '../../lib/throttle.ts'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { ConnectionLimit, type ConnectionLimitOptions } from './limit.ts'
 import { createLinger } from './linger.ts'
+import { PacedCloses } from './paced-closes.ts'
 import { refusedInput } from './raw-response.ts'
 
 /** Upper limit, whatever the system allows: an idle connection costs some 10 KiB. */
@@ -24,12 +24,6 @@ export function connectionLimit(maxOpenFiles: number, otherFiles: number): numbe
 
 /** Metered connections, of up to 128 KiB each: 8 MiB together. */
 const MAX_METERED = 64
-
-/**
- * Sockets with unread input that are closed after each pause of a millisecond. Ten that their client closed at once, after it
- * had sent a byte every millisecond for a minute, delayed /healthz by 182 ms.
- */
-const UNREAD_CLOSES = { perPause: 1, perExtra: 64 }
 
 /** A client that reads no byte of its responses for this long is cut off. */
 const SLOW_READER_TIMEOUT_MS = 60_000
@@ -56,7 +50,7 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
     pipelined: { count: 0 },
     tryAcquireMeter: createSemaphore(MAX_METERED).tryAcquire,
     linger: createLinger(nowMs),
-    unreadCloses: new Throttle(undefined, UNREAD_CLOSES),
+    closes: new PacedCloses(nowMs),
     onRefused: () => limit.countRefused(),
     onRefusedInput: (code, socket) => void server.emit('clientError', refusedInput(code), socket),
   }

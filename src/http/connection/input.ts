@@ -48,6 +48,11 @@ export class Input {
     return this.#hasEnded
   }
 
+  /** Node's parser does not read the descriptor itself. */
+  get isTaken(): boolean {
+    return this.#hasEnded || this.#parse !== undefined
+  }
+
   /** A body had too many small chunks. */
   get hasSmallChunks(): boolean {
     return this.#hasSmallChunks

@@ -26,7 +26,17 @@ export interface ParserError extends NodeJS.ErrnoException {
   readonly rawPacket?: Buffer
 }
 
+/** The descriptor of a socket. */
+export interface SocketHandle {
+  readStop(): number
+  close(done: () => void): void
+  /** Closes with a reset. Returns 0, or the error for which it did nothing. */
+  reset(done: () => void): number
+}
+
 export interface HttpSocket extends Socket {
+  /** null once the socket is destroyed. */
+  readonly _handle?: SocketHandle | null
   parser?: RequestParser | null
   /** Node waits until the client has read more; its parser asserts that no input arrives meanwhile. */
   _paused?: boolean

@@ -1,11 +1,8 @@
 /** Responses whose bytes still wait for their client when their connection might close. */
-import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import t, { type Test } from 'tap'
-import { Connection } from '../../../src/http/connection/connection.ts'
 import { boundConnections } from '../../../src/http/connection/connections.ts'
 import { LargeResponses } from '../../../src/http/connection/large-responses.ts'
-import { createLinger } from '../../../src/http/connection/linger.ts'
 import { Exchange } from '../../../src/http/exchange.ts'
 import { newContext } from '../../../src/http/route.ts'
 import { LinkedList } from '../../../src/lib/linked-list.ts'
@@ -74,35 +71,4 @@ t.test('what a client left unread is no success', async (t) => {
   client.resetAndDestroy()
   await until(() => codes.length > 0)
   t.same(codes, [499])
-})
-
-t.test('a socket that may hold unread input is closed in its turn', async (t) => {
-  const pauses: (() => void)[] = []
-  const server = createServer(() => {})
-  server.on('connection', (socket) => {
-    new Connection(socket, {
-      pipelined: { count: 0 },
-      tryAcquireMeter: () => undefined,
-      linger: createLinger(() => 0),
-      unreadCloses: new Throttle((run) => pauses.push(run), { perPause: 1 }),
-      onRefused() {},
-      onRefusedInput() {},
-    })
-  })
-  const { socket } = await openOne(t, server)
-  socket.pause().destroy()
-  t.ok(socket.destroyed)
-  t.ok(socket._handle, 'its turn has not come')
-  const closed = once(socket, 'close')
-  pauses.shift()?.()
-  t.notOk(socket._handle)
-  await closed
-})
-
-t.test('without unread input a socket is closed at once', async (t) => {
-  const server = createServer(() => {})
-  boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
-  const { socket } = await openOne(t, server)
-  socket.destroy()
-  t.notOk(socket._handle)
 })
