@@ -110,9 +110,9 @@ export class Exchange {
     return this.#res.headersSent || this.#res.destroyed
   }
 
-  /** Nobody waits for its response any more. */
+  /** Nobody waits for its response any more. Its socket may be destroyed some time before the exchange ends. */
   get isOver(): boolean {
-    return this.hasResponse || this.#isEnded
+    return this.hasResponse || this.#isEnded || this.request.socket.destroyed
   }
 
   get isEnded(): boolean {

@@ -30,7 +30,7 @@ export interface ParserError extends NodeJS.ErrnoException {
 export interface SocketHandle {
   readStop(): number
   close(done: () => void): void
-  /** Closes with a reset. Returns 0, or the error for which it did nothing. */
+  /** Closes with a reset. Returns 0 or an error. */
   reset(done: () => void): number
 }
 
