@@ -6,6 +6,7 @@ import { createSemaphore } from '../../lib/semaphore.ts'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import { ConnectionLimit, type ConnectionLimitOptions } from './limit.ts'
 import { createLinger } from './linger.ts'
+import type { HttpSocket } from './node-parser.ts'
 import { PacedCloses } from './paced-closes.ts'
 import { refusedInput } from './raw-response.ts'
 
@@ -164,6 +165,6 @@ function acknowledgedBytes(socket: Watched): number {
 
 /** Bytes that the system has taken, if only one chunk is written at a time. */
 export function accepted(socket: Pick<Socket, 'bytesWritten'>): number {
-  const { _handle: handle } = socket as { _handle?: { writeQueueSize?: number } | null } // no public type has it
+  const { _handle: handle } = socket as Pick<HttpSocket, '_handle'>
   return socket.bytesWritten - (handle?.writeQueueSize ?? 0)
 }

@@ -28,6 +28,8 @@ export interface ParserError extends NodeJS.ErrnoException {
 
 /** The descriptor of a socket. */
 export interface SocketHandle {
+  /** Bytes of a write that the system has not taken yet. */
+  readonly writeQueueSize: number
   readStop(): number
   close(done: () => void): void
   /** Closes with a reset. Returns 0 or an error. */
