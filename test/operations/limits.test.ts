@@ -34,8 +34,8 @@ const OTHER = 'other-admin-token-Qd8vXr2kWz9mBt4sLh7cYp3n'
 const MAX_WAITING_OF_ADMIN = 32
 const TOO_MANY_WAIT = 'Too many requests wait. Ask without wait_ms, or later.'
 const AT_ONCE = 32
-/** Registrations of 100 ms: long enough for another one to come and leave, on a busy machine, too. */
-const BEFORE_IT = 40
+/** So many, because each that stands still is ended by its statement timeout. */
+const BEFORE_IT = 15
 
 /** With a build to fetch; who asks says where it comes from. */
 async function serviceWithBuild(t: Test, env: Readonly<Record<string, string>>): Promise<Running> {
@@ -500,22 +500,32 @@ t.test(
   },
 )
 
-/** Resolves once so many wait as the gauge has it. */
-function waitForRegistrations(service: Running, holds: (waiting: number) => boolean) {
-  return until(async () => {
-    const { text } = await service.call('GET', '/metrics')
-    return holds(Number(/^fleetloop_registrations_waiting (\d+)$/m.exec(text)?.[1]))
-  })
+async function waitingRegistrations(service: Running): Promise<number> {
+  const { text } = await service.call('GET', '/metrics')
+  return Number(/^fleetloop_registrations_waiting (\d+)$/m.exec(text)?.[1])
 }
 
-/** Each registration takes 100 ms at least, and the one connection that they may have is a bottleneck. */
+function waitForRegistrations(service: Running, holds: (waiting: number) => boolean) {
+  return until(async () => holds(await waitingRegistrations(service)))
+}
+
+/**
+ * Each registration takes 100 ms at least, and the one connection that they may have is a bottleneck. While `barrier`
+ * has a row, they stand still.
+ */
 async function slowRegistrations(t: Test) {
   const service = await startService(t, { env: { DATABASE_POOL_MAX: '5' } })
   const honest = await service.enroll('honest')
   const db = await connect(t, service.databaseUrl)
   await db.query(`
-    create function dawdle() returns trigger language plpgsql as
-      $$ begin perform pg_sleep(0.1); return new; end $$;
+    create table barrier (closed boolean);
+    create function dawdle() returns trigger language plpgsql as $$ begin
+      loop
+        perform pg_sleep(0.1);
+        exit when not exists (select from barrier);
+      end loop;
+      return new;
+    end $$;
     create trigger dawdle before insert on devices for each row execute function dawdle()`)
   const issue = async (aliases: readonly (string | null)[], uses_allowed: number) => {
     const body = { aliases, uses_allowed }
@@ -552,20 +562,30 @@ t.test('when registrations are slow and many', async (t) => {
   await t.test('one whose phone left before its turn is not carried out', async (t) => {
     const [last] = await issue(['last'], 1)
     const [shared] = await issue([null], BEFORE_IT + 1)
-    const before = Promise.all(
-      Array.from({ length: BEFORE_IT }, (_, n) => register(shared, `before-${n}`)),
-    )
-    await waitForRegistrations(service, (waiting) => waiting > BEFORE_IT / 2)
+    await db.query('insert into barrier values (true)')
+    let ended = 0
+    const before = Array.from({ length: BEFORE_IT }, async (_, n) => {
+      const { status } = await register(shared, `before-${n}`)
+      ended += 1
+      return status
+    })
+    const untilArrived = (count: number) =>
+      until(async () => {
+        const endedAndAtWork = ended + 1
+        return endedAndAtWork + (await waitingRegistrations(service)) >= count
+      })
+    await untilArrived(BEFORE_IT)
     const leaving = await openRaw(t, service.origin)
     const bearer = `Authorization: Bearer ${shared}`
     const type = 'Content-Type: application/json'
     const lines = [bearer, type, 'Content-Length: 16', 'X-Request-ID: left']
     leaving.write(`${head('POST /v1/register HTTP/1.1', ...lines)}{"alias":"gone"}`)
-    const other = register(last, 'last')
-    await waitForRegistrations(service, (waiting) => waiting > 0)
+    await untilArrived(BEFORE_IT + 1)
     leaving.reset()
-    for (const { status } of await before) t.equal(status, 201)
-    t.equal((await other).status, 201)
+    t.match(await service.lines.terminalOf('left'), { status_code: 499 })
+    await db.query('truncate barrier')
+    t.equal((await register(last, 'last')).status, 201)
+    for (const status of await Promise.all(before)) t.ok([201, 503].includes(status))
     const text = `select from devices where alias = 'gone'`
     t.same((await db.query(text)).rows, [])
     const isIt = (line: LogLine) => line['request_id'] === 'left'
