@@ -115,6 +115,11 @@ export class Exchange {
     return this.hasResponse || this.#isEnded || this.request.socket.destroyed
   }
 
+  /** The client's request was refused with a 4xx. */
+  get isAtFault(): boolean {
+    return this.#error !== undefined && this.#res.statusCode < 500
+  }
+
   get isEnded(): boolean {
     return this.#isEnded
   }

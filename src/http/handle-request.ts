@@ -51,13 +51,15 @@ export interface Waits {
   readonly turns: Throttle
   /** Turns of pipelined requests. */
   readonly pipelined: Throttle
+  /** Turns of clients whose last request was refused. */
+  readonly refused: Throttle
   readonly bodies: PendingBodies
   readonly complexBodies: ComplexBodies
 }
 
 export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: Waits): Serve {
   const router = new Router(deps.routes)
-  const { turns, pipelined } = waits
+  const { turns, pipelined, refused } = waits
 
   return async function serve(request, res, expects) {
     const url = request.url ?? ''
@@ -77,6 +79,7 @@ export function createHandling(deps: HandlingDeps, exchanges: Exchanges, waits: 
     else if (connection.isNew && !isProbe) await turns.turn(isOver, subnetOfClient(ip))
     // No honest client pipelines: these wait for everybody else, so that a burst of them holds nobody up.
     if (isBehind || connection.isPipelining) await pipelined.turn(isOver)
+    else if (connection.wasRefused(ip) && !isProbe) await refused.turn(isOver, subnetOfClient(ip))
     if (exchange.isOver) return
     try {
       if (expects === 'unknown') throw expectationFailed()

@@ -11,6 +11,7 @@ import {
   behindAllOthers,
   behindNewConnections,
   behindRequests,
+  MAX_REFUSED_WAITING,
 } from './connection/new-connections.ts'
 import {
   isCutOff,
@@ -53,12 +54,14 @@ export function createListener(deps: ListenerDeps): Listener {
   const turns = behindNewConnections(server)
   const slowRequests = new Throttle() // refusing one takes 0.1 ms, and those that came together are late together
   const pipelined = behindAllOthers(server)
+  const refused = behindAllOthers(server, MAX_REFUSED_WAITING)
   const first = behindRequests(server, () => exchanges.withoutResponse > 0)
   const chunkTurns = { first, later: turns }
   const exchanges = createExchanges({ ...deps, chunkTurns, large: new LargeResponses() })
   const bodies = new PendingBodies(deps.nowMs, slowRequests)
   const complexBodies = new ComplexBodies(deps.nowMs)
-  const serve = createHandling(deps, exchanges, { turns, pipelined, bodies, complexBodies })
+  const waits = { turns, pipelined, refused, bodies, complexBodies }
+  const serve = createHandling(deps, exchanges, waits)
   const connections = boundConnections(server, {
     max: deps.maxConnections,
     isTrustedProxy: deps.isTrustedProxy,

@@ -1,24 +1,17 @@
-/** Bodies as they are written: however many downloads run, each turn of the event loop carries few of their chunks; who waits for it. */
+/** Bodies as they are written: however many downloads run, each turn of the event loop carries few of their chunks. */
 
 import { createServer, request, type ServerResponse } from 'node:http'
 import { connect, Socket } from 'node:net'
-import t, { type Test } from 'tap'
-import { PendingBodies } from '../../src/http/body/body.ts'
-import { ComplexBodies } from '../../src/http/body/complex-bodies.ts'
-import { boundConnections } from '../../src/http/connection/connections.ts'
+import t from 'tap'
 import { LargeResponses } from '../../src/http/connection/large-responses.ts'
 import { behindNewConnections, behindRequests } from '../../src/http/connection/new-connections.ts'
-import { createHandling } from '../../src/http/handle-request.ts'
-import { createExchanges } from '../../src/http/open-exchanges.ts'
 import { sendReply } from '../../src/http/respond.ts'
 import { Throttle } from '../../src/lib/throttle.ts'
-import type { Guards } from '../../src/security/guard.ts'
 import { until } from '../../testkit/until.ts'
 import { listenFor } from '../helpers/listen.ts'
-import { UNBOUND } from './connection/one-connection.ts'
+import { body, CHUNKS, unheard } from './chunks.ts'
 
 const CLIENTS = 20
-const CHUNKS = 5
 /** http/connection/new-connections.ts. */
 const FIRST_CHUNKS_PER_TURN = 1
 const MOST_TURNS = 32
@@ -28,12 +21,6 @@ const MIB = 1024 * 1024
 /** http/respond.ts. */
 const FIRST_BYTES = 4 * MIB
 const OPTIONS = { requestId: 'download', closesConnection: true, isHead: false }
-
-const unheard = () => Promise.reject(new Error('who ends an exchange asks for its line'))
-
-async function* body() {
-  for (let nth = 0; nth < CHUNKS; nth += 1) yield Buffer.alloc(1)
-}
 
 t.test('downloads that run at once share the turns of the event loop', async (t) => {
   const waiting: ServerResponse[] = []
@@ -201,94 +188,4 @@ t.test('while connections come without end, so many wait for a turn and no more'
   }
   t.equal(mostWaiting, MAX_WAITING_FOR_TURN)
   t.equal(done + turns.waiting, 2_000)
-})
-
-/** Its server has one route, which sends a body; `turns` run when the test says so. */
-async function withTurns(t: Test) {
-  const pauses: (() => void)[] = []
-  const turns = new Throttle((run) => pauses.push(run))
-  const counts = { handled: 0, ended: 0 }
-  const server = createServer()
-  boundConnections(server, { ...UNBOUND, nowMs: () => 0 })
-  const ended = () => {
-    counts.ended += 1
-  }
-  const stream = async () => {
-    counts.handled += 1
-    const reply = { kind: 'stream' as const, status: 200, headers: {}, sizeBytes: CHUNKS }
-    return { ...reply, stream: body(), ended: unheard }
-  }
-  const deps = {
-    routes: [{ method: 'GET', path: '/', guard: 'open', body: 0, handle: stream }] as const,
-    metrics: { route: () => ({ ended }) },
-    log: { write() {}, writeLimited() {} },
-    nowMs: () => 0,
-    random: () => 0,
-    newId: () => 'r',
-    isTrustedProxy: () => false,
-    closing: new AbortController().signal,
-    large: new LargeResponses(),
-    guards: {} as Guards, // an open route asks none
-    verifyAdmin: async () => {},
-    httpsRule: null,
-    unavailable: () => undefined,
-  }
-  const bodies = new PendingBodies(deps.nowMs, turns)
-  const waits = { turns, pipelined: turns, bodies, complexBodies: new ComplexBodies(deps.nowMs) }
-  const chunkTurns = { first: turns, later: turns }
-  const serve = createHandling(deps, createExchanges({ ...deps, chunkTurns }), waits)
-  server.on('request', (request, res) => void serve(request, res, 'nothing'))
-  const port = await listenFor(t, server)
-  return { port, turns, counts, endPause: () => pauses.shift()?.() }
-}
-
-t.test('who has left takes no turn: first requests, then chunks', async (t) => {
-  const { port, turns, counts, endPause } = await withTurns(t)
-  const ask = async () => {
-    const before = turns.waiting
-    const client = connect(port, '127.0.0.1').on('error', () => {})
-    client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
-    await until(() => turns.waiting > before)
-    return client
-  }
-  const leave = async (client: Socket) => {
-    const before = counts.ended
-    client.resetAndDestroy()
-    await until(() => counts.ended > before)
-  }
-  for (let nth = 0; nth < 5; nth += 1) await leave(await ask())
-  const [first, second] = [await ask(), await ask()]
-  endPause()
-  t.equal(turns.waiting, 0, 'both have their turn')
-  await until(() => turns.waiting === 2, 'a chunk of each')
-  t.equal(counts.handled, 2)
-  await leave(first)
-  const third = await ask()
-  endPause()
-  t.equal(turns.waiting, 0)
-  await until(() => counts.handled === 3, 'the third began')
-  second.destroy()
-  third.destroy()
-})
-
-t.test('subnets take turns: first requests, then chunks', async (t) => {
-  const { port, turns, endPause } = await withTurns(t)
-  const served: string[] = []
-  const ask = async (localAddress: string) => {
-    const before = turns.waiting
-    const client = connect({ port, host: '127.0.0.1', localAddress })
-    client.once('data', () => served.push(localAddress))
-    t.teardown(() => client.destroy())
-    client.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
-    await until(() => turns.waiting > before)
-  }
-  const crowd = Array.from({ length: 8 }, (_, nth) => `127.1.0.${nth + 1}`)
-  const other = '127.2.0.1'
-  for (const address of [...crowd, other]) await ask(address)
-  for (let pause = 1; pause <= 4; pause += 1) {
-    endPause()
-    await until(() => turns.waiting === crowd.length + 1, 'a chunk in the place of each request')
-  }
-  await until(() => served.length > 0)
-  t.same(served, [other], 'its request runs after the second pause, its chunk after the fourth')
 })

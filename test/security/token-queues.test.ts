@@ -5,34 +5,35 @@ import { lookUpForLines } from '../../src/db/enrollment/line-lookups.ts'
 import type { Database } from '../../src/db/postgres/pool.ts'
 import { createTokenTurns } from '../../src/security/token-turns.ts'
 
-t.test('for lines one statement runs at a time, and a token waits once', async (t) => {
-  const asked: unknown[] = []
-  const ends: (() => void)[] = []
-  const query: Database['query'] = ({ values }) => {
-    asked.push(values?.[0])
-    return new Promise((resolve) => ends.push(() => resolve({ rows: [], rowCount: 0 })))
-  }
-  const transaction = () => Promise.reject(new Error('takes none'))
-  const lookUp = lookUpForLines({ query, transaction }, () => 0)
-  const [flooding, honest] = [Buffer.alloc(32, 255), Buffer.alloc(32, 1)]
-  const burst = () => Array.from({ length: 300 }, () => lookUp(flooding))
-  const flood = burst()
-  await setImmediate()
-  t.same(asked, [flooding])
-  const more = burst()
-  const other = lookUp(honest)
-  await setImmediate()
-  t.same(asked, [flooding])
-  for (let nth = 0; nth < 3; nth += 1) {
-    ends.shift()?.()
+t.test(
+  'for lines one statement runs at a time, then a pause, and a token waits once',
+  async (t) => {
+    const asked: unknown[] = []
+    const askedAtMs: number[] = []
+    const query: Database['query'] = async ({ values }) => {
+      asked.push(values?.[0])
+      askedAtMs.push(performance.now())
+      await setImmediate()
+      return { rows: [], rowCount: 0 }
+    }
+    const transaction = () => Promise.reject(new Error('takes none'))
+    const lookUp = lookUpForLines({ query, transaction }, () => 0)
+    const [flooding, honest] = [Buffer.alloc(32, 255), Buffer.alloc(32, 1)]
+    const burst = () => Array.from({ length: 300 }, () => lookUp(flooding))
+    const flood = burst()
     await setImmediate()
-  }
-  t.same(asked, [flooding, honest, flooding])
-  t.same(
-    new Set((await Promise.all([...flood, ...more, other])).map(({ kind }) => kind)),
-    new Set(['unknown']),
-  )
-})
+    t.same(asked, [flooding])
+    const more = burst()
+    const other = lookUp(honest)
+    t.same(
+      new Set((await Promise.all([...flood, ...more, other])).map(({ kind }) => kind)),
+      new Set(['unknown']),
+    )
+    t.same(asked, [flooding, honest, flooding])
+    const gapsMs = askedAtMs.slice(1).map((atMs, nth) => atMs - (askedAtMs[nth] ?? 0))
+    for (const gapMs of gapsMs) t.ok(gapMs >= 4, `a pause between statements: ${gapMs} ms`)
+  },
+)
 
 t.test('turns are taken in order, and refused after a while', async (t) => {
   let nowMs = 0

@@ -65,6 +65,8 @@ export class Connection {
   #requests = 0
   /** It sent more requests than may be open. */
   #isRefused = false
+  /** Address of the client whose request was refused last; undefined if the last request was not refused. */
+  #faultIp: string | null | undefined
 
   constructor(socket: OwnSocket, options: ConnectionOptions) {
     this.socket = socket
@@ -126,11 +128,18 @@ export class Connection {
     return this.#isRefused || this.#exchanges.length > 1
   }
 
+  /** The last request was refused with a 4xx, and came from `ip`: through a proxy, the next may come from somebody else. */
+  wasRefused(ip: string | null): boolean {
+    return this.#faultIp === ip
+  }
+
   /** The response has closed. */
   ended(exchange: Exchange): void {
     const index = this.#exchanges.lastIndexOf(exchange)
     if (index === -1) return
     this.#exchanges.splice(index, 1)
+    const { ip, isProbe } = exchange.context
+    if (!isProbe) this.#faultIp = exchange.isAtFault ? ip : undefined // otherwise a probe between two would hide the first
     if (this.isBusy) this.#options.pipelined.count -= 1
     exchange.onOldest()
     this.#exchanges[0]?.onOldest()
