@@ -24,9 +24,11 @@ export function lookUpForLines(
   const paced: Database = {
     transaction: database.transaction,
     async query<Row extends object>(query: Query) {
-      const result = await database.query<Row>(query)
-      await sleep(LOOKUP_PAUSE_MS)
-      return result
+      try {
+        return await database.query<Row>(query)
+      } finally {
+        await sleep(LOOKUP_PAUSE_MS)
+      }
     },
   }
   const { judge } = enrollmentTokenStore(boundedShareOf(paced, { ...limits, nowMs }))

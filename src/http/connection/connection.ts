@@ -65,7 +65,7 @@ export class Connection {
   #requests = 0
   /** It sent more requests than may be open. */
   #isRefused = false
-  /** Address of the client whose request was refused last; undefined if the last request was not refused. */
+  /** Address of the client whose request was refused last; undefined if the last one, apart from probes, was not refused. */
   #faultIp: string | null | undefined
 
   constructor(socket: OwnSocket, options: ConnectionOptions) {
@@ -128,7 +128,7 @@ export class Connection {
     return this.#isRefused || this.#exchanges.length > 1
   }
 
-  /** The last request was refused with a 4xx, and came from `ip`: through a proxy, the next may come from somebody else. */
+  /** The last request, apart from probes, was refused with a 4xx and came from `ip`. A proxy's connection serves many clients. */
   wasRefused(ip: string | null): boolean {
     return this.#faultIp === ip
   }
