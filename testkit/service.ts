@@ -47,7 +47,11 @@ export interface Ended {
 }
 
 /** As `npm start`, the image and the unit have them. */
-export const START_ARGS: readonly string[] = ['--enable-source-maps', '--max-semi-space-size=16']
+export const START_ARGS: readonly string[] = [
+  '--enable-source-maps',
+  '--max-semi-space-size=16',
+  '--max-old-space-size=512',
+]
 
 /** For `command`: `line` is run by a shell, in which "$@" is Node with its arguments. */
 export const inShell = (line: string) => (node: readonly string[]) => [

@@ -3,6 +3,7 @@
 import { createServer } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
+import { AppError } from '../../src/domain/errors.ts'
 import { PendingBodies } from '../../src/http/body/body.ts'
 import { ComplexBodies } from '../../src/http/body/complex-bodies.ts'
 import { boundConnections } from '../../src/http/connection/connections.ts'
@@ -16,7 +17,11 @@ import { listenFor } from '../helpers/listen.ts'
 import { body, CHUNKS, unheard } from './chunks.ts'
 import { UNBOUND } from './connection/one-connection.ts'
 
-/** Its server has one route, which sends a body; `turns` run when the test says so. */
+const ROUTE = { method: 'GET', guard: 'open', body: 0 } as const
+const empty = async () => ({ kind: 'empty', status: 204 }) as const
+const busy = () => Promise.reject(new AppError('overloaded', 'of the test'))
+
+/** Its server has a route that sends a body, and two short ones; turns come when the test says so. */
 async function withTurns(t: Test) {
   const pauses: (() => void)[] = []
   const turns = new Throttle((run) => pauses.push(run))
@@ -33,7 +38,11 @@ async function withTurns(t: Test) {
     return { ...reply, stream: body(), ended: unheard }
   }
   const deps = {
-    routes: [{ method: 'GET', path: '/', guard: 'open', body: 0, handle: stream }] as const,
+    routes: [
+      { ...ROUTE, path: '/', handle: stream },
+      { ...ROUTE, path: '/probe', isProbe: true, handle: empty },
+      { ...ROUTE, path: '/busy', handle: busy },
+    ],
     metrics: { route: () => ({ ended }) },
     log: { write() {}, writeLimited() {} },
     nowMs: () => 0,
@@ -108,32 +117,34 @@ t.test('subnets take turns: first requests, then chunks', async (t) => {
   t.same(served, [other], 'its request runs after the second pause, its chunk after the fourth')
 })
 
-t.test('who was refused waits for a turn with the next request, until one succeeds', async (t) => {
+t.test('who was refused waits for a turn with the next request, until one is not', async (t) => {
   const { port, turns, refused, counts, endPause } = await withTurns(t)
   const client = connect(port, '127.0.0.1').resume()
   t.teardown(() => client.destroy())
-  const ask = (path: string, ip = '192.0.2.1') =>
+  const [own, other] = ['192.0.2.1', '198.51.100.1']
+  let asked = 0
+  const ask = async (path: string, ip: string, waits: boolean) => {
     client.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: ${ip}\r\n\r\n`)
-  const ended = (count: number) => until(() => counts.ended === count)
-  ask('/none')
+    if (waits) {
+      await until(() => refused.waiting === 1, `${path} waits`)
+      endPause()
+    }
+    asked += 1
+    await until(() => counts.ended === asked, `the end of ${path}`)
+  }
+  const first = ask('/none', own, false)
   await until(() => turns.waiting === 1)
   endPause()
-  await ended(1)
-  ask('/none', '198.51.100.1')
-  await ended(2)
-  ask('/none')
-  await ended(3)
-  for (const path of ['/none', '/']) {
-    ask(path)
-    await until(() => refused.waiting === 1)
-    endPause()
-    if (path === '/none') await ended(4)
-  }
-  await until(() => {
-    endPause()
-    return counts.ended === 5
-  })
-  ask('/none')
-  await ended(6)
+  await first
+  await ask('/none', other, false)
+  await ask('/none', own, false)
+  await ask('/probe', own, false)
+  await ask('/none', own, true)
+  await ask('/busy', own, true)
+  await ask('/none', own, false)
+  await ask('/probe', own, false)
+  await ask('/busy', own, true)
+  await ask('/probe', own, false)
+  await ask('/none', own, false)
   t.equal(turns.waiting + refused.waiting, 0)
 })
