@@ -115,8 +115,8 @@ export class Exchange {
     return this.hasResponse || this.#isEnded || this.request.socket.destroyed
   }
 
-  /** The client's request was refused with a 4xx. */
-  get isAtFault(): boolean {
+  /** It was refused with a 4xx. */
+  get wasRefused(): boolean {
     return this.#error !== undefined && this.#res.statusCode < 500
   }
 

@@ -2,9 +2,8 @@
  * Looks enrollment tokens up that only log lines name: those of registrations whose bodies are refused. One statement runs at a
  * time, with a pause after each, and a token waits once, however many requests name it: a flood of one token delays no other.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
-import { joinReads } from '../../lib/timeouts.ts'
+import { joinReads, sleep } from '../../lib/timeouts.ts'
 import type { Database, Query } from '../postgres/pool.ts'
 import { boundedShareOf } from '../postgres/share.ts'
 import { enrollmentTokenStore } from './tokens.ts'

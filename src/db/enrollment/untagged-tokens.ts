@@ -2,11 +2,10 @@
  * Looks up enrollment tokens without our tag, which release 0.1 issued and anybody can invent. All callers share one
  * statement on one connection: a flood of invented tokens takes nothing from others; a fleet of real phones passes.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError, shuttingDown } from '../../domain/errors.ts'
 import type { EnrollmentVerdict } from '../../domain/identity.ts'
 import { Throttle } from '../../lib/throttle.ts'
-import { retryWhile } from '../../lib/timeouts.ts'
+import { retryWhile, sleep } from '../../lib/timeouts.ts'
 import { isSafeToRetry } from '../postgres/call-failure.ts'
 
 export interface UntaggedTokens {

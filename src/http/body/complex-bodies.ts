@@ -3,10 +3,10 @@
  * ever new names, take 8 to 14 ms, and up to 1.8 MiB. 100 of them a second delayed /healthz by 11.5 s. 64 KiB of text take
  * 0.1 ms.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../domain/errors.ts'
 import { withFailedCall } from '../../domain/failed-call.ts'
 import { createKeyedQueue, type KeyedQueue } from '../../lib/keyed-queue.ts'
+import { sleep } from '../../lib/timeouts.ts'
 import { type HashedToken, keyOfToken } from '../../security/token-turns.ts'
 
 /**

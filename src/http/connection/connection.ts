@@ -66,7 +66,7 @@ export class Connection {
   /** It sent more requests than may be open. */
   #isRefused = false
   /** Address of the client whose request was refused last; undefined if the last one, apart from probes, was not refused. */
-  #faultIp: string | null | undefined
+  #refusedIp: string | null | undefined
 
   constructor(socket: OwnSocket, options: ConnectionOptions) {
     this.socket = socket
@@ -130,7 +130,7 @@ export class Connection {
 
   /** The last request, apart from probes, was refused with a 4xx and came from `ip`. A proxy's connection serves many clients. */
   wasRefused(ip: string | null): boolean {
-    return this.#faultIp === ip
+    return this.#refusedIp === ip
   }
 
   /** The response has closed. */
@@ -139,7 +139,7 @@ export class Connection {
     if (index === -1) return
     this.#exchanges.splice(index, 1)
     const { ip, isProbe } = exchange.context
-    if (!isProbe) this.#faultIp = exchange.isAtFault ? ip : undefined // otherwise a probe between two would hide the first
+    if (!isProbe) this.#refusedIp = exchange.wasRefused ? ip : undefined // otherwise a probe between two would hide the first
     if (this.isBusy) this.#options.pipelined.count -= 1
     exchange.onOldest()
     this.#exchanges[0]?.onOldest()
