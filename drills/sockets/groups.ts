@@ -35,8 +35,12 @@ const downloads = (senders: readonly Sender[]) =>
       `GET /v1/apk/download-latest HTTP/1.1\r\nHost: drill\r\nAuthorization: Bearer ${token}\r\n\r\n`,
   )
 
+/** Half of the downloads that may run at once by default: the service hears of a reset a little later. */
+const MOST_OPEN = 128
+
 export function abortsOf({ aborts }: Counts, senders: readonly Sender[]): readonly HostileGroup[] {
-  return [{ name: 'aborted', count: aborts, firsts: downloads(senders), goesOn: 'reset' }]
+  const firsts = downloads(senders)
+  return [{ name: 'aborted', count: aborts, firsts, goesOn: 'reset', mostOpen: MOST_OPEN }]
 }
 
 export function readersOf(

@@ -12,7 +12,7 @@ export interface HostileWave {
   readonly port: number
   /** The service's. */
   readonly pid: number
-  /** Opened at once per group, at 1,000 a second. */
+  /** Opened at once per group, at most 1,000 a second. */
   readonly burst: number
   /** All start at once. */
   readonly groups: readonly HostileGroup[]
@@ -25,6 +25,8 @@ export interface HostileGroup {
   readonly firsts: readonly string[]
   /** Each second; `reset`: at the first bytes of the response. */
   readonly goesOn: 'write a byte' | 'nothing' | 'read a byte' | 'write a line' | 'reset'
+  /** The next burst waits while more are open. */
+  readonly mostOpen?: number
 }
 
 export interface HostileReport {
@@ -64,7 +66,7 @@ async function attackAs(
   group: HostileGroup,
   { port, burst }: Pick<HostileWave, 'port' | 'burst'>,
 ): Promise<HostileOutcome> {
-  const { name, count, firsts, goesOn } = group
+  const { name, count, firsts, goesOn, mostOpen = count } = group
   const startedAtMs = performance.now()
   const heldMs: number[] = []
   const byStatus: Record<string, number> = {}
@@ -97,7 +99,8 @@ async function attackAs(
       socket.write(firsts[(index + nth) % firsts.length] ?? '')
     })
     await Promise.all(batch)
-    await wait((1_000 * burst) / OPENED_PER_S)
+    do await wait((1_000 * burst) / OPENED_PER_S)
+    while (open.size > mostOpen)
   }
   const openedMs = performance.now() - startedAtMs
   await Promise.all(closed)

@@ -25,8 +25,11 @@ const OPTIONS = {
   slow: { standard: 5_000, what: 'sockets that send a byte of a head each second' },
   half: { standard: 500, what: 'sockets that stop within a body' },
   readers: { standard: 200, what: 'sockets that take a byte of an APK each second' },
-  aborts: { standard: 10_000, what: 'downloads that are reset at their first bytes' },
-  burst: { standard: 10, what: 'of each kind opened at once, 1,000 a second' },
+  aborts: {
+    standard: 10_000,
+    what: 'downloads that are reset at their first bytes, the next burst while at most 128 are open',
+  },
+  burst: { standard: 10, what: 'of each kind opened at once, at most 1,000 a second' },
   kept: {
     standard: 2_000,
     what: 'honest connections that lie idle for up to 75 s, and are used then',
@@ -233,13 +236,13 @@ function closedFigure(
 }
 
 function abortedFigure(
-  { byStatus }: HostileOutcome,
+  { openedMs, byStatus }: HostileOutcome,
   faults: number,
   { aborts }: SocketsRun,
 ): Figure {
   return {
     promise: `${aborts} answers broken off in their midst are no fault of ours`,
-    measured: `begun ${JSON.stringify(byStatus)}; ${faults} answered 500`,
+    measured: `opened within ${(openedMs / 1_000).toFixed(1)} s; begun ${JSON.stringify(byStatus)}; ${faults} answered 500`,
     isHeld: byStatus[200] === aborts && faults === 0,
   }
 }
