@@ -101,7 +101,7 @@ t.test('each limit has the size of its row in bounds.md, which is that of the co
   const bounds = read('docs/reference/bounds.md')
   for (const [sentence, size] of [
     ['At most three requests of a connection are open at once', '`MAX_OPEN_EXCHANGES = 3`'],
-    ['64 connections may pipeline more', '`MAX_METERED = 64`'],
+    ['32 connections may pipeline more', '`MAX_METERED = 32`'],
     ['when 128 of these wait and another one comes', '`MAX_REFUSED_WAITING = 128`'],
     ['holds at most half of all connections', '`ADDRESS_SHARE = 1 / 2`'],
     ['reads at most 16 MiB a second for all connections', '`ALL_LINGER_BYTES = 16 * 1024 * 1024`'],

@@ -13,7 +13,7 @@ const HEALTH = head('GET /healthz HTTP/1.1')
 const service = await startService(t)
 
 /** Connections that may pipeline without end (docs/reference/bounds.md). */
-const PLACES = 64
+const PLACES = 32
 
 const openMany = (t: Test, length: number) =>
   Promise.all(Array.from({ length }, () => openRaw(t, service.origin)))
