@@ -57,13 +57,17 @@ export function boundConnections(server: Server, options: ConnectionsOptions): C
   }
   server.on('connection', (socket) => {
     const connection = new Connection(socket, connectionOptions)
-    const admission = limit.add(connection)
-    if (admission === undefined) return
-    connection.onIdle = () => limit.used(admission)
-    const leave = watch.add(socket, nowMs(), () => connection.isResponsePending)
-    socket.on('close', () => {
-      limit.remove(admission)
-      leave()
+    // What had arrived when this turn polled is read first: a connection whose request was among it must not give way.
+    setImmediate(() => {
+      if (socket.destroyed) return
+      const admission = limit.add(connection)
+      if (admission === undefined) return
+      connection.onIdle = () => limit.used(admission)
+      const leave = watch.add(socket, nowMs(), () => connection.isResponsePending)
+      socket.on('close', () => {
+        limit.remove(admission)
+        leave()
+      })
     })
   })
   server.closeIdleConnections = sparingUnsent(server.closeIdleConnections.bind(server), limit)

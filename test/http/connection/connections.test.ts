@@ -1,9 +1,10 @@
 /** What a connection carries: where one request ends and the next begins, what closes it, and how many there may be. */
 
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { openFilesOf } from '../../../src/app/process.ts'
 import { boundConnections, connectionLimit } from '../../../src/http/connection/connections.ts'
 import { ConnectionLimit } from '../../../src/http/connection/limit.ts'
@@ -19,6 +20,13 @@ const CHUNKED = 'Transfer-Encoding: chunked'
 const HIDDEN = head('GET /v1/hidden HTTP/1.1', 'X-Request-ID: hidden')
 
 const service = await startService(t)
+
+/** Stops a process, at most until the test ends. */
+async function freeze(t: Test, child: ChildProcess): Promise<void> {
+  child.kill('SIGSTOP')
+  t.teardown(() => child.kill('SIGCONT'))
+  await until(() => readFileSync(`/proc/${child.pid}/stat`, 'utf8').includes(') T '))
+}
 
 const length = (value: string) => head(BEAT, `Content-Length: ${value}`)
 const upgrading = head(BEAT, CHUNKED, 'Connection: upgrade', 'Upgrade: h2c')
@@ -144,8 +152,7 @@ t.test(
   { skip: mayQueue < HERD && `needs net.core.somaxconn of ${HERD}` },
   async (t) => {
     const { process: child, origin } = service
-    child.kill('SIGSTOP')
-    t.teardown(() => child.kill('SIGCONT'))
+    await freeze(t, child)
     const herd = await Promise.all(Array.from({ length: HERD }, () => openRaw(t, origin)))
     for (const connection of herd) connection.write(head(HEALTH, 'Connection: close'))
     child.kill('SIGCONT')
@@ -200,6 +207,12 @@ t.test('at the limit the connection that is idle for longest gives way', async (
     t.same(clients.findIndex(isIdle), 21, `${title}: those that came first`)
     working.write('}')
     t.equal((await working.answer()).status, 200, 'a request that was under way goes on')
+    const oldest = clients.find(isIdle)
+    await freeze(t, few.process)
+    clients.push(await openRaw(t, few.origin))
+    oldest?.write(head(HEALTH))
+    few.process.kill('SIGCONT')
+    t.equal((await oldest?.answer())?.status, 200, 'whose request has arrived is not idle')
     const last = clients.at(-1)
     last?.write(head(HEALTH))
     t.equal((await last?.answer())?.status, 200, 'and the last to come is served')
