@@ -106,7 +106,7 @@ t.test('each limit has the size of its row in bounds.md, which is that of the co
     ['holds at most half of all connections', '`ADDRESS_SHARE = 1 / 2`'],
     ['reads at most 16 MiB a second for all connections', '`ALL_LINGER_BYTES = 16 * 1024 * 1024`'],
     ['with a pause whenever that has taken 2 ms', '`CLOSING_MS = 2`'],
-    ['on a separate connection, at most 100 times a second', '`GROUP_PAUSE_MS` (10 ms)'],
+    ['on a separate connection, at most 20 times a second', '`GROUP_PAUSE_MS` (50 ms)'],
     ['with more than 1,536 names and values', '`MANY_SIGNS = 1_536`'],
     ['an object or array counts four times', '`OPENING` (4)'],
     ['with pauses of up to a second', '`MAX_PAUSE_MS = 1_000` | `src/http/body'],

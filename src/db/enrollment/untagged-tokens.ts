@@ -24,9 +24,12 @@ interface Waiter {
 
 const MAX_UNTAGGED_WAITING = 512
 /** Tokens per statement. */
-const MAX_UNTAGGED_GROUP = 64
-/** After each statement, for more tokens to join the next: however many come, there are at most 100 statements a second. */
-const GROUP_PAUSE_MS = 10
+const MAX_UNTAGGED_GROUP = 256
+/**
+ * After each statement, for more tokens to join the next: however many come, there are at most 20 statements a second. Beside
+ * 1,000 made-up tokens a second the heartbeats' p99 was 21.8 ms, and 23.6 ms with 100 statements (18.1 ms without such tokens).
+ */
+const GROUP_PAUSE_MS = 50
 /** How long a group without a connection is retried. */
 const UNTAGGED_RETRY_MS = 5_000
 const RETRY_MS = 50
