@@ -9,9 +9,9 @@ import { boundConnections, type Connections } from './connection/connections.ts'
 import { LargeResponses } from './connection/large-responses.ts'
 import {
   behindAllOthers,
+  behindAllOthersInGroups,
   behindNewConnections,
   behindRequests,
-  MAX_REFUSED_WAITING,
 } from './connection/new-connections.ts'
 import {
   isCutOff,
@@ -54,7 +54,7 @@ export function createListener(deps: ListenerDeps): Listener {
   const turns = behindNewConnections(server)
   const slowRequests = new Throttle() // refusing one takes 0.1 ms, and those that came together are late together
   const pipelined = behindAllOthers(server)
-  const refused = behindAllOthers(server, MAX_REFUSED_WAITING)
+  const refused = behindAllOthersInGroups(server)
   const first = behindRequests(server, () => exchanges.withoutResponse > 0)
   const chunkTurns = { first, later: turns }
   const exchanges = createExchanges({ ...deps, chunkTurns, large: new LargeResponses() })
